@@ -1,0 +1,164 @@
+"""ftrun report: a table of runs, and the means over seeds, for the terminal, a document or a spreadsheet."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from ftrun.comparison import (
+    COLUMNS,
+    Column,
+    Row,
+    as_csv,
+    as_markdown,
+    columns_for,
+    heading,
+    means,
+    plain,
+    side_by_side,
+)
+from ftrun.errors import ConfigError, UserError, near
+from ftrun.files import write_atomically
+from ftrun.rundir import Run, find_runs
+from ftrun.summary import console, lower_is_better, row_of
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+STYLES = {"finished": "", "running": "cyan", "interrupted": "yellow", "failed": "red"}
+DROPPED = ("step", "tokens_per_second", "peak_memory_bytes", "trained_parameters", "metric", "seconds")
+ENDINGS = {".md": "markdown", ".csv": "csv"}
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as the rest of ftrun does."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"report: {message}")
+
+
+def main(arguments: list[str]) -> int:
+    """Exit code 0, also when some of the runs failed: to show that is what a report is for."""
+    options = _parse(arguments)
+    rows = _rows(options.directories)
+    if options.sort:
+        rows = _sorted(rows, options.sort)
+    form = options.format or ENDINGS.get(Path(options.output or "").suffix, "table")
+    if form == "table" and options.output is None:
+        show(rows)
+        return 0
+    text = as_csv(rows) if form == "csv" else as_markdown(rows)
+    if options.output is None:
+        sys.stdout.write(text)
+    else:
+        _save(Path(options.output), text)
+    return 0
+
+
+def _parse(arguments: list[str]) -> argparse.Namespace:
+    parser = Parser(prog="ftrun report", description="A table of runs.", allow_abbrev=False)
+    add = parser.add_argument
+    add("directories", nargs="+", metavar="DIR", help="a run, a sweep, or anything with runs below it")
+    add("--format", choices=["table", "markdown", "csv"], help="default: table, or as FILE ends")
+    add("--sort", metavar="COLUMN", help="a column of the table or the csv; scores begin with the best")
+    add("--output", metavar="FILE", help="write there instead; a table is written as markdown")
+    return parser.parse_args(arguments)
+
+
+def _rows(directories: list[str]) -> list[Row]:
+    found = find_runs(directories)
+    if not found:
+        raise ConfigError(f"no runs in {', '.join(directories)}; a run has config.yaml and metrics.jsonl")
+    rows = []
+    for path in found:
+        try:
+            rows.append(row_of(Run.open(path)))
+        except UserError as error:
+            print(f"ftrun: warning: left out: {error}", file=sys.stderr)
+    if not rows:
+        raise UserError(f"none of the {len(found)} runs in {', '.join(directories)} can be read")
+    return side_by_side(rows)
+
+
+def _sorted(rows: list[Row], name: str) -> list[Row]:
+    """By one column, what has no value last; scores start with the best."""
+    titles = {column.title: column.key for column in COLUMNS}
+    key = titles.get(name, name)
+    possible = [*titles, *dict.fromkeys(key for row in rows for key in row)]
+    if not any(key in row for row in rows):
+        raise ConfigError(f"report: --sort {name}: no such column{near(name, possible)}")
+
+    known = [row for row in rows if row.get(key) is not None]
+    metric = rows[0]["metric"] if key.endswith("_score") else key
+    descending = key.startswith(("eval_", "test_")) and not lower_is_better(metric)
+    known.sort(key=lambda row: _comparable(row[key]), reverse=descending)
+    return known + [row for row in rows if row.get(key) is None]
+
+
+def _comparable(value: Any) -> tuple[float, str]:
+    return (value, "") if isinstance(value, (int, float)) else (0.0, str(value))
+
+
+def _save(path: Path, text: str) -> None:
+    try:
+        write_atomically(path, text)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+
+
+def show(rows: list[Row]) -> None:
+    """The table in the terminal, with as many columns as its width takes."""
+    screen = console()
+    line, agreed = heading(rows)
+    screen.print(f"\n{line}", style="bold", soft_wrap=True)
+    hidden = _print_fitting(screen, rows, agreed)
+    if averaged := means(rows):
+        screen.print("\nmean ± standard deviation over seeds", style="bold")
+        _print_fitting(screen, averaged, [*agreed, "run", "state", "step"])
+    for row in rows:
+        if row["state"] == "failed":
+            screen.print(f"{row['label']} failed: {row['failure']}", style="red", soft_wrap=True)
+        elif row["state"] == "interrupted":
+            line = f"{row['label']} was interrupted; go on: ftrun resume {row['run']}"
+            screen.print(line, style="yellow", soft_wrap=True)
+    if hidden:
+        line = f"too narrow for: {', '.join(hidden)} (--format csv has all)"
+        screen.print(line, style="dim", soft_wrap=True)
+
+
+def _print_fitting(screen: Console, rows: list[Row], without: list[str]) -> list[str]:
+    columns, hidden = columns_for(rows, without), []
+    endless = screen.options.update(max_width=10_000)
+    for key in ("run", *DROPPED):
+        if screen.measure(_table(columns, rows), options=endless).maximum <= screen.width:
+            break
+        if key == "run":
+            columns = [replace(each, text=plain("brief")) if each.key == key else each for each in columns]
+        else:
+            hidden += [column.title for column in columns if column.key == key]
+            columns = [column for column in columns if column.key != key]
+    screen.print(_table(columns, rows))
+    return hidden
+
+
+def _table(columns: list[Column], rows: list[Row]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+    for column in columns:
+        wide = column.key in ("run", "strategy", "task", "model")
+        table.add_column(
+            column.title,
+            justify="right" if column.right else "left",
+            no_wrap=not wide,
+            overflow="fold" if wide else "ellipsis",
+            min_width=8 if wide else None,
+        )
+    for row in rows:
+        table.add_row(*(column.text(row) for column in columns), style=STYLES[row["state"]])
+    return table

@@ -1,0 +1,204 @@
+"""Composed YAML to typed settings; a name to the class in the file of that name.
+
+YAML owns the values, the dataclasses own types and ranges and have no defaults.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass, fields
+from typing import Any, get_type_hints
+
+from ftrun import CONF
+from ftrun.errors import ConfigError, near
+from ftrun.names import meant
+from ftrun.values import above, at_least, convert, every, mapping, one_of
+
+KINDS = {
+    "strategies": "strategy",
+    "tasks": "task",
+}  # folder of the package -> the setting that names a file in it
+
+
+@dataclass
+class Train:
+    """Everything about the loop; the same for every task and strategy."""
+
+    lr: float
+    batch_size: int
+    micro_batch: int | None
+    epochs: float
+    max_steps: int | None
+    warmup: float  # share of all steps below 1, else steps
+    weight_decay: float
+    clip: float | None
+    layer_decay: float
+    precision: str
+    eval_every: str | int | float  # "epoch", optimizer steps, or a share of the run below 1
+    patience: int | None
+    metric: str | None
+    checkpoint_every: str | int | float
+    deterministic: bool
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "epochs"):
+            above("train." + name, getattr(self, name), 0)
+        for name in ("batch_size", "micro_batch", "max_steps", "patience"):
+            at_least("train." + name, getattr(self, name), 1)
+        for name in ("warmup", "weight_decay"):
+            at_least("train." + name, getattr(self, name), 0)
+        above("train.clip", self.clip, 0)
+        above("train.layer_decay", self.layer_decay, 0)
+        if self.layer_decay > 1:
+            raise ConfigError(
+                f"train.layer_decay is at most 1 (1 = the same rate everywhere), not {self.layer_decay}"
+            )
+        if self.warmup >= 1 and self.warmup % 1:
+            raise ConfigError(
+                f"train.warmup is a share below 1 or a whole number of steps, not {self.warmup}"
+            )
+        one_of("train.precision", self.precision, ["auto", "fp32", "bf16", "fp16"])
+        every("train.eval_every", self.eval_every)
+        every("train.checkpoint_every", self.checkpoint_every)
+        if self.micro_batch is not None and self.micro_batch > self.batch_size:
+            raise ConfigError(
+                f"train.micro_batch={self.micro_batch} is larger than train.batch_size={self.batch_size}; "
+                "it is the part of a batch that fits in memory"
+            )
+
+
+@dataclass
+class ModelSettings:
+    """Which network, and how its weights and its sentence vector are obtained."""
+
+    name: str
+    init: str
+    pooling: str
+    revision: str | None
+    trust_remote_code: bool
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise ConfigError("model.name is empty; it is embedded:NAME, a directory or a name on the Hub")
+        one_of("model.init", self.init, ["pretrained", "random"])
+        one_of("model.pooling", self.pooling, ["head", "cls", "mean"])
+
+
+@dataclass
+class Settings:
+    """One experiment, checked; `raw` is the plain dict it was read from and can be read from again."""
+
+    seed: int
+    device: str
+    tracker: str
+    task: Any
+    strategy: Any
+    schedule: Any
+    model: ModelSettings
+    train: Train
+    strategy_name: str
+    raw: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        at_least("seed", self.seed, 0)
+        one_of("tracker", self.tracker, ["none", "tensorboard", "wandb", "mlflow"])
+        if not (self.device.startswith("cuda:") and self.device[5:].isdigit()):
+            one_of("device", self.device, ["auto", "cpu", "cuda"])
+        if self.device == "cpu" and self.train.precision == "fp16":
+            raise ConfigError("train.precision=fp16 needs a GPU; with device=cpu it is auto, fp32 or bf16")
+        self.check_metric()
+
+    def check_metric(self) -> None:
+        """Refuses a train.metric that the task does not compute."""
+        possible = [f"eval_{name}" for name in self.task.metrics]
+        if self.train.metric is not None and self.train.metric not in possible:
+            raise ConfigError(
+                f"train.metric: task={self.raw['task'].get('name')} has no '{self.train.metric}', "
+                f"it has {', '.join(possible)}{near(self.train.metric, possible)}"
+            )
+
+
+def read(raw: dict[str, Any]) -> Settings:
+    """Settings from a composed, resolved configuration; whatever is wrong in it is a ConfigError.
+
+    Top level is the fixed settings and, flat beside them, those of the chosen strategy.
+    """
+    fixed = ["seed", "device", "tracker", "task", "model", "schedule", "train", "strategy"]
+    for name in fixed:
+        if name not in raw:
+            raise ConfigError(f"the configuration has no '{name}'")
+    nodes = {name: mapping(name, raw[name]) for name in ("task", "model", "schedule", "train")}
+    strategy_name = convert("strategy", raw["strategy"], str)
+    own = {key: value for key, value in raw.items() if key not in fixed}
+    task, schedule = dict(nodes["task"]), dict(nodes["schedule"])
+    kind = convert("task.kind", task.pop("kind", None), str)
+    curve = convert("schedule.name", schedule.pop("name", None), str)
+    return Settings(
+        seed=convert("seed", raw["seed"], int),
+        device=convert("device", raw["device"], str),
+        tracker=convert("tracker", raw["tracker"], str),
+        strategy=build(load_class("strategies", strategy_name), own, "", f"strategy={strategy_name}"),
+        task=build(load_class("tasks", kind), task, "task.", f"task={task.get('name')}"),
+        schedule=build(schedule_class(curve), schedule, "schedule.", f"schedule={curve}"),
+        model=build(ModelSettings, nodes["model"], "model.", ""),
+        train=build(Train, nodes["train"], "train.", ""),
+        strategy_name=strategy_name,
+        raw=raw,
+    )
+
+
+def build(cls: type, node: dict[str, Any], prefix: str, owner: str) -> Any:
+    """An instance of the dataclass `cls` from exactly its keys; `prefix` is where the node stands in the YAML."""
+    names = [field.name for field in fields(cls)]
+    for key in node:
+        if key not in names:
+            tail = meant(prefix + str(key), {prefix + name for name in names})
+            raise ConfigError(f"{owner or prefix[:-1]} has no setting '{prefix}{key}'{tail}")
+    for name in names:
+        if name not in node:
+            raise ConfigError(f"{owner or prefix[:-1]} needs the setting '{prefix}{name}', which is missing")
+    hints = get_type_hints(cls)
+    try:
+        return cls(**{name: convert(prefix + name, node[name], hints[name]) for name in names})
+    except ConfigError as error:
+        said = not owner or str(error).startswith(owner)
+        raise ConfigError(str(error) if said else f"{owner}: {error}") from None
+
+
+def load_class(folder: str, name: str) -> type:
+    """The class of a name: "lora" is Lora in FOLDER/lora.py, "mypackage.norms" is Norms in the user's own module."""
+    word = KINDS[folder]
+    module_name = name if "." in name else f"ftrun.{folder}.{name}"
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise
+        if "." in name:
+            raise ConfigError(
+                f"{word}={name}: there is no module '{error.name}' on the Python path"
+            ) from None
+        found = sorted(path.stem for path in (CONF / word).glob("*.yaml"))
+        raise ConfigError(
+            f"there is no {word} '{name}', there are {', '.join(found)}{near(name, found)}"
+        ) from None
+    cls = getattr(module, camel(name), None)
+    if not isinstance(cls, type):
+        raise ConfigError(f"{word}={name}: {module.__file__} has no class {camel(name)}")
+    return cls
+
+
+def schedule_class(name: str) -> type:
+    """The learning-rate curve of a name: "slanted_triangular" is SlantedTriangular in schedules.py."""
+    from ftrun import schedules
+
+    found = [path.stem for path in sorted((CONF / "schedule").glob("*.yaml"))]
+    cls = getattr(schedules, camel(name), None)
+    if not isinstance(cls, type):
+        raise ConfigError(f"there is no schedule '{name}', there are {', '.join(found)}{near(name, found)}")
+    return cls
+
+
+def camel(name: str) -> str:
+    """The class name that belongs to a setting: mypackage.linear_probe -> LinearProbe."""
+    return "".join(part.capitalize() for part in name.split(".")[-1].split("_"))

@@ -1,0 +1,205 @@
+"""One experiment, told from its settings to its result."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ftrun import checkpoint
+from ftrun.config import Settings, read
+from ftrun.devices import describe, open_accelerator, peak_memory
+from ftrun.engine import Loop
+from ftrun.environment import describe as describe_environment
+from ftrun.errors import DataError, Interrupted, UserError
+from ftrun.evaluation import evaluate
+from ftrun.export import difference, export
+from ftrun.models import load
+from ftrun.optim import groups, plan
+from ftrun.preflight import PROBE, preflight
+from ftrun.rundir import FAILURE, RESULT, Run, free_space_check
+from ftrun.seeds import stream
+from ftrun.summary import show_result
+from ftrun.tasks.base import SPLITS
+from ftrun.terminal import leads, say
+from ftrun.trackers import check, open_tracker
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from ftrun.models import Model
+    from ftrun.tasks.base import Answer
+
+
+def run(settings: Settings, path: Path) -> float:
+    """Train, score and save in a new run directory; returns the score that chose the best weights."""
+    check(settings.tracker)
+    accelerator = open_accelerator(settings.device, settings.train.precision, settings.train.deterministic)
+    prepare_data(settings)
+    directory = open_directory(accelerator, path, settings)
+    return recorded(settings, directory, accelerator, again=False)
+
+
+def resume(path: Path) -> float:
+    """Go on with a run from its newest checkpoint as if it had never stopped."""
+    directory = Run.open(path)
+    settings = read(directory.config)
+    if directory.finished:
+        say(f"{path} is finished; its result:")
+        show_result(directory)
+        return best_score(directory, settings)
+    accelerator = open_accelerator(settings.device, settings.train.precision, settings.train.deterministic)
+    if accelerator.is_main_process:
+        directory.hold()
+    prepare_data(settings)
+    before = (directory.read_json("data.json") or {}).get("fingerprint", settings.task.fingerprint())
+    if before != settings.task.fingerprint():
+        raise DataError(f"{path}: the data has changed since this run began; start a new run with it")
+    return recorded(settings, directory, accelerator, again=True)
+
+
+def prepare_data(settings: Settings) -> None:
+    for note in settings.task.read(settings.seed):
+        say(note)
+
+
+def open_directory(accelerator: Accelerator, path: Path, settings: Settings) -> Run:
+    """The run directory, made by the first process and known to all."""
+    if accelerator.is_main_process:
+        directory = Run.create(path, settings.raw)
+        directory.write_json("environment.json", describe_environment(describe(accelerator)))
+        directory.write_json("data.json", {"fingerprint": settings.task.fingerprint()})
+    if accelerator.num_processes > 1:
+        from accelerate.utils import broadcast_object_list
+
+        path = Path(broadcast_object_list([str(path)])[0])
+    return directory if accelerator.is_main_process else Run(path)
+
+
+def recorded(settings: Settings, directory: Run, accelerator: Accelerator, again: bool) -> float:
+    """The experiment, with the reason kept in the run directory when it ends early."""
+    try:
+        return train_and_score(settings, directory, accelerator, again)
+    except BaseException as error:
+        if accelerator.is_main_process:
+            message = str(error) or type(error).__name__
+            with suppress(OSError):  # on a full disk the first error is the one to show
+                directory.write_json(FAILURE, {"message": message, "exit_code": exit_code(error)})
+        if isinstance(error, Interrupted):
+            say(f"to go on: ftrun resume {directory.path}")
+        raise
+    finally:
+        directory.release()
+
+
+def exit_code(error: BaseException) -> int:
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    return error.exit_code if isinstance(error, UserError) else 1
+
+
+def train_and_score(settings: Settings, directory: Run, accelerator: Accelerator, again: bool) -> float:
+    model = prepare_model(settings, accelerator)
+    free_space_check(directory.path, disk_needed(model))
+    with closing(open_tracker(settings.tracker if leads() else "none", directory)) as tracker:
+        loop = Loop(model, settings, directory, accelerator, tracker)
+        if again:
+            loop.restore()
+        else:
+            preflight(loop)
+        loop.run()
+        return finish(loop, settings, directory)
+
+
+def prepare_model(settings: Settings, accelerator: Accelerator) -> Model:
+    """The network as the strategy wants it, and every split encoded for it."""
+    task = settings.task
+    model = load(settings.model, task, stream(settings.seed, "init"))
+    for split in SPLITS:
+        say(task.encode(model.tokenizer, split))
+    with torch.random.fork_rng():
+        torch.manual_seed(stream(settings.seed, "init", 1))
+        settings.strategy.prepare(model)
+    trained, total = model.counts()
+    say(f"{settings.strategy_name}: {trained:,} of {total:,} parameters train ({trained / total:.2%}), {describe(accelerator)}")
+    for line in plan(model, groups(model, settings.train), settings.train.lr):
+        say(f"  {line}")
+    if settings.model.pooling != "head":
+        say(f"model.pooling={settings.model.pooling}: the saved model needs ftrun to load, not transformers alone")
+    return model
+
+
+def disk_needed(model: Model) -> int:
+    """Bytes: two of `last` (weights and two moments), two of `best`, and the exported model."""
+    trained, total = model.counts()
+    return 4 * (8 * trained + (trained if model.adapter else total))
+
+
+def finish(loop: Loop, settings: Settings, directory: Run) -> float:
+    """Score the best weights on the test split, save and check the model, and close the run with its result."""
+    task, accelerator, model = settings.task, loop.accelerator, loop.model
+    place, _ = checkpoint.newest(directory.checkpoints / "best")
+    if place is None:
+        raise UserError(f"eval_{loop.metric} was never a number, so no weights are the best")
+    checkpoint.load_weights(checkpoint.read_tensors(place, "weights"), model)
+    examples = task.examples("test")
+    scores, answers = evaluate(loop.wrapped, task, examples, 4 * loop.state.micro_batch, accelerator)
+    if accelerator.is_main_process:
+        export(model, directory.model_dir, task.auto_class)
+        probe = task.collate(task.examples("validation")[:PROBE])
+        found = difference(model, directory.model_dir, task.auto_class, probe)
+        write_predictions(directory, settings, answers)
+        directory.log({"step": loop.state.step, **{f"test_{name}": value for name, value in scores.items()}})
+        directory.write_json("cost.json", cost_of(loop))
+        directory.write_json(RESULT, result_of(loop, settings, scores, found))
+        show_result(directory)
+    accelerator.wait_for_everyone()
+    return loop.state.best[loop.metric]
+
+
+def result_of(loop: Loop, settings: Settings, test: dict[str, float], found: float) -> dict[str, Any]:
+    """What the settings decide; a run repeated with them gives the same file."""
+    best = dict(loop.state.best)
+    trained, total = loop.model.counts()
+    return {
+        "strategy": settings.strategy_name,
+        "task": settings.task.name,
+        "model": settings.model.name,
+        "seed": settings.seed,
+        "metric": f"eval_{loop.metric}",
+        "steps": loop.state.step,
+        "best_step": best.pop("step"),
+        "trained_parameters": trained,
+        "total_parameters": total,
+        **{f"eval_{name}": value for name, value in best.items()},
+        **{f"test_{name}": value for name, value in test.items()},
+        "reload_difference": found,
+    }
+
+
+def cost_of(loop: Loop) -> dict[str, Any]:
+    timing = loop.spend()
+    return {
+        **loop.state.cost,
+        "tokens_per_second": timing["tokens_per_second"],
+        "micro_batch": loop.state.micro_batch,
+        "peak_memory_bytes": peak_memory(loop.accelerator),
+        "device": describe(loop.accelerator),
+    }
+
+
+def write_predictions(directory: Run, settings: Settings, answers: list[Answer]) -> None:
+    """predictions.jsonl: for every test example its row, what was right and what was answered."""
+    examples = settings.task.examples("test")
+    with (directory.path / "predictions.jsonl").open("w", encoding="utf-8") as file:
+        for example, answer in zip(examples, answers, strict=True):
+            line = {"row": example.row, "label": settings.task.given(example), **answer}
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def best_score(directory: Run, settings: Settings) -> float:
+    metric = settings.train.metric or f"eval_{settings.task.default_metric}"
+    return float((directory.read_json(RESULT) or {})[metric])

@@ -1,0 +1,114 @@
+"""Files that survive a kill and a full disk: replaced whole, appended line by line, locked by the living."""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import time
+import weakref
+from typing import IO, TYPE_CHECKING, Any
+
+from ftrun.errors import UserError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows has no advisory locks: nothing is ever seen as locked there
+    fcntl = None  # type: ignore[assignment]
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write beside, flush to the disk, rename: a reader finds the old file or the new one, never a half."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(beside, "w", encoding="utf-8") as file:
+            file.write(text)
+            flush(file)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def append_line(path: Path, values: dict[str, Any]) -> None:
+    """Append one JSON object; it is on the disk when this returns."""
+    line = json.dumps(finite(values), allow_nan=False) + "\n"
+    with open(path, "a+b") as file:
+        drop_torn_line(file)
+        file.write(line.encode())
+        flush(file)
+
+
+def drop_torn_line(file: IO[bytes]) -> None:
+    """Cut the file after its last line end; only a kill or a full disk leaves anything behind it."""
+    end = file.seek(0, os.SEEK_END)
+    if end == 0:
+        return
+    file.seek(end - 1)
+    if file.read(1) != b"\n":
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
+    file.seek(0, os.SEEK_END)
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The complete lines of a JSON-lines file; none when there is no such file."""
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    if lines and not lines[-1].endswith(b"\n"):
+        lines.pop()
+    try:
+        return [json.loads(line) for line in lines]
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}") from None
+
+
+def finite(value: Any) -> Any:
+    """JSON knows no NaN and no infinity: they become null."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def flush(file: IO[Any]) -> None:
+    """Have everything written so far on the disk."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+class Lock:
+    """Holds a file until `release` or the end of the process; BlockingIOError when another process has it."""
+
+    def __init__(self, path: Path) -> None:
+        handle = os.open(path, os.O_RDWR)
+        self.release = weakref.finalize(self, os.close, handle)
+        for _ in range(20):
+            if _try_lock(handle, exclusive=True):
+                return
+            time.sleep(0.02)  # `is_locked` holds it for an instant
+        self.release()
+        raise BlockingIOError(f"{path} is locked")
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a living process holds the file."""
+    with open(path, "rb") as file:
+        return not _try_lock(file.fileno(), exclusive=False)
+
+
+def _try_lock(handle: int, *, exclusive: bool) -> bool:
+    """False when another has it; True also where the file system knows no locks."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.flock(handle, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
+            raise
+    return True

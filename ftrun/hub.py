@@ -1,0 +1,125 @@
+"""The Hugging Face Hub: data sets from the local cache or from it, and how its absence shows."""
+
+from __future__ import annotations
+
+import logging
+import re
+import threading
+from typing import TYPE_CHECKING, Any
+
+from ftrun.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+REACH = 5.0  # seconds to wait for the Hub's first answer
+PATIENCE = 8.0  # seconds for all of it: a name resolver that hangs knows no limit of its own
+LOCAL = "give files instead: task=classify task.train=FILE task.text=COLUMN task.label=COLUMN"
+FORM = "hub:NAME:SPLIT or hub:NAME:CONFIG:SPLIT, for example hub:stanfordnlp/imdb:train"
+
+
+def unreachable() -> tuple[type[BaseException], ...]:
+    """What the Hub's client raises when there is no network, no answer in time, or offline mode.
+
+    The HTTP library below it has changed its name between versions; its base error is found by inheritance.
+    """
+    from huggingface_hub.errors import HfHubHTTPError
+
+    transport = next(kind for kind in HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError")
+    return HfHubHTTPError, transport, OSError
+
+
+def within_patience(call: Callable[[], Any]) -> Any:
+    """What the call returns or raises; TimeoutError after PATIENCE seconds, and the call is left behind."""
+    outcome: list[tuple[Any, BaseException | None]] = []
+
+    def ask() -> None:
+        try:
+            outcome.append((call(), None))
+        except BaseException as error:  # raised again in the thread that waits
+            outcome.append((None, error))
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(PATIENCE)
+    if not outcome:
+        raise TimeoutError(f"no answer within {PATIENCE:.0f} seconds")
+    answer, error = outcome[0]
+    if error is not None:
+        raise error
+    return answer
+
+
+def hub_rows(source: str) -> list[dict[str, Any]]:
+    """The rows of hub:NAME[:CONFIG]:SPLIT, from the local cache when it is there; labels by their names."""
+    name, config, split = _parts(source)
+    data = _cached(name, config, split)
+    if data is None:
+        _ask_for(name)
+        data = _fetched(source, name, config, split)
+    rows: list[dict[str, Any]] = data.to_list()
+    for column, kind in data.features.items():
+        if type(kind).__name__ == "ClassLabel":
+            for row in rows:
+                index = row[column]
+                row[column] = None if index is None or index < 0 else kind.names[index]
+    return rows
+
+
+def _parts(source: str) -> tuple[str, str | None, str]:
+    parts = re.split(
+        r":(?![^\[]*\])", source.removeprefix("hub:")
+    )  # the colon of train[:10%] is the split's own
+    if len(parts) not in (2, 3) or not all(parts):
+        raise DataError(f"{source} is not {FORM}")
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", parts[0]):
+        raise DataError(f"{source}: {parts[0]} is no data set's name; a file is named without hub:")
+    return parts[0], parts[1] if len(parts) == 3 else None, parts[-1]
+
+
+def _cached(name: str, config: str | None, split: str) -> Any:
+    """The data set as `datasets` keeps it, without asking any server; None when it has none like it."""
+    from datasets.packaged_modules.cache import cache
+
+    logging.getLogger(cache.__name__).setLevel(logging.ERROR)  # it warns of reading the cache: meant here
+    try:
+        builder = cache.Cache(
+            repo_id=name, dataset_name=name.split("/")[-1], config_name=config, version="auto", hash="auto"
+        )
+        return builder.as_dataset(split=split)
+    except (ValueError, FileNotFoundError):  # not there, several configurations, or no such split
+        return None
+
+
+def _ask_for(name: str) -> None:
+    """DataError in one line when the Hub does not answer or has no such data set."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
+
+    try:
+        within_patience(lambda: HfApi().dataset_info(name, timeout=REACH))
+    except GatedRepoError as error:
+        raise DataError(
+            f"the Hub gives {name} only to who accepted its terms; accept and set HF_TOKEN"
+        ) from error
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise DataError(
+            f"there is no data set {name} on the Hub, or it is private (set HF_TOKEN); {LOCAL}"
+        ) from error
+    except unreachable() as error:
+        raise DataError(
+            f"the Hub cannot be reached for the data set {name}, and no copy is cached; {LOCAL}"
+        ) from error
+
+
+def _fetched(source: str, name: str, config: str | None, split: str) -> Any:
+    import datasets
+
+    refusals = (
+        ValueError,
+        RuntimeError,
+    ) + unreachable()  # no such configuration or split, a script, no network
+    try:
+        return datasets.load_dataset(name, config, split=split)
+    except refusals as error:
+        raise DataError(f"{source}: {str(error).strip().splitlines()[0]}") from error

@@ -1,0 +1,48 @@
+"""A finished run at work: its model, read back from its directory, on any rows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from ftrun.config import Settings, read
+from ftrun.errors import ConfigError
+from ftrun.export import reload
+from ftrun.models import quiet
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from transformers import PreTrainedTokenizerBase
+
+    from ftrun.rundir import Run
+
+
+class Saved(nn.Module):
+    """The saved network with the face that evaluation knows: token ids in, logits out."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Any:
+        """Logits of token ids and their mask, both (batch, length)."""
+        return self.net(input_ids=input_ids, attention_mask=attention_mask).logits
+
+
+def open_model(run: Run) -> tuple[Settings, nn.Module, PreTrainedTokenizerBase, Accelerator]:
+    """The settings, network and tokenizer of a finished run, on the device its settings name."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    from ftrun.devices import open_accelerator
+
+    if not run.finished:
+        raise ConfigError(f"{run.path} is not finished, so it has no model yet; to go on with it: ftrun resume {run.path}")
+    settings = read(run.config)
+    accelerator = open_accelerator(settings.device, settings.train.precision, settings.train.deterministic)
+    with quiet():
+        net = reload(run.model_dir, settings.task.auto_class)
+    tokenizer = AutoTokenizer.from_pretrained(run.model_dir)
+    settings.task.restore(AutoConfig.from_pretrained(run.model_dir))
+    model = accelerator.prepare_model(Saved(net), evaluation_mode=True)
+    return settings, model, tokenizer, accelerator

@@ -1,0 +1,189 @@
+"""From the command line through Hydra to a run, or to the many runs of a sweep."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from ftrun import CONF
+from ftrun.config import read
+from ftrun.errors import ConfigError, Interrupted, UserError
+from ftrun.mistakes import explain
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+SWEEP = ("-m", "--multirun")
+# Hydra's options that are followed by a value
+VALUED = (
+    "--config-dir",
+    "-cd",
+    "--config-path",
+    "-cp",
+    "--config-name",
+    "-cn",
+    "--cfg",
+    "-c",
+    "--package",
+    "-p",
+)
+VALUED += ("--info", "-i", "--experimental-rerun")
+# what Hydra raises about settings and files; what a run raises comes out as Stop
+COMPOSITION = (HydraException, OmegaConfBaseException, YAMLError, ValueError)
+
+
+class Stop(BaseException):
+    """Carries an error through Hydra, which would print over an Exception and go on with a sweep."""
+
+
+class Sweep(Callback):
+    """Hydra calls it in the process that starts the runs of a sweep, wherever these run."""
+
+    directory: Path | None = None
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        Sweep.directory = Path(str(config.hydra.sweep.dir))
+
+
+def launch(arguments: list[str]) -> int:
+    """Run the experiment or sweep of a command line; returns the exit code, raises what a single run raises."""
+    words = options_first(arguments)
+    importable(words)
+    if os.environ.get("RANK", "0") != "0":
+        words.append("hydra.run.dir=.")  # the run directory is the first process's
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and any(word in SWEEP for word in words):
+        raise ConfigError(
+            "-m does not go with several processes: torchrun and accelerate launch start one run"
+        )
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come back to us
+    Sweep.directory = None
+    before, sys.argv = sys.argv, [program(), *words]
+    failed: BaseException | None = None
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
+    except Stop as stop:
+        failed = stop.args[0]
+    except COMPOSITION as error:
+        if isinstance(error, ValueError) and Sweep.directory is not None:
+            raise  # the sweep had been composed: it is not about its settings
+        failed = explain(error, words)
+    finally:
+        sys.argv = before
+    if failed is not None:
+        raise failed
+    return 0 if Sweep.directory is None else summary(Sweep.directory)
+
+
+def program() -> str:
+    """Hydra's shell completion asks by this name."""
+    return "ftrun" if sys.argv[0].endswith(".py") else sys.argv[0]
+
+
+def options_first(arguments: list[str]) -> list[str]:
+    """Options before settings, wherever they stood: Hydra's parser takes `ftrun strategy=lora -m rank=1,2` amiss."""
+    options: list[str] = []
+    settings: list[str] = []
+    for word in arguments:
+        takes = bool(options) and options[-1] in VALUED and not word.startswith("-")
+        (options if word.startswith("-") or takes else settings).append(word)
+    return options + settings
+
+
+def importable(words: list[str]) -> None:
+    """Put the current directory, and the one that holds --config-dir, where a user's own modules are found."""
+    places = [Path.cwd()]
+    for option, value in zip(words, [*words[1:], ""], strict=False):
+        name, _, joined = option.partition("=")
+        if name in ("--config-dir", "-cd"):
+            places.append(Path(joined or value).resolve().parent)
+    sys.path += [str(place) for place in places if str(place) not in sys.path]
+
+
+def job(cfg: DictConfig) -> float:
+    """One run, as Hydra calls it; a sweep survives its failure, whose score is then not a number."""
+    known = HydraConfig.get()
+    path = Path(known.runtime.output_dir)
+    sweeps = known.mode == RunMode.MULTIRUN
+    overrides = " ".join(known.overrides.task)
+    if sweeps:
+        print(f"run {known.job.num}: {overrides}", flush=True)
+    try:
+        return one(plain(cfg), path, again=sweeps)
+    except Exception as error:
+        if sweeps and not isinstance(error, Interrupted):
+            show(error, overrides)
+            return float("nan")
+        raise Stop(error) from None
+    finally:
+        if not sweeps:
+            tidy(path)
+
+
+def one(raw: dict[str, Any], path: Path, again: bool) -> float:
+    """One run; with `again` a run of the same settings that is there already is gone on with, or just read."""
+    settings = read(raw)
+    from ftrun import experiment
+    from ftrun.rundir import Run, is_run
+
+    if again and is_run(path) and Run(path).config == raw:
+        return experiment.resume(path)
+    return experiment.run(settings, path)
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """The composed configuration as a plain dict, nothing left to interpolate."""
+    try:
+        return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
+    except OmegaConfBaseException as error:
+        raise explain(error, []) from None
+
+
+def tidy(path: Path) -> None:
+    """Remove the directories that Hydra made for a run which never began."""
+    for place in (path, path.parent, path.parent.parent):
+        if Path.cwd() not in place.parents or not place.is_dir() or any(place.iterdir()):
+            return
+        place.rmdir()
+
+
+def show(error: Exception, overrides: str) -> None:
+    """A failure in a sweep, when it happens: a line, or the traceback of a bug."""
+    print(f"ftrun: failed: {overrides}", file=sys.stderr, end=": " if isinstance(error, UserError) else "\n")
+    if isinstance(error, UserError):
+        print(error, file=sys.stderr, flush=True)
+    else:
+        traceback.print_exception(error)
+
+
+def summary(directory: Path) -> int:
+    """How many runs of a sweep have a result; read from their directories, since launchers run them anywhere."""
+    runs = [path for path in directory.iterdir() if path.is_dir()]
+    finished = [path for path in runs if (path / "result.json").is_file()]
+    print(f"{len(finished)} of {len(runs)} runs finished: ftrun report {os.path.relpath(directory)}")
+    return 0 if len(finished) == len(runs) else 1
+
+
+def compose(overrides: list[str], config_dir: str | None = None) -> dict[str, Any]:
+    """The configuration of a command line, as a run would see it."""
+    importable(["--config-dir", config_dir] if config_dir else [])
+    extra = [f"hydra.searchpath=['file://{Path(config_dir).resolve()}']"] if config_dir else []
+    if config_dir and not Path(config_dir).is_dir():
+        raise ConfigError(f"--config-dir {config_dir} is not a directory")
+    try:
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3", job_name="ftrun"):
+            cfg = hydra.compose("config", overrides=overrides + extra)
+    except COMPOSITION as error:
+        raise explain(error, overrides) from None
+    return plain(cfg)

@@ -1,0 +1,264 @@
+"""Pretrained networks behind one face: a backbone cut into stages, and a head. Only here architectures are known."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from ftrun.errors import ConfigError, near
+from ftrun.places import Place, locate
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+    from ftrun.config import ModelSettings
+
+
+class Task(Protocol):
+    """What loading needs to know of a task."""
+
+    auto_class: ClassVar[str]
+    max_length: int
+
+    def head(self) -> dict[str, Any]: ...
+
+
+class Model(nn.Module):
+    """A network with its head and tokenizer; token ids in, logits out.
+
+    Stage 0 is the embeddings, stage i the layer i-1, stage depth+1 everything above the layers: final norm,
+    pooler and head.
+    """
+
+    def __init__(self, net: nn.Module, tokenizer: PreTrainedTokenizerBase, source: str, fresh: set[str]):
+        super().__init__()
+        self.net = net
+        self.tokenizer = tokenizer
+        self.source = source  # directory or Hub name of the checkpoint
+        self.fresh = frozenset(f"net.{name}" for name in fresh)  # weights the checkpoint did not bring
+        self.adapter: LoraConfig | None = None
+        self._backbone = f"net.{name_of(net, backbone_of(net))}."
+        self._layers = self._backbone + longest_list(backbone_of(net))
+        self.depth = len(self.get_submodule(self._layers))
+        container = self._layers.removeprefix(self._backbone).split(".")[0]
+        children = [name for name, _ in backbone_of(net).named_children()]
+        self._below = tuple(f"{self._backbone}{name}." for name in children[: children.index(container)])
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+        """Logits, (batch, classes), of token ids and their mask, both (batch, length)."""
+        return self.net(input_ids=input_ids, attention_mask=attention_mask).logits
+
+    def stage_of(self, name: str) -> int:
+        """The stage to which a parameter or module name belongs."""
+        if name.startswith(self._layers + "."):
+            return 1 + int(name[len(self._layers) + 1 :].split(".")[0])
+        return 0 if name.startswith(self._below) else self.depth + 1
+
+    def stage_names(self) -> list[str]:
+        return ["embeddings", *(f"layer {i}" for i in range(self.depth)), "head"]
+
+    def head_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """What the checkpoint did not pretrain: everything outside the backbone, and fresh weights inside it."""
+        for name, parameter in self.named_parameters():
+            if not name.startswith(self._backbone) or name in self.fresh:
+                yield name, parameter
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
+
+    def counts(self) -> tuple[int, int]:
+        """Trained parameters, and all of them."""
+        sizes = [(p.numel(), p.requires_grad) for p in self.parameters()]
+        return sum(n for n, trained in sizes if trained), sum(n for n, _ in sizes)
+
+    def train(self, mode: bool = True) -> Model:
+        """Training mode only where something trains: a stage that is frozen keeps its dropout off."""
+        super().train(mode)
+        trained = list(self.trained())
+        alive = {self.stage_of(name) for name in trained}
+        if mode and not any(name.startswith(self._backbone) for name in trained):
+            backbone_of(self.net).eval()
+        elif mode:
+            for stage in set(range(self.depth + 1)) - alive:
+                for name in self._below if stage == 0 else [f"{self._layers}.{stage - 1}."]:
+                    self.get_submodule(name[:-1]).eval()
+        return self
+
+    def linear_layers(self, targets: list[str] | str) -> list[str]:
+        """Full names, within `net`, of the linear layers meant by attention, all or a list of name endings."""
+        from transformers.pytorch_utils import Conv1D
+
+        inside = {
+            name.removeprefix("net."): self.stage_of(name)
+            for name, module in self.named_modules()
+            if isinstance(module, nn.Linear | Conv1D) and 0 < self.stage_of(name) <= self.depth
+        }
+        if targets == "all":
+            return list(inside)
+        if targets == "attention":
+            found = [name for name in inside if re.search(r"\.(\w*attention|\w*attn)\.", name)]
+            if not found:
+                raise ConfigError(f"targets=attention finds no attention projection in {self.source}")
+            return found
+        return [name for target in targets for name in matching(target, list(inside))]
+
+
+class Pooled(nn.Module):
+    """A backbone whose output is pooled at the first token or over all tokens, and one linear layer."""
+
+    def __init__(self, backbone: nn.Module, pooling: str, classes: int):
+        super().__init__()
+        self.config = backbone.config
+        self.pooling = pooling
+        self.backbone = backbone
+        self.dropout = nn.Dropout(getattr(self.config, "hidden_dropout_prob", 0.1))
+        self.classifier = nn.Linear(self.config.hidden_size, classes)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Any:
+        from transformers.modeling_outputs import SequenceClassifierOutput
+
+        hidden = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        if self.pooling == "cls":
+            pooled = hidden[:, 0]
+        else:
+            weights = attention_mask.unsqueeze(-1).to(hidden.dtype)
+            pooled = (hidden * weights).sum(1) / weights.sum(1)
+        return SequenceClassifierOutput(logits=self.classifier(self.dropout(pooled)))
+
+
+def matching(target: str, names: list[str]) -> list[str]:
+    found = [name for name in names if name == target or name.endswith("." + target)]
+    if not found:
+        endings = sorted({name.split(".")[-1] for name in names})
+        raise ConfigError(
+            f"targets: no linear layer is named {target}; there are {', '.join(endings)}{near(target, endings)}"
+        )
+    return found
+
+
+def backbone_of(net: nn.Module) -> nn.Module:
+    return net.backbone if isinstance(net, Pooled) else net.base_model
+
+
+def name_of(net: nn.Module, part: nn.Module) -> str:
+    return next(name for name, module in net.named_modules() if module is part)
+
+
+def longest_list(backbone: nn.Module) -> str:
+    """The path of the list of layers: the longest ModuleList of the backbone."""
+    lists = {n: len(m) for n, m in backbone.named_modules() if isinstance(m, nn.ModuleList)}
+    if not lists:
+        raise ConfigError(f"{type(backbone).__name__} has no list of layers; ftrun cannot cut it into stages")
+    return max(lists, key=lambda name: lists[name])
+
+
+def load(settings: ModelSettings, task: Task, seed: int) -> Model:
+    """The network of a checkpoint with the head of the task, in fp32 on the CPU.
+
+    `seed` decides the weights that the checkpoint does not bring. Raises ConfigError for a checkpoint that
+    is missing, incomplete, pickled or out of reach, and for texts longer than its positions.
+    """
+    place = locate(settings)
+    config = place.config(task.head())
+    tokenizer = load_tokenizer(place, config)
+    limit = positions(config)
+    if task.max_length > limit:
+        raise ConfigError(f"task.max_length={task.max_length}, but {settings.name} has {limit} positions")
+    with torch.random.fork_rng(), quiet():
+        torch.manual_seed(seed)
+        net, fresh = build(settings, place, config, task.auto_class)
+    return Model(net, tokenizer, place.name, fresh)
+
+
+def positions(config: PretrainedConfig) -> int:
+    """The longest input in tokens; RoBERTa's family counts its positions from the padding id."""
+    limit = getattr(config, "max_position_embeddings", None) or 2**31
+    offset = config.pad_token_id + 1 if config.model_type in ("roberta", "xlm-roberta", "camembert") else 0
+    return limit - offset
+
+
+def build(
+    settings: ModelSettings, place: Place, config: PretrainedConfig, auto_class: str
+) -> tuple[nn.Module, set[str]]:
+    """The network and the names of its fresh weights, by the architecture's own head or a pooled one."""
+    if settings.pooling == "head":
+        return network(settings, place, config, auto_class, {})
+    backbone, fresh = network(settings, place, config, "AutoModel", without_pooler(config))
+    net = Pooled(backbone, settings.pooling, config.num_labels)
+    return net, {f"backbone.{name}" for name in fresh} | {"classifier.weight", "classifier.bias"}
+
+
+def network(
+    settings: ModelSettings, place: Place, config: PretrainedConfig, auto_class: str, extra: dict[str, Any]
+) -> tuple[nn.Module, set[str]]:
+    import transformers
+
+    auto = getattr(transformers, auto_class)
+    if settings.init == "random":
+        net = auto.from_config(config, dtype=torch.float32, trust_remote_code=settings.trust_remote_code, **extra)
+        return net, set()  # nothing is pretrained, so nothing is fresh beside it
+    try:
+        net, info = auto.from_pretrained(
+            place.name,
+            config=config,
+            dtype=torch.float32,  # transformers 5 would keep a half-precision checkpoint and train it so
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,  # a checkpoint's own head for other labels; it is fresh then
+            output_loading_info=True,
+            **place.options,
+            **extra,
+        )
+    except (OSError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(f"model.name={settings.name} cannot be loaded: {reason}") from error
+    return net, set(info["missing_keys"]) | {key for key, *_ in info["mismatched_keys"]}
+
+
+def without_pooler(config: PretrainedConfig) -> dict[str, Any]:
+    """What AutoModel must be told to leave out a pooler that would have no part in the loss."""
+    from transformers import AutoModel
+
+    arguments = inspect.signature(AutoModel._model_mapping[type(config)].__init__).parameters
+    return {"add_pooling_layer": False} if "add_pooling_layer" in arguments else {}
+
+
+def load_tokenizer(place: Place, config: PretrainedConfig) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place.name, **place.options)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"model.name={place.name} has no tokenizer that loads") from error
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+        config.pad_token_id = tokenizer.pad_token_id
+    if len(tokenizer) > config.vocab_size:
+        raise ConfigError(
+            f"model.name={place.name}: the tokenizer has {len(tokenizer)} tokens, the network {config.vocab_size}"
+        )
+    return tokenizer
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without loading reports, progress bars and the libraries' warnings to each other about their next versions."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        logging.set_verbosity(level)

@@ -1,0 +1,170 @@
+"""What a setting that does not exist was meant to be: other tools' names, the option that owns it, the nearest name."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from ftrun import CONF
+from ftrun.errors import near
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+# names that users of transformers, peft, axolotl and LLaMA-Factory type -> what ftrun calls it
+ELSEWHERE = {
+    "learning_rate": "train.lr",
+    "batch_size": "train.batch_size",
+    "train_batch_size": "train.batch_size",
+    "per_device_train_batch_size": "train.batch_size (train.micro_batch is the part of it that fits in memory)",
+    "per_device_eval_batch_size": "train.micro_batch (evaluation finds its own batch)",
+    "micro_batch_size": "train.micro_batch",
+    "gradient_accumulation_steps": "train.batch_size with train.micro_batch (accumulation is the one over the other)",
+    "num_train_epochs": "train.epochs",
+    "num_epochs": "train.epochs",
+    "warmup_ratio": "train.warmup (below 1 a share of all steps)",
+    "warmup_steps": "train.warmup (from 1 on a number of steps)",
+    "num_warmup_steps": "train.warmup (from 1 on a number of steps)",
+    "lr_scheduler_type": "schedule",
+    "lr_scheduler": "schedule",
+    "scheduler": "schedule",
+    "max_grad_norm": "train.clip",
+    "gradient_clipping": "train.clip",
+    "grad_clip": "train.clip",
+    "layerwise_lr_decay": "train.layer_decay",
+    "llrd": "train.layer_decay",
+    "wd": "train.weight_decay",
+    "r": "rank (with strategy=lora)",
+    "lora_r": "rank (with strategy=lora)",
+    "lora_rank": "rank (with strategy=lora)",
+    "lora_alpha": "alpha (with strategy=lora)",
+    "lora_dropout": "dropout (with strategy=lora)",
+    "target_modules": "targets (with strategy=lora)",
+    "lora_target": "targets (with strategy=lora)",
+    "lora_target_modules": "targets (with strategy=lora)",
+    "lora_target_linear": "targets=all (with strategy=lora)",
+    "use_dora": "variant=dora (with strategy=lora)",
+    "peft_use_dora": "variant=dora (with strategy=lora)",
+    "use_rslora": "variant=rslora (with strategy=lora)",
+    "peft_use_rslora": "variant=rslora (with strategy=lora)",
+    "init_lora_weights": "variant=pissa (with strategy=lora)",
+    "pissa_init": "variant=pissa (with strategy=lora)",
+    "finetuning_type": "strategy",
+    "adapter": "strategy",
+    "peft_type": "strategy",
+    "freeze_trainable_layers": "bottom or layers (with strategy=freeze)",
+    "base_model": "model.name",
+    "model_name": "model.name",
+    "model_name_or_path": "model.name",
+    "model_revision": "model.revision",
+    "pooling_mode": "model.pooling",
+    "trust_remote_code": "model.trust_remote_code",
+    "dataset": "task, or task.train for a file",
+    "datasets": "task, or task.train for a file",
+    "dataset_name": "task, or task.train=hub:NAME:SPLIT",
+    "task_name": "task",
+    "train_file": "task.train",
+    "data_path": "task.train",
+    "validation_file": "task.validation",
+    "eval_file": "task.validation",
+    "test_file": "task.test",
+    "text_column": "task.text",
+    "text_column_name": "task.text",
+    "text_column_names": "task.text",
+    "field_messages": "task.text",
+    "label_column": "task.label",
+    "label_column_name": "task.label",
+    "label_names": "task.labels",
+    "max_len": "task.max_length",
+    "max_seq_len": "task.max_length",
+    "max_seq_length": "task.max_length",
+    "cutoff_len": "task.max_length",
+    "sequence_len": "task.max_length",
+    "model_max_length": "task.max_length",
+    "truncation": "task.long",
+    "max_samples": "task.subset",
+    "max_train_samples": "task.subset",
+    "metric_for_best_model": "train.metric",
+    "greater_is_better": "train.metric (every metric knows its direction)",
+    "early_stopping": "train.patience",
+    "early_stopping_patience": "train.patience",
+    "eval_steps": "train.eval_every",
+    "eval_strategy": "train.eval_every",
+    "evaluation_strategy": "train.eval_every",
+    "evals_per_epoch": "train.eval_every",
+    "save_steps": "train.checkpoint_every",
+    "save_strategy": "train.checkpoint_every",
+    "saves_per_epoch": "train.checkpoint_every",
+    "bf16": "train.precision=bf16",
+    "fp16": "train.precision=fp16",
+    "mixed_precision": "train.precision",
+    "dtype": "train.precision",
+    "torch_dtype": "train.precision",
+    "report_to": "tracker",
+    "logger": "tracker",
+    "use_wandb": "tracker=wandb",
+    "use_cpu": "device=cpu",
+    "no_cuda": "device=cpu",
+    "accelerator": "device",
+    "output_dir": "hydra.run.dir",
+    "overwrite_output_dir": "hydra.run.dir (a run never overwrites another)",
+    "resume_from_checkpoint": "the command ftrun resume RUN",
+    "auto_resume_from_checkpoints": "the command ftrun resume RUN",
+    "random_seed": "seed",
+    "data_seed": "seed",
+    "full_determinism": "train.deterministic",
+}
+KEY = re.compile(r"( *)([A-Za-z_]\w*): ?(.*)")
+
+
+def keys(path: Path) -> dict[str, str]:
+    """Dotted names of a YAML file's settings, two levels deep, each with what stands on its line."""
+    found, parent = {}, ""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        match = KEY.match(line)
+        if match and not match[1]:
+            parent = match[2]
+            found[parent] = match[3]
+        elif match and len(match[1]) == 2:
+            found[f"{parent}.{match[2]}"] = match[3]
+    return found
+
+
+def owner(name: str) -> str | None:
+    """The strategy whose YAML has this setting at the root, if any."""
+    for path in sorted((CONF / "strategy").glob("*.yaml")):
+        if name in keys(path).keys() - {"strategy", "train"}:
+            return path.stem
+    return None
+
+
+def everywhere() -> set[str]:
+    """Every setting that stands in config.yaml or in one of the groups that have a place of their own."""
+    found = {name for name in keys(CONF / "config.yaml") if not name.startswith(("defaults", "hydra"))}
+    for group in ("task", "model", "schedule"):
+        found.add(group)
+        for path in (CONF / group).glob("*.yaml"):
+            found |= {f"{group}.{name}" for name in keys(path) if "." not in name}
+    return found | {"strategy"}
+
+
+def meant(name: str, known: Iterable[str] = ()) -> str:
+    """The end of the message about a setting that does not exist: whose it is, what ftrun calls it, or the nearest.
+
+    `known` are names that exist only in this run, such as the settings of its strategy.
+    """
+    last = name.split(".")[-1]
+    possible = everywhere() | set(known)
+    if last in possible and "." not in last and last != name:
+        return f"; it is written {last}=, without {name.removesuffix(last)}"
+    if strategy := owner(last):
+        return f"; it belongs to strategy={strategy}" + ("" if last == name else f" and is written {last}=")
+    if last in ELSEWHERE:
+        return f"; ftrun calls it {ELSEWHERE[last]}"
+    same = sorted(place for place in possible if place.split(".")[-1] == last)
+    if same:
+        return f"; did you mean '{same[0]}'?"
+    leaves = {place.split(".")[-1]: place for place in possible}
+    close = near(last, leaves)
+    return near(name, possible) or (close and f"; did you mean '{leaves[close.split(chr(39))[1]]}'?")

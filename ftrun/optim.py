@@ -1,0 +1,101 @@
+"""AdamW over parameter groups: one per stage and kind, each with its share of the learning rate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from ftrun.config import Train
+    from ftrun.models import Model
+
+FROZEN_IN_PRACTICE = 1e-4  # a stage below this share of the rate hardly changes in fp32 within a fine-tuning
+
+
+@dataclass
+class Group:
+    """The trained parameters of one stage that share a rate and a weight decay."""
+
+    stage: int
+    scale: float  # share of the learning rate
+    weight_decay: float
+    parameters: dict[str, nn.Parameter]
+
+
+def groups(model: Model, train: Train) -> list[Group]:
+    """Every trained parameter in exactly one group.
+
+    With L layers and the factor d, the head and the top layer take the full rate, layer i takes d^(L-1-i) and the
+    embeddings d^L (Howard & Ruder 2018 with d = 1/2.6). Biases, norms and other vectors are not decayed
+    (Devlin et al. 2019, reference code).
+    """
+    norms = {
+        f"{name}.{own}"
+        for name, module in model.named_modules()
+        if "norm" in type(module).__name__.lower()
+        for own, _ in module.named_parameters(recurse=False)
+    }
+    found: dict[tuple[int, bool], Group] = {}
+    for name, parameter in model.trained().items():
+        stage = model.stage_of(name)
+        decayed = parameter.ndim > 1 and name not in norms
+        scale = train.layer_decay ** min(model.depth - stage, model.depth) if stage <= model.depth else 1.0
+        group = found.setdefault(
+            (stage, decayed), Group(stage, scale, train.weight_decay if decayed else 0.0, {})
+        )
+        group.parameters[name] = parameter
+    return [found[key] for key in sorted(found)]
+
+
+def adamw(found: list[Group], lr: float, device: torch.device) -> torch.optim.AdamW:
+    """AdamW (betas 0.9 and 0.999, eps 1e-8), fused where torch has the kernel."""
+    return torch.optim.AdamW(
+        [
+            {"params": list(g.parameters.values()), "weight_decay": g.weight_decay, "scale": g.scale, "lr": lr}
+            for g in found
+        ],
+        lr=lr,
+        fused=device.type in ("cpu", "cuda"),
+    )
+
+
+def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Give each group its share of the rate of this step."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["scale"]
+
+
+def plan(model: Model, found: list[Group], lr: float) -> list[str]:
+    """What trains, stage by stage: parameters, rate, decay; and what is frozen, in as few lines as it takes."""
+    names = model.stage_names()
+    totals = dict.fromkeys(range(len(names)), 0)
+    for name, parameter in model.named_parameters():
+        totals[model.stage_of(name)] += parameter.numel()
+    rows = []
+    for stage, name in enumerate(names):
+        here = [g for g in found if g.stage == stage]
+        count = sum(p.numel() for g in here for p in g.parameters.values())
+        decay = max((g.weight_decay for g in here), default=0.0)
+        text = f"{count:,} of {totals[stage]:,} train, rate {lr * here[0].scale:.3g}, decay {decay:g}" if count else ""
+        rows.append((name, text or f"frozen ({totals[stage]:,})"))
+    lines = merge_equal(rows)
+    lowest = min((g for g in found), key=lambda g: g.scale, default=None)
+    if lowest and lowest.scale < FROZEN_IN_PRACTICE:
+        lines.append(
+            f"{names[lowest.stage]} takes {lowest.scale:.1e} of the rate: it is as good as frozen (train.layer_decay)"
+        )
+    return lines
+
+
+def merge_equal(rows: list[tuple[str, str]]) -> list[str]:
+    """Neighbouring layers that say the same become one line."""
+    lines: list[list[str]] = []
+    for name, text in rows:
+        if lines and lines[-1][2] == text and name.startswith("layer"):
+            lines[-1][1] = name
+        else:
+            lines.append([name, name, text])
+    return [f"{a if a == b else f'{a} to {b.split()[-1]}'}: {text}" for a, b, text in lines]

@@ -1,0 +1,72 @@
+"""Where a run stands and how long it is: plain numbers, no tensors."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ftrun.config import Train
+
+COSTS = ("seconds", "cpu_seconds", "train_seconds", "train_cpu_seconds", "tokens", "padded_tokens")
+LOG_POINTS = 50  # lines of training metrics per run, at most one per step
+
+
+@dataclass
+class State:
+    """All that changes during training besides tensors; together they are a checkpoint."""
+
+    step: int = 0  # batches gone through
+    updates: int = 0  # optimizer steps taken; behind `step` only where fp16 or a non-finite gradient skipped one
+    epoch: int = 0
+    position: int = 0  # batches of this epoch gone through
+    micro_batch: int = 0
+    loss_sum: float = 0.0  # since the last line of metrics
+    loss_count: int = 0
+    bad_steps: int = 0  # in a row
+    best: dict[str, float] = field(default_factory=dict)
+    stale: int = 0  # evaluations since the best
+    stopped: bool = False  # early, by patience
+    metrics_size: int = 0
+    cost: dict[str, float] = field(default_factory=lambda: dict.fromkeys(COSTS, 0))
+
+
+@dataclass
+class Length:
+    """How long the run is, in optimizer steps."""
+
+    per_epoch: int
+    total: int
+    warmup: int
+    eval_every: int
+    checkpoint_every: int
+    log_every: int
+
+    @classmethod
+    def of(cls, train: Train, rows: int) -> Length:
+        per_epoch = math.ceil(rows / train.batch_size)
+        total = max(1, round(per_epoch * train.epochs))
+        if train.max_steps is not None:
+            total = min(total, train.max_steps)
+
+        def steps(value: Any) -> int:
+            if value == "epoch":
+                return per_epoch
+            return max(1, round(value * total)) if value < 1 else int(value)
+
+        warmup = round(train.warmup * total) if train.warmup < 1 else min(int(train.warmup), total)
+        return cls(
+            per_epoch, total, warmup, steps(train.eval_every), steps(train.checkpoint_every), max(1, total // LOG_POINTS)
+        )
+
+
+def better(scores: dict[str, float], best: dict[str, float], metric: str, direction: str) -> bool:
+    """Whether scores beat the best ones: by the metric in its direction, at a tie by the loss; NaN never does."""
+    if math.isnan(scores[metric]):
+        return False
+    if not best:
+        return True
+    sign = 1 if direction == "max" else -1
+    new, old = (sign * scores[metric], -scores["loss"]), (sign * best[metric], -best["loss"])
+    return new > old

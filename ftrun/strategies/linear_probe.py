@@ -1,0 +1,21 @@
+"""Linear probe: only the new head learns, on features the backbone computes as it came (Alain & Bengio 2016)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ftrun.strategies.base import Strategy
+
+if TYPE_CHECKING:
+    from ftrun.models import Model
+
+
+@dataclass
+class LinearProbe(Strategy):
+    """Train what the checkpoint did not bring: the head, and nothing that was pretrained."""
+
+    def prepare(self, model: Model) -> None:
+        model.requires_grad_(False)
+        for _, parameter in model.head_parameters():
+            parameter.requires_grad_(True)

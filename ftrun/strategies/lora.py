@@ -1,0 +1,63 @@
+"""LoRA: keep every weight and train a low-rank update next to each target layer (Hu et al. 2021, via peft)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ftrun.errors import ConfigError, near
+from ftrun.strategies.base import Strategy
+
+if TYPE_CHECKING:
+    from ftrun.models import Model
+
+VARIANTS = ("lora", "dora", "rslora", "pissa")
+TARGET_WORDS = ("attention", "all")
+
+
+@dataclass
+class Lora(Strategy):
+    """h = W₀x + (alpha/rank)·B·A·x with W₀ frozen; rslora divides by √rank, dora and pissa as in their papers."""
+
+    rank: int
+    alpha: float
+    dropout: float
+    targets: Any
+    variant: str
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ConfigError(f"strategy=lora: rank is at least 1, not {self.rank}")
+        if not self.alpha > 0:
+            raise ConfigError(f"strategy=lora: alpha is above 0, not {self.alpha}")
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"strategy=lora: dropout is at least 0 and below 1, not {self.dropout}")
+        if self.variant not in VARIANTS:
+            possible = ", ".join(VARIANTS)
+            raise ConfigError(
+                f"strategy=lora: variant={self.variant} is not one of {possible}{near(self.variant, VARIANTS)}"
+            )
+        if isinstance(self.targets, str) and self.targets not in TARGET_WORDS:
+            self.targets = [self.targets]
+        if not self.targets:
+            raise ConfigError("strategy=lora: targets is empty; say attention, all or names such as [query,value]")
+
+    def prepare(self, model: Model) -> None:
+        from peft import LoraConfig, inject_adapter_in_model
+
+        from ftrun.models import quiet
+
+        model.requires_grad_(False)
+        model.adapter = LoraConfig(
+            r=self.rank,
+            lora_alpha=self.alpha,
+            lora_dropout=self.dropout,
+            target_modules=model.linear_layers(self.targets),
+            use_dora=self.variant == "dora",
+            use_rslora=self.variant == "rslora",
+            init_lora_weights="pissa" if self.variant == "pissa" else True,
+        )
+        with quiet():
+            inject_adapter_in_model(model.adapter, model.net)
+        for _, parameter in model.head_parameters():
+            parameter.requires_grad_(True)

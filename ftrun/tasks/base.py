@@ -1,0 +1,87 @@
+"""What every task promises: examples, a head, a loss, answers and their score."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+Batch = dict[str, Any]
+Answer = dict[str, Any]  # JSON-ready, one per example
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass
+class Example:
+    """One encoded example: token ids, the target, and the row of its split that it came from."""
+
+    ids: list[int]
+    target: Any
+    row: int
+
+
+@dataclass
+class Task(ABC):
+    """What is learned. Its fields are the settings of its YAML file; a wrong value is a ConfigError."""
+
+    metrics: ClassVar[dict[str, str]]  # name → max or min; `eval_` and `test_` are put before it
+    default_metric: ClassVar[str]
+    answer_columns: ClassVar[tuple[str, ...]]  # the keys of an answer
+    auto_class: ClassVar[str]  # the transformers class that brings the network and its head
+
+    @abstractmethod
+    def read(self, seed: int) -> list[str]:
+        """Read the rows of every split and the labels; returns what the person should know. Raises DataError."""
+
+    @abstractmethod
+    def head(self) -> dict[str, Any]:
+        """What the network's configuration must say about the head, label names included."""
+
+    @abstractmethod
+    def encode(self, tokenizer: PreTrainedTokenizerBase, split: str) -> str:
+        """Turn a split into examples; returns its length report. Raises DataError."""
+
+    @abstractmethod
+    def restore(self, config: PretrainedConfig) -> None:
+        """Know the labels from a saved network's configuration instead of from rows."""
+
+    @abstractmethod
+    def read_test(self, file: str) -> None:
+        """Take the rows of another file as the test split, labels as restored. Raises DataError."""
+
+    @abstractmethod
+    def questions(self, tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], file: str) -> list[Example]:
+        """Rows without answers as examples; a row with nothing to read is left out. Raises DataError."""
+
+    @abstractmethod
+    def examples(self, split: str) -> Sequence[Example]:
+        """The encoded examples of train, validation or test."""
+
+    @abstractmethod
+    def collate(self, examples: Sequence[Example]) -> Batch:
+        """One padded batch of tensors: what the network takes, and `labels`."""
+
+    @abstractmethod
+    def loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, int]:
+        """The summed loss in fp32 and the number of targets it sums over."""
+
+    @abstractmethod
+    def answers(self, outputs: Tensor, batch: Batch) -> list[Answer]:
+        """What the network answers, one per example of the batch."""
+
+    @abstractmethod
+    def given(self, example: Example) -> Any:
+        """The right answer in the words of the data."""
+
+    @abstractmethod
+    def score(self, answers: Sequence[Answer], examples: Sequence[Example]) -> dict[str, float]:
+        """Every metric but the loss, without prefix."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """A hash of all rows, to notice that the data of a resumed run has changed."""

@@ -1,0 +1,59 @@
+"""What a person sees while a run goes on: lines, and a progress bar where there is a terminal."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+_console: Console | None = None
+
+
+def console() -> Console:
+    """The one console, so that lines appear above a progress bar and not inside it."""
+    global _console
+    if _console is None:
+        from rich.console import Console
+
+        _console = Console(highlight=False)
+    return _console
+
+
+def leads() -> bool:
+    """Whether this process speaks for the run: the only one, or the first of several."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def say(text: str) -> None:
+    """Print one line, markup-free, from the leading process only."""
+    if leads():
+        console().print(text, markup=False, soft_wrap=True)
+
+
+class Bar:
+    """A progress bar over optimizer steps; silent where the output is no terminal."""
+
+    def __init__(self, progress: Progress | None, total: int):
+        self._progress = progress
+        self._task = progress.add_task("", total=total) if progress else None
+
+    def show(self, step: int, text: str) -> None:
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, completed=step, description=text)
+
+
+@contextmanager
+def bar(total: int) -> Iterator[Bar]:
+    if not (leads() and console().is_terminal):
+        yield Bar(None, total)
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = [BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}")]
+    with Progress(*columns, console=console(), transient=True) as progress:
+        yield Bar(progress, total)

@@ -1,0 +1,89 @@
+"""Checks of single values: is it of the type the dataclass names, is it in the range the setting allows."""
+
+from __future__ import annotations
+
+import math
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
+
+from ftrun.errors import ConfigError, near
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+WORDS = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    bool: "true or false",
+    list: "a list",
+    dict: "a group of settings",
+    NoneType: "null",
+}
+
+
+def convert(name: str, value: Any, hint: Any) -> Any:
+    """`value` as the type of its field; only conversions that lose nothing: 3 is a number 3.0 and a text "3"."""
+    if hint is Any:
+        return value
+    options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    for option in options:
+        if type(value) is (get_origin(option) or option):
+            return [convert(name, item, get_args(option)[0]) for item in value] if get_args(option) else value
+    if type(value) is int and float in options:
+        return float(value)
+    if type(value) in (int, float) and str in options:
+        return str(value)
+    words = " or ".join(WORDS.get(get_origin(option) or option, str(option)) for option in options)
+    raise ConfigError(f"{name} is {words}, not {shown(value)}")
+
+
+def shown(value: Any) -> str:
+    """A value as the YAML would write it, texts in quotes."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def mapping(name: str, value: Any) -> dict[str, Any]:
+    """Refuses a single value where a group of settings belongs (`train=5`)."""
+    if not isinstance(value, dict):
+        raise ConfigError(f"{name} is a group of settings ({name}.…), not {shown(value)}")
+    return value
+
+
+def finite(name: str, value: float | None) -> None:
+    """Refuses nan and infinity."""
+    if value is not None and not math.isfinite(value):
+        raise ConfigError(f"{name} is a finite number, not {value}")
+
+
+def above(name: str, value: float | None, low: float) -> None:
+    """Refuses what is not larger than `low`; null passes."""
+    finite(name, value)
+    if value is not None and not value > low:
+        raise ConfigError(f"{name} is above {low}, not {value}")
+
+
+def at_least(name: str, value: float | None, low: float) -> None:
+    """Refuses what is smaller than `low`; null passes."""
+    finite(name, value)
+    if value is not None and value < low:
+        raise ConfigError(f"{name} is at least {low}, not {value}")
+
+
+def one_of(name: str, value: str, possible: Sequence[str]) -> None:
+    """Refuses a word outside a fixed choice."""
+    if value not in possible:
+        raise ConfigError(f"{name} is one of {', '.join(possible)}, not '{value}'{near(value, possible)}")
+
+
+def every(name: str, value: str | int | float) -> None:
+    """Refuses what is neither "epoch" nor a number of optimizer steps (1 and more) nor a share of the run below 1."""
+    if isinstance(value, str):
+        if value != "epoch":
+            raise ConfigError(
+                f"{name} is epoch, a number of steps or a share of the run below 1, not '{value}'"
+            )
+        return
+    above(name, value, 0)
+    if value > 1 and value % 1:
+        raise ConfigError(f"{name} is a whole number of steps or a share of the run below 1, not {value}")

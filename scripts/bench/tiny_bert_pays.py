@@ -1,0 +1,171 @@
+"""Does tiny_bert earn its place? 50 labelled docstrings per class: fine-tuned, from random weights, TF-IDF.
+
+    python scripts/bench/tiny_bert_pays.py [--checkpoint DIR] [--seeds 0 1 2] [--only tiny_bert scratch tfidf]
+
+Every method chooses its learning rate (or regularisation) and its epoch on the same validation split.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from pathlib import Path
+from statistics import mean
+from typing import TYPE_CHECKING
+
+import ftrun
+from ftrun.docstrings import rows
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+PER_CLASS = 50
+EPOCHS, EVALUATE_EVERY, BATCH, LENGTH = 16, 4, 16, 128
+RATES = (3e-4, 6e-4, 1.2e-3)
+CHECKPOINT = Path(ftrun.__file__).parent / "assets" / "tiny_bert"
+Rows = list[dict[str, str]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--only", nargs="+", default=["tfidf", "scratch", "tiny_bert"])
+    parser.add_argument("--rates", type=float, nargs="+", default=RATES)
+    options = parser.parse_args()
+    train, validation, test = rows("train"), rows("validation"), rows("test")
+    print(f"{len({row['label'] for row in train})} classes, {len(validation)} validation, {len(test)} test")
+    for method in options.only:
+        scores = []
+        for seed in options.seeds:
+            few = few_of(train, seed)
+            if method == "tfidf":
+                chosen, best, score = tfidf(few, validation, test)
+            else:
+                chosen, best, score = network(method, options.checkpoint, options.rates, few, validation, test, seed)
+            scores.append(score)
+            print(f"{method:10} seed {seed}  validation {best:.1%}  test {score:.1%}  ({chosen})", flush=True)
+        print(f"{method:10} mean    test {mean(scores):.1%}", flush=True)
+
+
+def few_of(train: Rows, seed: int) -> Rows:
+    """The same number of every class, drawn by the seed."""
+    chosen: Rows = []
+    for label in sorted({row["label"] for row in train}):
+        chosen += random.Random(f"{seed} {label}").sample([row for row in train if row["label"] == label], PER_CLASS)
+    return chosen
+
+
+def tfidf(few: Rows, validation: Rows, test: Rows) -> tuple[str, float, float]:
+    """The best of words and pairs of words, and of four regularisations: (choice, validation, test)."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    texts, labels = columns(few)
+    tried = []
+    for span in (1, 2):
+        for strength in (1, 10, 100, 1000):
+            words = TfidfVectorizer(sublinear_tf=True, ngram_range=(1, span))
+            model = make_pipeline(words, LogisticRegression(C=strength, max_iter=2000)).fit(texts, labels)
+            choice = f"{span}-grams, C {strength}"
+            tried.append((choice, model.score(*columns(validation)), model.score(*columns(test))))
+    return max(tried, key=lambda result: result[1])
+
+
+def columns(rows: Rows) -> tuple[list[str], list[str]]:
+    """Texts and labels."""
+    return [row["text"] for row in rows], [row["label"] for row in rows]
+
+
+def network(
+    method: str, checkpoint: Path, rates: list[float], few: Rows, validation: Rows, test: Rows, seed: int
+) -> tuple[str, float, float]:
+    """The best learning rate and epoch: (choice, validation, test)."""
+    tried = [
+        fine_tune(start(method, checkpoint, few, seed), checkpoint, rate, few, validation, test, seed) for rate in rates
+    ]
+    return max(tried, key=lambda result: result[1])
+
+
+def start(method: str, checkpoint: Path, few: Rows, seed: int) -> PreTrainedModel:
+    """The checkpoint with a fresh head, or the same network from random weights."""
+    import torch
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    torch.manual_seed(seed)
+    names = sorted({row["label"] for row in few})
+    config = AutoConfig.from_pretrained(checkpoint, id2label=dict(enumerate(names)))
+    if method == "scratch":
+        return AutoModelForSequenceClassification.from_config(config)
+    return AutoModelForSequenceClassification.from_pretrained(checkpoint, config=config)
+
+
+def fine_tune(
+    model: PreTrainedModel, checkpoint: Path, rate: float, few: Rows, validation: Rows, test: Rows, seed: int
+) -> tuple[str, float, float]:
+    """AdamW with a linear warm-up and decay over all weights."""
+    import torch
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+    number = {name: index for index, name in model.config.id2label.items()}
+    steps = EPOCHS * (-(-len(few) // BATCH))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min((step + 1) / (0.1 * steps), (steps - step) / (0.9 * steps))
+    )
+    order, best = random.Random(seed), ("", -1.0, 0.0)
+    for epoch in range(1, EPOCHS + 1):
+        model.train()
+        for batch in batches(few, order):
+            answer = torch.tensor([number[row["label"]] for row in batch])
+            torch.nn.functional.cross_entropy(logits(model, tokenizer, batch), answer).backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+        if epoch % EVALUATE_EVERY == 0:
+            found = accuracy(model, tokenizer, validation, number)
+            if found > best[1]:
+                best = (f"lr {rate:g}, epoch {epoch}", found, accuracy(model, tokenizer, test, number))
+    return best
+
+
+def batches(rows: Rows, order: random.Random | None) -> list[Rows]:
+    """Batches of similar length, in random order when an order is given."""
+    rows = list(rows)
+    if order:
+        order.shuffle(rows)
+    pools = [sorted(rows[i : i + 8 * BATCH], key=lambda row: len(row["text"])) for i in range(0, len(rows), 8 * BATCH)]
+    found = [pool[i : i + BATCH] for pool in pools for i in range(0, len(pool), BATCH)]
+    if order:
+        order.shuffle(found)
+    return found
+
+
+def logits(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, batch: Rows) -> Tensor:
+    """(batch, classes)"""
+    texts = [row["text"] for row in batch]
+    inputs = tokenizer(texts, padding=True, truncation=True, max_length=LENGTH, return_tensors="pt")
+    return model(**inputs).logits
+
+
+def accuracy(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: Rows, number: dict[str, int]
+) -> float:
+    """The share of right answers."""
+    import torch
+
+    model.eval()
+    right = 0
+    with torch.inference_mode():
+        for batch in batches(sorted(rows, key=lambda row: len(row["text"])), None):
+            found = logits(model, tokenizer, batch).argmax(dim=1).tolist()
+            right += sum(index == number[row["label"]] for index, row in zip(found, batch, strict=True))
+    return right / len(rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""A small experiment for tests: composed as the command line would, run in this process."""
+
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from ftrun import CONF
+from ftrun.config import Settings, read
+from ftrun.experiment import run
+from ftrun.rundir import Run
+
+STRATEGIES = sorted(path.stem for path in (CONF / "strategy").glob("*.yaml"))
+
+
+def settings(*words: str) -> Settings:
+    """The settings of `ftrun WORDS…`."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = OmegaConf.to_container(compose("config", list(words)), resolve=True)
+    return read(composed)
+
+
+def toy(files: Path, model: Path, *words: str) -> Settings:
+    """Two classes that can be learned, on a random tiny network, in a second or two."""
+    return settings(
+        "task=classify", f"task.train={files}/train.csv", f"task.validation={files}/validation.csv",
+        f"task.test={files}/test.csv", f"model.name={model}", "task.max_length=32", "train.batch_size=16",
+        "train.epochs=2", "device=cpu", *words,
+    )  # fmt: skip
+
+
+def ran(path: Path, experiment: Settings) -> Run:
+    """The run directory of an experiment that went through to its end."""
+    run(experiment, path)
+    return Run.open(path)

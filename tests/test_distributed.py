@@ -1,0 +1,46 @@
+"""Two processes are one: the same losses, one run directory."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+def launched(processes, words, directory):
+    """`torchrun -m ftrun WORDS…` on the CPU; the one run directory it made."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", "0"]
+    directory.mkdir()
+    result = subprocess.run(
+        [*command, "-m", "ftrun", *words], cwd=directory, env=environment, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    (config,) = directory.glob("**/config.yaml")
+    return config.parent
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_losses_of_one(toy_files, tiny_dir, tmp_path):
+    """101 rows in batches of 10: the last batch has one example, which only one process can take."""
+    model = tmp_path / "model"
+    import shutil
+
+    shutil.copytree(tiny_dir("bert"), model)
+    config = json.loads((model / "config.json").read_text())
+    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (model / "config.json").write_text(json.dumps(config))
+    words = [
+        "task=classify", f"task.train={toy_files}/train.csv", f"task.validation={toy_files}/validation.csv",
+        f"task.test={toy_files}/test.csv", f"model.name={model}", "task.max_length=32", "device=cpu",
+        "train.batch_size=10", "train.micro_batch=3", "task.subset=101", "train.epochs=2", "train.lr=1e-3",
+    ]  # fmt: skip
+    one, two = (launched(n, words, tmp_path / f"with{n}") for n in (1, 2))
+    lines = [[json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (one, two)]
+    assert len(lines[0]) == len(lines[1]) > 20
+    for ours, theirs in zip(*lines, strict=True):
+        assert ours.keys() == theirs.keys()
+        for name, value in ours.items():
+            assert theirs[name] == pytest.approx(value, rel=1e-5, abs=1e-5), (name, ours, theirs)
+    assert (one / "result.json").is_file() and (two / "result.json").is_file()

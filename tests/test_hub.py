@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ftrun import hub
+from ftrun.data import read_rows
+from ftrun.errors import DataError
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    return tmp_path
+
+
+@pytest.fixture
+def toy() -> Any:
+    import datasets
+
+    names = datasets.ClassLabel(names=["bad", "good"])
+    features = datasets.Features({"text": datasets.Value("string"), "label": names})
+    return datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": [1, 0, -1]}, features=features)
+
+
+def fill(cache: Path, toy: Any) -> None:
+    """What `datasets` leaves in its cache after loading someone/toy once."""
+    import datasets
+
+    class Toy(datasets.GeneratorBasedBuilder):
+        VERSION = datasets.Version("0.0.0")
+
+        def _info(self) -> Any:
+            return datasets.DatasetInfo(features=toy.features)
+
+        def _split_generators(self, manager: Any) -> Any:
+            return [datasets.SplitGenerator(name="train", gen_kwargs={})]
+
+        def _generate_examples(self) -> Any:
+            yield from enumerate(toy)
+
+    datasets.disable_progress_bars()
+    try:
+        builder = Toy(cache_dir=str(cache), dataset_name="toy", repo_id="someone/toy", hash="abc")
+        builder.download_and_prepare()
+    finally:
+        datasets.enable_progress_bars()
+
+
+def test_a_cached_data_set_needs_no_network(empty_cache: Path, toy: Any) -> None:
+    fill(empty_cache, toy)
+    expected = [{"text": "a", "label": "good"}, {"text": "b", "label": "bad"}, {"text": "c", "label": None}]
+    assert read_rows("hub:someone/toy:train") == expected
+    assert read_rows("hub:someone/toy:default:train[:2]") == expected[:2]
+
+
+def test_out_of_reach_is_one_line_with_the_local_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_network(*_: Any, **__: Any) -> None:
+        raise socket.gaierror(-3, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", no_network)
+    for proxy in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.delenv(proxy, raising=False)
+        monkeypatch.delenv(proxy.upper(), raising=False)
+    before = time.monotonic()
+    with pytest.raises(DataError) as caught:
+        read_rows("hub:someone/toy:train")
+    assert time.monotonic() - before < 10
+    assert str(caught.value) == (
+        "the Hub cannot be reached for the data set someone/toy, and no copy is cached; "
+        "give files instead: task=classify task.train=FILE task.text=COLUMN task.label=COLUMN"
+    )
+
+
+def test_offline_mode_is_respected(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    def offline(*_: Any, **__: Any) -> None:
+        raise OfflineModeIsEnabled("offline")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", offline)
+    with pytest.raises(DataError, match="the Hub cannot be reached for the data set someone/toy"):
+        read_rows("hub:someone/toy:train")
+
+
+def test_a_hub_that_never_answers_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *_, **__: time.sleep(2))
+    monkeypatch.setattr(hub, "PATIENCE", 0.05)
+    with pytest.raises(DataError, match="cannot be reached"):
+        read_rows("hub:someone/toy:train")
+
+
+def test_a_reachable_data_set_is_loaded_by_name_configuration_and_split(
+    monkeypatch: pytest.MonkeyPatch, toy: Any
+) -> None:
+    asked = []
+
+    def load_dataset(name: str, config: str | None, *, split: str) -> Any:
+        asked.append((name, config, split))
+        return toy
+
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *_, **__: None)
+    monkeypatch.setattr("datasets.load_dataset", load_dataset)
+    assert [row["label"] for row in read_rows("hub:someone/toy:de:test")] == ["good", "bad", None]
+    read_rows("hub:toy:train[:10%]")
+    assert asked == [("someone/toy", "de", "test"), ("toy", None, "train[:10%]")]
+
+
+def test_what_the_hub_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load_dataset(*_: Any, **__: Any) -> None:
+        raise ValueError('Unknown split "tset".\nShould be one of [...]')
+
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *_, **__: None)
+    monkeypatch.setattr("datasets.load_dataset", load_dataset)
+    with pytest.raises(DataError, match=r'^hub:someone/toy:tset: Unknown split "tset"\.$'):
+        read_rows("hub:someone/toy:tset")
+
+
+def test_a_bug_behind_the_hub_stays_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise KeyError("bug")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", broken)
+    with pytest.raises(KeyError, match="bug"):
+        read_rows("hub:someone/toy:train")
+
+
+@pytest.mark.parametrize(
+    "source", ["hub:toy", "hub::train", "hub:a:b:c:d", "hub:/data/toy:train", "hub:a/b/c:train"]
+)
+def test_the_form_is_said(source: str) -> None:
+    with pytest.raises(DataError, match="is not hub:NAME:SPLIT|is no data set's name"):
+        read_rows(source)

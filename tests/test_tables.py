@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ftrun.errors import ConfigError, DataError
+from ftrun.tables import check_writable, read_table, write_table
+
+EXPECTED = [{"text": "good, really", "label": "1"}, {"text": "bad", "label": "0"}]
+
+
+def written(tmp_path: Path, name: str, content: str | bytes) -> Path:
+    path = tmp_path / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", 'text,label\n"good, really",1\nbad,0\n'),
+        ("a.CSV", '\ufefftext,label\r\n"good, really",1\r\nbad,0\r\n'),
+        ("mac.csv", 'text,label\r"good, really",1\rbad,0\r'),
+        ("a.tsv", "text\tlabel\ngood, really\t1\n\nbad\t0"),
+        ("a.jsonl", '{"text": "good, really", "label": "1"}\n\n{"text": "bad", "label": "0"}\n'),
+    ],
+)
+def test_the_same_rows_from_every_format(tmp_path: Path, name: str, content: str) -> None:
+    assert read_table(written(tmp_path, name, content)) == (EXPECTED, [])
+
+
+def test_parquet_keeps_its_types(tmp_path: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    path = tmp_path / "a.parquet"
+    parquet.write_table(pyarrow.table({"text": ["a", None], "label": [1.0, 0.0]}), path)
+    assert read_table(path)[0] == [{"text": "a", "label": 1.0}, {"text": None, "label": 0.0}]
+
+
+def test_line_separators_of_unicode_stay_inside_a_field(tmp_path: Path) -> None:
+    path = written(tmp_path, "a.tsv", "text\tlabel\none\u2028two\x85three\t1\n")
+    assert read_table(path)[0] == [{"text": "one\u2028two\x85three", "label": "1"}]
+
+
+def test_csv_fields_may_hold_line_ends_and_quotes(tmp_path: Path) -> None:
+    path = written(tmp_path, "a.csv", 'text,label\n"one\n""two""",1\n')
+    assert read_table(path)[0] == [{"text": 'one\n"two"', "label": "1"}]
+
+
+def test_csv_fields_may_be_very_long(tmp_path: Path) -> None:
+    path = written(tmp_path, "a.csv", "text,label\n" + "x" * 200_000 + ",1\n")
+    assert len(read_table(path)[0][0]["text"]) == 200_000
+
+
+@pytest.mark.parametrize(
+    "field", ['"Great film', 'say "yes"', '"', '"quoted" and not', 'ends with "', '"a" "b"', "5'11\""]
+)
+def test_a_lone_quote_in_a_tsv_is_an_ordinary_character(tmp_path: Path, field: str) -> None:
+    path = written(tmp_path, "a.tsv", f'text\tlabel\n{field}\t1\nand bye"\t0\n')
+    rows, notes = read_table(path)
+    assert [row["text"] for row in rows] == [field, 'and bye"']
+    assert notes == (['a.tsv: read without quoting, a " is an ordinary character'] if field[0] == '"' else [])
+
+
+@pytest.mark.parametrize("field", ['"one\ttwo"', '"one\ntwo"', '"say ""yes"""', '"plain"'])
+def test_balanced_quotes_in_a_tsv_are_quoting(tmp_path: Path, field: str) -> None:
+    rows, notes = read_table(written(tmp_path, "a.tsv", f"text\tlabel\n{field}\t1\nbye\t0\n"))
+    assert [row["text"] for row in rows] == [field[1:-1].replace('""', '"'), "bye"]
+    assert notes == ["a.tsv: fields in double quotes were unquoted"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", "", "is empty"),
+        ("a.jsonl", "\n \n", "is empty"),
+        ("a.csv", "text,label\n", "has no rows, only a header line"),
+        ("a.csv", "text,text\na,b\n", "the header names the column 'text' twice"),
+        ("a.csv", "text,label\na,1\nb,c,1\n", "line 3: 3 fields, the header has 2"),
+        ("a.csv", 'text,label\n"a\nb",1\nb\n', "line 4: 1 fields, the header has 2"),
+        ("a.csv", 'text,label\na,1\n"b,1\nc,0\n', "line 3: a quoted field is never closed"),
+        ("a.csv", 'text,label\n"b"c,1\n', "line 2: "),
+        ("a.tsv", "text\tlabel\na\t1\nb\n", "line 3: 1 fields, the header has 2"),
+        ("a.tsv", 'text\tlabel\n"a\t1\nb\n', "line 3: 1 fields, the header has 2"),
+        ("a.csv", b"text,label\nok,1\ncaf\xe9,1\n", "line 3: not valid UTF-8 (byte 0xe9)"),
+        ("a.tsv", b"text\tlabel\n\x00\x01\t1\n", "is a binary file, not text (a NUL byte in line 2)"),
+        ("a.csv", "text,label\na,1\n".encode("utf-16"), "is UTF-16; save it as UTF-8"),
+        ("a.jsonl", '{"text": "a"}\n{"text": \n', "line 2: not JSON (Expecting value at column 10)"),
+        ("a.jsonl", '["a", 1]\n', "line 1: a list; each line is one JSON object"),
+        ("a.jsonl", '{"text": "\\ud83d"}\n', "line 1: half of a surrogate pair"),
+        ("a.parquet", "no such thing", "cannot be read as parquet"),
+        ("a.xlsx", "x", "cannot tell the format from '.xlsx'; possible: .csv, .tsv, .jsonl, .parquet"),
+        ("a", "x", "cannot tell the format from 'no ending'"),
+    ],
+)
+def test_a_bad_file_is_one_line_that_names_it(
+    tmp_path: Path, name: str, content: str | bytes, message: str
+) -> None:
+    path = written(tmp_path, name, content)
+    with pytest.raises(DataError) as caught:
+        read_table(path)
+    assert message in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
+    written(tmp_path, "train.csv", "x")
+    with pytest.raises(DataError, match=r"trian\.csv does not exist; did you mean 'train\.csv'\?"):
+        read_table(tmp_path / "trian.csv")
+    with pytest.raises(DataError, match="there is no directory"):
+        read_table(tmp_path / "nowhere" / "train.csv")
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(DataError, match="is a directory"):
+        read_table(tmp_path / "folder.csv")
+
+
+@pytest.mark.parametrize("name", ["b.csv", "b.tsv", "b.jsonl"])
+def test_what_is_written_is_read_back(tmp_path: Path, name: str) -> None:
+    rows: list[dict[str, Any]] = [
+        {"text": 'one\ttwo\n"three", four', "answer": "é"},
+        {"text": "five", "answer": "no", "extra": "x"},
+    ]
+    write_table(tmp_path / name, rows)
+    back = read_table(tmp_path / name)[0]
+    assert [{key: value for key, value in row.items() if value} for row in back] == rows
+
+
+def test_numbers_and_missing_values_are_json(tmp_path: Path) -> None:
+    write_table(tmp_path / "a.jsonl", [{"answer": None, "probability": 0.5}])
+    assert json.loads((tmp_path / "a.jsonl").read_text()) == {"answer": None, "probability": 0.5}
+
+
+def test_where_nothing_can_be_written_is_said_first(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"possible: \.csv, \.tsv, \.jsonl"):
+        check_writable(tmp_path / "a.parquet")
+    with pytest.raises(ConfigError, match="there is no directory"):
+        check_writable(tmp_path / "nowhere" / "a.csv")
+    check_writable(tmp_path / "a.csv")
+    assert not list(tmp_path.iterdir())
