@@ -1,4 +1,4 @@
-"""Length-bucketed batches: a pure function of lengths, seed and epoch, so that a position is all there is to save."""
+"""Length-bucketed batches: a pure function of lengths, seed and epoch, so only a position must be saved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run needs to go on as if it had never stopped: tensors and a state, complete on disk or not there at all."""
+"""What a run needs to go on as if it had never stopped: complete on disk, or not there at all."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ Tensors = dict[str, dict[str, Tensor]]  # file stem → tensors
 def save(directory: Path, tensors: Tensors, state: dict[str, Any]) -> None:
     """Replace the checkpoint at `directory`.
 
-    It is written beside as `.new`, with a manifest of sizes and hashes last, and takes its place by renaming; the
-    former one stands as `.old` until then. A kill at any moment leaves at least one of the three complete.
+    It is written beside as `.new`, with a manifest of sizes and hashes last, and takes its place by
+    renaming; the former one stands as `.old` until then. A kill at any moment leaves at least one of
+    the three complete.
     """
     new, old = directory.with_suffix(".new"), directory.with_suffix(".old")
     if new.exists():
@@ -31,7 +32,10 @@ def save(directory: Path, tensors: Tensors, state: dict[str, Any]) -> None:
             shutil.rmtree(new)
     new.mkdir(parents=True)
     for stem, values in tensors.items():
-        save_file({name: value.detach().cpu().contiguous() for name, value in values.items()}, new / f"{stem}.safetensors")
+        save_file(
+            {name: value.detach().cpu().contiguous() for name, value in values.items()},
+            new / f"{stem}.safetensors",
+        )
     (new / "state.json").write_text(json.dumps(state, indent=1))
     files = sorted(new.iterdir())
     for file in files:
@@ -51,7 +55,7 @@ def save(directory: Path, tensors: Tensors, state: dict[str, Any]) -> None:
 
 
 def newest(directory: Path) -> tuple[Path | None, list[str]]:
-    """The newest complete checkpoint among `directory`, its `.new` and its `.old`, and why others were skipped."""
+    """The newest complete one of `directory`, its `.new` and its `.old`, and why others were skipped."""
     found: list[tuple[int, Path]] = []
     skipped = []
     for candidate in (directory, directory.with_suffix(".new"), directory.with_suffix(".old")):
@@ -104,7 +108,11 @@ def load_weights(weights: dict[str, Tensor], model: nn.Module) -> None:
 def weights_of(model: nn.Module) -> dict[str, Tensor]:
     """What training can change: trained parameters, and the buffers that a checkpoint keeps."""
     own = model.state_dict(keep_vars=True)
-    return {name: value for name, value in own.items() if value.requires_grad or not isinstance(value, nn.Parameter)}
+    return {
+        name: value
+        for name, value in own.items()
+        if value.requires_grad or not isinstance(value, nn.Parameter)
+    }
 
 
 def moments(optimizer: Optimizer, names: dict[str, nn.Parameter]) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""The command line: a word is a command, key=value is an experiment; a user's mistake is one line and an exit code."""
+"""The command line: words are commands, key=value is an experiment; a user's mistake is one line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ftrun import __version__
 from ftrun.errors import ConfigError, UserError, near
 
 COMMANDS = Path(__file__).parent / "commands"
-# what a full disk, a read-only or occupied outputs/ raises; any other OSError is a bug and keeps its traceback
+# what a full disk, a read-only or occupied outputs/ raises; any other OSError is a bug
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
 
 
@@ -56,13 +56,14 @@ def command(name: str, arguments: list[str]) -> int:
     words = sorted(path.stem for path in COMMANDS.glob("[a-z]*.py"))
     if name not in words:
         raise ConfigError(
-            f"'{name}' is not a command, there are {', '.join(words)}{near(name, words)} (an experiment is key=value)"
+            f"'{name}' is neither key=value nor a command; "
+            f"the commands are {', '.join(words)}{near(name, words)}"
         )
     return importlib.import_module(f"ftrun.commands.{name}").main(arguments) or 0
 
 
 def say(message: str, exit_code: int) -> int:
-    """One line on stderr; of several processes that find the same mistake in the settings only the first speaks."""
+    """One line on stderr; of several processes only the first speaks of a wrong setting."""
     if exit_code != 2 or os.environ.get("RANK", "0") == "0":
         print(f"ftrun: {' '.join(message.split())}", file=sys.stderr, flush=True)
     return exit_code

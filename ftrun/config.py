@@ -148,7 +148,7 @@ def read(raw: dict[str, Any]) -> Settings:
 
 
 def build(cls: type, node: dict[str, Any], prefix: str, owner: str) -> Any:
-    """An instance of the dataclass `cls` from exactly its keys; `prefix` is where the node stands in the YAML."""
+    """An instance of the dataclass `cls` from exactly its keys; `prefix` is where the node stands."""
     names = [field.name for field in fields(cls)]
     for key in node:
         if key not in names:
@@ -166,7 +166,7 @@ def build(cls: type, node: dict[str, Any], prefix: str, owner: str) -> Any:
 
 
 def load_class(folder: str, name: str) -> type:
-    """The class of a name: "lora" is Lora in FOLDER/lora.py, "mypackage.norms" is Norms in the user's own module."""
+    """ "lora" is the class Lora of FOLDER/lora.py, "mypackage.norms" is Norms in the user's own module."""
     word = KINDS[folder]
     module_name = name if "." in name else f"ftrun.{folder}.{name}"
     try:

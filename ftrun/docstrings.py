@@ -79,7 +79,9 @@ def examples_of(library: Path) -> Iterator[dict[str, str]]:
 def chapters() -> dict[str, str]:
     """Module name → chapter of the library reference; a package speaks for its submodules."""
     with CHAPTERS.open(encoding="utf-8", newline="") as file:
-        return {module: line["chapter"] for line in csv.DictReader(file) for module in line["modules"].split()}
+        return {
+            module: line["chapter"] for line in csv.DictReader(file) for module in line["modules"].split()
+        }
 
 
 def _modules(library: Path, table: dict[str, str]) -> Iterator[tuple[str, Path]]:
@@ -117,7 +119,7 @@ def _docstrings(node: ast.AST, name: str) -> Iterator[tuple[str, str]]:
         if doc:
             yield name, doc
     for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.stmt | ast.ExceptHandler | ast.match_case):  # no definition is inside an expression
+        if isinstance(child, ast.stmt | ast.ExceptHandler | ast.match_case):  # expressions define nothing
             yield from _docstrings(child, name)
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -46,9 +46,10 @@ class Loop:
         self.metric = (settings.train.metric or f"eval_{self.task.default_metric}").removeprefix("eval_")
         model.to(accelerator.device)
         self.parameters = model.trained()
-        self.wrapped = accelerator.prepare_model(model)
+        self.wrapped = accelerator.prepare_model(model)  # for training; DDP's forward waits for all processes
         self.optimizer = accelerator.prepare_optimizer(
-            adamw(groups(model, settings.train), settings.train.lr, accelerator.device), device_placement=False
+            adamw(groups(model, settings.train), settings.train.lr, accelerator.device),
+            device_placement=False,
         )
         self._clock = time.perf_counter(), time.process_time()
         self.state = State(micro_batch=settings.train.micro_batch or settings.train.batch_size)
@@ -84,7 +85,9 @@ class Loop:
         set_rate(self.optimizer, rate)
         norm, loss, count = self.gradient(rows)
         finite = math.isfinite(norm) and math.isfinite(loss)
-        if finite or self.accelerator.scaler is not None:  # the fp16 scaler skips and lowers its scale by itself
+        if (
+            finite or self.accelerator.scaler is not None
+        ):  # the fp16 scaler skips and lowers its scale by itself
             self.optimizer.step()
         taken = finite and not self.optimizer.step_was_skipped
         self.optimizer.zero_grad()
@@ -92,14 +95,18 @@ class Loop:
         state.bad_steps = 0 if taken else state.bad_steps + 1
         if taken:
             state.loss_sum, state.loss_count = state.loss_sum + loss, state.loss_count + count
-        elif state.bad_steps >= BAD_STEPS and self.accelerator.scaler is None or state.bad_steps >= 10 * BAD_STEPS:
+        elif (
+            state.bad_steps >= BAD_STEPS
+            and self.accelerator.scaler is None
+            or state.bad_steps >= 10 * BAD_STEPS
+        ):
             self.diverged(rows, norm, loss)
         state.cost["train_seconds"] += time.perf_counter() - wall
         state.cost["train_cpu_seconds"] += time.process_time() - cpu
         return norm
 
     def gradient(self, rows: list[int]) -> tuple[float, float, int]:
-        """Gradient of the mean loss over all targets of the batch: its norm after clipping's view, loss sum, count.
+        """Gradient of the mean loss over all targets of the batch; its norm before clipping, loss sum, count.
 
         When memory runs out the micro-batch is halved and the step begins again.
         """
@@ -116,7 +123,7 @@ class Loop:
         return float(norm), loss, count
 
     def accumulate(self, rows: list[int]) -> tuple[float, int]:
-        """Backward over the micro-batches of this process; the gradients of all processes are averaged by DDP."""
+        """Backward over the micro-batches of this process; DDP averages the gradients of all processes."""
         state, parts = self.state, self.accelerator.num_processes
         torch.manual_seed(stream(self.settings.seed, "dropout", state.step, self.accelerator.process_index))
         mine = rows[self.accelerator.process_index :: parts]
@@ -158,13 +165,13 @@ class Loop:
         size = self.state.micro_batch
         if size == 1 or self.accelerator.num_processes > 1:
             raise OutOfMemory(
-                f"out of memory with train.micro_batch={size}; possible: a smaller train.micro_batch, a smaller"
-                " task.max_length, train.precision=bf16, or strategy=lora"
+                f"out of memory with train.micro_batch={size}; possible: a smaller train.micro_batch,"
+                " a smaller task.max_length, train.precision=bf16, or strategy=lora"
             ) from error
         self.optimizer.zero_grad()
         torch.cuda.empty_cache()
         self.state.micro_batch = size // 2
-        say(f"out of memory: train.micro_batch {size} → {size // 2}; the batch of the optimizer stays as it is")
+        say(f"out of memory: train.micro_batch {size} → {size // 2}; the optimizer sees the same batch")
 
     def after_step(self, norm: float, progress: Bar, signum: int) -> None:
         """What follows a step, in this order: metrics, evaluation, checkpoint, a signal that came."""
@@ -209,10 +216,10 @@ class Loop:
         }
 
     def evaluate(self) -> None:
-        """Score the validation split, keep the best weights, and stop when they have not improved for long."""
+        """Score the validation split, keep the best weights, stop when they have not improved for long."""
         state = self.state
         scores, _ = evaluate(
-            self.wrapped, self.task, self.task.examples("validation"), 4 * state.micro_batch, self.accelerator
+            self.model, self.task, self.task.examples("validation"), 4 * state.micro_batch, self.accelerator
         )
         self.log({f"eval_{name}": value for name, value in scores.items()})
         if better(scores, state.best, self.metric, self.task.metrics[self.metric]):
@@ -249,7 +256,7 @@ class Loop:
         self.accelerator.wait_for_everyone()
 
     def restore(self) -> None:
-        """Continue from the newest complete checkpoint; from the beginning, and said so, when there is none."""
+        """Continue from the newest complete checkpoint, or from the beginning when there is none."""
         place, skipped = checkpoint.newest(self.run_directory.checkpoints / "last")
         for reason in skipped:
             say(f"skipped: {reason}")
@@ -283,7 +290,7 @@ class Loop:
             self.run_directory.write_json("divergence.json", report)
         raise Diverged(
             f"loss {loss} and gradient norm {norm} at step {state.step}, {state.bad_steps} steps in a row;"
-            f" rows and norms are in divergence.json; possible: a lower train.lr (now {self.settings.train.lr:g}),"
+            f" see divergence.json; possible: a lower train.lr (now {self.settings.train.lr:g}),"
             " a longer train.warmup, train.precision=fp32"
         )
 

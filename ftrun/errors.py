@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class UserError(Exception):
-    """A mistake that is not a bug: its message is one line and names the setting or file, the value and the choice."""
+    """A mistake that is not a bug: one line that names the setting or file, the value and the choice."""
 
     exit_code = 1
 

@@ -27,7 +27,8 @@ def evaluate(
     model: nn.Module, task: Task, examples: Sequence[Example], size: int, accelerator: Accelerator
 ) -> tuple[dict[str, float], list[Answer]]:
     """Every metric of the task and the answers in the order of the examples; all processes share the work."""
-    total, count, answers = 0.0, 0, []
+    total, count = 0.0, 0
+    answers: list[tuple[int, Answer]] = []
     for outputs, batch, rows in batches_through(model, task, examples, size, accelerator):
         loss, targets = task.loss(outputs, batch)
         total, count = total + float(loss), count + targets
@@ -52,7 +53,7 @@ def predict(
 def batches_through(
     model: nn.Module, task: Task, examples: Sequence[Example], size: int, accelerator: Accelerator
 ) -> Iterator[tuple[Any, Batch, list[int]]]:
-    """Outputs, batch and rows, batch by batch, for this process's share; a batch that does not fit is halved."""
+    """Outputs, batch and rows of this process's share; a batch that does not fit is halved."""
     was_training = model.training
     model.eval()
     batches = sorted_batches([len(e.ids) for e in examples], max(size, SMALLEST))

@@ -124,11 +124,12 @@ def prepare_model(settings: Settings, accelerator: Accelerator) -> Model:
         torch.manual_seed(stream(settings.seed, "init", 1))
         settings.strategy.prepare(model)
     trained, total = model.counts()
-    say(f"{settings.strategy_name}: {trained:,} of {total:,} parameters train ({trained / total:.2%}), {describe(accelerator)}")
+    share = f"{trained:,} of {total:,} parameters train ({trained / total:.2%})"
+    say(f"{settings.strategy_name}: {share}, {describe(accelerator)}")
     for line in plan(model, groups(model, settings.train), settings.train.lr):
         say(f"  {line}")
     if settings.model.pooling != "head":
-        say(f"model.pooling={settings.model.pooling}: the saved model needs ftrun to load, not transformers alone")
+        say(f"model.pooling={settings.model.pooling}: transformers alone cannot load the saved model")
     return model
 
 
@@ -139,14 +140,14 @@ def disk_needed(model: Model) -> int:
 
 
 def finish(loop: Loop, settings: Settings, directory: Run) -> float:
-    """Score the best weights on the test split, save and check the model, and close the run with its result."""
+    """Score the best weights on test, save and check the model, and close the run with its result."""
     task, accelerator, model = settings.task, loop.accelerator, loop.model
     place, _ = checkpoint.newest(directory.checkpoints / "best")
     if place is None:
         raise UserError(f"eval_{loop.metric} was never a number, so no weights are the best")
     checkpoint.load_weights(checkpoint.read_tensors(place, "weights"), model)
     examples = task.examples("test")
-    scores, answers = evaluate(loop.wrapped, task, examples, 4 * loop.state.micro_batch, accelerator)
+    scores, answers = evaluate(model, task, examples, 4 * loop.state.micro_batch, accelerator)
     if accelerator.is_main_process:
         export(model, directory.model_dir, task.auto_class)
         probe = task.collate(task.examples("validation")[:PROBE])

@@ -1,4 +1,4 @@
-"""A trained network on disk, in the form that plain transformers or peft loads, and the proof that it does."""
+"""A trained network on disk, as plain transformers or peft loads it, and the proof that it does."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def export(model: Model, directory: Path, auto_class: str) -> None:
 
 
 def write_adapter(model: Model, whole: nn.Module, directory: Path, auto_class: str) -> None:
-    """The low-rank layers and, under the names that peft gives `modules_to_save`, every other trained weight."""
+    """The low-rank layers and, as peft's `modules_to_save`, every other trained weight."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     assert model.adapter is not None
@@ -59,12 +59,14 @@ def write_adapter(model: Model, whole: nn.Module, directory: Path, auto_class: s
     config.modules_to_save = sorted(modules) or None
     config.inference_mode = True
     layers = (name for name, module in whole.named_modules() if isinstance(module, BaseTunerLayer))
-    config.target_modules = sorted(layers)  # full names: peft's shortened ones may fit other networks' layers too
+    config.target_modules = sorted(
+        layers
+    )  # full names: peft's shortened ones may fit other networks' layers too
     config.save_pretrained(directory)
 
 
 def head_module(parameter: str, whole: nn.Module) -> str:
-    """The module to name in `modules_to_save` for a trained weight: the child of the network or of its backbone."""
+    """The module of `modules_to_save` for a trained weight: a child of the network or its backbone."""
     parts = parameter.split(".")
     prefix = getattr(whole, "base_model_prefix", "")
     return parts[1] if parts[0] == prefix else parts[0]
@@ -97,7 +99,12 @@ def reload_adapter(directory: Path, auto_class: str, config: Any, extra: dict[st
 
     source = PeftConfig.from_pretrained(str(directory)).base_model_name_or_path
     base = getattr(transformers, auto_class).from_pretrained(
-        source, config=config, dtype=torch.float32, use_safetensors=True, ignore_mismatched_sizes=True, **extra
+        source,
+        config=config,
+        dtype=torch.float32,
+        use_safetensors=True,
+        ignore_mismatched_sizes=True,
+        **extra,
     )
     return PeftModel.from_pretrained(base, str(directory))
 

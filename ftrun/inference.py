@@ -37,7 +37,9 @@ def open_model(run: Run) -> tuple[Settings, nn.Module, PreTrainedTokenizerBase, 
     from ftrun.devices import open_accelerator
 
     if not run.finished:
-        raise ConfigError(f"{run.path} is not finished, so it has no model yet; to go on with it: ftrun resume {run.path}")
+        raise ConfigError(
+            f"{run.path} is not finished, so it has no model yet; to go on with it: ftrun resume {run.path}"
+        )
     settings = read(run.config)
     accelerator = open_accelerator(settings.device, settings.train.precision, settings.train.deterministic)
     with quiet():

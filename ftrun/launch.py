@@ -27,19 +27,7 @@ if TYPE_CHECKING:
 
 SWEEP = ("-m", "--multirun")
 # Hydra's options that are followed by a value
-VALUED = (
-    "--config-dir",
-    "-cd",
-    "--config-path",
-    "-cp",
-    "--config-name",
-    "-cn",
-    "--cfg",
-    "-c",
-    "--package",
-    "-p",
-)
-VALUED += ("--info", "-i", "--experimental-rerun")
+VALUED = "--config-dir -cd --config-path -cp --config-name -cn --cfg -c --package -p --info -i".split()
 # what Hydra raises about settings and files; what a run raises comes out as Stop
 COMPOSITION = (HydraException, OmegaConfBaseException, YAMLError, ValueError)
 
@@ -58,7 +46,7 @@ class Sweep(Callback):
 
 
 def launch(arguments: list[str]) -> int:
-    """Run the experiment or sweep of a command line; returns the exit code, raises what a single run raises."""
+    """Run an experiment or a sweep; returns the exit code, raises what a single run raises."""
     words = options_first(arguments)
     importable(words)
     if os.environ.get("RANK", "0") != "0":
@@ -92,7 +80,7 @@ def program() -> str:
 
 
 def options_first(arguments: list[str]) -> list[str]:
-    """Options before settings, wherever they stood: Hydra's parser takes `ftrun strategy=lora -m rank=1,2` amiss."""
+    """Options before settings, because Hydra's parser refuses `ftrun strategy=lora -m rank=1,2`."""
     options: list[str] = []
     settings: list[str] = []
     for word in arguments:
@@ -102,7 +90,7 @@ def options_first(arguments: list[str]) -> list[str]:
 
 
 def importable(words: list[str]) -> None:
-    """Put the current directory, and the one that holds --config-dir, where a user's own modules are found."""
+    """Put the current directory, and the one that holds --config-dir, where user modules are found."""
     places = [Path.cwd()]
     for option, value in zip(words, [*words[1:], ""], strict=False):
         name, _, joined = option.partition("=")
@@ -132,7 +120,7 @@ def job(cfg: DictConfig) -> float:
 
 
 def one(raw: dict[str, Any], path: Path, again: bool) -> float:
-    """One run; with `again` a run of the same settings that is there already is gone on with, or just read."""
+    """One run; with `again`, one of the same settings that is there already is resumed or just read."""
     settings = read(raw)
     from ftrun import experiment
     from ftrun.rundir import Run, is_run
@@ -145,7 +133,7 @@ def one(raw: dict[str, Any], path: Path, again: bool) -> float:
 def plain(cfg: DictConfig) -> dict[str, Any]:
     """The composed configuration as a plain dict, nothing left to interpolate."""
     try:
-        return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)  # type: ignore[return-value]
+        return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise explain(error, []) from None
 
@@ -168,7 +156,7 @@ def show(error: Exception, overrides: str) -> None:
 
 
 def summary(directory: Path) -> int:
-    """How many runs of a sweep have a result; read from their directories, since launchers run them anywhere."""
+    """How many runs of a sweep have a result; read from their directories, for launchers run anywhere."""
     runs = [path for path in directory.iterdir() if path.is_dir()]
     finished = [path for path in runs if (path / "result.json").is_file()]
     print(f"{len(finished)} of {len(runs)} runs finished: ftrun report {os.path.relpath(directory)}")

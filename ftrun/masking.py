@@ -25,10 +25,10 @@ def mask_tokens(
     vocabulary: int,
     generator: Generator,
 ) -> tuple[Tensor, Tensor]:
-    """New inputs and labels, both (batch, length): each ordinary token is chosen with probability `share`.
+    """New inputs and labels, (batch, length): each ordinary token is chosen with probability `share`.
 
-    At least one is chosen in every sequence that has an ordinary token; special tokens (padding too) are never
-    chosen, and unlike the original never serve as a random replacement. Dynamic: call again for new masks.
+    At least one is chosen in every sequence that has an ordinary token. Special tokens and padding are never
+    chosen and, unlike in the original, never a random replacement. Dynamic: call again for new masks.
     """
     special = torch.tensor(sorted(set(special_ids)), device=ids.device)
     chosen = choose(torch.isin(ids, special), share, generator)

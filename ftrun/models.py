@@ -1,4 +1,4 @@
-"""Pretrained networks behind one face: a backbone cut into stages, and a head. Only here architectures are known."""
+"""Pretrained networks behind one face, a backbone in stages and a head; architectures are known only here."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Model(nn.Module):
         return ["embeddings", *(f"layer {i}" for i in range(self.depth)), "head"]
 
     def head_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """What the checkpoint did not pretrain: everything outside the backbone, and fresh weights inside it."""
+        """What was not pretrained: everything outside the backbone, and fresh weights inside it."""
         for name, parameter in self.named_parameters():
             if not name.startswith(self._backbone) or name in self.fresh:
                 yield name, parameter
@@ -94,7 +94,7 @@ class Model(nn.Module):
         return self
 
     def linear_layers(self, targets: list[str] | str) -> list[str]:
-        """Full names, within `net`, of the linear layers meant by attention, all or a list of name endings."""
+        """Full names within `net` of the linear layers meant by attention, all or a list of endings."""
         from transformers.pytorch_utils import Conv1D
 
         inside = {
@@ -140,7 +140,8 @@ def matching(target: str, names: list[str]) -> list[str]:
     if not found:
         endings = sorted({name.split(".")[-1] for name in names})
         raise ConfigError(
-            f"targets: no linear layer is named {target}; there are {', '.join(endings)}{near(target, endings)}"
+            f"targets: no linear layer is named {target}; "
+            f"there are {', '.join(endings)}{near(target, endings)}"
         )
     return found
 
@@ -204,7 +205,9 @@ def network(
 
     auto = getattr(transformers, auto_class)
     if settings.init == "random":
-        net = auto.from_config(config, dtype=torch.float32, trust_remote_code=settings.trust_remote_code, **extra)
+        net = auto.from_config(
+            config, dtype=torch.float32, trust_remote_code=settings.trust_remote_code, **extra
+        )
         return net, set()  # nothing is pretrained, so nothing is fresh beside it
     try:
         net, info = auto.from_pretrained(
@@ -243,14 +246,15 @@ def load_tokenizer(place: Place, config: PretrainedConfig) -> PreTrainedTokenize
         config.pad_token_id = tokenizer.pad_token_id
     if len(tokenizer) > config.vocab_size:
         raise ConfigError(
-            f"model.name={place.name}: the tokenizer has {len(tokenizer)} tokens, the network {config.vocab_size}"
+            f"model.name={place.name}: the tokenizer has {len(tokenizer)} tokens, "
+            f"the network {config.vocab_size}"
         )
     return tokenizer
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without loading reports, progress bars and the libraries' warnings to each other about their next versions."""
+    """Without loading reports, progress bars and the libraries' warnings to each other."""
     from transformers.utils import logging
 
     level = logging.get_verbosity()

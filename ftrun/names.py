@@ -1,4 +1,4 @@
-"""What a setting that does not exist was meant to be: other tools' names, the option that owns it, the nearest name."""
+"""What a setting that does not exist was meant to be: another tool's name, another option, or a near one."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ ELSEWHERE = {
     "learning_rate": "train.lr",
     "batch_size": "train.batch_size",
     "train_batch_size": "train.batch_size",
-    "per_device_train_batch_size": "train.batch_size (train.micro_batch is the part of it that fits in memory)",
+    "per_device_train_batch_size": "train.batch_size (train.micro_batch is what fits in memory)",
     "per_device_eval_batch_size": "train.micro_batch (evaluation finds its own batch)",
     "micro_batch_size": "train.micro_batch",
-    "gradient_accumulation_steps": "train.batch_size with train.micro_batch (accumulation is the one over the other)",
+    "gradient_accumulation_steps": "train.batch_size over train.micro_batch",
     "num_train_epochs": "train.epochs",
     "num_epochs": "train.epochs",
     "warmup_ratio": "train.warmup (below 1 a share of all steps)",
@@ -150,7 +150,7 @@ def everywhere() -> set[str]:
 
 
 def meant(name: str, known: Iterable[str] = ()) -> str:
-    """The end of the message about a setting that does not exist: whose it is, what ftrun calls it, or the nearest.
+    """The end of the message about a setting that does not exist: whose it is, its name here, the nearest.
 
     `known` are names that exist only in this run, such as the settings of its strategy.
     """

@@ -28,9 +28,9 @@ class Group:
 def groups(model: Model, train: Train) -> list[Group]:
     """Every trained parameter in exactly one group.
 
-    With L layers and the factor d, the head and the top layer take the full rate, layer i takes d^(L-1-i) and the
-    embeddings d^L (Howard & Ruder 2018 with d = 1/2.6). Biases, norms and other vectors are not decayed
-    (Devlin et al. 2019, reference code).
+    With L layers and the factor d, the head and the top layer take the full rate, layer i takes
+    d^(L-1-i) and the embeddings d^L (Howard & Ruder 2018 with d = 1/2.6). Biases, norms and other vectors are
+    not decayed (Devlin et al. 2019, reference code).
     """
     norms = {
         f"{name}.{own}"
@@ -54,7 +54,12 @@ def adamw(found: list[Group], lr: float, device: torch.device) -> torch.optim.Ad
     """AdamW (betas 0.9 and 0.999, eps 1e-8), fused where torch has the kernel."""
     return torch.optim.AdamW(
         [
-            {"params": list(g.parameters.values()), "weight_decay": g.weight_decay, "scale": g.scale, "lr": lr}
+            {
+                "params": list(g.parameters.values()),
+                "weight_decay": g.weight_decay,
+                "scale": g.scale,
+                "lr": lr,
+            }
             for g in found
         ],
         lr=lr,
@@ -69,7 +74,7 @@ def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def plan(model: Model, found: list[Group], lr: float) -> list[str]:
-    """What trains, stage by stage: parameters, rate, decay; and what is frozen, in as few lines as it takes."""
+    """What trains, stage by stage: parameters, rate, decay; and what is frozen."""
     names = model.stage_names()
     totals = dict.fromkeys(range(len(names)), 0)
     for name, parameter in model.named_parameters():
@@ -79,13 +84,17 @@ def plan(model: Model, found: list[Group], lr: float) -> list[str]:
         here = [g for g in found if g.stage == stage]
         count = sum(p.numel() for g in here for p in g.parameters.values())
         decay = max((g.weight_decay for g in here), default=0.0)
-        text = f"{count:,} of {totals[stage]:,} train, rate {lr * here[0].scale:.3g}, decay {decay:g}" if count else ""
+        text = (
+            f"{count:,} of {totals[stage]:,} train, rate {lr * here[0].scale:.3g}, decay {decay:g}"
+            if count
+            else ""
+        )
         rows.append((name, text or f"frozen ({totals[stage]:,})"))
     lines = merge_equal(rows)
     lowest = min((g for g in found), key=lambda g: g.scale, default=None)
     if lowest and lowest.scale < FROZEN_IN_PRACTICE:
         lines.append(
-            f"{names[lowest.stage]} takes {lowest.scale:.1e} of the rate: it is as good as frozen (train.layer_decay)"
+            f"{names[lowest.stage]}: {lowest.scale:.1e} of the rate, as good as frozen (train.layer_decay)"
         )
     return lines
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import ConfigError
-from ftrun.hub import REACH, unreachable
+from ftrun.hub import REACH, unreachable, within_patience
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -46,7 +46,9 @@ def locate(settings: ModelSettings) -> Place:
     if settings.init == "pretrained" and not list(directory.glob("*.safetensors")):
         pickled = [name for name in PICKLES if (directory / name).is_file()]
         why = f"only {pickled[0]}, and pickles are not loaded" if pickled else "no *.safetensors"
-        raise ConfigError(f"model.name={settings.name} has no usable weights: {why}; model.init=random needs none")
+        raise ConfigError(
+            f"model.name={settings.name} has no usable weights: {why}; model.init=random needs none"
+        )
     return Place(str(directory), options)
 
 
@@ -61,7 +63,9 @@ def local(name: str) -> Path | None:
     if directory.is_dir():
         return (directory / "model" if (directory / "model").is_dir() else directory).absolute()
     if directory.exists():
-        raise ConfigError(f"model.name={name} is a file; give the directory that holds config.json and the weights")
+        raise ConfigError(
+            f"model.name={name} is a file; give the directory that holds config.json and the weights"
+        )
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ConfigError(f"model.name={name}: no such directory")
     return None
@@ -80,9 +84,11 @@ def on_hub(settings: ModelSettings) -> dict[str, Any]:
     if any(isinstance(file, str) for file in cached):
         return options | {"local_files_only": True}
     try:
-        HfApi().model_info(settings.name, revision=settings.revision, timeout=REACH)
+        within_patience(lambda: HfApi().model_info(settings.name, revision=settings.revision, timeout=REACH))
     except (RepositoryNotFoundError, HFValidationError) as error:
-        raise ConfigError(f"model.name={settings.name}: neither a directory nor a model on the Hub") from error
+        raise ConfigError(
+            f"model.name={settings.name}: neither a directory nor a model on the Hub"
+        ) from error
     except unreachable() as error:
         raise ConfigError(
             f"model.name={settings.name}: the Hub cannot be reached and no local copy is cached;"

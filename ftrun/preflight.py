@@ -30,7 +30,7 @@ def preflight(loop: Loop) -> None:
     check_gradients(loop)
     loop.optimizer.zero_grad()
     loop.state.cost = cost
-    evaluate(loop.wrapped, loop.task, loop.task.examples("validation")[:PROBE], PROBE, loop.accelerator)
+    evaluate(loop.model, loop.task, loop.task.examples("validation")[:PROBE], PROBE, loop.accelerator)
     if loop.accelerator.is_main_process:
         check_export(loop, rows[:PROBE])
     loop.accelerator.wait_for_everyone()

@@ -218,7 +218,7 @@ def _to_yaml(config: dict[str, Any]) -> str:
 
 
 def _from_yaml(path: Path) -> dict[str, Any]:
-    import yaml  # type: ignore[import-untyped]  # ten times as fast as OmegaConf.load, for a report of many runs
+    import yaml  # ten times as fast as OmegaConf.load, for a report of many runs
 
     try:
         config = yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))

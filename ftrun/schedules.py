@@ -42,7 +42,7 @@ class Constant:
 
 @dataclass
 class SlantedTriangular:
-    """A short rise and a long fall (ULMFiT, Howard and Ruder 2018, equation 3); it has its own rise, not the warm-up.
+    """A short rise and a long fall (ULMFiT, Howard and Ruder 2018, equation 3), in place of a warm-up.
 
     `cut` is the share of steps that rise, `ratio` how much smaller the lowest rate is than the peak.
     """
@@ -59,7 +59,7 @@ class SlantedTriangular:
     def factor(self, step: int, total: int, warmup: int) -> float:
         """The factor for optimizer step `step` of `total`, counted from 0; `warmup` has no part in it."""
         peak = math.floor(total * self.cut)
-        # the fall ends at step `total`; the printed formula divides by peak/cut instead and can end below zero
+        # the fall ends at step `total`; the printed formula can end below zero
         share = step / peak if step < peak else 1 - progress(step, total, peak)
         return (1 + share * (self.ratio - 1)) / self.ratio
 

@@ -10,12 +10,15 @@ from typing import Any
 
 @contextmanager
 def interruptions() -> Iterator[list[int]]:
-    """Collects the first SIGINT or SIGTERM for the end of the step; the second one does what it always does."""
+    """Collects the first SIGINT or SIGTERM for the end of the step; the second does what it always does."""
     caught: list[int] = []
-    former = {}
+    former: dict[int, Any] = {}
 
     def remember(signum: int, frame: Any) -> None:
         caught.append(signum)
+        give_back()
+
+    def give_back() -> None:
         for number, handler in former.items():
             signal.signal(number, handler)
 
@@ -25,5 +28,4 @@ def interruptions() -> Iterator[list[int]]:
     try:
         yield caught
     finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
+        give_back()

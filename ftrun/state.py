@@ -18,7 +18,9 @@ class State:
     """All that changes during training besides tensors; together they are a checkpoint."""
 
     step: int = 0  # batches gone through
-    updates: int = 0  # optimizer steps taken; behind `step` only where fp16 or a non-finite gradient skipped one
+    updates: int = (
+        0  # optimizer steps taken; behind `step` only where fp16 or a non-finite gradient skipped one
+    )
     epoch: int = 0
     position: int = 0  # batches of this epoch gone through
     micro_batch: int = 0
@@ -57,12 +59,17 @@ class Length:
 
         warmup = round(train.warmup * total) if train.warmup < 1 else min(int(train.warmup), total)
         return cls(
-            per_epoch, total, warmup, steps(train.eval_every), steps(train.checkpoint_every), max(1, total // LOG_POINTS)
+            per_epoch,
+            total,
+            warmup,
+            steps(train.eval_every),
+            steps(train.checkpoint_every),
+            max(1, total // LOG_POINTS),
         )
 
 
 def better(scores: dict[str, float], best: dict[str, float], metric: str, direction: str) -> bool:
-    """Whether scores beat the best ones: by the metric in its direction, at a tie by the loss; NaN never does."""
+    """Whether scores beat the best: by the metric in its direction, at a tie by the loss; NaN never."""
     if math.isnan(scores[metric]):
         return False
     if not best:

@@ -23,7 +23,7 @@ WORDS = {
 
 
 def convert(name: str, value: Any, hint: Any) -> Any:
-    """`value` as the type of its field; only conversions that lose nothing: 3 is a number 3.0 and a text "3"."""
+    """`value` as the type of its field; nothing is lost: 3 is the number 3.0 and the text "3"."""
     if hint is Any:
         return value
     options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
@@ -77,7 +77,7 @@ def one_of(name: str, value: str, possible: Sequence[str]) -> None:
 
 
 def every(name: str, value: str | int | float) -> None:
-    """Refuses what is neither "epoch" nor a number of optimizer steps (1 and more) nor a share of the run below 1."""
+    """Refuses what is neither "epoch" nor a number of optimizer steps nor a share of the run below 1."""
     if isinstance(value, str):
         if value != "epoch":
             raise ConfigError(

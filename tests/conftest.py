@@ -49,9 +49,7 @@ def toy_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows = [("text", "label"), *toy_rows(count, chance)]
         for suffix, delimiter in ((".csv", ","), (".tsv", "\t")):
             with (place / f"{split}{suffix}").open("w", newline="", encoding="utf-8") as file:
-                csv.writer(file, delimiter=delimiter, lineterminator="\n").writerows(
-                    [("text", "label"), *rows]
-                )
+                csv.writer(file, delimiter=delimiter, lineterminator="\n").writerows(rows)
     return place
 
 

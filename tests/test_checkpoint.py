@@ -27,7 +27,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("former", [False, True])
 def test_a_kill_at_any_moment_of_a_save_leaves_a_complete_checkpoint(tmp_path, monkeypatch, former):
-    """Every file operation of a save is killed once; what is found is the old or the new one, never a mixture."""
+    """Every file operation of a save is killed once; what is found is the old or the new, never a mixture."""
     place = tmp_path / "last"
     counted = 0
     moment = None
@@ -43,8 +43,8 @@ def test_a_kill_at_any_moment_of_a_save_leaves_a_complete_checkpoint(tmp_path, m
         return wrapped
 
     for module, name in (
-        (Path, "mkdir"), (Path, "write_text"), (Path, "rename"), (checkpoint, "save_file"), (checkpoint, "sync"),
-        (shutil, "rmtree"),
+        (Path, "mkdir"), (Path, "write_text"), (Path, "rename"), (checkpoint, "save_file"),
+        (checkpoint, "sync"), (shutil, "rmtree"),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, killing(getattr(module, name)))
     found = []
@@ -87,7 +87,10 @@ def saved(tmp_path):
         (lambda place: (place / "weights.safetensors").write_bytes(b"torn"), "has 4 bytes instead of"),
         (lambda place: (place / "weights.safetensors").unlink(), "weights.safetensors is missing"),
         (lambda place: (place / "manifest.json").unlink(), "no manifest"),
-        (lambda place: (place / "state.json").write_text('{\n "step": 8\n}'), "content of state.json has changed"),
+        (
+            lambda place: (place / "state.json").write_text('{\n "step": 8\n}'),
+            "content of state.json has changed",
+        ),
     ],
 )
 def test_a_torn_checkpoint_is_skipped_and_said(saved, harm, message):

@@ -11,10 +11,22 @@ import pytest
 def launched(processes, words, directory):
     """`torchrun -m ftrun WORDS…` on the CPU; the one run directory it made."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes), "--master-port", "0"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        str(processes),
+    ]
     directory.mkdir()
     result = subprocess.run(
-        [*command, "-m", "ftrun", *words], cwd=directory, env=environment, capture_output=True, text=True
+        [*command, "-m", "ftrun", *words],
+        cwd=directory,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert result.returncode == 0, result.stdout + result.stderr
     (config,) = directory.glob("**/config.yaml")
@@ -37,7 +49,9 @@ def test_two_processes_give_the_losses_of_one(toy_files, tiny_dir, tmp_path):
         "train.batch_size=10", "train.micro_batch=3", "task.subset=101", "train.epochs=2", "train.lr=1e-3",
     ]  # fmt: skip
     one, two = (launched(n, words, tmp_path / f"with{n}") for n in (1, 2))
-    lines = [[json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (one, two)]
+    lines = [
+        [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (one, two)
+    ]
     assert len(lines[0]) == len(lines[1]) > 20
     for ours, theirs in zip(*lines, strict=True):
         assert ours.keys() == theirs.keys()

@@ -45,7 +45,9 @@ def test_splits_are_stratified_and_disjoint() -> None:
 
 
 def test_another_process_sees_the_same_split() -> None:
-    program = "from ftrun.docstrings import rows; print(*[row['module'] + row['name'] for row in rows('test')])"
+    program = (
+        "from ftrun.docstrings import rows; print(*[row['module'] + row['name'] for row in rows('test')])"
+    )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert found.stdout.split() == [row["module"] + row["name"] for row in rows("test")]
 
@@ -84,14 +86,16 @@ def test_a_python_without_sources_is_one_sentence(library: Path) -> None:
 def test_repeats_and_short_texts_are_left_out(library: Path) -> None:
     text = "Return the sum of two numbers, each of which may be as large as memory allows"
     (library / "random.py").write_text(f'"""{text}."""\ndef one():\n    """{text.upper()}"""\n')
-    (library / "fractions.py").write_text(f'def two():\n    """{text}!"""\ndef three():\n    """Too short."""\n')
+    (library / "fractions.py").write_text(
+        f'def two():\n    """{text}!"""\ndef three():\n    """Too short."""\n'
+    )
     found = [row for split in CUTS for row in rows(split)]
     assert [(row["module"], row["label"]) for row in found] == [("fractions", "numbers")]
 
 
 def test_nothing_is_executed(tmp_path: Path) -> None:
     file = tmp_path / "loud.py"
-    file.write_text('"""Module."""\nraise SystemExit\nclass A:\n    """Class."""\n    async def f(self):\n        """F."""\n')
+    file.write_text('"""Module."""\nraise SystemExit\nclass A:\n "Class."\n async def f(self):\n  "F."\n')
     assert list(docstrings_in(file)) == [("", "Module."), ("A", "Class."), ("A.f", "F.")]
 
 
@@ -115,6 +119,9 @@ def test_signatures_are_removed(doc: str, text: str) -> None:
 
 
 def test_the_modules_own_name_is_removed() -> None:
-    assert clean("email.message: an email, as Message of emails.", "email.message") == ": an , as Message of emails."
+    assert (
+        clean("email.message: an email, as Message of emails.", "email.message")
+        == ": an , as Message of emails."
+    )
     assert clean("Decimal numbers by decimal.Decimal", "_pydecimal") == "Decimal numbers by decimal.Decimal"
     assert clean("Use asyncio.run, not Asyncio", "asyncio.runners") == "Use run, not"

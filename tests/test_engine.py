@@ -26,7 +26,9 @@ def apart(one, other):
     """The largest difference between two sets of weights, relative to how far they are from zero."""
     first, second = weights(one), weights(other)
     assert first.keys() == second.keys()
-    return max(float((first[k] - second[k]).abs().max() / first[k].abs().max().clamp(min=1e-3)) for k in first)
+    return max(
+        float((first[k] - second[k]).abs().max() / first[k].abs().max().clamp(min=1e-3)) for k in first
+    )
 
 
 @pytest.fixture

@@ -67,7 +67,8 @@ def test_declared_labels_keep_their_order_and_refuse_others() -> None:
     with pytest.raises(DataError) as caught:
         label_set(splits, "label", [1, 0, "yes"])
     assert str(caught.value) == (
-        "label 'yse' of the test row 'the odd one' is not in task.labels ('1', '0', 'yes'); did you mean 'yes'?"
+        "label 'yse' of the test row 'the odd one' is not in task.labels ('1', '0', 'yes'); "
+        "did you mean 'yes'?"
     )
 
 

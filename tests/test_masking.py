@@ -114,7 +114,11 @@ def test_an_untrained_network_is_as_surprised_as_chance() -> None:
 
     torch.manual_seed(0)
     config = BertConfig(
-        vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
     )
     model = BertForMaskedLM(config).eval()
     inputs, labels = masked(sequences(64, 32))

@@ -2,7 +2,12 @@
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification, BertConfig, BertForSequenceClassification
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+)
 
 from ftrun.config import ModelSettings
 from ftrun.errors import ConfigError
@@ -16,7 +21,7 @@ from ftrun.strategies.lora import Lora
 
 @pytest.fixture
 def bert_base():
-    """BERT-base with two classes, as a checkpoint without a head would give it; no memory behind its weights."""
+    """BERT-base with two classes, as from a checkpoint without a head; no memory behind its weights."""
     with torch.device("meta"):
         net = BertForSequenceClassification(BertConfig())
     return Model(net, None, "bert-base", {"classifier.weight", "classifier.bias"})
@@ -53,8 +58,8 @@ def test_a_target_that_is_nowhere_is_refused_with_the_names_there_are(bert_base)
         (Freeze(6, None), 43_119_362),
         (Freeze(8, None), 28_943_618),
         (Freeze(12, None), 592_130),
-        (Freeze(None, [4, 5, 6, 7]), 81_132_290),
-        (Freeze(None, "4-7"), 81_132_290),
+        (Freeze(2, [4, 5, 6, 7]), 81_132_290),
+        (Freeze(2, "4-7"), 81_132_290),
     ],
 )
 def test_what_trains_of_bert_base(bert_base, strategy, trained):
@@ -66,7 +71,7 @@ def test_what_trains_of_bert_base(bert_base, strategy, trained):
     ("arguments", "message"),
     [
         ((13, None), "bottom=13, but this network has 12 layers"),
-        ((None, [12]), r"layers=\[12\], but this network has the layers 0 to 11"),
+        ((2, [12]), r"layers=\[12\], but this network has the layers 0 to 11"),
     ],
 )
 def test_layers_outside_the_network_are_refused(bert_base, arguments, message):
@@ -74,7 +79,7 @@ def test_layers_outside_the_network_are_refused(bert_base, arguments, message):
         Freeze(*arguments).prepare(bert_base)
 
 
-@pytest.mark.parametrize("arguments", [(None, None), (2, [1]), (-1, None), (None, "7-4"), (None, [-1]), (None, [])])
+@pytest.mark.parametrize("arguments", [(-1, None), (2, "7-4"), (2, [-1]), (2, []), (2, True), (2, "top")])
 def test_freeze_settings_that_make_no_sense_are_refused(arguments):
     with pytest.raises(ConfigError, match="strategy=freeze"):
         Freeze(*arguments)
@@ -137,7 +142,9 @@ def test_names_that_are_no_checkpoint(tmp_path):
 
 
 def test_the_hub_out_of_reach_is_one_line():
-    with pytest.raises(ConfigError, match="nobody/nothing: the Hub cannot be reached.*model.name=DIR") as caught:
+    with pytest.raises(
+        ConfigError, match="nobody/nothing: the Hub cannot be reached.*model.name=DIR"
+    ) as caught:
         locate(settings("nobody/nothing"))
     assert "\n" not in str(caught.value)
 

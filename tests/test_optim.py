@@ -34,7 +34,12 @@ def test_every_parameter_is_in_exactly_one_group(bert_base):
 
 
 def test_biases_and_norms_are_not_decayed(bert_base):
-    plain = [p for group in groups(bert_base, train()) if group.weight_decay == 0 for p in group.parameters.values()]
+    plain = [
+        p
+        for group in groups(bert_base, train())
+        if group.weight_decay == 0
+        for p in group.parameters.values()
+    ]
     assert (len(plain), sum(p.numel() for p in plain)) == (124, 122_114)
 
 

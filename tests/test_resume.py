@@ -76,7 +76,7 @@ def test_killed_at_random_moments_and_resumed_it_is_the_same_run(toy_files, tiny
 
 
 def test_killed_while_it_saves(toy_files, tiny_dir, tmp_path):
-    """Every flush of the second checkpoint in turn: inside the tensors, the state, the manifest, the directory."""
+    """Every flush of the second checkpoint in turn: the tensors, the state, the manifest, the directory."""
     model, words = tiny_dir("bert"), words_of("lora")
     assert in_child(tmp_path / "whole", toy_files, model, words, False, 0) == 0
     for moment in range(11, 18):
@@ -110,7 +110,9 @@ def test_termination_saves_and_the_resumed_run_is_the_same(interrupted, toy_file
     ran(tmp_path / "whole", toy(toy_files, tiny_dir("bert"), *WORDS))
     experiment.resume(interrupted)
     for file in ("model.safetensors", "config.json"):
-        assert (interrupted / "model" / file).read_bytes() == (tmp_path / "whole" / "model" / file).read_bytes()
+        assert (interrupted / "model" / file).read_bytes() == (
+            tmp_path / "whole" / "model" / file
+        ).read_bytes()
     assert (interrupted / "metrics.jsonl").read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
 
 

@@ -10,7 +10,9 @@ def main(arguments: list[str]) -> int:
     """Entry point; `arguments` is what follows the command's name."""
     parser = argparse.ArgumentParser(prog="ftrun evaluate", description=__doc__)
     parser.add_argument("run", type=Path, help="run directory")
-    parser.add_argument("--input", help="csv, tsv, jsonl or parquet with the run's columns; else the run's test split")
+    parser.add_argument(
+        "--input", help="csv, tsv, jsonl or parquet with the run's columns; else the run's test split"
+    )
     options = parser.parse_args(arguments)
 
     from ftrun.rundir import Run

@@ -10,8 +10,12 @@ def main(arguments: list[str]) -> int:
     """Entry point; `arguments` is what follows the command's name."""
     parser = argparse.ArgumentParser(prog="ftrun predict", description=__doc__)
     parser.add_argument("run", type=Path, help="run directory")
-    parser.add_argument("--input", required=True, help="csv, tsv, jsonl or parquet with the run's text column")
-    parser.add_argument("--output", required=True, type=Path, help="csv, tsv or jsonl; the rows, answered, in order")
+    parser.add_argument(
+        "--input", required=True, help="csv, tsv, jsonl or parquet with the run's text column"
+    )
+    parser.add_argument(
+        "--output", required=True, type=Path, help="csv, tsv or jsonl; the rows, answered, in order"
+    )
     options = parser.parse_args(arguments)
 
     from ftrun.rundir import Run

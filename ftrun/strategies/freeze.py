@@ -1,4 +1,4 @@
-"""Layer freezing: some layers stay as pretrained, the rest and the head train (Howard & Ruder 2018, section 3.3)."""
+"""Layer freezing: some layers stay as pretrained, the rest and the head train (Howard & Ruder 2018)."""
 
 from __future__ import annotations
 
@@ -17,39 +17,38 @@ if TYPE_CHECKING:
 class Freeze(Strategy):
     """Freeze the embeddings and the lowest `bottom` layers, or exactly the `layers` named."""
 
-    bottom: int | None  # embeddings and this many layers
-    layers: Any  # a list such as [4,5,6] or a range such as 4-7, counted from 0; the embeddings then train
+    bottom: int  # embeddings and this many layers
+    layers: Any  # instead, counted from 0: [4,5,6] or 4-7; the embeddings then train
 
     def __post_init__(self) -> None:
-        if (self.bottom is None) == (self.layers is None):
-            raise ConfigError(
-                f"strategy=freeze takes either bottom= or layers=, not bottom={self.bottom} layers={self.layers}"
-            )
-        if self.bottom is not None and self.bottom < 0:
+        if self.bottom < 0:
             raise ConfigError(f"strategy=freeze: bottom is at least 0, not {self.bottom}")
         if self.layers is not None:
             named_layers(self.layers)
 
-    def prepare(self, model: Model) -> None:
-        depth = model.depth
-        if self.bottom is not None:
+    def frozen_stages(self, depth: int) -> set[int]:
+        """Stages of a network of `depth` layers: 0 is the embeddings, i + 1 the layer i."""
+        if self.layers is None:
             if self.bottom > depth:
-                raise ConfigError(f"strategy=freeze: bottom={self.bottom}, but this network has {depth} layers")
-            frozen = set(range(self.bottom + 1))
-        else:
-            layers = named_layers(self.layers)
-            outside = [layer for layer in layers if layer >= depth]
-            if outside:
                 raise ConfigError(
-                    f"strategy=freeze: layers={self.layers}, but this network has the layers 0 to {depth - 1}"
+                    f"strategy=freeze: bottom={self.bottom}, but this network has {depth} layers"
                 )
-            frozen = {layer + 1 for layer in layers}
+            return set(range(self.bottom + 1))
+        layers = named_layers(self.layers)
+        if max(layers) >= depth:
+            raise ConfigError(
+                f"strategy=freeze: layers={self.layers}, but this network has the layers 0 to {depth - 1}"
+            )
+        return {layer + 1 for layer in layers}
+
+    def prepare(self, model: Model) -> None:
+        frozen = self.frozen_stages(model.depth)
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(model.stage_of(name) not in frozen)
 
 
 def named_layers(value: Any) -> list[int]:
-    """The layers meant by a list or a range like "4-7" (both ends included); ConfigError for anything else."""
+    """The layers of a list or a range like "4-7" (both ends included); ConfigError for anything else."""
     if isinstance(value, int) and not isinstance(value, bool):
         value = [value]
     if isinstance(value, str):

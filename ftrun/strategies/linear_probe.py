@@ -1,4 +1,4 @@
-"""Linear probe: only the new head learns, on features the backbone computes as it came (Alain & Bengio 2016)."""
+"""Linear probe: only the head learns, on the backbone's features as they came (Alain & Bengio 2016)."""
 
 from __future__ import annotations
 

@@ -1,12 +1,13 @@
-"""LoRA: keep every weight and train a low-rank update next to each target layer (Hu et al. 2021, via peft)."""
+"""LoRA: a low-rank update trains next to each target layer (Hu et al. 2021; layers by peft)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ftrun.errors import ConfigError, near
+from ftrun.errors import ConfigError
 from ftrun.strategies.base import Strategy
+from ftrun.values import one_of
 
 if TYPE_CHECKING:
     from ftrun.models import Model
@@ -17,7 +18,7 @@ TARGET_WORDS = ("attention", "all")
 
 @dataclass
 class Lora(Strategy):
-    """h = W₀x + (alpha/rank)·B·A·x with W₀ frozen; rslora divides by √rank, dora and pissa as in their papers."""
+    """h = W₀x + (alpha/rank)·B·A·x with W₀ frozen; rslora divides by √rank, dora and pissa as published."""
 
     rank: int
     alpha: float
@@ -32,15 +33,13 @@ class Lora(Strategy):
             raise ConfigError(f"strategy=lora: alpha is above 0, not {self.alpha}")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"strategy=lora: dropout is at least 0 and below 1, not {self.dropout}")
-        if self.variant not in VARIANTS:
-            possible = ", ".join(VARIANTS)
-            raise ConfigError(
-                f"strategy=lora: variant={self.variant} is not one of {possible}{near(self.variant, VARIANTS)}"
-            )
+        one_of("strategy=lora: variant", self.variant, VARIANTS)
         if isinstance(self.targets, str) and self.targets not in TARGET_WORDS:
             self.targets = [self.targets]
         if not self.targets:
-            raise ConfigError("strategy=lora: targets is empty; say attention, all or names such as [query,value]")
+            raise ConfigError(
+                "strategy=lora: targets is empty; say attention, all or names such as [query,value]"
+            )
 
     def prepare(self, model: Model) -> None:
         from peft import LoraConfig, inject_adapter_in_model

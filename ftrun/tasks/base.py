@@ -36,7 +36,7 @@ class Task(ABC):
 
     @abstractmethod
     def read(self, seed: int) -> list[str]:
-        """Read the rows of every split and the labels; returns what the person should know. Raises DataError."""
+        """Read the rows and labels of every split; returns what to tell the person. Raises DataError."""
 
     @abstractmethod
     def head(self) -> dict[str, Any]:
@@ -55,7 +55,9 @@ class Task(ABC):
         """Take the rows of another file as the test split, labels as restored. Raises DataError."""
 
     @abstractmethod
-    def questions(self, tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], file: str) -> list[Example]:
+    def questions(
+        self, tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], file: str
+    ) -> list[Example]:
         """Rows without answers as examples; a row with nothing to read is left out. Raises DataError."""
 
     @abstractmethod

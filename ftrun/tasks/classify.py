@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ftrun.errors import ConfigError, near
+from ftrun.errors import ConfigError
+from ftrun.splits import parse_subset
 from ftrun.tasks.base import Answer, Batch, Example, Task
+from ftrun.values import one_of
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
-
-LONG = ("truncate", "drop", "error")
 
 
 @dataclass
@@ -45,13 +45,15 @@ class Classify(Task):
 
     def __post_init__(self) -> None:
         if self.train is None:
-            raise ConfigError("task.train is not set: give a csv, tsv, jsonl or parquet file, task.train=FILE")
+            raise ConfigError(
+                "task.train is not set: give a csv, tsv, jsonl or parquet file, task.train=FILE"
+            )
         if self.max_length < 3:
             raise ConfigError(f"task.max_length is at least 3, not {self.max_length}")
-        if self.long not in LONG:
-            raise ConfigError(f"task.long={self.long} is not one of {', '.join(LONG)}{near(self.long, LONG)}")
-        check_subset(self.subset)
-        self.encoded = {}  # split → examples
+        one_of("task.long", self.long, ["truncate", "drop", "error"])
+        if self.subset is not None:
+            parse_subset(self.subset)
+        self.encoded: dict[str, list[Example]] = {}
 
     def read(self, seed: int) -> list[str]:
         from ftrun.data import label_set, load_splits
@@ -100,7 +102,9 @@ class Classify(Task):
 
         self.rows = load_test(file, text=self.text, label=self.label, labels=self.names)
 
-    def questions(self, tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], file: str) -> list[Example]:
+    def questions(
+        self, tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], file: str
+    ) -> list[Example]:
         from ftrun.data import texts_of
         from ftrun.text import encode
 
@@ -108,7 +112,11 @@ class Classify(Task):
         texts = texts_of(rows, self.text, file)
         readable = [row for row, text in enumerate(texts) if text]
         ids, kept, _ = encode(
-            tokenizer, [texts[row] for row in readable], split=file, max_length=self.max_length, long="truncate"
+            tokenizer,
+            [texts[row] for row in readable],
+            split=file,
+            max_length=self.max_length,
+            long="truncate",
         )
         return [Example(tokens, None, readable[row]) for tokens, row in zip(ids, kept, strict=True)]
 
@@ -153,13 +161,3 @@ class Classify(Task):
 
     def fingerprint(self) -> str:
         return self.rows.fingerprint
-
-
-def check_subset(subset: Any) -> None:
-    """ConfigError unless it is null, a positive number of rows, or "k per class"."""
-    number = subset.removesuffix(" per class").strip() if isinstance(subset, str) else subset
-    if number is None or (type(number) is int and number > 0):
-        return
-    if isinstance(number, str) and number.isdigit() and int(number) > 0:
-        return
-    raise ConfigError(f"task.subset is a number of rows or 'k per class', not {subset}")

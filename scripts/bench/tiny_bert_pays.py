@@ -2,7 +2,7 @@
 
     python scripts/bench/tiny_bert_pays.py [--checkpoint DIR] [--seeds 0 1 2] [--only tiny_bert scratch tfidf]
 
-Every method chooses its learning rate (or regularisation) and its epoch on the same validation split.
+Learning rate (on the first seed), epoch, and the regularisation of TF-IDF are chosen on the validation split.
 """
 
 from __future__ import annotations
@@ -37,13 +37,14 @@ def main() -> None:
     train, validation, test = rows("train"), rows("validation"), rows("test")
     print(f"{len({row['label'] for row in train})} classes, {len(validation)} validation, {len(test)} test")
     for method in options.only:
-        scores = []
+        scores, rates = [], list(options.rates)
         for seed in options.seeds:
-            few = few_of(train, seed)
+            splits = few_of(train, seed), validation, test
             if method == "tfidf":
-                chosen, best, score = tfidf(few, validation, test)
+                chosen, best, score = tfidf(*splits)
             else:
-                chosen, best, score = network(method, options.checkpoint, options.rates, few, validation, test, seed)
+                chosen, best, score, rate = network(method, options.checkpoint, rates, splits, seed)
+                rates = [rate]
             scores.append(score)
             print(f"{method:10} seed {seed}  validation {best:.1%}  test {score:.1%}  ({chosen})", flush=True)
         print(f"{method:10} mean    test {mean(scores):.1%}", flush=True)
@@ -53,7 +54,9 @@ def few_of(train: Rows, seed: int) -> Rows:
     """The same number of every class, drawn by the seed."""
     chosen: Rows = []
     for label in sorted({row["label"] for row in train}):
-        chosen += random.Random(f"{seed} {label}").sample([row for row in train if row["label"] == label], PER_CLASS)
+        chosen += random.Random(f"{seed} {label}").sample(
+            [row for row in train if row["label"] == label], PER_CLASS
+        )
     return chosen
 
 
@@ -80,11 +83,12 @@ def columns(rows: Rows) -> tuple[list[str], list[str]]:
 
 
 def network(
-    method: str, checkpoint: Path, rates: list[float], few: Rows, validation: Rows, test: Rows, seed: int
-) -> tuple[str, float, float]:
-    """The best learning rate and epoch: (choice, validation, test)."""
+    method: str, checkpoint: Path, rates: list[float], splits: tuple[Rows, Rows, Rows], seed: int
+) -> tuple[str, float, float, float]:
+    """The best learning rate and epoch: (choice, validation, test, rate)."""
     tried = [
-        fine_tune(start(method, checkpoint, few, seed), checkpoint, rate, few, validation, test, seed) for rate in rates
+        (*fine_tune(start(method, checkpoint, splits[0], seed), checkpoint, rate, splits, seed), rate)
+        for rate in rates
     ]
     return max(tried, key=lambda result: result[1])
 
@@ -103,12 +107,13 @@ def start(method: str, checkpoint: Path, few: Rows, seed: int) -> PreTrainedMode
 
 
 def fine_tune(
-    model: PreTrainedModel, checkpoint: Path, rate: float, few: Rows, validation: Rows, test: Rows, seed: int
+    model: PreTrainedModel, checkpoint: Path, rate: float, splits: tuple[Rows, Rows, Rows], seed: int
 ) -> tuple[str, float, float]:
     """AdamW with a linear warm-up and decay over all weights."""
     import torch
     from transformers import AutoTokenizer
 
+    few, validation, test = splits
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     number = {name: index for index, name in model.config.id2label.items()}
     steps = EPOCHS * (-(-len(few) // BATCH))
@@ -138,7 +143,10 @@ def batches(rows: Rows, order: random.Random | None) -> list[Rows]:
     rows = list(rows)
     if order:
         order.shuffle(rows)
-    pools = [sorted(rows[i : i + 8 * BATCH], key=lambda row: len(row["text"])) for i in range(0, len(rows), 8 * BATCH)]
+    pools = [
+        sorted(rows[i : i + 8 * BATCH], key=lambda row: len(row["text"]))
+        for i in range(0, len(rows), 8 * BATCH)
+    ]
     found = [pool[i : i + BATCH] for pool in pools for i in range(0, len(pool), BATCH)]
     if order:
         order.shuffle(found)
