@@ -2,13 +2,20 @@
 
 from pathlib import Path
 
+import peft.tuners.lora  # noqa: F401  what a run imports late, so that forked processes have it
+import sklearn.metrics  # noqa: F401
+from accelerate import Accelerator  # noqa: F401
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from transformers import AutoTokenizer, BertForSequenceClassification  # noqa: F401
+from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
 from ftrun import CONF
 from ftrun.config import Settings, read
 from ftrun.experiment import run
 from ftrun.rundir import Run
+
+get_checkpoint_conversion_mapping("bert")  # half a second, once
 
 STRATEGIES = sorted(path.stem for path in (CONF / "strategy").glob("*.yaml"))
 
