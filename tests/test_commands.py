@@ -5,18 +5,37 @@ import json
 import shutil
 
 import pytest
+from lab import ran, settings
 
 from ftrun.rundir import Run
 
 
-@pytest.fixture
-def run(ftrun_inprocess, toy_words, tmp_path):
+@pytest.fixture(scope="module")
+def made(toy_words, tmp_path_factory):
     """A finished run that has learned the toy task."""
-    words = "train.epochs=8", "train.lr=3e-3", "hydra.run.dir=made"
-    result = ftrun_inprocess("strategy=full", *toy_words, *words)
-    assert "train: 120 rows" in result.stdout and "parameters train" in result.stdout
-    assert "ftrun predict" in result.stdout
+    words = "strategy=full", "train.epochs=8", "train.lr=3e-3"
+    return ran(tmp_path_factory.mktemp("once") / "made", settings(*toy_words, *words)).path
+
+
+@pytest.fixture
+def run(made, tmp_path):
+    """A copy of it to work on, as `made` in the test's directory: moving a run breaks nothing."""
+    shutil.copytree(made, tmp_path / "made")
     return Run.open(tmp_path / "made")
+
+
+def test_an_experiment_says_what_it_does_and_how_to_go_on(ftrun_inprocess, toy_words, tmp_path):
+    words = "strategy=lora", "rank=4", "train.max_steps=2", "hydra.run.dir=said"
+    out = ftrun_inprocess(*toy_words, *words).stdout
+    for said in (
+        "train: 120 rows",
+        "none too long",
+        "parameters train",
+        "embeddings: frozen",
+        "eval_accuracy",
+    ):
+        assert said in out
+    assert f"ftrun predict {tmp_path / 'said'}" in out
 
 
 def test_what_a_finished_run_leaves(run):

@@ -138,7 +138,7 @@ def test_values_are_typed():
         (["model.init=scratch"], "model.init is one of pretrained, random"),
         (["model.name=''"], "model.name is empty"),
         (["model.trust_remote_code=1"], "model.trust_remote_code is true or false, not 1"),
-        (["task.long=cut"], "task.long=cut is not one of truncate, drop, error"),
+        (["task.long=cut"], "task.long is one of truncate, drop, error, not 'cut'"),
         (["task.max_length=0"], "task.max_length"),
         (["task.subset=few"], "task.subset"),
         (["task.subset=0"], "task.subset"),
