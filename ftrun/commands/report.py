@@ -1,4 +1,4 @@
-"""ftrun report: a table of runs, and the means over seeds, for the terminal, a document or a spreadsheet."""
+"""A table of runs, and the means over seeds, for the terminal, a document or a spreadsheet."""
 
 from __future__ import annotations
 
