@@ -26,7 +26,7 @@ def save(directory: Path, tensors: Tensors, state: dict[str, Any]) -> None:
     """
     new, old = directory.with_suffix(".new"), directory.with_suffix(".old")
     if new.exists():
-        if (complete(new)) and not directory.exists():
+        if not damage(new) and not directory.exists():
             new.rename(directory)
         else:
             shutil.rmtree(new)
@@ -67,10 +67,6 @@ def newest(directory: Path) -> tuple[Path | None, list[str]]:
                 found.append((read_state(candidate)["step"], candidate))
     best = max(found, key=lambda pair: pair[0], default=(0, None))
     return best[1], skipped
-
-
-def complete(directory: Path) -> bool:
-    return not damage(directory)
 
 
 def damage(directory: Path) -> str:

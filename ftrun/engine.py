@@ -85,9 +85,8 @@ class Loop:
         set_rate(self.optimizer, rate)
         norm, loss, count = self.gradient(rows)
         finite = math.isfinite(norm) and math.isfinite(loss)
-        if (
-            finite or self.accelerator.scaler is not None
-        ):  # the fp16 scaler skips and lowers its scale by itself
+        scaled = self.accelerator.scaler is not None
+        if finite or scaled:  # the fp16 scaler skips by itself, and lowers its scale
             self.optimizer.step()
         taken = finite and not self.optimizer.step_was_skipped
         self.optimizer.zero_grad()
@@ -95,11 +94,7 @@ class Loop:
         state.bad_steps = 0 if taken else state.bad_steps + 1
         if taken:
             state.loss_sum, state.loss_count = state.loss_sum + loss, state.loss_count + count
-        elif (
-            state.bad_steps >= BAD_STEPS
-            and self.accelerator.scaler is None
-            or state.bad_steps >= 10 * BAD_STEPS
-        ):
+        elif state.bad_steps >= (10 * BAD_STEPS if scaled else BAD_STEPS):
             self.diverged(rows, norm, loss)
         state.cost["train_seconds"] += time.perf_counter() - wall
         state.cost["train_cpu_seconds"] += time.process_time() - cpu

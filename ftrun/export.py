@@ -59,9 +59,8 @@ def write_adapter(model: Model, whole: nn.Module, directory: Path, auto_class: s
     config.modules_to_save = sorted(modules) or None
     config.inference_mode = True
     layers = (name for name, module in whole.named_modules() if isinstance(module, BaseTunerLayer))
-    config.target_modules = sorted(
-        layers
-    )  # full names: peft's shortened ones may fit other networks' layers too
+    # full names: peft's shortened ones may fit other networks' layers too
+    config.target_modules = sorted(layers)
     config.save_pretrained(directory)
 
 

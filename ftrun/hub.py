@@ -67,9 +67,8 @@ def hub_rows(source: str) -> list[dict[str, Any]]:
 
 
 def _parts(source: str) -> tuple[str, str | None, str]:
-    parts = re.split(
-        r":(?![^\[]*\])", source.removeprefix("hub:")
-    )  # the colon of train[:10%] is the split's own
+    # the colon of train[:10%] is the split's own
+    parts = re.split(r":(?![^\[]*\])", source.removeprefix("hub:"))
     if len(parts) not in (2, 3) or not all(parts):
         raise DataError(f"{source} is not {FORM}")
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", parts[0]):
@@ -115,10 +114,8 @@ def _ask_for(name: str) -> None:
 def _fetched(source: str, name: str, config: str | None, split: str) -> Any:
     import datasets
 
-    refusals = (
-        ValueError,
-        RuntimeError,
-    ) + unreachable()  # no such configuration or split, a script, no network
+    # no such configuration or split, a script, no network
+    refusals = (ValueError, RuntimeError) + unreachable()
     try:
         return datasets.load_dataset(name, config, split=split)
     except refusals as error:

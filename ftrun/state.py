@@ -18,9 +18,7 @@ class State:
     """All that changes during training besides tensors; together they are a checkpoint."""
 
     step: int = 0  # batches gone through
-    updates: int = (
-        0  # optimizer steps taken; behind `step` only where fp16 or a non-finite gradient skipped one
-    )
+    updates: int = 0  # optimizer steps taken; behind `step` only where a non-finite gradient skipped one
     epoch: int = 0
     position: int = 0  # batches of this epoch gone through
     micro_batch: int = 0
