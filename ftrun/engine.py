@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ftrun.config import Settings
     from ftrun.models import Model
     from ftrun.rundir import Run
+    from ftrun.tasks.base import Batch
     from ftrun.trackers import Tracker
 
 BAD_STEPS = 3  # non-finite steps in a row that end the run
@@ -62,7 +63,7 @@ class Loop:
 
     def epoch(self, progress: Bar, signals: list[int]) -> None:
         state, settings = self.state, self.settings
-        lengths = [len(example.ids) for example in self.examples]
+        lengths = [example.size for example in self.examples]
         batches = epoch_batches(lengths, settings.train.batch_size, settings.seed, state.epoch)
         self.wrapped.train()
         for rows in batches[state.position :]:
@@ -136,8 +137,7 @@ class Loop:
                 self.accelerator.backward(loss * (parts / len(rows)))
             total += loss.detach()
             count += targets
-            state.cost["tokens"] += int(batch["attention_mask"].sum())
-            state.cost["padded_tokens"] += batch["attention_mask"].numel()
+            self.count_tokens(part, batch)
         sums = torch.stack([total, torch.tensor(float(count), dtype=torch.float64, device=total.device)])
         if parts > 1:
             sums = self.accelerator.reduce(sums, "sum")
@@ -183,6 +183,11 @@ class Loop:
         if signum:
             name = signal.Signals(signum).name
             raise Interrupted(f"{name}: saved at step {state.step} of {length.total}", signum)
+
+    def count_tokens(self, rows: list[int], batch: Batch) -> None:
+        mask, cost = batch["inputs"].get("attention_mask"), self.state.cost
+        cost["tokens"] += sum(self.examples[row].size for row in rows)
+        cost["padded_tokens"] += len(rows) if mask is None else mask.numel()
 
     def log_training(self, norm: float) -> None:
         state = self.state

@@ -20,7 +20,7 @@ SMALLEST = 32  # rows of an evaluation batch at least; no gradients are kept, so
 def outputs_of(model: nn.Module, batch: Batch) -> Any:
     """The network's output for a batch, on the device where its weights are."""
     device = next(model.parameters()).device
-    return model(batch["input_ids"].to(device), batch["attention_mask"].to(device))
+    return model(**{name: value.to(device) for name, value in batch["inputs"].items()})
 
 
 def evaluate(
@@ -56,7 +56,7 @@ def batches_through(
     """Outputs, batch and rows of this process's share; a batch that does not fit is halved."""
     was_training = model.training
     model.eval()
-    batches = sorted_batches([len(e.ids) for e in examples], max(size, SMALLEST))
+    batches = sorted_batches([e.size for e in examples], max(size, SMALLEST))
     pending = batches[accelerator.process_index :: accelerator.num_processes]
     while pending:
         rows = pending.pop(0)

@@ -13,7 +13,6 @@ from torch import nn
 from ftrun.models import Pooled, backbone_of, name_of, quiet, without_pooler
 
 if TYPE_CHECKING:
-    from torch import Tensor
 
     from ftrun.models import Model
 
@@ -109,14 +108,13 @@ def reload_adapter(directory: Path, auto_class: str, config: Any, extra: dict[st
 
 
 @torch.no_grad()
-def difference(model: Model, directory: Path, auto_class: str, batch: dict[str, Tensor]) -> float:
+def difference(model: Model, directory: Path, auto_class: str, batch: dict[str, Any]) -> float:
     """The largest difference of a logit between the network in memory and the one read back, on one batch."""
     with quiet():
         other = reload(directory, auto_class)
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
-    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-    here = model(**{name: value.to(device) for name, value in inputs.items()})
-    there = other.to(device)(**{name: value.to(device) for name, value in inputs.items()}).logits
+    inputs = {name: value.to(device) for name, value in batch["inputs"].items()}
+    here, there = model(**inputs), other.to(device)(**inputs).logits
     model.train(was_training)
     return float((here.float() - there.float()).abs().max())

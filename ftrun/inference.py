@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 
 class Saved(nn.Module):
-    """The saved network with the face that evaluation knows: token ids in, logits out."""
+    """The saved network with the face that evaluation knows: named tensors in, logits out."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
         self.net = net
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Any:
-        """Logits of token ids and their mask, both (batch, length)."""
-        return self.net(input_ids=input_ids, attention_mask=attention_mask).logits
+    def forward(self, **inputs: Tensor) -> Any:
+        """Logits of what the network takes by name."""
+        return self.net(**inputs).logits
 
 
 def open_model(run: Run) -> tuple[Settings, nn.Module, PreTrainedTokenizerBase, Accelerator]:

@@ -53,9 +53,9 @@ class Model(nn.Module):
         children = [name for name, _ in backbone_of(net).named_children()]
         self._below = tuple(f"{self._backbone}{name}." for name in children[: children.index(container)])
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Logits, (batch, classes), of token ids and their mask, both (batch, length)."""
-        return self.net(input_ids=input_ids, attention_mask=attention_mask).logits
+    def forward(self, **inputs: Tensor) -> Tensor:
+        """Logits of what the network takes by name: token ids and mask, both (batch, length), or pixels."""
+        return self.net(**inputs).logits
 
     def stage_of(self, name: str) -> int:
         """The stage to which a parameter or module name belongs."""

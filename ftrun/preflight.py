@@ -23,7 +23,7 @@ def preflight(loop: Loop) -> None:
     load to the same network.
     """
     examples = loop.task.examples("train")
-    rows = sorted(range(len(examples)), key=lambda i: -len(examples[i].ids))[: loop.settings.train.batch_size]
+    rows = sorted(range(len(examples)), key=lambda i: -examples[i].size)[: loop.settings.train.batch_size]
     cost = dict(loop.state.cost)
     loop.wrapped.train()
     loop.gradient(rows)

@@ -13,6 +13,10 @@ from ftrun.models import load, quiet
 from ftrun.seeds import stream
 
 EXTRA = {"freeze": ["bottom=1"]}
+INPUTS = {
+    "input_ids": torch.arange(5, 15).reshape(2, 5),
+    "attention_mask": torch.ones(2, 5, dtype=torch.long),
+}
 
 
 def experiment(files, model, strategy, *words):
@@ -24,7 +28,7 @@ def prepared(settings):
     task.read(settings.seed)
     model = load(settings.model, task, stream(settings.seed, "init"))
     plain = {name: value.clone() for name, value in model.state_dict().items()}
-    logits = model.eval()(torch.arange(5, 15).reshape(2, 5), torch.ones(2, 5, dtype=torch.long))
+    logits = model.eval()(**INPUTS)
     settings.strategy.prepare(model)
     return model, plain, logits
 
@@ -32,7 +36,7 @@ def prepared(settings):
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_it_starts_at_the_pretrained_function(toy_files, tiny_dir, strategy):
     model, _, logits = prepared(experiment(toy_files, tiny_dir("bert"), strategy))
-    again = model.eval()(torch.arange(5, 15).reshape(2, 5), torch.ones(2, 5, dtype=torch.long))
+    again = model.eval()(**INPUTS)
     assert torch.equal(logits, again)
 
 
@@ -76,9 +80,8 @@ def test_the_saved_model_loads_without_ftrun_to_the_same_logits(
         from ftrun.checkpoint import load_weights
 
         load_weights(read_tensors(place, "weights"), model)
-        ids, mask = torch.arange(5, 15).reshape(2, 5), torch.ones(2, 5, dtype=torch.long)
-        theirs = loaded.eval()(input_ids=ids, attention_mask=mask).logits
-        torch.testing.assert_close(theirs, model.eval()(ids, mask), rtol=0, atol=1e-6)
+        theirs = loaded.eval()(**INPUTS).logits
+        torch.testing.assert_close(theirs, model.eval()(**INPUTS), rtol=0, atol=1e-6)
 
 
 def plain_load(directory, base):
@@ -96,7 +99,7 @@ def plain_load(directory, base):
 def test_every_variant_of_lora_starts_at_the_base_and_loads_again(toy_files, tiny_dir, tmp_path, variant):
     words = "rank=2", f"variant={variant}", "train.lr=1e-2"
     model, _, logits = prepared(experiment(toy_files, tiny_dir("bert"), "lora", *words))
-    again = model.eval()(torch.arange(5, 15).reshape(2, 5), torch.ones(2, 5, dtype=torch.long))
+    again = model.eval()(**INPUTS)
     torch.testing.assert_close(again, logits, rtol=0, atol=1e-6)
     run = ran(tmp_path / "run", experiment(toy_files, tiny_dir("bert"), "lora", *words))
     assert run.read_json("result.json")["reload_difference"] < 1e-6
@@ -109,8 +112,7 @@ def test_the_first_step_of_lora_moves_b_by_the_scaled_gradient_and_leaves_a(toy_
     layer = model.net.get_submodule("bert.encoder.layer.0.attention.self.query")
     layer.base_layer.weight.requires_grad_(True)
     model.eval()
-    ids, mask = torch.arange(5, 15).reshape(2, 5), torch.ones(2, 5, dtype=torch.long)
-    model(ids, mask)[:, 0].sum().backward()
+    model(**INPUTS)[:, 0].sum().backward()
     a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
     assert torch.count_nonzero(a.grad) == 0
     torch.testing.assert_close(b.grad, 6 / 2 * layer.base_layer.weight.grad @ a.T, rtol=1e-4, atol=1e-8)

@@ -18,11 +18,16 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass
 class Example:
-    """One encoded example: token ids, the target, and the row of its split that it came from."""
+    """One encoded example: what the network reads, the target, and the row of its split it came from."""
 
-    ids: list[int]
+    inputs: Any  # a list of token ids, or an array of pixels
     target: Any
     row: int
+
+    @property
+    def size(self) -> int:
+        """Tokens; an image counts as one."""
+        return len(self.inputs) if isinstance(self.inputs, list) else 1
 
 
 @dataclass
@@ -66,7 +71,7 @@ class Task(ABC):
 
     @abstractmethod
     def collate(self, examples: Sequence[Example]) -> Batch:
-        """One padded batch of tensors: what the network takes, and `labels`."""
+        """One batch: `inputs`, the padded tensors that the network takes by name, and `labels`."""
 
     @abstractmethod
     def loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, int]:

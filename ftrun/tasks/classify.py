@@ -126,8 +126,9 @@ class Classify(Task):
     def collate(self, examples: Sequence[Example]) -> Batch:
         from ftrun.batching import pad
 
-        ids, mask = pad([example.ids for example in examples], self.pad)
-        return {"input_ids": ids, "attention_mask": mask, "labels": [example.target for example in examples]}
+        ids, mask = pad([example.inputs for example in examples], self.pad)
+        inputs = {"input_ids": ids, "attention_mask": mask}
+        return {"inputs": inputs, "labels": [example.target for example in examples]}
 
     def loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, int]:
         import torch

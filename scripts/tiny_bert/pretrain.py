@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
 
-BLOCKS = 8  # of 128 tokens, for MLM in every second step (in every step without a teacher: twice as many)
+BLOCKS = 8  # of 128 tokens, for MLM (without a teacher: twice as many)
 LIBRARY_SHARE = 0.25  # of the docstrings in a batch
 MLM_WEIGHT = 0.3
-STEPS, TAUGHT = 4500, 24_576  # docstrings
+STEPS, TAUGHT = 9000, 24_576  # docstrings
 LR, WARMUP, DECAY = 2e-3, 100, 0.8  # the last 80 % of the steps decay linearly to nothing
 SAVE_EVERY, LOG_EVERY = 200, 25  # steps
 
@@ -107,12 +107,11 @@ class Training:
         if self.taught:
             loss, seen = self.distillation(random)
             found[0] = loss.item()
-        if not self.taught or step % 2 == 0:
-            count = BLOCKS if self.taught else 2 * BLOCKS
-            ids = torch.from_numpy(self.blocks[random.integers(0, len(self.blocks), count)].astype(np.int64))
-            total, guessed = self.mlm(ids, step)
-            loss = loss + (MLM_WEIGHT if self.taught else 1.0) * total / guessed
-            found[1:], seen = (total.item(), guessed), seen + ids.numel()
+        count = BLOCKS if self.taught else 2 * BLOCKS
+        ids = torch.from_numpy(self.blocks[random.integers(0, len(self.blocks), count)].astype(np.int64))
+        total, guessed = self.mlm(ids, step)
+        loss = loss + (MLM_WEIGHT if self.taught else 1.0) * total / guessed
+        found[1:], seen = (total.item(), guessed), seen + ids.numel()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.modules.parameters(), 1.0)
         for group in self.optimizer.param_groups:
