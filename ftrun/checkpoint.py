@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -101,13 +102,11 @@ def load_weights(weights: dict[str, Tensor], model: nn.Module) -> None:
         own[name].data.copy_(value)
 
 
-def weights_of(model: nn.Module) -> dict[str, Tensor]:
+def weights_of(model: nn.Module, trained: Collection[str]) -> dict[str, Tensor]:
     """What training can change: trained parameters, and the buffers that a checkpoint keeps."""
     own = model.state_dict(keep_vars=True)
     return {
-        name: value
-        for name, value in own.items()
-        if value.requires_grad or not isinstance(value, nn.Parameter)
+        name: value for name, value in own.items() if name in trained or not isinstance(value, nn.Parameter)
     }
 
 
@@ -117,6 +116,7 @@ def moments(optimizer: Optimizer, names: dict[str, nn.Parameter]) -> dict[str, T
         f"{key}/{name}": value
         for name, parameter in names.items()
         for key, value in optimizer.state.get(parameter, {}).items()
+        if value is not None
     }
 
 

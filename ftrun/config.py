@@ -24,7 +24,9 @@ KINDS = {
 class Train:
     """Everything about the loop; the same for every task and strategy."""
 
+    optimizer: str
     lr: float
+    momentum: float  # of sgd
     batch_size: int
     micro_batch: int | None
     epochs: float
@@ -57,6 +59,9 @@ class Train:
             raise ConfigError(
                 f"train.warmup is a share below 1 or a whole number of steps, not {self.warmup}"
             )
+        one_of("train.optimizer", self.optimizer, ["adamw", "sgd"])
+        if not 0 <= self.momentum < 1:
+            raise ConfigError(f"train.momentum is at least 0 and below 1, not {self.momentum}")
         one_of("train.precision", self.precision, ["auto", "fp32", "bf16", "fp16"])
         every("train.eval_every", self.eval_every)
         every("train.checkpoint_every", self.checkpoint_every)
@@ -149,7 +154,7 @@ def read(raw: dict[str, Any]) -> Settings:
 
 def build(cls: type, node: dict[str, Any], prefix: str, owner: str) -> Any:
     """An instance of the dataclass `cls` from exactly its keys; `prefix` is where the node stands."""
-    names = [field.name for field in fields(cls)]
+    names = {setting(field.name): field.name for field in fields(cls)}
     for key in node:
         if key not in names:
             tail = meant(prefix + str(key), {prefix + name for name in names})
@@ -159,10 +164,15 @@ def build(cls: type, node: dict[str, Any], prefix: str, owner: str) -> Any:
             raise ConfigError(f"{owner or prefix[:-1]} needs the setting '{prefix}{name}', which is missing")
     hints = get_type_hints(cls)
     try:
-        return cls(**{name: convert(prefix + name, node[name], hints[name]) for name in names})
+        return cls(**{own: convert(prefix + name, node[name], hints[own]) for name, own in names.items()})
     except ConfigError as error:
         said = not owner or str(error).startswith(owner)
         raise ConfigError(str(error) if said else f"{owner}: {error}") from None
+
+
+def setting(field: str) -> str:
+    """The setting of a field; `from_` is `from`, which Python keeps for itself."""
+    return field.removesuffix("_")
 
 
 def load_class(folder: str, name: str) -> type:

@@ -16,10 +16,10 @@ from ftrun import checkpoint
 from ftrun.batching import epoch_batches
 from ftrun.errors import Diverged, Interrupted, OutOfMemory
 from ftrun.evaluation import evaluate, outputs_of
-from ftrun.optim import adamw, groups, set_rate
+from ftrun.optim import groups, optimizer
 from ftrun.seeds import stream
 from ftrun.signals import interruptions
-from ftrun.state import Length, State, better
+from ftrun.state import Course, Length, State, better
 from ftrun.terminal import Bar, bar, say
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ class Loop:
         self, model: Model, settings: Settings, run: Run, accelerator: Accelerator, tracker: Tracker
     ) -> None:
         self.model, self.settings, self.run_directory = model, settings, run
-        self.task, self.accelerator, self.tracker = settings.task, accelerator, tracker
+        self.task, self.strategy = settings.task, settings.strategy
+        self.accelerator, self.tracker = accelerator, tracker
         self.examples = self.task.examples("train")
         self.length = Length.of(settings.train, len(self.examples))
         self.metric = (settings.train.metric or f"eval_{self.task.default_metric}").removeprefix("eval_")
@@ -49,9 +50,11 @@ class Loop:
         self.parameters = model.trained()
         self.wrapped = accelerator.prepare_model(model)  # for training; DDP's forward waits for all processes
         self.optimizer = accelerator.prepare_optimizer(
-            adamw(groups(model, settings.train), settings.train.lr, accelerator.device),
+            optimizer(groups(model, settings.train), settings.train, accelerator.device),
             device_placement=False,
         )
+        self.course = Course(settings.train.lr, settings.schedule, self.length, model.depth)
+        self.open = set(range(model.depth + 2))  # stages
         self._clock = time.perf_counter(), time.process_time()
         self.state = State(micro_batch=settings.train.micro_batch or settings.train.batch_size)
 
@@ -80,10 +83,7 @@ class Loop:
         """One optimizer step over the examples `rows`; returns the norm of its gradient."""
         state = self.state
         wall, cpu = time.perf_counter(), time.process_time()
-        rate = self.settings.train.lr * self.settings.schedule.factor(
-            state.updates, self.length.total, self.length.warmup
-        )
-        set_rate(self.optimizer, rate)
+        self.set_rates()
         norm, loss, count = self.gradient(rows)
         finite = math.isfinite(norm) and math.isfinite(loss)
         scaled = self.accelerator.scaler is not None
@@ -100,6 +100,23 @@ class Loop:
         state.cost["train_seconds"] += time.perf_counter() - wall
         state.cost["train_cpu_seconds"] += time.process_time() - cpu
         return norm
+
+    def set_rates(self) -> None:
+        """Each group's rate at this step; a stage opens or closes as the strategy says."""
+        step, course = self.state.updates, self.course
+        opened = {stage for stage in range(course.depth + 2) if step >= self.strategy.opens(stage, course)}
+        for group in self.optimizer.param_groups:
+            stage = group["stage"]
+            group["lr"] = group["scale"] * self.strategy.rate(stage, step, course) if stage in opened else 0.0
+        self.set_open(opened)
+
+    def set_open(self, stages: set[int]) -> None:
+        """Let these stages train and no others of those that shall ever; a frozen one has its dropout off."""
+        if stages != self.open:
+            self.open = stages
+            for name, parameter in self.parameters.items():
+                parameter.requires_grad_(self.model.stage_of(name) in stages)
+            self.wrapped.train()
 
     def gradient(self, rows: list[int]) -> tuple[float, float, int]:
         """Gradient of the mean loss over all targets of the batch; its norm before clipping, loss sum, count.
@@ -237,7 +254,7 @@ class Loop:
 
     def save_best(self) -> None:
         if self.accelerator.is_main_process:
-            tensors = {"weights": checkpoint.weights_of(self.model)}
+            tensors = {"weights": checkpoint.weights_of(self.model, self.parameters)}
             checkpoint.save(self.run_directory.checkpoints / "best", tensors, {"step": self.state.step})
 
     def save(self) -> None:
@@ -246,7 +263,7 @@ class Loop:
             self.spend()
             self.state.metrics_size = self.run_directory.metrics_size()
             tensors = {
-                "weights": checkpoint.weights_of(self.model),
+                "weights": checkpoint.weights_of(self.model, self.parameters),
                 "optimizer": checkpoint.moments(self.plain_optimizer(), self.parameters),
             }
             state = asdict(self.state)

@@ -22,6 +22,7 @@ from ftrun.optim import groups, plan
 from ftrun.preflight import PROBE, preflight
 from ftrun.rundir import FAILURE, RESULT, Run, free_space_check
 from ftrun.seeds import stream
+from ftrun.state import Course, Length
 from ftrun.summary import show_result
 from ftrun.tasks.base import SPLITS
 from ftrun.terminal import leads, say
@@ -126,7 +127,10 @@ def prepare_model(settings: Settings, accelerator: Accelerator) -> Model:
     trained, total = model.counts()
     share = f"{trained:,} of {total:,} parameters train ({trained / total:.2%})"
     say(f"{settings.strategy_name}: {share}, {describe(accelerator)}")
-    for line in plan(model, groups(model, settings.train), settings.train.lr):
+    length = Length.of(settings.train, len(task.examples("train")))
+    course = Course(settings.train.lr, settings.schedule, length, model.depth)
+    opens = {stage: settings.strategy.opens(stage, course) for stage in range(model.depth + 2)}
+    for line in plan(model, groups(model, settings.train), settings.train.lr, opens, length.total):
         say(f"  {line}")
     if settings.model.pooling != "head":
         say(f"model.pooling={settings.model.pooling}: transformers alone cannot load the saved model")
@@ -146,6 +150,7 @@ def finish(loop: Loop, settings: Settings, directory: Run) -> float:
     if place is None:
         raise UserError(f"eval_{loop.metric} was never a number, so no weights are the best")
     checkpoint.load_weights(checkpoint.read_tensors(place, "weights"), model)
+    loop.set_open(set(range(model.depth + 2)))
     examples = task.examples("test")
     scores, answers = evaluate(model, task, examples, 4 * loop.state.micro_batch, accelerator)
     if accelerator.is_main_process:
@@ -164,7 +169,7 @@ def finish(loop: Loop, settings: Settings, directory: Run) -> float:
 def result_of(loop: Loop, settings: Settings, test: dict[str, float], found: float) -> dict[str, Any]:
     """What the settings decide; a run repeated with them gives the same file."""
     best = dict(loop.state.best)
-    trained, total = loop.model.counts()
+    trained, total = sum(p.numel() for p in loop.parameters.values()), loop.model.counts()[1]
     return {
         "strategy": settings.strategy_name,
         "task": settings.task.name,

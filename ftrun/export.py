@@ -13,7 +13,6 @@ from torch import nn
 from ftrun.models import Pooled, backbone_of, name_of, quiet, without_pooler
 
 if TYPE_CHECKING:
-
     from ftrun.models import Model
 
 HEAD = "head.safetensors"  # the head of model.pooling=cls|mean, which no class of transformers has

@@ -1,4 +1,4 @@
-"""AdamW over parameter groups: one per stage and kind, each with its share of the learning rate."""
+"""The optimizer over parameter groups: one per stage and kind, each with its share of the learning rate."""
 
 from __future__ import annotations
 
@@ -50,31 +50,26 @@ def groups(model: Model, train: Train) -> list[Group]:
     return [found[key] for key in sorted(found)]
 
 
-def adamw(found: list[Group], lr: float, device: torch.device) -> torch.optim.AdamW:
-    """AdamW (betas 0.9 and 0.999, eps 1e-8), fused where torch has the kernel."""
-    return torch.optim.AdamW(
-        [
-            {
-                "params": list(g.parameters.values()),
-                "weight_decay": g.weight_decay,
-                "scale": g.scale,
-                "lr": lr,
-            }
-            for g in found
-        ],
-        lr=lr,
-        fused=device.type in ("cpu", "cuda"),
-    )
+def optimizer(found: list[Group], train: Train, device: torch.device) -> torch.optim.Optimizer:
+    """AdamW (betas 0.9 and 0.999, eps 1e-8) or SGD with momentum, fused where torch has the kernel."""
+    described = [
+        {
+            "params": list(g.parameters.values()),
+            "weight_decay": g.weight_decay,
+            "scale": g.scale,
+            "stage": g.stage,
+        }
+        for g in found
+    ]
+    fused = device.type in ("cpu", "cuda")
+    if train.optimizer == "sgd":
+        return torch.optim.SGD(described, lr=train.lr, momentum=train.momentum, fused=fused)
+    return torch.optim.AdamW(described, lr=train.lr, fused=fused)
 
 
-def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Give each group its share of the rate of this step."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr * group["scale"]
-
-
-def plan(model: Model, found: list[Group], lr: float) -> list[str]:
-    """What trains, stage by stage: parameters, rate, decay; and what is frozen."""
+def plan(model: Model, found: list[Group], lr: float, opens: dict[int, int], steps: int) -> list[str]:
+    """What trains, stage by stage: parameters, rate, decay, the step of `steps` at which it opens;
+    and what is frozen."""
     names = model.stage_names()
     totals = dict.fromkeys(range(len(names)), 0)
     for name, parameter in model.named_parameters():
@@ -89,6 +84,8 @@ def plan(model: Model, found: list[Group], lr: float) -> list[str]:
             if count
             else ""
         )
+        if count and opens.get(stage):
+            text += f", opens at step {opens[stage]:,}" if opens[stage] < steps else ", never opens"
         rows.append((name, text or f"frozen ({totals[stage]:,})"))
     lines = merge_equal(rows)
     lowest = min((g for g in found), key=lambda g: g.scale, default=None)

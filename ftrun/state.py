@@ -66,6 +66,20 @@ class Length:
         )
 
 
+@dataclass
+class Course:
+    """How the learning rate passes through a run; what a strategy plans its stages by."""
+
+    lr: float
+    schedule: Any
+    length: Length
+    depth: int  # layers of the network; its stages are 0 to depth + 1
+
+    def rate(self, step: int) -> float:
+        """The rate of everything at an optimizer step, counted from 0."""
+        return self.lr * self.schedule.factor(step, self.length.total, self.length.warmup)
+
+
 def better(scores: dict[str, float], best: dict[str, float], metric: str, direction: str) -> bool:
     """Whether scores beat the best: by the metric in its direction, at a tie by the loss; NaN never."""
     if math.isnan(scores[metric]):

@@ -108,7 +108,7 @@ def test_weights_and_moments_go_by_name(tmp_path):
     optimizer = torch.optim.AdamW(names.values(), lr=0.1)
     net(torch.randn(4, 3)).sum().backward()
     optimizer.step()
-    weights, moments = checkpoint.weights_of(net), checkpoint.moments(optimizer, names)
+    weights, moments = checkpoint.weights_of(net, names), checkpoint.moments(optimizer, names)
     assert "0.weight" not in weights and "1.running_mean" in weights
     checkpoint.save(tmp_path / "last", {"weights": weights, "optimizer": moments}, {"step": 1})
 

@@ -7,12 +7,13 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from ftrun.config import Train
 from ftrun.models import Model
-from ftrun.optim import adamw, groups, plan, set_rate
+from ftrun.optim import Group, groups, optimizer, plan
 
 
 def train(**changes):
     values = {
-        "lr": 1e-3, "batch_size": 8, "micro_batch": None, "epochs": 1, "max_steps": None, "warmup": 0.0,
+        "optimizer": "adamw", "lr": 1e-3, "momentum": 0.9,
+        "batch_size": 8, "micro_batch": None, "epochs": 1, "max_steps": None, "warmup": 0.0,
         "weight_decay": 0.01, "clip": 1.0, "layer_decay": 1.0, "precision": "fp32", "eval_every": "epoch",
         "patience": None, "metric": None, "checkpoint_every": "epoch", "deterministic": True,
     }  # fmt: skip
@@ -52,15 +53,17 @@ def test_the_articles_rates_of_twelve_layers(bert_base):
 
 
 def test_a_rate_too_small_to_matter_is_said(bert_base):
-    lines = plan(bert_base, groups(bert_base, train(layer_decay=1 / 2.6)), 1e-3)
+    lines = plan(bert_base, groups(bert_base, train(layer_decay=1 / 2.6)), 1e-3, {}, 100)
     assert any("as good as frozen" in line for line in lines)
-    assert not any("as good as frozen" in line for line in plan(bert_base, groups(bert_base, train()), 1e-3))
+    assert not any(
+        "as good as frozen" in line for line in plan(bert_base, groups(bert_base, train()), 1e-3, {}, 100)
+    )
 
 
 def test_the_plan_says_each_stage_once_and_joins_equal_layers(bert_base):
     for name, parameter in bert_base.named_parameters():
         parameter.requires_grad_(bert_base.stage_of(name) > 10)
-    lines = plan(bert_base, groups(bert_base, train()), 1e-3)
+    lines = plan(bert_base, groups(bert_base, train()), 1e-3, {}, 100)
     assert lines == [
         "embeddings: frozen (23,837,184)",
         "layer 0 to 9: frozen (7,087,872)",
@@ -69,23 +72,26 @@ def test_the_plan_says_each_stage_once_and_joins_equal_layers(bert_base):
     ]
 
 
-def test_the_rate_of_a_step_reaches_every_group_by_its_scale(bert_base):
-    optimizer = adamw(groups(bert_base, train(layer_decay=0.5)), 1e-3, torch.device("cpu"))
-    set_rate(optimizer, 4e-4)
-    assert [g["lr"] for g in optimizer.param_groups] == [4e-4 * g["scale"] for g in optimizer.param_groups]
-
-
 def test_adamw_agrees_with_the_formula():
     weight = nn.Parameter(torch.tensor([[1.0, -2.0]], dtype=torch.float64))
-    from ftrun.optim import Group
-
-    optimizer = adamw([Group(0, 1.0, 0.1, {"w": weight})], 0.01, torch.device("cpu"))
+    adamw = optimizer([Group(0, 1.0, 0.1, {"w": weight})], train(lr=0.01), torch.device("cpu"))
     expected, m, v = weight.detach().clone(), 0.0, 0.0
     for step in range(1, 4):
         grad = torch.tensor([[0.5, -1.0]], dtype=torch.float64) * step
         weight.grad = grad.clone()
-        optimizer.step()
+        adamw.step()
         m, v = 0.9 * m + 0.1 * grad, 0.999 * v + 0.001 * grad**2
         expected -= 0.01 * 0.1 * expected
         expected -= 0.01 * (m / (1 - 0.9**step)) / ((v / (1 - 0.999**step)).sqrt() + 1e-8)
+    torch.testing.assert_close(weight.detach(), expected, rtol=1e-12, atol=0)
+
+
+def test_sgd_agrees_with_the_formula():
+    weight = nn.Parameter(torch.tensor([[1.0, -2.0]], dtype=torch.float64))
+    settings = train(lr=0.1, optimizer="sgd", momentum=0.9)
+    sgd = optimizer([Group(0, 1.0, 0.0, {"w": weight})], settings, torch.device("cpu"))
+    weight.grad = torch.tensor([[1.0, 2.0]], dtype=torch.float64)
+    for _ in range(2):
+        sgd.step()
+    expected = torch.tensor([[1.0 - 0.29, -2.0 - 0.58]], dtype=torch.float64)  # 0.1 * (1 + 1.9)
     torch.testing.assert_close(weight.detach(), expected, rtol=1e-12, atol=0)

@@ -1,4 +1,4 @@
-"""What every strategy promises: which weights of the network may move."""
+"""What every strategy promises: which weights of the network may move, and when."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ftrun.models import Model
+    from ftrun.state import Course
 
 
 @dataclass
@@ -21,3 +22,11 @@ class Strategy(ABC):
         Afterwards `requires_grad` says of every parameter whether it trains. Everything random in here draws
         from torch's global generator, which the caller has seeded from the stream "init".
         """
+
+    def opens(self, stage: int, course: Course) -> int:
+        """The optimizer step from which a stage trains; until then it is frozen, without optimizer state."""
+        return 0
+
+    def rate(self, stage: int, step: int, course: Course) -> float:
+        """The learning rate of an open stage at an optimizer step, before `train.layer_decay`."""
+        return course.rate(step)
