@@ -21,7 +21,7 @@ FLOORS = [  # from the ground up; a folder stands for every module in it
     ["rundir"],
     ["config", "data", "labels", "splits", "tables", "docstrings", "places", "summary", "comparison"],
     ["models", "text", "masking", "devices"],
-    ["optim", "batching", "checkpoint", "trackers", "export", "state"],
+    ["optim", "batching", "checkpoint", "trackers", "export", "state", "likelihood", "gradients", "fisher"],
     ["tasks"],
     ["strategies"],
     ["engine", "evaluation", "preflight"],

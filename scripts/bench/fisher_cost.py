@@ -1,11 +1,11 @@
-"""CPU seconds of the Fisher information: by hooks on batches, against a plain backward pass and against a loop.
+"""CPU seconds of the Fisher information by hooks, against plain backward passes and against a loop.
 
     python scripts/bench/fisher_cost.py --texts 256 --rounds 3
 
-The texts are docstrings of mixed lengths in batches of similar length. *plain* is forward and backward of the
-cross-entropy with the gradients of all parameters; *exact* is the exact Fisher information of two classes, its
-check of the first examples included; *loop* is a backward pass per text at its own length. The sides take
-turns; every figure is a median over the rounds, on one thread.
+The texts are docstrings of mixed lengths in batches of similar length. *plain* is forward and backward of
+the cross-entropy with the gradients of all parameters; *exact* is the exact Fisher information of two
+classes, its check of the first four texts included; *loop* is a backward pass per text at its own length.
+The sides take turns; every figure is a median over the rounds, on one thread.
 """
 
 from __future__ import annotations
