@@ -20,6 +20,10 @@ KINDS = {
 }  # folder of the package -> the setting that names a file in it
 
 
+NODES = ("task", "model", "schedule", "train", "protect", "source")
+FIXED = (*NODES, "seed", "device", "tracker", "strategy", "scenario", "sequence")
+
+
 @dataclass
 class Train:
     """Everything about the loop; the same for every task and strategy."""
@@ -90,6 +94,19 @@ class ModelSettings:
 
 
 @dataclass
+class Source:
+    """What the network knew before: its pretraining, a finished run, or a task to train first."""
+
+    kind: str  # pretraining | run | task
+    run: str
+    node: dict[str, Any]
+
+    def task(self) -> Any:
+        """The pretraining as a task."""
+        return build(load_class("tasks", "pretraining"), self.node, "source.", "source=pretraining")
+
+
+@dataclass
 class Settings:
     """One experiment, checked; `raw` is the plain dict it was read from and can be read from again."""
 
@@ -101,17 +118,27 @@ class Settings:
     schedule: Any
     model: ModelSettings
     train: Train
+    protect: Any  # a strategy whose hold is used with another one's way to train, or None
+    source: Source | None
+    scenario: str
+    sequence: list[Any] | None
     strategy_name: str
     raw: dict[str, Any]
 
     def __post_init__(self) -> None:
         at_least("seed", self.seed, 0)
+        one_of("scenario", self.scenario, ["task", "domain", "class"])
         one_of("tracker", self.tracker, ["none", "tensorboard", "wandb", "mlflow"])
         if not (self.device.startswith("cuda:") and self.device[5:].isdigit()):
             one_of("device", self.device, ["auto", "cpu", "cuda"])
         if self.device == "cpu" and self.train.precision == "fp16":
             raise ConfigError("train.precision=fp16 needs a GPU; with device=cpu it is auto, fp32 or bf16")
         self.check_metric()
+
+    @property
+    def guard(self) -> Any:
+        """The strategy that holds the network to what it knew."""
+        return self.protect or self.strategy
 
     def check_metric(self) -> None:
         """Refuses a train.metric that the task does not compute."""
@@ -128,13 +155,17 @@ def read(raw: dict[str, Any]) -> Settings:
 
     Top level is the fixed settings and, flat beside them, those of the chosen strategy.
     """
-    fixed = ["seed", "device", "tracker", "task", "model", "schedule", "train", "strategy"]
-    for name in fixed:
+    for name in FIXED:
         if name not in raw:
             raise ConfigError(f"the configuration has no '{name}'")
-    nodes = {name: mapping(name, raw[name]) for name in ("task", "model", "schedule", "train")}
+    nodes = {name: mapping(name, raw[name]) for name in NODES}
     strategy_name = convert("strategy", raw["strategy"], str)
-    own = {key: value for key, value in raw.items() if key not in fixed}
+    own = {key: value for key, value in raw.items() if key not in FIXED}
+    strategy = build(load_class("strategies", strategy_name), own, "", f"strategy={strategy_name}")
+    protect = protection(nodes["protect"], strategy_name)
+    if (protect or strategy).needs_source and nodes["source"].get("kind") == "none":
+        raw = raw | {"source": pretraining()}
+        nodes["source"] = raw["source"]
     task, schedule = dict(nodes["task"]), dict(nodes["schedule"])
     kind = convert("task.kind", task.pop("kind", None), str)
     curve = convert("schedule.name", schedule.pop("name", None), str)
@@ -142,14 +173,64 @@ def read(raw: dict[str, Any]) -> Settings:
         seed=convert("seed", raw["seed"], int),
         device=convert("device", raw["device"], str),
         tracker=convert("tracker", raw["tracker"], str),
-        strategy=build(load_class("strategies", strategy_name), own, "", f"strategy={strategy_name}"),
+        strategy=strategy,
         task=build(load_class("tasks", kind), task, "task.", f"task={task.get('name')}"),
         schedule=build(schedule_class(curve), schedule, "schedule.", f"schedule={curve}"),
         model=build(ModelSettings, nodes["model"], "model.", ""),
         train=build(Train, nodes["train"], "train.", ""),
+        protect=protect,
+        source=source_of(nodes["source"]),
+        scenario=convert("scenario", raw["scenario"], str),
+        sequence=sequence_of(raw["sequence"]),
         strategy_name=strategy_name,
         raw=raw,
     )
+
+
+def protection(node: dict[str, Any], strategy: str) -> Any:
+    """The strategy named by protect=, with its own settings; None for none."""
+    values = dict(node)
+    name = convert("protect.name", values.pop("name", None), str)
+    if name == "none":
+        return None
+    if (CONF / f"protect/{strategy}.yaml").is_file():
+        raise ConfigError(
+            f"strategy={strategy} holds the network already; protect={name} goes with another strategy,"
+            " such as strategy=full"
+        )
+    return build(load_class("strategies", name), values, "protect.", f"protect={name}")
+
+
+def source_of(node: dict[str, Any]) -> Source | None:
+    values = dict(node)
+    kind = convert("source.kind", values.pop("kind", None), str)
+    if kind == "none":
+        return None
+    if kind == "run":
+        return Source("run", convert("source.run", values.get("run"), str), {})
+    if kind == "pretraining":
+        source = Source("pretraining", "", values)
+        source.task()  # refuses what is wrong in it
+        return source
+    build(load_class("tasks", kind), values, "source.", f"source={values.get('name')}")
+    return Source("task", "", dict(node))
+
+
+def sequence_of(value: Any) -> list[Any] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(value) < 2:
+        raise ConfigError(
+            f"sequence={value}: at least two tasks, names [a,b] or settings over task [{{train: a.csv}},…]"
+        )
+    return value
+
+
+def pretraining() -> dict[str, Any]:
+    """The settings of source=pretraining, for strategies that need a source and were given none."""
+    import yaml
+
+    return yaml.safe_load((CONF / "source" / "pretraining.yaml").read_text(encoding="utf-8"))
 
 
 def build(cls: type, node: dict[str, Any], prefix: str, owner: str) -> Any:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ftrun.config import Settings
     from ftrun.models import Model
     from ftrun.rundir import Run
+    from ftrun.source import Past
     from ftrun.tasks.base import Batch
     from ftrun.trackers import Tracker
 
@@ -38,10 +39,16 @@ class Loop:
     """One training run: `run` goes from wherever the state stands to the end."""
 
     def __init__(
-        self, model: Model, settings: Settings, run: Run, accelerator: Accelerator, tracker: Tracker
+        self,
+        model: Model,
+        settings: Settings,
+        run: Run,
+        accelerator: Accelerator,
+        tracker: Tracker,
+        pasts: list[Past],
     ) -> None:
-        self.model, self.settings, self.run_directory = model, settings, run
-        self.task, self.strategy = settings.task, settings.strategy
+        self.model, self.settings, self.run_directory, self.pasts = model, settings, run, pasts
+        self.task, self.strategy, self.guard = settings.task, settings.strategy, settings.guard
         self.accelerator, self.tracker = accelerator, tracker
         self.examples = self.task.examples("train")
         self.length = Length.of(settings.train, len(self.examples))
@@ -90,6 +97,8 @@ class Loop:
         if finite or scaled:  # the fp16 scaler skips by itself, and lowers its scale
             self.optimizer.step()
         taken = finite and not self.optimizer.step_was_skipped
+        if taken:
+            self.guard.pull(self.rates())
         self.optimizer.zero_grad()
         state.updates += taken
         state.bad_steps = 0 if taken else state.bad_steps + 1
@@ -109,6 +118,12 @@ class Loop:
             stage = group["stage"]
             group["lr"] = group["scale"] * self.strategy.rate(stage, step, course) if stage in opened else 0.0
         self.set_open(opened)
+
+    def rates(self) -> dict[str, float]:
+        """What each weight's step was scaled by; momentum repeats a step 1/(1 - momentum) times."""
+        repeats = 1 / (1 - self.settings.train.momentum) if self.settings.train.optimizer == "sgd" else 1.0
+        by_stage = {group["stage"]: group["lr"] * repeats for group in self.optimizer.param_groups}
+        return {name: by_stage[self.model.stage_of(name)] for name in self.parameters}
 
     def set_open(self, stages: set[int]) -> None:
         """Let these stages train and no others of those that shall ever; a frozen one has its dropout off."""
@@ -131,6 +146,8 @@ class Loop:
                 if not out_of_memory(error):
                     raise
                 self.halve(error)
+        self.accelerator.unscale_gradients(self.optimizer)
+        self.guard.add_gradient()
         clip = self.settings.train.clip or math.inf
         norm = self.accelerator.clip_grad_norm_(list(self.parameters.values()), clip)
         return float(norm), loss, count
@@ -139,6 +156,10 @@ class Loop:
         """Backward over the micro-batches of this process; DDP averages the gradients of all processes."""
         state, parts = self.state, self.accelerator.num_processes
         torch.manual_seed(stream(self.settings.seed, "dropout", state.step, self.accelerator.process_index))
+        earlier = self.guard.replay(state.step, len(rows))
+        own = 1 - self.guard.replayed_share() if earlier else 1.0
+        for past, chosen in earlier:
+            self.rehearse(past, chosen, (1 - own) * len(chosen) / sum(len(each) for _, each in earlier))
         mine = rows[self.accelerator.process_index :: parts]
         idle = not mine  # fewer examples than processes: take one along, at weight zero
         mine = mine or rows[:1]
@@ -151,7 +172,7 @@ class Loop:
                 loss, targets = self.task.loss(outputs_of(self.wrapped, batch), batch)
                 if idle:
                     loss, targets = loss * 0, 0
-                self.accelerator.backward(loss * (parts / len(rows)))
+                self.accelerator.backward(loss * (own * parts / len(rows)))
             total += loss.detach()
             count += targets
             self.count_tokens(part, batch)
@@ -164,6 +185,18 @@ class Loop:
                 if parameter.grad is not None:
                     parameter.grad *= len(rows) / max(counted, 1)
         return loss_sum, counted
+
+    def rehearse(self, past: Past, rows: list[int], weight: float) -> None:
+        """Backward of an earlier task's mean loss over these rows, times `weight`."""
+        parts, task = self.accelerator.num_processes, past.task
+        examples = task.examples("train")
+        targets = task.targets(task.collate([examples[row] for row in rows]))
+        mine, size = rows[self.accelerator.process_index :: parts], self.state.micro_batch
+        with self.syncing(last=False):
+            for start in range(0, len(mine), size):
+                batch = task.collate([examples[row] for row in mine[start : start + size]])
+                loss, _ = task.loss(outputs_of(past.model, batch), batch)
+                self.accelerator.backward(loss * (weight * parts / targets))
 
     @contextmanager
     def syncing(self, last: bool) -> Iterator[None]:
@@ -210,7 +243,10 @@ class Loop:
         state = self.state
         mean = state.loss_sum / state.loss_count if state.loss_count else math.nan
         rate = max(group["lr"] for group in self.optimizer.param_groups)
-        self.log({"train_loss": mean, "learning_rate": rate, "grad_norm": norm})
+        values = {"train_loss": mean, "learning_rate": rate, "grad_norm": norm}
+        if (penalty := self.guard.penalty()) is not None:
+            values["penalty"] = penalty
+        self.log(values)
         state.loss_sum, state.loss_count = 0.0, 0
 
     def log(self, values: dict[str, float]) -> None:
@@ -238,7 +274,9 @@ class Loop:
         scores, _ = evaluate(
             self.model, self.task, self.task.examples("validation"), 4 * state.micro_batch, self.accelerator
         )
-        self.log({f"eval_{name}": value for name, value in scores.items()})
+        self.log(
+            {f"eval_{name}": value for name, value in scores.items()} | self.source_metrics("validation")
+        )
         if better(scores, state.best, self.metric, self.task.metrics[self.metric]):
             state.best, state.stale = {"step": state.step, **scores}, 0
             self.save_best()
@@ -251,6 +289,22 @@ class Loop:
             f"step {state.step:>5} of {self.length.total}  eval_loss {scores['loss']:.4f}  "
             f"eval_{self.metric} {scores[self.metric]:.4f}{mark}"
         )
+
+    def source_scores(self, split: str) -> list[dict[str, float]]:
+        """What the network still knows: every metric of each earlier task."""
+        size = 4 * self.state.micro_batch
+        found = [past.scores(split, size, self.accelerator) for past in self.pasts]
+        self.wrapped.train()
+        return found
+
+    def source_metrics(self, split: str) -> dict[str, float]:
+        """The same as named metrics: source_loss, or source1_loss and so on where there are several."""
+        several = len(self.pasts) > 1
+        return {
+            f"source{number + 1 if several else ''}_{name}": value
+            for number, scores in enumerate(self.source_scores(split))
+            for name, value in scores.items()
+        }
 
     def save_best(self) -> None:
         if self.accelerator.is_main_process:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ftrun import checkpoint
-from ftrun.config import Settings, read
+from ftrun import CONF, checkpoint
+from ftrun.config import FIXED, Settings, read
 from ftrun.devices import describe, open_accelerator, peak_memory
 from ftrun.engine import Loop
 from ftrun.environment import describe as describe_environment
@@ -20,9 +21,11 @@ from ftrun.export import difference, export
 from ftrun.models import load
 from ftrun.optim import groups, plan
 from ftrun.preflight import PROBE, preflight
-from ftrun.rundir import FAILURE, RESULT, Run, free_space_check
+from ftrun.rundir import FAILURE, RESULT, Run, free_space_check, is_run
 from ftrun.seeds import stream
+from ftrun.source import drift, features, open_pasts, start, with_fresh_head, with_head_of
 from ftrun.state import Course, Length
+from ftrun.strategies.base import Memory
 from ftrun.summary import show_result
 from ftrun.tasks.base import SPLITS
 from ftrun.terminal import leads, say
@@ -30,9 +33,12 @@ from ftrun.trackers import check, open_tracker
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+    from torch import Tensor
 
     from ftrun.models import Model
     from ftrun.tasks.base import Answer
+
+DRIFT_ROWS = 256  # examples whose features are compared
 
 
 def run(settings: Settings, path: Path) -> float:
@@ -63,6 +69,8 @@ def resume(path: Path) -> float:
 
 
 def prepare_data(settings: Settings) -> None:
+    if settings.guard.needs_source and settings.source is not None and settings.source.kind == "pretraining":
+        say("source: what the checkpoint was pretrained for (for another: source=RUN or source=TASK)")
     for note in settings.task.read(settings.seed):
         say(note)
 
@@ -103,22 +111,86 @@ def exit_code(error: BaseException) -> int:
 
 
 def train_and_score(settings: Settings, directory: Run, accelerator: Accelerator, again: bool) -> float:
-    model = prepare_model(settings, accelerator)
+    settings = with_trained_source(settings, directory)
+    model = prepare_model(settings, directory, accelerator)
+    pasts = open_pasts(settings, model)
     free_space_check(directory.path, disk_needed(model))
     with closing(open_tracker(settings.tracker if leads() else "none", directory)) as tracker:
-        loop = Loop(model, settings, directory, accelerator, tracker)
+        loop = Loop(model, settings, directory, accelerator, tracker, pasts)
+        with accelerator.main_process_first():
+            settings.guard.remember(memory_of(loop, settings, directory))
+        first = features_of(loop)
         if again:
             loop.restore()
         else:
             preflight(loop)
+        if pasts and not loop.state.before:
+            measure_before(loop)
         loop.run()
-        return finish(loop, settings, directory)
+        return finish(loop, settings, directory, first)
 
 
-def prepare_model(settings: Settings, accelerator: Accelerator) -> Model:
+def with_trained_source(settings: Settings, directory: Run) -> Settings:
+    """source=TASK becomes source=RUN: the task is trained first, the same way and without a hold."""
+    if settings.source is None or settings.source.kind != "task":
+        return settings
+    place, raw = directory.path / "source", settings.raw
+    if not is_run(place):
+        plain = {name: raw[name] for name in FIXED}
+        protecting = (CONF / f"protect/{settings.strategy_name}.yaml").is_file()
+        own = {"strategy": "full"} if protecting else {n: v for n, v in raw.items() if n not in FIXED}
+        nothing = {"source": {"kind": "none"}, "protect": {"name": "none"}}
+        say(f"the source first: {settings.source.node['name']}")
+        run(read(plain | own | nothing | {"task": settings.source.node}), place)
+    elif not Run.open(place).finished:
+        resume(place)
+    return replace(
+        read(raw | {"source": {"kind": "run", "run": str(place)}}), task=settings.task, raw=settings.raw
+    )
+
+
+def memory_of(loop: Loop, settings: Settings, directory: Run) -> Memory:
+    source = settings.source
+    return Memory(
+        model=loop.model,
+        pasts=list(loop.pasts),
+        rows=len(loop.examples),
+        shared=settings.scenario != "task" and source is not None and source.kind == "run",
+        seed=settings.seed,
+        directory=directory.path,
+        earlier=Path(source.run) if source is not None and source.kind == "run" else None,
+    )
+
+
+def features_of(loop: Loop) -> list[Tensor]:
+    """What each layer makes of the latest earlier task's texts; nothing where there is no source."""
+    if not loop.pasts:
+        return []
+    task = loop.pasts[-1].task
+    examples = task.examples("validation")[:DRIFT_ROWS]
+    batches = [task.collate(examples[i : i + PROBE])["inputs"] for i in range(0, len(examples), PROBE)]
+    return features(loop.pasts[-1].model, batches)
+
+
+def measure_before(loop: Loop) -> None:
+    """What the network knows before the first step, on the test split of every earlier task."""
+    loop.state.before = loop.source_scores("test")
+    loop.log(loop.source_metrics("validation"))
+    for past, scores in zip(loop.pasts, loop.state.before, strict=True):
+        metric = past.task.default_metric
+        say(f"before: {past.name} {metric} {scores[metric]:.4f}")
+
+
+def prepare_model(settings: Settings, directory: Run, accelerator: Accelerator) -> Model:
     """The network as the strategy wants it, and every split encoded for it."""
-    task = settings.task
-    model = load(settings.model, task, stream(settings.seed, "init"))
+    task, seed = settings.task, stream(settings.seed, "init")
+    model = load(start(settings, directory.path), task, seed)
+    if settings.source is not None and settings.source.kind == "run":
+        run = Run.open(settings.source.run)
+        if settings.scenario == "task":
+            model = with_fresh_head(model, task.auto_class, seed)
+        else:
+            model = with_head_of(model, run, read(run.config).task)
     for split in SPLITS:
         say(task.encode(model.tokenizer, split))
     with torch.random.fork_rng():
@@ -143,7 +215,7 @@ def disk_needed(model: Model) -> int:
     return 4 * (8 * trained + (trained if model.adapter else total))
 
 
-def finish(loop: Loop, settings: Settings, directory: Run) -> float:
+def finish(loop: Loop, settings: Settings, directory: Run, first: list[Tensor]) -> float:
     """Score the best weights on test, save and check the model, and close the run with its result."""
     task, accelerator, model = settings.task, loop.accelerator, loop.model
     place, _ = checkpoint.newest(directory.checkpoints / "best")
@@ -153,6 +225,7 @@ def finish(loop: Loop, settings: Settings, directory: Run) -> float:
     loop.set_open(set(range(model.depth + 2)))
     examples = task.examples("test")
     scores, answers = evaluate(model, task, examples, 4 * loop.state.micro_batch, accelerator)
+    known = source_result(loop, first)
     if accelerator.is_main_process:
         export(model, directory.model_dir, task.auto_class)
         probe = task.collate(task.examples("validation")[:PROBE])
@@ -160,10 +233,29 @@ def finish(loop: Loop, settings: Settings, directory: Run) -> float:
         write_predictions(directory, settings, answers)
         directory.log({"step": loop.state.step, **{f"test_{name}": value for name, value in scores.items()}})
         directory.write_json("cost.json", cost_of(loop))
-        directory.write_json(RESULT, result_of(loop, settings, scores, found))
+        directory.write_json(RESULT, result_of(loop, settings, scores, found) | known)
         show_result(directory)
     accelerator.wait_for_everyone()
     return loop.state.best[loop.metric]
+
+
+def source_result(loop: Loop, first: list[Tensor]) -> dict[str, Any]:
+    """What is left of the earlier tasks: scores before and after, what is forgotten, and drift by layer."""
+    if not loop.pasts:
+        return {}
+    measured = list(zip(loop.pasts, loop.state.before, loop.source_scores("test"), strict=True))
+    sources = [
+        {
+            "name": past.name,
+            "metric": past.task.default_metric,
+            "before": before,
+            "after": now,
+            "forgetting": past.forgotten(before, now),
+        }
+        for past, before, now in measured
+    ]
+    forgetting = sum(past.forgotten(*pair) for past, *pair in measured) / len(measured)
+    return {"forgetting": forgetting, "sources": sources, "drift": drift(first, features_of(loop))}
 
 
 def result_of(loop: Loop, settings: Settings, test: dict[str, float], found: float) -> dict[str, Any]:

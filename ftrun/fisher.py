@@ -39,7 +39,8 @@ def estimate(
     answer per example. (batch, length, vocabulary): one at each position whose entry of `batch["labels"]`
     (batch, length) is not -100; an example's score is the gradient of the sum over its positions. One class
     is a regression under Gaussian noise of variance one, where the exact value is the squared gradient of
-    the output. The sums of a network in fp64 stay in fp64. Nothing of the model changes.
+    the output. The sums of a network in fp64 stay in fp64. Nothing of the model changes. It must not run
+    under autocast: half precision is no derivative to 1e-4, and the check at the start says so.
 
     kind: what stands for the expectation over y (Kunstner et al. 2019, arXiv:1905.12558; Martens 2020,
     arXiv:1412.1193; van de Ven 2025, arXiv:2502.11756, who compares them for elastic weight consolidation)
@@ -153,11 +154,14 @@ def at_rest(model: nn.Module) -> Iterator[None]:
     """In eval mode, every parameter frozen and autograd on; afterwards all as before."""
     modes = [(module, module.training) for module in model.modules()]
     flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    rounded = torch.backends.cudnn.allow_tf32  # convolutions of a GPU, otherwise with 10 bits of mantissa
     try:
+        torch.backends.cudnn.allow_tf32 = False
         model.eval().requires_grad_(False)
         with torch.enable_grad():
             yield
     finally:
+        torch.backends.cudnn.allow_tf32 = rounded
         for module, mode in modes:
             module.training = mode
         for parameter, flag in flags:

@@ -47,7 +47,7 @@ class Sweep(Callback):
 
 def launch(arguments: list[str]) -> int:
     """Run an experiment or a sweep; returns the exit code, raises what a single run raises."""
-    words = options_first(arguments)
+    words = [part for word in options_first(arguments) for part in sourced(word)]
     importable(words)
     if os.environ.get("RANK", "0") != "0":
         words.append("hydra.run.dir=.")  # the run directory is the first process's
@@ -89,6 +89,20 @@ def options_first(arguments: list[str]) -> list[str]:
     return options + settings
 
 
+def sourced(word: str) -> list[str]:
+    """source=DIR is source=run with this directory, source=TASK puts the task's settings there."""
+    key, _, value = word.partition("=")
+    if key != "source" or not value:
+        return [word]
+    names = value.split(",")
+    if all((CONF / f"source/{name}.yaml").is_file() for name in names):
+        return [word]
+    if any("/" in name or Path(name).is_dir() for name in names):
+        quoted = ",".join(f"'{Path(name).resolve()}'" for name in names)
+        return ["source=run", f"source.run={quoted}"]
+    return [f"task@source={value}"]
+
+
 def importable(words: list[str]) -> None:
     """Put the current directory, and the one that holds --config-dir, where user modules are found."""
     places = [Path.cwd()]
@@ -108,7 +122,7 @@ def job(cfg: DictConfig) -> float:
     if sweeps:
         print(f"run {known.job.num}: {overrides}", flush=True)
     try:
-        return one(plain(cfg), path, again=sweeps)
+        return one(with_model_of_source(plain(cfg), known.overrides.task), path, again=sweeps)
     except Exception as error:
         if sweeps and not isinstance(error, Interrupted):
             show(error, overrides)
@@ -117,6 +131,15 @@ def job(cfg: DictConfig) -> float:
     finally:
         if not sweeps:
             tidy(path)
+
+
+def with_model_of_source(raw: dict[str, Any], words: list[str]) -> dict[str, Any]:
+    """The settings with the network of source=RUN, unless another one is asked for."""
+    from ftrun.rundir import Run
+
+    if raw["source"].get("kind") != "run" or any(word.lstrip("+~").startswith("model") for word in words):
+        return raw
+    return raw | {"model": Run.open(raw["source"]["run"]).config["model"]}
 
 
 def one(raw: dict[str, Any], path: Path, again: bool) -> float:

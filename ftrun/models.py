@@ -66,6 +66,10 @@ class Model(nn.Module):
     def stage_names(self) -> list[str]:
         return ["embeddings", *(f"layer {i}" for i in range(self.depth)), "head"]
 
+    def layers(self) -> list[nn.Module]:
+        """The modules of the stages 1 to depth."""
+        return [self.get_submodule(f"{self._layers}.{i}") for i in range(self.depth)]
+
     def head_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """What was not pretrained: everything outside the backbone, and fresh weights inside it."""
         for name, parameter in self.named_parameters():

@@ -29,6 +29,9 @@ class State:
     stale: int = 0  # evaluations since the best
     stopped: bool = False  # early, by patience
     metrics_size: int = 0
+    before: list[dict[str, float]] = field(
+        default_factory=list
+    )  # of each earlier task, its test scores at step 0
     cost: dict[str, float] = field(default_factory=lambda: dict.fromkeys(COSTS, 0))
 
 

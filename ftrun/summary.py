@@ -22,6 +22,10 @@ SHARED = (
     "schedule",
     "train",
     "strategy",
+    "protect",
+    "source",
+    "scenario",
+    "sequence",
 )  # the rest is the strategy's
 PERCENT = ("accuracy", "f1", "precision", "recall", "exact_match")
 

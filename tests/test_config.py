@@ -99,7 +99,6 @@ def test_values_are_typed():
         (["strategy=lora", "variant=rlsora"], "did you mean 'rslora'?"),
         (["strategy=lora", "rnk=4"], "did you mean 'rank'?"),
         (["strategy=lroa"], "did you mean 'lora'?"),
-        (["strategy=lroa"], "did you mean 'lora'?"),
         (["train.learning_rate=1e-3"], "ftrun calls it train.lr"),
         (["+train.learning_rate=1e-3"], "ftrun calls it train.lr"),
         (["train.metric=eval_acuracy"], "did you mean 'eval_accuracy'?"),

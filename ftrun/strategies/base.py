@@ -1,27 +1,57 @@
-"""What every strategy promises: which weights of the network may move, and when."""
+"""What every strategy promises: which weights of the network may move, when, and what holds them."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 if TYPE_CHECKING:
     from ftrun.models import Model
     from ftrun.state import Course
+    from ftrun.tasks.base import Task
+
+
+class Past(Protocol):
+    """An earlier task, and the network with that task's head."""
+
+    name: str
+    task: Task
+    model: Model
+
+    @property
+    def rows(self) -> int: ...
 
 
 @dataclass
-class Strategy(ABC):
-    """One way to fine-tune. Its fields are the settings of its YAML file; a wrong value is a ConfigError."""
+class Memory:
+    """What a strategy may look at before the first step, to know what it shall hold."""
 
-    @abstractmethod
+    model: Model
+    pasts: list[Past]  # oldest first; empty where the run has no source
+    rows: int  # training examples of the task
+    shared: bool  # one head for all tasks
+    seed: int
+    directory: Path  # of this run
+    earlier: Path | None  # the run that is this one's source
+
+
+@dataclass
+class Strategy:
+    """Trains every weight and holds none. A strategy overrides the steps in which it differs.
+
+    Its fields are the settings of its YAML file; a wrong value is a ConfigError.
+    """
+
+    needs_source: ClassVar[bool] = False
+
     def prepare(self, model: Model) -> None:
         """Freeze, wrap or add weights; called once, after loading and before the optimizer exists.
 
         Afterwards `requires_grad` says of every parameter whether it trains. Everything random in here draws
         from torch's global generator, which the caller has seeded from the stream "init".
         """
+        model.requires_grad_(True)
 
     def opens(self, stage: int, course: Course) -> int:
         """The optimizer step from which a stage trains; until then it is frozen, without optimizer state."""
@@ -30,3 +60,24 @@ class Strategy(ABC):
     def rate(self, stage: int, step: int, course: Course) -> float:
         """The learning rate of an open stage at an optimizer step, before `train.layer_decay`."""
         return course.rate(step)
+
+    def remember(self, memory: Memory) -> None:
+        """Look at the network and the earlier tasks once, before the first step and again when resuming."""
+
+    def replay(self, step: int, size: int) -> list[tuple[Past, list[int]]]:
+        """Earlier examples to go with a batch of `size`: (task, rows of its training split)."""
+        return []
+
+    def replayed_share(self) -> float:
+        """The share that replayed examples have in the loss."""
+        return 0.0
+
+    def add_gradient(self) -> None:
+        """Add the gradient of a penalty to that of the loss, once per optimizer step, before clipping."""
+
+    def pull(self, rates: dict[str, float]) -> None:
+        """Move weights after an optimizer step, given each trained weight's rate in it."""
+
+    def penalty(self) -> float | None:
+        """The value of the penalty as it now is; None where there is none."""
+        return None

@@ -73,6 +73,10 @@ class Task(ABC):
     def collate(self, examples: Sequence[Example]) -> Batch:
         """One batch: `inputs`, the padded tensors that the network takes by name, and `labels`."""
 
+    def targets(self, batch: Batch) -> int:
+        """How many targets the loss of a batch sums over."""
+        return len(batch["labels"])
+
     @abstractmethod
     def loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, int]:
         """The summed loss in fp32 and the number of targets it sums over."""

@@ -1,0 +1,257 @@
+"""What the network knew before: earlier tasks, each with its examples and its head on the same backbone."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ftrun.config import ModelSettings, Settings, read
+from ftrun.errors import ConfigError, UserError
+from ftrun.evaluation import evaluate
+from ftrun.export import reload
+from ftrun.models import Model, Pooled, backbone_of, quiet
+from ftrun.objective import open_objective
+from ftrun.rundir import Run
+from ftrun.tasks.base import SPLITS, Task
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+START = "start"  # in a run directory: the source's weights, where these stand in no checkpoint of their own
+
+
+@dataclass
+class Past:
+    """An earlier task, and the network with that task's head."""
+
+    name: str
+    task: Task
+    model: Model
+
+    @property
+    def rows(self) -> int:
+        """Training examples."""
+        return len(self.task.examples("train"))
+
+    def scores(self, split: str, size: int, accelerator: Accelerator) -> dict[str, float]:
+        """Every metric of the task on a split, for the network as it now is."""
+        return evaluate(self.model, self.task, self.task.examples(split), size, accelerator)[0]
+
+    def forgotten(self, before: dict[str, float], now: dict[str, float]) -> float:
+        """How much of the task's main metric is lost between two scores; below zero it has gained."""
+        metric = self.task.default_metric
+        sign = 1 if self.task.metrics[metric] == "max" else -1
+        return sign * (before[metric] - now[metric])
+
+
+def chain(path: str) -> list[Run]:
+    """The run at `path` and the sources before it, oldest first; ConfigError where one is not finished."""
+    run = Run.open(path)
+    if not run.finished:
+        raise ConfigError(f"source={path} is not finished; to go on with it: ftrun resume {path}")
+    before = run.config.get("source") or {}
+    earlier = chain(before["run"]) if before.get("kind") == "run" else []
+    return [*earlier, run]
+
+
+def start(settings: Settings, directory: Path) -> ModelSettings:
+    """Where the weights come from: the checkpoint named, or what the source run ended with.
+
+    Raises ConfigError when the source is another network than model.name, or has layers that cannot be
+    folded into plain weights.
+    """
+    if settings.source is None or settings.source.kind != "run":
+        return settings.model
+    run = chain(settings.source.run)[-1]
+    theirs = run.config["model"]
+    if (theirs["name"], theirs["pooling"]) != (settings.model.name, settings.model.pooling):
+        raise ConfigError(
+            f"source={run.path} is {theirs['name']} (model.pooling={theirs['pooling']}), this run is "
+            f"{settings.model.name} (model.pooling={settings.model.pooling}): another network;"
+            " leave model= out to take the source's"
+        )
+    if settings.strategy_name == "scratch":
+        raise ConfigError("strategy=scratch starts from random weights; it takes no source=RUN")
+    place = run.model_dir
+    if (place / "adapter.json").is_file():
+        raise ConfigError(
+            f"source={run.path}: the layers of strategy=adapter cannot be folded into the weights;"
+            " take a run of another strategy"
+        )
+    if (place / "adapter_config.json").is_file():
+        place = folded(run, read(run.config).task, directory / START)
+    return replace(settings.model, name=str(place.resolve()), init="pretrained", revision=None)
+
+
+def folded(run: Run, task: Task, place: Path) -> Path:
+    """A checkpoint with the source's low-rank updates added to its weights, in fp32, made once."""
+    if not place.is_dir():
+        fresh = place.with_suffix(".new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        net = plain(run, task)
+        with quiet():
+            (net.backbone if isinstance(net, Pooled) else net).save_pretrained(fresh)
+        for file in run.model_dir.glob("token*"):
+            shutil.copy(file, fresh)
+        fresh.rename(place)
+    return place
+
+
+def plain(run: Run, task: Task) -> nn.Module:
+    """A finished run's network without adapters beside its weights."""
+    with quiet():
+        net = reload(run.model_dir, task.auto_class)
+    if isinstance(net, Pooled):
+        if hasattr(net.backbone, "merge_and_unload"):
+            net.backbone = net.backbone.merge_and_unload()
+        return net
+    return net.merge_and_unload() if hasattr(net, "merge_and_unload") else net
+
+
+def with_backbone(net: nn.Module, backbone: nn.Module) -> nn.Module:
+    """The network on another backbone object of the same kind."""
+    setattr(net, "backbone" if isinstance(net, Pooled) else net.base_model_prefix, backbone)
+    return net
+
+
+def with_fresh_head(model: Model, auto_class: str, seed: int) -> Model:
+    """The same backbone under a new random head, also where the checkpoint's own has as many labels."""
+    import transformers
+
+    net = model.net
+    if isinstance(net, Pooled):  # its head is always new
+        return model
+    with torch.random.fork_rng(), quiet():
+        torch.manual_seed(seed)
+        other = getattr(transformers, auto_class).from_config(net.config, dtype=torch.float32)
+    fresh = {name for name, _ in other.named_parameters() if not inside(name, other)}
+    kept = {name.removeprefix("net.") for name in model.fresh} & {name for name, _ in net.named_parameters()}
+    return Model(with_backbone(other, backbone_of(net)), model.tokenizer, model.source, fresh | kept)
+
+
+def with_head_of(model: Model, run: Run, task: Task) -> Model:
+    """The network with the head that a source run ended with; both have the same labels."""
+    model.net.load_state_dict(
+        {name: value for name, value in plain(run, task).state_dict().items() if not inside(name, model.net)},
+        strict=False,
+    )
+    model.fresh = frozenset()
+    return model
+
+
+def inside(name: str, net: nn.Module) -> bool:
+    """Whether a weight belongs to the backbone."""
+    prefix = "backbone" if isinstance(net, Pooled) else net.base_model_prefix
+    return name.startswith(prefix + ".")
+
+
+def open_pasts(settings: Settings, model: Model) -> list[Past]:
+    """The earlier tasks, oldest first; reads and encodes their data. Raises what reading them raises."""
+    if settings.source is None:
+        return []
+    if settings.source.kind == "pretraining":
+        return [open_pretraining(settings.source, settings.model, model)]
+    found = []
+    for run in chain(settings.source.run):
+        earlier = read(run.config)
+        if earlier.source is not None and earlier.source.kind == "pretraining":
+            found.append(open_pretraining(earlier.source, earlier.model, model))
+        found.append(open_run(run, earlier, settings, model))
+    return found
+
+
+def open_pretraining(source: Any, checkpoint: ModelSettings, model: Model) -> Past:
+    task = source.task()
+    objective = open_objective(task, checkpoint, model)
+    still(objective, model)
+    return Past("pretraining", task, objective)
+
+
+def open_run(run: Run, earlier: Settings, settings: Settings, model: Model) -> Past:
+    """A finished run's task under its own head, or under this run's where the scenario shares one."""
+    task = earlier.task
+    task.read(earlier.seed)
+    if settings.scenario == "task":
+        net = with_backbone(plain(run, task), backbone_of(model.net))
+        own = Model(net, model.tokenizer, model.source, set())
+        still(own, model)
+    elif task.head() != settings.task.head():
+        raise ConfigError(
+            f"scenario={settings.scenario} shares one head, but source={run.path} has the labels"
+            f" {labels_of(task)} and this task {labels_of(settings.task)}; possible: scenario=task"
+        )
+    else:
+        own = model
+    for split in SPLITS:
+        task.encode(model.tokenizer, split)
+    return Past(task.name, task, own)
+
+
+def still(past: Model, model: Model) -> None:
+    """The head of an earlier task stays as it is."""
+    shared = {id(parameter) for parameter in model.parameters()}
+    for parameter in past.parameters():
+        if id(parameter) not in shared:
+            parameter.requires_grad_(False)
+
+
+def labels_of(task: Task) -> str:
+    names = list(task.head().get("id2label", {}).values())
+    return ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
+
+
+@torch.no_grad()
+def features(model: Model, batches: list[dict[str, Tensor]]) -> list[Tensor]:
+    """The mean output of each layer for every example: per layer (examples, width), on the CPU."""
+    kept: list[list[Tensor]] = [[] for _ in range(model.depth)]
+    masks: list[Tensor | None] = [None]
+
+    def keep(layer: int, output: Any) -> None:
+        states = output[0] if isinstance(output, tuple) else output
+        if states.ndim == 3:
+            mask = masks[0]
+            weights = torch.ones_like(states[..., :1]) if mask is None else mask.unsqueeze(-1).to(states)
+            states = (states * weights).sum(1) / weights.sum(1)
+        kept[layer].append(states.flatten(1).float().cpu())
+
+    handles = [
+        layer.register_forward_hook(lambda _m, _i, output, number=number: keep(number, output))
+        for number, layer in enumerate(model.layers())
+    ]
+    was_training, device = model.training, next(model.parameters()).device
+    model.eval()
+    try:
+        for inputs in batches:
+            moved = {name: value.to(device) for name, value in inputs.items() if name != "positions"}
+            masks[0] = moved.get("attention_mask")
+            model(**moved)
+    finally:
+        for handle in handles:
+            handle.remove()
+        model.train(was_training)
+    return [torch.cat(each) for each in kept]
+
+
+def drift(before: list[Tensor], now: list[Tensor]) -> list[dict[str, float]]:
+    """For each layer the linear CKA (Kornblith et al. 2019) and the mean cosine to the features before."""
+    return [
+        {
+            "cka": linear_cka(old, new),
+            "cosine": float(torch.nn.functional.cosine_similarity(old, new, dim=1).mean()),
+        }
+        for old, new in zip(before, now, strict=True)
+    ]
+
+
+def linear_cka(one: Tensor, other: Tensor) -> float:
+    """|Y'X|² / (|X'X| |Y'Y|) of centred features (examples, width); 1 for a rotation or a scaling."""
+    x, y = (each.double() - each.double().mean(0) for each in (one, other))
+    shared, own = (x.T @ y).norm() ** 2, (x.T @ x).norm() * (y.T @ y).norm()
+    if not own > 0:
+        raise UserError("features without any variance have no similarity")
+    return float(shared / own)

@@ -1,0 +1,87 @@
+"""What L2-SP and EWC share: an anchor on what the checkpoint brought, however the strategy moves it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ftrun.errors import ConfigError
+from ftrun.strategies.full import Full
+from ftrun.values import one_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ftrun.anchor import Anchor, UpdateAnchor
+    from ftrun.strategies.base import Memory
+
+    Strengths = dict[str, Tensor | float]
+
+
+@dataclass
+class Anchored(Full):
+    """Pulls after every optimizer step, or adds the pull's gradient to the loss's.
+
+    What trains of the checkpoint's own weights is anchored at its start; a new head never is. Low-rank
+    updates are anchored by what they add to their weights, in the loss form: the other one is elementwise.
+    """
+
+    apply: str  # proximal | loss
+
+    def __post_init__(self) -> None:
+        one_of("apply", self.apply, ["proximal", "loss"])
+        self.anchors: list[Anchor] = []
+        self.updates: UpdateAnchor | None = None
+
+    def strengths(self, memory: Memory, names: list[str]) -> tuple[Strengths, dict[str, Tensor]]:
+        """How strongly each weight is held, and where to, by name; no target is where it now stands."""
+        raise NotImplementedError
+
+    def head_strength(self) -> float:
+        """How strongly a new head is pulled to zero."""
+        return 0.0
+
+    def remember(self, memory: Memory) -> None:
+        from ftrun.anchor import Anchor, UpdateAnchor, updates_of
+
+        model = memory.model
+        head = set() if memory.shared else {name for name, _ in model.head_parameters()}
+        updates = updates_of(model) if model.adapter is not None else {}
+        if model.adapter is not None and model.adapter.use_dora:
+            raise ConfigError(
+                "protect= holds what lora, rslora and pissa add to a weight; dora also rescales it"
+            )
+        if any(".adapter" in name for name in model.trained()):
+            raise ConfigError(
+                "protect= holds pretrained weights; strategy=adapter leaves them where they are"
+            )
+        held = {n: p for n, p in model.trained().items() if n not in head and ".lora_" not in n}
+        if not held and not updates:
+            raise ConfigError("protect= has nothing to hold: this strategy trains no pretrained weight")
+        strengths, targets = self.strengths(memory, [*held, *updates])
+        start = {name: targets.get(name, p.detach().clone()).to(p.device) for name, p in held.items()}
+        self.anchors = [Anchor(held, start, {name: strengths[name] for name in held})]
+        if updates:
+            self.updates = UpdateAnchor(updates, {name: strengths[name] for name in updates})
+        if self.head_strength() > 0 and not memory.shared:
+            new = {name: p for name, p in model.trained().items() if name in head}
+            zero = {name: p.detach() * 0 for name, p in new.items()}
+            self.anchors.append(Anchor(new, zero, dict.fromkeys(new, self.head_strength())))
+
+    def add_gradient(self) -> None:
+        if self.apply == "loss":
+            for anchor in self.anchors:
+                anchor.add_gradient()
+        if self.updates is not None:
+            self.updates.add_gradient()
+
+    def pull(self, rates: dict[str, float]) -> None:
+        if self.apply == "proximal":
+            for anchor in self.anchors:
+                anchor.pull(rates)
+
+    def penalty(self) -> float | None:
+        if not self.anchors:
+            return None
+        held = sum(anchor.penalty() for anchor in self.anchors)
+        return held + (self.updates.penalty() if self.updates is not None else 0.0)

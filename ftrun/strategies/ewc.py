@@ -1,0 +1,124 @@
+"""Elastic weight consolidation: weights held as earlier tasks need them (Kirkpatrick et al. 2017)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from ftrun.errors import ConfigError
+from ftrun.strategies.anchored import Anchored
+from ftrun.values import at_least, one_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ftrun.strategies.anchored import Strengths
+    from ftrun.strategies.base import Memory, Past
+
+FILE = "fisher.safetensors"
+DRAWS = 8  # labels per example where they are sampled
+BATCH = 16  # examples
+
+
+@dataclass
+class Ewc(Anchored):
+    """pull·(N₁/N₂)/2 · Σ (Fᵢ + floor)(θᵢ − θ*ᵢ)² with the diagonal Fisher information F of the source.
+
+    N₁ and N₂ are the examples of the source and of this task: with a mean loss their ratio is what Bayes'
+    rule asks for, so pull=1 is the Laplace approximation. floor > 0 is L2-SP-Fisher (Li et al. 2018). The
+    source of a source is held too: online, F ← gamma·F + F_new with one anchor at the newest θ* (Schwarz et
+    al. 2018); else the sum of one quadratic per task, each at its own θ*.
+    """
+
+    pull_: float
+    floor: float
+    samples: int
+    fisher: str
+    apply: str
+    online: bool
+    gamma: float
+    source_fisher: str | None
+
+    needs_source: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least("pull", self.pull_, 0)
+        at_least("floor", self.floor, 0)
+        at_least("samples", self.samples, 1)
+        one_of("fisher", self.fisher, ["auto", "exact", "sampled", "empirical"])
+        if not 0 <= self.gamma <= 1:
+            raise ConfigError(f"gamma is between 0 and 1, not {self.gamma:g}")
+        if self.source_fisher is not None and not Path(self.source_fisher).is_file():
+            raise ConfigError(f"source_fisher={self.source_fisher}: no such file")
+
+    def strengths(self, memory: Memory, names: list[str]) -> tuple[Strengths, dict[str, Tensor]]:
+        fisher, targets = self.remembered(memory, names)
+        factor = self.pull_ / memory.rows
+        floor = self.pull_ * self.floor * memory.pasts[-1].rows / memory.rows
+        device = next(memory.model.parameters()).device
+        return {name: (factor * fisher[name] + floor).to(device) for name in names}, targets
+
+    def remembered(self, memory: Memory, names: list[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The Fisher information summed over all examples of all earlier tasks, and the anchor, by name."""
+        from ftrun import fisher
+
+        kept = Path(self.source_fisher) if self.source_fisher else memory.directory / FILE
+        if not kept.is_file():
+            summed, anchor = self.measured(memory, names)
+            about = {"source": memory.pasts[-1].name, "rows": str(memory.pasts[-1].rows), "kind": self.fisher}
+            anchors = {f"anchor/{name}": value for name, value in anchor.items()}
+            fisher.save(memory.directory / FILE, {**summed, **anchors}, about)
+        found, _ = fisher.load(kept)
+        summed = {name: value for name, value in found.items() if not name.startswith("anchor/")}
+        if summed.keys() != set(names):
+            odd = sorted(summed.keys() ^ set(names))
+            raise ConfigError(
+                f"{kept} is of other weights than this strategy trains: {len(odd)} differ, such as {odd[0]}"
+            )
+        start = len("anchor/")
+        return summed, {name[start:]: value for name, value in found.items() if name.startswith("anchor/")}
+
+    def measured(self, memory: Memory, names: list[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """From the newest earlier task, and what that task's own run remembered of those before."""
+        from ftrun import fisher
+
+        now = {name: p.detach().cpu().clone() for name, p in memory.model.named_parameters() if name in names}
+        latest = memory.pasts[-1]
+        summed = {name: latest.rows * value for name, value in self.of(latest, names, memory.seed).items()}
+        if memory.earlier is None or not (memory.earlier / FILE).is_file():
+            return summed, now
+        found, _ = fisher.load(memory.earlier / FILE)
+        if not set(names) <= found.keys():
+            raise ConfigError(f"{memory.earlier / FILE} is of other weights than this strategy trains")
+        if self.online:
+            return {name: self.gamma * found[name] + summed[name] for name in names}, now
+        total = {name: found[name] + summed[name] for name in names}
+        meant = {
+            name: (found[name] * found.get(f"anchor/{name}", now[name]) + summed[name] * now[name])
+            / total[name].clamp(min=1e-30)
+            for name in names
+        }
+        return total, {name: value.where(total[name] > 0, now[name]) for name, value in meant.items()}
+
+    def of(self, past: Past, names: list[str], seed: int) -> dict[str, Tensor]:
+        """The mean Fisher information of an earlier task on a seeded choice of its training examples."""
+        import torch
+
+        from ftrun.batching import sorted_batches
+        from ftrun.fisher import estimate
+        from ftrun.seeds import stream
+
+        examples = past.task.examples("train")
+        generator = torch.Generator().manual_seed(stream(seed, "fisher"))
+        chosen = torch.randperm(len(examples), generator=generator)[: self.samples].tolist()
+        batches = [
+            past.task.collate([examples[chosen[row]] for row in rows])
+            for rows in sorted_batches([examples[row].size for row in chosen], BATCH)
+        ]
+        for batch in batches:
+            batch["inputs"].pop("positions", None)
+        return estimate(
+            past.model, batches, names, kind=self.fisher, samples=DRAWS, seed=stream(seed, "fisher", 1)
+        )

@@ -1,0 +1,92 @@
+"""Replay: examples of the earlier tasks in every batch (Ratcliff 1990; Chaudhry et al. 2019)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from ftrun.errors import ConfigError
+from ftrun.strategies.full import Full
+from ftrun.values import at_least, one_of
+
+if TYPE_CHECKING:
+    from random import Random
+
+    from ftrun.strategies.base import Memory, Past
+
+
+@dataclass
+class Replay(Full):
+    """A buffer of earlier training examples; each batch takes `share` of its loss from a draw out of it.
+
+    The loss is (1 − share) times the task's mean and share times the mean over the drawn examples. A batch
+    has batch_size of its own and batch_size · share / (1 − share) of these. Earlier heads stay as they are.
+    """
+
+    share: float
+    buffer: int
+    choose: str
+
+    needs_source: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise ConfigError(f"share is above 0 and below 1, not {self.share:g}")
+        at_least("buffer", self.buffer, 1)
+        one_of("choose", self.choose, ["reservoir", "balanced"])
+        self.kept: list[tuple[Past, list[int]]] = []
+
+    def remember(self, memory: Memory) -> None:
+        """Fill the buffer: an equal part for each earlier task, the same in every run of the seed."""
+        from random import Random
+
+        from ftrun.seeds import stream
+
+        part = self.buffer // len(memory.pasts)
+        if part == 0:
+            raise ConfigError(f"buffer={self.buffer} has no room for {len(memory.pasts)} earlier tasks")
+        self.seed, self.kept = memory.seed, []
+        for number, past in enumerate(memory.pasts):
+            chance = Random(stream(memory.seed, "buffer", number))
+            targets = [example.target for example in past.task.examples("train")]
+            rows = reservoir(len(targets), part, chance)
+            if self.choose == "balanced" and past.name != "pretraining":
+                rows = balanced(targets, part, chance)
+            self.kept.append((past, rows))
+
+    def replay(self, step: int, size: int) -> list[tuple[Past, list[int]]]:
+        """Which earlier examples go with a batch of `size`: (task, rows) for each task that has any."""
+        from random import Random
+
+        from ftrun.seeds import stream
+
+        chance = Random(stream(self.seed, "replay", step))
+        everything = [(number, row) for number, (_, rows) in enumerate(self.kept) for row in rows]
+        wanted = max(1, round(size * self.share / (1 - self.share)))
+        drawn = [everything[chance.randrange(len(everything))] for _ in range(wanted)]
+        parts = [(past, [row for of, row in drawn if of == n]) for n, (past, _) in enumerate(self.kept)]
+        return [(past, rows) for past, rows in parts if rows]
+
+    def replayed_share(self) -> float:
+        return self.share
+
+
+def reservoir(count: int, size: int, chance: Random) -> list[int]:
+    """`size` of the numbers below `count`, each as likely as any other, in one pass (Vitter 1985)."""
+    kept: list[int] = []
+    for number in range(count):
+        if len(kept) < size:
+            kept.append(number)
+        elif (place := chance.randrange(number + 1)) < size:
+            kept[place] = number
+    return kept
+
+
+def balanced(targets: list[int], size: int, chance: Random) -> list[int]:
+    """As many rows of every class, floor(size / classes) where the class has them."""
+    classes = sorted(set(targets))
+    chosen = []
+    for name in classes:
+        members = [row for row, target in enumerate(targets) if target == name]
+        chosen += [members[i] for i in reservoir(len(members), max(1, size // len(classes)), chance)]
+    return chosen
