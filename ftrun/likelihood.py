@@ -61,8 +61,9 @@ class Answers:
         scale = len(drawn) ** -0.5
 
         def draw(k: int) -> Tensor:
-            values = -p
-            values[torch.arange(len(p), device=p.device), drawn[k]] += 1
+            values, at = -p, (torch.arange(len(p), device=p.device), drawn[k])
+            values[at] = 0
+            values[at] = -values.sum(-1)  # 1 - p of the label, without the cancellation where p is almost 1
             column = torch.zeros_like(logits)
             column[used] = values * scale
             return column

@@ -197,6 +197,17 @@ def test_empirical_takes_the_true_labels(mlp, points):
         estimate(mlp, in_batches(points, 4), kind="empirical")
 
 
+@pytest.mark.parametrize("kind", ["exact", "sampled", "empirical"])
+def test_a_network_that_is_sure_keeps_its_digits(kind):
+    torch.manual_seed(0)
+    model = Plain(nn.Linear(6, 3))
+    model.layers[0].bias.data += torch.tensor([0.0, 14.0, 0.0])  # the probability of class 1 is 1 - 1e-6
+    points, labels = {"x": torch.randn(7, 6)}, torch.ones(7, dtype=torch.long)
+    found = estimate(model, in_batches(points, 3, labels), kind=kind)
+    right = estimate(model.double(), in_batches({"x": points["x"].double()}, 3, labels), kind=kind)
+    assert distance(found, right) < 1e-5
+
+
 def test_auto_is_exact_up_to_twenty_classes(points):
     few, many = Plain(nn.Linear(6, 20)).double(), Plain(nn.Linear(6, 21)).double()
     for model, kind in ((few, "exact"), (many, "sampled")):
