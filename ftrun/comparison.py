@@ -36,6 +36,10 @@ def _score(row: Row, split: str) -> str:
     return score(row[f"{split}_score"], row["metric"], row[f"{split}_sd"])
 
 
+def _forgetting(row: Row) -> str:
+    return score(row["forgetting"], row["forgetting_metric"], row.get("forgetting_sd"))
+
+
 COLUMNS = (
     Column("run", "run", plain("label")),
     Column("task", "task", plain("task")),
@@ -48,6 +52,7 @@ COLUMNS = (
     Column("metric", "metric", plain("metric")),
     Column("test_score", "test", lambda row: _score(row, "test"), right=True),
     Column("eval_score", "eval", lambda row: _score(row, "eval"), right=True),
+    Column("forgetting", "forgetting", _forgetting, right=True),
     Column("step", "step", plain("step"), right=True),
     Column("seconds", "time", lambda row: duration(row["seconds"]), right=True),
     Column("tokens_per_second", "tokens/s", lambda row: count(row["tokens_per_second"]), right=True),
@@ -97,11 +102,14 @@ def means(rows: list[Row]) -> list[Row]:
 
 def _mean(rows: list[Row]) -> Row:
     mean = rows[0] | {"seeds": len(rows), "seed": None}
-    for key in ("test_score", "eval_score", "seconds", "tokens_per_second", "peak_memory_bytes"):
+    numbers = "seconds", "tokens_per_second", "peak_memory_bytes"
+    for key in ("test_score", "eval_score", "forgetting", *numbers):
         values = [row[key] for row in rows if row[key] is not None]
         mean[key] = statistics.fmean(values) if len(values) == len(rows) else None
-        if key.endswith("_score"):
-            mean[key.replace("score", "sd")] = statistics.stdev(values) if len(values) == len(rows) else None
+        if key not in numbers:
+            mean[f"{key.removesuffix('_score')}_sd"] = (
+                statistics.stdev(values) if len(values) == len(rows) else None
+            )
     return mean
 
 
@@ -147,7 +155,9 @@ def as_csv(rows: list[Row]) -> str:
     configs = [row["settings"] for row in rows]
     names = list(dict.fromkeys(name for config in configs for name in config))
     varied = [name for name in names if len({repr(config.get(name)) for config in configs}) > 1]
-    hidden = ("config", "settings", "differing", "label", "brief", "folder", "seeds", "test_sd", "eval_sd")
+    hidden = (
+        "config settings differing label brief folder seeds test_sd eval_sd forgetting_sd sources".split()
+    )
     facts = list(dict.fromkeys(key for row in rows for key in row if key not in hidden))
     extra = [name for name in varied if name not in facts]
     text = io.StringIO()

@@ -122,7 +122,8 @@ def job(cfg: DictConfig) -> float:
     if sweeps:
         print(f"run {known.job.num}: {overrides}", flush=True)
     try:
-        return one(with_model_of_source(plain(cfg), known.overrides.task), path, again=sweeps)
+        raw = with_model_of_source(with_tasks(plain(cfg)), known.overrides.task)
+        return one(raw, path, again=sweeps)
     except Exception as error:
         if sweeps and not isinstance(error, Interrupted):
             show(error, overrides)
@@ -131,6 +132,25 @@ def job(cfg: DictConfig) -> float:
     finally:
         if not sweeps:
             tidy(path)
+
+
+def with_tasks(raw: dict[str, Any]) -> dict[str, Any]:
+    """The settings with every task of a sequence spelt out: an option, a file, or settings over task."""
+    if not isinstance(raw["sequence"], list):
+        return raw
+    return raw | {"sequence": [task_of(each, raw["task"]) for each in raw["sequence"]]}
+
+
+def task_of(given: Any, task: dict[str, Any]) -> dict[str, Any]:
+    if isinstance(given, dict):
+        name = Path(str(given["train"])).stem if "train" in given else task.get("name")
+        return task | {"name": name} | given
+    if Path(str(given)).suffix:
+        return task | {"name": Path(given).stem, "train": given}
+    try:
+        return plain(hydra.compose("config", overrides=[f"task={given}"]).task)
+    except COMPOSITION as error:
+        raise explain(error, [f"task={given}"]) from None
 
 
 def with_model_of_source(raw: dict[str, Any], words: list[str]) -> dict[str, Any]:
@@ -145,12 +165,12 @@ def with_model_of_source(raw: dict[str, Any], words: list[str]) -> dict[str, Any
 def one(raw: dict[str, Any], path: Path, again: bool) -> float:
     """One run; with `again`, one of the same settings that is there already is resumed or just read."""
     settings = read(raw)
-    from ftrun import experiment
+    from ftrun import sequence
     from ftrun.rundir import Run, is_run
 
     if again and is_run(path) and Run(path).config == raw:
-        return experiment.resume(path)
-    return experiment.run(settings, path)
+        return sequence.resume(path)
+    return sequence.run(settings, path)
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def row_of(run: Run) -> dict[str, Any]:
     return {
         "run": str(run.path),
         "state": run.state,
-        "task": config["task"]["name"],
+        "task": " → ".join(result.get("sequence", [config["task"]["name"]])),
         "model": short(config["model"]["name"]),
         "strategy": config["strategy"],
         "seed": config["seed"],
@@ -60,10 +60,18 @@ def row_of(run: Run) -> dict[str, Any]:
         **{name: cost.get(name) for name in ("seconds", "cpu_seconds", "tokens_per_second")},
         "peak_memory_bytes": cost.get("peak_memory_bytes"),
         "device": cost.get("device"),
+        **forgetting_of(result, metric),
         "failure": failure.get("message"),
         "config": config,
         **scores,
     }
+
+
+def forgetting_of(result: dict[str, Any], metric: str | None) -> dict[str, Any]:
+    """How much of the earlier tasks is lost, and in which unit; a sequence's own number where it is one."""
+    sources = result.get("sources", [])
+    unit = sources[-1]["metric"] if sources else metric
+    return {"forgetting": result.get("forgetting"), "forgetting_metric": unit, "sources": sources}
 
 
 def metric_of(config: dict[str, Any], result: dict[str, Any], scores: dict[str, Any]) -> str | None:
@@ -198,6 +206,11 @@ def _facts(row: dict[str, Any]) -> Any:
     if row["trained_share"] is not None:
         numbers = f"{row['trained_parameters']:,} of {row['total_parameters']:,} weights"
         table.add_row("trained", f"{numbers} ({share(row['trained_share'])})")
+    for past in row["sources"]:
+        metric = past["metric"]
+        before, after = (score(past[when][metric], metric) for when in ("before", "after"))
+        lost = score(past["forgetting"], metric)
+        table.add_row("forgotten", f"{lost} of {past['name']} ({metric} {before} → {after})")
     if row["step"] is not None:
         table.add_row("best step", f"{row['step']:,}")
     if row["seconds"] is not None:

@@ -17,7 +17,7 @@ PACKAGE = Path(ftrun.__file__).parent
 
 FLOORS = [  # from the ground up; a folder stands for every module in it
     ["ftrun", "errors", "seeds", "environment", "signals", "terminal"],
-    ["files", "names", "values", "schedules", "hub", "mistakes"],
+    ["files", "names", "values", "schedules", "hub", "mistakes", "forgetting"],
     ["rundir"],
     ["config", "data", "labels", "splits", "tables", "docstrings", "places", "summary", "comparison"],
     ["models", "text", "masking", "devices", "anchor"],
@@ -28,6 +28,7 @@ FLOORS = [  # from the ground up; a folder stands for every module in it
     ["source"],
     ["engine", "preflight"],
     ["experiment", "inference"],
+    ["sequence"],
     ["commands", "launch"],
     ["cli", "__main__"],
 ]

@@ -16,7 +16,7 @@ def main(arguments: list[str]) -> int:
 
     Run.open(path)  # a wrong directory is said before torch is loaded
 
-    from ftrun.experiment import resume
+    from ftrun.sequence import resume
 
     resume(path)
     return 0

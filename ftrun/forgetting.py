@@ -1,0 +1,50 @@
+"""What a sequence of tasks leaves behind, from the matrix R: R[i][j] is the score of task j after task i.
+
+Lopez-Paz & Ranzato 2017 (average accuracy, backward and forward transfer), Chaudhry et al. 2018 (forgetting).
+Rows and columns count the tasks in their order; what was not measured is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+Matrix = Sequence[Sequence[float | None]]
+
+
+def average(matrix: Matrix) -> float:
+    """The mean score of all tasks after the last one."""
+    return _mean(_known(matrix[-1]))
+
+
+def forgetting(matrix: Matrix) -> float:
+    """How far each earlier task has fallen from its best before the last; below zero it has gained."""
+    last = len(matrix) - 1
+    falls = []
+    for task in range(last):
+        best = max(_known([row[task] for row in matrix[:last]]))
+        falls.append(best - _known([matrix[last][task]])[0])
+    return _mean(falls)
+
+
+def backward_transfer(matrix: Matrix) -> float:
+    """What later tasks did to each earlier one, against its score right after it; mostly below zero."""
+    last = len(matrix) - 1
+    return _mean([a - b for i in range(last) for a, b in [_known([matrix[last][i], matrix[i][i]])]])
+
+
+def forward_transfer(matrix: Matrix, untrained: Sequence[float | None]) -> float | None:
+    """What earlier tasks brought each later one before it was trained, against the network at the start.
+
+    None where the tasks have heads of their own: an untrained head knows nothing to be transferred.
+    """
+    pairs = [(matrix[i - 1][i], untrained[i]) for i in range(1, len(matrix))]
+    known = [now - start for now, start in pairs if now is not None and start is not None]
+    return _mean(known) if len(known) == len(pairs) else None
+
+
+def _known(values: Sequence[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
