@@ -27,13 +27,14 @@ SHARED = (
     "scenario",
     "sequence",
 )  # the rest is the strategy's
+NEEDED = ("seed", "task", "model", "train", "strategy")  # to say anything about a run
 PERCENT = ("accuracy", "f1", "precision", "recall", "exact_match")
 
 
 def row_of(run: Run) -> dict[str, Any]:
     """The raw facts of a run, finished or not; None stands for what it does not have yet."""
     config, result = run.config, run.read_json(RESULT) or {}
-    if missing := [name for name in SHARED if name not in config]:
+    if missing := [name for name in NEEDED if name not in config]:
         raise ConfigError(f"{run.path / CONFIG} is not of ftrun: it has no {', '.join(missing)}")
     cost, failure = run.read_json("cost.json") or {}, run.read_json(FAILURE) or {}
     seen: dict[str, Any] = {}
