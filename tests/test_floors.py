@@ -20,7 +20,7 @@ FLOORS = [  # from the ground up; a folder stands for every module in it
     ["files", "names", "values", "schedules", "hub", "mistakes"],
     ["rundir"],
     ["config", "data", "labels", "splits", "tables", "docstrings", "places", "summary", "comparison"],
-    ["models", "text", "masking", "devices"],
+    ["models", "adapters", "text", "masking", "devices"],
     ["optim", "batching", "checkpoint", "trackers", "export", "state"],
     ["tasks"],
     ["strategies"],
