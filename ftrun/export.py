@@ -3,55 +3,105 @@
 from __future__ import annotations
 
 import copy
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
-from ftrun.models import Pooled, backbone_of, name_of, quiet, without_pooler
+from ftrun.adapters import Adapters
+from ftrun.errors import ConfigError
+from ftrun.models import Model, Pooled, backbone_of, name_of, quiet, without_pooler
+from ftrun.places import ASSETS
 
 if TYPE_CHECKING:
-    from ftrun.models import Model
+    from peft import LoraConfig
+    from transformers import PretrainedConfig
 
 HEAD = "head.safetensors"  # the head of model.pooling=cls|mean, which no class of transformers has
+ADAPTERS = "adapter.json"  # which adapters, and on which checkpoint
+ADAPTER_WEIGHTS = "adapter.safetensors"
+EMBEDDED = "embedded:"
 PEFT_PREFIX = "base_model.model."
 PEFT_TASKS = {"AutoModelForSequenceClassification": "SEQ_CLS"}
+README = """\
+# Adapters, not a whole network
+
+`{weights}` holds what was trained on top of `{base}`: adapters ({placement}, {bottleneck} wide,
+{activation}){norms} and the head. The network itself is not in here; it is loaded from `base_model` of
+`{settings}`. No library but ftrun reads these files:
+
+```python
+from pathlib import Path
+from transformers import AutoTokenizer
+from ftrun.export import reload
+
+directory = Path("...")  # this one
+network = reload(directory, "{auto_class}")
+tokenizer = AutoTokenizer.from_pretrained(directory)
+```
+"""
 
 
 def export(model: Model, directory: Path, auto_class: str) -> None:
-    """Write weights, config with label names, and tokenizer; an adapter in the format of peft."""
+    """Write weights, config with label names, and tokenizer; of LoRA and adapters only what was trained.
+
+    LoRA is written in the format of peft, adapters as `adapter.json` and `adapter.safetensors`.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     net = model.net
     whole = backbone_of(net) if isinstance(net, Pooled) else net
     if isinstance(net, Pooled):
         net.config.ftrun_pooling = net.pooling
-        head = {name: value.contiguous() for name, value in net.classifier.state_dict().items()}
-        save_file({name: value.cpu() for name, value in head.items()}, directory / HEAD)
+        if not isinstance(model.adapter, Adapters):
+            save_file(on_cpu(net.classifier.state_dict()), directory / HEAD)
     if model.adapter is None:
         whole.save_pretrained(directory)
+    elif isinstance(model.adapter, Adapters):
+        write_bottlenecks(model, model.adapter, directory, auto_class)
     else:
-        write_adapter(model, whole, directory, auto_class)
-        net.config.save_pretrained(directory)
+        write_lora(model, model.adapter, whole, directory, auto_class)
+    net.config.save_pretrained(directory)
     model.tokenizer.save_pretrained(directory)
 
 
-def write_adapter(model: Model, whole: nn.Module, directory: Path, auto_class: str) -> None:
+def on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Values as safetensors takes them."""
+    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+
+
+def write_bottlenecks(model: Model, adapters: Adapters, directory: Path, auto_class: str) -> None:
+    """Every trained weight by its name in the network, and beside it what is needed to build the rest."""
+    tensors = {name.removeprefix("net."): value for name, value in model.trained().items()}
+    save_file(on_cpu(tensors), directory / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+    base = Path(model.source)
+    name = EMBEDDED + base.name if base.parent == ASSETS else model.source
+    settings = {**asdict(adapters), "base_model": name}
+    (directory / ADAPTERS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    norms = ", normalisation layers" if adapters.placement == "houlsby" else ""
+    text = README.format(
+        weights=ADAPTER_WEIGHTS, settings=ADAPTERS, base=name, norms=norms, auto_class=auto_class, **settings
+    )
+    (directory / "README.md").write_text(text, encoding="utf-8")
+
+
+def write_lora(model: Model, lora: LoraConfig, whole: nn.Module, directory: Path, auto_class: str) -> None:
     """The low-rank layers and, as peft's `modules_to_save`, every other trained weight."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
-    assert model.adapter is not None
     prefix = "net." if whole is model.net else f"net.{name_of(model.net, whole)}."
     tensors, modules = {}, set()
     for name, parameter in model.trained().items():
         if name.startswith(prefix):
             own = name.removeprefix(prefix).replace(".default", "")
-            tensors[PEFT_PREFIX + own] = parameter.detach().cpu().contiguous()
+            tensors[PEFT_PREFIX + own] = parameter
             if ".lora_" not in own:
                 modules.add(head_module(own, whole))
-    save_file(tensors, directory / "adapter_model.safetensors", metadata={"format": "pt"})
-    config = copy.deepcopy(model.adapter)
+    save_file(on_cpu(tensors), directory / "adapter_model.safetensors", metadata={"format": "pt"})
+    config = copy.deepcopy(lora)
     config.base_model_name_or_path = model.source
     config.task_type = PEFT_TASKS[auto_class] if whole is model.net else "FEATURE_EXTRACTION"
     config.modules_to_save = sorted(modules) or None
@@ -70,7 +120,7 @@ def head_module(parameter: str, whole: nn.Module) -> str:
 
 
 def reload(directory: Path, auto_class: str) -> nn.Module:
-    """What someone without ftrun gets from the directory; only a pooled head needs the few lines in here."""
+    """What the directory holds; transformers and peft load it alone but for adapters and a pooled head."""
     import transformers
     from transformers import AutoConfig
 
@@ -79,8 +129,10 @@ def reload(directory: Path, auto_class: str) -> nn.Module:
     extra: dict[str, Any] = {}
     if pooling:
         auto_class, extra = "AutoModel", without_pooler(config)
+    if (directory / ADAPTERS).is_file():
+        return reload_bottlenecks(directory, auto_class, config, extra).eval()
     if (directory / "adapter_config.json").is_file():
-        net = reload_adapter(directory, auto_class, config, extra)
+        net = reload_lora(directory, auto_class, config, extra)
     else:
         net = getattr(transformers, auto_class).from_pretrained(directory, use_safetensors=True, **extra)
     if pooling:
@@ -90,12 +142,11 @@ def reload(directory: Path, auto_class: str) -> nn.Module:
     return net.eval()
 
 
-def reload_adapter(directory: Path, auto_class: str, config: Any, extra: dict[str, Any]) -> nn.Module:
+def base_network(source: str, auto_class: str, config: PretrainedConfig, extra: dict[str, Any]) -> nn.Module:
+    """The checkpoint that something small was trained on, in fp32 and with the head that `config` wants."""
     import transformers
-    from peft import PeftConfig, PeftModel
 
-    source = PeftConfig.from_pretrained(str(directory)).base_model_name_or_path
-    base = getattr(transformers, auto_class).from_pretrained(
+    return getattr(transformers, auto_class).from_pretrained(
         source,
         config=config,
         dtype=torch.float32,
@@ -103,7 +154,42 @@ def reload_adapter(directory: Path, auto_class: str, config: Any, extra: dict[st
         ignore_mismatched_sizes=True,
         **extra,
     )
-    return PeftModel.from_pretrained(base, str(directory))
+
+
+def reload_lora(
+    directory: Path, auto_class: str, config: PretrainedConfig, extra: dict[str, Any]
+) -> nn.Module:
+    from peft import PeftConfig, PeftModel
+
+    source = PeftConfig.from_pretrained(str(directory)).base_model_name_or_path
+    return PeftModel.from_pretrained(base_network(source, auto_class, config, extra), str(directory))
+
+
+def reload_bottlenecks(
+    directory: Path, auto_class: str, config: PretrainedConfig, extra: dict[str, Any]
+) -> nn.Module:
+    """The checkpoint that `adapter.json` names, with adapters, and what was trained in its place.
+
+    Raises ConfigError when the checkpoint is gone or the file of weights is another network's.
+    """
+    settings = json.loads((directory / ADAPTERS).read_text(encoding="utf-8"))
+    name = settings.pop("base_model")
+    source = str(ASSETS / name.removeprefix(EMBEDDED)) if name.startswith(EMBEDDED) else name
+    try:
+        net = base_network(source, auto_class, config, extra)
+    except OSError as error:
+        raise ConfigError(
+            f"{directory / ADAPTERS}: base_model={name} cannot be loaded; give the place where it is now"
+        ) from error
+    if hasattr(config, "ftrun_pooling"):
+        net = Pooled(net, config.ftrun_pooling, config.num_labels)
+    Adapters(**settings).attach(Model(net, None, name, set()))
+    tensors = load_file(directory / ADAPTER_WEIGHTS)
+    missing, unexpected = net.load_state_dict(tensors, strict=False)
+    strange = [*unexpected, *(name for name in missing if ".adapter." in name)]
+    if strange:
+        raise ConfigError(f"{directory / ADAPTER_WEIGHTS} does not fit {name}: {strange[0]}")
+    return net
 
 
 @torch.no_grad()

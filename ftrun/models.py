@@ -20,7 +20,17 @@ if TYPE_CHECKING:
     from peft import LoraConfig
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
+    from ftrun.adapters import Adapters
     from ftrun.config import ModelSettings
+
+# The last linear layer of a layer's attention and of its feed-forward block, by its name within the layer.
+ATTENTION_OUTPUTS = {
+    "attention.output.dense",  # BERT, RoBERTa, ELECTRA, DeBERTa and relatives
+    "attention.out_lin",  # DistilBERT
+    "attn.Wo",  # ModernBERT
+    "attention.o_proj",  # ViT
+}
+FEED_FORWARD_OUTPUTS = {"output.dense", "ffn.lin2", "mlp.Wo", "mlp.fc2"}
 
 
 class Task(Protocol):
@@ -45,7 +55,7 @@ class Model(nn.Module):
         self.tokenizer = tokenizer
         self.source = source  # directory or Hub name of the checkpoint
         self.fresh = frozenset(f"net.{name}" for name in fresh)  # weights the checkpoint did not bring
-        self.adapter: LoraConfig | None = None
+        self.adapter: LoraConfig | Adapters | None = None
         self._backbone = f"net.{name_of(net, backbone_of(net))}."
         self._layers = self._backbone + longest_list(backbone_of(net))
         self.depth = len(self.get_submodule(self._layers))
@@ -114,6 +124,38 @@ class Model(nn.Module):
                 raise ConfigError(f"targets=attention finds no attention projection in {self.source}")
             return found
         return [name for target in targets for name in matching(target, list(inside))]
+
+    def output_layers(self) -> tuple[list[str], list[str]]:
+        """Full names within `net` of the linear layers that end each attention and each feed-forward block.
+
+        One of each per layer, from the bottom up; ConfigError for an architecture where they are not known.
+        """
+        layers = self.get_submodule(self._layers)
+        found = []
+        for known in (ATTENTION_OUTPUTS, FEED_FORWARD_OUTPUTS):
+            names = [
+                f"{self._layers.removeprefix('net.')}.{number}.{name}"
+                for number, layer in enumerate(layers)
+                for name, module in layer.named_modules()
+                if name in known and isinstance(module, nn.Linear)
+            ]
+            if len(names) != self.depth:
+                raise ConfigError(
+                    f"strategy=adapter knows no place for adapters in {self.source}, a "
+                    f"{type(self.net).__name__}; it does in networks built as BERT, RoBERTa, DistilBERT, "
+                    "ModernBERT or ViT"
+                )
+            found.append(names)
+        return found[0], found[1]
+
+    def norms(self) -> set[str]:
+        """Names of the weights and biases of normalisation layers."""
+        return {
+            f"{name}.{own}"
+            for name, module in self.named_modules()
+            if "norm" in type(module).__name__.lower()
+            for own, _ in module.named_parameters(recurse=False)
+        }
 
 
 class Pooled(nn.Module):

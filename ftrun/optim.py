@@ -32,12 +32,7 @@ def groups(model: Model, train: Train) -> list[Group]:
     d^(L-1-i) and the embeddings d^L (Howard & Ruder 2018 with d = 1/2.6). Biases, norms and other vectors are
     not decayed (Devlin et al. 2019, reference code).
     """
-    norms = {
-        f"{name}.{own}"
-        for name, module in model.named_modules()
-        if "norm" in type(module).__name__.lower()
-        for own, _ in module.named_parameters(recurse=False)
-    }
+    norms = model.norms()
     found: dict[tuple[int, bool], Group] = {}
     for name, parameter in model.trained().items():
         stage = model.stage_of(name)

@@ -20,7 +20,7 @@ FLOORS = [  # from the ground up; a folder stands for every module in it
     ["files", "names", "values", "schedules", "hub", "mistakes", "forgetting"],
     ["rundir"],
     ["config", "data", "labels", "splits", "tables", "docstrings", "places", "summary", "comparison"],
-    ["models", "text", "masking", "devices", "anchor"],
+    ["models", "adapters", "text", "masking", "devices", "anchor"],
     ["optim", "batching", "checkpoint", "trackers", "export", "state", "likelihood", "gradients", "fisher"],
     ["tasks"],
     ["strategies"],

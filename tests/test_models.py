@@ -13,10 +13,13 @@ from ftrun.config import ModelSettings
 from ftrun.errors import ConfigError
 from ftrun.models import Model, positions
 from ftrun.places import local, locate
+from ftrun.strategies.bitfit import Bitfit
 from ftrun.strategies.freeze import Freeze
 from ftrun.strategies.full import Full
 from ftrun.strategies.linear_probe import LinearProbe
 from ftrun.strategies.lora import Lora
+from ftrun.strategies.norms import Norms
+from ftrun.strategies.scratch import Scratch
 
 
 @pytest.fixture
@@ -60,6 +63,10 @@ def test_a_target_that_is_nowhere_is_refused_with_the_names_there_are(bert_base)
         (Freeze(12, None), 592_130),
         (Freeze(2, [4, 5, 6, 7]), 81_132_290),
         (Freeze(2, "4-7"), 81_132_290),
+        (Freeze(2, "middle"), 109_483_778 - 6 * 7_087_872),
+        (Bitfit(), 102_912 + 1_538),
+        (Norms(), 38_400 + 1_538),
+        (Scratch(), 109_483_778),
     ],
 )
 def test_what_trains_of_bert_base(bert_base, strategy, trained):
@@ -68,10 +75,53 @@ def test_what_trains_of_bert_base(bert_base, strategy, trained):
 
 
 @pytest.mark.parametrize(
+    ("depth", "frozen"),
+    [(4, [1, 2]), (5, [1, 2, 3]), (6, [1, 2, 3, 4]), (8, [2, 3, 4, 5]), (12, [3, 4, 5, 6, 7, 8])],
+)
+def test_the_middle_half_of_the_layers(depth, frozen):
+    assert Freeze(2, "middle").frozen_stages(depth) == {layer + 1 for layer in frozen}
+
+
+def test_bottom_and_top_train_around_the_frozen_middle(bert_base):
+    Freeze(2, "middle").prepare(bert_base)
+    assert {bert_base.stage_of(name) for name in bert_base.trained()} == {0, 1, 2, 3, 10, 11, 12, 13}
+
+
+def test_biases_and_norms_train_all_of_their_kind_and_nothing_else(bert_base):
+    Bitfit().prepare(bert_base)
+    head = "net.classifier.weight"
+    assert all(name.endswith(".bias") or name == head for name in bert_base.trained())
+    assert (
+        sum(name.endswith(".bias") for name, _ in bert_base.named_parameters())
+        == len(bert_base.trained()) - 1
+    )
+    Norms().prepare(bert_base)
+    assert all(".LayerNorm." in name or "classifier" in name for name in bert_base.trained())
+    assert sum(".LayerNorm." in name for name in bert_base.trained()) == 2 * 25
+
+
+def test_networks_without_what_shall_train_are_refused(tiny_dir):
+    net = AutoModelForSequenceClassification.from_config(AutoConfig.from_pretrained(tiny_dir("modernbert")))
+    model = Model(net, None, "modernbert", {"classifier.weight", "classifier.bias"})
+    message = (
+        "strategy=bitfit trains biases, but modernbert has none below its head; possible: strategy=norms"
+    )
+    with pytest.raises(ConfigError, match=message):
+        Bitfit().prepare(model)
+    for name in [name for name, module in net.named_modules() if type(module).__name__ == "LayerNorm"]:
+        net.set_submodule(name, torch.nn.Identity())
+    with pytest.raises(
+        ConfigError, match="strategy=norms .* modernbert has none with weights below its head"
+    ):
+        Norms().prepare(model)
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ((13, None), "bottom=13, but this network has 12 layers"),
         ((2, [12]), r"layers=\[12\], but this network has the layers 0 to 11"),
+        ((2, "9-12"), "layers=9-12, but this network has the layers 0 to 11"),
     ],
 )
 def test_layers_outside_the_network_are_refused(bert_base, arguments, message):
@@ -79,10 +129,24 @@ def test_layers_outside_the_network_are_refused(bert_base, arguments, message):
         Freeze(*arguments).prepare(bert_base)
 
 
-@pytest.mark.parametrize("arguments", [(-1, None), (2, "7-4"), (2, [-1]), (2, []), (2, True), (2, "top")])
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_a_network_without_a_middle_is_refused(depth):
+    with pytest.raises(
+        ConfigError, match=f"layers=middle .* but this network has {depth} layers; it takes 4"
+    ):
+        Freeze(2, "middle").frozen_stages(depth)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [(-1, None), (2, "7-4"), (2, [-1]), (2, []), (2, True), (2, "top"), (2, "midle"), (2, ["middle"])],
+)
 def test_freeze_settings_that_make_no_sense_are_refused(arguments):
-    with pytest.raises(ConfigError, match="strategy=freeze"):
+    with pytest.raises(ConfigError, match="strategy=freeze") as caught:
         Freeze(*arguments)
+    assert "\n" not in str(caught.value) and (
+        "layers" not in str(caught.value) or "middle" in str(caught.value)
+    )
 
 
 @pytest.mark.parametrize("name", ["bert", "roberta", "distilbert", "modernbert"])

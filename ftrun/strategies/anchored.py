@@ -42,19 +42,18 @@ class Anchored(Full):
         return 0.0
 
     def remember(self, memory: Memory) -> None:
+        from ftrun.adapters import Adapters
         from ftrun.anchor import Anchor, UpdateAnchor, updates_of
 
         model = memory.model
         head = set() if memory.shared else {name for name, _ in model.head_parameters()}
-        updates = updates_of(model) if model.adapter is not None else {}
-        if model.adapter is not None and model.adapter.use_dora:
-            raise ConfigError(
-                "protect= holds what lora, rslora and pissa add to a weight; dora also rescales it"
-            )
-        if any(".adapter" in name for name in model.trained()):
+        if isinstance(model.adapter, Adapters):
             raise ConfigError(
                 "protect= holds pretrained weights; strategy=adapter leaves them where they are"
             )
+        if model.adapter is not None and model.adapter.use_dora:
+            raise ConfigError("protect= holds what lora, rslora and pissa add to weights; dora also rescales")
+        updates = updates_of(model) if model.adapter is not None else {}
         held = {n: p for n, p in model.trained().items() if n not in head and ".lora_" not in n}
         if not held and not updates:
             raise ConfigError("protect= has nothing to hold: this strategy trains no pretrained weight")

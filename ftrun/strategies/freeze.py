@@ -12,18 +12,24 @@ from ftrun.strategies.base import Strategy
 if TYPE_CHECKING:
     from ftrun.models import Model
 
+MIDDLE = "middle"
+
 
 @dataclass
 class Freeze(Strategy):
-    """Freeze the embeddings and the lowest `bottom` layers, or exactly the `layers` named."""
+    """Freeze the embeddings and the lowest `bottom` layers, or exactly the `layers` named.
+
+    `layers=middle` freezes the middle half: of L layers those from ⌊L/4⌋ to L-1-⌊L/4⌋. Embeddings, bottom,
+    top and head then train: the bottom for inputs unlike the pretraining's, the top for the task.
+    """
 
     bottom: int  # embeddings and this many layers
-    layers: Any  # instead, counted from 0: [4,5,6] or 4-7; the embeddings then train
+    layers: Any  # instead, counted from 0: [4,5,6], 4-7 or middle; the embeddings then train
 
     def __post_init__(self) -> None:
         if self.bottom < 0:
             raise ConfigError(f"strategy=freeze: bottom is at least 0, not {self.bottom}")
-        if self.layers is not None:
+        if self.layers is not None and self.layers != MIDDLE:
             named_layers(self.layers)
 
     def frozen_stages(self, depth: int) -> set[int]:
@@ -34,7 +40,7 @@ class Freeze(Strategy):
                     f"strategy=freeze: bottom={self.bottom}, but this network has {depth} layers"
                 )
             return set(range(self.bottom + 1))
-        layers = named_layers(self.layers)
+        layers = middle(depth) if self.layers == MIDDLE else named_layers(self.layers)
         if max(layers) >= depth:
             raise ConfigError(
                 f"strategy=freeze: layers={self.layers}, but this network has the layers 0 to {depth - 1}"
@@ -45,6 +51,17 @@ class Freeze(Strategy):
         frozen = self.frozen_stages(model.depth)
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(model.stage_of(name) not in frozen)
+
+
+def middle(depth: int) -> list[int]:
+    """The middle half of `depth` layers; ConfigError below 4 layers, where it would be all of them."""
+    edge = depth // 4
+    if not edge:
+        raise ConfigError(
+            f"strategy=freeze: layers=middle keeps a quarter at either end in training, "
+            f"but this network has {depth} layers; it takes 4"
+        )
+    return list(range(edge, depth - edge))
 
 
 def named_layers(value: Any) -> list[int]:
@@ -58,5 +75,6 @@ def named_layers(value: Any) -> list[int]:
     elif isinstance(value, list) and value and all(type(layer) is int and layer >= 0 for layer in value):
         return sorted(set(value))
     raise ConfigError(
-        f"strategy=freeze: layers is a list of layers such as [4,5,6] or a range such as 4-7, not {value}"
+        "strategy=freeze: layers is a list of layers such as [4,5,6], a range such as 4-7, or middle, "
+        f"not {value}"
     )

@@ -1,0 +1,41 @@
+"""Bottleneck adapters: small layers inside the frozen network learn (Houlsby et al. 2019)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ftrun.errors import ConfigError
+from ftrun.strategies.base import Strategy
+from ftrun.values import one_of
+
+if TYPE_CHECKING:
+    from ftrun.models import Model
+
+
+@dataclass
+class Adapter(Strategy):
+    """Train adapters and the head; with placement=houlsby the normalisation layers too, as in that paper."""
+
+    placement: str
+    bottleneck: int
+    activation: str
+
+    def __post_init__(self) -> None:
+        one_of("strategy=adapter: placement", self.placement, ["houlsby", "pfeiffer"])
+        one_of("strategy=adapter: activation", self.activation, ["gelu", "relu", "tanh", "silu"])
+        if self.bottleneck < 1:
+            raise ConfigError(f"strategy=adapter: bottleneck is at least 1, not {self.bottleneck}")
+
+    def prepare(self, model: Model) -> None:
+        from ftrun.adapters import Adapters
+
+        model.requires_grad_(False)
+        model.adapter = Adapters(self.placement, self.bottleneck, self.activation)
+        model.adapter.attach(model)
+        trained = {name for name, _ in model.head_parameters()}
+        if self.placement == "houlsby":
+            trained |= model.norms()
+        for name, parameter in model.named_parameters():
+            if name in trained:
+                parameter.requires_grad_(True)

@@ -1,0 +1,28 @@
+"""BitFit: only the biases and the head learn (Ben Zaken et al. 2022)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ftrun.errors import ConfigError
+from ftrun.strategies.base import Strategy
+
+if TYPE_CHECKING:
+    from ftrun.models import Model
+
+
+@dataclass
+class Bitfit(Strategy):
+    """Train every bias, those of the normalisation layers included, and the head."""
+
+    def prepare(self, model: Model) -> None:
+        head = {name for name, _ in model.head_parameters()}
+        biases = {name for name, _ in model.named_parameters() if name.endswith(".bias")}
+        if not biases - head:
+            raise ConfigError(
+                f"strategy=bitfit trains biases, but {model.source} has none below its head;"
+                " possible: strategy=norms, strategy=lora"
+            )
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name in biases | head)
