@@ -11,9 +11,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ftrun.models import Pooled, backbone_of, name_of, quiet, without_pooler
+from ftrun.networks import register
 
 if TYPE_CHECKING:
-
     from ftrun.models import Model
 
 HEAD = "head.safetensors"  # the head of model.pooling=cls|mean, which no class of transformers has
@@ -22,7 +22,10 @@ PEFT_TASKS = {"AutoModelForSequenceClassification": "SEQ_CLS"}
 
 
 def export(model: Model, directory: Path, auto_class: str) -> None:
-    """Write weights, config with label names, and tokenizer; an adapter in the format of peft."""
+    """Write weights, config with label names, and tokenizer; an adapter in the format of peft.
+
+    An adapter beside random weights is merged into them, since nobody else has what it belongs to.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     net = model.net
     whole = backbone_of(net) if isinstance(net, Pooled) else net
@@ -32,10 +35,25 @@ def export(model: Model, directory: Path, auto_class: str) -> None:
         save_file({name: value.cpu() for name, value in head.items()}, directory / HEAD)
     if model.adapter is None:
         whole.save_pretrained(directory)
+    elif model.source is None:
+        merged(whole).save_pretrained(directory)
     else:
         write_adapter(model, whole, directory, auto_class)
         net.config.save_pretrained(directory)
-    model.tokenizer.save_pretrained(directory)
+    if model.tokenizer is not None:
+        model.tokenizer.save_pretrained(directory)
+
+
+def merged(whole: nn.Module) -> nn.Module:
+    """A copy whose low-rank updates are added to the weights they stand beside."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    whole = copy.deepcopy(whole)
+    for name, module in list(whole.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            module.merge()
+            whole.set_submodule(name, module.get_base_layer())
+    return whole
 
 
 def write_adapter(model: Model, whole: nn.Module, directory: Path, auto_class: str) -> None:
@@ -54,7 +72,7 @@ def write_adapter(model: Model, whole: nn.Module, directory: Path, auto_class: s
     save_file(tensors, directory / "adapter_model.safetensors", metadata={"format": "pt"})
     config = copy.deepcopy(model.adapter)
     config.base_model_name_or_path = model.source
-    config.task_type = PEFT_TASKS[auto_class] if whole is model.net else "FEATURE_EXTRACTION"
+    config.task_type = PEFT_TASKS.get(auto_class) if whole is model.net else "FEATURE_EXTRACTION"
     config.modules_to_save = sorted(modules) or None
     config.inference_mode = True
     layers = (name for name, module in whole.named_modules() if isinstance(module, BaseTunerLayer))
@@ -75,6 +93,7 @@ def reload(directory: Path, auto_class: str) -> nn.Module:
     import transformers
     from transformers import AutoConfig
 
+    register()
     config = AutoConfig.from_pretrained(directory)
     pooling = getattr(config, "ftrun_pooling", None)
     extra: dict[str, Any] = {}
