@@ -168,13 +168,16 @@ def read(raw: dict[str, Any]) -> Settings:
         nodes["source"] = raw["source"]
     task, schedule = dict(nodes["task"]), dict(nodes["schedule"])
     kind = convert("task.kind", task.pop("kind", None), str)
+    task_class = load_class("tasks", kind)
+    for name in task_class.passed_over:
+        task.pop(name, None)
     curve = convert("schedule.name", schedule.pop("name", None), str)
     return Settings(
         seed=convert("seed", raw["seed"], int),
         device=convert("device", raw["device"], str),
         tracker=convert("tracker", raw["tracker"], str),
         strategy=strategy,
-        task=build(load_class("tasks", kind), task, "task.", f"task={task.get('name')}"),
+        task=build(task_class, task, "task.", f"task={task.get('name')}"),
         schedule=build(schedule_class(curve), schedule, "schedule.", f"schedule={curve}"),
         model=build(ModelSettings, nodes["model"], "model.", ""),
         train=build(Train, nodes["train"], "train.", ""),
@@ -256,7 +259,7 @@ def setting(field: str) -> str:
     return field.removesuffix("_")
 
 
-def load_class(folder: str, name: str) -> type:
+def load_class(folder: str, name: str) -> Any:
     """ "lora" is the class Lora of FOLDER/lora.py, "mypackage.norms" is Norms in the user's own module."""
     word = KINDS[folder]
     module_name = name if "." in name else f"ftrun.{folder}.{name}"

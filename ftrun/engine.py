@@ -190,7 +190,7 @@ class Loop:
         """Backward of an earlier task's mean loss over these rows, times `weight`."""
         parts, task = self.accelerator.num_processes, past.task
         examples = task.examples("train")
-        targets = task.targets(task.collate([examples[row] for row in rows]))
+        targets = task.target_count(task.collate([examples[row] for row in rows]))
         mine, size = rows[self.accelerator.process_index :: parts], self.state.micro_batch
         with self.syncing(last=False):
             for start in range(0, len(mine), size):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ftrun.adapters import Adapters
 from ftrun.errors import ConfigError
 from ftrun.models import Model, Pooled, backbone_of, name_of, quiet, without_pooler
+from ftrun.networks import register
 from ftrun.places import ASSETS
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ tokenizer = AutoTokenizer.from_pretrained(directory)
 def export(model: Model, directory: Path, auto_class: str) -> None:
     """Write weights, config with label names, and tokenizer; of LoRA and adapters only what was trained.
 
-    LoRA is written in the format of peft, adapters as `adapter.json` and `adapter.safetensors`.
+    LoRA is written in the format of peft, adapters as `adapter.json` and `adapter.safetensors`. LoRA beside
+    random weights is merged into them, since nobody else has what it belongs to.
     """
     directory.mkdir(parents=True, exist_ok=True)
     net = model.net
@@ -62,10 +64,25 @@ def export(model: Model, directory: Path, auto_class: str) -> None:
         whole.save_pretrained(directory)
     elif isinstance(model.adapter, Adapters):
         write_bottlenecks(model, model.adapter, directory, auto_class)
+    elif model.source is None:
+        merged(whole).save_pretrained(directory)
     else:
         write_lora(model, model.adapter, whole, directory, auto_class)
     net.config.save_pretrained(directory)
-    model.tokenizer.save_pretrained(directory)
+    if model.tokenizer is not None:
+        model.tokenizer.save_pretrained(directory)
+
+
+def merged(whole: nn.Module) -> nn.Module:
+    """A copy whose low-rank updates are added to the weights they stand beside."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    whole = copy.deepcopy(whole)
+    for name, module in list(whole.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            module.merge()
+            whole.set_submodule(name, module.get_base_layer())
+    return whole
 
 
 def on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -77,6 +94,7 @@ def write_bottlenecks(model: Model, adapters: Adapters, directory: Path, auto_cl
     """Every trained weight by its name in the network, and beside it what is needed to build the rest."""
     tensors = {name.removeprefix("net."): value for name, value in model.trained().items()}
     save_file(on_cpu(tensors), directory / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+    assert model.source is not None  # the strategy refuses random weights
     base = Path(model.source)
     name = EMBEDDED + base.name if base.parent == ASSETS else model.source
     settings = {**asdict(adapters), "base_model": name}
@@ -103,7 +121,7 @@ def write_lora(model: Model, lora: LoraConfig, whole: nn.Module, directory: Path
     save_file(on_cpu(tensors), directory / "adapter_model.safetensors", metadata={"format": "pt"})
     config = copy.deepcopy(lora)
     config.base_model_name_or_path = model.source
-    config.task_type = PEFT_TASKS[auto_class] if whole is model.net else "FEATURE_EXTRACTION"
+    config.task_type = PEFT_TASKS.get(auto_class) if whole is model.net else "FEATURE_EXTRACTION"
     config.modules_to_save = sorted(modules) or None
     config.inference_mode = True
     layers = (name for name, module in whole.named_modules() if isinstance(module, BaseTunerLayer))
@@ -124,6 +142,7 @@ def reload(directory: Path, auto_class: str) -> nn.Module:
     import transformers
     from transformers import AutoConfig
 
+    register()
     config = AutoConfig.from_pretrained(directory)
     pooling = getattr(config, "ftrun_pooling", None)
     extra: dict[str, Any] = {}

@@ -10,6 +10,7 @@ from ftrun.config import Settings, read
 from ftrun.errors import ConfigError
 from ftrun.export import reload
 from ftrun.models import quiet
+from ftrun.networks import IMAGES
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -30,8 +31,8 @@ class Saved(nn.Module):
         return self.net(**inputs).logits
 
 
-def open_model(run: Run) -> tuple[Settings, nn.Module, PreTrainedTokenizerBase, Accelerator]:
-    """The settings, network and tokenizer of a finished run, on the device its settings name."""
+def open_model(run: Run) -> tuple[Settings, nn.Module, PreTrainedTokenizerBase | None, Accelerator]:
+    """The settings, network and, for text, tokenizer of a finished run, on the device its settings name."""
     from transformers import AutoConfig, AutoTokenizer
 
     from ftrun.devices import open_accelerator
@@ -44,7 +45,8 @@ def open_model(run: Run) -> tuple[Settings, nn.Module, PreTrainedTokenizerBase, 
     accelerator = open_accelerator(settings.device, settings.train.precision, settings.train.deterministic)
     with quiet():
         net = reload(run.model_dir, settings.task.auto_class)
-    tokenizer = AutoTokenizer.from_pretrained(run.model_dir)
+    images = settings.task.auto_class == IMAGES
+    tokenizer = None if images else AutoTokenizer.from_pretrained(run.model_dir)
     settings.task.restore(AutoConfig.from_pretrained(run.model_dir))
     model = accelerator.prepare_model(Saved(net), evaluation_mode=True)
     return settings, model, tokenizer, accelerator

@@ -7,13 +7,14 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ftrun.errors import ConfigError, near
+from ftrun.networks import IMAGES, Task, refuse_other_inputs
 from ftrun.places import Place, locate
 
 if TYPE_CHECKING:
@@ -33,27 +34,20 @@ ATTENTION_OUTPUTS = {
 FEED_FORWARD_OUTPUTS = {"output.dense", "ffn.lin2", "mlp.Wo", "mlp.fc2"}
 
 
-class Task(Protocol):
-    """What loading needs to know of a task."""
-
-    auto_class: ClassVar[str]
-    max_length: int
-
-    def head(self) -> dict[str, Any]: ...
-
-
 class Model(nn.Module):
-    """A network with its head and tokenizer; token ids in, logits out.
+    """A network with its head, and a tokenizer unless it reads images; token ids or pixels in, logits out.
 
     Stage 0 is the embeddings, stage i the layer i-1, stage depth+1 everything above the layers: final norm,
-    pooler and head.
+    pooler and head. A network that begins with a layer has nothing in stage 0.
     """
 
-    def __init__(self, net: nn.Module, tokenizer: PreTrainedTokenizerBase, source: str, fresh: set[str]):
+    def __init__(
+        self, net: nn.Module, tokenizer: PreTrainedTokenizerBase | None, source: str | None, fresh: set[str]
+    ):
         super().__init__()
         self.net = net
         self.tokenizer = tokenizer
-        self.source = source  # directory or Hub name of the checkpoint
+        self.source = source  # directory or Hub name of the checkpoint, None of random weights
         self.fresh = frozenset(f"net.{name}" for name in fresh)  # weights the checkpoint did not bring
         self.adapter: LoraConfig | Adapters | None = None
         self._backbone = f"net.{name_of(net, backbone_of(net))}."
@@ -121,7 +115,11 @@ class Model(nn.Module):
         if targets == "attention":
             found = [name for name in inside if re.search(r"\.(\w*attention|\w*attn)\.", name)]
             if not found:
-                raise ConfigError(f"targets=attention finds no attention projection in {self.source}")
+                where = self.source or f"{self.net.config.model_type} of random weights"
+                raise ConfigError(
+                    f"targets=attention finds no attention projection in {where};"
+                    " targets=all takes every linear layer"
+                )
             return found
         return [name for target in targets for name in matching(target, list(inside))]
 
@@ -212,18 +210,22 @@ def load(settings: ModelSettings, task: Task, seed: int) -> Model:
     """The network of a checkpoint with the head of the task, in fp32 on the CPU.
 
     `seed` decides the weights that the checkpoint does not bring. Raises ConfigError for a checkpoint that
-    is missing, incomplete, pickled or out of reach, and for texts longer than its positions.
+    is missing, incomplete, pickled or out of reach or reads something else than the task has, and for texts
+    longer than its positions.
     """
     place = locate(settings)
     config = place.config(task.head())
-    tokenizer = load_tokenizer(place, config)
-    limit = positions(config)
-    if task.max_length > limit:
-        raise ConfigError(f"task.max_length={task.max_length}, but {settings.name} has {limit} positions")
+    refuse_other_inputs(settings, task, config)
+    tokenizer = None
+    if task.auto_class != IMAGES:
+        tokenizer = load_tokenizer(place, config)
+        limit = positions(config)
+        if task.max_length > limit:
+            raise ConfigError(f"task.max_length={task.max_length}, but {settings.name} has {limit} positions")
     with torch.random.fork_rng(), quiet():
         torch.manual_seed(seed)
         net, fresh = build(settings, place, config, task.auto_class)
-    return Model(net, tokenizer, place.name, fresh)
+    return Model(net, tokenizer, place.name if settings.init == "pretrained" else None, fresh)
 
 
 def positions(config: PretrainedConfig) -> int:

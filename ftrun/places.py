@@ -28,6 +28,9 @@ class Place:
     def config(self, head: dict[str, Any]) -> PretrainedConfig:
         from transformers import AutoConfig
 
+        from ftrun.networks import register
+
+        register()
         config = AutoConfig.from_pretrained(self.name, **self.options)
         config.update(head)
         return config
@@ -56,8 +59,9 @@ def local(name: str) -> Path | None:
     """The directory that a name means, a run's `model/` included; None when it is a Hub name."""
     if name.startswith("embedded:"):
         directory = ASSETS / name.removeprefix("embedded:")
-        if not directory.is_dir():
-            raise ConfigError(f"model.name={name}: the package embeds only embedded:tiny_bert")
+        if not (directory / "config.json").is_file():
+            there = ", ".join(f"embedded:{file.parent.name}" for file in sorted(ASSETS.glob("*/config.json")))
+            raise ConfigError(f"model.name={name}: the package embeds only {there}")
         return directory
     directory = Path(name).expanduser()
     if directory.is_dir():

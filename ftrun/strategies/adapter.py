@@ -30,6 +30,8 @@ class Adapter(Strategy):
     def prepare(self, model: Model) -> None:
         from ftrun.adapters import Adapters
 
+        if model.source is None:
+            raise ConfigError("strategy=adapter keeps a pretrained network, but model.init=random has none")
         model.requires_grad_(False)
         model.adapter = Adapters(self.placement, self.bottleneck, self.activation)
         model.adapter.attach(model)

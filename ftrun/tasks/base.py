@@ -38,6 +38,8 @@ class Task(ABC):
     default_metric: ClassVar[str]
     answer_columns: ClassVar[tuple[str, ...]]  # the keys of an answer
     auto_class: ClassVar[str]  # the transformers class that brings the network and its head
+    shape: ClassVar[tuple[int, int, int] | None] = None  # channels, height, width; where the task fixes them
+    passed_over: ClassVar[tuple[str, ...]] = ()  # settings that a preset may bring and that mean nothing here
 
     @abstractmethod
     def read(self, seed: int) -> list[str]:
@@ -49,7 +51,7 @@ class Task(ABC):
 
     @abstractmethod
     def encode(self, tokenizer: PreTrainedTokenizerBase, split: str) -> str:
-        """Turn a split into examples; returns its length report. Raises DataError."""
+        """Turn a split into examples; returns a line about their length or shape. Raises DataError."""
 
     @abstractmethod
     def restore(self, config: PretrainedConfig) -> None:
@@ -73,7 +75,7 @@ class Task(ABC):
     def collate(self, examples: Sequence[Example]) -> Batch:
         """One batch: `inputs`, the padded tensors that the network takes by name, and `labels`."""
 
-    def targets(self, batch: Batch) -> int:
+    def target_count(self, batch: Batch) -> int:
         """How many targets the loss of a batch sums over."""
         return len(batch["labels"])
 

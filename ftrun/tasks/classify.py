@@ -1,4 +1,4 @@
-"""Text classification: one text, one label out of a set; cross-entropy on the head's logits."""
+"""Text classification: one text, one label out of a set."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ftrun.errors import ConfigError
 from ftrun.splits import parse_subset
-from ftrun.tasks.base import Answer, Batch, Example, Task
+from ftrun.tasks.base import Batch, Example
+from ftrun.tasks.labelled import Labelled
 from ftrun.values import one_of
 
 if TYPE_CHECKING:
-    from torch import Tensor
-    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
 
 @dataclass
-class Classify(Task):
+class Classify(Labelled):
     """One text column, one label column."""
 
     name: str
@@ -31,16 +31,6 @@ class Classify(Task):
     long: str
     subset: Any  # null, a number of training rows, or "k per class"
 
-    metrics: ClassVar[dict[str, str]] = {
-        "accuracy": "max",
-        "f1": "max",
-        "precision": "max",
-        "recall": "max",
-        "matthews_correlation": "max",
-        "loss": "min",
-    }
-    default_metric: ClassVar[str] = "accuracy"
-    answer_columns: ClassVar[tuple[str, ...]] = ("answer", "probability")
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
 
     def __post_init__(self) -> None:
@@ -53,7 +43,7 @@ class Classify(Task):
         one_of("task.long", self.long, ["truncate", "drop", "error"])
         if self.subset is not None:
             parse_subset(self.subset)
-        self.encoded: dict[str, list[Example]] = {}
+        super().__post_init__()
 
     def read(self, seed: int) -> list[str]:
         from ftrun.data import label_set, load_splits
@@ -70,15 +60,6 @@ class Classify(Task):
         self.names = label_set(self.rows, self.label, self.labels)
         return [*self.rows.notes, *self.names.notes]
 
-    def head(self) -> dict[str, Any]:
-        names = self.names.names
-        return {
-            "num_labels": len(names),
-            "id2label": dict(enumerate(names)),
-            "label2id": {name: index for index, name in enumerate(names)},
-            "problem_type": "single_label_classification",
-        }
-
     def encode(self, tokenizer: PreTrainedTokenizerBase, split: str) -> str:
         from ftrun.text import encode
 
@@ -91,11 +72,6 @@ class Classify(Task):
             for tokens, row in zip(ids, kept, strict=True)
         ]
         return report.line()
-
-    def restore(self, config: PretrainedConfig) -> None:
-        from ftrun.labels import Labels
-
-        self.names = Labels([config.id2label[i] for i in range(config.num_labels)], [])
 
     def read_test(self, file: str) -> None:
         from ftrun.data import load_test
@@ -120,45 +96,12 @@ class Classify(Task):
         )
         return [Example(tokens, None, readable[row]) for tokens, row in zip(ids, kept, strict=True)]
 
-    def examples(self, split: str) -> Sequence[Example]:
-        return self.encoded[split]
-
     def collate(self, examples: Sequence[Example]) -> Batch:
         from ftrun.batching import pad
 
         ids, mask = pad([example.inputs for example in examples], self.pad)
         inputs = {"input_ids": ids, "attention_mask": mask}
         return {"inputs": inputs, "labels": [example.target for example in examples]}
-
-    def loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, int]:
-        import torch
-
-        labels = torch.tensor(batch["labels"], device=outputs.device)
-        return torch.nn.functional.cross_entropy(outputs.float(), labels, reduction="sum"), len(labels)
-
-    def answers(self, outputs: Tensor, batch: Batch) -> list[Answer]:
-        probabilities = outputs.detach().float().softmax(-1).cpu()
-        names = self.names.names
-        return [
-            {"answer": names[int(row.argmax())], "probability": float(row.max())} for row in probabilities
-        ]
-
-    def given(self, example: Example) -> str:
-        return self.names.names[example.target]
-
-    def score(self, answers: Sequence[Answer], examples: Sequence[Example]) -> dict[str, float]:
-        from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, precision_score, recall_score
-
-        given = [self.given(example) for example in examples]
-        answered = [answer["answer"] for answer in answers]
-        macro = {"average": "macro", "zero_division": 0}
-        return {
-            "accuracy": float(accuracy_score(given, answered)),
-            "f1": float(f1_score(given, answered, **macro)),
-            "precision": float(precision_score(given, answered, **macro)),
-            "recall": float(recall_score(given, answered, **macro)),
-            "matthews_correlation": float(matthews_corrcoef(given, answered)),
-        }
 
     def fingerprint(self) -> str:
         return self.rows.fingerprint

@@ -130,7 +130,7 @@ class Pretraining(Task):
         ]
         return torch.cat([one for one, _ in pairs]), torch.cat([other for _, other in pairs])
 
-    def targets(self, batch: Batch) -> int:
+    def target_count(self, batch: Batch) -> int:
         return int(batch["inputs"]["positions"].sum())
 
     def loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, int]:

@@ -1,0 +1,237 @@
+"""Handwritten digits of 8 x 8 pixels (Alpaydin & Kaynak 1998, from scikit-learn), or tasks made of them.
+
+The scenarios in which forgetting is studied (van de Ven & Tolias 2019): with `classes` and `modulo` other
+digits come under the same labels, with `classes` and `labels` the labels come bit by bit, and with `permute`
+digits and labels stay and the pixels change places (Goodfellow et al. 2014).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ftrun.errors import ConfigError, DataError, near
+from ftrun.labels import Labels, listed, name_of
+from ftrun.seeds import stream
+from ftrun.splits import carve, choose, parse_subset, pick
+from ftrun.tasks.base import Batch, Example
+from ftrun.tasks.labelled import Labelled
+from ftrun.values import at_least
+
+if TYPE_CHECKING:
+    from numpy import ndarray
+    from transformers import PreTrainedTokenizerBase
+
+SIDE, BRIGHTEST = 8, 16  # pixels are whole numbers from 0 to 16
+COLUMNS = [f"pixel{number}" for number in range(SIDE * SIDE)]
+SPLIT_SEED = 0  # the splits are the same for every seed of a run
+
+
+@dataclass
+class Digits(Labelled):
+    """Some digits or all, under their own names or modulo a number, as they are or with permuted pixels."""
+
+    name: str
+    classes: Any  # the digits in use, or null for all ten
+    modulo: int | None
+    labels: Any  # the names of the head's labels, or null for those of the digits in use
+    permute: Any  # a seed, null for the pixels as they are, or a list of these
+    subset: Any  # null, a number of training rows, or "k per class"
+
+    auto_class: ClassVar[str] = "AutoModelForImageClassification"
+    shape: ClassVar[tuple[int, int, int]] = (1, SIDE, SIDE)
+    passed_over: ClassVar[tuple[str, ...]] = ("max_length",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.used = digits_of(self.classes)
+        at_least("task.modulo", self.modulo, 2)
+        found = list(dict.fromkeys(self.label_of(digit) for digit in sorted(self.used)))
+        self.names = Labels(found if self.labels is None else declared(self.labels, found), [])
+        if len(found) < 2:
+            raise ConfigError(
+                f"task.modulo={self.modulo} leaves the digits {self.used} one label; two are needed"
+            )
+        self.orders = [permutation(seed) for seed in seeds_of(self.permute)]
+        if self.subset is not None:
+            parse_subset(self.subset)
+        self.pixels: dict[str, ndarray] = {}  # split → (rows, 64), float32 from 0 to 1
+        self.targets: dict[str, list[str]] = {}
+
+    def label_of(self, digit: int) -> str:
+        return str(digit if self.modulo is None else digit % self.modulo)
+
+    def read(self, seed: int) -> list[str]:
+        import numpy
+        from sklearn.datasets import load_digits
+
+        data = load_digits()
+        digits = [int(digit) for digit in data.target]
+        notes: list[str] = []
+        for split, indices in fixed_splits(digits).items():
+            rows = [index for index in indices if digits[index] in self.used]
+            if split == "train" and self.subset is not None:
+                chosen, said = choose([str(digits[row]) for row in rows], self.subset, seed)
+                notes.append(
+                    f"train: {len(chosen)} of {len(rows)} rows chosen (task.subset={self.subset},"
+                    f" seed {seed})"
+                )
+                notes += said
+                rows = pick(rows, chosen)
+            pixels = (data.data[rows] / BRIGHTEST).astype(numpy.float32)
+            self.pixels[split] = numpy.concatenate([pixels[:, order] for order in self.orders])
+            self.targets[split] = [self.label_of(digits[row]) for row in rows] * len(self.orders)
+        return notes
+
+    def encode(self, tokenizer: PreTrainedTokenizerBase | None, split: str) -> str:
+        images = self.pixels[split].reshape(-1, *self.shape)
+        self.encoded[split] = [
+            Example(image, self.names.index(target), row)
+            for row, (image, target) in enumerate(zip(images, self.targets[split], strict=True))
+        ]
+        permuted = "" if self.permute is None else f", pixels permuted (task.permute={self.permute})"
+        return f"{split}: {len(images):,} images of {SIDE} x {SIDE}{permuted}"
+
+    def read_test(self, file: str) -> None:
+        from ftrun.data import read_rows
+
+        rows = read_rows(file)
+        self.pixels["test"] = self.permuted(pixels_of(rows, file), file)
+        self.targets["test"] = []
+        for number, row in enumerate(rows, 1):
+            try:
+                self.targets["test"].append(self.names.names[self.names.index(row.get("label"))])
+            except DataError as error:
+                raise DataError(f"{file}, row {number}, column 'label': {error}") from None
+
+    def questions(
+        self, tokenizer: PreTrainedTokenizerBase | None, rows: list[dict[str, Any]], file: str
+    ) -> list[Example]:
+        readable = [row for row, content in enumerate(rows) if not is_blank(content)]
+        pixels = self.permuted(pixels_of([rows[row] for row in readable], file), file)
+        images = pixels.reshape(-1, *self.shape)
+        return [Example(image, None, row) for image, row in zip(images, readable, strict=True)]
+
+    def permuted(self, pixels: ndarray, file: str) -> ndarray:
+        """The pixels of a file in the order in which this run has learned to see them."""
+        if len(self.orders) > 1:
+            raise ConfigError(
+                f"task.permute={self.permute}: this run knows {len(self.orders)} permutations, "
+                f"and {file} does not say which one is meant"
+            )
+        return pixels[:, self.orders[0]]
+
+    def collate(self, examples: Sequence[Example]) -> Batch:
+        import numpy
+        import torch
+
+        pixels = torch.from_numpy(numpy.stack([example.inputs for example in examples]))
+        return {"inputs": {"pixel_values": pixels}, "labels": [example.target for example in examples]}
+
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(json.dumps(self.targets).encode())
+        for pixels in self.pixels.values():
+            digest.update(pixels.tobytes())
+        return digest.hexdigest()
+
+
+def digits_of(classes: Any) -> list[int]:
+    """The digits in use; ConfigError unless they are two or more different ones."""
+    if classes is None:
+        return list(range(10))
+    if (
+        not isinstance(classes, list)
+        or not all(type(digit) is int and 0 <= digit <= 9 for digit in classes)
+        or len(set(classes)) != len(classes)
+        or len(classes) < 2
+    ):
+        raise ConfigError(
+            f"task.classes is a list of two or more different digits from 0 to 9, not {classes}"
+        )
+    return classes
+
+
+def declared(labels: Any, needed: list[str]) -> list[str]:
+    """The declared labels as names; ConfigError when one that the digits need is not among them."""
+    if not isinstance(labels, list) or not all(isinstance(label, str | int) for label in labels):
+        raise ConfigError(f"task.labels is a list of labels such as [0,1,2,3,4], not {labels}")
+    names = [name_of(label) or "" for label in labels]
+    if len(set(names)) != len(names) or "" in names:
+        raise ConfigError(f"task.labels={labels}: different labels, none of them empty")
+    lacking = [name for name in needed if name not in names]
+    if lacking:
+        raise ConfigError(
+            f"task.labels={labels} lacks {listed(lacking)}, of digits in use{near(lacking[0], names)}"
+        )
+    return names
+
+
+def seeds_of(permute: Any) -> list[int | None]:
+    """The seeds of one permutation or several, None for the pixels as they are."""
+    seeds = permute if isinstance(permute, list) else [permute]
+    if (
+        not all(seed is None or (type(seed) is int and seed >= 0) for seed in seeds)
+        or len(set(seeds)) != len(seeds)
+        or not seeds
+    ):
+        raise ConfigError(
+            f"task.permute is a seed of at least 0, null for none, or a list of different ones, not {permute}"
+        )
+    return seeds
+
+
+def permutation(seed: int | None) -> list[int]:
+    """Where each of the 64 pixels comes from; a function of the seed alone."""
+    order = list(range(SIDE * SIDE))
+    if seed is not None:
+        random.Random(stream(seed, "permute")).shuffle(order)
+    return order
+
+
+def fixed_splits(digits: list[int]) -> dict[str, list[int]]:
+    """Rows of train, validation and test: test is scikit-learn's quarter with random_state=0.
+
+    Validation is a tenth of every digit of the rest. Both are chosen among all ten digits, so that a split of
+    some digits is a part of the whole one.
+    """
+    from sklearn.model_selection import train_test_split
+
+    rest, test = train_test_split(list(range(len(digits))), test_size=0.25, random_state=SPLIT_SEED)
+    parts, _ = carve([str(digits[row]) for row in rest], ["validation"], SPLIT_SEED)
+    return {"train": pick(rest, parts["train"]), "validation": pick(rest, parts["validation"]), "test": test}
+
+
+def is_blank(row: dict[str, Any]) -> bool:
+    """Whether a row has the columns of an image and nothing in any of them."""
+    return all(column in row and row[column] in (None, "") for column in COLUMNS)
+
+
+def pixels_of(rows: list[dict[str, Any]], file: str) -> ndarray:
+    """(rows, 64) from 0 to 1; DataError names the columns that are missing or the pixel that is none."""
+    import numpy
+
+    there = {column for row in rows for column in row}
+    missing = [column for column in COLUMNS if column not in there]
+    if rows and missing:
+        raise DataError(
+            f"{file} has no column {listed(missing)}; an image is pixel0 to pixel63, row by row, each 0 to 16"
+        )
+    pixels: ndarray = numpy.zeros((len(rows), len(COLUMNS)), dtype=numpy.float32)
+    for number, row in enumerate(rows):
+        for place, column in enumerate(COLUMNS):
+            pixels[number, place] = pixel(row.get(column), f"{file}, row {number + 1}: {column}")
+    return pixels / BRIGHTEST
+
+
+def pixel(value: Any, where: str) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = -1.0
+    if not 0 <= number <= BRIGHTEST:
+        raise DataError(f"{where} is {value!r}, not a number from 0 to {BRIGHTEST}")
+    return number

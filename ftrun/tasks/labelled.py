@@ -1,0 +1,82 @@
+"""What tasks with one label per example share: cross-entropy on the head's logits, answers, their score."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ftrun.tasks.base import Answer, Batch, Example, Task
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PretrainedConfig
+
+    from ftrun.labels import Labels
+
+
+@dataclass
+class Labelled(Task):
+    """One label out of a set, `names`; what is labelled is the part of the task itself."""
+
+    metrics: ClassVar[dict[str, str]] = {
+        "accuracy": "max",
+        "f1": "max",
+        "precision": "max",
+        "recall": "max",
+        "matthews_correlation": "max",
+        "loss": "min",
+    }
+    default_metric: ClassVar[str] = "accuracy"
+    answer_columns: ClassVar[tuple[str, ...]] = ("answer", "probability")
+
+    def __post_init__(self) -> None:
+        self.names: Labels
+        self.encoded: dict[str, list[Example]] = {}
+
+    def head(self) -> dict[str, Any]:
+        names = self.names.names
+        return {
+            "num_labels": len(names),
+            "id2label": dict(enumerate(names)),
+            "label2id": {name: index for index, name in enumerate(names)},
+            "problem_type": "single_label_classification",
+        }
+
+    def restore(self, config: PretrainedConfig) -> None:
+        from ftrun.labels import Labels
+
+        self.names = Labels([config.id2label[i] for i in range(config.num_labels)], [])
+
+    def examples(self, split: str) -> Sequence[Example]:
+        return self.encoded[split]
+
+    def loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, int]:
+        import torch
+
+        labels = torch.tensor(batch["labels"], device=outputs.device)
+        return torch.nn.functional.cross_entropy(outputs.float(), labels, reduction="sum"), len(labels)
+
+    def answers(self, outputs: Tensor, batch: Batch) -> list[Answer]:
+        probabilities = outputs.detach().float().softmax(-1).cpu()
+        names = self.names.names
+        return [
+            {"answer": names[int(row.argmax())], "probability": float(row.max())} for row in probabilities
+        ]
+
+    def given(self, example: Example) -> str:
+        return self.names.names[example.target]
+
+    def score(self, answers: Sequence[Answer], examples: Sequence[Example]) -> dict[str, float]:
+        from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, precision_score, recall_score
+
+        given = [self.given(example) for example in examples]
+        answered = [answer["answer"] for answer in answers]
+        macro = {"average": "macro", "zero_division": 0}
+        return {
+            "accuracy": float(accuracy_score(given, answered)),
+            "f1": float(f1_score(given, answered, **macro)),
+            "precision": float(precision_score(given, answered, **macro)),
+            "recall": float(recall_score(given, answered, **macro)),
+            "matthews_correlation": float(matthews_corrcoef(given, answered)),
+        }
