@@ -231,7 +231,7 @@ def test_the_pixels_of_a_file_are_permuted_as_the_run_s():
     ("row", "message"),
     [
         ({"text": "a"}, "some.csv has no column 'pixel0', .* and 56 more; an image is pixel0 to pixel63"),
-        (dict.fromkeys(COLUMNS, 0) | {"pixel5": "dark"}, "row 1: pixel5 is 'dark', not a number from 0 to 16"),
+        (dict.fromkeys(COLUMNS, 0) | {"pixel5": "dark"}, "row 1: pixel5 is 'dark', not a number"),
         (dict.fromkeys(COLUMNS, 0) | {"pixel5": 17}, "pixel5 is 17, not"),
         (dict.fromkeys(COLUMNS, 0) | {"pixel5": ""}, "pixel5 is '', not"),
         (dict.fromkeys(COLUMNS, 0) | {"pixel5": float("nan")}, "pixel5 is nan, not"),
