@@ -134,7 +134,7 @@ def keys(path: Path) -> dict[str, str]:
 def owner(name: str) -> str | None:
     """The strategy whose YAML has this setting at the root, if any."""
     for path in sorted((CONF / "strategy").glob("*.yaml")):
-        if name in keys(path).keys() - {"strategy", "train"}:
+        if name in keys(path).keys() - {"strategy", "train", "model"}:
             return path.stem
     return None
 
@@ -142,7 +142,7 @@ def owner(name: str) -> str | None:
 def everywhere() -> set[str]:
     """Every setting that stands in config.yaml or in one of the groups that have a place of their own."""
     found = {name for name in keys(CONF / "config.yaml") if not name.startswith(("defaults", "hydra"))}
-    for group in ("task", "model", "schedule"):
+    for group in ("task", "model", "schedule", "protect", "source"):
         found.add(group)
         for path in (CONF / group).glob("*.yaml"):
             found |= {f"{group}.{name}" for name in keys(path) if "." not in name}

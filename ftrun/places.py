@@ -42,7 +42,7 @@ def locate(settings: ModelSettings) -> Place:
     directory = local(settings.name)
     if directory is None:
         return Place(settings.name, options | on_hub(settings))
-    if (directory / "adapter_config.json").is_file():
+    if any((directory / name).is_file() for name in ("adapter_config.json", "adapter.json")):
         raise ConfigError(f"model.name={settings.name} holds an adapter, not a whole model to start from")
     if not (directory / "config.json").is_file():
         raise ConfigError(f"model.name={settings.name} is no checkpoint: it has no config.json")

@@ -9,7 +9,7 @@ from pathlib import Path
 from ftrun import CONF
 from ftrun.names import keys
 
-GROUPS = ("strategy", "task", "model", "schedule", "experiment", "hparams_search")
+GROUPS = ("strategy", "protect", "source", "task", "model", "schedule", "experiment", "hparams_search")
 USAGE = """ftrun: fine-tune a pretrained network, compare the ways to do it
 
   ftrun key=value …          one experiment, e.g. ftrun strategy=lora rank=4
@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int | None:
         if not name.startswith(("defaults", "hydra")) and value:
             value, _, comment = value.partition("#")
             print(f"  {f'{name}={value.strip()}':<32} {comment.strip()}".rstrip())
-    print("\n  task.… model.… schedule.…        ftrun config key=value … prints them all")
+    print("\n  task.… model.… schedule.… protect.… source.…   ftrun config key=value … prints them all")
     sys.stdout.flush()
     return 0
 
@@ -57,5 +57,5 @@ def first_comment(path: Path) -> str:
 
 def own_settings(path: Path) -> str:
     """The settings that a strategy adds, in brackets."""
-    names = [name for name in keys(path) if name not in ("strategy", "train") and "." not in name]
+    names = [name for name in keys(path) if name not in ("strategy", "train", "model") and "." not in name]
     return f" [{', '.join(names)}]" if names else ""
