@@ -140,4 +140,4 @@ def fit(model: Objective, task: Pretraining, head: list[nn.Parameter]) -> None:
         optimizer.zero_grad()
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(wanted[name])
-    say(f"fitted in {len(batches)} steps; its last loss was {float(loss / count):.2f} nats per token")
+    say(f"fitted in {len(batches)} steps; its last loss was {loss.item() / count:.2f} nats per token")

@@ -71,6 +71,8 @@ def plan(model: Model, found: list[Group], lr: float, opens: dict[int, int], ste
         totals[model.stage_of(name)] += parameter.numel()
     rows = []
     for stage, name in enumerate(names):
+        if not totals[stage]:
+            continue
         here = [g for g in found if g.stage == stage]
         count = sum(p.numel() for g in here for p in g.parameters.values())
         decay = max((g.weight_decay for g in here), default=0.0)

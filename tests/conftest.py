@@ -168,3 +168,17 @@ def ftrun_inprocess(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     sys.path[:] = path
     os.environ.clear()
     os.environ.update(before)
+
+
+@pytest.fixture
+def still_dir(tiny_dir, tmp_path):
+    """The tiny BERT without dropout."""
+    import json
+    import shutil
+
+    place = tmp_path / "still"
+    shutil.copytree(tiny_dir("bert"), place)
+    config = json.loads((place / "config.json").read_text())
+    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (place / "config.json").write_text(json.dumps(config))
+    return place

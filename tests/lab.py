@@ -18,6 +18,13 @@ from ftrun.rundir import Run
 get_checkpoint_conversion_mapping("bert")  # half a second, once
 
 STRATEGIES = sorted(path.stem for path in (CONF / "strategy").glob("*.yaml"))
+SMALL_SOURCE = ["source=pretraining", "source.rows=8", "source.max_length=16"]
+EXTRA = {  # what a strategy needs to be told on a network of two layers and a run of a few steps
+    "freeze": ["bottom=1"],
+    "gradual_unfreeze": ["every=0.2"],
+    "ewc": [*SMALL_SOURCE, "samples=8", "pull=1"],
+    "replay": [*SMALL_SOURCE, "buffer=16"],
+}
 
 
 def settings(*words: str) -> Settings:

@@ -31,20 +31,6 @@ def apart(one, other):
     )
 
 
-@pytest.fixture
-def still_dir(tiny_dir, tmp_path):
-    """The tiny BERT without dropout."""
-    import json
-    import shutil
-
-    place = tmp_path / "still"
-    shutil.copytree(tiny_dir("bert"), place)
-    config = json.loads((place / "config.json").read_text())
-    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    (place / "config.json").write_text(json.dumps(config))
-    return place
-
-
 def test_the_micro_batch_never_changes_the_result(toy_files, still_dir, tmp_path):
     """13 rows, so that the last batch is a partial one: it is stepped, and divided by what it holds."""
     words = "task.subset=13", "train.batch_size=8", "train.lr=1e-3", "train.clip=null"

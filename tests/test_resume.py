@@ -7,7 +7,7 @@ import shutil
 import signal
 
 import pytest
-from lab import STRATEGIES, ran, toy
+from lab import EXTRA, STRATEGIES, ran, toy
 
 from ftrun import checkpoint, experiment
 from ftrun.errors import DataError, Interrupted
@@ -15,7 +15,6 @@ from ftrun.rundir import Run
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["lab"])  # torch is imported once, then forked
-EXTRA = {"freeze": ["bottom=1"]}
 WORDS = "train.epochs=3", "train.checkpoint_every=2", "train.lr=3e-3", "train.eval_every=5"
 FILES = "metrics.jsonl", "result.json", "predictions.jsonl"
 

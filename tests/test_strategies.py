@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from lab import STRATEGIES, ran, toy
+from lab import EXTRA, STRATEGIES, ran, toy
 from transformers import AutoModelForSequenceClassification
 
 from ftrun import experiment as experiment_module
@@ -14,7 +14,6 @@ from ftrun.export import difference, reload
 from ftrun.models import load, quiet
 from ftrun.seeds import stream
 
-EXTRA = {"freeze": ["bottom=1"]}
 NEAR = {"adapter"}  # these start near the pretrained function, the others at it
 REFUSED = {("bitfit", "modernbert"): "strategy=bitfit trains biases, but .* has none below its head"}
 INPUTS = {
@@ -144,6 +143,22 @@ def test_it_runs_on_every_architecture(toy_files, tiny_dir, tmp_path, strategy, 
         return
     run = ran(tmp_path / "run", settings)
     assert run.read_json("result.json")["reload_difference"] < 1e-6
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_micro_batch_never_changes_the_result(toy_files, still_dir, tmp_path, strategy):
+    """13 rows in batches of 8: the second batch is a partial one."""
+    words = "task.subset=13", "train.batch_size=8", "train.clip=null"
+    weights = []
+    for size in (8, 3):
+        run = ran(
+            tmp_path / str(size),
+            experiment(toy_files, still_dir, strategy, *words, f"train.micro_batch={size}"),
+        )
+        weights.append(read_tensors(newest(run.checkpoints / "last")[0], "weights"))
+    for name, value in weights[0].items():
+        scale = value.abs().max().clamp(min=1e-3)
+        assert (value - weights[1][name]).abs().max() / scale < 1e-4, name
 
 
 def test_a_model_that_saves_something_else_is_noticed(toy_files, tiny_dir, tmp_path, monkeypatch):

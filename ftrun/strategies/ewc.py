@@ -12,12 +12,15 @@ from ftrun.values import at_least, one_of
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.nn import Parameter
 
+    from ftrun.models import Model
     from ftrun.strategies.anchored import Strengths
     from ftrun.strategies.base import Memory, Past
+    from ftrun.tasks.base import Batch
 
 FILE = "fisher.safetensors"
-DRAWS = 8  # labels per example where they are sampled
+DRAWS = 8  # labels per example where they are sampled; of a text one, at each of its positions
 BATCH = 16  # examples
 
 
@@ -86,7 +89,10 @@ class Ewc(Anchored):
 
         now = {name: p.detach().cpu().clone() for name, p in memory.model.named_parameters() if name in names}
         latest = memory.pasts[-1]
-        summed = {name: latest.rows * value for name, value in self.of(latest, names, memory.seed).items()}
+        summed = {
+            name: latest.rows * value
+            for name, value in self.of(latest, memory.model, names, memory.seed).items()
+        }
         if memory.earlier is None or not (memory.earlier / FILE).is_file():
             return summed, now
         found, _ = fisher.load(memory.earlier / FILE)
@@ -102,8 +108,11 @@ class Ewc(Anchored):
         }
         return total, {name: value.where(total[name] > 0, now[name]) for name, value in meant.items()}
 
-    def of(self, past: Past, names: list[str], seed: int) -> dict[str, Tensor]:
-        """The mean Fisher information of an earlier task on a seeded choice of its training examples."""
+    def of(self, past: Past, model: Model, names: list[str], seed: int) -> dict[str, Tensor]:
+        """The mean Fisher information of an earlier task on a seeded choice of its training examples.
+
+        Zero for a weight that has no part in that task, such as the pooler in a language model.
+        """
         import torch
 
         from ftrun.batching import sorted_batches
@@ -119,6 +128,33 @@ class Ewc(Anchored):
         ]
         for batch in batches:
             batch["inputs"].pop("positions", None)
-        return estimate(
-            past.model, batches, names, kind=self.fisher, samples=DRAWS, seed=stream(seed, "fisher", 1)
+        own = dict(model.named_parameters())
+        parts = parts_in(past.model, batches[-1], {name: own[name] for name in names})
+        draws = DRAWS if isinstance(batches[0]["labels"], list) else 1
+        theirs = estimate(
+            past.model,
+            batches,
+            parts.values(),
+            kind=self.fisher,
+            samples=draws,
+            seed=stream(seed, "fisher", 1),
         )
+        nothing = {name: torch.zeros(own[name].shape) for name in names if name not in parts}
+        return {name: theirs[other] for name, other in parts.items()} | nothing
+
+
+def parts_in(model: Model, batch: Batch, parameters: dict[str, Parameter]) -> dict[str, str]:
+    """The names that another network on the same backbone has for these weights, of those it uses."""
+    import torch
+
+    from ftrun.evaluation import outputs_of
+
+    wanted = {name: parameter.requires_grad for name, parameter in parameters.items()}
+    for parameter in parameters.values():
+        parameter.requires_grad_(True)
+    found = torch.autograd.grad(outputs_of(model, batch).sum(), list(parameters.values()), allow_unused=True)
+    for name, parameter in parameters.items():
+        parameter.requires_grad_(wanted[name])
+    theirs = {id(parameter): name for name, parameter in model.named_parameters()}
+    used = zip(parameters.items(), found, strict=True)
+    return {name: theirs[id(parameter)] for (name, parameter), grad in used if grad is not None}

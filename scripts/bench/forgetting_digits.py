@@ -1,0 +1,236 @@
+"""What is left of earlier tasks: sequences of digits under every way to hold on to them, each at its best.
+
+    python scripts/bench/forgetting_digits.py --out DIR [--scenarios domain class task permuted]
+
+Every method is tuned on the validation split, by the mean over the tasks of the accuracy that the last
+network has, on seeds of their own; the test split is for the seeds of the table. A run that --out has
+finished is not made again. No weights are chosen on the way: a run is evaluated once, at its end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import shutil
+import time
+from contextlib import redirect_stdout
+from functools import cache
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import torch
+
+from ftrun import experiment, launch, sequence
+from ftrun.config import read
+from ftrun.rundir import Run
+from ftrun.tasks.digits import Digits
+
+Settings = dict[str, Any]
+Scores = list[float]
+
+COMMON = (
+    "task=digits model=mlp device=cpu schedule=constant train.optimizer=sgd train.lr=0.05 train.momentum=0.9"
+    " train.batch_size=32 train.warmup=0 train.weight_decay=0 train.clip=null train.precision=fp32"
+    " train.eval_every=1000000 train.checkpoint_every=1000000"
+).split()
+LOW, HIGH, ORDERS = [0, 1, 2, 3, 4], [5, 6, 7, 8, 9], [None, 1, 2, 3, 4]
+PERMUTED = [{"name": f"order-{order or 0}", "permute": order} for order in ORDERS]
+HALVES = [{"name": "0-4", "classes": LOW}, {"name": "5-9", "classes": HIGH}]
+MODULO = [half | {"modulo": 5} for half in HALVES]
+TASKS = {"domain": MODULO, "class": HALVES, "task": HALVES, "permuted": PERMUTED}
+JOINT = {"domain": {"modulo": 5}, "class": {}, "permuted": {"permute": ORDERS}}
+EPOCHS = {"domain": 20, "class": 20, "task": 20, "permuted": 10}
+TITLES = {
+    "domain": "Domain-incremental: 0-4, then 5-9, the label is the digit modulo 5",
+    "class": "Class-incremental: 0-4, then 5-9, one head of ten",
+    "task": "Task-incremental: 0-4, then 5-9, a head each",
+    "permuted": "Ten digits under five orders of the pixels, one head",
+}
+PULLS = [{"pull": pull} for pull in (1, 4, 16, 64, 256, 1024)]
+FLOORS = [{"pull": pull, "floor": floor} for pull in (3, 30, 300) for floor in (1e-4, 1e-3)]
+ALPHAS = [{"alpha": alpha} for alpha in (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)]
+METHODS: dict[str, tuple[str, Settings, list[Settings]]] = {
+    "naive": ("full", {}, [{}]),
+    "L2-SP": ("l2sp", {}, ALPHAS),
+    "EWC": ("ewc", {"online": False}, PULLS),
+    "EWC online": ("ewc", {}, PULLS),
+    "EWC + floor": ("ewc", {"online": False}, FLOORS),
+    "replay 100 per task": ("replay", {}, [{}]),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--scenarios", nargs="+", default=list(TASKS), choices=list(TASKS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--tuning-seeds", type=int, nargs="+", default=[10, 11])
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    for scenario in options.scenarios:
+        report(scenario, table(options, scenario))
+
+
+def table(options: argparse.Namespace, scenario: str) -> dict[str, tuple[str, list[Scores], float]]:
+    """For each method: what was chosen out of how many, each seed's test scores by task, mean BWT."""
+    found = {}
+    for method in methods_of(scenario):
+        choice, trials = tuned(options, scenario, method)
+        runs = [trained(options.out, scenario, method, choice, seed) for seed in options.seeds]
+        results = [run.read_json("result.json") for run in runs]
+        scores = [result["matrix"][-1] for result in results]
+        found[method] = f"{chosen(choice)}{trials}", scores, mean(r["backward_transfer"] for r in results)
+    if scenario in JOINT:
+        found["joint"] = "", [joint(options.out, scenario, seed) for seed in options.seeds], float("nan")
+    return found
+
+
+def methods_of(scenario: str) -> list[str]:
+    """With two tasks the online sum is the other one."""
+    return [name for name in METHODS if name != "EWC online" or len(TASKS[scenario]) > 2]
+
+
+def tuned(options: argparse.Namespace, scenario: str, method: str) -> tuple[Settings, str]:
+    """The settings that are best on validation; the lower loss where the accuracy is the same."""
+    grid = METHODS[method][2]
+    if len(grid) == 1:
+        return grid[0], ""
+    scores = []
+    for choice in grid:
+        runs = [trained(options.out, scenario, method, choice, seed) for seed in options.tuning_seeds]
+        accuracy, loss = (mean(validation(run, name) for run in runs) for name in ("accuracy", "loss"))
+        scores.append((accuracy, -loss))
+        say(f"{scenario:9}{method:12}{chosen(choice):24}validation {accuracy:.2%}, loss {loss:.3f}")
+    best = max(range(len(grid)), key=scores.__getitem__)
+    return grid[best], f"; {len(grid)} × {len(options.tuning_seeds)}"
+
+
+def validation(run: Run, name: str) -> float:
+    """The mean over all tasks that the last network has on their validation splits."""
+    stages = len(run.read_json("result.json")["sequence"])
+    last = next(each for each in run.path.iterdir() if each.name.startswith(f"{stages}-"))
+    line = [line for line in Run(last).metrics() if "eval_loss" in line][-1]
+    known = [value for key, value in line.items() if key.startswith("source") and key.endswith(f"_{name}")]
+    return mean([*known, line[f"eval_{name}"]])
+
+
+def trained(out: Path, scenario: str, method: str, choice: Settings, seed: int) -> Run:
+    """A finished sequence; the first task is the same for every method and trained once."""
+    strategy, fixed, _ = METHODS[method]
+    place = out / scenario / "-".join([method.replace(" ", ""), *(f"{value:g}" for value in choice.values())])
+    run = Run(place / f"seed{seed}")
+    if run.finished:
+        return run
+    raw = settings(strategy, scenario, seed) | fixed | choice
+    raw = launch.with_tasks(raw | {"scenario": scenario_of(scenario), "sequence": TASKS[scenario]})
+    shared = out / scenario / "first" / f"seed{seed}"
+    first = f"1-{TASKS[scenario][0]['name']}"
+    start = time.process_time()
+    shutil.rmtree(run.path, ignore_errors=True)
+    if shared.is_dir():
+        shutil.copytree(shared, run.path / first)
+    with redirect_stdout(io.StringIO()):
+        sequence.run(read(raw), run.path)
+    if not shared.is_dir():
+        shutil.copytree(run.path / first, shared)
+    score = run.read_json("result.json")["average"]
+    say(f"{run.path.relative_to(out)}: {score:.2%}, {time.process_time() - start:.1f} CPU s")
+    return run
+
+
+def joint(out: Path, scenario: str, seed: int) -> Scores:
+    """Test accuracy on each task of one network trained on the data of all."""
+    run = Run(out / scenario / "joint" / f"seed{seed}")
+    if not run.finished:
+        raw = settings("full", scenario, seed)
+        shutil.rmtree(run.path, ignore_errors=True)
+        with redirect_stdout(io.StringIO()):
+            experiment.run(read(raw | {"task": raw["task"] | JOINT[scenario]}), run.path)
+    lines = [json.loads(line) for line in (run.path / "predictions.jsonl").read_text().splitlines()]
+    right = [line["answer"] == line["label"] for line in lines]
+    if scenario == "permuted":
+        size = len(right) // len(ORDERS)
+        return [mean(right[start : start + size]) for start in range(0, len(right), size)]
+    digits = test_digits()
+    return [mean(r for r, digit in zip(right, digits, strict=True) if digit in half) for half in (LOW, HIGH)]
+
+
+@cache
+def test_digits() -> list[int]:
+    task = Digits("digits", None, None, None, None, None)
+    task.read(0)
+    return [int(name) for name in task.targets["test"]]
+
+
+@cache
+def composed(strategy: str) -> Settings:
+    return launch.compose([*COMMON, f"strategy={strategy}"])
+
+
+def settings(strategy: str, scenario: str, seed: int) -> Settings:
+    raw = composed(strategy)
+    return raw | {"seed": seed, "train": raw["train"] | {"epochs": EPOCHS[scenario]}}
+
+
+def scenario_of(name: str) -> str:
+    return "domain" if name == "permuted" else name
+
+
+def chosen(choice: Settings) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in choice.items())
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
+
+
+def report(scenario: str, found: dict[str, tuple[str, list[Scores], float]]) -> None:
+    names = [each["name"] for each in TASKS[scenario]]
+    say(f"\n### {TITLES[scenario]}\n")
+    say(f"| method | {' | '.join(names)} | mean | BWT | chosen; tried × seeds |")
+    say("|---" * (len(names) + 4) + "|")
+    for method, (choice, scores, transfer) in found.items():
+        columns = [spread([each[task] for each in scores]) for task in range(len(names))]
+        moved = "" if transfer != transfer else f"{100 * transfer:+.1f}"
+        say(f"| {method} | {' | '.join(columns)} | {spread([*map(mean, scores)])} | {moved} | {choice} |")
+    say("")
+    means = {method: 100 * mean(map(mean, scores)) for method, (_, scores, _) in found.items()}
+    for text, passed in expected(scenario, found, means):
+        say(f"* {'pass' if passed else 'FAIL'}: {text}")
+
+
+def spread(values: Scores) -> str:
+    """Mean and standard deviation in percent."""
+    return f"{100 * mean(values):.1f} ± {100 * stdev(values):.1f}" if len(values) > 1 else f"{100 * values[0]:.1f}"
+
+
+def expected(
+    scenario: str, found: dict[str, tuple[str, list[Scores], float]], means: dict[str, float]
+) -> list[tuple[str, bool]]:
+    """What any right implementation shows on this data."""
+    naive = means["naive"]
+    checks = []
+    if scenario == "domain":
+        transfer = 100 * found["naive"][2]
+        checks.append((f"naive forgets: BWT {transfer:.1f}, at most -60", transfer <= -60))
+        floors = {"EWC": 15, "EWC + floor": 22, "replay 100 per task": 28}
+        checks += [gain(method, means[method] - naive, least) for method, least in floors.items()]
+    if scenario == "permuted":
+        checks += [gain(method, means[method] - naive, 20) for method in ("EWC", "EWC online")]
+    if scenario == "class":
+        first = 100 * mean(scores[0] for scores in found["naive"][1])
+        checks.append((f"EWC alone does not solve it: {means['EWC']:.1f}, at most 70", means["EWC"] <= 70))
+        checks.append((f"naive knows nothing of the first task: {first:.1f}, at most 1", first <= 1))
+    if "joint" in means:
+        checks.append((f"joint: {means['joint']:.1f}, at least 96", means["joint"] >= 96))
+    return checks
+
+
+def gain(method: str, points: float, least: float) -> tuple[str, bool]:
+    return f"{method} over naive: {points:+.1f} points, at least +{least}", points >= least
+
+
+if __name__ == "__main__":
+    main()
