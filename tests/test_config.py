@@ -162,7 +162,7 @@ def test_values_are_typed():
         (["train.patience=0"], "train.patience is at least 1"),
         (["train.deterministic=maybe"], "train.deterministic is true or false"),
         (["strategy=freeze", "bottom=-1"], "bottom"),
-        (["strategy=nowhere.norms"], "there is no strategy 'nowhere.norms'"),
+        (["strategy=nowhere.biases"], "there is no strategy 'nowhere.norms'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -216,7 +216,7 @@ from ftrun.strategies.base import Strategy
 
 
 @dataclass
-class Norms(Strategy):
+class Biases(Strategy):
     keep: int
 
     def __post_init__(self):
@@ -230,42 +230,42 @@ class Norms(Strategy):
 
 def write_own(directory: Path, name: str) -> str:
     (directory / name).mkdir()
-    (directory / name / "norms.py").write_text(OWN)
+    (directory / name / "biases.py").write_text(OWN)
     (directory / "options" / "strategy").mkdir(parents=True)
-    yaml = f"# @package _global_\n# Only the norms train.\nstrategy: {name}.norms\nkeep: 2\n"
-    (directory / "options" / "strategy" / "norms.yaml").write_text(yaml)
+    yaml = f"# @package _global_\n# Only the biases train.\nstrategy: {name}.biases\nkeep: 2\n"
+    (directory / "options" / "strategy" / "biases.yaml").write_text(yaml)
     return str(directory / "options")
 
 
 def test_a_strategy_of_ones_own_from_beside_its_options(tmp_path):
     own = write_own(tmp_path, "outside_a")
-    settings = read(compose(["strategy=norms", "keep=3"], own))
+    settings = read(compose(["strategy=biases", "keep=3"], own))
     assert (type(settings.strategy).__name__, settings.strategy.keep) == ("Norms", 3)
-    assert settings.strategy_name == "outside_a.norms"
-    with pytest.raises(ConfigError, match="strategy=outside_a.norms: keep is at least 1, not 0"):
-        read(compose(["strategy=norms", "keep=0"], own))
-    with pytest.raises(ConfigError, match="strategy=outside_a.norms has no setting 'rank'"):
-        read(compose(["strategy=norms", "+rank=0"], own))
+    assert settings.strategy_name == "outside_a.biases"
+    with pytest.raises(ConfigError, match="strategy=outside_a.biases: keep is at least 1, not 0"):
+        read(compose(["strategy=biases", "keep=0"], own))
+    with pytest.raises(ConfigError, match="strategy=outside_a.biases has no setting 'rank'"):
+        read(compose(["strategy=biases", "+rank=0"], own))
 
 
 def test_a_strategy_of_ones_own_from_the_current_directory(tmp_path, monkeypatch):
     write_own(tmp_path, "outside_b")
     monkeypatch.chdir(tmp_path)
-    raw = compose([]) | {"strategy": "outside_b.norms", "keep": 1}
+    raw = compose([]) | {"strategy": "outside_b.biases", "keep": 1}
     assert type(read(raw).strategy).__name__ == "Norms"
 
 
 def test_a_class_that_cannot_be_found_is_a_config_error(tmp_path, monkeypatch):
     (tmp_path / "outside_c.py").write_text("import not_there_at_all\n")
     (tmp_path / "outside_d").mkdir()
-    (tmp_path / "outside_d" / "norms.py").write_text("x = 1\n")
+    (tmp_path / "outside_d" / "biases.py").write_text("x = 1\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ConfigError, match="no module 'nowhere' on the Python path"):
-        load_class("strategies", "nowhere.norms")
-    with pytest.raises(ConfigError, match="has no class Norms"):
-        load_class("strategies", "outside_d.norms")
+        load_class("strategies", "nowhere.biases")
+    with pytest.raises(ConfigError, match="has no class Biases"):
+        load_class("strategies", "outside_d.biases")
     with pytest.raises(ModuleNotFoundError, match="not_there_at_all"):  # the user's bug, not a wrong name
-        load_class("strategies", "outside_c.norms")
+        load_class("strategies", "outside_c.biases")
 
 
 def test_owner():
