@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ftrun.batching import epoch_batches
+from ftrun.errors import ConfigError
 from ftrun.models import Model, backbone_of, quiet
 from ftrun.places import locate
 from ftrun.terminal import say
@@ -39,7 +41,8 @@ class Objective(Model):
         backbone = self.net._modules[name]
         self.net._modules[name] = Given(states.unsqueeze(0))
         try:
-            return self.net(input_ids=torch.zeros(1, len(states), dtype=torch.long)).logits[0]
+            ids = torch.zeros(1, len(states), dtype=torch.long, device=states.device)
+            return self.net(input_ids=ids).logits[0]
         finally:
             self.net._modules[name] = backbone
 
@@ -52,17 +55,22 @@ class Given(nn.Module):
         self.states = states
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        from transformers.modeling_outputs import BaseModelOutput
+        from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 
-        return BaseModelOutput(last_hidden_state=self.states)
+        return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=self.states)
 
 
 def open_objective(task: Pretraining, checkpoint: ModelSettings, model: Model) -> Model:
-    """The checkpoint's language-model head on the model's backbone; one is fitted where it brings none."""
+    """The checkpoint's language-model head on the model's backbone; one is fitted where it brings none.
+
+    Raises ConfigError for random weights, which were pretrained for nothing.
+    """
     import transformers
 
     place = locate(checkpoint)
     task.decide(place.config({}))
+    if checkpoint.init == "random":
+        raise ConfigError("source=pretraining: model.init=random has no pretraining that could be forgotten")
     with torch.random.fork_rng(), quiet():
         torch.manual_seed(0)
         net, info = getattr(transformers, task.auto_class).from_pretrained(
@@ -74,12 +82,11 @@ def open_objective(task: Pretraining, checkpoint: ModelSettings, model: Model) -
         say(note)
     for split in ("train", "validation", "test"):
         task.encode(model.tokenizer, split)
-    key = digest(net, task) if missing else ""
+    found = Objective(net.to(next(model.parameters()).device), model.tokenizer, model.source, set())
+    if missing:  # on the checkpoint's own backbone, whatever a strategy has put into the model's
+        fitted(found, task, digest(net, task))
     setattr(net, prefix, backbone_of(model.net))
-    net.tie_weights()
-    found = Objective(net, model.tokenizer, model.source, set())
-    if missing:
-        fitted(found, task, key)
+    net.tie_weights(recompute_mapping=False)  # and not what the checkpoint left untied
     return found
 
 
@@ -89,7 +96,7 @@ def digest(net: nn.Module, task: Pretraining) -> str:
         f"{task.fingerprint()} {task.max_length} {FIT_STEPS} {FIT_BATCH} {FIT_LR}".encode()
     )
     for name, value in net.state_dict().items():
-        found.update(name.encode() + value.contiguous().numpy().tobytes())
+        found.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
     return found.hexdigest()[:16]
 
 
@@ -123,21 +130,20 @@ def fit(model: Objective, task: Pretraining, head: list[nn.Parameter]) -> None:
     optimizer = torch.optim.AdamW(head, lr=FIT_LR, weight_decay=0.0)
     examples = task.examples("train")
     lengths = [example.size for example in examples]
-    batches = [rows for epoch in range(100) for rows in epoch_batches(lengths, FIT_BATCH, 0, epoch)][
-        :FIT_STEPS
-    ]
+    epochs = (epoch_batches(lengths, FIT_BATCH, 0, epoch) for epoch in itertools.count())
+    batches = itertools.islice(itertools.chain.from_iterable(epochs), FIT_STEPS)
     for step, rows in enumerate(batches):
         batch = task.collate([examples[row] for row in rows])
         with torch.no_grad():
-            positions = batch["inputs"]["positions"]
-            plain = {name: value for name, value in batch["inputs"].items() if name != "positions"}
-            states = backbone_of(model.net)(**plain).last_hidden_state[positions]
+            inputs = {name: value.to(head[0].device) for name, value in batch["inputs"].items()}
+            positions = inputs.pop("positions")
+            states = backbone_of(model.net)(**inputs).last_hidden_state[positions]
         loss, count = task.loss(model.head(states), batch)
         (loss / count).backward()
         for group in optimizer.param_groups:
-            group["lr"] = FIT_LR * (1 - step / len(batches))
+            group["lr"] = FIT_LR * (1 - step / FIT_STEPS)
         optimizer.step()
         optimizer.zero_grad()
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(wanted[name])
-    say(f"fitted in {len(batches)} steps; its last loss was {loss.item() / count:.2f} nats per token")
+    say(f"fitted in {FIT_STEPS} steps; its last loss was {loss.item() / count:.2f} nats per token")

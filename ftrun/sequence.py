@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftrun import CONF, experiment, forgetting
-from ftrun.config import FIXED, Settings, build, load_class, read
-from ftrun.errors import ConfigError
+from ftrun.config import FIXED, Settings, read
+from ftrun.errors import ConfigError, Interrupted
 from ftrun.labels import listed, natural
-from ftrun.rundir import RESULT, Run, is_run
+from ftrun.rundir import FAILURE, RESULT, Run, is_run
 from ftrun.summary import console, score
 from ftrun.terminal import leads, say
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.table import Table
 
 Result = dict[str, Any]
@@ -23,6 +27,10 @@ def run(settings: Settings, path: Path) -> float:
     """One experiment, or each task of a sequence in its own directory below; returns the (mean) score."""
     if settings.sequence is None:
         return experiment.run(settings, path)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(
+            "sequence= does not go with several processes; start its tasks one by one, source=RUN"
+        )
     stages = plan(settings)
     directory = Run.create(path, settings.raw)
     return through(settings, stages, directory)
@@ -46,6 +54,13 @@ def through(settings: Settings, stages: list[dict[str, Any]], directory: Run) ->
             finished = [stage(settings, directory, stages, number) for number in range(len(stages))]
             if leads():
                 directory.write_json(RESULT, result_of(settings, stages, finished))
+    except BaseException as error:
+        failure = {"message": str(error) or type(error).__name__, "exit_code": experiment.exit_code(error)}
+        with suppress(OSError):  # on a full disk the first error is the one to show
+            directory.write_json(FAILURE, failure)
+        if isinstance(error, Interrupted):
+            say(f"to go on with the sequence: ftrun resume {directory.path}")
+        raise
     finally:
         directory.release()
     result = directory.read_json(RESULT)
@@ -56,12 +71,16 @@ def through(settings: Settings, stages: list[dict[str, Any]], directory: Run) ->
 
 def plan(settings: Settings) -> list[dict[str, Any]]:
     """The settings of every task, with the labels that a shared head needs. Raises ConfigError, DataError."""
+    if settings.source is not None and settings.source.kind != "pretraining":
+        raise ConfigError(
+            "sequence= begins with its own first task; it takes no source=RUN and no source=TASK"
+        )
     nodes = [dict(node) for node in settings.sequence or []]
     names = [node.get("name") for node in nodes]
     for number, node in enumerate(nodes):
         if names.count(node.get("name")) > 1:
             node["name"] = f"{node.get('name')}{number + 1}"
-    tasks = [build(load_class("tasks", n["kind"]), fields_of(n), "task.", f"task={n['name']}") for n in nodes]
+    tasks = [read(settings.raw | {"task": node, "sequence": None}).task for node in nodes]
     if settings.scenario == "task":
         return nodes
     for task in tasks:
@@ -78,10 +97,6 @@ def plan(settings: Settings) -> list[dict[str, Any]]:
         return nodes
     union = sorted({name for found in labels for name in found}, key=natural)
     return [node | {"labels": union} for node in nodes]
-
-
-def fields_of(node: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in node.items() if name != "kind"}
 
 
 def stage(settings: Settings, directory: Run, stages: list[dict[str, Any]], number: int) -> Run:
@@ -123,6 +138,8 @@ def result_of(settings: Settings, stages: list[dict[str, Any]], runs: list[Run])
         known = [*past, result[f"test_{metric}"], *later]
         matrix.append([*known, *[None] * (len(stages) - len(known))])
     untrained = start(settings, stages, metric) if settings.scenario != "task" else [None] * len(stages)
+    sign = 1 if settings.task.metrics[metric] == "max" else -1  # of a loss, less is better
+    gains = [signed(row, sign) for row in matrix]
     mean = forgetting.average(matrix)
     return {
         "strategy": settings.strategy_name,
@@ -135,12 +152,16 @@ def result_of(settings: Settings, stages: list[dict[str, Any]], runs: list[Run])
         "untrained": untrained,
         "average": mean,
         f"test_{metric}": mean,
-        "forgetting": forgetting.forgetting(matrix),
-        "backward_transfer": forgetting.backward_transfer(matrix),
-        "forward_transfer": forgetting.forward_transfer(matrix, untrained),
+        "forgetting": forgetting.forgetting(gains),
+        "backward_transfer": forgetting.backward_transfer(gains),
+        "forward_transfer": forgetting.forward_transfer(gains, signed(untrained, sign)),
         "trained_parameters": results[-1]["trained_parameters"],
         "total_parameters": results[-1]["total_parameters"],
     }
+
+
+def signed(values: Sequence[float | None], sign: int) -> list[float | None]:
+    return [None if value is None else sign * value for value in values]
 
 
 def zero_shot(run: Run, later: list[dict[str, Any]], metric: str) -> list[float]:

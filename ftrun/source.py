@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from ftrun.config import ModelSettings, Settings, read
-from ftrun.errors import ConfigError, UserError
+from ftrun.errors import ConfigError
 from ftrun.evaluation import evaluate
 from ftrun.export import reload
+from ftrun.labels import listed
 from ftrun.models import Model, Pooled, backbone_of, quiet
 from ftrun.objective import open_objective
 from ftrun.rundir import Run
@@ -54,9 +55,14 @@ def chain(path: str) -> list[Run]:
     run = Run.open(path)
     if not run.finished:
         raise ConfigError(f"source={path} is not finished; to go on with it: ftrun resume {path}")
+    if run.config.get("sequence"):
+        last = max(path.parent for path in run.path.glob("*-*/config.yaml"))
+        raise ConfigError(f"source={path} is a sequence; take one of its runs, such as source={last}")
     before = run.config.get("source") or {}
-    earlier = chain(before["run"]) if before.get("kind") == "run" else []
-    return [*earlier, run]
+    kind = before.get("kind", "none")
+    if kind in ("none", "pretraining"):
+        return [run]
+    return [*chain(before["run"] if kind == "run" else str(run.path / "source")), run]
 
 
 def start(settings: Settings, directory: Path) -> ModelSettings:
@@ -135,9 +141,11 @@ def with_fresh_head(model: Model, auto_class: str, seed: int) -> Model:
 
 
 def with_head_of(model: Model, run: Run, task: Task) -> Model:
-    """The network with the head that a source run ended with; both have the same labels."""
+    """The network with the head that a source run ended with; ConfigError where it has other labels."""
+    theirs = plain(run, task)
+    refuse_other_labels(run, theirs.config.id2label, model.net.config.id2label)
     model.net.load_state_dict(
-        {name: value for name, value in plain(run, task).state_dict().items() if not inside(name, model.net)},
+        {name: value for name, value in theirs.state_dict().items() if not inside(name, model.net)},
         strict=False,
     )
     model.fresh = frozenset()
@@ -177,15 +185,12 @@ def open_run(run: Run, earlier: Settings, settings: Settings, model: Model) -> P
     task = earlier.task
     task.read(earlier.seed)
     if settings.scenario == "task":
-        net = with_backbone(plain(run, task), backbone_of(model.net))
+        device = next(model.parameters()).device
+        net = with_backbone(plain(run, task).to(device), backbone_of(model.net))
         own = Model(net, model.tokenizer, model.source, set())
         still(own, model)
-    elif task.head() != settings.task.head():
-        raise ConfigError(
-            f"scenario={settings.scenario} shares one head, but source={run.path} has the labels"
-            f" {labels_of(task)} and this task {labels_of(settings.task)}; possible: scenario=task"
-        )
     else:
+        refuse_other_labels(run, task.head().get("id2label", {}), settings.task.head().get("id2label", {}))
         own = model
     for split in SPLITS:
         task.encode(model.tokenizer, split)
@@ -193,16 +198,20 @@ def open_run(run: Run, earlier: Settings, settings: Settings, model: Model) -> P
 
 
 def still(past: Model, model: Model) -> None:
-    """The head of an earlier task stays as it is."""
+    """The head of an earlier task stays as it is; its dropout is on in training, also in a resumed run."""
     shared = {id(parameter) for parameter in model.parameters()}
     for parameter in past.parameters():
         if id(parameter) not in shared:
             parameter.requires_grad_(False)
+    past.train()
 
 
-def labels_of(task: Task) -> str:
-    names = list(task.head().get("id2label", {}).values())
-    return ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
+def refuse_other_labels(run: Run, theirs: dict[int, str], ours: dict[int, str]) -> None:
+    if theirs != ours:
+        raise ConfigError(
+            f"scenario=domain and scenario=class share one head, but source={run.path} has the labels"
+            f" {listed([*theirs.values()])} and this task {listed([*ours.values()])}; possible: scenario=task"
+        )
 
 
 @torch.no_grad()
@@ -249,9 +258,10 @@ def drift(before: list[Tensor], now: list[Tensor]) -> list[dict[str, float]]:
 
 
 def linear_cka(one: Tensor, other: Tensor) -> float:
-    """|Y'X|² / (|X'X| |Y'Y|) of centred features (examples, width); 1 for a rotation or a scaling."""
+    """|Y'X|² / (|X'X| |Y'Y|) of centred features (examples, width); 1 for a rotation or a scaling.
+
+    Not a number where one of them is the same for every example.
+    """
     x, y = (each.double() - each.double().mean(0) for each in (one, other))
     shared, own = (x.T @ y).norm() ** 2, (x.T @ x).norm() * (y.T @ y).norm()
-    if not own > 0:
-        raise UserError("features without any variance have no similarity")
     return float(shared / own)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ftrun.errors import ConfigError
 from ftrun.strategies.anchored import Anchored
+from ftrun.terminal import say
 from ftrun.values import at_least, one_of
 
 if TYPE_CHECKING:
@@ -94,6 +95,8 @@ class Ewc(Anchored):
             for name, value in self.of(latest, memory.model, names, memory.seed).items()
         }
         if memory.earlier is None or not (memory.earlier / FILE).is_file():
+            if len(memory.pasts) > 1:
+                say(f"ewc holds {latest.name} alone: {memory.earlier} kept no {FILE} of the tasks before")
             return summed, now
         found, _ = fisher.load(memory.earlier / FILE)
         if not set(names) <= found.keys():
@@ -101,12 +104,9 @@ class Ewc(Anchored):
         if self.online:
             return {name: self.gamma * found[name] + summed[name] for name in names}, now
         total = {name: found[name] + summed[name] for name in names}
-        meant = {
-            name: (found[name] * found.get(f"anchor/{name}", now[name]) + summed[name] * now[name])
-            / total[name].clamp(min=1e-30)
-            for name in names
-        }
-        return total, {name: value.where(total[name] > 0, now[name]) for name, value in meant.items()}
+        share = {name: (found[name] / total[name]).nan_to_num(0.0) for name in names}  # of the earlier tasks
+        before = {name: found.get(f"anchor/{name}", now[name]) for name in names}
+        return total, {name: now[name] + share[name] * (before[name] - now[name]) for name in names}
 
     def of(self, past: Past, model: Model, names: list[str], seed: int) -> dict[str, Tensor]:
         """The mean Fisher information of an earlier task on a seeded choice of its training examples.
@@ -131,6 +131,8 @@ class Ewc(Anchored):
         own = dict(model.named_parameters())
         parts = parts_in(past.model, batches[-1], {name: own[name] for name in names})
         draws = DRAWS if isinstance(batches[0]["labels"], list) else 1
+        for batch in batches:
+            batch["labels"] = torch.as_tensor(batch["labels"])
         theirs = estimate(
             past.model,
             batches,

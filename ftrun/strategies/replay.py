@@ -41,6 +41,7 @@ class Replay(Full):
         from random import Random
 
         from ftrun.seeds import stream
+        from ftrun.tasks.labelled import Labelled
 
         part = self.buffer // len(memory.pasts)
         if part == 0:
@@ -49,9 +50,15 @@ class Replay(Full):
         for number, past in enumerate(memory.pasts):
             chance = Random(stream(memory.seed, "buffer", number))
             targets = [example.target for example in past.task.examples("train")]
-            rows = reservoir(len(targets), part, chance)
-            if self.choose == "balanced" and past.name != "pretraining":
+            if self.choose == "balanced" and isinstance(past.task, Labelled):
+                if part < len(set(targets)):
+                    raise ConfigError(
+                        f"buffer={self.buffer} has room for {part} examples of {past.name}, not for one"
+                        f" of each of its {len(set(targets))} classes; possible: a larger buffer or choose=reservoir"
+                    )
                 rows = balanced(targets, part, chance)
+            else:
+                rows = reservoir(len(targets), part, chance)
             self.kept.append((past, rows))
 
     def replay(self, step: int, size: int) -> list[tuple[Past, list[int]]]:
@@ -88,5 +95,5 @@ def balanced(targets: list[int], size: int, chance: Random) -> list[int]:
     chosen = []
     for name in classes:
         members = [row for row, target in enumerate(targets) if target == name]
-        chosen += [members[i] for i in reservoir(len(members), max(1, size // len(classes)), chance)]
+        chosen += [members[i] for i in reservoir(len(members), size // len(classes), chance)]
     return chosen

@@ -71,9 +71,10 @@ class Pretraining(Task):
         if self.text == EMBEDDED:
             from ftrun.docstrings import rows
 
-            return [row["text"] for row in rows("test")], [row["text"] for row in rows("train")]
+            held = sorted((row["text"] for row in rows("test")), key=number_of)  # of all chapters
+            return held, [row["text"] for row in rows("train")]
         found = list(dict.fromkeys(text.strip() for text in lines_of(self.text) if text.strip()))
-        out = [int(hashlib.sha256(text.encode()).hexdigest(), 16) % HELD_OUT == 0 for text in found]
+        out = [number_of(text) % HELD_OUT == 0 for text in found]
         pairs = list(zip(found, out, strict=True))
         return [text for text, held in pairs if held], [text for text, held in pairs if not held]
 
@@ -81,6 +82,10 @@ class Pretraining(Task):
         return {}
 
     def encode(self, tokenizer: PreTrainedTokenizerBase, split: str) -> str:
+        if tokenizer.mask_token_id is None and not self.causal:
+            raise ConfigError(
+                "source=pretraining: the checkpoint's tokenizer has no token that stands for a gap"
+            )
         self.tokenizer = tokenizer
         whole = tokenizer(self.kept[split], truncation=True, max_length=self.max_length, verbose=False)
         draws = DRAWS if split == "train" and not self.causal else 1
@@ -90,45 +95,42 @@ class Pretraining(Task):
             for row, ids in enumerate(whole["input_ids"])
             if len(ids) > 3
         ]
+        if not self.encoded[split]:
+            raise DataError(f"source.text={self.text}: no {split} text is longer than a word")
         return f"{split}: {len(self.kept[split]):,} texts of {self.text}"
 
     def examples(self, split: str) -> Sequence[Example]:
         return self.encoded[split]
 
     def collate(self, examples: Sequence[Example]) -> Batch:
-        import torch
-
         from ftrun.batching import pad
         from ftrun.masking import IGNORED
 
-        ids, mask = pad([example.inputs for example in examples], self.tokenizer.pad_token_id)
         if self.causal:
-            labels = ids.masked_fill(mask == 0, IGNORED)
-            labels = torch.cat([labels[:, 1:], torch.full_like(labels[:, :1], IGNORED)], dim=1)
+            pairs = [(example.inputs, [*example.inputs[1:], IGNORED]) for example in examples]
         else:
-            ids, labels = self.mask(ids, [example.target for example in examples])
+            pairs = [self.masked(example.inputs, example.target) for example in examples]
+        ids, mask = pad([ids for ids, _ in pairs], self.tokenizer.pad_token_id)
+        labels, _ = pad([labels for _, labels in pairs], IGNORED)
         inputs = {"input_ids": ids, "attention_mask": mask, "positions": labels != IGNORED}
         return {"inputs": inputs, "labels": labels}
 
-    def mask(self, ids: Tensor, draws: list[int]) -> tuple[Tensor, Tensor]:
-        """Each row by its own stream, so that a text is masked the same way in every batch."""
+    def masked(self, ids: list[int], draw: int) -> tuple[list[int], list[int]]:
+        """By a stream of its own and before any padding, so that a text is the same in every batch."""
         import torch
 
         from ftrun.masking import mask_tokens
         from ftrun.seeds import stream
 
-        pairs = [
-            mask_tokens(
-                row.unsqueeze(0),
-                share=SHARE,
-                mask_id=self.tokenizer.mask_token_id,
-                special_ids=self.tokenizer.all_special_ids,
-                vocabulary=len(self.tokenizer),
-                generator=torch.Generator().manual_seed(stream(0, "mask", draw)),
-            )
-            for row, draw in zip(ids, draws, strict=True)
-        ]
-        return torch.cat([one for one, _ in pairs]), torch.cat([other for _, other in pairs])
+        inputs, labels = mask_tokens(
+            torch.tensor([ids]),
+            share=SHARE,
+            mask_id=self.tokenizer.mask_token_id,
+            special_ids=self.tokenizer.all_special_ids,
+            vocabulary=len(self.tokenizer),
+            generator=torch.Generator().manual_seed(stream(0, "mask", draw)),
+        )
+        return inputs[0].tolist(), labels[0].tolist()
 
     def target_count(self, batch: Batch) -> int:
         return int(batch["inputs"]["positions"].sum())
@@ -171,6 +173,11 @@ class Pretraining(Task):
         self, tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], file: str
     ) -> list[Example]:
         raise ConfigError("pretraining is a source, it answers nothing")
+
+
+def number_of(text: str) -> int:
+    """A number that depends on the text alone."""
+    return int(hashlib.sha256(text.encode()).hexdigest(), 16)
 
 
 def lines_of(source: str) -> list[str]:

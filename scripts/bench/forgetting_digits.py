@@ -203,7 +203,11 @@ def report(scenario: str, found: dict[str, tuple[str, list[Scores], float]]) -> 
 
 def spread(values: Scores) -> str:
     """Mean and standard deviation in percent."""
-    return f"{100 * mean(values):.1f} ± {100 * stdev(values):.1f}" if len(values) > 1 else f"{100 * values[0]:.1f}"
+    return (
+        f"{100 * mean(values):.1f} ± {100 * stdev(values):.1f}"
+        if len(values) > 1
+        else f"{100 * values[0]:.1f}"
+    )
 
 
 def expected(
