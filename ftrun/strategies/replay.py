@@ -54,7 +54,8 @@ class Replay(Full):
                 if part < len(set(targets)):
                     raise ConfigError(
                         f"buffer={self.buffer} has room for {part} examples of {past.name}, not for one"
-                        f" of each of its {len(set(targets))} classes; possible: a larger buffer or choose=reservoir"
+                        f" of each of its {len(set(targets))} classes;"
+                        " possible: a larger buffer or choose=reservoir"
                     )
                 rows = balanced(targets, part, chance)
             else:
