@@ -14,6 +14,7 @@ from ftrun.summary import count, duration, score, share, size, words
 
 Row = dict[str, Any]
 APART = ("seed", "device", "tracker")  # settings that do not make another experiment of it
+CHOICES = ("schedule.", "protect.", "source.")  # groups whose options have a name or kind of their own
 HEADING = ("task", "model", "seed", "metric", "state")  # said once above the table where all runs agree
 
 
@@ -114,10 +115,12 @@ def _mean(rows: list[Row]) -> Row:
 
 
 def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings with dotted names: train.lr."""
+    """Nested settings with dotted names: train.lr; a choice by its group's name: schedule=cosine."""
     found: dict[str, Any] = {}
     for name, value in config.items():
-        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        chosen = prefix in CHOICES and name in ("name", "kind")
+        whole = prefix.removesuffix(".") if chosen else prefix + name
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {whole: value}
     return found
 
 

@@ -172,7 +172,8 @@ def show_result(run: Run) -> None:
 
     screen, row = console(), row_of(run)
     settings = words(strategy_settings(run.config))
-    title = f"{row['strategy']} {settings}".rstrip()
+    held = (run.config.get("protect") or {"name": "none"})["name"]
+    title = f"{row['strategy']} {settings}".rstrip() + (f" protect={held}" if held != "none" else "")
     screen.print(
         f"\n{title} · {row['task']} · {row['model']} · seed {row['seed']}", style="bold", soft_wrap=True
     )
