@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -14,12 +12,11 @@ import torch
 
 from ftrun import checkpoint
 from ftrun.batching import epoch_batches
-from ftrun.errors import Diverged, Interrupted, OutOfMemory
-from ftrun.evaluation import evaluate, outputs_of
-from ftrun.optim import groups, optimizer
-from ftrun.seeds import stream
+from ftrun.errors import Interrupted
+from ftrun.evaluation import evaluate
 from ftrun.signals import interruptions
-from ftrun.state import Course, Length, State, better
+from ftrun.state import State, better
+from ftrun.stepper import Stepper
 from ftrun.terminal import Bar, bar, say
 
 if TYPE_CHECKING:
@@ -29,13 +26,12 @@ if TYPE_CHECKING:
     from ftrun.models import Model
     from ftrun.rundir import Run
     from ftrun.source import Past
-    from ftrun.tasks.base import Batch
     from ftrun.trackers import Tracker
 
 BAD_STEPS = 3  # non-finite steps in a row that end the run
 
 
-class Loop:
+class Loop(Stepper):
     """One training run: `run` goes from wherever the state stands to the end."""
 
     def __init__(
@@ -47,23 +43,10 @@ class Loop:
         tracker: Tracker,
         pasts: list[Past],
     ) -> None:
-        self.model, self.settings, self.run_directory, self.pasts = model, settings, run, pasts
-        self.task, self.strategy, self.guard = settings.task, settings.strategy, settings.guard
-        self.accelerator, self.tracker = accelerator, tracker
-        self.examples = self.task.examples("train")
-        self.length = Length.of(settings.train, len(self.examples))
+        super().__init__(model, settings, run, accelerator)
+        self.tracker, self.pasts = tracker, pasts
         self.metric = (settings.train.metric or f"eval_{self.task.default_metric}").removeprefix("eval_")
-        model.to(accelerator.device)
-        self.parameters = model.trained()
-        self.wrapped = accelerator.prepare_model(model)  # for training; DDP's forward waits for all processes
-        self.optimizer = accelerator.prepare_optimizer(
-            optimizer(groups(model, settings.train), settings.train, accelerator.device),
-            device_placement=False,
-        )
-        self.course = Course(settings.train.lr, settings.schedule, self.length, model.depth)
-        self.open = set(range(model.depth + 2))  # stages
         self._clock = time.perf_counter(), time.process_time()
-        self.state = State(micro_batch=settings.train.micro_batch or settings.train.batch_size)
 
     def run(self) -> None:
         """Train to the end; raises Interrupted, Diverged or OutOfMemory, each with what was saved."""
@@ -86,138 +69,6 @@ class Loop:
             if state.step >= self.length.total or state.stopped:
                 return
 
-    def step(self, rows: list[int]) -> float:
-        """One optimizer step over the examples `rows`; returns the norm of its gradient."""
-        state = self.state
-        wall, cpu = time.perf_counter(), time.process_time()
-        self.set_rates()
-        norm, loss, count = self.gradient(rows)
-        finite = math.isfinite(norm) and math.isfinite(loss)
-        scaled = self.accelerator.scaler is not None
-        if finite or scaled:  # the fp16 scaler skips by itself, and lowers its scale
-            self.optimizer.step()
-        taken = finite and not self.optimizer.step_was_skipped
-        if taken:
-            self.guard.pull(self.rates())
-        self.optimizer.zero_grad()
-        state.updates += taken
-        state.bad_steps = 0 if taken else state.bad_steps + 1
-        if taken:
-            state.loss_sum, state.loss_count = state.loss_sum + loss, state.loss_count + count
-        elif state.bad_steps >= (10 * BAD_STEPS if scaled else BAD_STEPS):
-            self.diverged(rows, norm, loss)
-        state.cost["train_seconds"] += time.perf_counter() - wall
-        state.cost["train_cpu_seconds"] += time.process_time() - cpu
-        return norm
-
-    def set_rates(self) -> None:
-        """Each group's rate at this step; a stage opens or closes as the strategy says."""
-        step, course = self.state.updates, self.course
-        opened = {stage for stage in range(course.depth + 2) if step >= self.strategy.opens(stage, course)}
-        for group in self.optimizer.param_groups:
-            stage = group["stage"]
-            group["lr"] = group["scale"] * self.strategy.rate(stage, step, course) if stage in opened else 0.0
-        self.set_open(opened)
-
-    def rates(self) -> dict[str, float]:
-        """What each weight's step was scaled by; momentum repeats a step 1/(1 - momentum) times."""
-        repeats = 1 / (1 - self.settings.train.momentum) if self.settings.train.optimizer == "sgd" else 1.0
-        by_stage = {group["stage"]: group["lr"] * repeats for group in self.optimizer.param_groups}
-        return {name: by_stage[self.model.stage_of(name)] for name in self.parameters}
-
-    def set_open(self, stages: set[int]) -> None:
-        """Let these stages train and no others of those that shall ever; a frozen one has its dropout off."""
-        if stages != self.open:
-            self.open = stages
-            for name, parameter in self.parameters.items():
-                parameter.requires_grad_(self.model.stage_of(name) in stages)
-            self.wrapped.train()
-
-    def gradient(self, rows: list[int]) -> tuple[float, float, int]:
-        """Gradient of the mean loss over all targets of the batch; its norm before clipping, loss sum, count.
-
-        When memory runs out the micro-batch is halved and the step begins again.
-        """
-        while True:
-            try:
-                loss, count = self.accumulate(rows)
-                break
-            except (torch.OutOfMemoryError, RuntimeError) as error:
-                if not out_of_memory(error):
-                    raise
-                self.halve(error)
-        self.accelerator.unscale_gradients(self.optimizer)
-        self.guard.add_gradient()
-        clip = self.settings.train.clip or math.inf
-        norm = self.accelerator.clip_grad_norm_(list(self.parameters.values()), clip)
-        return float(norm), loss, count
-
-    def accumulate(self, rows: list[int]) -> tuple[float, int]:
-        """Backward over the micro-batches of this process; DDP averages the gradients of all processes."""
-        state, parts = self.state, self.accelerator.num_processes
-        torch.manual_seed(stream(self.settings.seed, "dropout", state.step, self.accelerator.process_index))
-        earlier = self.guard.replay(state.step, len(rows))
-        own = 1 - self.guard.replayed_share() if earlier else 1.0
-        for past, chosen in earlier:
-            self.rehearse(past, chosen, (1 - own) * len(chosen) / sum(len(each) for _, each in earlier))
-        mine = rows[self.accelerator.process_index :: parts]
-        idle = not mine  # fewer examples than processes: take one along, at weight zero
-        mine = mine or rows[:1]
-        micro = [mine[i : i + state.micro_batch] for i in range(0, len(mine), state.micro_batch)]
-        total = torch.zeros((), device=self.accelerator.device, dtype=torch.float64)
-        count = 0
-        for number, part in enumerate(micro):
-            batch = self.task.collate([self.examples[row] for row in part])
-            with self.syncing(number + 1 == len(micro)):
-                loss, targets = self.task.loss(outputs_of(self.wrapped, batch), batch)
-                if idle:
-                    loss, targets = loss * 0, 0
-                self.accelerator.backward(loss * (own * parts / len(rows)))
-            total += loss.detach()
-            count += targets
-            self.count_tokens(part, batch)
-        sums = torch.stack([total, torch.tensor(float(count), dtype=torch.float64, device=total.device)])
-        if parts > 1:
-            sums = self.accelerator.reduce(sums, "sum")
-        loss_sum, counted = float(sums[0]), int(sums[1])
-        if counted != len(rows):
-            for parameter in self.parameters.values():
-                if parameter.grad is not None:
-                    parameter.grad *= len(rows) / max(counted, 1)
-        return loss_sum, counted
-
-    def rehearse(self, past: Past, rows: list[int], weight: float) -> None:
-        """Backward of an earlier task's mean loss over these rows, times `weight`."""
-        parts, task = self.accelerator.num_processes, past.task
-        examples = task.examples("train")
-        targets = task.target_count(task.collate([examples[row] for row in rows]))
-        mine, size = rows[self.accelerator.process_index :: parts], self.state.micro_batch
-        with self.syncing(last=False):
-            for start in range(0, len(mine), size):
-                batch = task.collate([examples[row] for row in mine[start : start + size]])
-                loss, _ = task.loss(outputs_of(past.model, batch), batch)
-                self.accelerator.backward(loss * (weight * parts / targets))
-
-    @contextmanager
-    def syncing(self, last: bool) -> Iterator[None]:
-        if last or self.accelerator.num_processes == 1:
-            yield
-        else:
-            with self.accelerator.no_sync(self.wrapped):
-                yield
-
-    def halve(self, error: BaseException) -> None:
-        size = self.state.micro_batch
-        if size == 1 or self.accelerator.num_processes > 1:
-            raise OutOfMemory(
-                f"out of memory with train.micro_batch={size}; possible: a smaller train.micro_batch,"
-                " a smaller task.max_length, train.precision=bf16, or strategy=lora"
-            ) from error
-        self.optimizer.zero_grad()
-        torch.cuda.empty_cache()
-        self.state.micro_batch = size // 2
-        say(f"out of memory: train.micro_batch {size} → {size // 2}; the optimizer sees the same batch")
-
     def after_step(self, norm: float, progress: Bar, signum: int) -> None:
         """What follows a step, in this order: metrics, evaluation, checkpoint, a signal that came."""
         state, length = self.state, self.length
@@ -233,11 +84,6 @@ class Loop:
         if signum:
             name = signal.Signals(signum).name
             raise Interrupted(f"{name}: saved at step {state.step} of {length.total}", signum)
-
-    def count_tokens(self, rows: list[int], batch: Batch) -> None:
-        mask, cost = batch["inputs"].get("attention_mask"), self.state.cost
-        cost["tokens"] += sum(self.examples[row].size for row in rows)
-        cost["padded_tokens"] += len(rows) if mask is None else mask.numel()
 
     def log_training(self, norm: float) -> None:
         state = self.state
@@ -344,27 +190,6 @@ class Loop:
             self.run_directory.truncate_metrics(self.state.metrics_size)
         say(f"resuming at step {self.state.step} of {self.length.total}")
 
-    def plain_optimizer(self) -> torch.optim.Optimizer:
-        return self.optimizer.optimizer
-
-    def diverged(self, rows: list[int], norm: float, loss: float) -> None:
-        state = self.state
-        report = {
-            "step": state.step,
-            "loss": loss,
-            "grad_norm": norm,
-            "learning_rate": self.optimizer.param_groups[-1]["lr"],
-            "non_finite_steps": state.bad_steps,
-            "rows_of_the_last_batch": [self.examples[row].row for row in rows],
-        }
-        if self.accelerator.is_main_process:
-            self.run_directory.write_json("divergence.json", report)
-        raise Diverged(
-            f"loss {loss} and gradient norm {norm} at step {state.step}, {state.bad_steps} steps in a row;"
-            f" see divergence.json; possible: a lower train.lr (now {self.settings.train.lr:g}),"
-            " a longer train.warmup, train.precision=fp32"
-        )
-
     def agreed(self, signals: list[int]) -> int:
         """The signal that came, the same in every process, or 0."""
         mine = signals[0] if signals else 0
@@ -372,7 +197,3 @@ class Loop:
             return mine
         tensor = torch.tensor([mine], device=self.accelerator.device)
         return int(self.accelerator.gather(tensor).max())
-
-
-def out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

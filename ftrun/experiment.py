@@ -21,11 +21,11 @@ from ftrun.export import difference, export
 from ftrun.models import load
 from ftrun.optim import groups, plan
 from ftrun.preflight import PROBE, preflight
+from ftrun.retention import features_of, left, measure_before, memory_of
 from ftrun.rundir import FAILURE, RESULT, Run, free_space_check, is_run
 from ftrun.seeds import stream
-from ftrun.source import drift, features, open_pasts, start, with_fresh_head, with_head_of
+from ftrun.source import open_pasts, start, with_fresh_head, with_head_of
 from ftrun.state import Course, Length
-from ftrun.strategies.base import Memory
 from ftrun.summary import show_result
 from ftrun.tasks.base import SPLITS
 from ftrun.terminal import leads, say
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
     from ftrun.models import Model
     from ftrun.tasks.base import Answer
-
-DRIFT_ROWS = 256  # examples whose features are compared
 
 
 def run(settings: Settings, path: Path) -> float:
@@ -149,38 +147,6 @@ def with_trained_source(settings: Settings, directory: Run) -> Settings:
     )
 
 
-def memory_of(loop: Loop, settings: Settings, directory: Run) -> Memory:
-    source = settings.source
-    return Memory(
-        model=loop.model,
-        pasts=list(loop.pasts),
-        rows=len(loop.examples),
-        shared=settings.scenario != "task" and source is not None and source.kind == "run",
-        seed=settings.seed,
-        directory=directory.path,
-        earlier=Path(source.run) if source is not None and source.kind == "run" else None,
-    )
-
-
-def features_of(loop: Loop) -> list[Tensor]:
-    """What each layer makes of the latest earlier task's texts; nothing where there is no source."""
-    if not loop.pasts:
-        return []
-    task = loop.pasts[-1].task
-    examples = task.examples("validation")[:DRIFT_ROWS]
-    batches = [task.collate(examples[i : i + PROBE])["inputs"] for i in range(0, len(examples), PROBE)]
-    return features(loop.pasts[-1].model, batches)
-
-
-def measure_before(loop: Loop) -> None:
-    """What the network knows before the first step, on the test split of every earlier task."""
-    loop.state.before = loop.source_scores("test")
-    loop.log(loop.source_metrics("validation"))
-    for past, scores in zip(loop.pasts, loop.state.before, strict=True):
-        metric = past.task.default_metric
-        say(f"before: {past.name} {metric} {scores[metric]:.4f}")
-
-
 def prepare_model(settings: Settings, directory: Run, accelerator: Accelerator) -> Model:
     """The network as the strategy wants it, and every split encoded for it."""
     task, seed = settings.task, stream(settings.seed, "init")
@@ -225,7 +191,7 @@ def finish(loop: Loop, settings: Settings, directory: Run, first: list[Tensor]) 
     loop.set_open(set(range(model.depth + 2)))
     examples = task.examples("test")
     scores, answers = evaluate(model, task, examples, 4 * loop.state.micro_batch, accelerator)
-    known = source_result(loop, first)
+    known = left(loop, first)
     if accelerator.is_main_process:
         export(model, directory.model_dir, task.auto_class)
         probe = task.collate(task.examples("validation")[:PROBE])
@@ -237,25 +203,6 @@ def finish(loop: Loop, settings: Settings, directory: Run, first: list[Tensor]) 
         show_result(directory)
     accelerator.wait_for_everyone()
     return loop.state.best[loop.metric]
-
-
-def source_result(loop: Loop, first: list[Tensor]) -> dict[str, Any]:
-    """What is left of the earlier tasks: scores before and after, what is forgotten, and drift by layer."""
-    if not loop.pasts:
-        return {}
-    measured = list(zip(loop.pasts, loop.state.before, loop.source_scores("test"), strict=True))
-    sources = [
-        {
-            "name": past.name,
-            "metric": past.task.default_metric,
-            "before": before,
-            "after": now,
-            "forgetting": past.forgotten(before, now),
-        }
-        for past, before, now in measured
-    ]
-    forgetting = sum(past.forgotten(*pair) for past, *pair in measured) / len(measured)
-    return {"forgetting": forgetting, "sources": sources, "drift": drift(first, features_of(loop))}
 
 
 def result_of(loop: Loop, settings: Settings, test: dict[str, float], found: float) -> dict[str, Any]:

@@ -19,7 +19,8 @@ import pytest
 CACHE = tempfile.TemporaryDirectory(prefix="ftrun-tests-")  # Hub and data set caches: not the user's own
 OFFLINE = str(Path(__file__).parent / "offline")
 os.environ.update(
-    HF_HOME=CACHE.name, HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false",
+    HF_HOME=CACHE.name, XDG_CACHE_HOME=CACHE.name, HF_HUB_OFFLINE="1",
+    OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false",
     NO_COLOR="1", COLUMNS="160", PYTHONPATH=OFFLINE,
 )  # fmt: skip
 
