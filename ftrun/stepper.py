@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
+from accelerate import DistributedDataParallelKwargs
 
 from ftrun.errors import Diverged, OutOfMemory
 from ftrun.evaluation import outputs_of
@@ -39,13 +40,15 @@ class Stepper:
         self.length = Length.of(settings.train, len(self.examples))
         model.to(accelerator.device)
         self.parameters = model.trained()
+        self.course = Course(settings.train.lr, settings.schedule, self.length, model.depth)
+        self.open = set(range(model.depth + 2))  # stages
+        if any(self.strategy.opens(stage, self.course) for stage in self.open):
+            accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
         self.wrapped = accelerator.prepare_model(model)  # for training; DDP's forward waits for all processes
         self.optimizer = accelerator.prepare_optimizer(
             optimizer(groups(model, settings.train), settings.train, accelerator.device),
             device_placement=False,
         )
-        self.course = Course(settings.train.lr, settings.schedule, self.length, model.depth)
-        self.open = set(range(model.depth + 2))  # stages
         self.state = State(micro_batch=settings.train.micro_batch or settings.train.batch_size)
 
     def step(self, rows: list[int]) -> float:

@@ -6,6 +6,14 @@ import subprocess
 import sys
 
 import pytest
+from lab import SMALL_SOURCE
+
+WAYS = {
+    "full": ["strategy=full"],
+    "gradual_unfreeze with replay": [
+        "strategy=gradual_unfreeze", "every=0.2", "protect=replay", "protect.buffer=16", *SMALL_SOURCE
+    ],
+}  # fmt: skip
 
 
 def launched(processes, words, directory):
@@ -34,19 +42,14 @@ def launched(processes, words, directory):
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_losses_of_one(toy_files, tiny_dir, tmp_path):
+@pytest.mark.parametrize("way", ["full", "gradual_unfreeze with replay"])
+def test_two_processes_give_the_losses_of_one(toy_files, still_dir, tmp_path, way):
     """101 rows in batches of 10: the last batch has one example, which only one process can take."""
-    model = tmp_path / "model"
-    import shutil
-
-    shutil.copytree(tiny_dir("bert"), model)
-    config = json.loads((model / "config.json").read_text())
-    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    (model / "config.json").write_text(json.dumps(config))
     words = [
         "task=classify", f"task.train={toy_files}/train.csv", f"task.validation={toy_files}/validation.csv",
-        f"task.test={toy_files}/test.csv", f"model.name={model}", "task.max_length=32", "device=cpu",
+        f"task.test={toy_files}/test.csv", f"model.name={still_dir}", "task.max_length=32", "device=cpu",
         "train.batch_size=10", "train.micro_batch=3", "task.subset=101", "train.epochs=2", "train.lr=1e-3",
+        *WAYS[way],
     ]  # fmt: skip
     one, two = (launched(n, words, tmp_path / f"with{n}") for n in (1, 2))
     lines = [

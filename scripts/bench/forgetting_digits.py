@@ -55,9 +55,9 @@ METHODS: dict[str, tuple[str, Settings, list[Settings]]] = {
     "naive": ("full", {}, [{}]),
     "L2-SP": ("l2sp", {}, ALPHAS),
     "EWC": ("ewc", {"online": False}, PULLS),
-    "EWC online": ("ewc", {}, PULLS),
     "EWC + floor": ("ewc", {"online": False}, FLOORS),
     "replay 100 per task": ("replay", {}, [{}]),
+    "EWC online": ("ewc", {}, PULLS),
 }
 
 
@@ -67,6 +67,7 @@ def main() -> None:
     parser.add_argument("--scenarios", nargs="+", default=list(TASKS), choices=list(TASKS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--tuning-seeds", type=int, nargs="+", default=[10, 11])
+    parser.add_argument("--points", type=int, default=6, help="of each grid, the weakest first")
     options = parser.parse_args()
     torch.set_num_threads(1)
     for scenario in options.scenarios:
@@ -94,7 +95,7 @@ def methods_of(scenario: str) -> list[str]:
 
 def tuned(options: argparse.Namespace, scenario: str, method: str) -> tuple[Settings, str]:
     """The settings that are best on validation; the lower loss where the accuracy is the same."""
-    grid = METHODS[method][2]
+    grid = METHODS[method][2][: options.points]
     if len(grid) == 1:
         return grid[0], ""
     scores = []
