@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +19,10 @@ from ftrun.terminal import say
 
 if TYPE_CHECKING:
     from ftrun.config import ModelSettings
+    from ftrun.tasks.base import Batch
     from ftrun.tasks.pretraining import Pretraining
 
-FIT_STEPS, FIT_BATCH, FIT_LR = 300, 32, 1e-3  # of a head that the checkpoint does not bring
+FIT_BATCHES, FIT_BATCH, FIT_PASSES, FIT_LR = 100, 32, 3, 1e-3  # of a head that the checkpoint does not bring
 
 
 class Objective(Model):
@@ -93,7 +93,7 @@ def open_objective(task: Pretraining, checkpoint: ModelSettings, model: Model) -
 def digest(net: nn.Module, task: Pretraining) -> str:
     """Of all that a fitted head depends on."""
     found = hashlib.sha256(
-        f"{task.fingerprint()} {task.max_length} {FIT_STEPS} {FIT_BATCH} {FIT_LR}".encode()
+        f"{task.fingerprint()} {task.max_length} {FIT_BATCHES} {FIT_BATCH} {FIT_PASSES} {FIT_LR}".encode()
     )
     for name, value in net.state_dict().items():
         found.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
@@ -127,23 +127,34 @@ def fit(model: Objective, task: Pretraining, head: list[nn.Parameter]) -> None:
     model.eval().requires_grad_(False)
     for parameter in head:
         parameter.requires_grad_(True)
+    kept = [states_of(model, task, rows) for rows in fitting_batches(task)]
     optimizer = torch.optim.AdamW(head, lr=FIT_LR, weight_decay=0.0)
-    examples = task.examples("train")
-    lengths = [example.size for example in examples]
-    epochs = (epoch_batches(lengths, FIT_BATCH, 0, epoch) for epoch in itertools.count())
-    batches = itertools.islice(itertools.chain.from_iterable(epochs), FIT_STEPS)
-    for step, rows in enumerate(batches):
-        batch = task.collate([examples[row] for row in rows])
-        with torch.no_grad():
-            inputs = {name: value.to(head[0].device) for name, value in batch["inputs"].items()}
-            positions = inputs.pop("positions")
-            states = backbone_of(model.net)(**inputs).last_hidden_state[positions]
+    steps = FIT_PASSES * len(kept)
+    for step in range(steps):
+        states, batch = kept[step % len(kept)]
         loss, count = task.loss(model.head(states), batch)
         (loss / count).backward()
         for group in optimizer.param_groups:
-            group["lr"] = FIT_LR * (1 - step / FIT_STEPS)
+            group["lr"] = FIT_LR * (1 - step / steps)
         optimizer.step()
         optimizer.zero_grad()
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(wanted[name])
-    say(f"fitted in {FIT_STEPS} steps; its last loss was {loss.item() / count:.2f} nats per token")
+    say(f"fitted in {steps} steps; its last loss was {loss.item() / count:.2f} nats per token")
+
+
+def fitting_batches(task: Pretraining) -> list[list[int]]:
+    """Batches of training examples, at most FIT_BATCHES of them."""
+    lengths = [example.size for example in task.examples("train")]
+    return epoch_batches(lengths, FIT_BATCH, 0, 0)[:FIT_BATCHES]
+
+
+@torch.no_grad()
+def states_of(model: Objective, task: Pretraining, rows: list[int]) -> tuple[Tensor, Batch]:
+    """What the frozen backbone says at the tokens to guess, (chosen, width), and their batch."""
+    examples = task.examples("train")
+    batch = task.collate([examples[row] for row in rows])
+    device = next(model.parameters()).device
+    inputs = {name: value.to(device) for name, value in batch["inputs"].items()}
+    positions = inputs.pop("positions")
+    return backbone_of(model.net)(**inputs).last_hidden_state[positions], batch

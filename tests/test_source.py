@@ -234,12 +234,12 @@ def test_a_head_is_fitted_where_the_checkpoint_brings_none_and_kept(
     toy_files, tiny_dir, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(objective, "FIT_STEPS", 20)
+    monkeypatch.setattr(objective, "FIT_BATCHES", 7)
     model, first = opened(toy_files, tiny_dir("bert"))
     weights = {name: value.clone() for name, value in model.state_dict().items()}
     said = capsys.readouterr().out
     assert "brings no head for its pretraining; one is fitted on the frozen network first" in said
-    assert "fitted in 20 steps" in said
+    assert "fitted in 21 steps" in said
     assert len(list((tmp_path / "cache" / "ftrun").glob("head-*.safetensors"))) == 1
     _, second = opened(toy_files, tiny_dir("bert"))
     assert "the one fitted before is taken" in capsys.readouterr().out
@@ -257,9 +257,9 @@ def read_task(files, tiny_dir):
 
 def test_a_fitted_head_is_better_than_a_random_one(toy_files, tiny_dir, tmp_path, monkeypatch):
     found = []
-    for steps in (1, 60):
-        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / str(steps)))
-        monkeypatch.setattr(objective, "FIT_STEPS", steps)
+    for batches in (1, 20):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / str(batches)))
+        monkeypatch.setattr(objective, "FIT_BATCHES", batches)
         found.append(opened(toy_files, tiny_dir("bert"))[1].scores("test", 8, Accelerator(cpu=True))["loss"])
     assert found[1] < found[0] - 0.05
 
