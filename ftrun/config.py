@@ -223,8 +223,9 @@ def sequence_of(value: Any) -> list[Any] | None:
     if value is None:
         return None
     if not isinstance(value, list) or len(value) < 2:
+        given = f"has {len(value)} task" if isinstance(value, list) else f"is {value}"
         raise ConfigError(
-            f"sequence={value}: at least two tasks, names [a,b] or settings over task [{{train: a.csv}},…]"
+            f"sequence {given}: at least two tasks, names [a,b] or settings over task [{{train: a.csv}},…]"
         )
     return value
 

@@ -111,7 +111,7 @@ def exit_code(error: BaseException) -> int:
 def train_and_score(settings: Settings, directory: Run, accelerator: Accelerator, again: bool) -> float:
     settings = with_trained_source(settings, directory)
     model = prepare_model(settings, directory, accelerator)
-    pasts = open_pasts(settings, model)
+    pasts = open_pasts(settings, model.to(accelerator.device))
     free_space_check(directory.path, disk_needed(model))
     with closing(open_tracker(settings.tracker if leads() else "none", directory)) as tracker:
         loop = Loop(model, settings, directory, accelerator, tracker, pasts)
@@ -136,7 +136,11 @@ def with_trained_source(settings: Settings, directory: Run) -> Settings:
     if not is_run(place):
         plain = {name: raw[name] for name in FIXED}
         protecting = (CONF / f"protect/{settings.strategy_name}.yaml").is_file()
-        own = {"strategy": "full"} if protecting else {n: v for n, v in raw.items() if n not in FIXED}
+        own = (
+            {"strategy": "full"}
+            if protecting or settings.strategy_name == "adapter"
+            else {n: v for n, v in raw.items() if n not in FIXED}
+        )
         nothing = {"source": {"kind": "none"}, "protect": {"name": "none"}}
         say(f"the source first: {settings.source.node['name']}")
         run(read(plain | own | nothing | {"task": settings.source.node}), place)

@@ -95,6 +95,8 @@ def sourced(word: str) -> list[str]:
     if key != "source" or not value:
         return [word]
     names = value.split(",")
+    if value == "run":
+        raise ConfigError("source=run: give the run's directory, source=DIR")
     if all((CONF / f"source/{name}.yaml").is_file() for name in names):
         return [word]
     if any("/" in name or Path(name).is_dir() for name in names):
@@ -122,7 +124,7 @@ def job(cfg: DictConfig) -> float:
     if sweeps:
         print(f"run {known.job.num}: {overrides}", flush=True)
     try:
-        raw = with_model_of_source(with_tasks(plain(cfg)), known.overrides.task)
+        raw = with_model_of_source(with_tasks(plain(cfg), known.overrides.task), known.overrides.task)
         return one(raw, path, again=sweeps)
     except Exception as error:
         if sweeps and not isinstance(error, Interrupted):
@@ -134,23 +136,28 @@ def job(cfg: DictConfig) -> float:
             tidy(path)
 
 
-def with_tasks(raw: dict[str, Any]) -> dict[str, Any]:
+def with_tasks(raw: dict[str, Any], words: list[str]) -> dict[str, Any]:
     """The settings with every task of a sequence spelt out: an option, a file, or settings over task."""
     if not isinstance(raw["sequence"], list):
         return raw
-    return raw | {"sequence": [task_of(each, raw["task"]) for each in raw["sequence"]]}
+    nodes = [task_of(each, raw["task"], words) for each in raw["sequence"]]
+    return raw | {"sequence": nodes, "task": nodes[0] if nodes else raw["task"]}
 
 
-def task_of(given: Any, task: dict[str, Any]) -> dict[str, Any]:
+def task_of(given: Any, task: dict[str, Any], words: list[str]) -> dict[str, Any]:
+    """One task's settings; what the command line says of `task.` holds for every task."""
+    if not isinstance(given, dict) and Path(str(given)).suffix:
+        given = {"train": given}
     if isinstance(given, dict):
-        name = Path(str(given["train"])).stem if "train" in given else task.get("name")
-        return task | {"name": name} | given
-    if Path(str(given)).suffix:
-        return task | {"name": Path(given).stem, "train": given}
+        if "train" not in given:
+            return task | given
+        own = {"name": Path(str(given["train"])).stem, "validation": None, "test": None}  # not another file's
+        return task | own | given
+    overrides = [f"task={given}", *(word for word in words if word.startswith("task."))]
     try:
-        return plain(hydra.compose("config", overrides=[f"task={given}"]).task)
+        return plain(hydra.compose("config", overrides=overrides).task)
     except COMPOSITION as error:
-        raise explain(error, [f"task={given}"]) from None
+        raise explain(error, overrides) from None
 
 
 def with_model_of_source(raw: dict[str, Any], words: list[str]) -> dict[str, Any]:

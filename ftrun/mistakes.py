@@ -24,7 +24,7 @@ def explain(error: Exception, words: Sequence[str]) -> ConfigError:
     """The ConfigError that says what is wrong with the settings in `words`."""
     text = str(error)
     if isinstance(error, MissingConfigException):
-        return ConfigError(missing(error))
+        return ConfigError(missing(error, words))
     if isinstance(error, OverrideParseException):
         return ConfigError(unreadable(error.override))
     if match := re.match(r"Could not override '([^']+)'\.\s+No match in the defaults list", text):
@@ -55,12 +55,17 @@ def explain(error: Exception, words: Sequence[str]) -> ConfigError:
     return ConfigError(text)
 
 
-def missing(error: MissingConfigException) -> str:
+def missing(error: MissingConfigException, words: Sequence[str]) -> str:
     """An option that its group does not have."""
     group, _, name = str(error.missing_cfg_file).rpartition("/")
     options = sorted(option for option in error.options or [])
     if not group:
         return f"there is no configuration '{name}'"
+    if group == "task" and any(word.startswith("task@source=") for word in words):
+        return (
+            f"there is no source '{name}': it is none, pretraining, a finished run's directory or a task"
+            f" ({', '.join(options)}){near(name, options)}"
+        )
     if group.split("/")[0] in OWN_FILES:  # a path or Hub name in the place of an option
         group, _, name = str(error.missing_cfg_file).partition("/")
         options = sorted(path.stem for path in (CONF / group).glob("*.yaml"))

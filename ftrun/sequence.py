@@ -75,12 +75,25 @@ def plan(settings: Settings) -> list[dict[str, Any]]:
         raise ConfigError(
             "sequence= begins with its own first task; it takes no source=RUN and no source=TASK"
         )
+    if settings.strategy_name in ("adapter", "scratch"):
+        why = {
+            "adapter": "cannot be folded into the weights for the next task",
+            "scratch": "forgets by design",
+        }
+        raise ConfigError(
+            f"sequence= does not go with strategy={settings.strategy_name}: it {why[settings.strategy_name]}"
+        )
     nodes = [dict(node) for node in settings.sequence or []]
     names = [node.get("name") for node in nodes]
     for number, node in enumerate(nodes):
         if names.count(node.get("name")) > 1:
             node["name"] = f"{node.get('name')}{number + 1}"
     tasks = [read(settings.raw | {"task": node, "sequence": None}).task for node in nodes]
+    if settings.train.metric is None and len({task.default_metric for task in tasks}) > 1:
+        said = ", ".join(
+            f"{node['name']} by {t.default_metric}" for node, t in zip(nodes, tasks, strict=True)
+        )
+        raise ConfigError(f"sequence= needs one metric for all tasks, but {said} are scored")
     if settings.scenario == "task":
         return nodes
     for task in tasks:

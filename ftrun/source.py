@@ -36,8 +36,8 @@ class Past:
 
     @property
     def rows(self) -> int:
-        """Training examples."""
-        return len(self.task.examples("train"))
+        """Training texts or rows; a text that is masked in several ways counts once."""
+        return len({example.row for example in self.task.examples("train")})
 
     def scores(self, split: str, size: int, accelerator: Accelerator) -> dict[str, float]:
         """Every metric of the task on a split, for the network as it now is."""

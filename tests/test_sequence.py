@@ -25,7 +25,7 @@ HALVES = "{classes: [0,1,2,3,4]{more}, name: low}", "{classes: [5,6,7,8,9]{more}
 def digits(tasks, *words):
     """A sequence of digits as the command line would have it."""
     composed = settings(*DIGITS, *words, f"sequence=[{','.join(tasks)}]")
-    return read(with_tasks(composed.raw))
+    return read(with_tasks(composed.raw, []))
 
 
 def halves(more=""):
@@ -234,12 +234,16 @@ def said(ftrun_inprocess):
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("sequence=5", "sequence=5: at least two tasks"),
+        ("sequence=5", "sequence is 5: at least two tasks"),
         ("sequence=docstrings", "at least two tasks, names [a,b] or settings over task"),
-        ("sequence=[digits]", "at least two tasks"),
+        ("sequence=[digits]", "sequence has 1 task: at least two tasks"),
         ("sequence=[docstrings,digts]", "there is no task 'digts', there are ag_news, "),
         ("scenario=shared", "scenario is one of task, domain, class, not 'shared'"),
-        ("source=sst3", "there is no task 'sst3'"),
+        (
+            "source=sst3",
+            "there is no source 'sst3': it is none, pretraining, a finished run's directory or a task",
+        ),
+        ("source=run", "source=run: give the run's directory, source=DIR"),
         ("source=./nowhere", "nowhere is not a directory; a run directory is expected"),
     ],
 )
@@ -251,8 +255,8 @@ def test_mistakes_are_one_line(said, word, message):
 def test_names_files_and_settings_through_the_command_line(ftrun_inprocess, toy_files, tiny_dir, tmp_path):
     first, second = f"{toy_files}/train.csv", f"{toy_files}/train.tsv"
     words = [
-        "task=classify", f"task.train={first}", f"task.test={toy_files}/test.csv",
-        f"task.validation={toy_files}/validation.csv", f"model.name={tiny_dir('bert')}", "task.max_length=16",
+        "task=classify",
+        f"model.name={tiny_dir('bert')}", "task.max_length=16",
         "train.max_steps=1", "train.batch_size=8", "device=cpu", f"hydra.run.dir={tmp_path}/run",
         f"sequence=['{first}',{{train: '{second}'}},{{train: '{first}', name: own}}]",
     ]  # fmt: skip

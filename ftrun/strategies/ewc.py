@@ -57,6 +57,13 @@ class Ewc(Anchored):
         if self.source_fisher is not None and not Path(self.source_fisher).is_file():
             raise ConfigError(f"source_fisher={self.source_fisher}: no such file")
 
+    def remember(self, memory: Memory) -> None:
+        if memory.model.adapter is not None and not self.online:
+            raise ConfigError(
+                "online=false holds weights where each task left them, which low-rank updates lack"
+            )
+        super().remember(memory)
+
     def strengths(self, memory: Memory, names: list[str]) -> tuple[Strengths, dict[str, Tensor]]:
         fisher, targets = self.remembered(memory, names)
         factor = self.pull_ / memory.rows

@@ -35,8 +35,7 @@ Splits = list[dict[str, Any]]  # of each task, split → (pixels, labels)
 def main() -> int:
     options = parse()
     if options.python:
-        words = [word for word in sys.argv[1:] if word not in ("--python", options.python)]
-        return subprocess.run([options.python, __file__, *words]).returncode
+        return elsewhere(options)
     if find_spec("avalanche") is None:
         print(
             f"{sys.executable} has no avalanche; --python is one after pip install avalanche-lib",
@@ -64,6 +63,12 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def elsewhere(options: argparse.Namespace) -> int:
+    words = ["--scenarios", *options.scenarios, "--seeds", *map(str, options.seeds)]
+    words += ["--tuning-seeds", *map(str, options.tuning_seeds)]
+    return subprocess.run([options.python, __file__, *words]).returncode
+
+
 def read(scenario: str) -> Splits:
     """Pixels (rows, 64) and labels (rows,) of every task, as ftrun splits them."""
     import torch
@@ -86,7 +91,7 @@ def read(scenario: str) -> Splits:
 
 
 def tuned(scenario: str, tasks: Splits, seeds: list[int]) -> float:
-    """The strength with the best mean accuracy over tasks and seeds; nothing where one has diverged."""
+    """The strength with the best mean accuracy over tasks and seeds; a network that diverged is at chance."""
     scores = {}
     for strength in STRENGTHS:
         scores[strength] = mean(mean(final(scenario, tasks, strength, seed, "validation")) for seed in seeds)
