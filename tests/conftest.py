@@ -21,7 +21,8 @@ OFFLINE = str(Path(__file__).parent / "offline")
 os.environ.update(
     HF_HOME=CACHE.name, XDG_CACHE_HOME=CACHE.name, HF_HUB_OFFLINE="1",
     OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false",
-    NO_COLOR="1", COLUMNS="160", PYTHONPATH=OFFLINE,
+    NO_COLOR="1", COLUMNS="160",
+    PYTHONPATH=os.pathsep.join([OFFLINE, str(Path(__file__).parent)]),  # for forked processes
 )  # fmt: skip
 
 Text = tuple[str, str]
