@@ -49,6 +49,7 @@ def launch(arguments: list[str]) -> int:
     """Run an experiment or a sweep; returns the exit code, raises what a single run raises."""
     words = [part for word in options_first(arguments) for part in sourced(word)]
     importable(words)
+    hidden(words)
     if os.environ.get("RANK", "0") != "0":
         words.append("hydra.run.dir=.")  # the run directory is the first process's
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and any(word in SWEEP for word in words):
@@ -107,12 +108,32 @@ def sourced(word: str) -> list[str]:
 
 def importable(words: list[str]) -> None:
     """Put the current directory, and the one that holds --config-dir, where user modules are found."""
-    places = [Path.cwd()]
-    for option, value in zip(words, [*words[1:], ""], strict=False):
-        name, _, joined = option.partition("=")
-        if name in ("--config-dir", "-cd"):
-            places.append(Path(joined or value).resolve().parent)
+    places = [Path.cwd(), *(place.resolve().parent for place in own_options(words))]
     sys.path += [str(place) for place in places if str(place) not in sys.path]
+
+
+def own_options(words: list[str]) -> list[Path]:
+    """The directory of --config-dir, if one is given."""
+    pairs = zip((word.partition("=") for word in words), [*words[1:], ""], strict=False)
+    return [Path(joined or value) for (name, _, joined), value in pairs if name in ("--config-dir", "-cd")]
+
+
+def hidden(words: list[str]) -> None:
+    """Raises ConfigError where a word chooses a user's option whose name is one of ftrun's own, which Hydra takes."""
+    for place in own_options(words):
+        for word in words:
+            group, _, names = word.partition("=")
+            for file in (f"{group.partition('@')[0]}/{name}.yaml" for name in names.split(",")):
+                if (
+                    (place / file).is_file()
+                    and (CONF / file).is_file()
+                    and not same(place / file, CONF / file)
+                ):
+                    raise ConfigError(f"{place / file} has the name of an option of ftrun itself; rename it")
+
+
+def same(one: Path, other: Path) -> bool:
+    return one.read_bytes() == other.read_bytes()
 
 
 def job(cfg: DictConfig) -> float:

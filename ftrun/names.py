@@ -139,6 +139,11 @@ def owner(name: str) -> str | None:
     return None
 
 
+def aside(name: str) -> tuple[bool, str]:
+    """Sorts the settings of a run's own task before those of what it knew, which often have the same names."""
+    return name.startswith(("source.", "protect.")), name
+
+
 def everywhere() -> set[str]:
     """Every setting that stands in config.yaml or in one of the groups that have a place of their own."""
     found = {name for name in keys(CONF / "config.yaml") if not name.startswith(("defaults", "hydra"))}
@@ -162,7 +167,7 @@ def meant(name: str, known: Iterable[str] = ()) -> str:
         return f"; it belongs to strategy={strategy}" + ("" if last == name else f" and is written {last}=")
     if last in ELSEWHERE:
         return f"; ftrun calls it {ELSEWHERE[last]}"
-    same = sorted(place for place in possible if place.split(".")[-1] == last)
+    same = sorted((place for place in possible if place.split(".")[-1] == last), key=aside)
     if same:
         return f"; did you mean '{same[0]}'?"
     leaves = {place.split(".")[-1]: place for place in possible}

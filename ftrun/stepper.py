@@ -129,27 +129,25 @@ class Stepper:
         idle = not mine  # fewer examples than processes: take one along, at weight zero
         mine = mine or rows[:1]
         micro = [mine[i : i + state.micro_batch] for i in range(0, len(mine), state.micro_batch)]
+        batches = [self.task.collate([self.examples[row] for row in part]) for part in micro]
+        counted = 0 if idle else sum(self.task.target_count(batch) for batch in batches)
+        counted = int(self.summed(float(counted)))
         total = torch.zeros((), device=self.accelerator.device, dtype=torch.float64)
-        count = 0
-        for number, part in enumerate(micro):
-            batch = self.task.collate([self.examples[row] for row in part])
+        for number, (part, batch) in enumerate(zip(micro, batches, strict=True)):
             with self.syncing(number + 1 == len(micro)):
-                loss, targets = self.task.loss(outputs_of(self.wrapped, batch), batch)
-                if idle:
-                    loss, targets = loss * 0, 0
-                self.accelerator.backward(loss * (own * parts / len(rows)))
+                loss, _ = self.task.loss(outputs_of(self.wrapped, batch), batch)
+                loss = loss * 0 if idle else loss
+                self.accelerator.backward(loss * (own * parts / max(counted, 1)))
             total += loss.detach()
-            count += targets
             self.count_tokens(part, batch)
-        sums = torch.stack([total, torch.tensor(float(count), dtype=torch.float64, device=total.device)])
-        if parts > 1:
-            sums = self.accelerator.reduce(sums, "sum")
-        loss_sum, counted = float(sums[0]), int(sums[1])
-        if counted != len(rows):
-            for parameter in self.parameters.values():
-                if parameter.grad is not None:
-                    parameter.grad *= len(rows) / max(counted, 1)
-        return loss_sum, counted
+        return self.summed(total), counted
+
+    def summed(self, value: float | torch.Tensor) -> float:
+        """A number of this process, summed over all processes."""
+        if self.accelerator.num_processes == 1:
+            return float(value)
+        tensor = torch.as_tensor(value, dtype=torch.float64, device=self.accelerator.device)
+        return float(self.accelerator.reduce(tensor, "sum"))
 
     def rehearse(self, past: Past, rows: list[int], weight: float) -> None:
         """Backward of an earlier task's mean loss over these rows, times `weight`."""
@@ -160,8 +158,11 @@ class Stepper:
         with self.syncing(last=False):
             for start in range(0, len(mine), size):
                 batch = task.collate([examples[row] for row in mine[start : start + size]])
-                loss, _ = task.loss(outputs_of(past.model, batch), batch)
-                self.accelerator.backward(loss * (weight * parts / targets))
+                with self.accelerator.autocast():
+                    outputs = outputs_of(past.model, batch)
+                loss, _ = task.loss(outputs, batch)
+                if loss.requires_grad:  # else nothing that this task shares is open yet
+                    self.accelerator.backward(loss * (weight * parts / targets))
 
     @contextmanager
     def syncing(self, last: bool) -> Iterator[None]:

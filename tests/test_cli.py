@@ -53,7 +53,7 @@ def ftrun(monkeypatch):
 @pytest.fixture
 def runs(monkeypatch):
     """A stand-in for training that writes a result and remembers its runs; rank 3 fails as a test wishes."""
-    module = ModuleType("ftrun.experiment")
+    module = ModuleType("ftrun.sequence")
     module.calls, module.error, module.resumed = [], None, []
 
     def run(settings, path):
@@ -68,8 +68,8 @@ def runs(monkeypatch):
         return 0.5
 
     module.run, module.resume = run, lambda path: module.resumed.append(path) or 0.5
-    monkeypatch.setitem(sys.modules, "ftrun.experiment", module)
-    monkeypatch.setattr("ftrun.experiment", module, raising=False)
+    monkeypatch.setitem(sys.modules, "ftrun.sequence", module)
+    monkeypatch.setattr("ftrun.sequence", module, raising=False)
     return module
 
 
@@ -199,7 +199,12 @@ def test_shell_completion_is_for_ftrun(ftrun, capsys, monkeypatch):
     assert capsys.readouterr().out.rstrip().endswith("hydra_bash_completion ftrun")
     monkeypatch.setenv("COMP_LINE", "ftrun strategy=l")
     assert ftrun("-sc query=bash") == 0
-    assert set(capsys.readouterr().out.split()) == {"strategy=linear_probe", "strategy=lora"}
+    assert set(capsys.readouterr().out.split()) == {
+        "strategy=l2sp",
+        "strategy=linear_probe",
+        "strategy=lora",
+        "strategy=lp_ft",
+    }
 
 
 def test_no_words_is_the_default_experiment(ftrun, runs, capsys):

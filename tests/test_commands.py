@@ -157,14 +157,14 @@ def test_no_space_left_is_said_before_training(ftrun_inprocess, toy_words, monke
     assert "no space left" in result.stderr and result.stderr.count("\n") == 1
 
 
-NORMS = '''
+SCALES = '''
 from dataclasses import dataclass
 
 from ftrun.strategies.base import Strategy
 
 
 @dataclass
-class Norms(Strategy):
+class Scales(Strategy):
     """Train the normalisation layers and the head."""
 
     biases: bool
@@ -177,7 +177,7 @@ class Norms(Strategy):
 '''
 YAML = """# @package _global_
 # Train the normalisation layers and the head.
-strategy: lab_of_mine.norms
+strategy: lab_of_mine.scales
 biases: false
 train: {lr: 1e-3}
 """
@@ -185,13 +185,21 @@ train: {lr: 1e-3}
 
 def test_a_strategy_of_ones_own_from_outside_the_package(ftrun, toy_words, tmp_path):
     (tmp_path / "lab_of_mine").mkdir()
-    (tmp_path / "lab_of_mine" / "norms.py").write_text(NORMS)
+    (tmp_path / "lab_of_mine" / "scales.py").write_text(SCALES)
     (tmp_path / "conf" / "strategy").mkdir(parents=True)
-    (tmp_path / "conf" / "strategy" / "norms.yaml").write_text(YAML)
-    words = "strategy=norms", "biases=true", "train.max_steps=2", "hydra.run.dir=made"
+    (tmp_path / "conf" / "strategy" / "scales.yaml").write_text(YAML)
+    words = "strategy=scales", "biases=true", "train.max_steps=2", "hydra.run.dir=made"
     ftrun("--config-dir", "conf", *words, *toy_words)
     result = Run.open(tmp_path / "made").read_json("result.json")
-    assert result["strategy"] == "lab_of_mine.norms"
+    assert result["strategy"] == "lab_of_mine.scales"
     assert 0 < result["trained_parameters"] < result["total_parameters"]
-    wrong = ftrun("--config-dir", "conf", "strategy=norms", "biases=perhaps", *toy_words, check=False)
+    wrong = ftrun("--config-dir", "conf", "strategy=scales", "biases=perhaps", *toy_words, check=False)
     assert wrong.returncode == 2 and "biases" in wrong.stderr
+
+
+def test_an_option_that_one_of_the_house_would_hide_is_refused(ftrun, tmp_path):
+    (tmp_path / "conf" / "strategy").mkdir(parents=True)
+    (tmp_path / "conf" / "strategy" / "norms.yaml").write_text(YAML)
+    refused = ftrun("--config-dir", "conf", "strategy=norms", check=False)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "conf/strategy/norms.yaml has the name of an option of ftrun itself" in refused.stderr

@@ -63,10 +63,10 @@ def test_yaml_keys_are_the_fields_of_the_classes():
         assert own == {field.name for field in fields(schedule_class(option))}
     for option in options("strategy"):
         own = {name for name in keys(CONF / f"strategy/{option}.yaml") if "." not in name}
-        assert own - {"strategy", "train"} == {
+        assert own - {"strategy", "train", "model"} == {
             setting(field.name) for field in fields(load_class("strategies", option))
         }
-        assert not (own - {"strategy", "train"}) & ROOT
+        assert not (own - {"strategy", "train", "model"}) & ROOT
 
 
 def test_every_strategy_brings_its_learning_rate_and_the_command_line_wins():
@@ -162,7 +162,7 @@ def test_values_are_typed():
         (["train.patience=0"], "train.patience is at least 1"),
         (["train.deterministic=maybe"], "train.deterministic is true or false"),
         (["strategy=freeze", "bottom=-1"], "bottom"),
-        (["strategy=nowhere.biases"], "there is no strategy 'nowhere.norms'"),
+        (["strategy=nowhere.biases"], "there is no strategy 'nowhere.biases'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -240,7 +240,7 @@ def write_own(directory: Path, name: str) -> str:
 def test_a_strategy_of_ones_own_from_beside_its_options(tmp_path):
     own = write_own(tmp_path, "outside_a")
     settings = read(compose(["strategy=biases", "keep=3"], own))
-    assert (type(settings.strategy).__name__, settings.strategy.keep) == ("Norms", 3)
+    assert (type(settings.strategy).__name__, settings.strategy.keep) == ("Biases", 3)
     assert settings.strategy_name == "outside_a.biases"
     with pytest.raises(ConfigError, match="strategy=outside_a.biases: keep is at least 1, not 0"):
         read(compose(["strategy=biases", "keep=0"], own))
@@ -252,7 +252,7 @@ def test_a_strategy_of_ones_own_from_the_current_directory(tmp_path, monkeypatch
     write_own(tmp_path, "outside_b")
     monkeypatch.chdir(tmp_path)
     raw = compose([]) | {"strategy": "outside_b.biases", "keep": 1}
-    assert type(read(raw).strategy).__name__ == "Norms"
+    assert type(read(raw).strategy).__name__ == "Biases"
 
 
 def test_a_class_that_cannot_be_found_is_a_config_error(tmp_path, monkeypatch):

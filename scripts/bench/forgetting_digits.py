@@ -125,7 +125,7 @@ def trained(out: Path, scenario: str, method: str, choice: Settings, seed: int) 
     if run.finished:
         return run
     raw = settings(strategy, scenario, seed) | fixed | choice
-    raw = launch.with_tasks(raw | {"scenario": scenario_of(scenario), "sequence": TASKS[scenario]})
+    raw = launch.with_tasks(raw | {"scenario": scenario_of(scenario), "sequence": TASKS[scenario]}, [])
     shared = out / scenario / "first" / f"seed{seed}"
     first = f"1-{TASKS[scenario][0]['name']}"
     start = time.process_time()
