@@ -119,7 +119,7 @@ def own_options(words: list[str]) -> list[Path]:
 
 
 def hidden(words: list[str]) -> None:
-    """Raises ConfigError where a word chooses a user's option whose name is one of ftrun's own, which Hydra takes."""
+    """Raises ConfigError where a user's option has the name of ftrun's own, which Hydra would take."""
     for place in own_options(words):
         for word in words:
             group, _, names = word.partition("=")

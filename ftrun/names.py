@@ -140,7 +140,7 @@ def owner(name: str) -> str | None:
 
 
 def aside(name: str) -> tuple[bool, str]:
-    """Sorts the settings of a run's own task before those of what it knew, which often have the same names."""
+    """Sorts the settings of a run's own task before those of what it knew, which often have the same name."""
     return name.startswith(("source.", "protect.")), name
 
 

@@ -18,7 +18,9 @@ from ftrun.rundir import Run
 get_checkpoint_conversion_mapping("bert")  # half a second, once
 
 STRATEGIES = sorted(path.stem for path in (CONF / "strategy").glob("*.yaml"))
-SMALL_SOURCE = ["source=pretraining", "source.rows=8", "source.max_length=16"]
+SMALL_SOURCE = [
+    "source=pretraining", "source.text={files}/train.csv", "source.rows=8", "source.max_length=16"
+]  # fmt: skip
 EXTRA = {  # what a strategy needs to be told on a network of two layers and a run of a few steps
     "freeze": ["bottom=1"],
     "gradual_unfreeze": ["every=0.2"],
@@ -39,7 +41,7 @@ def toy(files: Path, model: Path, *words: str) -> Settings:
     return settings(
         "task=classify", f"task.train={files}/train.csv", f"task.validation={files}/validation.csv",
         f"task.test={files}/test.csv", f"model.name={model}", "task.max_length=32", "train.batch_size=16",
-        "train.epochs=2", "device=cpu", *words,
+        "train.epochs=2", "device=cpu", *(word.replace("{files}", str(files)) for word in words),
     )  # fmt: skip
 
 

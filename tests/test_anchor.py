@@ -4,15 +4,14 @@ import json
 
 import pytest
 import torch
-from lab import ran, toy
+from lab import SMALL_SOURCE, ran, toy
 from torch import nn
 
 from ftrun.anchor import Anchor, Update, UpdateAnchor
 from ftrun.checkpoint import newest, read_tensors
 from ftrun.errors import ConfigError
 
-SOURCE = ("source=pretraining", "source.rows=8", "source.max_length=16")
-EWC = ("strategy=ewc", "samples=8", *SOURCE)
+EWC = ("strategy=ewc", "samples=8", *SMALL_SOURCE)
 
 
 def anchored(value, target, strength):

@@ -11,7 +11,7 @@ from lab import SMALL_SOURCE
 WAYS = {
     "full": ["strategy=full"],
     "gradual_unfreeze with replay": [
-        "strategy=gradual_unfreeze", "every=0.2", "protect=replay", "protect.buffer=16", *SMALL_SOURCE
+        "strategy=gradual_unfreeze", "every=0.2", "protect=replay", "protect.buffer=16", *SMALL_SOURCE,
     ],
 }  # fmt: skip
 
@@ -49,7 +49,7 @@ def test_two_processes_give_the_losses_of_one(toy_files, still_dir, tmp_path, wa
         "task=classify", f"task.train={toy_files}/train.csv", f"task.validation={toy_files}/validation.csv",
         f"task.test={toy_files}/test.csv", f"model.name={still_dir}", "task.max_length=32", "device=cpu",
         "train.batch_size=10", "train.micro_batch=3", "task.subset=101", "train.epochs=2", "train.lr=1e-3",
-        *WAYS[way],
+        *(word.replace("{files}", str(toy_files)) for word in WAYS[way]),
     ]  # fmt: skip
     one, two = (launched(n, words, tmp_path / f"with{n}") for n in (1, 2))
     lines = [

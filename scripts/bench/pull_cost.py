@@ -2,8 +2,8 @@
 
     python scripts/bench/pull_cost.py --rounds 5
 
-A step is forward, backward, clipping and AdamW of the whole network on a batch of 32 docstrings; the pull is the
-proximal step on every weight of the backbone, one strength for all (L2-SP) or one for each (EWC). The
+A step is forward, backward, clipping and AdamW of the whole network on a batch of 32 docstrings; the pull
+is the proximal step on every weight of the backbone, one strength for all (L2-SP) or one for each (EWC). The
 sides take turns; every figure is a median over the rounds, on one thread.
 """
 
@@ -55,7 +55,8 @@ def main() -> None:
             spent[name].append((time.process_time() - begun) / REPEATS)
     middle = {name: median(values[1:]) for name, values in spent.items()}  # the first round warms up
     print(
-        f"{sum(p.numel() for p in held.values()):,} weights held, {inputs['attention_mask'].sum()} tokens a step"
+        f"{sum(p.numel() for p in held.values()):,} weights held,"
+        f" {inputs['attention_mask'].sum()} tokens a step"
     )
     for name, seconds in middle.items():
         print(f"{name:<5} {1000 * seconds:8.1f} CPU ms  {seconds / middle['step']:7.2%} of a step")
