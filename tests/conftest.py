@@ -17,12 +17,13 @@ from typing import Any
 import pytest
 
 CACHE = tempfile.TemporaryDirectory(prefix="ftrun-tests-")  # Hub and data set caches: not the user's own
-OFFLINE = str(Path(__file__).parent / "offline")
+TESTS = str(Path(__file__).parent)
+OFFLINE = str(Path(TESTS) / "offline")
 os.environ.update(
     HF_HOME=CACHE.name, XDG_CACHE_HOME=CACHE.name, HF_HUB_OFFLINE="1",
     OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false",
     NO_COLOR="1", COLUMNS="160",
-    PYTHONPATH=os.pathsep.join([OFFLINE, str(Path(__file__).parent)]),  # for forked processes
+    PYTHONPATH=os.pathsep.join([OFFLINE, TESTS, str(Path(TESTS).parent)]),  # for processes that tests start
 )  # fmt: skip
 
 Text = tuple[str, str]
