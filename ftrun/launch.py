@@ -100,6 +100,8 @@ def sourced(word: str) -> list[str]:
         raise ConfigError("source=run: give the run's directory, source=DIR")
     if all((CONF / f"source/{name}.yaml").is_file() for name in names):
         return [word]
+    if any((CONF / f"source/{name}.yaml").is_file() for name in names):
+        raise ConfigError(f"source={value} mixes what is an option and what is not; sweep over one kind")
     if any("/" in name or Path(name).is_dir() for name in names):
         quoted = ",".join(f"'{Path(name).resolve()}'" for name in names)
         return ["source=run", f"source.run={quoted}"]

@@ -43,7 +43,7 @@ class Run:
     def create(cls, path: str | os.PathLike[str], config: dict[str, Any]) -> Run:
         """Make the directory and claim it by writing config.yaml, which must not exist; see `hold`."""
         run = cls(path)
-        text = _to_yaml(config)
+        text = _to_yaml(_source_beside(config, run.path.resolve()))
         try:
             run.path.mkdir(parents=True, exist_ok=True)
             with open(run.path / CONFIG, "x", encoding="utf-8") as file:
@@ -72,7 +72,7 @@ class Run:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The resolved settings, as they were written when the run began."""
-        return _from_yaml(self.path / CONFIG)
+        return _source_found(_from_yaml(self.path / CONFIG), self.path.resolve())
 
     @property
     def finished(self) -> bool:
@@ -197,6 +197,21 @@ def free_space_check(path: str | os.PathLike[str], needed_bytes: int) -> None:
             f"no space left for {path}: the run needs {_size(needed_bytes)}, {_size(free)} are free; "
             "free some, or choose another place with hydra.run.dir=DIR"
         )
+
+
+def _source_beside(config: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A source run that stands beside this one is stored as such, so that both may be moved together."""
+    source = config.get("source") or {}
+    if not source.get("run") or Path(source["run"]).resolve().parent != path.parent:
+        return config
+    return config | {"source": source | {"run": f"../{Path(source['run']).name}"}}
+
+
+def _source_found(config: dict[str, Any], path: Path) -> dict[str, Any]:
+    source = config.get("source") or {}
+    if not str(source.get("run", "")).startswith("../"):
+        return config
+    return config | {"source": source | {"run": str((path / source["run"]).resolve())}}
 
 
 def _natural(name: str) -> list[tuple[int, str]]:

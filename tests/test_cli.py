@@ -372,3 +372,8 @@ def test_options_and_code_of_ones_own(ftrun, runs):
     [(settings, path)] = runs.calls
     assert (settings.strategy_name, settings.seed) == ("mine.warm", 3)
     assert path.match("*-mine.warm-??????")
+
+
+def test_a_sweep_over_sources_of_two_kinds_is_refused(ftrun, capsys):
+    assert ftrun("-m source=none,docstrings") == 2
+    assert "source=none,docstrings mixes what is an option and what is not" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """Sequences: the matrix is that of the runs, an interrupted one ends the same, and names are resolved."""
 
 import os
+import shutil
 import signal
 from dataclasses import replace
 
@@ -158,6 +159,7 @@ def test_interrupted_in_the_second_task_it_ends_the_same(tmp_path, monkeypatch, 
     assert caught.value.exit_code == 143 and torn.read_json("failure.json")["exit_code"] == 143
     assert torn.state == "interrupted"
     assert Run.open(torn.path / "1-digits1").finished and not Run.open(torn.path / "2-digits2").finished
+    torn = Run.open(shutil.move(torn.path, tmp_path / "moved"))  # its tasks are each other's sources
     sequence.resume(torn.path)
     assert torn.read_json("result.json") == whole.read_json("result.json")
     assert torn.read_json("failure.json") is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -81,6 +82,8 @@ class Ewc(Anchored):
             about = {"source": memory.pasts[-1].name, "rows": str(memory.pasts[-1].rows), "kind": self.fisher}
             anchors = {f"anchor/{name}": value for name, value in anchor.items()}
             fisher.save(memory.directory / FILE, {**summed, **anchors}, about)
+        elif self.source_fisher and not (memory.directory / FILE).is_file():
+            shutil.copyfile(kept, memory.directory / FILE)  # for the runs that have this one as their source
         found, _ = fisher.load(kept)
         summed = {name: value for name, value in found.items() if not name.startswith("anchor/")}
         if summed.keys() != set(names):

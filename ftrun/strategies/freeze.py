@@ -59,7 +59,7 @@ def middle(depth: int) -> list[int]:
     if not edge:
         raise ConfigError(
             f"strategy=freeze: layers=middle keeps a quarter at either end in training, "
-            f"but this network has {depth} layers; it takes 4"
+            f"but this network has {depth} layer{'s'[: depth != 1]}; it takes 4"
         )
     return list(range(edge, depth - edge))
 
