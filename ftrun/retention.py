@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ftrun.drift import drift, features
 from ftrun.preflight import PROBE
-from ftrun.source import drift, features
 from ftrun.strategies.base import Memory
 from ftrun.terminal import say
 

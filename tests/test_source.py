@@ -13,11 +13,12 @@ from accelerate import Accelerator
 from lab import ran, settings, toy
 
 from ftrun import experiment, objective
+from ftrun.drift import drift, features, linear_cka
 from ftrun.errors import ConfigError, DataError, Interrupted
 from ftrun.export import reload
 from ftrun.models import load, quiet
 from ftrun.rundir import Run
-from ftrun.source import Past, chain, drift, features, linear_cka, open_pasts
+from ftrun.source import Past, chain, open_pasts
 
 DIGITS = [
     "task=digits", "model=mlp", "device=cpu", "train.optimizer=sgd", "train.lr=0.05", "task.modulo=5",
