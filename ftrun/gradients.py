@@ -6,7 +6,6 @@ had entered the layer, so the backward pass of a batch holds all of them (Goodfe
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
 Sums = dict[str, Tensor]  # parameter name → sum over examples of its squared gradients
 Inputs = dict[str, Tensor]
+TIED = (nn.Embedding, nn.Linear)
 LAYERS = (nn.Linear, nn.Embedding, nn.Conv2d, nn.LayerNorm, nn.RMSNorm)
 
 
@@ -35,6 +35,8 @@ class Hooks:
         self.sums = {
             layer: {own: sums[name] for own, name in names.items()} for layer, names in layers.items()
         }
+        self.tied = tied_pairs(layers)
+        self.above: dict[nn.Module, tuple[Tensor, Tensor]] = {}  # of a tied layer, until its embedding's turn
         self.entered: dict[nn.Module, Tensor] = {}
         self.lowest: list[Tensor] = []
         self.last = False
@@ -51,7 +53,7 @@ class Hooks:
         finally:
             for handle in handles:
                 handle.remove()
-            self.entered, self.lowest, self.last = {}, [], False
+            self.entered, self.above, self.lowest, self.last = {}, {}, [], False
 
     def backward(self, logits: Tensor, column: Tensor, last: bool) -> None:
         """Add the squares of the per-example gradients of <column, logits>; `last` frees the graph."""
@@ -74,25 +76,51 @@ class Hooks:
         return replaced
 
     def _add(self, layer: nn.Module, delta: Tensor) -> None:
-        entered = self.entered.pop(layer) if self.last else self.entered[layer]
-        add_squares(layer, entered, delta, self.sums[layer])
+        entered, sums = self.entered.pop(layer) if self.last else self.entered[layer], self.sums[layer]
+        if layer in self.tied.values():
+            self.above[layer] = entered, delta
+            sums = {own: total for own, total in sums.items() if own != "weight"}
+        elif layer in self.tied:
+            add_tied(layer, entered, delta, *self.above.pop(self.tied[layer]), sums["weight"])
+            return
+        if sums:
+            add_squares(layer, entered, delta, sums)
 
 
 def split(model: nn.Module, names: Collection[str], inputs: Inputs) -> dict[nn.Module, dict[str, str]]:
     """The layers whose wanted parameters hooks can see: layer → its own name of a parameter → the full name.
 
     Left out, for a loop over the examples, are parameters of several modules, of unknown modules, and of
-    modules that a forward pass over `inputs`, some two examples or more, does not use once per example.
+    modules that a forward pass over `inputs`, some two examples or more, does not use once per example. A
+    weight that an embedding and a linear layer share is seen where both are.
     """
-    owners = Counter(id(parameter) for module in model.modules() for parameter in module._parameters.values())
-    found: dict[nn.Module, dict[str, str]] = {}
-    for path, module in model.named_modules():
+    full = {id(parameter): name for name, parameter in model.named_parameters() if name in names}
+    owners: dict[str, dict[nn.Module, str]] = {}
+    for module in model.modules():
         for own, parameter in module._parameters.items():
-            name = f"{path}.{own}" if path else own
-            if name in names and owners[id(parameter)] == 1 and knows(module):
+            if id(parameter) in full:
+                owners.setdefault(full[id(parameter)], {})[module] = own
+    found: dict[nn.Module, dict[str, str]] = {}
+    for name, modules in owners.items():
+        if all(map(knows, modules)) and (len(modules) == 1 or [*map(type, modules)] == [*TIED]):
+            for module, own in modules.items():
                 found.setdefault(module, {})[own] = name
     seen = set(used_once(model, found, inputs))
-    return {module: names for module, names in found.items() if module in seen}
+    return {
+        module: kept
+        for module, own_names in found.items()
+        if (kept := {own: name for own, name in own_names.items() if seen >= owners[name].keys()})
+    }
+
+
+def tied_pairs(layers: dict[nn.Module, dict[str, str]]) -> dict[nn.Module, nn.Module]:
+    """Embedding → the linear layer that has its weight."""
+    owner = {names["weight"]: layer for layer, names in layers.items() if isinstance(layer, nn.Embedding)}
+    return {
+        owner[names["weight"]]: layer
+        for layer, names in layers.items()
+        if not isinstance(layer, nn.Embedding) and names.get("weight") in owner
+    }
 
 
 def used_once(model: nn.Module, layers: Collection[nn.Module], inputs: Inputs) -> list[nn.Module]:
@@ -226,6 +254,25 @@ def normalised(layer: nn.Module, entered: Tensor) -> Tensor:
     if isinstance(layer, nn.RMSNorm):
         return functional.rms_norm(entered, layer.normalized_shape, eps=layer.eps)
     return functional.rms_norm(entered, entered.shape[-1:], eps=float(layer.variance_epsilon))
+
+
+def add_tied(
+    layer: nn.Embedding, ids: Tensor, delta: Tensor, entered: Tensor, above: Tensor, total: Tensor
+) -> None:
+    """Of a weight (tokens, width) that embeds `ids` and then maps `entered` (batch, …, width) to logits.
+
+    `delta` is the derivative by what was embedded, `above` (batch, …, tokens) by the logits. An example's
+    gradient is the sum of both uses; only then it is squared.
+    """
+    ids, delta = ids.flatten(1), delta.to(total.dtype).flatten(1, -2)
+    above, entered = above.to(total.dtype).flatten(1, -2), entered.to(total.dtype).flatten(1, -2)
+    product = torch.empty_like(total)
+    for one, used, column, states in zip(ids, delta, above, entered, strict=True):
+        said = column.any(-1)  # positions that have a target
+        torch.mm(column[said].t(), states[said], out=product)
+        real = one != layer.padding_idx if layer.padding_idx is not None else torch.ones_like(one).bool()
+        product.index_add_(0, one[real], used[real])
+        total.addcmul_(product, product)
 
 
 def add_rows(layer: nn.Embedding, ids: Tensor, delta: Tensor, total: Tensor) -> None:
