@@ -88,7 +88,7 @@ class Labelled(Task):
         given = [self.given(example) for example in examples]
         answered = [answer["answer"] for answer in answers]
         names = self.names.names
-        confusion: dict[str, dict[str, int]] = {name: {} for name in names}
+        confusion: dict[str, dict[str, int]] = {name: {name: 0} for name in names}
         for pair in sorted(zip(given, answered, strict=True), key=lambda pair: names.index(pair[1])):
             confusion[pair[0]][pair[1]] = confusion[pair[0]].get(pair[1], 0) + 1
         return {"classes": by_class(given, answered, names, names), "confusion": confusion}

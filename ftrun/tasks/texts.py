@@ -32,8 +32,8 @@ def check(train: str | None, text: Columns, max_length: int, long: str, subset: 
     """ConfigError for what no table of text can have."""
     if train is None:
         raise ConfigError("task.train is not set: give a csv, tsv, jsonl or parquet file, task.train=FILE")
-    texts = 1 if isinstance(text, str) else len(text)
-    if texts not in LEAST or texts == 2 and text[0] == text[1]:
+    texts = 1 if isinstance(text, str) else 2
+    if texts == 2 and (len(text) != 2 or text[0] == text[1]):
         raise ConfigError(f"task.text is a column, or two different ones [first,second], not {text}")
     if max_length < LEAST[texts]:
         of = "" if texts == 1 else " for two texts"
