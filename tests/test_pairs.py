@@ -3,8 +3,8 @@
 import json
 
 import pytest
-import toys_text
 import torch
+import toys_text
 from conftest import tiny_tokenizer
 from lab import ran, settings
 

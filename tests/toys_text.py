@@ -21,9 +21,7 @@ def pair_rows(count: int, chance: random.Random) -> list[dict[str, object]]:
         texts = [chance.choices(PLAIN, k=chance.randint(2, 8)) for _ in range(2)]
         texts[number % 2].append(chance.choice(TELLING["positive"]))
         premise, hypothesis = map(" ".join, texts)
-        rows.append(
-            {"premise": premise, "hypothesis": hypothesis, "label": ("first", "second")[number % 2]}
-        )
+        rows.append({"premise": premise, "hypothesis": hypothesis, "label": ("first", "second")[number % 2]})
     return rows
 
 
