@@ -1,6 +1,7 @@
 """Several labels per row: how they are read, the loss of transformers, scores of scikit-learn, and a run."""
 
 import csv
+import io
 import json
 import random
 
@@ -163,7 +164,7 @@ def test_a_run_learns_and_answers_files(tmp_path, tiny_dir, ftrun_inprocess):
     assert config.problem_type == "multi_label_classification"
     out = tmp_path / "out.csv"
     ftrun_inprocess("predict", str(run.path), "--input", str(tmp_path / "test.csv"), "--output", str(out))
-    rows = list(csv.DictReader(out.open()))
+    rows = list(csv.DictReader(io.StringIO(out.read_text())))
     kept = [json.loads(line) for line in (run.path / "predictions.jsonl").read_text().splitlines()]
     assert [json.loads(row["answer"]) for row in rows] == [line["answer"] for line in kept]
     assert json.loads(rows[0]["probabilities"]).keys() == {"comedy", "crime", "drama"}

@@ -1,4 +1,4 @@
-"""Two texts in one example: encoded as the tokenizer joins them, with token types where the network has them."""
+"""Two texts in one example, as the tokenizer joins them; token types where the network has them."""
 
 import json
 
