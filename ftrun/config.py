@@ -134,6 +134,11 @@ class Settings:
         if self.device == "cpu" and self.train.precision == "fp16":
             raise ConfigError("train.precision=fp16 needs a GPU; with device=cpu it is auto, fp32 or bf16")
         self.check_metric()
+        if self.scenario != "task" and not self.task.shares_head:
+            raise ConfigError(
+                f"scenario={self.scenario} shares one head over labels, and task={self.task.name} has none;"
+                " possible: scenario=task"
+            )
 
     @property
     def guard(self) -> Any:

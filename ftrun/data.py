@@ -11,9 +11,10 @@ from typing import Any
 
 from ftrun.errors import ConfigError, DataError, near
 from ftrun.hub import hub_rows
-from ftrun.labels import Labels, label_set, listed, name_of, refuse_foreign
+from ftrun.labels import Labels, label_set, listed, refuse_foreign
 from ftrun.splits import carve, choose, parse_subset, pick
 from ftrun.tables import read_table
+from ftrun.targets import ONE_NAME, Reading
 
 __all__ = [
     "Labels",
@@ -28,6 +29,7 @@ __all__ = [
 ]
 
 Row = dict[str, Any]
+Columns = str | list[str]  # one text, or a pair of texts
 SPLITS = ("train", "validation", "test")
 FORMS = "a csv, tsv, jsonl or parquet file, hub:NAME[:CONFIG]:SPLIT or embedded:docstrings:SPLIT"
 
@@ -53,12 +55,13 @@ def load_splits(
     train: str | None,
     validation: str | None,
     test: str | None,
-    text: str,
+    text: Columns,
     label: str,
     subset: str | int | None,
     seed: int,
+    reading: Reading = ONE_NAME,
 ) -> Splits:
-    """Read, clean and complete the splits: labels become their names, a missing one is carved from train."""
+    """Read, clean and complete the splits: labels as `reading` has them, what is missing carved."""
     if train is None:
         raise ConfigError(f"task.train is not set: it is {FORMS}")
     if subset is not None:
@@ -66,38 +69,48 @@ def load_splits(
     notes: list[str] = []
     sources = {"train": train, "validation": validation, "test": test}
     rows = {
-        split: _usable(split, source, text, label, notes)
+        split: _usable(split, source, text, label, reading, notes)
         for split, source in sources.items()
         if source is not None
     }
-    _refuse_hidden_labels(rows, sources, label)
+    _refuse_hidden_labels(rows, sources, label, reading)
     missing = [split for split in ("test", "validation") if split not in rows]
     if missing:
-        indices, said = carve(_column(rows["train"], label), missing, seed)
+        strata = reading.strata(_column(rows["train"], label))
+        indices, said = carve(strata, missing, seed, reading.stratum)
         rows |= {split: pick(rows["train"], chosen) for split, chosen in indices.items()}
         notes += said
         _refuse_empty(rows, missing)
     if subset is not None:
         whole = len(rows["train"])
-        chosen, said = choose(_column(rows["train"], label), subset, seed)
+        strata = reading.strata(_column(rows["train"], label))
+        chosen, said = choose(strata, subset, seed, reading.stratum)
         rows["train"] = pick(rows["train"], chosen)
         notes += [f"train: {len(chosen)} of {whole} rows chosen (task.subset={subset}, seed {seed})", *said]
     notes += _shared(rows, text)
     return _splits(rows, notes, text, label)
 
 
-def load_test(source: str, *, text: str, label: str, labels: Labels) -> Splits:
+def load_test(
+    source: str, *, text: Columns, label: str, labels: Labels | None, reading: Reading = ONE_NAME
+) -> Splits:
     """One source as the test split of a finished run, its labels known; DataError names a foreign one."""
     notes: list[str] = []
-    splits = _splits({"test": _usable("test", source, text, label, notes)}, notes, text, label)
-    refuse_foreign(splits, label, labels.names, "a label of this run")
+    rows = _usable("test", source, text, label, reading, notes)
+    splits = _splits({"test": rows}, notes, text, label)
+    if labels is not None:
+        refuse_foreign(splits, label, labels.names, "a label of this run")
     return splits
 
 
 def texts_of(rows: list[Row], column: str, source: str) -> list[str]:
     """The texts to be answered, "" where there is none; DataError when the column is missing or no text."""
-    _refuse_columns("input", source, rows, {"text": column})
+    _refuse_columns("input", source, rows, [("text", column)])
     return [_text_of(row, number, column, source) for number, row in enumerate(rows, 1)]
+
+
+def columns_of(text: Columns) -> list[str]:
+    return [text] if isinstance(text, str) else text
 
 
 def _read(source: str) -> tuple[list[Row], list[str]]:
@@ -122,16 +135,19 @@ def _embedded(source: str) -> list[Row]:
     return docstrings.rows(split)
 
 
-def _usable(split: str, source: str, text: str, label: str, notes: list[str]) -> list[Row]:
+def _usable(
+    split: str, source: str, text: Columns, label: str, reading: Reading, notes: list[str]
+) -> list[Row]:
     rows, said = _read(source)
     notes += said
-    _refuse_columns(split, source, rows, {"text": text, "label": label})
-    names = _names(source, rows, label)
+    texts = columns_of(text)
+    _refuse_columns(split, source, rows, [*(("text", column) for column in texts), ("label", label)])
+    names = _names(source, rows, label, reading)
     if all(name is None for name in names):
         raise DataError(_no_labels(split, source, label, len(rows)))
     kept, blank, unlabelled = [], [], []
     for number, (row, name) in enumerate(zip(rows, names, strict=True), 1):
-        if not _text_of(row, number, text, source):
+        if not all([_text_of(row, number, column, source) for column in texts]):
             blank.append(number)
         elif name is None:
             unlabelled.append(number)
@@ -146,11 +162,11 @@ def _usable(split: str, source: str, text: str, label: str, notes: list[str]) ->
     return kept
 
 
-def _refuse_columns(split: str, source: str, rows: list[Row], wanted: dict[str, str]) -> None:
+def _refuse_columns(split: str, source: str, rows: list[Row], wanted: list[tuple[str, str]]) -> None:
     if not rows:
         raise DataError(f"task.{split}={source} has no rows")
     columns = list(dict.fromkeys(key for row in rows for key in row))
-    for setting, column in wanted.items():
+    for setting, column in wanted:
         if column not in columns:
             raise DataError(
                 f"task.{setting}={column}: {source} has no such column; "
@@ -158,11 +174,11 @@ def _refuse_columns(split: str, source: str, rows: list[Row], wanted: dict[str, 
             )
 
 
-def _names(source: str, rows: list[Row], label: str) -> list[str | None]:
+def _names(source: str, rows: list[Row], label: str, reading: Reading) -> list[Any]:
     names = []
     for number, row in enumerate(rows, 1):
         try:
-            names.append(name_of(row.get(label)))
+            names.append(reading.read(row.get(label)))
         except DataError as error:
             raise DataError(f"task.label={label}: row {number} of {source}: {error}") from None
     return names
@@ -177,11 +193,14 @@ def _text_of(row: Row, number: int, column: str, source: str) -> str:
     raise DataError(f"task.text={column}: row {number} of {source} holds a {type(value).__name__}, not text")
 
 
-def _refuse_hidden_labels(rows: dict[str, list[Row]], sources: dict[str, str | None], label: str) -> None:
+def _refuse_hidden_labels(
+    rows: dict[str, list[Row]], sources: dict[str, str | None], label: str, reading: Reading
+) -> None:
     """Benchmarks that keep their test labels to themselves write -1 in every row."""
-    trained = set(_column(rows["train"], label))
+    if reading.hidden is None or reading.hidden in _column(rows["train"], label):
+        return
     for split in set(rows) - {"train"}:
-        if set(_column(rows[split], label)) == {"-1"} and "-1" not in trained:
+        if all(value == reading.hidden for value in _column(rows[split], label)):
             raise DataError(_no_labels(split, str(sources[split]), label, len(rows[split])))
 
 
@@ -200,22 +219,28 @@ def _refuse_empty(rows: dict[str, list[Row]], missing: list[str]) -> None:
             )
 
 
-def _shared(rows: dict[str, list[Row]], text: str) -> list[str]:
+def _shared(rows: dict[str, list[Row]], text: Columns) -> list[str]:
     notes = []
     for split, other in (("validation", "train"), ("test", "train"), ("test", "validation")):
-        known = set(_column(rows[other], text))
-        count = sum(row[text] in known for row in rows[split])
+        known = {_read_of(row, text) for row in rows[other]}
+        count = sum(_read_of(row, text) in known for row in rows[split])
         if count:
-            notes.append(f"{split}: {count} of {len(rows[split])} texts are also in {other}")
+            what = "texts" if isinstance(text, str) else "pairs of texts"
+            notes.append(f"{split}: {count} of {len(rows[split])} {what} are also in {other}")
     return notes
 
 
-def _column(rows: list[Row], column: str) -> list[str]:
+def _column(rows: list[Row], column: str) -> list[Any]:
     return [row[column] for row in rows]
 
 
-def _splits(rows: dict[str, list[Row]], notes: list[str], text: str, label: str) -> Splits:
+def _read_of(row: Row, text: Columns) -> str | tuple[str, ...]:
+    """What the network reads of a row."""
+    return row[text] if isinstance(text, str) else tuple(row[column] for column in text)
+
+
+def _splits(rows: dict[str, list[Row]], notes: list[str], text: Columns, label: str) -> Splits:
     train, validation, test = (rows.get(split, []) for split in SPLITS)
-    content = [[[row[text], row[label]] for row in part] for part in (train, validation, test)]
+    content = [[[_read_of(row, text), row[label]] for row in part] for part in (train, validation, test)]
     fingerprint = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     return Splits(train, validation, test, notes, fingerprint)

@@ -22,7 +22,7 @@ from ftrun.models import load
 from ftrun.optim import groups, plan
 from ftrun.preflight import PROBE, preflight
 from ftrun.retention import features_of, left, measure_before, memory_of
-from ftrun.rundir import FAILURE, RESULT, Run, free_space_check, is_run
+from ftrun.rundir import DETAILS, FAILURE, RESULT, Run, free_space_check, is_run
 from ftrun.seeds import stream
 from ftrun.source import open_pasts, start, with_fresh_head, with_head_of
 from ftrun.state import Course, Length
@@ -201,6 +201,8 @@ def finish(loop: Loop, settings: Settings, directory: Run, first: list[Tensor]) 
         probe = task.collate(task.examples("validation")[:PROBE])
         found = difference(model, directory.model_dir, task.auto_class, probe)
         write_predictions(directory, settings, answers)
+        if details := task.details(answers, examples):
+            directory.write_json(DETAILS, details)
         directory.log({"step": loop.state.step, **{f"test_{name}": value for name, value in scores.items()}})
         directory.write_json("cost.json", cost_of(loop))
         directory.write_json(RESULT, result_of(loop, settings, scores, found) | known)

@@ -37,7 +37,8 @@ def estimate(
 
     `model(**batch["inputs"])` gives the logits; every input has a row per example. (batch, classes): one
     answer per example. (batch, length, vocabulary): one at each position whose entry of `batch["labels"]`
-    (batch, length) is not -100; an example's score is the gradient of the sum over its positions. One class
+    (batch, length) is not -100; an example's score is the gradient of the sum over its positions. Labels of
+    0 and 1 in the shape of the logits (batch, labels) are an independent answer each, yes or no. One class
     is a regression under Gaussian noise of variance one, where the exact value is the squared gradient of
     the output. The sums of a network in fp64 stay in fp64. Nothing of the model changes. It must not run
     under autocast: half precision is no derivative to 1e-4, and the check at the start says so.
@@ -46,7 +47,7 @@ def estimate(
     arXiv:1412.1193; van de Ven 2025, arXiv:2502.11756, who compares them for elastic weight consolidation)
       exact      all classes, weighted by the network's own probabilities: no noise and no bias. A backward
                  pass for each class but one, by an eigen-factor of diag(p) - ppᵀ, the Fisher information of
-                 the logits; for two classes that is √(p₀p₁) (z₁ - z₀).
+                 the logits; for two classes that is √(p₀p₁) (z₁ - z₀). Independent answers take one each.
       sampled    `samples` labels per input from those probabilities, a backward pass each: unbiased, but
                  noisy, the more so the surer the network is, for then the rare labels carry the information.
                  The labels depend on `seed` and an example's running number, not on the batches.

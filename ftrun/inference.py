@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ftrun.config import Settings, read
 from ftrun.errors import ConfigError
 from ftrun.export import reload
-from ftrun.models import quiet
+from ftrun.models import fit_inputs, quiet
 from ftrun.networks import IMAGES
 
 if TYPE_CHECKING:
@@ -47,6 +47,9 @@ def open_model(run: Run) -> tuple[Settings, nn.Module, PreTrainedTokenizerBase |
         net = reload(run.model_dir, settings.task.auto_class)
     images = settings.task.auto_class == IMAGES
     tokenizer = None if images else AutoTokenizer.from_pretrained(run.model_dir)
-    settings.task.restore(AutoConfig.from_pretrained(run.model_dir))
+    config = AutoConfig.from_pretrained(run.model_dir)
+    if tokenizer is not None:
+        fit_inputs(tokenizer, config)
+    settings.task.restore(config)
     model = accelerator.prepare_model(Saved(net), evaluation_mode=True)
     return settings, model, tokenizer, accelerator

@@ -54,13 +54,20 @@ def name_of(value: Any) -> str | None:
         if math.isnan(value):
             return None
         return str(int(value)) if value.is_integer() else str(value)
-    raise DataError(f"a label is text, a whole number or true/false, not a {type(value).__name__}")
+    several = "; several labels per row: task=multilabel" if isinstance(value, list) else ""
+    raise DataError(f"a label is text, a whole number or true/false, not a {type(value).__name__}{several}")
+
+
+def names_of(value: Any) -> list[str]:
+    """The names of a row's label, or of its labels where it has a list of them."""
+    names = [name_of(part) for part in value] if isinstance(value, list) else [name_of(value)]
+    return [name for name in names if name is not None]
 
 
 def label_set(splits: Splits, column: str, declared: list[Any] | None) -> Labels:
     """The declared labels in order, or the union of the splits in natural order; DataError if unusable."""
     counts = {
-        split: Counter(name for row in rows if (name := name_of(row.get(column))) is not None)
+        split: Counter(name for row in rows for name in names_of(row.get(column)))
         for split, rows in (("train", splits.train), ("validation", splits.validation), ("test", splits.test))
     }
     if declared is None:
@@ -106,8 +113,8 @@ def _refuse_free_text(names: list[str], rows: int, column: str) -> None:
         )
     if any(_fraction(name) for name in names) and all(_is_number(name) for name in names):
         raise DataError(
-            f"task.label={column} holds numbers with decimals ({listed(names, 4)}): that needs regression; "
-            "if they are classes, declare them in task.labels"
+            f"task.label={column} holds numbers with decimals ({listed(names, 4)}): that needs regression, "
+            "task=regress; if they are classes, declare them in task.labels"
         )
 
 
@@ -123,8 +130,9 @@ def refuse_foreign(splits: Splits, column: str, names: list[str], expected: str)
     """DataError showing the first row whose label is not among the names."""
     for split, rows in (("train", splits.train), ("validation", splits.validation), ("test", splits.test)):
         for row in rows:
-            name = name_of(row[column])
-            if name is not None and name not in names:
+            for name in names_of(row[column]):
+                if name in names:
+                    continue
                 texts = (value for key, value in row.items() if key != column and isinstance(value, str))
                 raise DataError(
                     f"label {name!r} of the {split} row {listed([max(texts, key=len, default='')])} "

@@ -38,10 +38,15 @@ class Answers:
             raise ValueError(f"samples={self.samples}: at least 1")
 
     def columns(self, logits: Tensor, labels: Tensor | None, number: int) -> Columns:
-        """For logits (batch, classes) or (batch, length, vocabulary); `number` is the first example's."""
+        """For logits (batch, classes) or (batch, length, vocabulary); `number` is the first example's.
+
+        Labels of the logits' shape, 0 or 1, say that every label is an answer of its own, yes or no.
+        """
         if logits.dim() not in (2, 3):
             raise ValueError(f"logits of shape {tuple(logits.shape)}: neither of examples nor of positions")
         kind = self.kind_for(logits)
+        if labels is not None and labels.shape == logits.shape and logits.shape[1] > 1:
+            return self.independent(logits, labels, number, kind)
         if kind == "exact":
             vectors = exact(logits)
             return Columns(len(vectors), vectors.__getitem__)
@@ -69,6 +74,26 @@ class Answers:
             return column
 
         return Columns(len(drawn), draw)
+
+    def independent(self, logits: Tensor, labels: Tensor, number: int, kind: str) -> Columns:
+        """For a Bernoulli on each logit: y - p, whose expected square is p(1 - p)."""
+        p = logits.double().sigmoid()
+        if kind == "exact":
+            root = (p * (1 - p)).sqrt().to(logits)
+            at = torch.arange(logits.shape[1], device=logits.device)
+            return Columns(len(at), lambda k: root * (at == k))
+        if kind == "empirical":
+            found = (labels.to(p) - p).to(logits)
+            return Columns(1, lambda k: found)
+        chance = torch.stack(
+            [
+                torch.rand(self.samples, p.shape[1], dtype=p.dtype, generator=self.generator(number + row))
+                for row in range(len(p))
+            ],
+            1,
+        ).to(p.device)  # (samples, batch, labels)
+        drawn = (((chance < p).to(p) - p) * self.samples**-0.5).to(logits)
+        return Columns(self.samples, drawn.__getitem__)
 
     def kind_for(self, logits: Tensor) -> str:
         if self.kind == "exact" and logits.dim() == 3:

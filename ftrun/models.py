@@ -167,10 +167,10 @@ class Pooled(nn.Module):
         self.dropout = nn.Dropout(getattr(self.config, "hidden_dropout_prob", 0.1))
         self.classifier = nn.Linear(self.config.hidden_size, classes)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Any:
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, **inputs: Tensor) -> Any:
         from transformers.modeling_outputs import SequenceClassifierOutput
 
-        hidden = self.backbone(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        hidden = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **inputs).last_hidden_state
         if self.pooling == "cls":
             pooled = hidden[:, 0]
         else:
@@ -292,12 +292,20 @@ def load_tokenizer(place: Place, config: PretrainedConfig) -> PreTrainedTokenize
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
         config.pad_token_id = tokenizer.pad_token_id
+    fit_inputs(tokenizer, config)
     if len(tokenizer) > config.vocab_size:
         raise ConfigError(
             f"model.name={place.name}: the tokenizer has {len(tokenizer)} tokens, "
             f"the network {config.vocab_size}"
         )
     return tokenizer
+
+
+def fit_inputs(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> None:
+    """Let the tokenizer give token types only to a network that tells two of them apart."""
+    if getattr(config, "type_vocab_size", 0) < 2:
+        names = tokenizer.model_input_names
+        tokenizer.model_input_names = [name for name in names if name != "token_type_ids"]
 
 
 @contextmanager

@@ -30,6 +30,7 @@ METRICS = "metrics.jsonl"
 TIMING = "timing.jsonl"
 RESULT = "result.json"
 FAILURE = "failure.json"
+DETAILS = "details.json"
 
 
 class Run:

@@ -13,7 +13,9 @@ from ftrun.seeds import stream
 SHARE = 0.1  # of each class, for each carved split
 
 
-def carve(names: list[str], missing: list[str], seed: int) -> tuple[dict[str, list[int]], list[str]]:
+def carve(
+    names: list[str], missing: list[str], seed: int, stratum: str = "class"
+) -> tuple[dict[str, list[int]], list[str]]:
     """Indices of train and of each missing split, in the rows' order; no class leaves train wholly."""
     chosen: dict[str, list[int]] = {split: [] for split in ("train", *missing)}
     scarce: list[str] = []
@@ -29,7 +31,7 @@ def carve(names: list[str], missing: list[str], seed: int) -> tuple[dict[str, li
     notes = []
     for split in missing:
         count = len(chosen[split])
-        notes.append(f"{split}: {count} rows carved from train ({SHARE:.0%} of each class, seed {seed})")
+        notes.append(f"{split}: {count} rows carved from train ({SHARE:.0%} of each {stratum}, seed {seed})")
     if scarce:
         notes.append(
             f"too few rows of {listed(scarce)} to carve from: they stay in train and "
@@ -48,7 +50,9 @@ def parse_subset(value: str | int) -> tuple[int, bool]:
     return int(found[1]), found[2] is not None
 
 
-def choose(names: list[str], subset: str | int, seed: int) -> tuple[list[int], list[str]]:
+def choose(
+    names: list[str], subset: str | int, seed: int, stratum: str = "class"
+) -> tuple[list[int], list[str]]:
     """Indices of a stratified subset, in the rows' order; a smaller one of the seed lies inside a larger."""
     size, per_class = parse_subset(subset)
     classes = _classes(names, seed, "subset")
@@ -60,7 +64,8 @@ def choose(names: list[str], subset: str | int, seed: int) -> tuple[list[int], l
         return list(range(len(names))), [
             f"train: task.subset={size} is more than the {len(names)} rows, all taken"
         ]
-    notes = [f"train: {size} rows for {len(classes)} classes, some have none"] if size < len(classes) else []
+    words = "classes" if stratum == "class" else f"{stratum}s"
+    notes = [f"train: {size} rows for {len(classes)} {words}, some have none"] if size < len(classes) else []
     # Each class first, then every class at its own pace: any beginning of this order is stratified.
     order = sorted(
         (place > 0, (place + 0.5) / len(members), number, index)

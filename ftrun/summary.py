@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from ftrun.breakdown import tables
 from ftrun.errors import ConfigError
-from ftrun.rundir import CONFIG, FAILURE, RESULT
+from ftrun.rundir import CONFIG, DETAILS, FAILURE, RESULT
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,7 +29,17 @@ SHARED = (
     "sequence",
 )  # the rest is the strategy's
 NEEDED = ("seed", "task", "model", "train", "strategy")  # to say anything about a run
-PERCENT = ("accuracy", "f1", "precision", "recall", "exact_match")
+PERCENT = (
+    "accuracy",
+    "f1",
+    "f1_weighted",
+    "micro_f1",
+    "macro_f1",
+    "subset_accuracy",
+    "precision",
+    "recall",
+    "exact_match",
+)
 
 
 def row_of(run: Run) -> dict[str, Any]:
@@ -84,7 +95,7 @@ def metric_of(config: dict[str, Any], result: dict[str, Any], scores: dict[str, 
 
 def lower_is_better(metric: str | None) -> bool:
     """Whether a smaller value of the metric is the better one."""
-    return (metric or "").endswith(("loss", "perplexity", "error"))
+    return (metric or "").endswith(("loss", "perplexity", "error", "mae", "rmse"))
 
 
 def strategy_settings(config: dict[str, Any]) -> dict[str, Any]:
@@ -178,6 +189,8 @@ def show_result(run: Run) -> None:
         f"\n{title} · {row['task']} · {row['model']} · seed {row['seed']}", style="bold", soft_wrap=True
     )
     screen.print(Padding(_scores(row), (1, 0, 1, 2)))
+    for table in tables(run.read_json(DETAILS) or {}, score, run.path / DETAILS):
+        screen.print(Padding(table, (0, 0, 1, 2)))
     screen.print(Padding(_facts(row), (0, 0, 1, 2)))
     screen.print(f"  compare: ftrun report {run.path.parent}", style="dim", soft_wrap=True)
     screen.print(

@@ -71,12 +71,17 @@ def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
             buffer, columns, delimiter="," if ending == ".csv" else "\t", lineterminator="\n"
         )
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({name: flat(value) for name, value in row.items()} for row in rows)
         text = buffer.getvalue()
     try:
         write_atomically(path, text)
     except OSError as error:
         raise UserError(f"{path} could not be written: {error.strerror}") from None
+
+
+def flat(value: Any) -> Any:
+    """A list or an object as JSON, which is how a csv can hold one."""
+    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list | dict) else value
 
 
 def _refuse_missing(path: Path) -> None:

@@ -24,6 +24,7 @@ class LengthReport:
     p50: int
     p95: int
     longest: int
+    pairs: bool = False  # the longer of the two texts is cut first
 
     def line(self) -> str:
         """The report in one line for the terminal."""
@@ -32,7 +33,9 @@ class LengthReport:
         if self.dropped:
             return f"{said}, {self.dropped:,} too long and dropped ({self.tokens_lost:,} tokens)"
         if self.truncated_share:
-            return f"{said}, {_percent(self.truncated_share)} truncated ({self.tokens_lost:,} tokens lost)"
+            how = " from the longer text" if self.pairs else ""
+            share = _percent(self.truncated_share)
+            return f"{said}, {share} truncated ({self.tokens_lost:,} tokens lost{how})"
         return f"{said}, none too long"
 
 
@@ -40,44 +43,83 @@ def encode(
     tokenizer: Any, texts: list[str], *, split: str, max_length: int, long: str
 ) -> tuple[list[list[int]], list[int], LengthReport]:
     """Token ids with specials, the indices of the texts kept, the report; DataError under long=error."""
+    limits: dict[str, Any] = {"split": split, "max_length": max_length, "long": long}
+    found, kept, report = _encoded(tokenizer, [texts], ONLY_IDS, **limits)
+    return found["input_ids"], kept, report
+
+
+def encode_pairs(
+    tokenizer: Any, pairs: list[tuple[str, str]], *, split: str, max_length: int, long: str
+) -> tuple[list[list[int]], list[list[int]] | None, list[int], LengthReport]:
+    """The same of two texts as the tokenizer joins them, and their token types where it has any.
+
+    What is too long is cut from the longer of the two, token by token (transformers' longest_first).
+    """
+    columns = [list(column) for column in zip(*pairs, strict=True)] or [[]]
+    types = "token_type_ids" in tokenizer.model_input_names
+    limits: dict[str, Any] = {"split": split, "max_length": max_length, "long": long}
+    wanted = ONLY_IDS | {"return_token_type_ids": types}
+    found, kept, report = _encoded(tokenizer, columns, wanted, **limits)
+    report.pairs = True
+    return found["input_ids"], found["token_type_ids"] if types else None, kept, report
+
+
+def _encoded(
+    tokenizer: Any,
+    columns: list[list[str]],
+    wanted: dict[str, bool],
+    *,
+    split: str,
+    max_length: int,
+    long: str,
+) -> tuple[dict[str, list[list[int]]], list[int], LengthReport]:
+    """What the tokenizer makes of the texts kept, by the names of its outputs."""
+    texts = columns[0]
     if long not in POLICIES:
         raise ConfigError(f"task.long={long}: one of {', '.join(POLICIES)}{near(long, POLICIES)}")
     if not texts:
         raise DataError(f"the {split} split has no rows")
-    whole = tokenizer(texts, truncation=False, verbose=False, **ONLY_IDS)["input_ids"]
-    lengths = [len(ids) for ids in whole]
+    whole = dict(tokenizer(*columns, truncation=False, verbose=False, **wanted))
+    lengths = [len(ids) for ids in whole["input_ids"]]
     over = [index for index, length in enumerate(lengths) if length > max_length]
     if over and long == "error":
         _refuse(split, over, lengths, texts, max_length)
     if long == "drop":
         kept = [index for index, length in enumerate(lengths) if length <= max_length]
-        ids = [whole[index] for index in kept]
+        found = {name: [values[index] for index in kept] for name, values in whole.items()}
         if not kept:
             raise DataError(
                 f"task.max_length={max_length}, task.long=drop: no row of {split} is short enough"
             )
     else:
         kept = list(range(len(texts)))
-        ids = _shortened(tokenizer, texts, whole, over, max_length)
-    lost = sum(lengths) - sum(map(len, ids))
+        found = _shortened(tokenizer, columns, wanted, whole, over, max_length)
+    lost = sum(lengths) - sum(map(len, found["input_ids"]))
     return (
-        ids,
+        found,
         kept,
         _report(split, lengths, len(texts) - len(kept), len(over) if long == "truncate" else 0, lost),
     )
 
 
 def _shortened(
-    tokenizer: Any, texts: list[str], whole: list[list[int]], over: list[int], max_length: int
-) -> list[list[int]]:
+    tokenizer: Any,
+    columns: list[list[str]],
+    wanted: dict[str, bool],
+    whole: dict[str, list[list[int]]],
+    over: list[int],
+    max_length: int,
+) -> dict[str, list[list[int]]]:
     """The tokenizer cuts the long ones itself: it knows on which side, and which special tokens stay."""
     if not over:
         return whole
-    cut = tokenizer([texts[index] for index in over], truncation=True, max_length=max_length, **ONLY_IDS)[
-        "input_ids"
-    ]
-    short = dict(zip(over, cut, strict=True))
-    return [short.get(index, ids) for index, ids in enumerate(whole)]
+    long_ones = [[column[index] for index in over] for column in columns]
+    cut = tokenizer(*long_ones, truncation=True, max_length=max_length, **wanted)
+    found = {}
+    for name, values in whole.items():
+        short = dict(zip(over, cut[name], strict=True))
+        found[name] = [short.get(index, value) for index, value in enumerate(values)]
+    return found
 
 
 def _refuse(split: str, over: list[int], lengths: list[int], texts: list[str], max_length: int) -> None:

@@ -17,13 +17,14 @@ PACKAGE = Path(ftrun.__file__).parent
 
 FLOORS = [  # from the ground up; a folder stands for every module in it
     ["ftrun", "errors", "seeds", "environment", "signals", "terminal"],
-    ["files", "names", "values", "schedules", "hub", "mistakes", "forgetting"],
+    ["files", "names", "values", "schedules", "hub", "mistakes", "forgetting", "breakdown"],
     ["rundir"],
     [
         "config",
         "data",
         "labels",
         "splits",
+        "targets",
         "tables",
         "docstrings",
         "places",

@@ -39,6 +39,7 @@ class Task(ABC):
     answer_columns: ClassVar[tuple[str, ...]]  # the keys of an answer
     auto_class: ClassVar[str]  # the transformers class that brings the network and its head
     shape: ClassVar[tuple[int, int, int] | None] = None  # channels, height, width; where the task fixes them
+    shares_head: ClassVar[bool] = True  # whether tasks of this kind can have one head: it has labels
     passed_over: ClassVar[tuple[str, ...]] = ()  # settings that a preset may bring and that mean nothing here
 
     @abstractmethod
@@ -94,6 +95,13 @@ class Task(ABC):
     @abstractmethod
     def score(self, answers: Sequence[Answer], examples: Sequence[Example]) -> dict[str, float]:
         """Every metric but the loss, without prefix."""
+
+    def details(self, answers: Sequence[Answer], examples: Sequence[Example]) -> dict[str, Any]:
+        """Tables of what stands behind the scores: a table's name → a row's name → a column's → a number.
+
+        They are kept as `details.json`, and the small ones shown under the result.
+        """
+        return {}
 
     @abstractmethod
     def fingerprint(self) -> str:

@@ -1,4 +1,4 @@
-"""Text classification: one text, one label out of a set."""
+"""Text classification: one text or two, one label out of a set."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ftrun.errors import ConfigError
-from ftrun.splits import parse_subset
+from ftrun.tasks import texts
 from ftrun.tasks.base import Batch, Example
 from ftrun.tasks.labelled import Labelled
-from ftrun.values import one_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -18,13 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass
 class Classify(Labelled):
-    """One text column, one label column."""
+    """One text column or a pair of them, one label column."""
 
     name: str
     train: str | None
     validation: str | None
     test: str | None
-    text: str
+    text: str | list[str]
     label: str
     labels: Any  # the declared label names, or null for the union of the splits
     max_length: int
@@ -34,15 +32,7 @@ class Classify(Labelled):
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
 
     def __post_init__(self) -> None:
-        if self.train is None:
-            raise ConfigError(
-                "task.train is not set: give a csv, tsv, jsonl or parquet file, task.train=FILE"
-            )
-        if self.max_length < 3:
-            raise ConfigError(f"task.max_length is at least 3, not {self.max_length}")
-        one_of("task.long", self.long, ["truncate", "drop", "error"])
-        if self.subset is not None:
-            parse_subset(self.subset)
+        texts.check(self.train, self.text, self.max_length, self.long, self.subset)
         super().__post_init__()
 
     def read(self, seed: int) -> list[str]:
@@ -61,17 +51,17 @@ class Classify(Labelled):
         return [*self.rows.notes, *self.names.notes]
 
     def encode(self, tokenizer: PreTrainedTokenizerBase, split: str) -> str:
-        from ftrun.text import encode
-
-        rows = getattr(self.rows, split)
-        texts = [row[self.text] for row in rows]
         self.pad = tokenizer.pad_token_id
-        ids, kept, report = encode(tokenizer, texts, split=split, max_length=self.max_length, long=self.long)
-        self.encoded[split] = [
-            Example(tokens, self.names.index(rows[row][self.label]), row)
-            for tokens, row in zip(ids, kept, strict=True)
-        ]
-        return report.line()
+        self.encoded[split], line = texts.encoded(
+            tokenizer,
+            getattr(self.rows, split),
+            self.text,
+            lambda row: self.names.index(row[self.label]),
+            split=split,
+            max_length=self.max_length,
+            long=self.long,
+        )
+        return line
 
     def read_test(self, file: str) -> None:
         from ftrun.data import load_test
@@ -81,26 +71,11 @@ class Classify(Labelled):
     def questions(
         self, tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], file: str
     ) -> list[Example]:
-        from ftrun.data import texts_of
-        from ftrun.text import encode
-
         self.pad = tokenizer.pad_token_id
-        texts = texts_of(rows, self.text, file)
-        readable = [row for row, text in enumerate(texts) if text]
-        ids, kept, _ = encode(
-            tokenizer,
-            [texts[row] for row in readable],
-            split=file,
-            max_length=self.max_length,
-            long="truncate",
-        )
-        return [Example(tokens, None, readable[row]) for tokens, row in zip(ids, kept, strict=True)]
+        return texts.asked(tokenizer, rows, self.text, file, self.max_length)
 
     def collate(self, examples: Sequence[Example]) -> Batch:
-        from ftrun.batching import pad
-
-        ids, mask = pad([example.inputs for example in examples], self.pad)
-        inputs = {"input_ids": ids, "attention_mask": mask}
+        inputs = texts.collated(examples, self.pad)
         return {"inputs": inputs, "labels": [example.target for example in examples]}
 
     def fingerprint(self) -> str:

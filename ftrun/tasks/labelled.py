@@ -22,6 +22,7 @@ class Labelled(Task):
     metrics: ClassVar[dict[str, str]] = {
         "accuracy": "max",
         "f1": "max",
+        "f1_weighted": "max",
         "precision": "max",
         "recall": "max",
         "matthews_correlation": "max",
@@ -64,7 +65,7 @@ class Labelled(Task):
             {"answer": names[int(row.argmax())], "probability": float(row.max())} for row in probabilities
         ]
 
-    def given(self, example: Example) -> str:
+    def given(self, example: Example) -> Any:
         return self.names.names[example.target]
 
     def score(self, answers: Sequence[Answer], examples: Sequence[Example]) -> dict[str, float]:
@@ -76,7 +77,32 @@ class Labelled(Task):
         return {
             "accuracy": float(accuracy_score(given, answered)),
             "f1": float(f1_score(given, answered, **macro)),
+            "f1_weighted": float(f1_score(given, answered, average="weighted", zero_division=0)),
             "precision": float(precision_score(given, answered, **macro)),
             "recall": float(recall_score(given, answered, **macro)),
             "matthews_correlation": float(matthews_corrcoef(given, answered)),
         }
+
+    def details(self, answers: Sequence[Answer], examples: Sequence[Example]) -> dict[str, Any]:
+        """Scores of each class, and how often each given label was answered with which."""
+        given = [self.given(example) for example in examples]
+        answered = [answer["answer"] for answer in answers]
+        names = self.names.names
+        confusion: dict[str, dict[str, int]] = {name: {name: 0} for name in names}
+        for pair in sorted(zip(given, answered, strict=True), key=lambda pair: names.index(pair[1])):
+            confusion[pair[0]][pair[1]] = confusion[pair[0]].get(pair[1], 0) + 1
+        return {"classes": by_class(given, answered, names, names), "confusion": confusion}
+
+
+def by_class(
+    given: Any, answered: Any, names: list[str], labels: Sequence[Any]
+) -> dict[str, dict[str, float]]:
+    """Precision, recall, F1 and the rows of each class; 0 where a division by zero would be."""
+    from sklearn.metrics import precision_recall_fscore_support
+
+    columns = ("precision", "recall", "f1", "support")
+    scores = precision_recall_fscore_support(given, answered, labels=list(labels), zero_division=0)
+    return {
+        name: dict(zip(columns, [*map(float, row[:3]), int(row[3])], strict=True))
+        for name, row in zip(names, zip(*scores, strict=True), strict=True)
+    }

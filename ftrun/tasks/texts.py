@@ -1,0 +1,119 @@
+"""What tasks on tables of text share: one text or two per row become examples, and examples batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ftrun.errors import ConfigError
+from ftrun.splits import parse_subset
+from ftrun.tasks.base import Example
+from ftrun.values import one_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
+
+    from ftrun.text import LengthReport
+
+Columns = str | list[str]  # one text, or a pair of texts
+LEAST = {1: 3, 2: 6}  # tokens for one text and for two: the special ones, and a token of each text
+
+
+@dataclass
+class Pair(Example):
+    """Two texts in one example, for a network that tells them apart by their token types."""
+
+    types: list[int]
+
+
+def check(train: str | None, text: Columns, max_length: int, long: str, subset: Any) -> None:
+    """ConfigError for what no table of text can have."""
+    if train is None:
+        raise ConfigError("task.train is not set: give a csv, tsv, jsonl or parquet file, task.train=FILE")
+    texts = 1 if isinstance(text, str) else 2
+    if texts == 2 and (len(text) != 2 or text[0] == text[1]):
+        raise ConfigError(f"task.text is a column, or two different ones [first,second], not {text}")
+    if max_length < LEAST[texts]:
+        of = "" if texts == 1 else " for two texts"
+        raise ConfigError(f"task.max_length is at least {LEAST[texts]}{of}, not {max_length}")
+    one_of("task.long", long, ["truncate", "drop", "error"])
+    if subset is not None:
+        parse_subset(subset)
+
+
+def encoded(
+    tokenizer: PreTrainedTokenizerBase,
+    rows: list[dict[str, Any]],
+    text: Columns,
+    target: Callable[[dict[str, Any]], Any],
+    *,
+    split: str,
+    max_length: int,
+    long: str,
+) -> tuple[list[Example], str]:
+    """The rows as examples, and a line about their lengths. Raises DataError."""
+    names = [text] if isinstance(text, str) else text
+    columns = [[row[name] for row in rows] for name in names]
+    found, report = examples_of(tokenizer, columns, split=split, max_length=max_length, long=long)
+    for example in found:
+        example.target = target(rows[example.row])
+    line = report.line()
+    if len(names) == 2 and not separates(tokenizer):
+        line += "; warning: this tokenizer puts nothing between the two texts"
+    return found, line
+
+
+def asked(
+    tokenizer: PreTrainedTokenizerBase,
+    rows: list[dict[str, Any]],
+    text: Columns,
+    file: str,
+    max_length: int,
+) -> list[Example]:
+    """Rows of a file without targets; one with an empty text is left out. Raises DataError."""
+    from ftrun.data import texts_of
+
+    names = [text] if isinstance(text, str) else text
+    columns = [texts_of(rows, name, file) for name in names]
+    readable = [row for row, texts in enumerate(zip(*columns, strict=True)) if all(texts)]
+    chosen = [[column[row] for row in readable] for column in columns]
+    found, _ = examples_of(tokenizer, chosen, split=file, max_length=max_length, long="truncate")
+    for example in found:
+        example.row = readable[example.row]
+    return found
+
+
+def examples_of(
+    tokenizer: PreTrainedTokenizerBase, columns: list[list[str]], *, split: str, max_length: int, long: str
+) -> tuple[list[Example], LengthReport]:
+    """Examples without a target yet."""
+    from ftrun.text import encode, encode_pairs
+
+    limits: dict[str, Any] = {"split": split, "max_length": max_length, "long": long}
+    if len(columns) == 1:
+        ids, kept, report = encode(tokenizer, columns[0], **limits)
+        return [Example(tokens, None, row) for tokens, row in zip(ids, kept, strict=True)], report
+    pairs = list(zip(*columns, strict=True))
+    ids, types, kept, report = encode_pairs(tokenizer, pairs, **limits)
+    if types is None:
+        return [Example(tokens, None, row) for tokens, row in zip(ids, kept, strict=True)], report
+    return [Pair(tokens, None, row, own) for tokens, own, row in zip(ids, types, kept, strict=True)], report
+
+
+def separates(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether special tokens stand between two texts; those of most decoders do not."""
+    return tokenizer.num_special_tokens_to_add(pair=True) > tokenizer.num_special_tokens_to_add(pair=False)
+
+
+def collated(examples: Sequence[Example], padding: int) -> dict[str, Tensor]:
+    """The padded tensors by the names that networks take, each (batch, length)."""
+    from ftrun.batching import pad
+
+    ids, mask = pad([example.inputs for example in examples], padding)
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    types = [example.types for example in examples if isinstance(example, Pair)]
+    if types:
+        inputs["token_type_ids"], _ = pad(types, 0)
+    return inputs
