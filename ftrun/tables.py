@@ -44,11 +44,11 @@ def read_table(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
     return rows, notes
 
 
-def check_writable(path: Path) -> None:
-    """ConfigError when `write_table` could not write this file, said before the work is done."""
-    if path.suffix.lower() not in WRITTEN:
+def check_writable(path: Path, endings: tuple[str, ...] = WRITTEN) -> None:
+    """ConfigError when this file could not be written, said before the work is done."""
+    if path.suffix.lower() not in endings:
         raise ConfigError(
-            f"{path}: cannot tell what to write from its ending; possible: {', '.join(WRITTEN)}"
+            f"{path}: cannot tell what to write from its ending; possible: {', '.join(endings)}"
         )
     if path.is_dir():
         raise ConfigError(f"{path} is a directory")
@@ -71,12 +71,22 @@ def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
             buffer, columns, delimiter="," if ending == ".csv" else "\t", lineterminator="\n"
         )
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
         text = buffer.getvalue()
     try:
         write_atomically(path, text)
     except OSError as error:
         raise UserError(f"{path} could not be written: {error.strerror}") from None
+
+
+def _cell(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, (list, dict)) else value
+
+
+def read_text(path: Path) -> str:
+    """A whole file of UTF-8 text, line breaks as "\\n"; DataError says what is wrong with it."""
+    _refuse_missing(path)
+    return _text(path)
 
 
 def _refuse_missing(path: Path) -> None:
