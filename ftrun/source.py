@@ -125,7 +125,8 @@ def with_backbone(net: nn.Module, backbone: nn.Module) -> nn.Module:
     pooler = getattr(backbone_of(net), "pooler", None)
     if pooler is not None and getattr(backbone, "pooler", pooler) is None:
         backbone = copy.copy(backbone)
-        backbone._modules = {**backbone._modules, "pooler": pooler}
+        backbone._modules = dict(backbone._modules)  # the modules themselves stay shared
+        backbone.pooler = pooler
     setattr(net, "backbone" if isinstance(net, Pooled) else net.base_model_prefix, backbone)
     return net
 
