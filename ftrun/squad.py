@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 from ftrun.data import read_rows
 from ftrun.errors import DataError, near
 from ftrun.labels import listed
-from ftrun.tables import read_text
+from ftrun.tables import ENDINGS, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+READ = (".json", *ENDINGS)
 ARTICLES = re.compile(r"\b(a|an|the)\b")
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -82,7 +83,12 @@ def as_questions(
 def rows_of(source: str) -> list[dict[str, Any]]:
     """A row for each question, of SQuAD JSON (.json) or of anything that is rows already."""
     path = Path(source).expanduser()
-    if source.startswith(("hub:", "embedded:")) or path.suffix.lower() != ".json":
+    hub = source.startswith(("hub:", "embedded:"))
+    if not hub and path.suffix.lower() not in READ:
+        raise DataError(
+            f"{path}: cannot tell the format from {path.suffix or 'no ending'!r}; possible: {', '.join(READ)}"
+        )
+    if hub or path.suffix.lower() != ".json":
         return read_rows(source)
     try:
         content = json.loads(read_text(path))

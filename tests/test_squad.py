@@ -49,6 +49,11 @@ def test_overlap_of_two_empty_answers():
     assert overlap("the", "") == 1.0
 
 
+def test_another_ending(tmp_path):
+    with pytest.raises(DataError, match="cannot tell the format from '.conll'; possible: .json, .csv"):
+        read_questions(str(tmp_path / "a.conll"), COLUMNS, answered=True)
+
+
 def test_squad_json_v2(tmp_path):
     paragraph = {
         "context": "Rome is old.",
