@@ -37,6 +37,7 @@ def test_normalising(text, plain):
         ("", [], 1, 1),
         ("Denver", [], 0, 0),
         ("", ["the"], 1, 1),  # nothing is left of the only gold answer
+        ("", ["the", "Rome"], 0, 0),  # of which the first is no answer then
         ("a cat", ["a dog", "the cat sat"], 0, 2 * 1 / (1 + 2)),
         ("naïve café", ["Naïve Café."], 1, 1),
     ],
