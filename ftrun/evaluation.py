@@ -14,6 +14,7 @@ from ftrun.tasks.base import Answer, Batch, Example, Task
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+Answered = tuple[Example, Answer]  # an example of a row, and the row's answer
 SMALLEST = 32  # rows of an evaluation batch at least; no gradients are kept, so it may exceed the micro-batch
 
 
@@ -25,8 +26,8 @@ def outputs_of(model: nn.Module, batch: Batch) -> Any:
 
 def evaluate(
     model: nn.Module, task: Task, examples: Sequence[Example], size: int, accelerator: Accelerator
-) -> tuple[dict[str, float], list[Answer]]:
-    """Every metric of the task and the answers in the order of the examples; all processes share the work."""
+) -> tuple[dict[str, float], list[Answered]]:
+    """Every metric of the task, and each row's answer in their order; all processes share the work."""
     total, count = 0.0, 0
     answers: list[tuple[int, Answer]] = []
     for outputs, batch, rows in batches_through(model, task, examples, size, accelerator):
@@ -35,18 +36,19 @@ def evaluate(
         answers += zip(rows, task.answers(outputs, batch), strict=True)
     sums = gathered([(total, count)], accelerator)
     mean = sum(t for t, _ in sums) / sum(c for _, c in sums)
-    in_order = ordered(answers, accelerator)
-    return {"loss": mean, **task.score(in_order, examples)}, in_order
+    found, rows_of = task.merged(ordered(answers, accelerator), examples)
+    return {"loss": mean, **task.score(found, rows_of)}, [*zip(rows_of, found, strict=True)]
 
 
 def predict(
     model: nn.Module, task: Task, examples: Sequence[Example], size: int, accelerator: Accelerator
-) -> list[Answer]:
-    """The answers in the order of the examples, which need no targets."""
+) -> list[Answered]:
+    """Each row's answer in the order of the examples, which need no targets."""
     answers: list[tuple[int, Answer]] = []
     for outputs, batch, rows in batches_through(model, task, examples, size, accelerator):
         answers += zip(rows, task.answers(outputs, batch), strict=True)
-    return ordered(answers, accelerator)
+    found, rows_of = task.merged(ordered(answers, accelerator), examples)
+    return [*zip(rows_of, found, strict=True)]
 
 
 @torch.no_grad()

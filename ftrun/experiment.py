@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from torch import Tensor
 
+    from ftrun.evaluation import Answered
     from ftrun.models import Model
-    from ftrun.tasks.base import Answer
 
 
 def run(settings: Settings, path: Path) -> float:
@@ -194,14 +194,14 @@ def finish(loop: Loop, settings: Settings, directory: Run, first: list[Tensor]) 
     checkpoint.load_weights(checkpoint.read_tensors(place, "weights"), model)
     loop.set_open(set(range(model.depth + 2)))
     examples = task.examples("test")
-    scores, answers = evaluate(model, task, examples, 4 * loop.state.micro_batch, accelerator)
+    scores, answered = evaluate(model, task, examples, 4 * loop.state.micro_batch, accelerator)
     known = left(loop, first)
     if accelerator.is_main_process:
         export(model, directory.model_dir, task.auto_class)
         probe = task.collate(task.examples("validation")[:PROBE])
         found = difference(model, directory.model_dir, task.auto_class, probe)
-        write_predictions(directory, settings, answers)
-        if details := task.details(answers, examples):
+        write_predictions(directory, settings, answered)
+        if details := task.details([answer for _, answer in answered], [example for example, _ in answered]):
             directory.write_json(DETAILS, details)
         directory.log({"step": loop.state.step, **{f"test_{name}": value for name, value in scores.items()}})
         directory.write_json("cost.json", cost_of(loop))
@@ -242,13 +242,17 @@ def cost_of(loop: Loop) -> dict[str, Any]:
     }
 
 
-def write_predictions(directory: Run, settings: Settings, answers: list[Answer]) -> None:
-    """predictions.jsonl: for every test example its row, what was right and what was answered."""
-    examples = settings.task.examples("test")
+def write_predictions(directory: Run, settings: Settings, answered: list[Answered]) -> None:
+    """predictions.jsonl: for every test row what was right and what was answered; and the task's reports."""
+    task = settings.task
     with (directory.path / "predictions.jsonl").open("w", encoding="utf-8") as file:
-        for example, answer in zip(examples, answers, strict=True):
-            line = {"row": example.row, "label": settings.task.given(example), **answer}
+        for example, answer in answered:
+            said = {name: answer[name] for name in task.answer_columns}
+            line = {"row": example.row, "label": task.given(example), **said}
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    reports = task.reports([answer for _, answer in answered], [example for example, _ in answered])
+    for name, content in reports.items():
+        directory.write_json(name, content)
 
 
 def best_score(directory: Run, settings: Settings) -> float:

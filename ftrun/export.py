@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ftrun.adapters import Adapters
 from ftrun.errors import ConfigError
-from ftrun.models import Model, Pooled, backbone_of, name_of, quiet, without_pooler
+from ftrun.models import Model, Pooled, backbone_of, logits_of, name_of, quiet, without_pooler
 from ftrun.networks import register
 from ftrun.places import ASSETS
 
@@ -27,7 +27,11 @@ ADAPTERS = "adapter.json"  # which adapters, and on which checkpoint
 ADAPTER_WEIGHTS = "adapter.safetensors"
 EMBEDDED = "embedded:"
 PEFT_PREFIX = "base_model.model."
-PEFT_TASKS = {"AutoModelForSequenceClassification": "SEQ_CLS"}
+PEFT_TASKS = {
+    "AutoModelForSequenceClassification": "SEQ_CLS",
+    "AutoModelForTokenClassification": "TOKEN_CLS",
+    "AutoModelForQuestionAnswering": "QUESTION_ANS",
+}
 README = """\
 # Adapters, not a whole network
 
@@ -219,6 +223,6 @@ def difference(model: Model, directory: Path, auto_class: str, batch: dict[str, 
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
     inputs = {name: value.to(device) for name, value in batch["inputs"].items()}
-    here, there = model(**inputs), other.to(device)(**inputs).logits
+    here, there = model(**inputs), logits_of(other.to(device)(**inputs), inputs)
     model.train(was_training)
     return float((here.float() - there.float()).abs().max())

@@ -59,7 +59,11 @@ def hub_rows(source: str) -> list[dict[str, Any]]:
         data = _fetched(source, name, config, split)
     rows: list[dict[str, Any]] = data.to_list()
     for column, kind in data.features.items():
-        if type(kind).__name__ == "ClassLabel":
+        inner: Any = getattr(kind, "feature", None)  # of a list
+        if type(inner).__name__ == "ClassLabel":
+            for row in rows:
+                row[column] = [inner.names[index] for index in row[column] or []]
+        elif type(kind).__name__ == "ClassLabel":
             for row in rows:
                 index = row[column]
                 row[column] = None if index is None or index < 0 else kind.names[index]

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ftrun.config import Settings, read
 from ftrun.errors import ConfigError
 from ftrun.export import reload
-from ftrun.models import fit_inputs, quiet
+from ftrun.models import fit_inputs, logits_of, quiet
 from ftrun.networks import IMAGES
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Saved(nn.Module):
 
     def forward(self, **inputs: Tensor) -> Any:
         """Logits of what the network takes by name."""
-        return self.net(**inputs).logits
+        return logits_of(self.net(**inputs), inputs)
 
 
 def open_model(run: Run) -> tuple[Settings, nn.Module, PreTrainedTokenizerBase | None, Accelerator]:

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from ftrun.config import ModelSettings
 
 IMAGES = "AutoModelForImageClassification"
+WORDS, SPANS = "AutoModelForTokenClassification", "AutoModelForQuestionAnswering"
+PER_TOKEN = (WORDS, SPANS)
 
 
 class MlpConfig(PreTrainedConfig):
@@ -148,9 +150,34 @@ def refuse_other_inputs(settings: ModelSettings, task: Task, config: PreTrainedC
         )
     if kind == "images" and settings.pooling != "head":
         raise ConfigError(f"model.pooling={settings.pooling} is for text; images take model.pooling=head")
+    if task.auto_class in PER_TOKEN:
+        refuse_as_reader(settings, task, config, fits)
     if task.shape is not None and (taken := shape_of(config)) not in (None, task.shape):
         raise ConfigError(
             f"task={task.name} has images of {by(task.shape)}, model.name={settings.name} takes {by(taken)}"
+        )
+
+
+def refuse_as_reader(settings: ModelSettings, task: Task, config: PreTrainedConfig, fits: bool) -> None:
+    """ConfigError when a network cannot have a head on each of its tokens, or reads them in one direction."""
+    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
+
+    if settings.pooling != "head":
+        raise ConfigError(
+            f"model.pooling={settings.pooling} makes one vector of a text; task={task.name} needs one for"
+            " each token: model.pooling=head"
+        )
+    kind = type(config)
+    one_way = kind in AutoModelForCausalLM._model_mapping and kind not in AutoModelForMaskedLM._model_mapping
+    if task.auto_class == SPANS and one_way:
+        raise ConfigError(
+            f"task={task.name} needs an encoder, which sees what comes after a word;"
+            f" model.name={settings.name} ({config.model_type}) is a decoder"
+        )
+    if not fits:
+        raise ConfigError(
+            f"task={task.name} needs a head on each token; transformers has none for"
+            f" model.name={settings.name} ({config.model_type})"
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -120,7 +121,12 @@ def plain(run: Run, task: Task) -> nn.Module:
 
 
 def with_backbone(net: nn.Module, backbone: nn.Module) -> nn.Module:
-    """The network on another backbone object of the same kind."""
+    """The network on another backbone object of the same kind; a pooler that this lacks stays its own."""
+    pooler = getattr(backbone_of(net), "pooler", None)
+    if pooler is not None and getattr(backbone, "pooler", pooler) is None:
+        backbone = copy.copy(backbone)
+        backbone._modules = dict(backbone._modules)  # the modules themselves stay shared
+        backbone.pooler = pooler
     setattr(net, "backbone" if isinstance(net, Pooled) else net.base_model_prefix, backbone)
     return net
 

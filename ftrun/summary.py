@@ -125,7 +125,7 @@ def score(value: float | None, metric: str | None, spread: float | None = None) 
     """84.4 %, with its standard deviation 84.4 ± 0.3 %; a metric without an upper end as it is."""
     if value is None:
         return ""
-    percent = metric in PERCENT
+    percent = metric is not None and metric.startswith(PERCENT)  # f1_person, too
     factor, form = (100, ".1f") if percent else (1, ".3f" if 0.01 <= abs(value) < 1000 else ".3g")
     text = format(factor * value, form)
     if spread is not None:

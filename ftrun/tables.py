@@ -44,11 +44,11 @@ def read_table(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
     return rows, notes
 
 
-def check_writable(path: Path) -> None:
-    """ConfigError when `write_table` could not write this file, said before the work is done."""
-    if path.suffix.lower() not in WRITTEN:
+def check_writable(path: Path, endings: tuple[str, ...] = WRITTEN) -> None:
+    """ConfigError when this file could not be written, said before the work is done."""
+    if path.suffix.lower() not in endings:
         raise ConfigError(
-            f"{path}: cannot tell what to write from its ending; possible: {', '.join(WRITTEN)}"
+            f"{path}: cannot tell what to write from its ending; possible: {', '.join(endings)}"
         )
     if path.is_dir():
         raise ConfigError(f"{path} is a directory")
@@ -82,6 +82,12 @@ def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
 def flat(value: Any) -> Any:
     """A list or an object as JSON, which is how a csv can hold one."""
     return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list | dict) else value
+
+
+def read_text(path: Path) -> str:
+    """A whole file of UTF-8 text, line breaks as "\\n"; DataError says what is wrong with it."""
+    _refuse_missing(path)
+    return _text(path)
 
 
 def _refuse_missing(path: Path) -> None:

@@ -31,6 +31,10 @@ FLOORS = [  # from the ground up; a folder stands for every module in it
         "summary",
         "comparison",
         "networks",
+        "groups",
+        "columns",
+        "tags",
+        "squad",
     ],
     ["models", "adapters", "text", "masking", "devices", "anchor"],
     [

@@ -11,30 +11,38 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="ftrun predict", description=__doc__)
     parser.add_argument("run", type=Path, help="run directory")
     parser.add_argument(
-        "--input", required=True, help="csv, tsv, jsonl or parquet with the run's text column"
+        "--input",
+        required=True,
+        help="csv, tsv, jsonl or parquet with the run's columns, or what its task reads",
     )
     parser.add_argument(
-        "--output", required=True, type=Path, help="csv, tsv or jsonl; the rows, answered, in order"
+        "--output",
+        required=True,
+        type=Path,
+        help="csv, tsv, jsonl or what the task writes; the rows in order",
     )
     options = parser.parse_args(arguments)
 
+    from ftrun.config import read
     from ftrun.rundir import Run
-    from ftrun.tables import check_writable, write_table
+    from ftrun.tables import check_writable
 
     run = Run.open(options.run)
-    check_writable(options.output)
+    check_writable(options.output, read(run.config).task.writes)
 
-    from ftrun.data import read_rows
     from ftrun.evaluation import predict
     from ftrun.inference import open_model
     from ftrun.terminal import say
 
     settings, model, tokenizer, accelerator = open_model(run)
-    rows = read_rows(options.input)
-    examples = settings.task.questions(tokenizer, rows, options.input)
-    answers = predict(model, settings.task, examples, 4 * settings.train.batch_size, accelerator)
-    empty = dict.fromkeys(settings.task.answer_columns)
-    answered = {example.row: answer for example, answer in zip(examples, answers, strict=True)}
-    write_table(options.output, [{**row, **answered.get(i, empty)} for i, row in enumerate(rows)])
+    task = settings.task
+    rows = task.input_rows(options.input)
+    examples = task.questions(tokenizer, rows, options.input)
+    answers = predict(model, task, examples, 4 * settings.train.batch_size, accelerator)
+    answered = {example.row: answer for example, answer in answers}
+    columns = {
+        i: {name: answered.get(i, {}).get(name) for name in task.answer_columns} for i in range(len(rows))
+    }
+    task.write(options.output, [row | columns[i] for i, row in enumerate(rows)])
     say(f"{len(answered)} of {len(rows)} rows answered: {options.output}")
     return 0

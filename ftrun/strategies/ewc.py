@@ -138,6 +138,12 @@ class Ewc(Anchored):
         ]
         for batch in batches:
             batch["inputs"].pop("positions", None)
+        several = isinstance(batches[0]["labels"], torch.Tensor) and batches[0]["labels"].dim() > 1
+        if several and self.fisher == "exact":
+            raise ConfigError(
+                f"fisher=exact needs one answer per example, {past.name} has one at each of several places;"
+                " possible: auto, sampled, empirical"
+            )
         own = dict(model.named_parameters())
         parts = parts_in(past.model, batches[-1], {name: own[name] for name in names})
         draws = DRAWS if isinstance(batches[0]["labels"], list) else 1

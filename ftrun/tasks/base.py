@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 Batch = dict[str, Any]
-Answer = dict[str, Any]  # JSON-ready, one per example
+Answer = dict[str, Any]  # one per example; what `answer_columns` names is JSON-ready
 SPLITS = ("train", "validation", "test")
 
 
@@ -40,6 +42,7 @@ class Task(ABC):
     auto_class: ClassVar[str]  # the transformers class that brings the network and its head
     shape: ClassVar[tuple[int, int, int] | None] = None  # channels, height, width; where the task fixes them
     shares_head: ClassVar[bool] = True  # whether tasks of this kind can have one head: it has labels
+    writes: ClassVar[tuple[str, ...]] = (".csv", ".tsv", ".jsonl")  # endings of files of answered rows
     passed_over: ClassVar[tuple[str, ...]] = ()  # settings that a preset may bring and that mean nothing here
 
     @abstractmethod
@@ -68,6 +71,18 @@ class Task(ABC):
     ) -> list[Example]:
         """Rows without answers as examples; a row with nothing to read is left out. Raises DataError."""
 
+    def input_rows(self, file: str) -> list[dict[str, Any]]:
+        """The rows of a file to be answered, which need no answers. Raises DataError."""
+        from ftrun.data import read_rows
+
+        return read_rows(file)
+
+    def write(self, path: Path, rows: list[dict[str, Any]]) -> None:
+        """Write answered rows, whole or not at all."""
+        from ftrun.tables import write_table
+
+        write_table(path, rows)
+
     @abstractmethod
     def examples(self, split: str) -> Sequence[Example]:
         """The encoded examples of train, validation or test."""
@@ -86,7 +101,17 @@ class Task(ABC):
 
     @abstractmethod
     def answers(self, outputs: Tensor, batch: Batch) -> list[Answer]:
-        """What the network answers, one per example of the batch."""
+        """What the network answers, one per example of the batch; `merged` makes it one per row."""
+
+    def merged(
+        self, answers: Sequence[Answer], examples: Sequence[Example]
+    ) -> tuple[Sequence[Answer], Sequence[Example]]:
+        """One answer for each row, and an example of that row; where a row is one example, what is given."""
+        return answers, examples
+
+    def reports(self, answers: Sequence[Answer], examples: Sequence[Example]) -> dict[str, Any]:
+        """Further files of a run on its test split: name → what is written as JSON."""
+        return {}
 
     @abstractmethod
     def given(self, example: Example) -> Any:

@@ -1,0 +1,100 @@
+"""What tasks share whose texts are read in windows, of which several may belong to one row."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ftrun.errors import ConfigError, DataError
+from ftrun.tasks.base import Example, Task
+from ftrun.values import at_least
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+IGNORED = -100  # label of what is not learned
+
+
+@dataclass
+class Windowed(Task):
+    """Splits of rows that are no table, windows of `max_length` tokens that share `stride` of them."""
+
+    name: str
+    train: str | None
+    validation: str | None
+    test: str | None
+    max_length: int
+    stride: int
+    subset: Any
+
+    answer_columns: ClassVar[tuple[str, ...]] = ("answer", "probability")
+    reads: ClassVar[str]  # what task.train may be
+    unit: ClassVar[str]  # what a row is called, in the plural
+
+    def __post_init__(self) -> None:
+        from ftrun.groups import refuse_classes
+
+        if self.train is None:
+            raise ConfigError(f"task.train is not set: give {self.reads}, task.train=FILE")
+        at_least("task.stride", self.stride, 0)
+        refuse_classes(self.subset)
+        self.rows: dict[str, list[Any]] = {}
+        self.encoded: dict[str, list[Example]] = {}
+
+    @abstractmethod
+    def usable(self, split: str, source: str, notes: list[str]) -> list[Any]:
+        """The rows of a source that can be learned or scored; DataError where there is none."""
+
+    @abstractmethod
+    def text_of(self, row: Any) -> str:
+        """What rows have in common that must not be torn apart, and that another split should not have."""
+
+    def read(self, seed: int) -> list[str]:
+        from ftrun.groups import complete
+
+        notes: list[str] = []
+        sources = {"train": self.train, "validation": self.validation, "test": self.test}
+        self.rows = {
+            split: self.usable(split, source, notes)
+            for split, source in sources.items()
+            if source is not None
+        }
+        return notes + complete(self.rows, self.subset, seed, self.text_of, self.unit)
+
+    def kept(self, split: str, source: str, found: list[Any], full: list[Any], notes: list[str]) -> list[Any]:
+        """The rows with something to read; how many have nothing is said, DataError where all have not."""
+        if len(full) < len(found):
+            notes.append(f"{split}: {len(found) - len(full)} of {len(found)} {self.unit} dropped, empty")
+        if not full:
+            raise DataError(f"task.{split}={source}: all of the {len(found)} {self.unit} are empty")
+        return full
+
+    def read_test(self, file: str) -> None:
+        self.rows = {"test": self.usable("test", file, [])}
+
+    def refuse_short(self, needed: int, why: str) -> None:
+        """ConfigError where a window has no room for a token of its own."""
+        if self.max_length < needed:
+            raise ConfigError(f"task.max_length={self.max_length} is at least {needed}: {why}")
+
+    def examples(self, split: str) -> Sequence[Example]:
+        return self.encoded[split]
+
+
+def labelled(names: Sequence[str]) -> dict[str, Any]:
+    """What a network's configuration says of a head with these outputs."""
+    return {
+        "num_labels": len(names),
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: index for index, name in enumerate(names)},
+    }
+
+
+def summed_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy in fp32 over the last dimension of the logits, summed over the labels not ignored."""
+    import torch
+
+    flat, targets = logits.float().flatten(0, -2), labels.to(logits.device).flatten()
+    return torch.nn.functional.cross_entropy(flat, targets, ignore_index=IGNORED, reduction="sum")

@@ -1,0 +1,126 @@
+"""Answers scored as SQuAD's script scores them, on cases worked by hand, and the files they come from."""
+
+import json
+
+import pytest
+
+from ftrun.errors import DataError
+from ftrun.squad import normalised, overlap, read_questions, squad_scores
+
+COLUMNS = {"question": "question", "context": "context", "answers": "answers"}
+
+
+@pytest.mark.parametrize(
+    "text, plain",
+    [
+        ("The Denver  Broncos!", "denver broncos"),
+        ("a.b-c", "abc"),  # punctuation goes before articles are looked for
+        ("A-the", "athe"),
+        ("an apple a day", "apple day"),
+        ("theatre", "theatre"),
+        ("Zürich’s  Straße\u00a0", "zürich’s straße"),  # only ASCII punctuation goes
+        ("£1.5 (million)", "£15 million"),
+        ("the", ""),
+    ],
+)
+def test_normalising(text, plain):
+    assert normalised(text) == plain
+
+
+@pytest.mark.parametrize(
+    "answer, gold, exact, f1",
+    [
+        ("the Broncos", ["Denver Broncos", "Broncos"], 1, 1),
+        ("in Denver Colorado", ["Denver"], 0, 2 * 1 / (3 + 1)),
+        ("Denver Denver", ["Denver Broncos"], 0, 2 * 1 / (2 + 2)),  # bags: one Denver is shared
+        ("", ["Denver"], 0, 0),
+        ("", [], 1, 1),
+        ("Denver", [], 0, 0),
+        ("", ["the"], 1, 1),  # nothing is left of the only gold answer
+        ("", ["the", "Rome"], 0, 0),  # of which the first is no answer then
+        ("a cat", ["a dog", "the cat sat"], 0, 2 * 1 / (1 + 2)),
+        ("naïve café", ["Naïve Café."], 1, 1),
+    ],
+)
+def test_exact_match_and_f1(answer, gold, exact, f1):
+    assert squad_scores([answer], [gold]) == [(exact, pytest.approx(f1))]
+
+
+def test_overlap_of_two_empty_answers():
+    assert overlap("the", "") == 1.0
+
+
+def test_another_ending(tmp_path):
+    with pytest.raises(DataError, match="cannot tell the format from '.conll'; possible: .json, .csv"):
+        read_questions(str(tmp_path / "a.conll"), COLUMNS, answered=True)
+
+
+def test_squad_json_v2(tmp_path):
+    paragraph = {
+        "context": "Rome is old.",
+        "qas": [
+            {"id": "x", "question": "What is old?", "answers": [{"text": "Rome", "answer_start": 0}]},
+            {"id": "y", "question": "What is new?", "answers": [], "is_impossible": True},
+        ],
+    }
+    file = tmp_path / "a.json"
+    file.write_text(json.dumps({"version": "v2.0", "data": [{"title": "t", "paragraphs": [paragraph]}]}))
+    one, other = read_questions(str(file), COLUMNS, answered=True)
+    assert (one.id, one.answers, other.answers) == ("x", [("Rome", 0)], [])
+    assert one.placed() == [("Rome", 0)]
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {"text": ["Rome"], "answer_start": [0]},
+        [{"text": "Rome", "answer_start": 0}],
+        {"text": "Rome", "answer_start": 0},
+    ],
+)
+def test_answers_of_a_row(tmp_path, answers):
+    file = tmp_path / "a.jsonl"
+    file.write_text(json.dumps({"question": "q", "context": "Rome", "answers": answers}))
+    assert read_questions(str(file), COLUMNS, answered=True)[0].answers == [("Rome", 0)]
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        ('{"data": [{"paragraphs": [{"qas": []}]}]}', None),
+        ('{"data": 3}', "it has no list `data` of articles"),
+        ('{"data": [{"paragraphs": [{"context": "a", "qas": [{"id": "x"}]}]}]}', "lacks 'question'"),
+        ('{"data": [}', "line 1: not JSON"),
+        ('{"data": []}', "has no questions"),
+    ],
+)
+def test_bad_json(tmp_path, content, message):
+    file = tmp_path / "a.json"
+    file.write_text(content)
+    with pytest.raises(DataError, match=message or "has no questions"):
+        read_questions(str(file), COLUMNS, answered=True)
+
+
+@pytest.mark.parametrize(
+    "row, message",
+    [
+        ({"question": "q", "answers": []}, "task.context=context: .* has no such column"),
+        (
+            {"question": 3, "context": "c", "answers": []},
+            "task.question=question: row 1 .* holds a int, not text",
+        ),
+        (
+            {"question": "q", "context": "c", "answers": ["Rome"]},
+            "row 1 .*: answers are {text, answer_start}",
+        ),
+        (
+            {"question": "q", "context": "c", "answers": [{"text": "c", "answer_start": "0"}]},
+            "a text with a whole number as its offset",
+        ),
+    ],
+)
+def test_bad_rows(tmp_path, row, message):
+    file = tmp_path / "a.jsonl"
+    file.write_text(json.dumps(row))
+    with pytest.raises(DataError, match=message):
+        read_questions(str(file), COLUMNS, answered=True)
