@@ -14,8 +14,6 @@ from ftrun.tasks.base import Answer, Batch, Example, Task
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-SMALLEST = 32  # rows of an evaluation batch at least; no gradients are kept, so it may exceed the micro-batch
-
 
 def outputs_of(model: nn.Module, batch: Batch) -> Any:
     """The network's output for a batch, on the device where its weights are."""
@@ -56,7 +54,7 @@ def batches_through(
     """Outputs, batch and rows of this process's share; a batch that does not fit is halved."""
     was_training = model.training
     model.eval()
-    batches = sorted_batches([e.size for e in examples], max(size, SMALLEST))
+    batches = sorted_batches([e.size for e in examples], task.rows_at_once(size))
     pending = batches[accelerator.process_index :: accelerator.num_processes]
     while pending:
         rows = pending.pop(0)

@@ -27,7 +27,7 @@ ADAPTERS = "adapter.json"  # which adapters, and on which checkpoint
 ADAPTER_WEIGHTS = "adapter.safetensors"
 EMBEDDED = "embedded:"
 PEFT_PREFIX = "base_model.model."
-PEFT_TASKS = {"AutoModelForSequenceClassification": "SEQ_CLS"}
+PEFT_TASKS = {"AutoModelForSequenceClassification": "SEQ_CLS", "AutoModelForCausalLM": "CAUSAL_LM"}
 README = """\
 # Adapters, not a whole network
 

@@ -84,7 +84,7 @@ def metric_of(config: dict[str, Any], result: dict[str, Any], scores: dict[str, 
 
 def lower_is_better(metric: str | None) -> bool:
     """Whether a smaller value of the metric is the better one."""
-    return (metric or "").endswith(("loss", "perplexity", "error"))
+    return (metric or "").endswith(("loss", "perplexity", "bits_per_byte", "error"))
 
 
 def strategy_settings(config: dict[str, Any]) -> dict[str, Any]:

@@ -178,7 +178,7 @@ def test_what_is_frozen_keeps_its_dropout_off(tiny_dir):
 
 
 def settings(name, init="pretrained"):
-    return ModelSettings(str(name), init, "head", None, False)
+    return ModelSettings(str(name), init, "head", None, False, None, None, None)
 
 
 def test_a_directory_without_weights_is_refused(tmp_path):

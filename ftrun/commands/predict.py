@@ -34,7 +34,8 @@ def main(arguments: list[str]) -> int:
     examples = settings.task.questions(tokenizer, rows, options.input)
     answers = predict(model, settings.task, examples, 4 * settings.train.batch_size, accelerator)
     empty = dict.fromkeys(settings.task.answer_columns)
-    answered = {example.row: answer for example, answer in zip(examples, answers, strict=True)}
+    answered = settings.task.by_row(examples, answers)
+    answered |= settings.task.write(model.net, tokenizer, rows, settings.seed)
     write_table(options.output, [{**row, **answered.get(i, empty)} for i, row in enumerate(rows)])
     say(f"{len(answered)} of {len(rows)} rows answered: {options.output}")
     return 0

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from pathlib import Path
+
+    from torch import Tensor, nn
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 Batch = dict[str, Any]
 Answer = dict[str, Any]  # JSON-ready, one per example
 SPLITS = ("train", "validation", "test")
+SMALLEST = 32  # rows of an evaluation batch at least; no gradients are kept, so it may exceed the micro-batch
 
 
 @dataclass
@@ -40,6 +43,7 @@ class Task(ABC):
     auto_class: ClassVar[str]  # the transformers class that brings the network and its head
     shape: ClassVar[tuple[int, int, int] | None] = None  # channels, height, width; where the task fixes them
     passed_over: ClassVar[tuple[str, ...]] = ()  # settings that a preset may bring and that mean nothing here
+    new_head: ClassVar[bool] = True  # the network gets a head that no checkpoint brings
 
     @abstractmethod
     def read(self, seed: int) -> list[str]:
@@ -94,6 +98,28 @@ class Task(ABC):
     @abstractmethod
     def score(self, answers: Sequence[Answer], examples: Sequence[Example]) -> dict[str, float]:
         """Every metric but the loss, without prefix."""
+
+    def make_tokenizer(self, given: bool) -> PreTrainedTokenizerBase | None:
+        """A tokenizer made for the task's texts; None takes the checkpoint's, if one is `given`."""
+        return None
+
+    def rows_at_once(self, size: int) -> int:
+        """Examples in a batch of the evaluation, given four of training's micro-batches."""
+        return max(size, SMALLEST)
+
+    def by_row(self, examples: Sequence[Example], answers: Sequence[Answer]) -> dict[int, Answer]:
+        """Answers to `questions` as one for each row."""
+        return {example.row: answer for example, answer in zip(examples, answers, strict=True)}
+
+    def write(
+        self, net: nn.Module, tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], seed: int
+    ) -> dict[int, Answer]:
+        """Answers, by row, for which the network must look more than once."""
+        return {}
+
+    def leave(self, net: nn.Module, tokenizer: PreTrainedTokenizerBase, directory: Path, seed: int) -> None:
+        """Files beside the scores that the task leaves in the directory of a finished run."""
+        return
 
     @abstractmethod
     def fingerprint(self) -> str:
