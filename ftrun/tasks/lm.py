@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ftrun.documents import Columns, Document
@@ -82,7 +82,7 @@ class Lm(CorpusTask):
     sample_from: str | None
 
     metrics: ClassVar[dict[str, str]] = {"loss": "min", "perplexity": "min", "bits_per_byte": "min"}
-    default_metric: ClassVar[str] = "loss"
+    default_metric: ClassVar[str] = "bits_per_byte"  # the same whatever the tokenizer
     answer_columns: ClassVar[tuple[str, ...]] = ("log_likelihood", "tokens", "bits_per_byte", "answer")
     auto_class: ClassVar[str] = "AutoModelForCausalLM"
 
@@ -203,9 +203,6 @@ class Lm(CorpusTask):
         text = text[:room]
         return prompt[len(prompt) + len(text) - room :], text
 
-    def examples(self, split: str) -> Sequence[Example]:
-        return self.encoded[split]
-
     def questions(
         self, tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], file: str
     ) -> list[Example]:
@@ -221,10 +218,7 @@ class Lm(CorpusTask):
                 self.counts = {"bytes": 0, "cut": 0, "dropped": 0}
                 corpus = pack(self.pieces(tokenizer, [document]), self.block, False, None)
                 corpus.bytes = self.counts["bytes"]
-                found += [
-                    Block(each.inputs, each.target, number, each.starts, each.bytes)
-                    for each in Blocks(corpus)
-                ]
+                found += [replace(each, row=number) for each in Blocks(corpus)]
         return found
 
     def collate(self, examples: Sequence[Example]) -> Batch:
