@@ -153,6 +153,20 @@ def lazy_rows(source: str) -> Iterator[dict[str, Any]]:
                 raise DataError(f"{source}, line {number}: not JSON ({error.msg})") from None
 
 
+def batched(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    """The documents in lists of about a megabyte."""
+    held: list[Document] = []
+    size = 0
+    for document in documents:
+        held.append(document)
+        size += len(document.text)
+        if size > 1_000_000:
+            yield held
+            held, size = [], 0
+    if held:
+        yield held
+
+
 def number_of(document: Document) -> int:
     """A number that depends on the document alone, the same everywhere."""
     return int.from_bytes(hashlib.sha256("\0".join(document).encode()).digest()[:8], "big")

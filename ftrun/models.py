@@ -13,6 +13,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from ftrun.decoders import is_decoder, is_language_model, refuse_other_direction
 from ftrun.errors import ConfigError, near
 from ftrun.networks import IMAGES, Task, refuse_other_inputs
 from ftrun.places import Place, locate
@@ -57,8 +58,11 @@ class Model(nn.Module):
         self._backbone = f"net.{name_of(net, backbone_of(net))}."
         self._layers = self._backbone + longest_list(backbone_of(net))
         self.depth = len(self.get_submodule(self._layers))
-        self.language = not isinstance(net, Pooled) and is_language_model(net)
-        self.asked = {"use_cache": False} if is_decoder(net.config) else {}  # for one step of generation only
+        plain = not isinstance(net, Pooled)
+        self.language = plain and is_language_model(net)
+        self.asked = (
+            {"use_cache": False} if plain and is_decoder(net.config) else {}
+        )  # a cache is for writing
         container = self._layers.removeprefix(self._backbone).split(".")[0]
         children = [name for name, _ in backbone_of(net).named_children()]
         self._below = tuple(f"{self._backbone}{name}." for name in children[: children.index(container)])
@@ -246,46 +250,6 @@ def load(settings: ModelSettings, task: Task, seed: int) -> Model:
         torch.manual_seed(seed)
         net, fresh = build(settings, place, config, task.auto_class)
     return Model(net, tokenizer, place.name if settings.init == "pretrained" else None, fresh)
-
-
-def is_decoder(config: PretrainedConfig) -> bool:
-    """Whether a network sees only what stands before a token."""
-    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
-
-    causal = type(config) in AutoModelForCausalLM._model_mapping
-    return causal and (
-        getattr(config, "is_decoder", False) or type(config) not in AutoModelForMaskedLM._model_mapping
-    )
-
-
-def is_language_model(net: nn.Module) -> bool:
-    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
-
-    return any(
-        isinstance(net, auto._model_mapping[type(net.config)])
-        for auto in (AutoModelForCausalLM, AutoModelForMaskedLM)
-        if type(net.config) in auto._model_mapping
-    )
-
-
-def refuse_other_direction(settings: ModelSettings, task: Task, config: PretrainedConfig) -> None:
-    """ConfigError where the task wants a decoder and the network is none, or the other way round."""
-    decoder = is_decoder(config)
-    if task.auto_class == "AutoModelForCausalLM" and not decoder:
-        raise ConfigError(
-            f"task={task.name} needs a decoder, such as model=gpt2; model.name={settings.name}, a"
-            f" {config.model_type}, is none; possible: task=mlm"
-        )
-    if task.auto_class == "AutoModelForMaskedLM" and decoder:
-        raise ConfigError(
-            f"task={task.name} needs an encoder, such as model=tiny_bert; model.name={settings.name}, a"
-            f" {config.model_type}, is a decoder; possible: task=lm"
-        )
-    if settings.pooling == "cls" and decoder:
-        raise ConfigError(
-            "model.pooling=cls: the first token of a decoder sees no other; possible: head, which takes the"
-            " last one, or mean"
-        )
 
 
 def positions(config: PretrainedConfig) -> int:

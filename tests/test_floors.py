@@ -32,6 +32,7 @@ FLOORS = [  # from the ground up; a folder stands for every module in it
         "networks",
         "documents",
         "sizes",
+        "decoders",
         "vocabulary",
         "tokenfile",
     ],

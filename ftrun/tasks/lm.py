@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ftrun.documents import Columns, Document
+from ftrun.documents import Columns, Document, batched
 from ftrun.errors import ConfigError, DataError
 from ftrun.tasks.base import Answer, Batch, Example
+from ftrun.tasks.blocks import Blocks
 from ftrun.tasks.corpus import CorpusTask
 from ftrun.values import at_least, one_of
 
@@ -26,37 +27,6 @@ if TYPE_CHECKING:
 
 PROMPT_SHARE = 8  # an eighth of a block is shown to a network that has no prompt
 TEMPERATURE, TOP = 0.8, 200  # of sampled text, as in nanoGPT's sample.py
-
-
-@dataclass
-class Block(Example):
-    """A stretch of documents: `inputs` are tokens and `target` labels, both arrays of its length."""
-
-    starts: Any  # where documents begin, booleans (length,)
-    bytes: float  # of the text that its targets stand for
-
-    @property
-    def size(self) -> int:
-        return len(self.inputs)
-
-
-class Blocks(Sequence[Example]):
-    """The blocks of a corpus, each made when it is looked at."""
-
-    def __init__(self, corpus: Corpus) -> None:
-        self.corpus = corpus
-        self.each = corpus.bytes / max(1, corpus.scored)  # bytes of a token
-
-    def __len__(self) -> int:
-        return len(self.corpus.edges) - 1
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        if index >= len(self):
-            raise IndexError(index)
-        tokens, labels, starts = self.corpus.block(index)
-        return Block(tokens, labels, index, starts, float((labels >= 0).sum()) * self.each)
 
 
 @dataclass
@@ -213,6 +183,8 @@ class Lm(CorpusTask):
         self.ends(tokenizer)
         found: list[Example] = []
         for number, row in enumerate(rows):
+            if not row.get(self.completion or self.text) and row.get(self.prompt or "prompt"):
+                continue  # a prompt to be completed; see `write`
             document = document_of(row, number + 1, file, self.columns)
             if document.text.strip():
                 self.counts = {"bytes": 0, "cut": 0, "dropped": 0}
@@ -282,6 +254,23 @@ class Lm(CorpusTask):
             for number, row in found.items()
         }
 
+    def write(
+        self, net: nn.Module, tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], seed: int
+    ) -> dict[int, Answer]:
+        """For rows with a prompt and nothing after it, the likeliest continuation."""
+        from ftrun.writing import continued
+
+        self.ends(tokenizer)
+        found: dict[int, Answer] = {}
+        for number, row in enumerate(rows):
+            prompt, text = row.get(self.prompt or "prompt"), row.get(self.completion or self.text)
+            if isinstance(prompt, str) and prompt and not text:
+                ids = [self.begin, *tokenizer(prompt, add_special_tokens=False)["input_ids"]]
+                written = continued(net, ids, self.block // 2, self.end, 0.0, 1, seed)
+                answer = tokenizer.decode(written, skip_special_tokens=True)
+                found[number] = dict.fromkeys(self.answer_columns) | {"answer": answer}
+        return found
+
     def leave(self, net: nn.Module, tokenizer: PreTrainedTokenizerBase, directory: Path, seed: int) -> None:
         """sample.txt: what the finished network writes on from a prompt or the beginning of validation."""
         from ftrun.writing import continued
@@ -301,17 +290,3 @@ class Lm(CorpusTask):
 def bits_per_byte(nats: float, size: float) -> float:
     """nats / (bytes·ln 2); separators cost nats and have no bytes."""
     return nats / (max(1.0, size) * math.log(2))
-
-
-def batched(documents: Any) -> Iterator[list[Document]]:
-    """The documents in lists of about a megabyte."""
-    held: list[Document] = []
-    size = 0
-    for document in documents:
-        held.append(document)
-        size += len(document.text)
-        if size > 1_000_000:
-            yield held
-            held, size = [], 0
-    if held:
-        yield held
