@@ -58,6 +58,7 @@ class Loop(Stepper):
         state, settings = self.state, self.settings
         lengths = [example.size for example in self.examples]
         batches = epoch_batches(lengths, settings.train.batch_size, settings.seed, state.epoch)
+        self.task.turn(state.epoch)
         self.wrapped.train()
         for rows in batches[state.position :]:
             epoch_done = state.position + 1 == len(batches)

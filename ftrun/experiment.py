@@ -157,9 +157,9 @@ def prepare_model(settings: Settings, directory: Run, accelerator: Accelerator) 
     model = load(start(settings, directory.path), task, seed)
     if settings.source is not None and settings.source.kind == "run":
         run = Run.open(settings.source.run)
-        if settings.scenario == "task":
+        if settings.scenario == "task" and task.new_head:
             model = with_fresh_head(model, task.auto_class, seed)
-        else:
+        elif task.new_head:
             model = with_head_of(model, run, read(run.config).task)
     for split in SPLITS:
         say(task.encode(model.tokenizer, split))

@@ -60,9 +60,7 @@ class Model(nn.Module):
         self.depth = len(self.get_submodule(self._layers))
         plain = not isinstance(net, Pooled)
         self.language = plain and is_language_model(net)
-        self.asked = (
-            {"use_cache": False} if plain and is_decoder(net.config) else {}
-        )  # a cache is for writing
+        self.asked = {"use_cache": False} if plain and is_decoder(net.config) else {}  # it is for writing
         container = self._layers.removeprefix(self._backbone).split(".")[0]
         children = [name for name, _ in backbone_of(net).named_children()]
         self._below = tuple(f"{self._backbone}{name}." for name in children[: children.index(container)])

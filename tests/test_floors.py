@@ -36,7 +36,7 @@ FLOORS = [  # from the ground up; a folder stands for every module in it
         "vocabulary",
         "tokenfile",
     ],
-    ["models", "adapters", "text", "masking", "devices", "anchor", "packing", "writing"],
+    ["models", "adapters", "text", "masking", "devices", "anchor", "packing", "writing", "gaps"],
     ["optim", "batching", "checkpoint", "trackers", "export", "state", "likelihood", "gradients", "fisher"],
     ["tasks"],
     ["evaluation"],

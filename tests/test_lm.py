@@ -306,3 +306,19 @@ def test_mistakes_are_one_line(place, more, error, message):
     with pytest.raises(error, match=message) as raised:
         opened(quick(place, *(word.replace("{place}", str(place)) for word in more)))
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("more", [["task=lm"], ["task=classify"]])
+def test_the_fisher_information_of_a_language_model_holds_it(place, toy_files, more):
+    """The estimator compares its hooks with a loop over examples when it begins."""
+    before = ran(place / "before", quick(place))
+    own = words(place) if more == ["task=lm"] else [
+        "task=classify", f"task.train={toy_files}/train.csv", "task.max_length=128", "task.subset=40",
+        *(word for word in words(place) if not word.startswith("task")),
+    ]  # fmt: skip
+    hold = ["strategy=ewc", "source=run", f"source.run={before.path}", "samples=4", "train.max_steps=2"]
+    after = ran(place / "after", settings(*own, *hold)).read_json("result.json")
+    assert after["sources"][0]["metric"] == "bits_per_byte"
+    assert after["sources"][0]["before"]["loss"] == pytest.approx(
+        before.read_json("result.json")["test_loss"], abs=1e-6
+    )

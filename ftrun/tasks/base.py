@@ -107,6 +107,10 @@ class Task(ABC):
         """Examples in a batch of the evaluation, given four of training's micro-batches."""
         return max(size, SMALLEST)
 
+    def turn(self, epoch: int) -> None:
+        """Training has come to this epoch, counted from 0; what is drawn anew in each depends on it."""
+        return
+
     def by_row(self, examples: Sequence[Example], answers: Sequence[Answer]) -> dict[int, Answer]:
         """Answers to `questions` as one for each row."""
         return {example.row: answer for example, answer in zip(examples, answers, strict=True)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -129,6 +130,16 @@ class CorpusTask(Task):
             size += len(text)
             if self.stream and size > SAMPLE:
                 return
+
+    def options(self) -> list[Any]:
+        """The settings that a document's tokens depend on, beside the text."""
+        return []
+
+    def key(self, tokenizer: PreTrainedTokenizerBase, split: str) -> str:
+        """Of everything that the tokens of a split depend on."""
+        known = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else repr(tokenizer)
+        options = [split, self.fingerprint(), *self.options(), self.subset]
+        return hashlib.sha256(json.dumps([options, known]).encode()).hexdigest()[:24]
 
     def head(self) -> dict[str, Any]:
         return {}

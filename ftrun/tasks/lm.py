@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -70,6 +68,9 @@ class Lm(CorpusTask):
     def columns(self) -> Columns:
         return Columns(self.text, self.prompt, self.completion)
 
+    def options(self) -> list[Any]:
+        return [self.loss_on, self.long, self.whole and self.block]
+
     @property
     def whole(self) -> bool:
         """Whether a document stays in one block: an answer needs its question."""
@@ -114,12 +115,6 @@ class Lm(CorpusTask):
         if not there or not place.is_file():
             place.write_text(str(self.counts["bytes"]))
         return int(place.read_text())
-
-    def key(self, tokenizer: PreTrainedTokenizerBase, split: str) -> str:
-        """Of everything that the tokens of a split depend on."""
-        known = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else repr(tokenizer)
-        options = [split, self.fingerprint(), self.loss_on, self.long, self.whole and self.block, self.subset]
-        return hashlib.sha256(json.dumps([options, known]).encode()).hexdigest()[:24]
 
     def ends(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """The separators: a document begins with `begin` and is over with `end`."""
