@@ -113,7 +113,8 @@ class Mlm(CorpusTask):
             )
         self.encoded[split] = Named(corpus, split)
         blocks = len(corpus.edges) - 1
-        said = f"{split}: {corpus.documents:,} documents, {len(corpus.tokens):,} tokens, {blocks:,} blocks"
+        many = "document" if corpus.documents == 1 else "documents"
+        said = f"{split}: {corpus.documents:,} {many}, {len(corpus.tokens):,} tokens, {blocks:,} blocks"
         return f"{said} of {self.block}" + (" (tokenised before)" if there else "")
 
     def pieces(
