@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 from lab import ran, settings
-from toys_lm import files
+from toys_mlm import files, words
 
 from ftrun.errors import ConfigError
 from ftrun.gaps import KINDS, continuing, hide
@@ -19,14 +19,6 @@ SPECIAL, MASK, VOCABULARY = 5, 4, 1000
 @pytest.fixture
 def place(tmp_path):
     return files(tmp_path / "data")
-
-
-def words(place, *more):
-    return [
-        "task=mlm", f"task.train={place}/text.txt", "task.documents=line", "task.block=32", "task.vocab=256",
-        "task.tokenizer=train", "model.init=random", "model.layers=2", "model.width=32", "model.heads=2",
-        "train.batch_size=16", "train.max_steps=2", "device=cpu", *more,
-    ]  # fmt: skip
 
 
 def gaps(length=100_000, share=0.15, split=(0.8, 0.1, 0.1), spans=False, goes_on=None, seed=0):
@@ -111,7 +103,7 @@ def test_gaps_change_with_the_epoch_and_not_with_the_batch(place):
 
 @pytest.mark.parametrize("more", [[], ["task.whole_words=true"], ["task.spans=true"], ["task=mlm_40"]])
 def test_a_run_begins_at_the_logarithm_of_the_vocabulary_and_says_accuracy_by_kind(place, more):
-    run = ran(place / "run", settings(*words(place, "train.lr=1e-9"), *more))
+    run = ran(place / "run", settings(*words(place), "train.lr=1e-9", *more))
     result = run.read_json("result.json")
     assert abs(result["test_loss"] - math.log(261)) < 0.15
     assert result["reload_difference"] < 1e-6 and 0 <= result["test_accuracy"] <= 1
