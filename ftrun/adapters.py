@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 if TYPE_CHECKING:
     from ftrun.models import Model
@@ -46,6 +47,19 @@ class Adapted(nn.Linear):
         return self.adapter(super().forward(hidden))
 
 
+class AdaptedConv1D(Conv1D):
+    """The same behind GPT-2's linear layer, whose weight is (in, out)."""
+
+    def __init__(self, dense: Conv1D, bottleneck: int, activation: str) -> None:
+        nn.Module.__init__(self)
+        self.nx, self.nf = dense.nx, dense.nf
+        self.weight, self.bias = dense.weight, dense.bias
+        self.adapter = Bottleneck(dense.nf, bottleneck, activation, dense.weight)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.adapter(super().forward(hidden))
+
+
 @dataclass
 class Adapters:
     """Which adapters a network has; their numbers are what `adapter.json` says."""
@@ -63,4 +77,5 @@ class Adapters:
         attention, feed_forward = model.output_layers()
         for name in attention + feed_forward if self.placement == "houlsby" else feed_forward:
             dense = model.net.get_submodule(name)
-            model.net.set_submodule(name, Adapted(dense, self.bottleneck, self.activation))
+            kind = AdaptedConv1D if isinstance(dense, Conv1D) else Adapted
+            model.net.set_submodule(name, kind(dense, self.bottleneck, self.activation))

@@ -85,8 +85,18 @@ class ModelSettings:
     pooling: str
     revision: str | None
     trust_remote_code: bool
+    layers: int | None
+    width: int | None
+    heads: int | None
 
     def __post_init__(self) -> None:
+        for name in ("layers", "width", "heads"):
+            at_least("model." + name, getattr(self, name), 1)
+            if getattr(self, name) is not None and self.init == "pretrained":
+                raise ConfigError(
+                    f"model.{name}={getattr(self, name)} does not go with pretrained weights, which have the"
+                    " checkpoint's shape; possible: model.init=random"
+                )
         if not self.name:
             raise ConfigError("model.name is empty; it is embedded:NAME, a directory or a name on the Hub")
         one_of("model.init", self.init, ["pretrained", "random"])
@@ -138,6 +148,16 @@ class Settings:
             raise ConfigError(
                 f"scenario={self.scenario} shares one head over labels, and task={self.task.name} has none;"
                 " possible: scenario=task"
+            )
+        if self.strategy.needs_new_head and not self.task.new_head:
+            raise ConfigError(
+                f"strategy={self.strategy_name} trains a new head, and task={self.task.name} has none: the"
+                " network brings its own; possible: strategy=full, lora, freeze, gradual_unfreeze"
+            )
+        if getattr(self.task, "tokenizer", None) == "train" and self.model.init != "random":
+            raise ConfigError(
+                "task.tokenizer=train makes other tokens than the checkpoint's weights know; possible:"
+                " model.init=random"
             )
 
     @property

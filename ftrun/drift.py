@@ -34,7 +34,8 @@ def features(model: Model, batches: list[dict[str, Tensor]]) -> list[Tensor]:
     try:
         for inputs in batches:
             moved = {name: value.to(device) for name, value in inputs.items() if name != "positions"}
-            masks[0] = moved.get("attention_mask")
+            mask = moved.get("attention_mask")
+            masks[0] = mask if mask is not None and mask.ndim == 2 else None  # else it keeps documents apart
             model(**moved)
     finally:
         for handle in handles:

@@ -58,6 +58,7 @@ class Loop(Stepper):
         state, settings = self.state, self.settings
         lengths = [example.size for example in self.examples]
         batches = epoch_batches(lengths, settings.train.batch_size, settings.seed, state.epoch)
+        self.task.turn(state.epoch)
         self.wrapped.train()
         for rows in batches[state.position :]:
             epoch_done = state.position + 1 == len(batches)
@@ -131,10 +132,8 @@ class Loop(Stepper):
         patience = self.settings.train.patience
         state.stopped = patience is not None and state.stale >= patience
         mark = "  best so far" if state.best.get("step") == state.step else ""
-        say(
-            f"step {state.step:>5} of {self.length.total}  eval_loss {scores['loss']:.4f}  "
-            f"eval_{self.metric} {scores[self.metric]:.4f}{mark}"
-        )
+        shown = "".join(f"  eval_{name} {scores[name]:.4f}" for name in dict.fromkeys(("loss", self.metric)))
+        say(f"step {state.step:>5} of {self.length.total}{shown}{mark}")
 
     def source_scores(self, split: str) -> list[dict[str, float]]:
         """What the network still knows: every metric of each earlier task."""

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 Answered = tuple[Example, Answer]  # an example of a row, and the row's answer
-SMALLEST = 32  # rows of an evaluation batch at least; no gradients are kept, so it may exceed the micro-batch
 
 
 def outputs_of(model: nn.Module, batch: Batch) -> Any:
@@ -58,7 +57,7 @@ def batches_through(
     """Outputs, batch and rows of this process's share; a batch that does not fit is halved."""
     was_training = model.training
     model.eval()
-    batches = sorted_batches([e.size for e in examples], max(size, SMALLEST))
+    batches = sorted_batches([e.size for e in examples], task.rows_at_once(size))
     pending = batches[accelerator.process_index :: accelerator.num_processes]
     while pending:
         rows = pending.pop(0)

@@ -157,9 +157,9 @@ def prepare_model(settings: Settings, directory: Run, accelerator: Accelerator) 
     model = load(start(settings, directory.path), task, seed)
     if settings.source is not None and settings.source.kind == "run":
         run = Run.open(settings.source.run)
-        if settings.scenario == "task":
+        if settings.scenario == "task" and task.new_head:
             model = with_fresh_head(model, task.auto_class, seed)
-        else:
+        elif task.new_head:
             model = with_head_of(model, run, read(run.config).task)
     for split in SPLITS:
         say(task.encode(model.tokenizer, split))
@@ -203,6 +203,7 @@ def finish(loop: Loop, settings: Settings, directory: Run, first: list[Tensor]) 
         write_predictions(directory, settings, answered)
         if details := task.details([answer for _, answer in answered], [example for example, _ in answered]):
             directory.write_json(DETAILS, details)
+        task.leave(model.net, model.tokenizer, directory.path, stream(settings.seed, "sample"))
         directory.log({"step": loop.state.step, **{f"test_{name}": value for name, value in scores.items()}})
         directory.write_json("cost.json", cost_of(loop))
         directory.write_json(RESULT, result_of(loop, settings, scores, found) | known)

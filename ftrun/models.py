@@ -13,9 +13,12 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from ftrun.decoders import is_decoder, is_language_model, refuse_other_direction
 from ftrun.errors import ConfigError, near
 from ftrun.networks import IMAGES, Task, refuse_other_inputs
 from ftrun.places import Place, locate
+from ftrun.sizes import resize
+from ftrun.vocabulary import brings_one
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -30,8 +33,10 @@ ATTENTION_OUTPUTS = {
     "attention.out_lin",  # DistilBERT
     "attn.Wo",  # ModernBERT
     "attention.o_proj",  # ViT
+    "attn.c_proj",  # GPT-2
+    "self_attn.o_proj",  # Llama, Qwen, SmolLM, Mistral and relatives
 }
-FEED_FORWARD_OUTPUTS = {"output.dense", "ffn.lin2", "mlp.Wo", "mlp.fc2"}
+FEED_FORWARD_OUTPUTS = {"output.dense", "ffn.lin2", "mlp.Wo", "mlp.fc2", "mlp.c_proj", "mlp.down_proj"}
 
 
 class Model(nn.Module):
@@ -53,13 +58,16 @@ class Model(nn.Module):
         self._backbone = f"net.{name_of(net, backbone_of(net))}."
         self._layers = self._backbone + longest_list(backbone_of(net))
         self.depth = len(self.get_submodule(self._layers))
+        plain = not isinstance(net, Pooled)
+        self.language = plain and is_language_model(net)
+        self.asked = {"use_cache": False} if plain and is_decoder(net.config) else {}  # it is for writing
         container = self._layers.removeprefix(self._backbone).split(".")[0]
         children = [name for name, _ in backbone_of(net).named_children()]
         self._below = tuple(f"{self._backbone}{name}." for name in children[: children.index(container)])
 
     def forward(self, **inputs: Tensor) -> Tensor:
         """`logits_of` what the network takes by name: token ids and mask, both (batch, length), or pixels."""
-        return logits_of(self.net(**inputs), inputs)
+        return logits_of(self.net(**inputs, **self.asked), inputs)
 
     def stage_of(self, name: str) -> int:
         """The stage to which a parameter or module name belongs."""
@@ -75,9 +83,13 @@ class Model(nn.Module):
         return [self.get_submodule(f"{self._layers}.{i}") for i in range(self.depth)]
 
     def head_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """What was not pretrained: everything outside the backbone, and fresh weights inside it."""
+        """What was not pretrained: everything outside the backbone, and fresh weights inside it.
+
+        A language model's head is pretrained too, and fresh only where the checkpoint did not bring it.
+        """
         for name, parameter in self.named_parameters():
-            if not name.startswith(self._backbone) or name in self.fresh:
+            outside = not name.startswith(self._backbone) and not self.language
+            if outside or name in self.fresh:
                 yield name, parameter
 
     def trained(self) -> dict[str, nn.Parameter]:
@@ -123,11 +135,19 @@ class Model(nn.Module):
             return found
         return [name for target in targets for name in matching(target, list(inside))]
 
+    def transposed(self) -> bool:
+        """Whether the layers are GPT-2's Conv1D, whose weight is (in, out)."""
+        from transformers.pytorch_utils import Conv1D
+
+        return any(isinstance(module, Conv1D) for layer in self.layers() for module in layer.modules())
+
     def output_layers(self) -> tuple[list[str], list[str]]:
         """Full names within `net` of the linear layers that end each attention and each feed-forward block.
 
         One of each per layer, from the bottom up; ConfigError for an architecture where they are not known.
         """
+        from transformers.pytorch_utils import Conv1D
+
         layers = self.get_submodule(self._layers)
         found = []
         for known in (ATTENTION_OUTPUTS, FEED_FORWARD_OUTPUTS):
@@ -135,13 +155,13 @@ class Model(nn.Module):
                 f"{self._layers.removeprefix('net.')}.{number}.{name}"
                 for number, layer in enumerate(layers)
                 for name, module in layer.named_modules()
-                if name in known and isinstance(module, nn.Linear)
+                if name in known and isinstance(module, nn.Linear | Conv1D)
             ]
             if len(names) != self.depth:
                 raise ConfigError(
                     f"strategy=adapter knows no place for adapters in {self.source}, a "
                     f"{type(self.net).__name__}; it does in networks built as BERT, RoBERTa, DistilBERT, "
-                    "ModernBERT or ViT"
+                    "ModernBERT, ViT, GPT-2 or Llama"
                 )
             found.append(names)
         return found[0], found[1]
@@ -228,9 +248,11 @@ def load(settings: ModelSettings, task: Task, seed: int) -> Model:
     place = locate(settings)
     config = place.config(task.head())
     refuse_other_inputs(settings, task, config)
+    refuse_other_direction(settings, task, config)
+    resize(config, settings)
     tokenizer = None
     if task.auto_class != IMAGES:
-        tokenizer = load_tokenizer(place, config)
+        tokenizer = load_tokenizer(place, config, task.make_tokenizer(brings_one(place.name)))
         limit = positions(config)
         if task.max_length > limit:
             raise ConfigError(f"task.max_length={task.max_length}, but {settings.name} has {limit} positions")
@@ -294,15 +316,27 @@ def without_pooler(config: PretrainedConfig) -> dict[str, Any]:
     return {"add_pooling_layer": False} if "add_pooling_layer" in arguments else {}
 
 
-def load_tokenizer(place: Place, config: PretrainedConfig) -> PreTrainedTokenizerBase:
+def load_tokenizer(
+    place: Place, config: PretrainedConfig, made: PreTrainedTokenizerBase | None
+) -> PreTrainedTokenizerBase:
+    """The checkpoint's tokenizer, or one that was `made` for a network which then has as many tokens.
+
+    It has a token for padding, and a decoder is told which: it classifies at the last other token.
+    """
     from transformers import AutoTokenizer
 
+    if made is not None:
+        config.vocab_size = len(made)
+        for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+            setattr(config, name, getattr(made, name))
+        return made
     try:
         tokenizer = AutoTokenizer.from_pretrained(place.name, **place.options)
     except (OSError, ValueError) as error:
         raise ConfigError(f"model.name={place.name} has no tokenizer that loads") from error
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
+    if config.pad_token_id is None or is_decoder(config):
         config.pad_token_id = tokenizer.pad_token_id
     fit_inputs(tokenizer, config)
     if len(tokenizer) > config.vocab_size:

@@ -11,6 +11,8 @@ from transformers.modeling_outputs import ImageClassifierOutput
 from ftrun.errors import ConfigError
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
     from ftrun.config import ModelSettings
 
 IMAGES = "AutoModelForImageClassification"
@@ -133,6 +135,8 @@ class Task(Protocol):
     shape: ClassVar[tuple[int, int, int] | None]  # of images
 
     def head(self) -> dict[str, Any]: ...
+
+    def make_tokenizer(self, given: bool) -> PreTrainedTokenizerBase | None: ...
 
 
 def refuse_other_inputs(settings: ModelSettings, task: Task, config: PreTrainedConfig) -> None:

@@ -92,7 +92,8 @@ def start(settings: Settings, directory: Path) -> ModelSettings:
         )
     if (place / "adapter_config.json").is_file():
         place = folded(run, read(run.config).task, directory / START)
-    return replace(settings.model, name=str(place.resolve()), init="pretrained", revision=None)
+    plain = replace(settings.model, layers=None, width=None, heads=None)  # as the weights are
+    return replace(plain, name=str(place.resolve()), init="pretrained", revision=None)
 
 
 def folded(run: Run, task: Task, place: Path) -> Path:
@@ -190,9 +191,13 @@ def open_run(run: Run, earlier: Settings, settings: Settings, model: Model) -> P
     """A finished run's task under its own head, or under this run's where the scenario shares one."""
     task = earlier.task
     task.read(earlier.seed)
-    if settings.scenario == "task":
+    if not (task.new_head or settings.task.new_head):  # one language model, more text
+        own = model
+    elif settings.scenario == "task":
         device = next(model.parameters()).device
         net = with_backbone(plain(run, task).to(device), backbone_of(model.net))
+        if not task.new_head:
+            net.tie_weights(recompute_mapping=False)  # and not what the checkpoint left untied
         own = Model(net, model.tokenizer, model.source, set())
         still(own, model)
     else:

@@ -185,9 +185,9 @@ class Stepper:
         say(f"out of memory: train.micro_batch {size} → {size // 2}; the optimizer sees the same batch")
 
     def count_tokens(self, rows: list[int], batch: Batch) -> None:
-        mask, cost = batch["inputs"].get("attention_mask"), self.state.cost
+        ids, cost = batch["inputs"].get("input_ids"), self.state.cost
         cost["tokens"] += sum(self.examples[row].size for row in rows)
-        cost["padded_tokens"] += len(rows) if mask is None else mask.numel()
+        cost["padded_tokens"] += len(rows) if ids is None else ids.numel()
 
     def plain_optimizer(self) -> torch.optim.Optimizer:
         return self.optimizer.optimizer

@@ -95,7 +95,7 @@ def metric_of(config: dict[str, Any], result: dict[str, Any], scores: dict[str, 
 
 def lower_is_better(metric: str | None) -> bool:
     """Whether a smaller value of the metric is the better one."""
-    return (metric or "").endswith(("loss", "perplexity", "error", "mae", "rmse"))
+    return (metric or "").endswith(("loss", "perplexity", "bits_per_byte", "error", "mae", "rmse"))
 
 
 def strategy_settings(config: dict[str, Any]) -> dict[str, Any]:

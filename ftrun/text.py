@@ -153,3 +153,20 @@ def _quantile(ordered: list[int], share: float) -> int:
 
 def _percent(share: float) -> str:
     return f"{share:.1%}" if share >= 0.001 else "under 0.1%"
+
+
+PART = 100_000  # characters that a tokenizer is given at once
+
+
+def parts(text: str) -> list[str]:
+    """A long text in pieces that end with a line, so that no word is cut."""
+    found, begin = [], 0
+    while len(text) - begin > PART and (end := text.find("\n", begin + PART)) >= 0:
+        found.append(text[begin : end + 1])
+        begin = end + 1
+    return [*found, text[begin:]]
+
+
+def tokens_of(tokenizer: Any, texts: list[str]) -> list[list[int]]:
+    """Token ids without specials, none cut."""
+    return tokenizer(texts, add_special_tokens=False, verbose=False, **ONLY_IDS)["input_ids"]

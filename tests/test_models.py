@@ -178,7 +178,7 @@ def test_what_is_frozen_keeps_its_dropout_off(tiny_dir):
 
 
 def settings(name, init="pretrained"):
-    return ModelSettings(str(name), init, "head", None, False)
+    return ModelSettings(str(name), init, "head", None, False, None, None, None)
 
 
 def test_a_directory_without_weights_is_refused(tmp_path):
@@ -200,7 +200,10 @@ def test_names_that_are_no_checkpoint(tmp_path):
     file.write_bytes(b"")
     with pytest.raises(ConfigError, match="is a file"):
         local(str(file))
-    with pytest.raises(ConfigError, match="embeds only embedded:cnn_small, embedded:mlp, embedded:tiny_bert"):
+    with pytest.raises(
+        ConfigError,
+        match="embeds only embedded:cnn_small, embedded:gpt2_small_random, embedded:mlp, embedded:tiny_bert",
+    ):
         local("embedded:huge_bert")
     assert local("google-bert/bert-base-uncased") is None
 

@@ -38,11 +38,11 @@ def main(arguments: list[str]) -> int:
     task = settings.task
     rows = task.input_rows(options.input)
     examples = task.questions(tokenizer, rows, options.input)
-    answers = predict(model, task, examples, 4 * settings.train.batch_size, accelerator)
-    answered = {example.row: answer for example, answer in answers}
-    columns = {
-        i: {name: answered.get(i, {}).get(name) for name in task.answer_columns} for i in range(len(rows))
-    }
-    task.write(options.output, [row | columns[i] for i, row in enumerate(rows)])
-    say(f"{len(answered)} of {len(rows)} rows answered: {options.output}")
+    answered = predict(model, task, examples, 4 * settings.train.batch_size, accelerator)
+    answers = {example.row: answer for example, answer in answered}
+    answers |= task.completed(model.net, tokenizer, rows, settings.seed)
+    empty = dict.fromkeys(task.answer_columns)
+    own = [empty | {name: answers.get(row, empty)[name] for name in empty} for row in range(len(rows))]
+    task.write(options.output, [row | said for row, said in zip(rows, own, strict=True)])
+    say(f"{len(answers)} of {len(rows)} rows answered: {options.output}")
     return 0

@@ -44,6 +44,7 @@ class Strategy:
     """
 
     needs_source: ClassVar[bool] = False
+    needs_new_head: ClassVar[bool] = False  # there is nothing to train first where a checkpoint brings all
 
     def prepare(self, model: Model) -> None:
         """Freeze, wrap or add weights; called once, after loading and before the optimizer exists.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from ftrun.strategies.base import Strategy
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 @dataclass
 class LinearProbe(Strategy):
     """Train what the checkpoint did not bring: the head, and nothing that was pretrained."""
+
+    needs_new_head: ClassVar[bool] = True
 
     def prepare(self, model: Model) -> None:
         model.requires_grad_(False)

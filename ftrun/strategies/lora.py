@@ -54,6 +54,7 @@ class Lora(Strategy):
             target_modules=model.linear_layers(self.targets),
             use_dora=self.variant == "dora",
             use_rslora=self.variant == "rslora",
+            fan_in_fan_out=model.transposed(),
             init_lora_weights="pissa" if self.variant == "pissa" else True,
         )
         with quiet():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from ftrun.errors import ConfigError
 from ftrun.strategies.full import Full
@@ -21,6 +21,8 @@ class LpFt(Full):
     distribution, ten out of distribution (Kumar et al. 2022). Both parts run through the whole schedule; a
     pretrained pooler counts as part of the head.
     """
+
+    needs_new_head: ClassVar[bool] = True
 
     probe: float  # share of the run
     probe_lr: float

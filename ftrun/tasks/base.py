@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torch import Tensor
+    from torch import Tensor, nn
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 Batch = dict[str, Any]
 Answer = dict[str, Any]  # one per example; what `answer_columns` names is JSON-ready
 SPLITS = ("train", "validation", "test")
+SMALLEST = 32  # rows of an evaluation batch at least; no gradients are kept, so it may exceed the micro-batch
 
 
 @dataclass
@@ -44,6 +45,7 @@ class Task(ABC):
     shares_head: ClassVar[bool] = True  # whether tasks of this kind can have one head: it has labels
     writes: ClassVar[tuple[str, ...]] = (".csv", ".tsv", ".jsonl")  # endings of files of answered rows
     passed_over: ClassVar[tuple[str, ...]] = ()  # settings that a preset may bring and that mean nothing here
+    new_head: ClassVar[bool] = True  # the network gets a head that no checkpoint brings
 
     @abstractmethod
     def read(self, seed: int) -> list[str]:
@@ -127,6 +129,28 @@ class Task(ABC):
         They are kept as `details.json`, and the small ones shown under the result.
         """
         return {}
+
+    def make_tokenizer(self, given: bool) -> PreTrainedTokenizerBase | None:
+        """A tokenizer made for the task's texts; None takes the checkpoint's, if one is `given`."""
+        return None
+
+    def rows_at_once(self, size: int) -> int:
+        """Examples in a batch of the evaluation, given four of training's micro-batches."""
+        return max(size, SMALLEST)
+
+    def turn(self, epoch: int) -> None:
+        """Training has come to this epoch, counted from 0; what is drawn anew in each depends on it."""
+        return
+
+    def completed(
+        self, net: nn.Module, tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], seed: int
+    ) -> dict[int, Answer]:
+        """Answers, by row, for which the network must look more than once."""
+        return {}
+
+    def leave(self, net: nn.Module, tokenizer: PreTrainedTokenizerBase, directory: Path, seed: int) -> None:
+        """Files beside the scores that the task leaves in the directory of a finished run."""
+        return
 
     @abstractmethod
     def fingerprint(self) -> str:

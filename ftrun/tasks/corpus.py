@@ -1,0 +1,166 @@
+"""What tasks on running text share: documents from files or rows, their splits, and a tokenizer for them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ftrun.documents import Columns, Stream, carved, digest, documents, files_of
+from ftrun.errors import ConfigError, DataError
+from ftrun.tasks.base import SPLITS, Answer, Example, Task
+from ftrun.values import at_least, one_of
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+FORMS = "a txt, jsonl, csv, tsv or parquet file, a directory of these, or hub:NAME[:CONFIG]:SPLIT"
+SAMPLE = 50_000_000  # characters of a stream that a tokenizer is trained on
+
+
+@dataclass
+class CorpusTask(Task):
+    """Documents of three splits, `kept`; what is learned from them is the part of the task itself."""
+
+    new_head: ClassVar[bool] = False
+    masking: ClassVar[bool] = False  # whether a tokenizer needs a token that stands for a gap
+
+    train: Any
+    validation: Any
+    test: Any
+    documents: str | None
+    block: int
+    tokenizer: str | None
+    vocab: int
+    stream: bool
+    subset: int | None
+
+    def __post_init__(self) -> None:
+        if self.train is None:
+            raise ConfigError(f"task.train is not set: it is {FORMS}")
+        if self.documents is not None:
+            one_of("task.documents", self.documents, ["file", "line", "paragraph"])
+        if self.tokenizer is not None:
+            one_of("task.tokenizer", self.tokenizer, ["model", "train"])
+        at_least("task.block", self.block, 8)
+        at_least("task.vocab", self.vocab, 256)
+        at_least("task.subset", self.subset, 1)
+        if self.stream and self.documents == "file":
+            raise ConfigError(
+                "task.documents=file holds a file in memory; task.stream=true takes line, paragraph"
+            )
+        self.kept: dict[str, Any] = {}
+        self.encoded: dict[str, Any] = {}
+
+    @property
+    def columns(self) -> Columns:
+        raise NotImplementedError
+
+    @property
+    def max_length(self) -> int:
+        """Positions that the network must have."""
+        return self.block
+
+    def read(self, seed: int) -> list[str]:
+        given = {split: getattr(self, split) for split in SPLITS}
+        sources = {
+            split: files_of(f"task.{split}", value) for split, value in given.items() if value is not None
+        }
+        missing = [split for split in ("test", "validation") if split not in sources]
+        notes = self.open(sources, missing) if self.stream else self.load(sources, missing)
+        return notes
+
+    def open(self, sources: dict[str, list[str]], missing: list[str]) -> list[str]:
+        """Streams, of which nothing is read yet but their bytes, for the fingerprint."""
+        how = self.documents or "line"
+        for split in SPLITS:
+            place = sources.get(split, sources["train"])
+            hold = missing if place is sources["train"] else []
+            self.kept[split] = Stream(place, self.columns, how, hold, split)
+        self.print = digest(name for split in SPLITS for name in sources.get(split, []))
+        self.print = hashlib.sha256(f"{self.print} {how} {self.columns} {missing}".encode()).hexdigest()
+        return [f"{split}: one document in a hundred carved from train" for split in missing]
+
+    def load(self, sources: dict[str, list[str]], missing: list[str]) -> list[str]:
+        notes: list[str] = []
+        for split, names in sources.items():
+            found = list(documents(names, self.columns, self.documents, lazily=False))
+            self.kept[split] = [document for document in found if document.text.strip()]
+            empty = len(found) - len(self.kept[split])
+            if not self.kept[split]:
+                raise DataError(f"task.{split}={getattr(self, split)} has no text")
+            if empty:
+                notes.append(f"{split}: {empty:,} of {len(found):,} documents dropped, empty")
+        parts, said = carved(self.kept["train"], missing)
+        self.kept |= parts
+        if self.subset is not None:
+            self.kept["train"] = self.kept["train"][: self.subset]
+            notes.append(
+                f"train: the first {len(self.kept['train']):,} documents (task.subset={self.subset})"
+            )
+        found_all = hashlib.sha256()
+        for split in SPLITS:
+            for document in self.kept[split]:
+                found_all.update("\0".join((split, *document)).encode())
+        self.print = found_all.hexdigest()
+        return notes + said
+
+    def read_test(self, file: str) -> None:
+        names = files_of("--input", file)
+        found = list(documents(names, self.columns, self.documents, lazily=False))
+        self.kept["test"] = [document for document in found if document.text.strip()]
+        self.print = digest(names)
+        self.stream = False
+
+    def make_tokenizer(self, given: bool) -> PreTrainedTokenizerBase | None:
+        """One trained on the training documents where that is asked for, or the checkpoint brings none."""
+        from ftrun.vocabulary import train
+
+        if self.tokenizer == "model" or (self.tokenizer is None and given):
+            return None
+        return train(self.words(), self.vocab, self.masking)
+
+    def words(self) -> Iterator[str]:
+        """The training documents' texts, of a stream the first of them."""
+        size = 0
+        for prompt, text in self.kept["train"]:
+            yield from (part for part in (prompt, text) if part)
+            size += len(text)
+            if self.stream and size > SAMPLE:
+                return
+
+    def merged(
+        self, answers: Sequence[Answer], examples: Sequence[Example]
+    ) -> tuple[Sequence[Answer], Sequence[Example]]:
+        """The blocks of a row added up."""
+        rows: dict[int, Answer] = {}
+        some: dict[int, Example] = {}
+        for answer, example in zip(answers, examples, strict=True):
+            row = rows.setdefault(some.setdefault(example.row, example).row, dict.fromkeys(answer, 0))
+            for name, value in answer.items():
+                row[name] += value
+        return [*rows.values()], [*some.values()]
+
+    def options(self) -> list[Any]:
+        """The settings that a document's tokens depend on, beside the text."""
+        return []
+
+    def key(self, tokenizer: PreTrainedTokenizerBase, split: str) -> str:
+        """Of everything that the tokens of a split depend on."""
+        known = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else repr(tokenizer)
+        options = [split, self.fingerprint(), *self.options(), self.subset]
+        return hashlib.sha256(json.dumps([options, known]).encode()).hexdigest()[:24]
+
+    def head(self) -> dict[str, Any]:
+        return {}
+
+    def restore(self, config: PretrainedConfig) -> None:
+        pass
+
+    def examples(self, split: str) -> Sequence[Example]:
+        return self.encoded[split]
+
+    def fingerprint(self) -> str:
+        return self.print

@@ -1,0 +1,57 @@
+"""A tokenizer trained on the spot: byte-level pair encoding (Sennrich et al. 2016; Radford et al. 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+BYTES = 256  # the smallest vocabulary: no pair is ever merged
+END = "<|endoftext|>"  # begins and ends a document, and pads, as in GPT-2
+FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "tokenizer.model")
+MASKING = {  # the names that BERT's tokens have
+    "pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}  # fmt: skip
+
+
+def train(texts: Iterable[str], vocab: int, masking: bool = False) -> PreTrainedTokenizerBase:
+    """A tokenizer of `vocab` tokens, the 256 bytes included, and the special ones beside them.
+
+    Nothing is unknown to it and nothing is normalised, so every text comes back from its tokens. With
+    `masking` it has the special tokens of BERT and puts [CLS] and [SEP] around a text or a pair.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    special = MASKING if masking else dict.fromkeys(("bos_token", "eos_token", "pad_token"), END)
+    names = list(dict.fromkeys(special.values()))
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab + len(names),
+        special_tokens=names,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    inputs = ["input_ids", "attention_mask"]
+    if masking:
+        ends = [(name, tokenizer.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ends
+        )
+        inputs.insert(1, "token_type_ids")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, model_input_names=inputs, clean_up_tokenization_spaces=False, **special
+    )
+
+
+def brings_one(place: str) -> bool:
+    """Whether a checkpoint directory holds a tokenizer; a name on the Hub is taken to."""
+    directory = Path(place)
+    return not directory.is_dir() or any((directory / name).is_file() for name in FILES)
