@@ -11,6 +11,7 @@ from ftrun.errors import ConfigError
 from ftrun.export import reload
 from ftrun.models import quiet
 from ftrun.networks import IMAGES
+from ftrun.readers import Reader, reopen
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -31,8 +32,8 @@ class Saved(nn.Module):
         return self.net(**inputs).logits
 
 
-def open_model(run: Run) -> tuple[Settings, nn.Module, PreTrainedTokenizerBase | None, Accelerator]:
-    """The settings, network and, for text, tokenizer of a finished run, on the device its settings name."""
+def open_model(run: Run) -> tuple[Settings, nn.Module, PreTrainedTokenizerBase | Reader | None, Accelerator]:
+    """The settings, network and tokenizer or image reader of a finished run, on its settings' device."""
     from transformers import AutoConfig, AutoTokenizer
 
     from ftrun.devices import open_accelerator
@@ -46,7 +47,8 @@ def open_model(run: Run) -> tuple[Settings, nn.Module, PreTrainedTokenizerBase |
     with quiet():
         net = reload(run.model_dir, settings.task.auto_class)
     images = settings.task.auto_class == IMAGES
-    tokenizer = None if images else AutoTokenizer.from_pretrained(run.model_dir)
-    settings.task.restore(AutoConfig.from_pretrained(run.model_dir))
+    config = AutoConfig.from_pretrained(run.model_dir)
+    tokenizer = reopen(run.model_dir, config) if images else AutoTokenizer.from_pretrained(run.model_dir)
+    settings.task.restore(config)
     model = accelerator.prepare_model(Saved(net), evaluation_mode=True)
     return settings, model, tokenizer, accelerator

@@ -11,7 +11,9 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="ftrun predict", description=__doc__)
     parser.add_argument("run", type=Path, help="run directory")
     parser.add_argument(
-        "--input", required=True, help="csv, tsv, jsonl or parquet with the run's text column"
+        "--input",
+        required=True,
+        help="csv, tsv, jsonl or parquet with the run's columns, or images",
     )
     parser.add_argument(
         "--output", required=True, type=Path, help="csv, tsv or jsonl; the rows, answered, in order"
@@ -24,13 +26,12 @@ def main(arguments: list[str]) -> int:
     run = Run.open(options.run)
     check_writable(options.output)
 
-    from ftrun.data import read_rows
     from ftrun.evaluation import predict
     from ftrun.inference import open_model
     from ftrun.terminal import say
 
     settings, model, tokenizer, accelerator = open_model(run)
-    rows = read_rows(options.input)
+    rows = settings.task.rows_of(options.input)
     examples = settings.task.questions(tokenizer, rows, options.input)
     answers = predict(model, settings.task, examples, 4 * settings.train.batch_size, accelerator)
     empty = dict.fromkeys(settings.task.answer_columns)

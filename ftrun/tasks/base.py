@@ -39,6 +39,7 @@ class Task(ABC):
     answer_columns: ClassVar[tuple[str, ...]]  # the keys of an answer
     auto_class: ClassVar[str]  # the transformers class that brings the network and its head
     shape: ClassVar[tuple[int, int, int] | None] = None  # channels, height, width; where the task fixes them
+    moment: ClassVar[tuple[int, int] | None] = None  # seed and optimizer step of a batch that trains
     passed_over: ClassVar[tuple[str, ...]] = ()  # settings that a preset may bring and that mean nothing here
 
     @abstractmethod
@@ -66,6 +67,16 @@ class Task(ABC):
         self, tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], file: str
     ) -> list[Example]:
         """Rows without answers as examples; a row with nothing to read is left out. Raises DataError."""
+
+    def rows_of(self, file: str) -> list[dict[str, Any]]:
+        """The rows of a file to be answered, as they will be written beside the answers. Raises DataError."""
+        from ftrun.data import read_rows
+
+        return read_rows(file)
+
+    def at(self, seed: int, step: int) -> None:
+        """The batches that follow are for this optimizer step, a position for chance in training examples."""
+        self.moment = (seed, step)  # type: ignore[misc]
 
     @abstractmethod
     def examples(self, split: str) -> Sequence[Example]:
