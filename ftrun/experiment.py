@@ -71,6 +71,7 @@ def prepare_data(settings: Settings) -> None:
         say("source: what the checkpoint was pretrained for (for another: source=RUN or source=TASK)")
     for note in settings.task.read(settings.seed):
         say(note)
+    settings.check_metric()  # some are scores of the data's labels
 
 
 def open_directory(accelerator: Accelerator, path: Path, settings: Settings) -> Run:

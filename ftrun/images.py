@@ -32,14 +32,10 @@ SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"} 
 class Picture:
     """An image not yet decoded, what names it, and its label."""
 
+    name: str  # for messages
     about: dict[str, Any]  # the columns of its row, or its file, or its number in an array
     content: Any  # bytes, a path or member of a zip, an array (height, width[, channels]) of uint8, or None
     label: Any  # as it was found; None where there is none
-
-    @property
-    def name(self) -> str:
-        """For messages."""
-        return str(self.about.get("file", f"row {self.about.get('row', '?')}"))
 
     @cached_property
     def digest(self) -> bytes:
@@ -118,7 +114,7 @@ def of_files(
     """A picture's label is the first folder of its path; hidden files and folders are none."""
     visible = [(name, content) for name, content in files if not re.search(r"(^|/)[._]", name)]
     found = [
-        Picture({"file": name}, content, name.split("/")[0] if "/" in name else None)
+        Picture(name, {"file": name}, content, name.split("/")[0] if "/" in name else None)
         for name, content in visible
         if name.lower().endswith(PICTURES)
     ]
@@ -155,14 +151,13 @@ def of_rows(
     columns = list(dict.fromkeys(key for row in rows for key in row))
     column = image_column(source, rows, columns, image)
     found = []
-    for number, row in enumerate(rows):
+    for number, row in enumerate(rows, 1):
         value = row.get(column)
         about = {key: kept for key, kept in row.items() if key != column or isinstance(kept, str)}
-        if isinstance(value, str):
-            about["file"] = value
-        else:
+        if not isinstance(value, str):
             about.setdefault("row", number)
-        found.append(Picture(about, content_of(value, base), row.get(label)))
+        name = value if isinstance(value, str) and value.strip() else f"row {number}"
+        found.append(Picture(name, about, content_of(value, base), row.get(label)))
     return found
 
 
@@ -197,7 +192,7 @@ def of_npz(source: str, path: Path, part: str | None) -> list[Picture]:
     """Labels are None where the file has no array of them."""
     pixels, labels = read_arrays(source, path, part)
     return [
-        Picture({"row": row}, picture, None if labels is None else labels[row])
+        Picture(f"row {row}", {"row": row}, picture, None if labels is None else labels[row])
         for row, picture in enumerate(pixels)
     ]
 

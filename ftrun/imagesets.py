@@ -11,6 +11,7 @@ from ftrun.errors import ConfigError, DataError, near
 from ftrun.images import Picture, read_pictures, repeated
 from ftrun.labels import Labels, listed, name_of
 from ftrun.splits import carve, choose, pick
+from ftrun.tables import ENDINGS
 
 SPLITS = ("train", "validation", "test")
 SPLIT_SEED = 0  # carved splits are the same for every seed of a run
@@ -42,7 +43,7 @@ class Reading:
 
     def no_labels(self, split: str, source: str, found: list[Picture]) -> str:
         columns = list(dict.fromkeys(key for picture in found for key in picture.about))
-        if "." in str(found[0].about.get("file", "")) and len(columns) == 1:
+        if columns == ["file"] and not source.endswith(ENDINGS):
             return f"task.{split}={source} has no labels: its images lie in no class folders"
         has = f"; it has {listed(columns)}{near(self.label, columns)}" if self.label not in columns else ""
         return f"task.{split}={source} has no labels (task.label={self.label}){has}"

@@ -26,7 +26,8 @@ def moved(pixels: ndarray, seed: int, crop: bool) -> ndarray:
     if not crop:
         return pixels
     edge = max(1, pixels.shape[1] // PADDING)
-    down, right = (seed >> 1) % (2 * edge + 1), (seed >> 20) % (2 * edge + 1)
+    places, number = 2 * edge + 1, seed >> 1
+    down, right = number % places, number // places % places
     wide = numpy.pad(pixels, ((0, 0), (edge, edge), (edge, edge)))
     return wide[:, down : down + pixels.shape[1], right : right + pixels.shape[2]]
 

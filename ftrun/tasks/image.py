@@ -90,6 +90,8 @@ class Image(Labelled):
         self.pictures, self.names, notes, self.hash = load_splits(
             sources, self.reading(), self.labels, self.subset, seed
         )
+        if len(self.names.names) <= TOP:
+            self.metrics = Labelled.metrics  # type: ignore[misc]
         return notes
 
     def encode(self, tokenizer: Reader, split: str) -> str:
