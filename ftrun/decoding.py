@@ -98,9 +98,8 @@ def some(names: list[str]) -> str:
 def described(split: str, whole: ndarray, sizes: Counter, modes: Counter, wanted: str) -> str:
     """How many there are, in which shape, and what was done to make it so."""
     count, _, height, width = whole.shape
-    line = (
-        f"{split}: {count:,} images of {' x '.join(map(str, whole.shape[1:]))} ({whole.nbytes / 1e6:,.1f} MB)"
-    )
+    shape = " x ".join(map(str, whole.shape[1:]))
+    line = f"{split}: {count:,} images of {shape} ({whole.nbytes / 1e6:,.1f} MB)"
     others = sorted(size for size in sizes if size != (width, height))
     if others:
         number = sum(sizes[size] for size in others)
@@ -109,7 +108,5 @@ def described(split: str, whole: ndarray, sizes: Counter, modes: Counter, wanted
         line += f" ({len(others)} sizes)" if len(others) > 2 else ""
     converted = {mode: number for mode, number in sorted(modes.items()) if mode != wanted}
     if converted:
-        line += (
-            "; converted to " + wanted + " from " + ", ".join(f"{m} ({n:,})" for m, n in converted.items())
-        )
+        line += f"; converted to {wanted} from " + ", ".join(f"{m} ({n:,})" for m, n in converted.items())
     return line

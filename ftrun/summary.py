@@ -28,7 +28,7 @@ SHARED = (
     "sequence",
 )  # the rest is the strategy's
 NEEDED = ("seed", "task", "model", "train", "strategy")  # to say anything about a run
-PERCENT = ("accuracy", "f1", "precision", "recall", "exact_match")
+PERCENT = ("accuracy", "top5_accuracy", "f1", "precision", "recall", "exact_match")
 
 
 def row_of(run: Run) -> dict[str, Any]:

@@ -256,11 +256,11 @@ def test_light_strategies_on_a_residual_network(strategy, place, tmp_path):
     assert run.read_json("result.json")["reload_difference"] == 0.0
     weights = checkpoint.read_tensors(checkpoint.newest(run.path / "checkpoints" / "last")[0], "weights")
     still = not weights["net.resnet.embedder.norm.running_mean"].any()
-    assert still == (strategy in ("linear_probe", "gradual_unfreeze"))
+    assert still == (strategy == "linear_probe")  # gradual_unfreeze opens it at step 3
 
 
 def test_hooks_see_every_layer_of_a_residual_network(place):
-    """And so its Fisher information needs no loop over the examples; the estimate checks itself against one."""
+    """And so its Fisher information needs no loop over the examples; the estimate is that of a loop."""
     from ftrun import fisher
 
     experiment, model = opened(*words(place, "resnet"))
@@ -321,12 +321,6 @@ def test_answers_for_files_in_their_order(made, place, ftrun_inprocess, tmp_path
         good = [row for row in answered if row["answer"]]
         assert f"{len(good)} of {count} rows answered" in said
         assert len(good) == count - (source != "a.npz")
-    files = [
-        row["file"]
-        for row in csv.DictReader((tmp_path / "out.csv").read_text().splitlines())
-        if "file" in row
-    ]
-    assert files == []
     ftrun_inprocess("predict", str(made.path), "--input", "t.csv", "--output", "out.csv")
     answered = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
     assert [(row["who"], row["answer"]) for row in answered] == [("me", "low"), ("you", ""), ("us", "high")]

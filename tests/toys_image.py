@@ -1,4 +1,4 @@
-"""Pictures that can be learned, bright above or bright below, and two tiny networks that read them."""
+"""Pictures that can be learned, red above or blue below, and two tiny networks that read them."""
 
 import json
 from pathlib import Path
@@ -24,8 +24,8 @@ def rows(count: int, seed: int = 0, side: int = 8) -> tuple[numpy.ndarray, list[
     chance = numpy.random.default_rng(seed)
     pixels = chance.integers(0, 120, (count, side, side, 3))
     for number in range(count):
-        half = slice(0, side // 2) if number % 2 == 0 else slice(side // 2, side)
-        pixels[number, half] += 120
+        half, colour = (slice(0, side // 2), 0) if number % 2 == 0 else (slice(side // 2, side), 2)
+        pixels[number, half, :, colour] += 120
     return pixels.astype(numpy.uint8), [LABELS[number % 2] for number in range(count)]
 
 
