@@ -58,8 +58,12 @@ def drift(before: list[Tensor], now: list[Tensor]) -> list[dict[str, float]]:
 def linear_cka(one: Tensor, other: Tensor) -> float:
     """|Y'X|² / (|X'X| |Y'Y|) of centred features (examples, width); 1 for a rotation or a scaling.
 
-    Not a number where one of them is the same for every example.
+    Not a number where one of them is the same for every example. Features that are wider than there are
+    examples, as those of images, are compared by |Y'X|² = <XX', YY'>.
     """
     x, y = (each.double() - each.double().mean(0) for each in (one, other))
+    if max(x.shape[1], y.shape[1]) > len(x):
+        x, y = x @ x.T, y @ y.T
+        return float((x * y).sum() / (x.norm() * y.norm()))
     shared, own = (x.T @ y).norm() ** 2, (x.T @ x).norm() * (y.T @ y).norm()
     return float(shared / own)

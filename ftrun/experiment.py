@@ -71,6 +71,7 @@ def prepare_data(settings: Settings) -> None:
         say("source: what the checkpoint was pretrained for (for another: source=RUN or source=TASK)")
     for note in settings.task.read(settings.seed):
         say(note)
+    settings.check_metric()  # some are scores of the data's labels
 
 
 def open_directory(accelerator: Accelerator, path: Path, settings: Settings) -> Run:
@@ -174,6 +175,9 @@ def prepare_model(settings: Settings, directory: Run, accelerator: Accelerator) 
     opens = {stage: settings.strategy.opens(stage, course) for stage in range(model.depth + 2)}
     for line in plan(model, groups(model, settings.train), settings.train.lr, opens, length.total):
         say(f"  {line}")
+    micro, batch = settings.train.micro_batch, settings.train.batch_size
+    if model.batch_norms() and micro is not None and micro < batch:
+        say(f"batch normalisation: its statistics are of train.micro_batch={micro} images, not of {batch}")
     if settings.model.pooling != "head":
         say(f"model.pooling={settings.model.pooling}: transformers alone cannot load the saved model")
     return model

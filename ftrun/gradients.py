@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Sums = dict[str, Tensor]  # parameter name → sum over examples of its squared gradients
 Inputs = dict[str, Tensor]
 TIED = (nn.Embedding, nn.Linear)
-LAYERS = (nn.Linear, nn.Embedding, nn.Conv2d, nn.LayerNorm, nn.RMSNorm)
+LAYERS = (nn.Linear, nn.Embedding, nn.Conv2d, nn.LayerNorm, nn.RMSNorm, nn.BatchNorm2d)
 
 
 class Hooks:
@@ -161,6 +161,8 @@ def knows(module: nn.Module) -> bool:
     """Whether `add_squares` has a formula; a derived class counts when it computes the same."""
     if isinstance(module, nn.Embedding) and (module.max_norm is not None or module.scale_grad_by_freq):
         return False
+    if isinstance(module, nn.BatchNorm2d) and (module.training or not module.track_running_stats):
+        return False  # an example's gradient then depends on the others of its batch
     if isinstance(module, nn.Conv2d) and (module.padding_mode != "zeros" or isinstance(module.padding, str)):
         return False
     same = any(isinstance(module, known) and type(module).forward is known.forward for known in LAYERS)
@@ -195,6 +197,8 @@ def add_squares(layer: nn.Module, entered: Tensor, delta: Tensor, sums: Sums) ->
         add_conv2d(layer, entered, delta, sums)
     elif isinstance(layer, nn.Linear) or is_conv1d(layer):
         add_linear(entered, delta, sums, transposed=not isinstance(layer, nn.Linear))
+    elif isinstance(layer, nn.BatchNorm2d):
+        add_batch_norm(layer, entered, delta, sums)
     else:
         add_norm(layer, entered, delta, sums)
 
@@ -245,6 +249,17 @@ def add_norm(layer: nn.Module, entered: Tensor, delta: Tensor, sums: Sums) -> No
         add(sums["weight"], delta * normalised(layer, entered))
     if "bias" in sums:
         add(sums["bias"], delta)
+
+
+def add_batch_norm(layer: nn.BatchNorm2d, entered: Tensor, delta: Tensor, sums: Sums) -> None:
+    """In eval mode, where the running statistics are constants: a scale and a shift for each channel."""
+    if "weight" in sums:
+        kind, eps = delta.dtype, layer.eps
+        mean, variance = (each.to(kind) for each in (layer.running_mean, layer.running_var))
+        whole = functional.batch_norm(entered, mean, variance, training=False, eps=eps)
+        sums["weight"] += (delta * whole).flatten(2).sum(2).square().sum(0)
+    if "bias" in sums:
+        sums["bias"] += delta.flatten(2).sum(2).square().sum(0)
 
 
 def normalised(layer: nn.Module, entered: Tensor) -> Tensor:

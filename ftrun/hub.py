@@ -57,6 +57,11 @@ def hub_rows(source: str) -> list[dict[str, Any]]:
     if data is None:
         _ask_for(name)
         data = _fetched(source, name, config, split)
+    return named_rows(data)
+
+
+def named_rows(data: Any) -> list[dict[str, Any]]:
+    """The rows of a data set of `datasets`, labels by their names; an image is its bytes and path."""
     rows: list[dict[str, Any]] = data.to_list()
     for column, kind in data.features.items():
         inner: Any = getattr(kind, "feature", None)  # of a list

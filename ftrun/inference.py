@@ -11,6 +11,7 @@ from ftrun.errors import ConfigError
 from ftrun.export import reload
 from ftrun.models import fit_inputs, logits_of, quiet
 from ftrun.networks import IMAGES
+from ftrun.readers import Reader, reopen
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -31,8 +32,8 @@ class Saved(nn.Module):
         return logits_of(self.net(**inputs), inputs)
 
 
-def open_model(run: Run) -> tuple[Settings, nn.Module, PreTrainedTokenizerBase | None, Accelerator]:
-    """The settings, network and, for text, tokenizer of a finished run, on the device its settings name."""
+def open_model(run: Run) -> tuple[Settings, nn.Module, PreTrainedTokenizerBase | Reader | None, Accelerator]:
+    """The settings, network and tokenizer or image reader of a finished run, on its settings' device."""
     from transformers import AutoConfig, AutoTokenizer
 
     from ftrun.devices import open_accelerator
@@ -46,9 +47,11 @@ def open_model(run: Run) -> tuple[Settings, nn.Module, PreTrainedTokenizerBase |
     with quiet():
         net = reload(run.model_dir, settings.task.auto_class)
     images = settings.task.auto_class == IMAGES
-    tokenizer = None if images else AutoTokenizer.from_pretrained(run.model_dir)
     config = AutoConfig.from_pretrained(run.model_dir)
-    if tokenizer is not None:
+    if images:
+        tokenizer = reopen(run.model_dir, config)
+    else:
+        tokenizer = AutoTokenizer.from_pretrained(run.model_dir)
         fit_inputs(tokenizer, config)
     settings.task.restore(config)
     model = accelerator.prepare_model(Saved(net), evaluation_mode=True)

@@ -17,6 +17,7 @@ from ftrun.decoders import is_decoder, is_language_model, refuse_other_direction
 from ftrun.errors import ConfigError, near
 from ftrun.networks import IMAGES, Task, refuse_other_inputs
 from ftrun.places import Place, locate
+from ftrun.readers import Reader, open_reader
 from ftrun.sizes import resize
 from ftrun.vocabulary import brings_one
 
@@ -40,14 +41,18 @@ FEED_FORWARD_OUTPUTS = {"output.dense", "ffn.lin2", "mlp.Wo", "mlp.fc2", "mlp.c_
 
 
 class Model(nn.Module):
-    """A network with its head, and a tokenizer unless it reads images; token ids or pixels in, logits out.
+    """A network with its head, and its tokenizer or image reader; token ids or pixels in, logits out.
 
     Stage 0 is the embeddings, stage i the layer i-1, stage depth+1 everything above the layers: final norm,
     pooler and head. A network that begins with a layer has nothing in stage 0.
     """
 
     def __init__(
-        self, net: nn.Module, tokenizer: PreTrainedTokenizerBase | None, source: str | None, fresh: set[str]
+        self,
+        net: nn.Module,
+        tokenizer: PreTrainedTokenizerBase | Reader | None,
+        source: str | None,
+        fresh: set[str],
     ):
         super().__init__()
         self.net = net
@@ -122,12 +127,17 @@ class Model(nn.Module):
             for name, module in self.named_modules()
             if isinstance(module, nn.Linear | Conv1D) and 0 < self.stage_of(name) <= self.depth
         }
+        where = self.source or f"{self.net.config.model_type} of random weights"
+        if not inside:
+            raise ConfigError(
+                f"strategy=lora adapts linear layers, and below its head {where} has none;"
+                " possible: strategy=full, freeze, norms or linear_probe"
+            )
         if targets == "all":
             return list(inside)
         if targets == "attention":
             found = [name for name in inside if re.search(r"\.(\w*attention|\w*attn)\.", name)]
             if not found:
-                where = self.source or f"{self.net.config.model_type} of random weights"
                 raise ConfigError(
                     f"targets=attention finds no attention projection in {where};"
                     " targets=all takes every linear layer"
@@ -165,6 +175,10 @@ class Model(nn.Module):
                 )
             found.append(names)
         return found[0], found[1]
+
+    def batch_norms(self) -> list[nn.Module]:
+        """The layers that normalise by the other examples of a batch, in training mode."""
+        return [module for module in self.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
 
     def norms(self) -> set[str]:
         """Names of the weights and biases of normalisation layers."""
@@ -251,7 +265,9 @@ def load(settings: ModelSettings, task: Task, seed: int) -> Model:
     refuse_other_direction(settings, task, config)
     resize(config, settings)
     tokenizer = None
-    if task.auto_class != IMAGES:
+    if task.auto_class == IMAGES and task.shape is None:
+        tokenizer = open_reader(settings, place, config, task.size, task.channels)
+    elif task.auto_class != IMAGES:
         tokenizer = load_tokenizer(place, config, task.make_tokenizer(brings_one(place.name)))
         limit = positions(config)
         if task.max_length > limit:

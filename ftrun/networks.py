@@ -1,11 +1,11 @@
-"""Two small networks for small images, a perceptron and a convolutional one, in the shape of transformers."""
+"""Small networks for small images, in the shape of transformers: dense, convolutional, residual."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel, ResNetConfig, ResNetForImageClassification
 from transformers.modeling_outputs import ImageClassifierOutput
 
 from ftrun.errors import ConfigError
@@ -101,6 +101,36 @@ class Cnn(Network):
         super().__init__(config, layers, config.hidden_size)
 
 
+class SmallResnetConfig(ResNetConfig):
+    """A residual network for images of few pixels; its stages take images of any size."""
+
+    model_type = "ftrun_resnet"
+    image_size: int = 32
+
+
+class SmallResnet(ResNetForImageClassification):
+    """The stages of transformers' ResNet on a stem of one 3 x 3 convolution, which keeps every pixel.
+
+    ResNet's own stem, 7 x 7 with stride 2 and a pooling by 2, would leave 7 x 7 of 28 x 28 pixels. With 16,
+    32 and 64 filters and three blocks each it is the ResNet-20 for CIFAR-10 of He et al. 2016 (section 4.2,
+    arXiv:1512.03385), but for the shortcuts where the width grows: theirs are padded with zeros, these are
+    1 x 1 convolutions.
+    """
+
+    config_class = SmallResnetConfig
+
+    def __init__(self, config: SmallResnetConfig) -> None:
+        super().__init__(config)
+        stem = nn.Sequential()
+        stem.add_module(
+            "conv", nn.Conv2d(config.num_channels, config.embedding_size, 3, padding=1, bias=False)
+        )
+        stem.add_module("norm", nn.BatchNorm2d(config.embedding_size))
+        stem.add_module("relu", nn.ReLU())
+        self.resnet.embedder = stem
+        self.post_init()
+
+
 def dense(inner: int, outer: int) -> nn.Module:
     """A linear layer on everything there is of an example, and its ReLU."""
     layer = nn.Sequential(nn.Flatten())
@@ -120,7 +150,7 @@ def register() -> None:
     """Tell transformers' Auto classes about these networks; saved ones load by their `model_type` then."""
     from transformers import AutoConfig, AutoModelForImageClassification
 
-    for network in (Mlp, Cnn):
+    for network in (Mlp, Cnn, SmallResnet):
         config = network.config_class
         AutoConfig.register(config.model_type, config, exist_ok=True)
         AutoModelForImageClassification.register(config, network, exist_ok=True)
@@ -132,7 +162,9 @@ class Task(Protocol):
     name: str
     max_length: int  # of texts
     auto_class: ClassVar[str]
-    shape: ClassVar[tuple[int, int, int] | None]  # of images
+    shape: ClassVar[tuple[int, int, int] | None]  # of images, where the task fixes it
+    size: int | None  # of images, where it does not
+    channels: int | None
 
     def head(self) -> dict[str, Any]: ...
 

@@ -6,8 +6,9 @@ import hashlib
 
 
 def stream(seed: int, name: str, *position: int) -> int:
-    """A 63-bit seed for the stream `name` (init, order, dropout, subset, split, probe) at a position in it.
+    """A 63-bit seed for the stream `name` at a position in it.
 
+    The streams are init, order, dropout, augment, subset, split, probe and a few of single methods.
     Streams do not touch each other, and none has a state to save: a resumed run asks for the same positions.
     """
     text = "/".join([str(seed), name, *map(str, position)])

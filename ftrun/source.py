@@ -18,6 +18,7 @@ from ftrun.export import reload
 from ftrun.labels import listed
 from ftrun.models import Model, Pooled, backbone_of, quiet
 from ftrun.objective import open_objective
+from ftrun.readers import PROCESSOR
 from ftrun.rundir import Run
 from ftrun.tasks.base import SPLITS, Task
 
@@ -104,7 +105,7 @@ def folded(run: Run, task: Task, place: Path) -> Path:
         net = plain(run, task)
         with quiet():
             (net.backbone if isinstance(net, Pooled) else net).save_pretrained(fresh)
-        for file in run.model_dir.glob("token*"):
+        for file in [*run.model_dir.glob("token*"), *run.model_dir.glob(PROCESSOR)]:
             shutil.copy(file, fresh)
         fresh.rename(place)
     return place

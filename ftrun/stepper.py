@@ -125,6 +125,7 @@ class Stepper:
         own = 1 - self.guard.replayed_share() if earlier else 1.0
         for past, chosen in earlier:
             self.rehearse(past, chosen, (1 - own) * len(chosen) / sum(len(each) for _, each in earlier))
+        self.task.at(self.settings.seed, state.step)
         mine = rows[self.accelerator.process_index :: parts]
         idle = not mine  # fewer examples than processes: take one along, at weight zero
         mine = mine or rows[:1]
@@ -153,6 +154,7 @@ class Stepper:
         """Backward of an earlier task's mean loss over these rows, times `weight`."""
         parts, task = self.accelerator.num_processes, past.task
         examples = task.examples("train")
+        task.at(self.settings.seed, self.state.step)
         targets = task.target_count(task.collate([examples[row] for row in rows]))
         mine, size = rows[self.accelerator.process_index :: parts], self.state.micro_batch
         with self.syncing(last=False):

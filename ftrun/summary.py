@@ -31,6 +31,7 @@ SHARED = (
 NEEDED = ("seed", "task", "model", "train", "strategy")  # to say anything about a run
 PERCENT = (
     "accuracy",
+    "top5_accuracy",
     "f1",
     "f1_weighted",
     "micro_f1",

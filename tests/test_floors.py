@@ -36,6 +36,7 @@ FLOORS = [  # from the ground up; a folder stands for every module in it
         "tags",
         "squad",
     ],
+    ["readers", "decoding"],
     ["models", "adapters", "text", "masking", "devices", "anchor"],
     [
         "optim",

@@ -13,7 +13,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--input",
         required=True,
-        help="csv, tsv, jsonl or parquet with the run's columns, or what its task reads",
+        help="csv, tsv, jsonl or parquet with the run's columns, images, or what its task reads",
     )
     parser.add_argument(
         "--output",

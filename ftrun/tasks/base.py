@@ -44,6 +44,7 @@ class Task(ABC):
     shape: ClassVar[tuple[int, int, int] | None] = None  # channels, height, width; where the task fixes them
     shares_head: ClassVar[bool] = True  # whether tasks of this kind can have one head: it has labels
     writes: ClassVar[tuple[str, ...]] = (".csv", ".tsv", ".jsonl")  # endings of files of answered rows
+    moment: ClassVar[tuple[int, int] | None] = None  # seed and optimizer step of a batch that trains
     passed_over: ClassVar[tuple[str, ...]] = ()  # settings that a preset may bring and that mean nothing here
     new_head: ClassVar[bool] = True  # the network gets a head that no checkpoint brings
 
@@ -74,7 +75,7 @@ class Task(ABC):
         """Rows without answers as examples; a row with nothing to read is left out. Raises DataError."""
 
     def input_rows(self, file: str) -> list[dict[str, Any]]:
-        """The rows of a file to be answered, which need no answers. Raises DataError."""
+        """The rows of a file to be answered, as they will be written beside the answers. Raises DataError."""
         from ftrun.data import read_rows
 
         return read_rows(file)
@@ -84,6 +85,10 @@ class Task(ABC):
         from ftrun.tables import write_table
 
         write_table(path, rows)
+
+    def at(self, seed: int, step: int) -> None:
+        """The batches that follow are for this optimizer step, a position for chance in training examples."""
+        self.moment = (seed, step)  # type: ignore[misc]
 
     @abstractmethod
     def examples(self, split: str) -> Sequence[Example]:

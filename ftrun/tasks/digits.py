@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ftrun.errors import ConfigError, DataError, near
 from ftrun.labels import Labels, listed, name_of
-from ftrun.seeds import stream
+from ftrun.pixels import order_of, seeds_of
 from ftrun.splits import carve, choose, parse_subset, pick
 from ftrun.tasks.base import Batch, Example
 from ftrun.tasks.labelled import Labelled
@@ -170,26 +169,9 @@ def declared(labels: Any, needed: list[str]) -> list[str]:
     return names
 
 
-def seeds_of(permute: Any) -> list[int | None]:
-    """The seeds of one permutation or several, None for the pixels as they are."""
-    seeds = permute if isinstance(permute, list) else [permute]
-    if (
-        not all(seed is None or (type(seed) is int and seed >= 0) for seed in seeds)
-        or len(set(seeds)) != len(seeds)
-        or not seeds
-    ):
-        raise ConfigError(
-            f"task.permute is a seed of at least 0, null for none, or a list of different ones, not {permute}"
-        )
-    return seeds
-
-
 def permutation(seed: int | None) -> list[int]:
     """Where each of the 64 pixels comes from; a function of the seed alone."""
-    order = list(range(SIDE * SIDE))
-    if seed is not None:
-        random.Random(stream(seed, "permute")).shuffle(order)
-    return order
+    return order_of(seed, SIDE * SIDE)
 
 
 def fixed_splits(digits: list[int]) -> dict[str, list[int]]:

@@ -73,6 +73,7 @@ class Labelled(Task):
 
         given = [self.given(example) for example in examples]
         answered = [answer["answer"] for answer in answers]
+        several = len({*given, *answered}) > 1
         macro = {"average": "macro", "zero_division": 0}
         return {
             "accuracy": float(accuracy_score(given, answered)),
@@ -80,7 +81,8 @@ class Labelled(Task):
             "f1_weighted": float(f1_score(given, answered, average="weighted", zero_division=0)),
             "precision": float(precision_score(given, answered, **macro)),
             "recall": float(recall_score(given, answered, **macro)),
-            "matthews_correlation": float(matthews_corrcoef(given, answered)),
+            # nothing to correlate where all is one label, of which scikit-learn warns
+            "matthews_correlation": float(matthews_corrcoef(given, answered)) if several else 0.0,
         }
 
     def details(self, answers: Sequence[Answer], examples: Sequence[Example]) -> dict[str, Any]:

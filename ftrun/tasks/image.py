@@ -1,0 +1,194 @@
+"""Image classification: one picture, one label out of a set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ftrun.errors import ConfigError, DataError
+from ftrun.labels import name_of
+from ftrun.pixels import moved, order_of, seeds_of
+from ftrun.seeds import stream
+from ftrun.splits import parse_subset
+from ftrun.tasks.base import Answer, Batch, Example
+from ftrun.tasks.labelled import Labelled
+from ftrun.values import at_least, one_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ftrun.images import Picture
+    from ftrun.imagesets import Reading
+    from ftrun.readers import Reader
+
+SPLITS = ("train", "validation", "test")
+TOP = 5
+
+
+class Varied(Example):
+    """A training picture that comes out a little different in every step."""
+
+
+@dataclass
+class Image(Labelled):
+    """Pictures of any size in folders, arrays, tables or data sets, as they are or with permuted pixels."""
+
+    name: str
+    train: str | None
+    validation: str | None
+    test: str | None
+    image: str | None
+    label: str
+    labels: Any  # the names of the head's labels, or null for those found
+    classes: Any  # the labels in use, or null for all
+    modulo: int | None
+    subset: Any  # null, a number of training images, or "k per class"
+    size: int | None
+    channels: int | None
+    augment: str
+    permute: Any  # a seed, null for the pixels as they are, or a list of these
+    unreadable: str
+
+    metrics: ClassVar[dict[str, str]] = {**Labelled.metrics, "top5_accuracy": "max"}
+    auto_class: ClassVar[str] = "AutoModelForImageClassification"
+    passed_over: ClassVar[tuple[str, ...]] = ("max_length",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.train is None:
+            raise ConfigError(
+                "task.train is not set: give a folder of class folders, a zip of it, an npz file or a table"
+                " of files, task.train=PLACE"
+            )
+        for setting, lowest in (("size", 1), ("modulo", 2)):
+            at_least(f"task.{setting}", getattr(self, setting), lowest)
+        if self.channels not in (None, 1, 3):
+            raise ConfigError(f"task.channels is 1, 3 or null (the network's), not {self.channels}")
+        one_of("task.augment", self.augment, ["none", "flip", "crop+flip"])
+        one_of("task.unreadable", self.unreadable, ["drop", "error"])
+        self.used = classes_of(self.classes)
+        seeds_of(self.permute)
+        if self.permute is not None and self.augment != "none":
+            raise ConfigError(
+                f"task.augment={self.augment} moves neighbouring pixels together, and task.permute="
+                f"{self.permute} leaves none; one of them"
+            )
+        if self.subset is not None:
+            parse_subset(self.subset)
+        self.pictures: dict[str, list[Picture]] = {}
+
+    def reading(self) -> Reading:
+        from ftrun.imagesets import Reading
+
+        return Reading(self.image, self.label, self.used, self.modulo)
+
+    def read(self, seed: int) -> list[str]:
+        from ftrun.imagesets import load_splits
+
+        sources = {split: getattr(self, split) for split in SPLITS}
+        self.pictures, self.names, notes, self.hash = load_splits(
+            sources, self.reading(), self.labels, self.subset, seed
+        )
+        if len(self.names.names) <= TOP:
+            self.metrics = Labelled.metrics  # type: ignore[misc]
+        return notes
+
+    def encode(self, tokenizer: Reader, split: str) -> str:
+        """Decoded once, as bytes; `tokenizer` is the network's Reader."""
+        arrays, kept, line = self.decoded(tokenizer, self.pictures[split], split)
+        targets = [self.names.index(self.pictures[split][row].label) for row in kept]
+        kind = Varied if split == "train" and self.augment != "none" else Example
+        self.encoded[split] = [
+            kind(inputs, target, len(self.pictures[split]) * number + row)
+            for number, seed in enumerate(seeds_of(self.permute))
+            for inputs, target, row in zip(permuted(arrays, seed), targets, kept, strict=True)
+        ]
+        return line if self.permute is None else f"{line}; pixels permuted (task.permute={self.permute})"
+
+    def decoded(self, reader: Reader, pictures: list[Picture], split: str) -> tuple[Any, list[int], str]:
+        from ftrun.decoding import decode_all
+
+        self.reader = reader
+        return decode_all(pictures, reader, split, self.unreadable)
+
+    def read_test(self, file: str) -> None:
+        notes: list[str] = []
+        reading = self.reading()
+        self.pictures["test"] = reading.labelled("test", file, notes)
+        reading.rest(self.pictures["test"])
+        for picture in self.pictures["test"]:
+            try:
+                self.names.index(picture.label)
+            except DataError as error:
+                raise DataError(f"{file}, {picture.name}: {error}") from None
+
+    def input_rows(self, file: str) -> list[dict[str, Any]]:
+        from ftrun.images import read_pictures
+
+        pictures, _ = read_pictures(file, self.image, self.label)
+        self.asked = pictures
+        return [picture.about for picture in pictures]
+
+    def questions(self, tokenizer: Reader, rows: list[dict[str, Any]], file: str) -> list[Example]:
+        seeds = seeds_of(self.permute)
+        if len(seeds) > 1:
+            raise ConfigError(
+                f"task.permute={self.permute}: this run knows {len(seeds)} permutations, and {file} does not"
+                " say which one is meant"
+            )
+        arrays, kept, _ = self.decoded(tokenizer, self.asked, file)
+        return [
+            Example(inputs, None, row) for inputs, row in zip(permuted(arrays, seeds[0]), kept, strict=True)
+        ]
+
+    def collate(self, examples: Sequence[Example]) -> Batch:
+        import numpy
+        import torch
+
+        pixels = torch.from_numpy(numpy.stack([self.shown(example) for example in examples]))
+        inputs = {"pixel_values": self.reader.scale(pixels)}
+        return {"inputs": inputs, "labels": [example.target for example in examples]}
+
+    def shown(self, example: Example) -> Any:
+        """The picture as this step sees it: a function of seed, step and row, whatever the batch."""
+        if self.moment is None or not isinstance(example, Varied):
+            return example.inputs
+        seed, step = self.moment
+        return moved(example.inputs, stream(seed, "augment", step, example.row), self.augment == "crop+flip")
+
+    def answers(self, outputs: Tensor, batch: Batch) -> list[Answer]:
+        """With `top5`, whether the label is among the five likeliest, where known and there are more."""
+        found = super().answers(outputs, batch)
+        if outputs.shape[-1] > TOP and None not in batch["labels"]:
+            best = outputs.detach().float().topk(TOP).indices.tolist()
+            for answer, likeliest, label in zip(found, best, batch["labels"], strict=True):
+                answer["top5"] = label in likeliest
+        return found
+
+    def score(self, answers: Sequence[Answer], examples: Sequence[Example]) -> dict[str, float]:
+        hits = [answer["top5"] for answer in answers if "top5" in answer]
+        top = {"top5_accuracy": sum(hits) / len(hits)} if hits else {}
+        return super().score(answers, examples) | top
+
+    def fingerprint(self) -> str:
+        return self.hash
+
+
+def classes_of(classes: Any) -> list[str] | None:
+    """The names of the labels in use; ConfigError unless they are two or more different ones."""
+    if classes is None:
+        return None
+    names = [name_of(name) for name in classes] if isinstance(classes, list) else []
+    found = [name for name in names if name is not None]
+    if len(found) != len(names) or len(set(found)) != len(found) or len(found) < 2:
+        raise ConfigError(f"task.classes is a list of two or more different labels, not {classes}")
+    return found
+
+
+def permuted(arrays: Any, seed: int | None) -> Any:
+    """(images, channels, height, width) with the places of the pixels changed, the same in every channel."""
+    if seed is None:
+        return arrays
+    flat = arrays.reshape(*arrays.shape[:2], -1)
+    return flat[:, :, order_of(seed, flat.shape[-1])].reshape(arrays.shape)
