@@ -17,7 +17,7 @@ PACKAGE = Path(ftrun.__file__).parent
 
 FLOORS = [  # from the ground up; a folder stands for every module in it
     ["ftrun", "errors", "seeds", "environment", "signals", "terminal"],
-    ["files", "names", "values", "schedules", "hub", "mistakes", "forgetting"],
+    ["files", "names", "values", "schedules", "hub", "mistakes", "forgetting", "arguments"],
     ["rundir"],
     [
         "config",
@@ -30,6 +30,7 @@ FLOORS = [  # from the ground up; a folder stands for every module in it
         "summary",
         "comparison",
         "networks",
+        "saved",
     ],
     ["models", "adapters", "text", "masking", "devices", "anchor"],
     ["optim", "batching", "checkpoint", "trackers", "export", "state", "likelihood", "gradients", "fisher"],
@@ -41,6 +42,7 @@ FLOORS = [  # from the ground up; a folder stands for every module in it
     ["stepper", "engine", "preflight"],
     ["retention"],
     ["experiment", "inference"],
+    ["agreement", "lowrank", "merging", "composing", "weighing"],
     ["sequence"],
     ["commands", "launch"],
     ["cli", "__main__"],

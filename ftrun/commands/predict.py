@@ -9,7 +9,7 @@ from pathlib import Path
 def main(arguments: list[str]) -> int:
     """Entry point; `arguments` is what follows the command's name."""
     parser = argparse.ArgumentParser(prog="ftrun predict", description=__doc__)
-    parser.add_argument("run", type=Path, help="run directory")
+    parser.add_argument("run", type=Path, help="run directory, or what merge or compose has made")
     parser.add_argument(
         "--input", required=True, help="csv, tsv, jsonl or parquet with the run's text column"
     )
@@ -18,10 +18,10 @@ def main(arguments: list[str]) -> int:
     )
     options = parser.parse_args(arguments)
 
-    from ftrun.rundir import Run
+    from ftrun.rundir import open_trained
     from ftrun.tables import check_writable, write_table
 
-    run = Run.open(options.run)
+    run = open_trained(options.run)
     check_writable(options.output)
 
     from ftrun.data import read_rows
