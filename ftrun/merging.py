@@ -113,11 +113,13 @@ def reloaded(place: Path, settings: Settings) -> nn.Module:
 
 def folded(place: Path, settings: Settings) -> nn.Module:
     """The network read anew, with plain weights: W₀ + s·B·A, for dora scaled to its magnitudes, by peft."""
-    net = reloaded(place, settings)
-    if isinstance(net, Pooled):
-        net.backbone = net.backbone.merge_and_unload()
-        return net
-    return net.merge_and_unload()
+    net: Any = reloaded(place, settings)
+    with quiet():
+        if not isinstance(net, Pooled):
+            return net.merge_and_unload()
+        backbone: Any = net.backbone
+        net.backbone = backbone.merge_and_unload()
+    return net
 
 
 def write_whole(net: nn.Module, place: Path, tokenizer: PreTrainedTokenizerBase | None) -> None:
