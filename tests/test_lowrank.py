@@ -9,6 +9,7 @@ from peft import LoraConfig, PeftModel
 from torch import nn
 
 from ftrun.lowrank import Blend, by_peft, factors_in, fill, weighted_sum
+from ftrun.models import quiet
 
 LAYERS = ["encoder.layer.0.attention.self.query", "encoder.layer.1.attention.self.value"]
 
@@ -66,14 +67,15 @@ def test_one_with_weight_one_is_itself_and_zero_is_nothing(three):
 def peft_model(backbone, updates, alphas):
     """peft's model with the same factors, their scaling in alpha."""
     net = None
-    for number, (factors, alpha) in enumerate(zip(updates, alphas, strict=True)):
-        rank = len(next(iter(factors.values()))[0])
-        config = LoraConfig(r=rank, lora_alpha=alpha * rank, target_modules=list(factors))
-        net = PeftModel(backbone, config, "0") if net is None else net
-        if number:
-            net.add_adapter(str(number), config)
-        plain = {name: (a / alpha, b) for name, (a, b) in factors.items()}
-        fill(net.base_model.model, str(number), plain)
+    with quiet():
+        for number, (factors, alpha) in enumerate(zip(updates, alphas, strict=True)):
+            rank = len(next(iter(factors.values()))[0])
+            config = LoraConfig(r=rank, lora_alpha=alpha * rank, target_modules=list(factors))
+            net = PeftModel(backbone, config, "0") if net is None else net
+            if number:
+                net.add_adapter(str(number), config)
+            plain = {name: (a / alpha, b) for name, (a, b) in factors.items()}
+            fill(net.base_model.model, str(number), plain)
     return net
 
 
