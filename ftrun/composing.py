@@ -11,10 +11,11 @@ from typing import Any
 from safetensors.torch import save_file
 
 from ftrun.agreement import HEADING, Agreement, in_fp32, rows_to_compare
+from ftrun.blend import Blend, with_head
 from ftrun.devices import open_accelerator
 from ftrun.errors import UserError
 from ftrun.export import PEFT_PREFIX, on_cpu
-from ftrun.lowrank import Blend, Factors, Update, bare, by_peft, weighted_sum, with_head
+from ftrun.lowrank import Factors, Update, bare, by_peft, weighted_sum
 from ftrun.merging import Source, beside, merge, opened, told, write_card, write_origin
 from ftrun.models import backbone_of
 from ftrun.saved import LORA, LORA_WEIGHTS

@@ -23,7 +23,8 @@ from ftrun.export import HEAD, on_cpu, reload
 from ftrun.inference import Saved
 from ftrun.models import Pooled, quiet
 from ftrun.networks import IMAGES
-from ftrun.rundir import ORIGIN, free_space_check
+from ftrun.rundir import ORIGIN, Run, free_space_check
+from ftrun.saved import low_rank
 from ftrun.terminal import say
 
 if TYPE_CHECKING:
@@ -193,13 +194,14 @@ def beside(output: Path) -> Iterator[Path]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def of_run(run: Any) -> Source:
+def of_run(run: Run) -> Source:
     """The source that a run is."""
     settings = read(run.config)
-    strategy = settings.strategy
+    lora = low_rank(run, "so nothing can be folded")
+    kind = next((name for name in ("dora", "rslora") if lora.get(f"use_{name}")), "lora")
     story = (
-        f"The network of an ftrun run on task={settings.task.name}: the low-rank update ({strategy.variant}, "
-        f"rank {strategy.rank}) was added to the weights of `{settings.model.name}` in fp32. What is written "
+        f"The network of an ftrun run on task={settings.task.name}: the low-rank update ({kind}, "
+        f"rank {lora['r']}) was added to the weights of `{settings.model.name}` in fp32. What is written "
         "here was read back and compared with what the run saved:"
     )
     title = f"{Path(settings.model.name).name} on {settings.task.name}, LoRA merged"

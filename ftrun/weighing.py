@@ -7,12 +7,13 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from ftrun.agreement import in_fp32
+from ftrun.blend import Blend, with_head
 from ftrun.config import Settings, read
 from ftrun.devices import open_accelerator
 from ftrun.errors import ConfigError
 from ftrun.evaluation import evaluate
 from ftrun.inference import Saved
-from ftrun.lowrank import Blend, Update, with_head
+from ftrun.lowrank import Update
 from ftrun.seeds import stream
 from ftrun.terminal import say
 

@@ -6,11 +6,13 @@ import shutil
 import pytest
 import torch
 from lab import ran, toy
-from test_merging import logits, refused
+from test_merging import answered, logits, refused
 from transformers import AutoModelForSequenceClassification
 
+from ftrun.blend import with_head
 from ftrun.export import reload
-from ftrun.lowrank import read_update, with_head
+from ftrun.lowrank import read_update
+from ftrun.models import quiet
 from ftrun.rundir import Run
 
 AUTO = "AutoModelForSequenceClassification"
@@ -36,24 +38,20 @@ def runs(toy_files, tiny_model_dir, tmp_path_factory):
     return path
 
 
-def answered(place):
-    return logits(reload(place, AUTO), place)
-
-
 def summed(weights, paths, head):
     """The base with the head of a run and Σ wᵢ·(merged weight − base weight) of every run, in fp64."""
     updates = [read_update(Run.open(path)) for path in paths]
     net = with_head(updates[head]).double()
     start = {name: value.clone() for name, value in net.bert.state_dict().items()}
     for weight, path in zip(weights, paths, strict=True):
-        merged = reload(Run.open(path).model_dir, AUTO).merge_and_unload().bert.state_dict()
+        with quiet():
+            merged = reload(Run.open(path).model_dir, AUTO).merge_and_unload().bert.state_dict()
         for name in start:
             if "encoder" in name:
                 net.bert.state_dict()[name].add_(weight * (merged[name].double() - start[name]))
     return logits(net, Run.open(path).model_dir)
 
 
-@pytest.mark.filterwarnings("ignore::FutureWarning")  # of peft, when it folds outside of our own code
 def test_the_adapter_written_is_the_sum_of_other_variants_ranks_and_layers(runs, ftrun_inprocess, tmp_path):
     paths = [runs("one"), runs("two"), runs("three")]
     words = "--weights", "-0.3,0.7,0.5", "--head", paths[1], "--output", "sum"

@@ -8,7 +8,8 @@ from conftest import tiny_network
 from peft import LoraConfig, PeftModel
 from torch import nn
 
-from ftrun.lowrank import Blend, by_peft, factors_in, fill, weighted_sum
+from ftrun.blend import Blend
+from ftrun.lowrank import by_peft, factors_in, fill, weighted_sum
 from ftrun.models import quiet
 
 LAYERS = ["encoder.layer.0.attention.self.query", "encoder.layer.1.attention.self.value"]
