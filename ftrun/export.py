@@ -160,7 +160,7 @@ def reload(directory: Path, auto_class: str) -> nn.Module:
     else:
         net = getattr(transformers, auto_class).from_pretrained(directory, use_safetensors=True, **extra)
     if pooling:
-        pooled = Pooled(net, pooling, config.num_labels)
+        pooled = Pooled(net, pooling, config.num_labels).to(next(net.parameters()).dtype)
         pooled.classifier.load_state_dict(load_file(directory / HEAD))
         net = pooled
     return net.eval()

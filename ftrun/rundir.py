@@ -31,6 +31,7 @@ TIMING = "timing.jsonl"
 RESULT = "result.json"
 FAILURE = "failure.json"
 DETAILS = "details.json"
+ORIGIN = "ftrun.yaml"  # in a model directory made from runs: the settings of the run whose head serves
 
 
 class Run:
@@ -162,6 +163,28 @@ class Run:
             return None
         except ValueError as error:
             raise UserError(f"{path} is damaged: {error}") from None
+
+
+class Exported(Run):
+    """A model directory made from finished runs: it can be asked and scored, and has no history."""
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The settings of the run whose head serves."""
+        return _from_yaml(self.path / ORIGIN)
+
+    @property
+    def finished(self) -> bool:
+        return True
+
+    @property
+    def model_dir(self) -> Path:
+        return self.path
+
+
+def open_trained(path: str | os.PathLike[str]) -> Run:
+    """A run, or a model directory that `ftrun merge` or `ftrun compose` has made of runs."""
+    return Exported(path) if (Path(path) / ORIGIN).is_file() else Run.open(path)
 
 
 def is_run(path: Path) -> bool:

@@ -58,6 +58,7 @@ FLOORS = [  # from the ground up; a folder stands for every module in it
     ["stepper", "engine", "preflight"],
     ["retention"],
     ["experiment", "inference"],
+    ["agreement", "lowrank", "blend", "merging", "composing", "weighing"],
     ["sequence"],
     ["commands", "launch"],
     ["cli", "__main__"],

@@ -9,16 +9,16 @@ from pathlib import Path
 def main(arguments: list[str]) -> int:
     """Entry point; `arguments` is what follows the command's name."""
     parser = argparse.ArgumentParser(prog="ftrun evaluate", description=__doc__)
-    parser.add_argument("run", type=Path, help="run directory")
+    parser.add_argument("run", type=Path, help="run directory, or what merge or compose has made")
     parser.add_argument(
         "--input",
         help="csv, tsv, jsonl or parquet with the run's columns, or images; else its test split",
     )
     options = parser.parse_args(arguments)
 
-    from ftrun.rundir import Run
+    from ftrun.rundir import open_trained
 
-    run = Run.open(options.run)
+    run = open_trained(options.run)
 
     from ftrun.evaluation import evaluate
     from ftrun.inference import open_model
@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
         task.read(settings.seed)
     say(task.encode(tokenizer, "test"))
     scores, _ = evaluate(model, task, task.examples("test"), 4 * settings.train.batch_size, accelerator)
-    before = {} if options.input else run.read_json("result.json")
+    before = {} if options.input else run.read_json("result.json") or {}
     for name, value in scores.items():
         then = before.get(f"test_{name}")
         say(f"test_{name:<22}{value:.6f}" + (f"   in the run {then:.6f}" if then is not None else ""))

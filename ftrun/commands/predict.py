@@ -9,7 +9,7 @@ from pathlib import Path
 def main(arguments: list[str]) -> int:
     """Entry point; `arguments` is what follows the command's name."""
     parser = argparse.ArgumentParser(prog="ftrun predict", description=__doc__)
-    parser.add_argument("run", type=Path, help="run directory")
+    parser.add_argument("run", type=Path, help="run directory, or what merge or compose has made")
     parser.add_argument(
         "--input",
         required=True,
@@ -24,10 +24,10 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
 
     from ftrun.config import read
-    from ftrun.rundir import Run
+    from ftrun.rundir import open_trained
     from ftrun.tables import check_writable
 
-    run = Run.open(options.run)
+    run = open_trained(options.run)
     check_writable(options.output, read(run.config).task.writes)
 
     from ftrun.evaluation import predict
