@@ -6,14 +6,11 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from ftrun.errors import ConfigError, DataError, near
-from ftrun.hub import hub_rows
 from ftrun.labels import Labels, label_set, listed, name_of, refuse_foreign
+from ftrun.sources import FORMS, SPLITS, Given, Row, read_parts, spelled
 from ftrun.splits import carve, choose, parse_subset, pick
-from ftrun.tables import read_table
 
 __all__ = [
     "Labels",
@@ -27,10 +24,6 @@ __all__ = [
     "texts_of",
 ]
 
-Row = dict[str, Any]
-SPLITS = ("train", "validation", "test")
-FORMS = "a csv, tsv, jsonl or parquet file, hub:NAME[:CONFIG]:SPLIT or embedded:docstrings:SPLIT"
-
 
 @dataclass
 class Splits:
@@ -43,16 +36,16 @@ class Splits:
     fingerprint: str  # sha256, the same wherever and whenever the same rows are read
 
 
-def read_rows(source: str) -> list[Row]:
-    """The rows of a file, a Hub data set or an embedded one; DataError says what is wrong with it."""
-    return _read(source)[0]
+def read_rows(source: Given) -> list[Row]:
+    """The rows of all that a setting names; DataError says what is wrong with it."""
+    return [row for part in read_parts(source) for row in part.rows]
 
 
 def load_splits(
     *,
-    train: str | None,
-    validation: str | None,
-    test: str | None,
+    train: Given | None,
+    validation: Given | None,
+    test: Given | None,
     text: str,
     label: str,
     subset: str | int | None,
@@ -64,7 +57,7 @@ def load_splits(
     if subset is not None:
         parse_subset(subset)
     notes: list[str] = []
-    sources = {"train": train, "validation": validation, "test": test}
+    sources: dict[str, Given | None] = {"train": train, "validation": validation, "test": test}
     rows = {
         split: _usable(split, source, text, label, notes)
         for split, source in sources.items()
@@ -86,7 +79,7 @@ def load_splits(
     return _splits(rows, notes, text, label)
 
 
-def load_test(source: str, *, text: str, label: str, labels: Labels) -> Splits:
+def load_test(source: Given, *, text: str, label: str, labels: Labels) -> Splits:
     """One source as the test split of a finished run, its labels known; DataError names a foreign one."""
     notes: list[str] = []
     splits = _splits({"test": _usable("test", source, text, label, notes)}, notes, text, label)
@@ -100,49 +93,36 @@ def texts_of(rows: list[Row], column: str, source: str) -> list[str]:
     return [_text_of(row, number, column, source) for number, row in enumerate(rows, 1)]
 
 
-def _read(source: str) -> tuple[list[Row], list[str]]:
-    if source.startswith("hub:"):
-        return hub_rows(source), []
-    if source.startswith("embedded:"):
-        return _embedded(source), []
-    return read_table(Path(source).expanduser())
-
-
-def _embedded(source: str) -> list[Row]:
-    from ftrun import docstrings
-
-    _, _, rest = source.partition(":")
-    name, _, split = rest.partition(":")
-    if name != "docstrings":
-        raise DataError(
-            f"{source}: no embedded data set {name!r}; possible: docstrings{near(name, ['docstrings'])}"
-        )
-    if split not in SPLITS:
-        raise DataError(f"{source}: no split {split!r}; possible: {', '.join(SPLITS)}{near(split, SPLITS)}")
-    return docstrings.rows(split)
-
-
-def _usable(split: str, source: str, text: str, label: str, notes: list[str]) -> list[Row]:
-    rows, said = _read(source)
-    notes += said
-    _refuse_columns(split, source, rows, {"text": text, "label": label})
-    names = _names(source, rows, label)
-    if all(name is None for name in names):
-        raise DataError(_no_labels(split, source, label, len(rows)))
-    kept, blank, unlabelled = [], [], []
-    for number, (row, name) in enumerate(zip(rows, names, strict=True), 1):
-        if not _text_of(row, number, text, source):
-            blank.append(number)
-        elif name is None:
-            unlabelled.append(number)
-        else:
-            kept.append(row | {label: name})
+def _usable(split: str, source: Given, text: str, label: str, notes: list[str]) -> list[Row]:
+    parts = read_parts(source, split)
+    rows = sum(len(part.rows) for part in parts)
+    kept: list[Row] = []
+    blank: list[str] = []
+    unlabelled: list[str] = []
+    for part in parts:
+        notes += part.notes
+        _refuse_columns(split, part.name, part.rows, {"text": text, "label": label})
+        names = _names(part.name, part.rows, label)
+        for number, (row, name) in enumerate(zip(part.rows, names, strict=True), 1):
+            where = str(number) if len(parts) == 1 else f"{number} of {part.short}"
+            if not _text_of(row, number, text, part.name):
+                blank.append(where)
+            elif name is None:
+                unlabelled.append(where)
+            else:
+                kept.append(row | {label: name})
+    if len(unlabelled) + len(blank) == rows and unlabelled:
+        raise DataError(_no_labels(split, spelled(source), label, rows))
     for dropped, why in ((blank, "an empty text"), (unlabelled, "no label")):
         if dropped:
-            rows_named = ", ".join(map(str, dropped[:3])) + (", …" if len(dropped) > 3 else "")
-            notes.append(f"{split}: {len(dropped)} of {len(rows)} rows dropped, {why} (row {rows_named})")
+            rows_named = ", ".join(dropped[:3]) + (", …" if len(dropped) > 3 else "")
+            notes.append(f"{split}: {len(dropped)} of {rows} rows dropped, {why} (row {rows_named})")
     if not kept:
-        raise DataError(f"task.{split}={source}: none of the {len(rows)} rows has both a text and a label")
+        raise DataError(
+            f"task.{split}={spelled(source)}: none of the {rows} rows has both a text and a label"
+        )
+    if len(parts) > 1:
+        notes.append(f"{split}: {len(kept):,} rows of {len(parts)} files")
     return kept
 
 
@@ -177,12 +157,12 @@ def _text_of(row: Row, number: int, column: str, source: str) -> str:
     raise DataError(f"task.text={column}: row {number} of {source} holds a {type(value).__name__}, not text")
 
 
-def _refuse_hidden_labels(rows: dict[str, list[Row]], sources: dict[str, str | None], label: str) -> None:
+def _refuse_hidden_labels(rows: dict[str, list[Row]], sources: dict[str, Given | None], label: str) -> None:
     """Benchmarks that keep their test labels to themselves write -1 in every row."""
     trained = set(_column(rows["train"], label))
     for split in set(rows) - {"train"}:
         if set(_column(rows[split], label)) == {"-1"} and "-1" not in trained:
-            raise DataError(_no_labels(split, str(sources[split]), label, len(rows[split])))
+            raise DataError(_no_labels(split, spelled(sources[split] or ""), label, len(rows[split])))
 
 
 def _no_labels(split: str, source: str, label: str, rows: int) -> str:

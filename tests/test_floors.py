@@ -17,7 +17,7 @@ PACKAGE = Path(ftrun.__file__).parent
 
 FLOORS = [  # from the ground up; a folder stands for every module in it
     ["ftrun", "errors", "seeds", "environment", "signals", "terminal"],
-    ["files", "names", "values", "schedules", "hub", "mistakes", "forgetting"],
+    ["files", "content", "names", "values", "schedules", "hub", "mistakes", "forgetting"],
     ["rundir"],
     [
         "config",
@@ -25,6 +25,7 @@ FLOORS = [  # from the ground up; a folder stands for every module in it
         "labels",
         "splits",
         "tables",
+        "sources",
         "docstrings",
         "places",
         "summary",

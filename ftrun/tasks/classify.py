@@ -21,9 +21,9 @@ class Classify(Labelled):
     """One text column, one label column."""
 
     name: str
-    train: str | None
-    validation: str | None
-    test: str | None
+    train: str | list[str] | None
+    validation: str | list[str] | None
+    test: str | list[str] | None
     text: str
     label: str
     labels: Any  # the declared label names, or null for the union of the splits
@@ -36,7 +36,7 @@ class Classify(Labelled):
     def __post_init__(self) -> None:
         if self.train is None:
             raise ConfigError(
-                "task.train is not set: give a csv, tsv, jsonl or parquet file, task.train=FILE"
+                "task.train is not set: give a file (csv, tsv, jsonl, json, txt, parquet), task.train=FILE"
             )
         if self.max_length < 3:
             raise ConfigError(f"task.max_length is at least 3, not {self.max_length}")
