@@ -7,6 +7,7 @@ import json
 import math
 from dataclasses import dataclass
 
+from ftrun.duplicates import leak_notes, without_leaks
 from ftrun.errors import ConfigError, DataError, near
 from ftrun.labels import Labels, label_set, listed, name_of, refuse_foreign
 from ftrun.sources import FORMS, SPLITS, Given, Row, read_parts, spelled
@@ -50,8 +51,12 @@ def load_splits(
     label: str,
     subset: str | int | None,
     seed: int,
+    leaks: str = "warn",
 ) -> Splits:
-    """Read, clean and complete the splits: labels become their names, a missing one is carved from train."""
+    """Read, clean and complete the splits: labels become their names, a missing one is carved from train.
+
+    Training rows whose text is in another split too are warned of, dropped or an error.
+    """
     if train is None:
         raise ConfigError(f"task.train is not set: it is {FORMS}")
     if subset is not None:
@@ -70,12 +75,15 @@ def load_splits(
         rows |= {split: pick(rows["train"], chosen) for split, chosen in indices.items()}
         notes += said
         _refuse_empty(rows, missing)
+    if leaks == "drop":
+        rows["train"], said = without_leaks(rows, text)
+        notes += said
     if subset is not None:
         whole = len(rows["train"])
         chosen, said = choose(_column(rows["train"], label), subset, seed)
         rows["train"] = pick(rows["train"], chosen)
         notes += [f"train: {len(chosen)} of {whole} rows chosen (task.subset={subset}, seed {seed})", *said]
-    notes += _shared(rows, text)
+    notes += leak_notes(rows, text, leaks)
     return _splits(rows, notes, text, label)
 
 
@@ -178,16 +186,6 @@ def _refuse_empty(rows: dict[str, list[Row]], missing: list[str]) -> None:
             raise DataError(
                 f"task.train has too few rows ({len(rows['train'])}) to carve {split} from; set task.{split}"
             )
-
-
-def _shared(rows: dict[str, list[Row]], text: str) -> list[str]:
-    notes = []
-    for split, other in (("validation", "train"), ("test", "train"), ("test", "validation")):
-        known = set(_column(rows[other], text))
-        count = sum(row[text] in known for row in rows[split])
-        if count:
-            notes.append(f"{split}: {count} of {len(rows[split])} texts are also in {other}")
-    return notes
 
 
 def _column(rows: list[Row], column: str) -> list[str]:

@@ -6,7 +6,7 @@ import hashlib
 
 
 def stream(seed: int, name: str, *position: int) -> int:
-    """A 63-bit seed for the stream `name` (init, order, dropout, subset, split, probe) at a position in it.
+    """A 63-bit seed for the stream `name` (init, order, dropout, subset, …) at a position in it.
 
     Streams do not touch each other, and none has a state to save: a resumed run asks for the same positions.
     """

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ftrun import balance, duplicates
 from ftrun.errors import ConfigError
-from ftrun.splits import parse_subset
-from ftrun.tasks.base import Batch, Example
+from ftrun.splits import parse_subset, pick
+from ftrun.tasks.base import SPLITS, Batch, Example
 from ftrun.tasks.labelled import Labelled
 from ftrun.values import one_of
 
@@ -30,6 +31,8 @@ class Classify(Labelled):
     max_length: int
     long: str
     subset: Any  # null, a number of training rows, or "k per class"
+    balance: str
+    leaks: str
 
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
 
@@ -41,9 +44,15 @@ class Classify(Labelled):
         if self.max_length < 3:
             raise ConfigError(f"task.max_length is at least 3, not {self.max_length}")
         one_of("task.long", self.long, ["truncate", "drop", "error"])
+        one_of("task.balance", self.balance, balance.WAYS)
+        one_of("task.leaks", self.leaks, duplicates.WAYS)
+        self.lengths: dict[str, dict[str, Any]] = {}  # split → its length report
         if self.subset is not None:
             parse_subset(self.subset)
         super().__post_init__()
+
+    def balanced_by(self) -> str:
+        return self.balance
 
     def read(self, seed: int) -> list[str]:
         from ftrun.data import label_set, load_splits
@@ -56,6 +65,7 @@ class Classify(Labelled):
             label=self.label,
             subset=self.subset,
             seed=seed,
+            leaks=self.leaks,
         )
         self.names = label_set(self.rows, self.label, self.labels)
         return [*self.rows.notes, *self.names.notes]
@@ -71,6 +81,7 @@ class Classify(Labelled):
             Example(tokens, self.names.index(rows[row][self.label]), row)
             for tokens, row in zip(ids, kept, strict=True)
         ]
+        self.lengths[split] = asdict(report)
         return report.line()
 
     def read_test(self, file: str) -> None:
@@ -102,6 +113,23 @@ class Classify(Labelled):
         ids, mask = pad([example.inputs for example in examples], self.pad)
         inputs = {"input_ids": ids, "attention_mask": mask}
         return {"inputs": inputs, "labels": [example.target for example in examples]}
+
+    def card(self) -> dict[str, Any]:
+        from ftrun.datacard import baseline_scores, contents
+
+        used = {split: [getattr(self.rows, split)[e.row] for e in self.examples(split)] for split in SPLITS}
+        texts = {split: [row[self.text] for row in rows] for split, rows in used.items()}
+        labels = {split: [row[self.label] for row in rows] for split, rows in used.items()}
+        found = contents(used, self.text, self.label) | {"lengths": self.lengths}
+        if self.balance == "weights":
+            found["weights"] = dict(zip(self.names.names, self.weights, strict=True))
+        return found | {
+            "baselines": baseline_scores(
+                texts,
+                labels,
+                lambda answers, split, places: self.score(answers, pick(self.examples(split), places)),
+            )
+        }
 
     def fingerprint(self) -> str:
         return self.rows.fingerprint
