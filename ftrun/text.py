@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftrun.errors import ConfigError, DataError, near
+from ftrun.tokens import token_ids
 
 POLICIES = ("truncate", "drop", "error")
-ONLY_IDS = {"return_attention_mask": False, "return_token_type_ids": False}
 
 
 @dataclass
@@ -24,11 +24,12 @@ class LengthReport:
     p50: int
     p95: int
     longest: int
+    cached: bool  # tokenised in an earlier run
 
     def line(self) -> str:
         """The report in one line for the terminal."""
         lengths = f"{self.p50}/{self.p95}/{self.longest} tokens (median/95 %/longest)"
-        said = f"{self.split}: {self.rows:,} rows, {lengths}"
+        said = f"{self.split}: {self.rows:,} rows{', tokenised before' if self.cached else ''}, {lengths}"
         if self.dropped:
             return f"{said}, {self.dropped:,} too long and dropped ({self.tokens_lost:,} tokens)"
         if self.truncated_share:
@@ -44,7 +45,7 @@ def encode(
         raise ConfigError(f"task.long={long}: one of {', '.join(POLICIES)}{near(long, POLICIES)}")
     if not texts:
         raise DataError(f"the {split} split has no rows")
-    whole = tokenizer(texts, truncation=False, verbose=False, **ONLY_IDS)["input_ids"]
+    whole, cached = token_ids(tokenizer, texts, truncation=False)
     lengths = [len(ids) for ids in whole]
     over = [index for index, length in enumerate(lengths) if length > max_length]
     if over and long == "error":
@@ -60,11 +61,8 @@ def encode(
         kept = list(range(len(texts)))
         ids = _shortened(tokenizer, texts, whole, over, max_length)
     lost = sum(lengths) - sum(map(len, ids))
-    return (
-        ids,
-        kept,
-        _report(split, lengths, len(texts) - len(kept), len(over) if long == "truncate" else 0, lost),
-    )
+    cut = len(over) if long == "truncate" else 0
+    return ids, kept, _report(split, lengths, len(texts) - len(kept), cut, lost, cached)
 
 
 def _shortened(
@@ -73,9 +71,7 @@ def _shortened(
     """The tokenizer cuts the long ones itself: it knows on which side, and which special tokens stay."""
     if not over:
         return whole
-    cut = tokenizer([texts[index] for index in over], truncation=True, max_length=max_length, **ONLY_IDS)[
-        "input_ids"
-    ]
+    cut, _ = token_ids(tokenizer, [texts[index] for index in over], truncation=True, max_length=max_length)
     short = dict(zip(over, cut, strict=True))
     return [short.get(index, ids) for index, ids in enumerate(whole)]
 
@@ -90,7 +86,9 @@ def _refuse(split: str, over: list[int], lengths: list[int], texts: list[str], m
     )
 
 
-def _report(split: str, lengths: list[int], dropped: int, truncated: int, lost: int) -> LengthReport:
+def _report(
+    split: str, lengths: list[int], dropped: int, truncated: int, lost: int, cached: bool
+) -> LengthReport:
     ordered = sorted(lengths)
     return LengthReport(
         split=split,
@@ -101,6 +99,7 @@ def _report(split: str, lengths: list[int], dropped: int, truncated: int, lost: 
         p50=_quantile(ordered, 0.5),
         p95=_quantile(ordered, 0.95),
         longest=ordered[-1],
+        cached=cached,
     )
 
 

@@ -26,6 +26,7 @@ FLOORS = [  # from the ground up; a folder stands for every module in it
         "splits",
         "tables",
         "sources",
+        "streaming",
         "duplicates",
         "baselines",
         "datacard",
@@ -35,7 +36,7 @@ FLOORS = [  # from the ground up; a folder stands for every module in it
         "comparison",
         "networks",
     ],
-    ["models", "adapters", "text", "masking", "devices", "anchor"],
+    ["models", "adapters", "tokens", "text", "masking", "devices", "anchor"],
     [
         "optim",
         "balance",

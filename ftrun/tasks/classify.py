@@ -81,7 +81,7 @@ class Classify(Labelled):
             Example(tokens, self.names.index(rows[row][self.label]), row)
             for tokens, row in zip(ids, kept, strict=True)
         ]
-        self.lengths[split] = asdict(report)
+        self.lengths[split] = {name: value for name, value in asdict(report).items() if name != "cached"}
         return report.line()
 
     def read_test(self, file: str) -> None:
