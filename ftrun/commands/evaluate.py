@@ -11,7 +11,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="ftrun evaluate", description=__doc__)
     parser.add_argument("run", type=Path, help="run directory")
     parser.add_argument(
-        "--input", help="csv, tsv, jsonl or parquet with the run's columns; else the run's test split"
+        "--input", help="as task.test= takes it, with the run's columns; else the run's test split"
     )
     options = parser.parse_args(arguments)
 

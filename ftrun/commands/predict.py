@@ -11,7 +11,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="ftrun predict", description=__doc__)
     parser.add_argument("run", type=Path, help="run directory")
     parser.add_argument(
-        "--input", required=True, help="csv, tsv, jsonl or parquet with the run's text column"
+        "--input", required=True, help="a file or pattern, as task.train= takes it, with the run's columns"
     )
     parser.add_argument(
         "--output", required=True, type=Path, help="csv, tsv or jsonl; the rows, answered, in order"
