@@ -121,6 +121,7 @@ class Classify(Labelled):
         texts = {split: [row[self.text] for row in rows] for split, rows in used.items()}
         labels = {split: [row[self.label] for row in rows] for split, rows in used.items()}
         found = contents(used, self.text, self.label) | {"lengths": self.lengths}
+        found["notes"] = [*self.rows.notes, *self.names.notes]
         if self.balance == "weights":
             found["weights"] = dict(zip(self.names.names, self.weights, strict=True))
         return found | {

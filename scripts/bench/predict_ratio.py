@@ -3,7 +3,7 @@
     python scripts/bench/predict_ratio.py RUN --input FILE
 
 Both sides use the run's model, loaded once, in this process and take turns. The bare side has its rows
-tokenised, sorted by length and padded, in batches of the same size, before its clock starts; it keeps nothing.
+tokenised, sorted by length and padded in equal batches before its clock starts, and keeps nothing.
 """
 
 from __future__ import annotations
