@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ftrun.content import ending
 from ftrun.data import read_rows
 from ftrun.errors import ConfigError, DataError, UserError, near
 from ftrun.files import write_atomically
@@ -43,7 +44,7 @@ def read_sentences(source: str, tokens: Any, tags: Any, tagged: bool) -> list[Se
     """
     path = Path(source).expanduser()
     embedded = source.startswith(("hub:", "embedded:"))
-    if embedded or path.suffix.lower() in TABLES:
+    if embedded or path.is_dir() or ending(path) in TABLES:
         return from_rows(source, named("tokens", tokens, source), named("tags", tags, source), tagged)
     return from_columns(path, tokens, tags, tagged)
 

@@ -6,14 +6,13 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from ftrun.duplicates import leak_notes, without_leaks
 from ftrun.errors import ConfigError, DataError, near
-from ftrun.hub import hub_rows
 from ftrun.labels import Labels, label_set, listed, refuse_foreign
+from ftrun.sources import FORMS, SPLITS, Given, Row, read_parts, spelled
 from ftrun.splits import carve, choose, parse_subset, pick
-from ftrun.tables import read_table
 from ftrun.targets import ONE_NAME, Reading
 
 __all__ = [
@@ -28,10 +27,7 @@ __all__ = [
     "texts_of",
 ]
 
-Row = dict[str, Any]
 Columns = str | list[str]  # one text, or a pair of texts
-SPLITS = ("train", "validation", "test")
-FORMS = "a csv, tsv, jsonl or parquet file, hub:NAME[:CONFIG]:SPLIT or embedded:docstrings:SPLIT"
 
 
 @dataclass
@@ -45,29 +41,33 @@ class Splits:
     fingerprint: str  # sha256, the same wherever and whenever the same rows are read
 
 
-def read_rows(source: str) -> list[Row]:
-    """The rows of a file, a Hub data set or an embedded one; DataError says what is wrong with it."""
-    return _read(source)[0]
+def read_rows(source: Given) -> list[Row]:
+    """The rows of all that a setting names; DataError says what is wrong with it."""
+    return [row for part in read_parts(source) for row in part.rows]
 
 
 def load_splits(
     *,
-    train: str | None,
-    validation: str | None,
-    test: str | None,
+    train: Given | None,
+    validation: Given | None,
+    test: Given | None,
     text: Columns,
     label: str,
     subset: str | int | None,
     seed: int,
+    leaks: str = "warn",
     reading: Reading = ONE_NAME,
 ) -> Splits:
-    """Read, clean and complete the splits: labels as `reading` has them, what is missing carved."""
+    """Read, clean and complete the splits: labels as `reading` has them, what is missing carved.
+
+    Training rows whose text is in another split too are warned of, dropped or an error.
+    """
     if train is None:
         raise ConfigError(f"task.train is not set: it is {FORMS}")
     if subset is not None:
         parse_subset(subset)
     notes: list[str] = []
-    sources = {"train": train, "validation": validation, "test": test}
+    sources: dict[str, Given | None] = {"train": train, "validation": validation, "test": test}
     rows = {
         split: _usable(split, source, text, label, reading, notes)
         for split, source in sources.items()
@@ -81,18 +81,21 @@ def load_splits(
         rows |= {split: pick(rows["train"], chosen) for split, chosen in indices.items()}
         notes += said
         _refuse_empty(rows, missing)
+    if leaks == "drop":
+        rows["train"], said = without_leaks(rows, text)
+        notes += said
     if subset is not None:
         whole = len(rows["train"])
         strata = reading.strata(_column(rows["train"], label))
         chosen, said = choose(strata, subset, seed, reading.stratum)
         rows["train"] = pick(rows["train"], chosen)
         notes += [f"train: {len(chosen)} of {whole} rows chosen (task.subset={subset}, seed {seed})", *said]
-    notes += _shared(rows, text)
+    notes += leak_notes(rows, text, leaks)
     return _splits(rows, notes, text, label)
 
 
 def load_test(
-    source: str, *, text: Columns, label: str, labels: Labels | None, reading: Reading = ONE_NAME
+    source: Given, *, text: Columns, label: str, labels: Labels | None, reading: Reading = ONE_NAME
 ) -> Splits:
     """One source as the test split of a finished run, its labels known; DataError names a foreign one."""
     notes: list[str] = []
@@ -113,52 +116,39 @@ def columns_of(text: Columns) -> list[str]:
     return [text] if isinstance(text, str) else text
 
 
-def _read(source: str) -> tuple[list[Row], list[str]]:
-    if source.startswith("hub:"):
-        return hub_rows(source), []
-    if source.startswith("embedded:"):
-        return _embedded(source), []
-    return read_table(Path(source).expanduser())
-
-
-def _embedded(source: str) -> list[Row]:
-    from ftrun import docstrings
-
-    _, _, rest = source.partition(":")
-    name, _, split = rest.partition(":")
-    if name != "docstrings":
-        raise DataError(
-            f"{source}: no embedded data set {name!r}; possible: docstrings{near(name, ['docstrings'])}"
-        )
-    if split not in SPLITS:
-        raise DataError(f"{source}: no split {split!r}; possible: {', '.join(SPLITS)}{near(split, SPLITS)}")
-    return docstrings.rows(split)
-
-
 def _usable(
-    split: str, source: str, text: Columns, label: str, reading: Reading, notes: list[str]
+    split: str, source: Given, text: Columns, label: str, reading: Reading, notes: list[str]
 ) -> list[Row]:
-    rows, said = _read(source)
-    notes += said
-    texts = columns_of(text)
-    _refuse_columns(split, source, rows, [*(("text", column) for column in texts), ("label", label)])
-    names = _names(source, rows, label, reading)
-    if all(name is None for name in names):
-        raise DataError(_no_labels(split, source, label, len(rows)))
-    kept, blank, unlabelled = [], [], []
-    for number, (row, name) in enumerate(zip(rows, names, strict=True), 1):
-        if not all([_text_of(row, number, column, source) for column in texts]):
-            blank.append(number)
-        elif name is None:
-            unlabelled.append(number)
-        else:
-            kept.append(row | {label: name})
+    parts, texts = read_parts(source, split), columns_of(text)
+    rows = sum(len(part.rows) for part in parts)
+    kept: list[Row] = []
+    blank: list[str] = []
+    unlabelled: list[str] = []
+    for part in parts:
+        notes += part.notes
+        wanted = [*(("text", column) for column in texts), ("label", label)]
+        _refuse_columns(split, part.name, part.rows, wanted)
+        names = _names(part.name, part.rows, label, reading)
+        for number, (row, name) in enumerate(zip(part.rows, names, strict=True), 1):
+            where = str(number) if len(parts) == 1 else f"{number} of {part.short}"
+            if not all([_text_of(row, number, column, part.name) for column in texts]):
+                blank.append(where)
+            elif name is None:
+                unlabelled.append(where)
+            else:
+                kept.append(row | {label: name})
+    if len(unlabelled) + len(blank) == rows and unlabelled:
+        raise DataError(_no_labels(split, spelled(source), label, rows))
     for dropped, why in ((blank, "an empty text"), (unlabelled, "no label")):
         if dropped:
-            rows_named = ", ".join(map(str, dropped[:3])) + (", …" if len(dropped) > 3 else "")
-            notes.append(f"{split}: {len(dropped)} of {len(rows)} rows dropped, {why} (row {rows_named})")
+            rows_named = ", ".join(dropped[:3]) + (", …" if len(dropped) > 3 else "")
+            notes.append(f"{split}: {len(dropped)} of {rows} rows dropped, {why} (row {rows_named})")
     if not kept:
-        raise DataError(f"task.{split}={source}: none of the {len(rows)} rows has both a text and a label")
+        raise DataError(
+            f"task.{split}={spelled(source)}: none of the {rows} rows has both a text and a label"
+        )
+    if len(parts) > 1:
+        notes.append(f"{split}: {len(kept):,} rows of {len(parts)} files")
     return kept
 
 
@@ -194,14 +184,14 @@ def _text_of(row: Row, number: int, column: str, source: str) -> str:
 
 
 def _refuse_hidden_labels(
-    rows: dict[str, list[Row]], sources: dict[str, str | None], label: str, reading: Reading
+    rows: dict[str, list[Row]], sources: dict[str, Given | None], label: str, reading: Reading
 ) -> None:
     """Benchmarks that keep their test labels to themselves write -1 in every row."""
     if reading.hidden is None or reading.hidden in _column(rows["train"], label):
         return
     for split in set(rows) - {"train"}:
         if all(value == reading.hidden for value in _column(rows[split], label)):
-            raise DataError(_no_labels(split, str(sources[split]), label, len(rows[split])))
+            raise DataError(_no_labels(split, spelled(sources[split] or ""), label, len(rows[split])))
 
 
 def _no_labels(split: str, source: str, label: str, rows: int) -> str:
@@ -217,17 +207,6 @@ def _refuse_empty(rows: dict[str, list[Row]], missing: list[str]) -> None:
             raise DataError(
                 f"task.train has too few rows ({len(rows['train'])}) to carve {split} from; set task.{split}"
             )
-
-
-def _shared(rows: dict[str, list[Row]], text: Columns) -> list[str]:
-    notes = []
-    for split, other in (("validation", "train"), ("test", "train"), ("test", "validation")):
-        known = {_read_of(row, text) for row in rows[other]}
-        count = sum(_read_of(row, text) in known for row in rows[split])
-        if count:
-            what = "texts" if isinstance(text, str) else "pairs of texts"
-            notes.append(f"{split}: {count} of {len(rows[split])} {what} are also in {other}")
-    return notes
 
 
 def _column(rows: list[Row], column: str) -> list[Any]:

@@ -56,13 +56,14 @@ class Loop(Stepper):
 
     def epoch(self, progress: Bar, signals: list[int]) -> None:
         state, settings = self.state, self.settings
-        lengths = [example.size for example in self.examples]
+        chosen = self.task.epoch_rows(settings.seed, state.epoch)
+        lengths = [self.examples[row].size for row in chosen]
         batches = epoch_batches(lengths, settings.train.batch_size, settings.seed, state.epoch)
         self.task.turn(state.epoch)
         self.wrapped.train()
-        for rows in batches[state.position :]:
+        for batch in batches[state.position :]:
             epoch_done = state.position + 1 == len(batches)
-            norm = self.step(rows)
+            norm = self.step([chosen[place] for place in batch])
             state.step, state.position = state.step + 1, state.position + 1
             if epoch_done:
                 state.epoch, state.position = state.epoch + 1, 0
@@ -74,7 +75,7 @@ class Loop(Stepper):
         """What follows a step, in this order: metrics, evaluation, checkpoint, a signal that came."""
         state, length = self.state, self.length
         last = state.step >= length.total
-        progress.show(state.step, f"loss {state.loss_sum / max(state.loss_count, 1):.3f}")
+        progress.show(state.step, f"loss {state.loss_sum / (state.loss_count or 1):.3f}")
         if state.step % length.log_every == 0 or last:
             self.log_training(norm)
         evaluated = state.step % length.eval_every == 0 or last
@@ -94,7 +95,7 @@ class Loop(Stepper):
         if (penalty := self.guard.penalty()) is not None:
             values["penalty"] = penalty
         self.log(values)
-        state.loss_sum, state.loss_count = 0.0, 0
+        state.loss_sum, state.loss_count = 0.0, 0.0
 
     def log(self, values: dict[str, float]) -> None:
         state = self.state

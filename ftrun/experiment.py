@@ -12,6 +12,7 @@ import torch
 
 from ftrun import CONF, checkpoint
 from ftrun.config import FIXED, Settings, read
+from ftrun.datacard import lines as card_lines
 from ftrun.devices import describe, open_accelerator, peak_memory
 from ftrun.engine import Loop
 from ftrun.environment import describe as describe_environment
@@ -112,6 +113,8 @@ def exit_code(error: BaseException) -> int:
 def train_and_score(settings: Settings, directory: Run, accelerator: Accelerator, again: bool) -> float:
     settings = with_trained_source(settings, directory)
     model = prepare_model(settings, directory, accelerator)
+    if accelerator.is_main_process:
+        describe_data(settings, directory)
     pasts = open_pasts(settings, model.to(accelerator.device))
     free_space_check(directory.path, disk_needed(model))
     with closing(open_tracker(settings.tracker if leads() else "none", directory)) as tracker:
@@ -127,6 +130,15 @@ def train_and_score(settings: Settings, directory: Run, accelerator: Accelerator
             measure_before(loop)
         loop.run()
         return finish(loop, settings, directory, first)
+
+
+def describe_data(settings: Settings, directory: Run) -> None:
+    """The data card, once for a run: told, and kept in data.json beside the fingerprint."""
+    kept = directory.read_json("data.json") or {"fingerprint": settings.task.fingerprint()}
+    if "rows" not in kept and (card := settings.task.card()):
+        directory.write_json("data.json", kept | card)
+        for line in card_lines(card, settings.task.default_metric):
+            say(line)
 
 
 def with_trained_source(settings: Settings, directory: Run) -> Settings:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import DataError
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 REACH = 5.0  # seconds to wait for the Hub's first answer
 PATIENCE = 8.0  # seconds for all of it: a name resolver that hangs knows no limit of its own
 LOCAL = "give files instead: task=classify task.train=FILE task.text=COLUMN task.label=COLUMN"
-FORM = "hub:NAME:SPLIT or hub:NAME:CONFIG:SPLIT, for example hub:stanfordnlp/imdb:train"
+FORM = "hub:NAME:SPLIT or hub:NAME[@REVISION][:CONFIG]:SPLIT, for example hub:stanfordnlp/imdb:train"
 
 
 def unreachable() -> tuple[type[BaseException], ...]:
@@ -50,66 +51,99 @@ def within_patience(call: Callable[[], Any]) -> Any:
     return answer
 
 
-def hub_rows(source: str) -> list[dict[str, Any]]:
-    """The rows of hub:NAME[:CONFIG]:SPLIT, from the local cache when it is there; labels by their names."""
-    name, config, split = _parts(source)
-    data = _cached(name, config, split)
+def hub_data(source: str) -> Any:
+    """The `datasets.Dataset` of hub:NAME[@REVISION][:CONFIG]:SPLIT, from the local cache when it is there."""
+    name, revision, config, split = _parts(source)
+    data = _cached(name, revision, config, split)
     if data is None:
-        _ask_for(name)
-        data = _fetched(source, name, config, split)
-    return named_rows(data)
+        _ask_for(name, revision)
+        data = _fetched(source, name, revision, config, split)
+    return data
+
+
+def hub_rows(source: str) -> list[dict[str, Any]]:
+    """The same as rows."""
+    return named_rows(hub_data(source))
 
 
 def named_rows(data: Any) -> list[dict[str, Any]]:
     """The rows of a data set of `datasets`, labels by their names; an image is its bytes and path."""
-    rows: list[dict[str, Any]] = data.to_list()
-    for column, kind in data.features.items():
+    return [names_in_place_of_numbers(row, data.features) for row in data.to_list()]
+
+
+def names_in_place_of_numbers(row: dict[str, Any], features: Any) -> dict[str, Any]:
+    """A row with the names of its labels, None for those it does not tell (-1)."""
+    for column, kind in features.items():
         inner: Any = getattr(kind, "feature", None)  # of a list
         if type(inner).__name__ == "ClassLabel":
-            for row in rows:
-                row[column] = [inner.names[index] for index in row[column] or []]
+            row[column] = [inner.names[index] for index in row[column] or []]
         elif type(kind).__name__ == "ClassLabel":
-            for row in rows:
-                index = row[column]
-                row[column] = None if index is None or index < 0 else kind.names[index]
-    return rows
+            index = row[column]
+            row[column] = None if index is None or index < 0 else kind.names[index]
+    return row
 
 
-def _parts(source: str) -> tuple[str, str | None, str]:
+def _parts(source: str) -> tuple[str, str | None, str | None, str]:
+    """Name, revision, configuration and split."""
     # the colon of train[:10%] is the split's own
     parts = re.split(r":(?![^\[]*\])", source.removeprefix("hub:"))
-    if len(parts) not in (2, 3) or not all(parts):
+    name, at, revision = parts[0].partition("@")
+    if len(parts) not in (2, 3) or not all(parts) or (at and not revision):
         raise DataError(f"{source} is not {FORM}")
-    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", parts[0]):
-        raise DataError(f"{source}: {parts[0]} is no data set's name; a file is named without hub:")
-    return parts[0], parts[1] if len(parts) == 3 else None, parts[-1]
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
+        raise DataError(f"{source}: {name} is no data set's name; a file is named without hub:")
+    return name, revision or None, parts[1] if len(parts) == 3 else None, parts[-1]
 
 
-def _cached(name: str, config: str | None, split: str) -> Any:
+def _cached(name: str, revision: str | None, config: str | None, split: str) -> Any:
     """The data set as `datasets` keeps it, without asking any server; None when it has none like it."""
+    commit = _commit(name, revision) if revision else None
+    if revision and commit is None:
+        return None
     from datasets.packaged_modules.cache import cache
 
     logging.getLogger(cache.__name__).setLevel(logging.ERROR)  # it warns of reading the cache: meant here
     try:
         builder = cache.Cache(
-            repo_id=name, dataset_name=name.split("/")[-1], config_name=config, version="auto", hash="auto"
+            repo_id=name,
+            dataset_name=name.split("/")[-1],
+            config_name=config,
+            version="0.0.0" if commit else "auto",  # what `datasets` calls all that has no loading script
+            hash=commit or "auto",
         )
         return builder.as_dataset(split=split)
     except (ValueError, FileNotFoundError):  # not there, several configurations, or no such split
         return None
 
 
-def _ask_for(name: str) -> None:
+def _commit(name: str, revision: str) -> str | None:
+    """The commit of a revision: itself, or what the local cache of the Hub knows of a branch or tag."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    if re.fullmatch(r"[0-9a-f]{40}", revision):
+        return revision
+    place = Path(HF_HUB_CACHE) / f"datasets--{name.replace('/', '--')}" / "refs" / revision
+    return place.read_text(encoding="utf-8").strip() if place.is_file() else None
+
+
+def _ask_for(name: str, revision: str | None) -> None:
     """DataError in one line when the Hub does not answer or has no such data set."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HFValidationError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     try:
-        within_patience(lambda: HfApi().dataset_info(name, timeout=REACH))
+        within_patience(lambda: HfApi().dataset_info(name, revision=revision, timeout=REACH))
     except GatedRepoError as error:
         raise DataError(
             f"the Hub gives {name} only to who accepted its terms; accept and set HF_TOKEN"
         ) from error
+    except RevisionNotFoundError as error:
+        raise DataError(f"hub:{name}@{revision}: the Hub has the data set but no such revision") from error
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise DataError(
             f"there is no data set {name} on the Hub, or it is private (set HF_TOKEN); {LOCAL}"
@@ -120,12 +154,12 @@ def _ask_for(name: str) -> None:
         ) from error
 
 
-def _fetched(source: str, name: str, config: str | None, split: str) -> Any:
+def _fetched(source: str, name: str, revision: str | None, config: str | None, split: str) -> Any:
     import datasets
 
     # no such configuration or split, a script, no network
     refusals = (ValueError, RuntimeError) + unreachable()
     try:
-        return datasets.load_dataset(name, config, split=split)
+        return datasets.load_dataset(name, config, split=split, revision=revision)
     except refusals as error:
         raise DataError(f"{source}: {str(error).strip().splitlines()[0]}") from error

@@ -174,7 +174,8 @@ def task_of(given: Any, task: dict[str, Any], words: list[str]) -> dict[str, Any
     if isinstance(given, dict):
         if "train" not in given:
             return task | given
-        own = {"name": Path(str(given["train"])).stem, "validation": None, "test": None}  # not another file's
+        first = given["train"][0] if isinstance(given["train"], list) else given["train"]
+        own = {"name": Path(str(first)).stem, "validation": None, "test": None}  # not another file's
         return task | own | given
     overrides = [f"task={given}", *(word for word in words if word.startswith("task."))]
     try:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import random
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import ConfigError
 from ftrun.labels import listed, natural
 from ftrun.seeds import stream
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 SHARE = 0.1  # of each class, for each carved split
 
@@ -87,6 +90,6 @@ def _classes(names: list[str], seed: int, purpose: str) -> list[tuple[str, list[
     return classes
 
 
-def pick(rows: list[Any], indices: list[int]) -> list[Any]:
+def pick(rows: Sequence[Any], indices: Sequence[int]) -> list[Any]:
     """The rows at these indices."""
     return [rows[index] for index in indices]

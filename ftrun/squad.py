@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ftrun.content import ending
 from ftrun.data import read_rows
 from ftrun.errors import DataError, near
 from ftrun.labels import listed
@@ -83,12 +84,12 @@ def as_questions(
 def rows_of(source: str) -> list[dict[str, Any]]:
     """A row for each question, of SQuAD JSON (.json) or of anything that is rows already."""
     path = Path(source).expanduser()
-    hub = source.startswith(("hub:", "embedded:"))
-    if not hub and path.suffix.lower() not in READ:
+    hub = source.startswith(("hub:", "embedded:")) or path.is_dir()
+    if not hub and ending(path) not in READ:
         raise DataError(
             f"{path}: cannot tell the format from {path.suffix or 'no ending'!r}; possible: {', '.join(READ)}"
         )
-    if hub or path.suffix.lower() != ".json":
+    if hub or ending(path) != ".json":
         return read_rows(source)
     try:
         content = json.loads(read_text(path))

@@ -23,7 +23,7 @@ class State:
     position: int = 0  # batches of this epoch gone through
     micro_batch: int = 0
     loss_sum: float = 0.0  # since the last line of metrics
-    loss_count: int = 0
+    loss_count: float = 0.0  # targets in loss_sum, or their weights
     bad_steps: int = 0  # in a row
     best: dict[str, float] = field(default_factory=dict)
     stale: int = 0  # evaluations since the best

@@ -98,8 +98,10 @@ class Stepper:
                 parameter.requires_grad_(self.model.stage_of(name) in stages)
             self.wrapped.train()
 
-    def gradient(self, rows: list[int]) -> tuple[float, float, int]:
+    def gradient(self, rows: list[int]) -> tuple[float, float, float]:
         """Gradient of the mean loss over all targets of the batch; its norm before clipping, loss sum, count.
+
+        Where the targets weigh, it is the weighted mean, and the count is the sum of the weights.
 
         When memory runs out the micro-batch is halved and the step begins again.
         """
@@ -117,7 +119,7 @@ class Stepper:
         norm = self.accelerator.clip_grad_norm_(list(self.parameters.values()), clip)
         return float(norm), loss, count
 
-    def accumulate(self, rows: list[int]) -> tuple[float, int]:
+    def accumulate(self, rows: list[int]) -> tuple[float, float]:
         """Backward over the micro-batches of this process; DDP averages the gradients of all processes."""
         state, parts = self.state, self.accelerator.num_processes
         torch.manual_seed(stream(self.settings.seed, "dropout", state.step, self.accelerator.process_index))
@@ -131,14 +133,13 @@ class Stepper:
         mine = mine or rows[:1]
         micro = [mine[i : i + state.micro_batch] for i in range(0, len(mine), state.micro_batch)]
         batches = [self.task.collate([self.examples[row] for row in part]) for part in micro]
-        counted = 0 if idle else sum(self.task.target_count(batch) for batch in batches)
-        counted = int(self.summed(float(counted)))
+        counted = self.summed(0.0 if idle else sum(map(self.task.training_count, batches)))
         total = torch.zeros((), device=self.accelerator.device, dtype=torch.float64)
         for number, (part, batch) in enumerate(zip(micro, batches, strict=True)):
             with self.syncing(number + 1 == len(micro)):
-                loss, _ = self.task.loss(outputs_of(self.wrapped, batch), batch)
+                loss = self.task.training_loss(outputs_of(self.wrapped, batch), batch)
                 loss = loss * 0 if idle else loss
-                self.accelerator.backward(loss * (own * parts / max(counted, 1)))
+                self.accelerator.backward(loss * (own * parts / (counted or 1)))
             total += loss.detach()
             self.count_tokens(part, batch)
         return self.summed(total), counted

@@ -189,36 +189,61 @@ def show_result(run: Run) -> None:
     screen.print(
         f"\n{title} · {row['task']} · {row['model']} · seed {row['seed']}", style="bold", soft_wrap=True
     )
-    screen.print(Padding(_scores(row), (1, 0, 1, 2)))
+    card = run.read_json("data.json") or {}
+    screen.print(Padding(_scores(row, card.get("baselines", {})), (1, 0, 1, 2)))
     for table in tables(run.read_json(DETAILS) or {}, score, run.path / DETAILS):
         screen.print(Padding(table, (0, 0, 1, 2)))
-    screen.print(Padding(_facts(row), (0, 0, 1, 2)))
+    screen.print(Padding(_facts(row, card), (0, 0, 1, 2)))
     screen.print(f"  compare: ftrun report {run.path.parent}", style="dim", soft_wrap=True)
     screen.print(
         f"  use:     ftrun predict {run.path} --input FILE --output FILE\n", style="dim", soft_wrap=True
     )
 
 
-def _scores(row: dict[str, Any]) -> Any:
+BASELINES = {"majority": "most frequent label", "tfidf": "TF-IDF"}  # their scores on test
+
+
+def _scores(row: dict[str, Any], baselines: dict[str, Any]) -> Any:
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim")
     table.add_column("")
     table.add_column("eval", justify="right")
     table.add_column("test", justify="right")
+    beside = [name for name in BASELINES if name in baselines]
+    for name in beside:
+        table.add_column(BASELINES[name], justify="right", style="dim")
     names = [name[5:] for name in row if name.startswith(("eval_", "test_")) and name[5:] != "score"]
     for name in dict.fromkeys([row["metric"] or "loss", *names]):
-        values = (score(row.get(f"{split}_{name}"), name) for split in ("eval", "test"))
+        values = [score(row.get(f"{split}_{name}"), name) for split in ("eval", "test")]
+        values += [score(baselines[each].get(f"test_{name}"), name) for each in beside]
         table.add_row(name, *values, style="bold" if name == row["metric"] else None)
     return table
 
 
-def _facts(row: dict[str, Any]) -> Any:
+def better_baselines(row: dict[str, Any], baselines: dict[str, Any]) -> list[str]:
+    """The baselines whose test score the run does not beat."""
+    metric, sign = row["metric"], -1 if lower_is_better(row["metric"]) else 1
+    found = {name: baselines.get(name, {}).get(f"test_{metric}") for name in BASELINES}
+    ours = row["test_score"]
+    return [
+        name
+        for name, theirs in found.items()
+        if ours is not None and theirs is not None and sign * theirs >= sign * ours
+    ]
+
+
+def _facts(row: dict[str, Any], card: dict[str, Any]) -> Any:
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 3, 0, 0), show_header=False)
     table.add_column(style="dim")
     table.add_column(overflow="fold")
+    for leak in card.get("leaks", []):
+        said = f"{leak['rows']:,} of {leak['of']:,} {leak['split']} rows are also in {leak['other']}"
+        table.add_row("LEAK", said, style="bold yellow")
+    for name in better_baselines(row, card.get("baselines", {})):
+        table.add_row("warning", f"{BASELINES[name]} scores no less on test", style="bold yellow")
     if row["trained_share"] is not None:
         numbers = f"{row['trained_parameters']:,} of {row['total_parameters']:,} weights"
         table.add_row("trained", f"{numbers} ({share(row['trained_share'])})")

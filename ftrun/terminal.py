@@ -30,9 +30,10 @@ def leads() -> bool:
 
 
 def say(text: str) -> None:
-    """Print one line, markup-free, from the leading process only."""
+    """Print one line, markup-free, from the leading process only; a warning is hard to overlook."""
     if leads():
-        console().print(text, markup=False, soft_wrap=True)
+        style = "bold yellow" if text.startswith("warning:") else None
+        console().print(text, markup=False, soft_wrap=True, style=style)
 
 
 class Bar:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftrun.errors import ConfigError, DataError, near
+from ftrun.tokens import kept_tokens
 
-POLICIES = ("truncate", "drop", "error")
 ONLY_IDS = {"return_attention_mask": False, "return_token_type_ids": False}
+POLICIES = ("truncate", "drop", "error")
 
 
 @dataclass
@@ -25,11 +26,12 @@ class LengthReport:
     p95: int
     longest: int
     pairs: bool = False  # the longer of the two texts is cut first
+    cached: bool = False  # tokenised in an earlier run
 
     def line(self) -> str:
         """The report in one line for the terminal."""
         lengths = f"{self.p50}/{self.p95}/{self.longest} tokens (median/95 %/longest)"
-        said = f"{self.split}: {self.rows:,} rows, {lengths}"
+        said = f"{self.split}: {self.rows:,} rows{', tokenised before' if self.cached else ''}, {lengths}"
         if self.dropped:
             return f"{said}, {self.dropped:,} too long and dropped ({self.tokens_lost:,} tokens)"
         if self.truncated_share:
@@ -44,7 +46,7 @@ def encode(
 ) -> tuple[list[list[int]], list[int], LengthReport]:
     """Token ids with specials, the indices of the texts kept, the report; DataError under long=error."""
     limits: dict[str, Any] = {"split": split, "max_length": max_length, "long": long}
-    found, kept, report = _encoded(tokenizer, [texts], ONLY_IDS, **limits)
+    found, kept, report = _encoded(tokenizer, [texts], ["input_ids"], **limits)
     return found["input_ids"], kept, report
 
 
@@ -58,28 +60,27 @@ def encode_pairs(
     columns = [list(column) for column in zip(*pairs, strict=True)] or [[]]
     types = "token_type_ids" in tokenizer.model_input_names
     limits: dict[str, Any] = {"split": split, "max_length": max_length, "long": long}
-    wanted = ONLY_IDS | {"return_token_type_ids": types}
-    found, kept, report = _encoded(tokenizer, columns, wanted, **limits)
-    report.pairs = True
+    names = ["input_ids", *(["token_type_ids"] if types else [])]
+    found, kept, report = _encoded(tokenizer, columns, names, **limits)
     return found["input_ids"], found["token_type_ids"] if types else None, kept, report
 
 
 def _encoded(
     tokenizer: Any,
     columns: list[list[str]],
-    wanted: dict[str, bool],
+    names: list[str],
     *,
     split: str,
     max_length: int,
     long: str,
 ) -> tuple[dict[str, list[list[int]]], list[int], LengthReport]:
-    """What the tokenizer makes of the texts kept, by the names of its outputs."""
+    """What the tokenizer makes of the texts kept, by these names of its outputs."""
     texts = columns[0]
     if long not in POLICIES:
         raise ConfigError(f"task.long={long}: one of {', '.join(POLICIES)}{near(long, POLICIES)}")
     if not texts:
         raise DataError(f"the {split} split has no rows")
-    whole = dict(tokenizer(*columns, truncation=False, verbose=False, **wanted))
+    whole, cached = kept_tokens(tokenizer, columns, names, truncation=False)
     lengths = [len(ids) for ids in whole["input_ids"]]
     over = [index for index, length in enumerate(lengths) if length > max_length]
     if over and long == "error":
@@ -93,19 +94,18 @@ def _encoded(
             )
     else:
         kept = list(range(len(texts)))
-        found = _shortened(tokenizer, columns, wanted, whole, over, max_length)
+        found = _shortened(tokenizer, columns, names, whole, over, max_length)
     lost = sum(lengths) - sum(map(len, found["input_ids"]))
-    return (
-        found,
-        kept,
-        _report(split, lengths, len(texts) - len(kept), len(over) if long == "truncate" else 0, lost),
-    )
+    cut = len(over) if long == "truncate" else 0
+    report = _report(split, lengths, len(texts) - len(kept), cut, lost)
+    report.pairs, report.cached = len(columns) == 2, cached
+    return found, kept, report
 
 
 def _shortened(
     tokenizer: Any,
     columns: list[list[str]],
-    wanted: dict[str, bool],
+    names: list[str],
     whole: dict[str, list[list[int]]],
     over: list[int],
     max_length: int,
@@ -114,7 +114,7 @@ def _shortened(
     if not over:
         return whole
     long_ones = [[column[index] for index in over] for column in columns]
-    cut = tokenizer(*long_ones, truncation=True, max_length=max_length, **wanted)
+    cut, _ = kept_tokens(tokenizer, long_ones, names, truncation=True, max_length=max_length)
     found = {}
     for name, values in whole.items():
         short = dict(zip(over, cut[name], strict=True))

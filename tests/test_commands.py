@@ -1,6 +1,7 @@
 """Each command through the real command line, on a run that the real command line made."""
 
 import csv
+import gzip
 import json
 import shutil
 
@@ -81,6 +82,9 @@ def test_predict_keeps_rows_and_columns_and_adds_the_answer(ftrun_inprocess, run
     saved = [json.loads(line)["answer"] for line in (run.path / "predictions.jsonl").read_text().splitlines()]
     assert given == saved
     assert all(0.5 <= float(row["probability"]) <= 1 for row in answered if row["answer"])
+    (tmp_path / "new.csv.gz").write_bytes(gzip.compress((tmp_path / "new.csv").read_bytes()))
+    ftrun_inprocess("predict", str(run.path), "--input", "new.csv.gz", "--output", "unpacked.csv")
+    assert (tmp_path / "unpacked.csv").read_text() == (tmp_path / "answered.csv").read_text()
 
 
 def test_report_and_resume_of_a_finished_run(ftrun_inprocess, run):

@@ -156,16 +156,6 @@ def test_a_value_of_the_wrong_kind_names_its_row(tmp_path: Path, row: tuple[Any,
         load(table(tmp_path / "a.jsonl", [*many({"a": 5, "b": 5}), row]))
 
 
-def test_texts_shared_between_splits_are_counted(tmp_path: Path) -> None:
-    train = table(tmp_path / "a.jsonl", many({"a": 5, "b": 5}))
-    test = table(tmp_path / "b.jsonl", [*many({"a": 2}), *many({"a": 1, "b": 1}, "new")])
-    other = table(tmp_path / "c.jsonl", many({"a": 1, "b": 1}, "new"))
-    assert load(train, other, test).notes == [
-        "test: 2 of 4 texts are also in train",
-        "test: 2 of 4 texts are also in validation",
-    ]
-
-
 def test_the_fingerprint_is_that_of_the_rows(tmp_path: Path) -> None:
     rows = many({1: 10, 0: 10})
     source = table(tmp_path / "a.jsonl", rows)

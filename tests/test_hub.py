@@ -4,8 +4,10 @@ import socket
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from huggingface_hub.errors import RevisionNotFoundError
 
 from ftrun import hub
 from ftrun.data import read_rows
@@ -30,7 +32,7 @@ def toy() -> Any:
     return datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": [1, 0, -1]}, features=features)
 
 
-def fill(cache: Path, toy: Any) -> None:
+def fill(cache: Path, toy: Any, commit: str = "abc") -> None:
     """What `datasets` leaves in its cache after loading someone/toy once."""
     import datasets
 
@@ -48,7 +50,7 @@ def fill(cache: Path, toy: Any) -> None:
 
     datasets.disable_progress_bars()
     try:
-        builder = Toy(cache_dir=str(cache), dataset_name="toy", repo_id="someone/toy", hash="abc")
+        builder = Toy(cache_dir=str(cache), dataset_name="toy", repo_id="someone/toy", hash=commit)
         builder.download_and_prepare()
     finally:
         datasets.enable_progress_bars()
@@ -59,6 +61,27 @@ def test_a_cached_data_set_needs_no_network(empty_cache: Path, toy: Any) -> None
     expected = [{"text": "a", "label": "good"}, {"text": "b", "label": "bad"}, {"text": "c", "label": None}]
     assert read_rows("hub:someone/toy:train") == expected
     assert read_rows("hub:someone/toy:default:train[:2]") == expected[:2]
+
+
+def test_a_cached_revision_needs_no_network_and_another_is_asked_for(
+    empty_cache: Path, toy: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = "0123456789" * 4
+    fill(empty_cache, toy, commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(empty_cache))
+    refs = empty_cache / "datasets--someone--toy" / "refs"
+    refs.mkdir(parents=True)
+    (refs / "main").write_text(commit)
+    assert [row["text"] for row in read_rows(f"hub:someone/toy@{commit}:train")] == ["a", "b", "c"]
+    assert [row["text"] for row in read_rows("hub:someone/toy@main:train")] == ["a", "b", "c"]
+
+    def none_like_it(*_: Any, revision: str, **__: Any) -> None:
+        raise RevisionNotFoundError(f"no {revision}", response=Mock(headers={}))
+
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", none_like_it)
+    for revision in ("v2", "f" * 40):
+        with pytest.raises(DataError, match=f"hub:someone/toy@{revision}: .* no such revision"):
+            read_rows(f"hub:someone/toy@{revision}:train")
 
 
 def test_out_of_reach_is_one_line_with_the_local_way(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,15 +125,20 @@ def test_a_reachable_data_set_is_loaded_by_name_configuration_and_split(
 ) -> None:
     asked = []
 
-    def load_dataset(name: str, config: str | None, *, split: str) -> Any:
-        asked.append((name, config, split))
+    def load_dataset(name: str, config: str | None, *, split: str, revision: str | None) -> Any:
+        asked.append((name, revision, config, split))
         return toy
 
     monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *_, **__: None)
     monkeypatch.setattr("datasets.load_dataset", load_dataset)
     assert [row["label"] for row in read_rows("hub:someone/toy:de:test")] == ["good", "bad", None]
     read_rows("hub:toy:train[:10%]")
-    assert asked == [("someone/toy", "de", "test"), ("toy", None, "train[:10%]")]
+    read_rows("hub:someone/toy@v1.0:de:test")
+    assert asked == [
+        ("someone/toy", None, "de", "test"),
+        ("toy", None, None, "train[:10%]"),
+        ("someone/toy", "v1.0", "de", "test"),
+    ]
 
 
 def test_what_the_hub_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +161,8 @@ def test_a_bug_behind_the_hub_stays_a_bug(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize(
-    "source", ["hub:toy", "hub::train", "hub:a:b:c:d", "hub:/data/toy:train", "hub:a/b/c:train"]
+    "source",
+    ["hub:toy", "hub::train", "hub:a:b:c:d", "hub:/data/toy:train", "hub:a/b/c:train", "hub:a@:train"],
 )
 def test_the_form_is_said(source: str) -> None:
     with pytest.raises(DataError, match="is not hub:NAME:SPLIT|is no data set's name"):

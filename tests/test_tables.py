@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,10 @@ from ftrun.errors import ConfigError, DataError
 from ftrun.tables import check_writable, read_table, write_table
 
 EXPECTED = [{"text": "good, really", "label": "1"}, {"text": "bad", "label": "0"}]
+
+
+DAMAGED = bytearray(gzip.compress(b"text,label\na,1\n" * 99))
+DAMAGED[20] ^= 0xFF
 
 
 def written(tmp_path: Path, name: str, content: str | bytes) -> Path:
@@ -26,10 +31,31 @@ def written(tmp_path: Path, name: str, content: str | bytes) -> Path:
         ("mac.csv", 'text,label\r"good, really",1\rbad,0\r'),
         ("a.tsv", "text\tlabel\ngood, really\t1\n\nbad\t0"),
         ("a.jsonl", '{"text": "good, really", "label": "1"}\n\n{"text": "bad", "label": "0"}\n'),
+        ("a.json", '[{"text": "good, really", "label": "1"},\n {"text": "bad", "label": "0"}]'),
+        ("a.csv.gz", gzip.compress(b'text,label\n"good, really",1\nbad,0\n')),
+        ("a.TSV.GZ", gzip.compress(b"text\tlabel\ngood, really\t1\nbad\t0")),
+        ("a.jsonl.gz", gzip.compress("\n".join(map(json.dumps, EXPECTED)).encode())),
     ],
 )
 def test_the_same_rows_from_every_format(tmp_path: Path, name: str, content: str) -> None:
     assert read_table(written(tmp_path, name, content)) == (EXPECTED, [])
+
+
+def test_a_text_file_is_a_row_per_line(tmp_path: Path) -> None:
+    rows = [{"text": "one"}, {"text": ""}, {"text": '"two", three'}]
+    assert read_table(written(tmp_path, "a.txt", 'one\n\n"two", three\n')) == (rows, [])
+    assert read_table(written(tmp_path, "a.txt.gz", gzip.compress(b'one\n\n"two", three'))) == (rows, [])
+
+
+def test_semicolons_between_fields_are_recognised_and_said(tmp_path: Path) -> None:
+    rows, notes = read_table(written(tmp_path, "a.csv", 'text;label\n"good, really";1\nbad;0\n'))
+    assert (rows, notes) == (EXPECTED, ["a.csv: its fields are separated by semicolons"])
+
+
+def test_a_csv_without_quoting_is_recognised_and_said(tmp_path: Path) -> None:
+    rows, notes = read_table(written(tmp_path, "a.csv", 'text,label\n"Heat" is good,1\n"half,0\n'))
+    assert [row["text"] for row in rows] == ['"Heat" is good', '"half']
+    assert notes == ['a.csv: read without quoting, a " is an ordinary character']
 
 
 def test_parquet_keeps_its_types(tmp_path: Path) -> None:
@@ -39,6 +65,8 @@ def test_parquet_keeps_its_types(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     parquet.write_table(pyarrow.table({"text": ["a", None], "label": [1.0, 0.0]}), path)
     assert read_table(path)[0] == [{"text": "a", "label": 1.0}, {"text": None, "label": 0.0}]
+    packed = written(tmp_path, "a.parquet.gz", gzip.compress(path.read_bytes()))
+    assert read_table(packed) == read_table(path)
 
 
 def test_line_separators_of_unicode_stay_inside_a_field(tmp_path: Path) -> None:
@@ -82,8 +110,8 @@ def test_balanced_quotes_in_a_tsv_are_quoting(tmp_path: Path, field: str) -> Non
         ("a.csv", "text,text\na,b\n", "the header names the column 'text' twice"),
         ("a.csv", "text,label\na,1\nb,c,1\n", "line 3: 3 fields, the header has 2"),
         ("a.csv", 'text,label\n"a\nb",1\nb\n', "line 4: 1 fields, the header has 2"),
-        ("a.csv", 'text,label\na,1\n"b,1\nc,0\n', "line 3: a quoted field is never closed"),
-        ("a.csv", 'text,label\n"b"c,1\n', "line 2: "),
+        ("a.csv", 'text,label\na,1\n"b,x,1\nc,0\n', "line 3: a quoted field is never closed"),
+        ("a.csv", 'text,label\n"b"c,x,1\n', "line 2: "),
         ("a.tsv", "text\tlabel\na\t1\nb\n", "line 3: 1 fields, the header has 2"),
         ("a.tsv", 'text\tlabel\n"a\t1\nb\n', "line 3: 1 fields, the header has 2"),
         ("a.csv", b"text,label\nok,1\ncaf\xe9,1\n", "line 3: not valid UTF-8 (byte 0xe9)"),
@@ -93,7 +121,15 @@ def test_balanced_quotes_in_a_tsv_are_quoting(tmp_path: Path, field: str) -> Non
         ("a.jsonl", '["a", 1]\n', "line 1: a list; each line is one JSON object"),
         ("a.jsonl", '{"text": "\\ud83d"}\n', "line 1: half of a surrogate pair"),
         ("a.parquet", "no such thing", "cannot be read as parquet"),
-        ("a.xlsx", "x", "cannot tell the format from '.xlsx'; possible: .csv, .tsv, .jsonl, .parquet"),
+        ("a.xlsx", "x", "cannot tell the format from '.xlsx'; possible: .csv, .tsv, .jsonl, .json, .txt"),
+        ("a.json", '{"text": "a"}', "a table in JSON is one list of objects"),
+        ("a.json", '[{"text": "a"},\n]', "line 2: not JSON"),
+        ("a.json", '{"text": "a"}\n{"text": "b"}\n', "such a file ends in .jsonl"),
+        ("a.csv.gz", "text,label\na,1\n", "is not a whole gzip file: Not a gzipped file"),
+        ("a.csv.gz", gzip.compress(b"text,label\na,1\n" * 99)[:-20], "is not a whole gzip file"),
+        ("a.csv.gz", DAMAGED, "is not a whole gzip file"),
+        ("a.csv.gz", gzip.compress(b"text,label\na,1\nb\n"), "line 3: 1 fields, the header has 2"),
+        ("a.gz", "x", "cannot tell the format from 'no ending'"),
         ("a", "x", "cannot tell the format from 'no ending'"),
     ],
 )

@@ -12,7 +12,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("run", type=Path, help="run directory, or what merge or compose has made")
     parser.add_argument(
         "--input",
-        help="csv, tsv, jsonl or parquet with the run's columns, or images; else its test split",
+        help="as task.test= takes it, with the run's columns, or images; else the run's test split",
     )
     options = parser.parse_args(arguments)
 

@@ -13,7 +13,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--input",
         required=True,
-        help="csv, tsv, jsonl or parquet with the run's columns, images, or what its task reads",
+        help="what task.train= takes, with the run's columns but without answers",
     )
     parser.add_argument(
         "--output",

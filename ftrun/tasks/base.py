@@ -106,6 +106,18 @@ class Task(ABC):
     def loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, int]:
         """The summed loss in fp32 and the number of targets it sums over."""
 
+    def training_count(self, batch: Batch) -> float:
+        """What the summed training loss of a batch is divided by; where targets weigh, their weights."""
+        return self.target_count(batch)
+
+    def training_loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        """The summed loss that is trained on, in fp32; evaluation is on `loss`."""
+        return self.loss(outputs, batch)[0]
+
+    def epoch_rows(self, seed: int, epoch: int) -> Sequence[int]:
+        """Indices of the training examples that an epoch goes through: a function of seed and epoch."""
+        return range(len(self.examples("train")))
+
     @abstractmethod
     def answers(self, outputs: Tensor, batch: Batch) -> list[Answer]:
         """What the network answers, one per example of the batch; `merged` makes it one per row."""
@@ -156,6 +168,10 @@ class Task(ABC):
     def leave(self, net: nn.Module, tokenizer: PreTrainedTokenizerBase, directory: Path, seed: int) -> None:
         """Files beside the scores that the task leaves in the directory of a finished run."""
         return
+
+    def card(self) -> dict[str, Any]:
+        """What data.json keeps of the encoded splits, JSON-ready; `datacard.lines` tells some of it."""
+        return {}
 
     @abstractmethod
     def fingerprint(self) -> str:

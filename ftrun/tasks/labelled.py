@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ftrun.balance import balanced_rows, class_weights
 from ftrun.tasks.base import Answer, Batch, Example, Task
 
 if TYPE_CHECKING:
@@ -57,6 +59,34 @@ class Labelled(Task):
 
         labels = torch.tensor(batch["labels"], device=outputs.device)
         return torch.nn.functional.cross_entropy(outputs.float(), labels, reduction="sum"), len(labels)
+
+    def balanced_by(self) -> str:
+        """none, weights or sample; for a task with the setting."""
+        return "none"
+
+    @cached_property
+    def weights(self) -> list[float]:
+        """The weight of each class in training, from the training rows in use."""
+        return class_weights([example.target for example in self.encoded["train"]], len(self.names.names))
+
+    def training_count(self, batch: Batch) -> float:
+        if self.balanced_by() != "weights":
+            return len(batch["labels"])
+        return sum(self.weights[label] for label in batch["labels"])
+
+    def training_loss(self, outputs: Tensor, batch: Batch) -> Tensor:
+        import torch
+
+        if self.balanced_by() != "weights":
+            return self.loss(outputs, batch)[0]
+        labels = torch.tensor(batch["labels"], device=outputs.device)
+        weights = torch.tensor(self.weights, device=outputs.device)
+        return torch.nn.functional.cross_entropy(outputs.float(), labels, weight=weights, reduction="sum")
+
+    def epoch_rows(self, seed: int, epoch: int) -> Sequence[int]:
+        if self.balanced_by() != "sample":
+            return super().epoch_rows(seed, epoch)
+        return balanced_rows([example.target for example in self.encoded["train"]], seed, epoch)
 
     def answers(self, outputs: Tensor, batch: Batch) -> list[Answer]:
         probabilities = outputs.detach().float().softmax(-1).cpu()

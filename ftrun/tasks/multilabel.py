@@ -22,9 +22,9 @@ class Multilabel(Labelled):
     """One text column or a pair of them, a column with a list of labels; a row may have none."""
 
     name: str
-    train: str | None
-    validation: str | None
-    test: str | None
+    train: str | list[str] | None
+    validation: str | list[str] | None
+    test: str | list[str] | None
     text: str | list[str]
     label: str
     labels: Any  # the declared label names, or null for the union of the splits
@@ -33,6 +33,7 @@ class Multilabel(Labelled):
     max_length: int
     long: str
     subset: Any  # null or a number of training rows
+    leaks: str
 
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
     metrics: ClassVar[dict[str, str]] = {
@@ -45,7 +46,8 @@ class Multilabel(Labelled):
     answer_columns: ClassVar[tuple[str, ...]] = ("answer", "probabilities")
 
     def __post_init__(self) -> None:
-        texts.check(self.train, self.text, self.max_length, self.long, self.subset)
+        texts.check(self)
+        self.lengths: dict[str, dict[str, Any]] = {}  # split → its length report
         refuse_per_class(self.subset, "a row may have several labels")
         if not 0 < self.threshold < 1:
             raise ConfigError(f"task.threshold is between 0 and 1, not {self.threshold:g}")
@@ -65,6 +67,7 @@ class Multilabel(Labelled):
             label=self.label,
             subset=self.subset,
             seed=seed,
+            leaks=self.leaks,
             reading=self.reading,
         )
         self.names = label_set(self.rows, self.label, self.labels)
@@ -82,7 +85,7 @@ class Multilabel(Labelled):
 
     def encode(self, tokenizer: PreTrainedTokenizerBase, split: str) -> str:
         self.pad = tokenizer.pad_token_id
-        self.encoded[split], line = texts.encoded(
+        self.encoded[split], self.lengths[split], line = texts.encoded(
             tokenizer,
             getattr(self.rows, split),
             self.text,
@@ -92,6 +95,9 @@ class Multilabel(Labelled):
             long=self.long,
         )
         return line
+
+    def card(self) -> dict[str, Any]:
+        return texts.card(self, None)
 
     def read_test(self, file: str) -> None:
         from ftrun.data import load_test

@@ -31,14 +31,15 @@ class Regress(Task):
     """
 
     name: str
-    train: str | None
-    validation: str | None
-    test: str | None
+    train: str | list[str] | None
+    validation: str | list[str] | None
+    test: str | list[str] | None
     text: str | list[str]
     label: str
     max_length: int
     long: str
     subset: Any  # null or a number of training rows
+    leaks: str
 
     metrics: ClassVar[dict[str, str]] = {
         "pearson": "max",
@@ -53,7 +54,8 @@ class Regress(Task):
     shares_head: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        texts.check(self.train, self.text, self.max_length, self.long, self.subset)
+        texts.check(self)
+        self.lengths: dict[str, dict[str, Any]] = {}  # split → its length report
         refuse_per_class(self.subset, "numbers have no classes")
         self.scaling: tuple[float, float] | None = None  # mean and scale; a finished run's stay as they were
         self.encoded: dict[str, list[Example]] = {}
@@ -69,6 +71,7 @@ class Regress(Task):
             label=self.label,
             subset=self.subset,
             seed=seed,
+            leaks=self.leaks,
             reading=NUMBER,
         )
         numbers = [row[self.label] for row in self.rows.train]
@@ -103,7 +106,7 @@ class Regress(Task):
 
     def encode(self, tokenizer: PreTrainedTokenizerBase, split: str) -> str:
         self.pad = tokenizer.pad_token_id
-        self.encoded[split], line = texts.encoded(
+        self.encoded[split], self.lengths[split], line = texts.encoded(
             tokenizer,
             getattr(self.rows, split),
             self.text,
@@ -113,6 +116,9 @@ class Regress(Task):
             long=self.long,
         )
         return line
+
+    def card(self) -> dict[str, Any]:
+        return texts.card(self, None)
 
     def read_test(self, file: str) -> None:
         from ftrun.data import load_test

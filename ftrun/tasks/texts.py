@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
+from ftrun import duplicates
 from ftrun.errors import ConfigError
 from ftrun.splits import parse_subset
-from ftrun.tasks.base import Example
+from ftrun.tasks.base import SPLITS, Example
 from ftrun.values import one_of
 
 if TYPE_CHECKING:
@@ -28,19 +29,57 @@ class Pair(Example):
     types: list[int]
 
 
-def check(train: str | None, text: Columns, max_length: int, long: str, subset: Any) -> None:
+class Table(Protocol):
+    """The settings that every task on a table of text has, and what it has read."""
+
+    train: str | list[str] | None
+    text: Columns
+    max_length: int
+    long: str
+    subset: Any
+    leaks: str
+    rows: Any
+    lengths: dict[str, dict[str, Any]]
+
+    def examples(self, split: str) -> Sequence[Example]: ...
+
+
+def check(task: Table) -> None:
     """ConfigError for what no table of text can have."""
-    if train is None:
-        raise ConfigError("task.train is not set: give a csv, tsv, jsonl or parquet file, task.train=FILE")
+    text, max_length = task.text, task.max_length
+    if task.train is None:
+        raise ConfigError(
+            "task.train is not set: give a file (csv, tsv, jsonl, json, txt, parquet), task.train=FILE"
+        )
     texts = 1 if isinstance(text, str) else 2
     if texts == 2 and (len(text) != 2 or text[0] == text[1]):
         raise ConfigError(f"task.text is a column, or two different ones [first,second], not {text}")
     if max_length < LEAST[texts]:
         of = "" if texts == 1 else " for two texts"
         raise ConfigError(f"task.max_length is at least {LEAST[texts]}{of}, not {max_length}")
-    one_of("task.long", long, ["truncate", "drop", "error"])
-    if subset is not None:
-        parse_subset(subset)
+    one_of("task.long", task.long, ["truncate", "drop", "error"])
+    one_of("task.leaks", task.leaks, duplicates.WAYS)
+    if task.subset is not None:
+        parse_subset(task.subset)
+
+
+def used(task: Table) -> dict[str, list[dict[str, Any]]]:
+    """The rows of each split that became examples."""
+    return {split: [getattr(task.rows, split)[e.row] for e in task.examples(split)] for split in SPLITS}
+
+
+def joined(rows: list[dict[str, Any]], text: Columns) -> list[str]:
+    """The text of each row, of two columns both."""
+    names = [text] if isinstance(text, str) else text
+    return ["\n".join(row[name] for name in names) for row in rows]
+
+
+def card(task: Table, label: str | None) -> dict[str, Any]:
+    """What data.json keeps of a table of text; `label` is a column of names."""
+    from ftrun.datacard import contents
+
+    found = contents(used(task), task.text, label)
+    return found | {"lengths": task.lengths, "notes": list(task.rows.notes)}
 
 
 def encoded(
@@ -52,8 +91,8 @@ def encoded(
     split: str,
     max_length: int,
     long: str,
-) -> tuple[list[Example], str]:
-    """The rows as examples, and a line about their lengths. Raises DataError."""
+) -> tuple[list[Example], dict[str, Any], str]:
+    """The rows as examples, and a report of their lengths, also in a line. Raises DataError."""
     names = [text] if isinstance(text, str) else text
     columns = [[row[name] for row in rows] for name in names]
     found, report = examples_of(tokenizer, columns, split=split, max_length=max_length, long=long)
@@ -62,7 +101,7 @@ def encoded(
     line = report.line()
     if len(names) == 2 and not separates(tokenizer):
         line += "; warning: this tokenizer puts nothing between the two texts"
-    return found, line
+    return found, {name: value for name, value in asdict(report).items() if name != "cached"}, line
 
 
 def asked(

@@ -22,9 +22,9 @@ class Windowed(Task):
     """Splits of rows that are no table, windows of `max_length` tokens that share `stride` of them."""
 
     name: str
-    train: str | None
-    validation: str | None
-    test: str | None
+    train: str | list[str] | None
+    validation: str | list[str] | None
+    test: str | list[str] | None
     max_length: int
     stride: int
     subset: Any
@@ -53,13 +53,14 @@ class Windowed(Task):
 
     def read(self, seed: int) -> list[str]:
         from ftrun.groups import complete
+        from ftrun.sources import sources_of
 
         notes: list[str] = []
         sources = {"train": self.train, "validation": self.validation, "test": self.test}
         self.rows = {
-            split: self.usable(split, source, notes)
-            for split, source in sources.items()
-            if source is not None
+            split: [row for one in sources_of(given) for row in self.usable(split, one, notes)]
+            for split, given in sources.items()
+            if given is not None
         }
         return notes + complete(self.rows, self.subset, seed, self.text_of, self.unit)
 

@@ -1,0 +1,90 @@
+"""A data file's bytes, text and lines, unpacked where it is gzipped; what is wrong is said with its line."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from typing import IO, TYPE_CHECKING
+
+from ftrun.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+UTF16 = (b"\xff\xfe", b"\xfe\xff")
+BROKEN = (OSError, EOFError, zlib.error)  # what a file, or the gzip of one, raises when it cannot be read
+
+
+def ending(path: Path) -> str:
+    """What a file's name says of its format: ".csv" for a.csv, a.CSV and a.csv.gz."""
+    return (path.with_suffix("") if packed(path) else path).suffix.lower()
+
+
+def packed(path: Path) -> bool:
+    """Whether the name says gzip."""
+    return path.suffix.lower() == ".gz"
+
+
+def open_bytes(path: Path) -> IO[bytes]:
+    """The file opened for reading, gzip unpacked on the way; reading raises one of BROKEN."""
+    return gzip.open(path, "rb") if packed(path) else path.open("rb")  # type: ignore[return-value]
+
+
+def unreadable(path: Path, error: BaseException) -> DataError:
+    """The one line about a file whose reading raised one of BROKEN."""
+    if isinstance(error, gzip.BadGzipFile | EOFError | zlib.error):
+        return DataError(f"{path} is not a whole gzip file: {str(error).rstrip('.')}")
+    return DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}")
+
+
+def bytes_of(path: Path) -> bytes:
+    """All bytes of a file, unpacked; DataError when it cannot be read."""
+    try:
+        with open_bytes(path) as file:
+            return file.read()
+    except BROKEN as error:
+        raise unreadable(path, error) from None
+
+
+def text_of(path: Path) -> str:
+    """The text of a UTF-8 file with line ends as \\n; DataError names the line where it is none."""
+    data = bytes_of(path)
+    if data.startswith(UTF16):
+        raise DataError(f"{path} is UTF-16; save it as UTF-8")
+    if b"\0" in data:
+        line = data.count(b"\n", 0, data.index(b"\0")) + 1
+        raise DataError(f"{path} is a binary file, not text (a NUL byte in line {line})")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise not_utf8(path, data.count(b"\n", 0, error.start) + 1, error) from None
+    if not text.strip():
+        raise DataError(f"{path} is empty")
+    text = text.replace("\r\n", "\n")
+    return text if "\n" in text else text.replace("\r", "\n")
+
+
+def lines_of(path: Path) -> Iterator[str]:
+    """The lines of a UTF-8 file without their ends, one in memory at a time; errors as of `text_of`."""
+    number = 0
+    try:
+        with open_bytes(path) as file:
+            for number, line in enumerate(file, 1):
+                if number == 1 and line.startswith(UTF16):
+                    raise DataError(f"{path} is UTF-16; save it as UTF-8")
+                if b"\0" in line:
+                    raise DataError(f"{path} is a binary file, not text (a NUL byte in line {number})")
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+                yield text.removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError as error:
+        raise not_utf8(path, number, error) from None
+    except BROKEN as error:
+        raise unreadable(path, error) from None
+    if number == 0:
+        raise DataError(f"{path} is empty")
+
+
+def not_utf8(path: Path, line: int, error: UnicodeDecodeError) -> DataError:
+    found = error.object[error.start : error.start + 1].hex()
+    return DataError(f"{path}, line {line}: not valid UTF-8 (byte 0x{found}); save the file as UTF-8")

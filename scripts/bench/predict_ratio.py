@@ -1,0 +1,75 @@
+"""CPU seconds of `ftrun predict`, from reading the file to writing the answers, against bare forward passes.
+
+    python scripts/bench/predict_ratio.py RUN --input FILE
+
+Both sides use the run's model, loaded once, in this process and take turns. The bare side has its rows
+tokenised, sorted by length and padded in equal batches before its clock starts, and keeps nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ftrun.batching import sorted_batches
+from ftrun.data import read_rows
+from ftrun.evaluation import SMALLEST, outputs_of, predict
+from ftrun.inference import open_model
+from ftrun.rundir import Run
+from ftrun.tables import write_table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--input", required=True, help="a file with the run's text column")
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    settings, model, tokenizer, accelerator = open_model(Run.open(options.run))
+    task, size = settings.task, 4 * settings.train.batch_size
+    examples = task.questions(tokenizer, read_rows(options.input), options.input)
+    order = sorted_batches([example.size for example in examples], max(size, SMALLEST))
+    batches = [task.collate([examples[row] for row in rows]) for rows in order]
+
+    @torch.no_grad()
+    def bare() -> None:
+        model.eval()
+        for batch in batches:
+            outputs_of(model, batch)
+
+    def whole() -> None:
+        rows = read_rows(options.input)
+        asked = task.questions(tokenizer, rows, options.input)
+        answers = predict(model, task, asked, size, accelerator)
+        answered = {example.row: answer for example, answer in zip(asked, answers, strict=True)}
+        empty: dict[str, Any] = dict.fromkeys(task.answer_columns)
+        with tempfile.TemporaryDirectory() as place:
+            answers_file = Path(place) / "answers.csv"
+            write_table(answers_file, [{**row, **answered.get(i, empty)} for i, row in enumerate(rows)])
+
+    for side in (bare, whole):
+        side()  # warm
+    seconds: dict[str, list[float]] = {"bare": [], "predict": []}
+    for number in range(options.repeats):
+        pair: list[tuple[str, Callable[[], None]]] = [("bare", bare), ("predict", whole)]
+        for name, side in reversed(pair) if number % 2 else pair:
+            start = time.process_time()
+            side()
+            seconds[name].append(time.process_time() - start)
+    ratios = [ours / theirs for ours, theirs in zip(seconds["predict"], seconds["bare"], strict=True)]
+    found = {"rows": len(examples), "threads": torch.get_num_threads(), **seconds, "ratio": median(ratios)}
+    print(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()
