@@ -30,7 +30,7 @@ PEFT_PREFIX = "base_model.model."
 PEFT_TASKS = {
     "AutoModelForSequenceClassification": "SEQ_CLS",
     "AutoModelForTokenClassification": "TOKEN_CLS",
-    "AutoModelForQuestionAnswering": "QUESTION_ANS",
+    # not QUESTION_ANS for question answering: peft's class for it passes no token types on
     "AutoModelForCausalLM": "CAUSAL_LM",
 }
 README = """\
@@ -123,6 +123,9 @@ def write_lora(model: Model, lora: LoraConfig, whole: nn.Module, directory: Path
             tensors[PEFT_PREFIX + own] = parameter
             if ".lora_" not in own:
                 modules.add(head_module(own, whole))
+    for name, parameter in whole.named_parameters(remove_duplicate=False):
+        if head_module(name, whole) in modules:  # peft wants them whole, tied and frozen weights too
+            tensors.setdefault(PEFT_PREFIX + name, parameter.clone())
     save_file(on_cpu(tensors), directory / "adapter_model.safetensors", metadata={"format": "pt"})
     config = copy.deepcopy(lora)
     config.base_model_name_or_path = model.source
