@@ -20,7 +20,8 @@ REFUSED = {  # strategy, task → why
     ("linear_probe", "lm"): NO_HEAD, ("lp_ft", "lm"): NO_HEAD,
     ("linear_probe", "mlm"): NO_HEAD, ("lp_ft", "mlm"): NO_HEAD,
     ("adapter", "vit"): ADAPTED,
-    ("lora", "resnet"): "adapts linear layers, and below its head .* has none", ("adapter", "resnet"): ADAPTED,
+    ("adapter", "resnet"): ADAPTED,
+    ("lora", "resnet"): "adapts linear layers, and below its head .* has none",
 }  # fmt: skip
 
 
