@@ -17,7 +17,8 @@ PACKAGE = Path(ftrun.__file__).parent
 
 FLOORS = [  # from the ground up; a folder stands for every module in it
     ["ftrun", "errors", "seeds", "environment", "signals", "terminal"],
-    ["files", "names", "values", "schedules", "hub", "mistakes", "forgetting"],
+    ["files", "names", "values", "schedules", "hub", "mistakes", "forgetting", "rescoring", "calibration"],
+    ["significance"],
     ["rundir"],
     [
         "config",
