@@ -22,7 +22,7 @@ class Calibration:
 
 def calibration(probabilities: Sequence[float], right: Sequence[bool], bins: int = BINS) -> Calibration:
     """From the probability of each answer and whether it was right."""
-    ordered = sorted(zip(probabilities, right, strict=True))
+    ordered = sorted(zip(probabilities, right, strict=True), key=lambda pair: pair[0])
     count = len(ordered)
     parts = []
     for number in range(min(bins, count)):

@@ -12,7 +12,7 @@ from typing import Any
 from ftrun.errors import ConfigError, DataError, near
 from ftrun.hub import hub_rows
 from ftrun.labels import Labels, label_set, listed, name_of, refuse_foreign
-from ftrun.splits import carve, choose, parse_subset, pick
+from ftrun.splits import SPLIT_SEED, carve, choose, parse_subset, pick
 from ftrun.tables import read_table
 
 __all__ = [
@@ -73,7 +73,7 @@ def load_splits(
     _refuse_hidden_labels(rows, sources, label)
     missing = [split for split in ("test", "validation") if split not in rows]
     if missing:
-        indices, said = carve(_column(rows["train"], label), missing, seed)
+        indices, said = carve(_column(rows["train"], label), missing, SPLIT_SEED)
         rows |= {split: pick(rows["train"], chosen) for split, chosen in indices.items()}
         notes += said
         _refuse_empty(rows, missing)

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from ftrun.models import Model
     from ftrun.tasks.base import Answer
 
+SEEN = 512  # training rows that are scored at the end
+
 
 def run(settings: Settings, path: Path) -> float:
     """Train, score and save in a new run directory; returns the score that chose the best weights."""
@@ -195,7 +197,7 @@ def finish(loop: Loop, settings: Settings, directory: Run, first: list[Tensor]) 
     loop.set_open(set(range(model.depth + 2)))
     examples = task.examples("test")
     scores, answers = evaluate(model, task, examples, 4 * loop.state.micro_batch, accelerator)
-    known = left(loop, first)
+    known = left(loop, first) | on_training(loop)
     if accelerator.is_main_process:
         export(model, directory.model_dir, task.auto_class)
         probe = task.collate(task.examples("validation")[:PROBE])
@@ -226,6 +228,22 @@ def result_of(loop: Loop, settings: Settings, test: dict[str, float], found: flo
         **{f"eval_{name}": value for name, value in best.items()},
         **{f"test_{name}": value for name, value in test.items()},
         "reload_difference": found,
+    }
+
+
+def on_training(loop: Loop) -> dict[str, Any]:
+    """How many rows each split has, and the score of the best weights on some rows that they were trained on.
+
+    These are whole rows at equal distances, at most about 512, so that the gap to validation can be seen.
+    """
+    task = loop.task
+    rows = {split: sorted({example.row for example in task.examples(split)}) for split in SPLITS}
+    chosen = set(rows["train"][:: max(1, -(-len(rows["train"]) // SEEN))])
+    examples = [example for example in task.examples("train") if example.row in chosen]
+    scores, _ = evaluate(loop.model, task, examples, 4 * loop.state.micro_batch, loop.accelerator)
+    return {
+        "rows": {split: len(numbers) for split, numbers in rows.items()},
+        **{f"train_{name}": value for name, value in scores.items()},
     }
 
 

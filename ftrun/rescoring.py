@@ -1,8 +1,8 @@
 """Scores as functions of sums over items, so that ten thousand resamples of a test set are one product.
 
-An item brings a row of numbers, a resample of the items adds these rows up, and the score is computed from the
-sums. The definitions are those of scikit-learn's metrics of the same names (macro averages over the classes that
-occur, 0 where nothing can be divided).
+An item brings a row of numbers, a resample of the items adds these rows up, and the score is computed from
+the sums. The definitions are those of scikit-learn's metrics of the same names (macro averages over the
+classes that occur, 0 where nothing can be divided).
 """
 
 from __future__ import annotations

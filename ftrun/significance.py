@@ -1,8 +1,9 @@
 """What a finite test set and a few seeds allow to say: intervals, paired tests, and what would decide.
 
-Chance enters twice: which items the test set holds (resampled, Efron 1979) and which seed a run had (the spread of
-the runs). A bootstrap over two or three seeds is too narrow by (S-1)/S, so their part is the unbiased variance of
-the mean, and the interval is Student's with the degrees of freedom of Satterthwaite (1946).
+Chance enters twice: which items the test set holds (resampled, Efron 1979) and which seed a run had (the
+spread of the runs). A bootstrap over two or three seeds is too narrow by (S-1)/S, so their part is the
+unbiased variance of the mean, and the interval is Student's with the degrees of freedom of Satterthwaite
+(1946).
 """
 
 from __future__ import annotations

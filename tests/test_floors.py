@@ -17,7 +17,18 @@ PACKAGE = Path(ftrun.__file__).parent
 
 FLOORS = [  # from the ground up; a folder stands for every module in it
     ["ftrun", "errors", "seeds", "environment", "signals", "terminal"],
-    ["files", "names", "values", "schedules", "hub", "mistakes", "forgetting", "rescoring", "calibration"],
+    [
+        "files",
+        "names",
+        "values",
+        "schedules",
+        "hub",
+        "mistakes",
+        "forgetting",
+        "rescoring",
+        "calibration",
+        "curves",
+    ],
     ["significance"],
     ["rundir"],
     [
@@ -30,8 +41,13 @@ FLOORS = [  # from the ground up; a folder stands for every module in it
         "places",
         "summary",
         "comparison",
+        "diagnosis",
         "networks",
     ],
+    ["study"],
+    ["verdicts", "labelling"],
+    ["page"],
+    ["plots"],
     ["models", "adapters", "text", "masking", "devices", "anchor"],
     ["optim", "batching", "checkpoint", "trackers", "export", "state", "likelihood", "gradients", "fisher"],
     ["tasks"],
