@@ -242,6 +242,7 @@ def on_training(loop: Loop) -> dict[str, Any]:
     examples = [example for example in task.examples("train") if example.row in chosen]
     scores, _ = evaluate(loop.model, task, examples, 4 * loop.state.micro_batch, loop.accelerator)
     return {
+        "layers": loop.model.depth,
         "rows": {split: len(numbers) for split, numbers in rows.items()},
         **{f"train_{name}": value for name, value in scores.items()},
     }

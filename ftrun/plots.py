@@ -120,7 +120,8 @@ def _series(tried: Tried, key: str, axis: str) -> Series:
 def rates(group: Group) -> Picture | None:
     """The learning rate over the steps, and of each layer where lower ones take less."""
     studies = shown(group)
-    decayed = [study for study in studies if study.config["train"].get("layer_decay", 1) < 1][:1]
+    decayed = [study for study in studies if study.config["train"].get("layer_decay", 1) < 1]
+    decayed = [study for study in decayed if study.tried[0].result.get("layers")][:1]
     figure = Figure(figsize=(11 if decayed else 6.5, 3.8), layout="constrained")
     panels = figure.subplots(1, 1 + len(decayed), squeeze=False)[0]
     for number, study in enumerate(studies):
@@ -128,7 +129,9 @@ def rates(group: Group) -> Picture | None:
         run = _series(study.tried[0], "learning_rate", "step")
         panels[0].plot(*zip(*run, strict=True), color=color, linestyle=dash, label=study.name)
     panels[0].set_ylabel("highest learning rate")
-    panels[0].set_yscale("log")
+    peaks = [study.config["train"]["lr"] for study in studies]
+    if max(peaks) > 5 * min(peaks):
+        panels[0].set_yscale("log")
     panels[0].legend(frameon=False, fontsize=8, handlelength=4)
     _finish(panels[0], "optimizer step")
     for axes, study in zip(panels[1:], decayed, strict=True):
@@ -137,9 +140,9 @@ def rates(group: Group) -> Picture | None:
 
 
 def _layers(axes: Any, study: Study) -> None:
-    """Bars of each layer's peak rate; as many layers as result.json has drift of, else twelve."""
+    """Bars of each layer's peak rate."""
     train = study.config["train"]
-    depth = study.tried[0].result.get("layers", 12)
+    depth = study.tried[0].result["layers"]
     names = ["embeddings", *(f"layer {number}" for number in range(depth)), "head"]
     shares = [train["layer_decay"] ** min(depth - stage, depth) for stage in range(depth + 1)] + [1.0]
     axes.barh(names, [train["lr"] * share for share in shares], color="#0072B2")
@@ -289,7 +292,7 @@ def _finish(axes: Any, label: str, logarithmic: bool = False) -> None:
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
     if not logarithmic:
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=8))
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=8, steps=[1, 2, 5, 10]))
 
 
 def _picture(figure: Figure, name: str, title: str) -> Picture:

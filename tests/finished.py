@@ -57,6 +57,7 @@ def finished(
         "metric": f"eval_{metric}", "best_step": 50, "trained_parameters": trained,
         "total_parameters": 2_000_000, "eval_accuracy": accuracy, "eval_loss": 0.4, "test_accuracy": right,
         "train_accuracy": min(1.0, accuracy + (0.19 if over else 0.02)),
+        "layers": 4,
         "rows": {"train": subset or 1000, "validation": 500, "test": items},
         **({"forgetting": 0.05, "sources": []} if source else {}),
     })  # fmt: skip

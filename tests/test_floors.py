@@ -31,6 +31,7 @@ FLOORS = [  # from the ground up; a folder stands for every module in it
     ],
     ["significance"],
     ["rundir"],
+    ["ledger"],
     [
         "config",
         "data",

@@ -26,6 +26,8 @@ from ftrun.rundir import Run, find_runs
 from ftrun.summary import console, lower_is_better, row_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
     from rich.table import Table
 
@@ -46,7 +48,7 @@ class Parser(argparse.ArgumentParser):
 def main(arguments: list[str]) -> int:
     """Exit code 0, also when some of the runs failed: to show that is what a report is for."""
     options = _parse(arguments)
-    rows = _rows(options.directories)
+    rows = rows_of(options.directories)
     if options.sort:
         rows = _sorted(rows, options.sort)
     form = options.format or ENDINGS.get(Path(options.output or "").suffix, "table")
@@ -54,12 +56,18 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def write(rows: list[Row], form: str, output: str | None, plots: str | None = None) -> None:
+def write(
+    rows: list[Row],
+    form: str,
+    output: str | None,
+    plots: str | None = None,
+    extra: Sequence[Section] = (),
+) -> None:
     """The report in one of its forms, to a file or to standard output."""
     if form == "csv":
         _put(as_csv(rows), output)
         return
-    sections = _compared(rows, pictures=form == "html" or plots is not None)
+    sections = [*_compared(rows, pictures=form == "html" or plots is not None), *extra]
     if plots is not None:
         _save_pictures(Path(plots), sections)
     if form == "html":
@@ -130,7 +138,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _rows(directories: list[str]) -> list[Row]:
+def rows_of(directories: list[str]) -> list[Row]:
     found = find_runs(directories)
     if not found:
         raise ConfigError(f"no runs in {', '.join(directories)}; a run has config.yaml and metrics.jsonl")
