@@ -50,11 +50,11 @@ def diagnose(
     if rise := rising(lines, rows.get("validation")):
         text, epoch = rise
         signs.append(text)
-    if text := gap(result, metric, rows):
-        signs.append(text)
+    if wide := gap(result, metric, rows):
+        signs.append(wide)
     only_sure = not signs
-    if found is not None and (text := crowding(found, rows.get("test"))):
-        signs.append(text)
+    if found is not None and (sure := crowding(found, rows.get("test"))):
+        signs.append(sure)
     return Diagnosis(signs, epoch, remedies(config) if signs else [], only_sure)
 
 

@@ -123,7 +123,7 @@ def rates(group: Group) -> Picture | None:
     decayed = [study for study in studies if study.config["train"].get("layer_decay", 1) < 1]
     decayed = [study for study in decayed if study.tried[0].result.get("layers")][:1]
     figure = Figure(figsize=(11 if decayed else 6.5, 3.8), layout="constrained")
-    panels = figure.subplots(1, 1 + len(decayed), squeeze=False)[0]
+    panels: list[Any] = list(figure.subplots(1, 1 + len(decayed), squeeze=False)[0])
     for number, study in enumerate(studies):
         color, dash, _ = LINES[number]
         run = _series(study.tried[0], "learning_rate", "step")

@@ -229,11 +229,9 @@ def compare(first: Study, second: Study) -> Pair:
 
 def _dominated(study: Study, group: Group) -> str | None:
     """The study that is at least as good in everything that counts and better in something beyond noise."""
-    apart = {id(pair.first): [] for pair in group.pairs} | {id(pair.second): [] for pair in group.pairs}
-    for pair in group.pairs:
-        apart[id(pair.first)].append((pair.second, pair.apart))
-        apart[id(pair.second)].append((pair.first, pair.apart))
-    for other, clear in apart.get(id(study), []):
+    others = [(pair.second, pair.apart) for pair in group.pairs if pair.first is study]
+    others += [(pair.first, pair.apart) for pair in group.pairs if pair.second is study]
+    for other, clear in others:
         wins = clear and group.sign * (other.score.value - study.score.value) > 0
         if group.sign * (other.score.value - study.score.value) < 0:
             continue
