@@ -58,7 +58,7 @@ FLOORS = [  # from the ground up; a folder stands for every module in it
     ["source"],
     ["stepper", "engine", "preflight"],
     ["retention"],
-    ["experiment", "inference"],
+    ["experiment", "inference", "advice"],
     ["sequence"],
     ["commands", "launch"],
     ["cli", "__main__"],
