@@ -6,6 +6,7 @@ by a linear probe, against what the words alone say (TF-IDF and logistic regress
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -125,7 +126,7 @@ def of_probe(features: Any, targets: list[int], folds: int) -> float:
     )
 
 
-def of_words(examples: list[Example], targets: list[int], folds: int) -> float:
+def of_words(examples: Sequence[Example], targets: list[int], folds: int) -> float:
     """Logistic regression on TF-IDF of the tokens."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
