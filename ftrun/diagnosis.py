@@ -109,10 +109,15 @@ def crowding(found: Calibration, rows: int | None) -> str | None:
     lies = found.wrong_though_sure > WRONG and found.sure * (rows or 0) * found.wrong_though_sure >= 5
     if sure <= 0 or found.error < max(noise, OVERSURE if not lies else OVERSURE / 2):
         return None
-    return (
-        f"probabilities are too sure: {found.sure:.0%} of the answers have p > 0.99, of which "
-        f"{found.wrong_though_sure:.0%} are wrong (ECE {found.error:.3f}, Brier {found.brier:.3f})"
-    )
+    total = sum(n for _, _, n in found.bins)
+    said, hit = (sum(pair[at] * pair[2] for pair in found.bins) / total for at in (0, 1))
+    text = f"probabilities are too sure: {said:.0%} on average with {hit:.0%} right"
+    if lies:
+        text = (
+            f"probabilities are too sure: {found.sure:.0%} of the answers have p > 0.99, of which "
+            f"{found.wrong_though_sure:.0%} are wrong"
+        )
+    return f"{text} (ECE {found.error:.3f}, Brier {found.brier:.3f})"
 
 
 def remedies(config: dict[str, Any]) -> list[str]:
