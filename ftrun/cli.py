@@ -44,6 +44,10 @@ def start(arguments: list[str]) -> int:
     if first and not first.startswith(("-", "+", "~")) and "=" not in first:
         return command(first, arguments[1:])
 
+    if "strategy=auto" in arguments:
+        from ftrun.commands.advise import auto
+
+        arguments = auto(arguments)
     from ftrun.launch import launch
 
     if not arguments:

@@ -28,6 +28,11 @@ class Column:
     right: bool = False
 
 
+def strategy_words(row: Row) -> str:
+    """The strategy and the settings in which the run differs from its like: lora rank=4."""
+    return f"{row['strategy']} {words(row['differing'])}".rstrip()
+
+
 def plain(key: str) -> Callable[[Row], str]:
     """A fact as it is; nothing where it is missing."""
     return lambda row: "" if row[key] is None else str(row[key])
@@ -45,7 +50,7 @@ COLUMNS = (
     Column("run", "run", plain("label")),
     Column("task", "task", plain("task")),
     Column("model", "model", plain("model")),
-    Column("strategy", "strategy", lambda row: f"{row['strategy']} {words(row['differing'])}".rstrip()),
+    Column("strategy", "strategy", strategy_words),
     Column("seed", "seed", plain("seed"), right=True),
     Column("seeds", "seeds", plain("seeds"), right=True),
     Column("trained_parameters", "trained", lambda row: count(row["trained_parameters"]), right=True),

@@ -12,7 +12,7 @@ from ftrun.duplicates import leak_notes, without_leaks
 from ftrun.errors import ConfigError, DataError, near
 from ftrun.labels import Labels, label_set, listed, refuse_foreign
 from ftrun.sources import FORMS, SPLITS, Given, Row, read_parts, spelled
-from ftrun.splits import carve, choose, parse_subset, pick
+from ftrun.splits import SPLIT_SEED, carve, choose, parse_subset, pick
 from ftrun.targets import ONE_NAME, Reading
 
 __all__ = [
@@ -77,7 +77,7 @@ def load_splits(
     missing = [split for split in ("test", "validation") if split not in rows]
     if missing:
         strata = reading.strata(_column(rows["train"], label))
-        indices, said = carve(strata, missing, seed, reading.stratum)
+        indices, said = carve(strata, missing, SPLIT_SEED, reading.stratum)
         rows |= {split: pick(rows["train"], chosen) for split, chosen in indices.items()}
         notes += said
         _refuse_empty(rows, missing)

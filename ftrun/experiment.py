@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 
-from ftrun import CONF, checkpoint
+from ftrun import CONF
 from ftrun.config import FIXED, Settings, read
 from ftrun.datacard import lines as card_lines
-from ftrun.devices import describe, open_accelerator, peak_memory
+from ftrun.devices import describe, open_accelerator
 from ftrun.engine import Loop
 from ftrun.environment import describe as describe_environment
 from ftrun.errors import DataError, Interrupted, UserError
-from ftrun.evaluation import evaluate
-from ftrun.export import difference, export
 from ftrun.models import load
 from ftrun.optim import groups, plan
-from ftrun.preflight import PROBE, preflight
-from ftrun.retention import features_of, left, measure_before, memory_of
-from ftrun.rundir import DETAILS, FAILURE, RESULT, Run, free_space_check, is_run
+from ftrun.outcome import finish
+from ftrun.preflight import preflight
+from ftrun.retention import features_of, measure_before, memory_of
+from ftrun.rundir import FAILURE, RESULT, Run, free_space_check, is_run
 from ftrun.seeds import stream
 from ftrun.source import open_pasts, start, with_fresh_head, with_head_of
 from ftrun.state import Course, Length
@@ -34,9 +32,7 @@ from ftrun.trackers import check, open_tracker
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-    from torch import Tensor
 
-    from ftrun.evaluation import Answered
     from ftrun.models import Model
 
 
@@ -199,77 +195,6 @@ def disk_needed(model: Model) -> int:
     """Bytes: two of `last` (weights and two moments), two of `best`, and the exported model."""
     trained, total = model.counts()
     return 4 * (8 * trained + (trained if model.adapter else total))
-
-
-def finish(loop: Loop, settings: Settings, directory: Run, first: list[Tensor]) -> float:
-    """Score the best weights on test, save and check the model, and close the run with its result."""
-    task, accelerator, model = settings.task, loop.accelerator, loop.model
-    place, _ = checkpoint.newest(directory.checkpoints / "best")
-    if place is None:
-        raise UserError(f"eval_{loop.metric} was never a number, so no weights are the best")
-    checkpoint.load_weights(checkpoint.read_tensors(place, "weights"), model)
-    loop.set_open(set(range(model.depth + 2)))
-    examples = task.examples("test")
-    scores, answered = evaluate(model, task, examples, 4 * loop.state.micro_batch, accelerator)
-    known = left(loop, first)
-    if accelerator.is_main_process:
-        export(model, directory.model_dir, task.auto_class)
-        probe = task.collate(task.examples("validation")[:PROBE])
-        found = difference(model, directory.model_dir, task.auto_class, probe)
-        write_predictions(directory, settings, answered)
-        if details := task.details([answer for _, answer in answered], [example for example, _ in answered]):
-            directory.write_json(DETAILS, details)
-        task.leave(model.net, model.tokenizer, directory.path, stream(settings.seed, "sample"))
-        directory.log({"step": loop.state.step, **{f"test_{name}": value for name, value in scores.items()}})
-        directory.write_json("cost.json", cost_of(loop))
-        directory.write_json(RESULT, result_of(loop, settings, scores, found) | known)
-        show_result(directory)
-    accelerator.wait_for_everyone()
-    return loop.state.best[loop.metric]
-
-
-def result_of(loop: Loop, settings: Settings, test: dict[str, float], found: float) -> dict[str, Any]:
-    """What the settings decide; a run repeated with them gives the same file."""
-    best = dict(loop.state.best)
-    trained, total = sum(p.numel() for p in loop.parameters.values()), loop.model.counts()[1]
-    return {
-        "strategy": settings.strategy_name,
-        "task": settings.task.name,
-        "model": settings.model.name,
-        "seed": settings.seed,
-        "metric": f"eval_{loop.metric}",
-        "steps": loop.state.step,
-        "best_step": best.pop("step"),
-        "trained_parameters": trained,
-        "total_parameters": total,
-        **{f"eval_{name}": value for name, value in best.items()},
-        **{f"test_{name}": value for name, value in test.items()},
-        "reload_difference": found,
-    }
-
-
-def cost_of(loop: Loop) -> dict[str, Any]:
-    timing = loop.spend()
-    return {
-        **loop.state.cost,
-        "tokens_per_second": timing["tokens_per_second"],
-        "micro_batch": loop.state.micro_batch,
-        "peak_memory_bytes": peak_memory(loop.accelerator),
-        "device": describe(loop.accelerator),
-    }
-
-
-def write_predictions(directory: Run, settings: Settings, answered: list[Answered]) -> None:
-    """predictions.jsonl: for every test row what was right and what was answered; and the task's reports."""
-    task = settings.task
-    with (directory.path / "predictions.jsonl").open("w", encoding="utf-8") as file:
-        for example, answer in answered:
-            said = {name: answer[name] for name in task.answer_columns}
-            line = {"row": example.row, "label": task.given(example), **said}
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
-    reports = task.reports([answer for _, answer in answered], [example for example, _ in answered])
-    for name, content in reports.items():
-        directory.write_json(name, content)
 
 
 def best_score(directory: Run, settings: Settings) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from ftrun.errors import ConfigError, DataError
-from ftrun.splits import SHARE, carve, choose, parse_subset, pick
+from ftrun.splits import SHARE, SPLIT_SEED, carve, choose, parse_subset, pick
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,14 +32,16 @@ def complete(
     if missing:
         whole, keys = rows["train"], [key(row) for row in rows["train"]]
         groups = list(dict.fromkeys(keys))
-        indices, _ = carve(["one"] * len(groups), missing, seed)
+        indices, _ = carve(["one"] * len(groups), missing, SPLIT_SEED)
         home = {groups[index]: split for split, chosen in indices.items() for index in chosen}
         for split in ("train", *missing):
             rows[split] = [row for row, name in zip(whole, keys, strict=True) if home[name] == split]
         for split in missing:
             if not rows[split]:
                 raise DataError(f"task.train has too few {word} ({len(whole)}) to carve {split} from")
-            notes.append(f"{split}: {len(rows[split])} {word} carved from train ({SHARE:.0%}, seed {seed})")
+            notes.append(
+                f"{split}: {len(rows[split])} {word} carved from train ({SHARE:.0%}, seed {SPLIT_SEED})"
+            )
     if subset is not None:
         whole = rows["train"]
         chosen, said = choose(["one"] * len(whole), subset, seed)

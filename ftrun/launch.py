@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import OmegaConf
+from omegaconf import OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
@@ -43,6 +43,17 @@ class Sweep(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         Sweep.directory = Path(str(config.hydra.sweep.dir))
+        said_once(config)
+
+
+def said_once(config: DictConfig) -> None:
+    """A preset's sweep over a setting gives way to the command line's, which Hydra would multiply with it."""
+    params = config.hydra.sweeper.get("params")
+    for word in config.hydra.overrides.task:
+        key = str(word).partition("=")[0]
+        if params and key in params:
+            with open_dict(params):
+                del params[key]
 
 
 def launch(arguments: list[str]) -> int:

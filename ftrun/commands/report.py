@@ -1,4 +1,4 @@
-"""A table of runs, and the means over seeds, for the terminal, a document or a spreadsheet."""
+"""Runs side by side: a table, and what may be said of them; for the terminal, a document or a spreadsheet."""
 
 from __future__ import annotations
 
@@ -26,12 +26,16 @@ from ftrun.rundir import Run, find_runs
 from ftrun.summary import console, lower_is_better, row_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
     from rich.table import Table
 
+    from ftrun.page import Section
+
 STYLES = {"finished": "", "running": "cyan", "interrupted": "yellow", "failed": "red"}
 DROPPED = ("step", "tokens_per_second", "peak_memory_bytes", "trained_parameters", "metric", "seconds")
-ENDINGS = {".md": "markdown", ".csv": "csv"}
+ENDINGS = {".md": "markdown", ".csv": "csv", ".html": "html", ".htm": "html"}
 
 
 class Parser(argparse.ArgumentParser):
@@ -44,32 +48,97 @@ class Parser(argparse.ArgumentParser):
 def main(arguments: list[str]) -> int:
     """Exit code 0, also when some of the runs failed: to show that is what a report is for."""
     options = _parse(arguments)
-    rows = _rows(options.directories)
+    rows = rows_of(options.directories)
     if options.sort:
         rows = _sorted(rows, options.sort)
     form = options.format or ENDINGS.get(Path(options.output or "").suffix, "table")
-    if form == "table" and options.output is None:
-        show(rows)
-        return 0
-    text = as_csv(rows) if form == "csv" else as_markdown(rows)
-    if options.output is None:
+    write(rows, form, options.output, options.plots)
+    return 0
+
+
+def write(
+    rows: list[Row],
+    form: str,
+    output: str | None,
+    plots: str | None = None,
+    extra: Sequence[Section] = (),
+) -> None:
+    """The report in one of its forms, to a file or to standard output."""
+    if form == "csv":
+        _put(as_csv(rows), output)
+        return
+    sections = [*_compared(rows, pictures=form == "html" or plots is not None), *extra]
+    if plots is not None:
+        _save_pictures(Path(plots), sections)
+    if form == "html":
+        from ftrun.page import as_html, runs_section
+
+        _put(as_html(heading(rows)[0], [*sections, runs_section(rows)]), output)
+    elif form == "table" and output is None:
+        show(rows, sections)
+    else:
+        _put(_document(rows, sections), output)
+
+
+def _put(text: str, output: str | None) -> None:
+    if output is None:
         sys.stdout.write(text)
     else:
-        _save(Path(options.output), text)
-    return 0
+        _save(Path(output), text)
+
+
+def _compared(rows: list[Row], pictures: bool) -> list[Section]:
+    """What may be said of the finished runs that left predictions; nothing where there are none."""
+    from ftrun.study import groups_of
+
+    if not any((Path(row["run"]) / "predictions.jsonl").is_file() for row in rows):
+        return []
+    from ftrun.page import Section, sections_of
+
+    groups, notes = groups_of(rows)
+    sections = []
+    for number, group in enumerate(groups):
+        found = sections_of(group)
+        if pictures:
+            from ftrun.plots import pictures_of
+
+            found.append(Section("Pictures", pictures=pictures_of(group, f"{number}-" if number else "")))
+        sections += found
+    if len(groups) > 1:
+        words = "; ".join(f"{group.task} {group.metric} on {group.items:,} examples" for group in groups)
+        sections.insert(0, Section("Not compared with each other", lines=[words]))
+    if notes:
+        sections.append(Section("Left out of the comparison", lines=notes))
+    return sections
+
+
+def _document(rows: list[Row], sections: list[Section]) -> str:
+    if not sections:
+        return as_markdown(rows)
+    from ftrun.page import as_markdown as page
+
+    return as_markdown(rows) + page(sections)
+
+
+def _save_pictures(folder: Path, sections: list[Section]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for section in sections:
+        for picture in section.pictures:
+            (folder / f"{picture.name}.png").write_bytes(picture.png)
 
 
 def _parse(arguments: list[str]) -> argparse.Namespace:
     parser = Parser(prog="ftrun report", description="A table of runs.", allow_abbrev=False)
     add = parser.add_argument
     add("directories", nargs="+", metavar="DIR", help="a run, a sweep, or anything with runs below it")
-    add("--format", choices=["table", "markdown", "csv"], help="default: table, or as FILE ends")
+    add("--format", choices=["table", "markdown", "html", "csv"], help="default: table, or as FILE ends")
     add("--sort", metavar="COLUMN", help="a column of the table or the csv; scores begin with the best")
     add("--output", metavar="FILE", help="write there instead; a table is written as markdown")
+    add("--plots", metavar="DIR", help="write the pictures there, as PNG; html has them inside")
     return parser.parse_args(arguments)
 
 
-def _rows(directories: list[str]) -> list[Row]:
+def rows_of(directories: list[str]) -> list[Row]:
     found = find_runs(directories)
     if not found:
         raise ConfigError(f"no runs in {', '.join(directories)}; a run has config.yaml and metrics.jsonl")
@@ -110,13 +179,14 @@ def _save(path: Path, text: str) -> None:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
 
 
-def show(rows: list[Row]) -> None:
+def show(rows: list[Row], sections: list[Section]) -> None:
     """The table in the terminal, with as many columns as its width takes."""
     screen = console()
     line, agreed = heading(rows)
     screen.print(f"\n{line}", style="bold", soft_wrap=True)
     hidden = _print_fitting(screen, rows, agreed)
-    if averaged := means(rows):
+    averaged = means(rows)
+    if averaged and not sections:  # which have the means, with their intervals
         screen.print("\nmean ± standard deviation over seeds", style="bold")
         _print_fitting(screen, averaged, [*agreed, "run", "state", "step"])
     for row in rows:
@@ -128,6 +198,10 @@ def show(rows: list[Row]) -> None:
     if hidden:
         line = f"too narrow for: {', '.join(hidden)} (--format csv has all)"
         screen.print(line, style="dim", soft_wrap=True)
+    if sections:
+        from ftrun.page import on_terminal
+
+        on_terminal(screen, sections)
 
 
 def _print_fitting(screen: Console, rows: list[Row], without: list[str]) -> list[str]:

@@ -1,0 +1,84 @@
+"""Measure how close a task is to a network's pre-training, and say which strategy to begin with."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, NoReturn
+
+from ftrun.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ftrun.advice import Advice
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as the rest of ftrun does."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"advise: {message}")
+
+
+def main(arguments: list[str]) -> int:
+    """Entry point; `arguments` is what follows the command's name."""
+    parser = Parser(prog="ftrun advise", description=__doc__, allow_abbrev=False)
+    parser.add_argument("settings", nargs="*", metavar="key=value", help="task and model")
+    parser.add_argument(
+        "--cut", type=float, default=0.0, help="lead over TF-IDF from which a task is close; default: 0"
+    )
+    options = parser.parse_intermixed_args(arguments)
+    for word in options.settings:
+        if "=" not in word:
+            raise ConfigError(f"advise: '{word}' is not key=value")
+
+    chosen = recommended(options.settings, options.cut)
+    words = options.settings
+    for each in [chosen.settings, *([other] for other in chosen.others)]:
+        print(" ".join(["  ftrun", *words, *each]))
+    print(" ".join(["whether the advice is right: ftrun compare", *words]))
+    return 0
+
+
+def auto(arguments: list[str]) -> list[str]:
+    """The words of an experiment with strategy=auto replaced by what is recommended."""
+    if any(word in ("-m", "--multirun") for word in arguments):
+        raise ConfigError("strategy=auto is one experiment; in a sweep the strategies are named")
+    words = [word for word in arguments if word != "strategy=auto"]
+    said = [word for word in words if "=" in word and not word.startswith("-")]
+    chosen = recommended(said, 0.0)
+    keys = {word.partition("=")[0] for word in said}
+    return [*words, *(word for word in chosen.settings if word.partition("=")[0] not in keys)]
+
+
+def recommended(words: list[str], cut: float) -> Advice:
+    """The measurement and the row of the table, printed."""
+    from ftrun.advice import advise, measure
+    from ftrun.commands.compare import settled
+    from ftrun.config import read
+    from ftrun.models import load
+    from ftrun.seeds import stream
+    from ftrun.terminal import say
+
+    settings = read(settled(words))
+    task = settings.task
+    if task.auto_class != "AutoModelForSequenceClassification" or task.default_metric != "accuracy":
+        raise ConfigError(
+            f"advise: task={task.name} is no classification of texts, which is what it measures"
+        )
+    for note in task.read(settings.seed):
+        say(note)
+    model = load(settings.model, task, stream(settings.seed, "init"))
+    say(task.encode(model.tokenizer, "train"))
+    found = measure(task, model)
+    examples = task.examples("train")
+    per_class = len(examples) / len({example.target for example in examples})
+    chosen = advise(found, per_class, cut)
+    say(f"\non {found.rows:,} training rows, never on one that the classifier has seen:")
+    say(f"  {found.neighbours:6.1%}  nearest neighbours of the features of {settings.model.name}")
+    say(f"  {found.probe:6.1%}  linear probe of the same features")
+    say(f"  {found.words:6.1%}  words alone (TF-IDF)")
+    closeness, amount = "close to" if chosen.close else "far from", "few" if chosen.few else "many"
+    say(
+        f"\n{closeness} its pre-training (lead {100 * found.lead:+.1f}, cut {100 * cut:+.1f}), "
+        f"{amount} labels ({per_class:,.0f} per class, the line is at 1,000): {chosen.strategy}"
+    )
+    return chosen

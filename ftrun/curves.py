@@ -1,0 +1,65 @@
+"""Score against a quantity such as labels: where curves cross, and how many times fewer of it suffice."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+Curve = Sequence[tuple[float, float]]  # (quantity, score), by growing quantity
+
+
+def monotone(curve: Curve) -> list[tuple[float, float]]:
+    """The nearest curve that never falls (least squares, pooling adjacent violators: Ayer et al. 1955)."""
+    blocks: list[list[float]] = []
+    for _, value in curve:
+        blocks.append([value, 1])
+        while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
+            value, count = blocks.pop()
+            total = blocks[-1][0] * blocks[-1][1] + value * count
+            blocks[-1] = [total / (blocks[-1][1] + count), blocks[-1][1] + count]
+    even = [value for value, count in blocks for _ in range(int(count))]
+    return [(x, y) for (x, _), y in zip(curve, even, strict=True)]
+
+
+def reaching(curve: Curve, level: float) -> float | None:
+    """Where a monotone curve first reaches a score, between points by the logarithm; None = never."""
+    for (x, y), (x0, y0) in zip(curve, [curve[0], *curve], strict=False):
+        if y >= level:
+            if y == y0 or x == x0:
+                return x
+            share = (level - y0) / (y - y0)
+            return math.exp(math.log(x0) + share * (math.log(x) - math.log(x0)))
+    return None
+
+
+def times_fewer(curve: Curve, control: Curve) -> float | None:
+    """The control's quantity over the curve's at the best score of the control; None where it is not known.
+
+    That is where the curve has that score never, or at its first point already: `at_least_times`.
+    """
+    level = monotone(control)[-1][1]
+    mine = monotone(curve)
+    here = reaching(mine, level)
+    if here is None or mine[0][1] >= level:
+        return None
+    there = reaching(monotone(control), level)
+    return there / here if there is not None else None
+
+
+def at_least_times(curve: Curve, control: Curve) -> float | None:
+    """The smallest such factor, where the curve begins above the best score of the control."""
+    level = monotone(control)[-1][1]
+    there = reaching(monotone(control), level)
+    return there / curve[0][0] if there is not None and monotone(curve)[0][1] >= level else None
+
+
+def crossings(first: Curve, second: Curve) -> list[float]:
+    """Where one curve overtakes the other, over the quantities both have, interpolated in the logarithm."""
+    other = dict(second)
+    both = [(x, y - other[x]) for x, y in first if x in other]
+    found = []
+    for (x0, d0), (x1, d1) in zip(both, both[1:], strict=False):
+        if d0 * d1 < 0:
+            share = d0 / (d0 - d1)
+            found.append(math.exp(math.log(x0) + share * (math.log(x1) - math.log(x0))))
+    return found

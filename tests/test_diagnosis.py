@@ -1,0 +1,93 @@
+"""Overfitting is named with its beginning, a healthy run is not; curves are read between their points."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from ftrun.calibration import calibration
+from ftrun.curves import at_least_times, crossings, monotone, reaching, times_fewer
+from ftrun.diagnosis import diagnose
+
+CONFIG: dict[str, Any] = {"strategy": "full", "train": {"patience": None}, "task": {"subset": None}}
+ROWS = {"rows": {"train": 300, "validation": 400, "test": 1000}}
+
+
+def lines(evals: list[float], trains: list[float]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for number, (held, seen) in enumerate(zip(evals, trains, strict=True), 1):
+        found.append({"step": 10 * number, "epoch": float(number), "train_loss": seen})
+        found.append({"step": 10 * number, "epoch": float(number), "eval_loss": held})
+    return found
+
+
+FALLING = [0.7, 0.6, 0.45, 0.3, 0.2, 0.1, 0.05, 0.02]
+OVER = lines([0.69, 0.6, 0.55, 0.58, 0.66, 0.78, 0.9, 1.1], FALLING)
+HEALTHY = lines([0.69, 0.6, 0.55, 0.52, 0.51, 0.5, 0.505, 0.5], FALLING)
+
+
+def test_a_rise_of_validation_loss_is_named_with_its_epoch() -> None:
+    found = diagnose(CONFIG, OVER, ROWS, "accuracy", None)
+    assert found.epoch == 3
+    assert found.text.startswith(
+        "overfits: validation loss rises from 0.550 at epoch 3 to 1.100 while training loss falls from 0.583"
+    )
+    assert found.text.endswith(
+        "Settings that help: train.patience=2, strategy=freeze, strategy=lora, protect=l2sp."
+    )
+
+
+def test_a_healthy_run_is_not_accused() -> None:
+    result = ROWS | {"train_accuracy": 0.84, "eval_accuracy": 0.82}
+    sure = calibration([0.6 + 0.4 * i / 1000 for i in range(1000)], [i % 5 != 0 for i in range(1000)])
+    assert diagnose(CONFIG, HEALTHY, result, "accuracy", sure).text == "no sign of overfitting"
+    both_rise = lines([0.5, 0.6, 0.7, 0.8], [0.5, 0.6, 0.7, 0.8])  # a rate too high, not overfitting
+    assert diagnose(CONFIG, both_rise, ROWS, "accuracy", None).signs == []
+
+
+def test_the_gap_counts_when_it_is_beyond_chance() -> None:
+    result = ROWS | {"train_accuracy": 1.0, "eval_accuracy": 0.8}
+    assert diagnose(CONFIG, [], result, "accuracy", None).signs == [
+        "accuracy is 100.0 % on training rows, 80.0 % on validation (gap 20.0 ± 4.0)"
+    ]
+    few = {"rows": {"train": 20, "validation": 20, "test": 20}, "train_accuracy": 0.9, "eval_accuracy": 0.75}
+    assert diagnose(CONFIG, [], few, "accuracy", None).signs == []
+
+
+def test_probabilities_that_crowd_at_one_are_counted() -> None:
+    found = calibration([0.999] * 1000, [i % 5 != 0 for i in range(1000)])
+    (sign,) = diagnose(CONFIG, [], ROWS, "accuracy", found).signs
+    assert sign == (
+        "probabilities are too sure: 100% of the answers have p > 0.99, of which 20% are wrong "
+        "(ECE 0.199, Brier 0.200)"
+    )
+
+
+def test_remedies_are_settings_of_the_strategy() -> None:
+    lora = CONFIG | {"strategy": "lora", "rank": 8, "dropout": 0.0, "train": {"patience": 2}}
+    found = diagnose(lora, OVER, ROWS, "accuracy", None).remedies
+    assert found == ["dropout=0.1", "rank=4", "strategy=linear_probe"]
+
+
+def test_curves_between_their_points() -> None:
+    assert monotone([(1, 0.1), (2, 0.3), (4, 0.2), (8, 0.5)]) == [(1, 0.1), (2, 0.25), (4, 0.25), (8, 0.5)]
+    assert reaching([(100, 0.5), (400, 0.7)], 0.6) == pytest.approx(200)
+    assert reaching([(100, 0.5), (400, 0.7)], 0.8) is None
+    assert reaching([(100, 0.5), (400, 0.7)], 0.4) == 100
+
+
+def test_how_many_times_fewer_labels_is_never_extrapolated() -> None:
+    control = [(100, 0.5), (1000, 0.6), (10000, 0.7)]
+    assert times_fewer([(100, 0.6), (10000, 0.8)], control) == pytest.approx(10)
+    assert times_fewer([(100, 0.5), (10000, 0.6)], control) is None
+    assert times_fewer([(100, 0.75)], control) is None
+    assert at_least_times([(100, 0.75)], control) == pytest.approx(100)
+
+
+def test_crossings() -> None:
+    probe, full = [(100, 0.7), (400, 0.72), (1600, 0.74)], [(100, 0.6), (400, 0.82), (1600, 0.9)]
+    assert crossings(probe, full) == pytest.approx([200])
+    assert crossings(full, full) == []
+    assert math.isclose(crossings(full, probe)[0], 200)

@@ -1,0 +1,148 @@
+"""The page of a comparison: what belongs together is tested in pairs, what does not is never compared."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from finished import finished
+
+from ftrun.commands.report import main, rows_of
+from ftrun.study import Group, groups_of
+from ftrun.verdicts import elbow, rounded, sentence
+
+
+def grouped(path: Path) -> tuple[list[Group], list[str]]:
+    return groups_of(rows_of([str(path)]), count=500)
+
+
+def report(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    assert main([str(argument) for argument in arguments]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Path:
+    """Two strategies that are alike and one that is far behind, three seeds each."""
+    for seed in range(3):
+        finished(tmp_path / f"full-{seed}", "full", seed, accuracy=0.8)
+        finished(tmp_path / f"lora-{seed}", "lora", seed, accuracy=0.8, rank=8)
+        finished(tmp_path / f"scratch-{seed}", "scratch", seed, accuracy=0.5, over=True)
+    return tmp_path
+
+
+def test_pairs_are_told_apart_or_not_in_words(three: Path) -> None:
+    (group,), notes = grouped(three)
+    assert notes == []
+    assert [study.name for study in group.studies][-1] == "scratch"
+    said = [sentence(pair, group) for pair in group.pairs]
+    assert len(said) == 3
+    alike = next(line for line in said if "scratch" not in line)
+    assert "cannot be told apart on 400 examples (difference 0." in alike
+    assert sum(" is better than scratch on 400 examples (difference " in line for line in said) == 2
+
+
+def test_single_runs_are_tested_exactly(tmp_path: Path) -> None:
+    finished(tmp_path / "a", "full", accuracy=0.8)
+    finished(tmp_path / "b", "lora", accuracy=0.79, rank=8)
+    finished(tmp_path / "c", "scratch", accuracy=0.4)
+    (group,), _ = grouped(tmp_path)
+    assert {pair.test for pair in group.pairs} == {"exact McNemar"}
+    alike = next(sentence(pair, group) for pair in group.pairs if not pair.apart)
+    assert "would be needed" in alike or "score the same" in alike
+
+
+def test_the_cheaper_of_two_that_score_alike_dominates(three: Path) -> None:
+    (group,), _ = grouped(three)
+    by_name = {study.name: study for study in group.studies}
+    assert by_name["scratch"].dominated_by in ("full", "lora")
+    assert by_name["lora"].dominated_by is None
+
+
+def test_other_test_rows_and_other_metrics_are_never_compared(
+    three: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finished(three / "other", "full", items=300)
+    finished(three / "others", "lora", labels="abc", rank=8)
+    groups, _ = grouped(three)
+    assert [len(group.studies) for group in groups] == [3, 1, 1]
+    text = report(capsys, three, "--format", "markdown")
+    assert "## Not compared with each other" in text
+    assert "reviews: accuracy on 300 test examples" in text
+
+
+def test_answers_that_do_not_give_the_score_are_left_out_and_said(three: Path) -> None:
+    path = three / "full-0" / "predictions.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join([lines[0].replace('"answer": "a"', '"answer": "z"').replace('"answer": "b"',
+        '"answer": "z"'), *lines[1:]]) + "\n")  # fmt: skip
+    (three / "lora-0" / "predictions.jsonl").write_text("{\n")
+    (three / "scratch-0" / "predictions.jsonl").unlink()
+    groups, notes = grouped(three)
+    assert [len(study.tried) for study in groups[0].studies] == [2, 2, 2]
+    assert notes[0].startswith("full-0: predictions.jsonl gives accuracy 0.")
+    assert "lora-0" in notes[1] and "is damaged" in notes[1]
+    assert notes[2] == "scratch-0: no predictions.jsonl, so it is not compared"
+
+
+def test_overfitting_is_named_and_its_absence_too(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = report(capsys, three, "--format", "markdown")
+    assert "scratch (3 of 3 runs; seed 0) overfits: validation loss rises from 0.540 at epoch 4" in text
+
+
+def test_the_elbow_is_the_smallest_rank_that_is_not_told_from_the_best(tmp_path: Path) -> None:
+    for rank, accuracy in ((1, 0.5), (2, 0.65), (4, 0.82), (8, 0.82), (16, 0.82)):
+        for seed in range(3):
+            finished(tmp_path / f"{rank}-{seed}", "lora", seed, accuracy=accuracy, items=800, rank=rank)
+    (group,), _ = grouped(tmp_path)
+    found = elbow(group)
+    assert found is not None
+    assert found[1].config["rank"] == 4
+    assert found[2].startswith("rank 4 is the elbow: ")
+
+
+def test_labels_crossover_and_how_many_times_fewer(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scores = {"linear_probe": (0.7, 0.72, 0.74), "full": (0.6, 0.8, 0.9), "scratch": (0.4, 0.5, 0.7)}
+    for strategy, found in scores.items():
+        for subset, accuracy in zip((50, 200, 800), found, strict=True):
+            for seed in range(2):
+                name = tmp_path / f"{strategy}-{subset}-{seed}"
+                finished(name, strategy, seed, accuracy=accuracy, subset=subset)
+    pictures = tmp_path / "pictures"
+    text = report(capsys, tmp_path, "--format", "markdown", "--plots", pictures)
+    assert "full and linear_probe cross at about " in text
+    assert "full needs " in text and " times fewer labels than scratch for " in text
+    names = {path.stem for path in pictures.iterdir()}
+    assert names == {"training", "scratch", "rates", "labels", "reliability"}
+
+
+def test_html_is_one_file_with_pictures_inside(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (three / "killed").mkdir()
+    unfinished = (three / "full-1" / "config.yaml").read_text()
+    (three / "killed" / "config.yaml").write_text(unfinished)
+    (three / "killed" / "metrics.jsonl").write_text("")
+    page = three / "page.html"
+    assert report(capsys, three, "--output", page) == ""
+    text = page.read_text(encoding="utf-8")
+    assert text.count("data:image/png;base64,") == 4
+    assert "http" not in text.replace("https://", "http://").split("<h1>")[0]
+    assert "killed is interrupted" in text
+
+
+def test_a_repeated_seed_counts_once(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        finished(tmp_path / name, "full", 0)
+    (group,), _ = grouped(tmp_path)
+    assert len(group.studies[0].tried) == 1
+
+
+def test_two_figures_upwards() -> None:
+    assert [rounded(value) for value in (5917.2, 6001, 87.3, 7)] == [6000, 6100, 88, 7]
+
+
+def test_the_csv_stays_a_line_for_each_run(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert report(capsys, three, "--format", "csv").count("\n") == 10
+    assert json.loads((three / "full-0" / "result.json").read_text())["rows"]["test"] == 400
