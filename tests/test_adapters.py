@@ -19,7 +19,7 @@ from transformers import (
     ViTForImageClassification,
 )
 
-from ftrun import experiment
+from ftrun import outcome
 from ftrun.adapters import Adapted, Bottleneck
 from ftrun.errors import ConfigError
 from ftrun.export import reload
@@ -35,7 +35,7 @@ INPUTS = {
 }
 
 
-export = experiment.export
+export = outcome.export
 
 
 def on_meta(network, config, *head):
@@ -199,7 +199,7 @@ def trained(toy_files, tiny_dir, tmp_path_factory):
     """A finished run with its network as it was in memory at the end."""
     kept = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiment, "export", lambda model, *rest: kept.append(model) or export(model, *rest))
+        patch.setattr(outcome, "export", lambda model, *rest: kept.append(model) or export(model, *rest))
         path = tmp_path_factory.mktemp("adapters") / "run"
         run = ran(path, toy(toy_files, tiny_dir("bert"), "strategy=adapter", "train.lr=1e-2"))
     return run, kept[0]

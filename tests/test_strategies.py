@@ -7,7 +7,7 @@ import torch
 from lab import EXTRA, STRATEGIES, ran, toy
 from transformers import AutoModelForSequenceClassification
 
-from ftrun import experiment as experiment_module
+from ftrun import outcome
 from ftrun.checkpoint import newest, read_tensors
 from ftrun.errors import ConfigError
 from ftrun.export import difference, reload
@@ -58,8 +58,8 @@ def test_it_trains_something_and_the_head_always(toy_files, tiny_dir, strategy):
 def test_what_is_frozen_stays_bit_for_bit_and_what_trains_moves(
     toy_files, tiny_dir, tmp_path, monkeypatch, strategy
 ):
-    kept, honest = [], experiment_module.export
-    monkeypatch.setattr(experiment_module, "export", lambda *all: kept.append(all[0]) or honest(*all))
+    kept, honest = [], outcome.export
+    monkeypatch.setattr(outcome, "export", lambda *all: kept.append(all[0]) or honest(*all))
     settings = experiment(toy_files, tiny_dir("bert"), strategy, "train.lr=1e-2", "train.warmup=0")
     before, _, _ = prepared(experiment(toy_files, tiny_dir("bert"), strategy))
     run = ran(tmp_path / "run", settings)
