@@ -109,8 +109,6 @@ def exit_code(error: BaseException) -> int:
 def train_and_score(settings: Settings, directory: Run, accelerator: Accelerator, again: bool) -> float:
     settings = with_trained_source(settings, directory)
     model = prepare_model(settings, directory, accelerator)
-    if accelerator.is_main_process:
-        describe_data(settings, directory)
     pasts = open_pasts(settings, model.to(accelerator.device))
     free_space_check(directory.path, disk_needed(model))
     with closing(open_tracker(settings.tracker if leads() else "none", directory)) as tracker:
@@ -172,6 +170,8 @@ def prepare_model(settings: Settings, directory: Run, accelerator: Accelerator) 
             model = with_head_of(model, run, read(run.config).task)
     for split in SPLITS:
         say(task.encode(model.tokenizer, split))
+    if accelerator.is_main_process:
+        describe_data(settings, directory)
     with torch.random.fork_rng():
         torch.manual_seed(stream(settings.seed, "init", 1))
         settings.strategy.prepare(model)
