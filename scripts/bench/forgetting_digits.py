@@ -1,10 +1,12 @@
 """What is left of earlier tasks: sequences of digits under every way to hold on to them, each at its best.
 
     python scripts/bench/forgetting_digits.py --out DIR [--scenarios domain class task permuted]
+    python scripts/bench/forgetting_digits.py --out DIR --scenarios usps --mnist DIR --usps DIR
 
 Every method is tuned on the validation split, by the mean over the tasks of the accuracy that the last
 network has, on seeds of their own; the test split is for the seeds of the table. A run that --out has
-finished is not made again. No weights are chosen on the way: a run is evaluated once, at its end.
+finished is not made again. No weights are chosen on the way: a run is evaluated once, at its end. --mnist
+and --usps hold train.npz and test.npz with `images` and `labels`.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+import numpy
 import torch
+from PIL import Image
 
 from ftrun import experiment, launch, sequence
 from ftrun.config import read
@@ -31,7 +35,7 @@ Settings = dict[str, Any]
 Scores = list[float]
 
 COMMON = (
-    "task=digits model=mlp device=cpu schedule=constant train.optimizer=sgd train.lr=0.05 train.momentum=0.9"
+    "model=mlp device=cpu schedule=constant train.optimizer=sgd train.lr=0.05 train.momentum=0.9"
     " train.batch_size=32 train.warmup=0 train.weight_decay=0 train.clip=null train.precision=fp32"
     " train.eval_every=1000000 train.checkpoint_every=1000000"
 ).split()
@@ -39,18 +43,21 @@ LOW, HIGH, ORDERS = [0, 1, 2, 3, 4], [5, 6, 7, 8, 9], [None, 1, 2, 3, 4]
 PERMUTED = [{"name": f"order-{order or 0}", "permute": order} for order in ORDERS]
 HALVES = [{"name": "0-4", "classes": LOW}, {"name": "5-9", "classes": HIGH}]
 MODULO = [half | {"modulo": 5} for half in HALVES]
-TASKS = {"domain": MODULO, "class": HALVES, "task": HALVES, "permuted": PERMUTED}
+FULL = {"size": 28, "channels": 1, "subset": 2000}  # of images of 28 x 28, and of 16 x 16 made larger
+TASKS: dict[str, list[Settings]] = {"domain": MODULO, "class": HALVES, "task": HALVES, "permuted": PERMUTED}
 JOINT = {"domain": {"modulo": 5}, "class": {}, "permuted": {"permute": ORDERS}}
-EPOCHS = {"domain": 20, "class": 20, "task": 20, "permuted": 10}
+EPOCHS = {"domain": 20, "class": 20, "task": 20, "permuted": 10, "usps": 10}
 TITLES = {
     "domain": "Domain-incremental: 0-4, then 5-9, the label is the digit modulo 5",
     "class": "Class-incremental: 0-4, then 5-9, one head of ten",
     "task": "Task-incremental: 0-4, then 5-9, a head each",
     "permuted": "Ten digits under five orders of the pixels, one head",
+    "usps": "Domain-incremental: 2,000 digits of MNIST, then 2,000 of USPS, one head",
 }
 PULLS = [{"pull": pull} for pull in (1, 4, 16, 64, 256, 1024)]
 FLOORS = [{"pull": pull, "floor": floor} for pull in (3, 30, 300) for floor in (1e-4, 1e-3)]
 ALPHAS = [{"alpha": alpha} for alpha in (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)]
+MNIST_TEST = 10_000
 METHODS: dict[str, tuple[str, Settings, list[Settings]]] = {
     "naive": ("full", {}, [{}]),
     "L2-SP": ("l2sp", {}, ALPHAS),
@@ -64,12 +71,18 @@ METHODS: dict[str, tuple[str, Settings, list[Settings]]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--scenarios", nargs="+", default=list(TASKS), choices=list(TASKS))
+    parser.add_argument("--scenarios", nargs="+", default=list(TASKS), choices=[*TASKS, "usps"])
+    parser.add_argument("--mnist", type=Path)
+    parser.add_argument("--usps", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--tuning-seeds", type=int, nargs="+", default=[10, 11])
     parser.add_argument("--points", type=int, default=6, help="of each grid, the weakest first")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if "usps" in options.scenarios:
+        places = {"mnist": options.mnist, "usps": options.usps}
+        TASKS["usps"] = [FULL | {"name": name} | files(place) for name, place in places.items()]
+        JOINT["usps"] = FULL | {"subset": 4000} | files(together(options.out / "both", [*places.values()]))
     for scenario in options.scenarios:
         report(scenario, table(options, scenario))
 
@@ -151,6 +164,8 @@ def joint(out: Path, scenario: str, seed: int) -> Scores:
             experiment.run(read(raw | {"task": raw["task"] | JOINT[scenario]}), run.path)
     lines = [json.loads(line) for line in (run.path / "predictions.jsonl").read_text().splitlines()]
     right = [line["answer"] == line["label"] for line in lines]
+    if scenario == "usps":
+        return [mean(right[:MNIST_TEST]), mean(right[MNIST_TEST:])]
     if scenario == "permuted":
         size = len(right) // len(ORDERS)
         return [mean(right[start : start + size]) for start in range(0, len(right), size)]
@@ -165,18 +180,40 @@ def test_digits() -> list[int]:
     return [int(name) for name in task.targets["test"]]
 
 
+def files(place: Path) -> Settings:
+    return {"train": f"{place}/train.npz", "test": f"{place}/test.npz"}
+
+
+def together(place: Path, parts: list[Path]) -> Path:
+    """The images of several places in one, all as large as the largest (bilinear, as a reader makes them)."""
+    place.mkdir(parents=True, exist_ok=True)
+    for split in ("train", "test"):
+        found = [numpy.load(part / f"{split}.npz") for part in parts]
+        if split == "train":  # as many of each
+            least = min(len(each["labels"]) for each in found)
+            found = [{name: each[name][:least] for name in ("images", "labels")} for each in found]
+        images = [larger(image) for each in found for image in each["images"]]
+        labels = numpy.concatenate([each["labels"] for each in found])
+        numpy.savez(place / f"{split}.npz", images=numpy.stack(images), labels=labels)
+    return place
+
+
+def larger(image: numpy.ndarray) -> numpy.ndarray:
+    return numpy.asarray(Image.fromarray(image).resize((28, 28), Image.Resampling.BILINEAR))
+
+
 @cache
-def composed(strategy: str) -> Settings:
-    return launch.compose([*COMMON, f"strategy={strategy}"])
+def composed(strategy: str, task: str) -> Settings:
+    return launch.compose([*COMMON, f"strategy={strategy}", *task.split()])
 
 
 def settings(strategy: str, scenario: str, seed: int) -> Settings:
-    raw = composed(strategy)
+    raw = composed(strategy, "task=image task.train=x" if scenario == "usps" else "task=digits")
     return raw | {"seed": seed, "train": raw["train"] | {"epochs": EPOCHS[scenario]}}
 
 
 def scenario_of(name: str) -> str:
-    return "domain" if name == "permuted" else name
+    return "domain" if name in ("permuted", "usps") else name
 
 
 def chosen(choice: Settings) -> str:
