@@ -160,7 +160,7 @@ def meant(name: str, known: Iterable[str] = ()) -> str:
     `known` are names that exist only in this run, such as the settings of its strategy.
     """
     last = name.split(".")[-1]
-    possible = everywhere() | set(known)
+    possible = (everywhere() | set(known)) - {name}
     if last in possible and "." not in last and last != name:
         return f"; it is written {last}=, without {name.removesuffix(last)}"
     if strategy := owner(last):

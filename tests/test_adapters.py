@@ -13,8 +13,8 @@ from transformers import (
     AutoModelForSequenceClassification,
     BertConfig,
     BertForSequenceClassification,
-    GPT2Config,
-    GPT2ForSequenceClassification,
+    BloomConfig,
+    BloomForSequenceClassification,
     ViTConfig,
     ViTForImageClassification,
 )
@@ -139,9 +139,9 @@ def test_a_vision_transformer_has_its_places():
 
 
 def test_a_network_of_another_build_is_refused():
-    model = on_meta(GPT2ForSequenceClassification, GPT2Config(n_layer=2), "score.weight")
+    model = on_meta(BloomForSequenceClassification, BloomConfig(n_layer=2), "score.weight")
     message = (
-        "strategy=adapter knows no place for adapters in a checkpoint, a GPT2ForSequenceClassification; "
+        "strategy=adapter knows no place for adapters in a checkpoint, a BloomForSequenceClassification; "
     )
     with pytest.raises(ConfigError, match=message) as caught:
         Adapter("houlsby", 64, "gelu").prepare(model)

@@ -121,7 +121,7 @@ def test_version(ftrun, capsys):
 @pytest.mark.parametrize(
     "line, said",
     [
-        ("resum", "'resum' is neither key=value nor a command; the commands are config, "),
+        ("resum", "'resum' is neither key=value nor a command; the commands are advise, "),
         ("resum", "did you mean 'resume'?"),
         ("strategy=lora resume", "'resume' is not key=value"),
         ("strategy=full,lora", "strategy=full,lora has several values; a sweep is started with ftrun -m …"),

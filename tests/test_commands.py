@@ -44,7 +44,7 @@ def test_what_a_finished_run_leaves(run):
     names = {path.name for path in run.path.iterdir()}
     assert names == {
         "config.yaml", "metrics.jsonl", "timing.jsonl", "result.json", "cost.json", "environment.json",
-        "data.json", "predictions.jsonl", "checkpoints", "model",
+        "data.json", "details.json", "predictions.jsonl", "checkpoints", "model",
     }  # fmt: skip
     lines = [json.loads(line) for line in (run.path / "predictions.jsonl").read_text().splitlines()]
     assert [line["row"] for line in lines] == list(range(40))

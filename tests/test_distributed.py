@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from lab import SMALL_SOURCE
+from lab import SMALL_SOURCE, ran, settings
 
 WAYS = {
     "full": ["strategy=full"],
@@ -51,7 +51,8 @@ def test_two_processes_give_the_losses_of_one(toy_files, still_dir, tmp_path, wa
         "train.batch_size=10", "train.micro_batch=3", "task.subset=101", "train.epochs=2", "train.lr=1e-3",
         *(word.replace("{files}", str(toy_files)) for word in WAYS[way]),
     ]  # fmt: skip
-    one, two = (launched(n, words, tmp_path / f"with{n}") for n in (1, 2))
+    one = ran(tmp_path / "with1", settings(*words)).path
+    two = launched(2, words, tmp_path / "with2")
     lines = [
         [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (one, two)
     ]

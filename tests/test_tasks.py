@@ -12,7 +12,7 @@ from ftrun.errors import ConfigError
 
 BERT = {"pairs", "multilabel", "regress", "ner", "qa"}
 TASKS = [*sorted(BERT), "lm", "mlm", "vit", "resnet"]
-SMALL = ["train.max_steps=2", "train.batch_size=8", "train.eval_every=2", "task.subset=16"]
+SMALL = ["train.max_steps=2", "task.subset=16"]
 SOURCE = ["source=pretraining", "source.rows=8", "source.max_length=16"]
 NO_HEAD = "trains a new head, and task=.* has none"
 ADAPTED = "strategy=adapter keeps a pretrained network, but model.init=random"  # test_image.py has one
@@ -54,7 +54,7 @@ def extra(strategy, task, place):
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_every_strategy_on_every_task(strategy, task, tiny_dir, tmp_path):
-    words = [f"strategy={strategy}", *words_of(task, tmp_path, tiny_dir), *SMALL]
+    words = ["experiment=smoke", f"strategy={strategy}", *words_of(task, tmp_path, tiny_dir), *SMALL]
     if strategy in ("ewc", "replay") and task in ("vit", "resnet"):
         pytest.skip("its source would be another run of images; see test_image.py")
     words += extra(strategy, task, tmp_path)

@@ -25,6 +25,7 @@ class CorpusTask(Task):
     """Documents of three splits, `kept`; what is learned from them is the part of the task itself."""
 
     new_head: ClassVar[bool] = False
+    passed_over: ClassVar[tuple[str, ...]] = ("max_length",)  # its blocks are `block` long
     masking: ClassVar[bool] = False  # whether a tokenizer needs a token that stands for a gap
 
     train: Any
