@@ -12,7 +12,7 @@ from ftrun.errors import ConfigError
 
 BERT = {"pairs", "multilabel", "regress", "ner", "qa"}
 TASKS = [*sorted(BERT), "lm", "mlm", "vit", "resnet"]
-SMALL = ["train.max_steps=2", "task.subset=16"]
+SMALL = ["train.max_steps=2", "train.batch_size=8", "task.subset=16"]
 SOURCE = ["source=pretraining", "source.rows=8", "source.max_length=16"]
 NO_HEAD = "trains a new head, and task=.* has none"
 ADAPTED = "strategy=adapter keeps a pretrained network, but model.init=random"  # test_image.py has one
