@@ -49,9 +49,7 @@ class Length:
     @classmethod
     def of(cls, train: Train, rows: int) -> Length:
         per_epoch = math.ceil(rows / train.batch_size)
-        total = max(1, round(per_epoch * train.epochs))
-        if train.max_steps is not None:
-            total = min(total, train.max_steps)
+        total = train.max_steps or max(1, round(per_epoch * train.epochs))
 
         def steps(value: Any) -> int:
             if value == "epoch":

@@ -82,7 +82,7 @@ def test_mistakes_are_one_line_before_anything_runs(
 
 def test_a_budget_keeps_what_was_said() -> None:
     assert budget("minutes=0.5") == (None, 0.5)
-    assert of_steps(7, ["train.eval_every=2"]) == ["train.max_steps=7", "train.epochs=1000000"]
+    assert of_steps(7, ["train.eval_every=2"]) == ["train.max_steps=7"]
 
 
 def test_a_ledger_forgets_what_was_deleted(tmp_path: Path) -> None:

@@ -174,6 +174,7 @@ def test_the_number_of_steps_is_the_true_one():
     assert (got.per_epoch, got.total, got.warmup, got.eval_every) == (3, 9, 1, 3)
     assert length(70, "train.batch_size=32", "train.epochs=0.5").total == 2
     assert length(70, "train.max_steps=4").total == 4
+    assert length(70, "train.max_steps=4000").total == 4000  # whatever train.epochs says
     assert length(70, "train.epochs=10", "train.eval_every=0.25", "train.batch_size=7").eval_every == 25
     assert length(70, "train.epochs=10", "train.eval_every=7", "train.warmup=12").warmup == 12
 

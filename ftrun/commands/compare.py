@@ -99,7 +99,7 @@ def budget(text: str | None) -> tuple[int | None, float | None]:
 
 def of_steps(steps: int, said: list[str]) -> list[str]:
     """So many steps whatever the number of rows, with ten evaluations."""
-    own = [f"train.max_steps={steps}", "train.epochs=1000000", "train.eval_every=0.1"]
+    own = [f"train.max_steps={steps}", "train.eval_every=0.1"]
     keys = {word.partition("=")[0] for word in said}
     return [word for word in own if word.partition("=")[0] not in keys or "max_steps" in word]
 
