@@ -12,7 +12,7 @@ from ftrun.data import read_rows
 from ftrun.errors import ConfigError, DataError, UserError, near
 from ftrun.files import write_atomically
 from ftrun.labels import listed
-from ftrun.tables import read_text
+from ftrun.tables import read_text, refuse_absent
 
 TABLES = (".csv", ".jsonl", ".parquet")  # every other ending is one of CoNLL columns
 DOCUMENT = "-DOCSTART-"  # the first column of a line between documents (Tjong Kim Sang & De Meulder 2003)
@@ -59,11 +59,7 @@ def from_rows(source: str, tokens: str, tags: str, tagged: bool) -> list[Sentenc
     rows = read_rows(source)
     found = list(dict.fromkeys(name for row in rows for name in row))
     for setting, column in (("tokens", tokens), ("tags", tags))[: 1 + tagged]:
-        if column not in found:
-            raise DataError(
-                f"task.{setting}={column}: {source} has no such column; "
-                f"it has {listed(found)}{near(column, found)}"
-            )
+        refuse_absent(setting, column, found, source)
     sentences = []
     for number, row in enumerate(rows, 1):
         words = texts(row.get(tokens), f"task.tokens={tokens}: row {number} of {source}")

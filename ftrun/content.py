@@ -67,6 +67,16 @@ def text_of(path: Path) -> str:
 
 def lines_of(path: Path) -> Iterator[str]:
     """The lines of a UTF-8 file without their ends, one in memory at a time; errors as of `text_of`."""
+    empty = True
+    for line in ended_lines_of(path):
+        empty = False
+        yield line[:-1] if line.endswith("\n") else line.removesuffix("\r")
+    if empty:
+        raise DataError(f"{path} is empty")
+
+
+def ended_lines_of(path: Path) -> Iterator[str]:
+    """The same with their ends, \\r\\n as \\n; none of an empty file."""
     number = 0
     try:
         with open_bytes(path) as file:
@@ -75,14 +85,11 @@ def lines_of(path: Path) -> Iterator[str]:
                     raise DataError(f"{path} is UTF-16; save it as UTF-8")
                 if b"\0" in line:
                     raise DataError(f"{path} is a binary file, not text (a NUL byte in line {number})")
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-                yield text.removesuffix("\n").removesuffix("\r")
+                yield line.decode("utf-8-sig" if number == 1 else "utf-8").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise not_utf8(path, number, error) from None
     except BROKEN as error:
         raise unreadable(path, error) from None
-    if number == 0:
-        raise DataError(f"{path} is empty")
 
 
 def not_utf8(path: Path, line: int, error: UnicodeDecodeError) -> DataError:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftrun.duplicates import leak_notes, without_leaks
-from ftrun.errors import ConfigError, DataError, near
-from ftrun.labels import Labels, label_set, listed, refuse_foreign
+from ftrun.errors import ConfigError, DataError
+from ftrun.labels import Labels, label_set, refuse_foreign
 from ftrun.sources import FORMS, SPLITS, Given, Row, read_parts, spelled
 from ftrun.splits import SPLIT_SEED, carve, choose, parse_subset, pick
+from ftrun.tables import refuse_absent
 from ftrun.targets import ONE_NAME, Reading
 
 __all__ = [
@@ -157,11 +158,7 @@ def _refuse_columns(split: str, source: str, rows: list[Row], wanted: list[tuple
         raise DataError(f"task.{split}={source} has no rows")
     columns = list(dict.fromkeys(key for row in rows for key in row))
     for setting, column in wanted:
-        if column not in columns:
-            raise DataError(
-                f"task.{setting}={column}: {source} has no such column; "
-                f"it has {listed(columns)}{near(column, columns)}"
-            )
+        refuse_absent(setting, column, columns, source)
 
 
 def _names(source: str, rows: list[Row], label: str, reading: Reading) -> list[Any]:

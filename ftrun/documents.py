@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import glob
-import gzip
 import hashlib
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ftrun.content import ended_lines_of
 from ftrun.errors import DataError
 from ftrun.tables import ENDINGS
 
 PLAIN = (".txt", ".txt.gz", ".text", ".md")
-LAZY = (*PLAIN, ".jsonl", ".parquet")
 TENTH, HUNDREDTH = 10, 100  # of the documents are carved for a split: of lists, of streams
 FEW = 3  # documents, below which a split is carved from their ends
 
@@ -68,12 +66,12 @@ def documents(sources: Iterable[str], columns: Columns, how: str | None, lazily:
 def plain(source: str, how: str) -> Iterator[str]:
     """The documents of a text file: the whole, its lines, or what blank lines separate."""
     if how == "file":
-        yield "".join(lines_of(source))
+        yield "".join(ended_lines_of(Path(source).expanduser()))
     elif how == "line":
-        yield from (line.rstrip("\n") for line in lines_of(source))
+        yield from (line.rstrip("\n") for line in ended_lines_of(Path(source).expanduser()))
     else:
         held: list[str] = []
-        for line in lines_of(source):
+        for line in ended_lines_of(Path(source).expanduser()):
             if line.strip():
                 held.append(line)
             elif held:
@@ -87,28 +85,11 @@ def cut(text: str, how: str) -> list[str]:
     return [text] if how == "file" else [part for part in text.split("\n\n") if part.strip()]
 
 
-def lines_of(source: str) -> Iterator[str]:
-    """The lines of a text file, gzipped or not, with their ends; DataError names a line that is no UTF-8."""
-    path = Path(source).expanduser()
-    number = 0
-    try:
-        with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if b"\0" in line:
-                    raise DataError(f"{source} is a binary file, not text (a NUL byte in line {number})")
-                yield line.decode("utf-8-sig" if number == 1 else "utf-8").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{source}, line {number}: not valid UTF-8 (byte 0x{error.object[error.start]:02x})"
-        ) from None
-    except OSError as error:
-        raise DataError(f"{source} cannot be read: {error.strerror or error}") from None
-
-
 def of_rows(source: str, columns: Columns, lazily: bool) -> Iterator[Document]:
     from ftrun.data import read_rows
+    from ftrun.streaming import stream_rows
 
-    rows = lazy_rows(source) if lazily else read_rows(source)
+    rows = stream_rows(source) if lazily else read_rows(source)
     for number, row in enumerate(rows, 1):
         yield document_of(row, number, source, columns)
 
@@ -133,24 +114,6 @@ def text_of(row: dict[str, Any], number: int, source: str, setting: str, column:
         kind = type(value).__name__
         raise DataError(f"task.{setting}={column}: row {number} of {source} holds a {kind}, not text")
     return value
-
-
-def lazy_rows(source: str) -> Iterator[dict[str, Any]]:
-    """The rows of a jsonl or parquet file, one after the other, no more of them in memory than needed."""
-    if source.endswith(".parquet"):
-        from pyarrow import parquet
-
-        for batch in parquet.ParquetFile(source).iter_batches(batch_size=256):
-            yield from batch.to_pylist()
-        return
-    if not source.endswith(".jsonl"):
-        raise DataError(f"task.stream=true reads {', '.join(LAZY)}, not {source}")
-    for number, line in enumerate(lines_of(source), 1):
-        if line.strip():
-            try:
-                yield json.loads(line)
-            except json.JSONDecodeError as error:
-                raise DataError(f"{source}, line {number}: not JSON ({error.msg})") from None
 
 
 def batched(documents: Iterable[Document]) -> Iterator[list[Document]]:

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from ftrun.source import Past
     from ftrun.trackers import Tracker
 
-BAD_STEPS = 3  # non-finite steps in a row that end the run
-
 
 class Loop(Stepper):
     """One training run: `run` goes from wherever the state stands to the end."""

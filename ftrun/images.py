@@ -15,7 +15,7 @@ from ftrun.arrays import read_arrays
 from ftrun.errors import DataError, near
 from ftrun.hub import hub_rows, named_rows
 from ftrun.labels import listed
-from ftrun.tables import ENDINGS, read_table
+from ftrun.tables import ENDINGS, read_table, refuse_absent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -163,11 +163,7 @@ def of_rows(
 
 def image_column(source: str, rows: list[dict[str, Any]], columns: list[str], image: str | None) -> str:
     if image is not None:
-        if image not in columns:
-            raise DataError(
-                f"task.image={image}: {source} has no such column; it has "
-                f"{listed(columns)}{near(image, columns)}"
-            )
+        refuse_absent("image", image, columns, source)
         return image
     values = {name: [row.get(name) for row in rows] for name in columns}
     found = [n for n in columns if any(isinstance(value, dict) and "bytes" in value for value in values[n])]

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from ftrun.content import ending
 from ftrun.data import read_rows
-from ftrun.errors import DataError, near
-from ftrun.labels import listed
-from ftrun.tables import ENDINGS, read_text
+from ftrun.errors import DataError
+from ftrun.tables import ENDINGS, read_text, refuse_absent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,11 +60,7 @@ def as_questions(
     wanted = dict(list(columns.items())[: 2 + answered])
     found = list(dict.fromkeys(name for row in rows for name in row))
     for setting, column in wanted.items():
-        if column not in found:
-            raise DataError(
-                f"task.{setting}={column}: {source} has no such column; "
-                f"it has {listed(found)}{near(column, found)}"
-            )
+        refuse_absent(setting, column, found, source)
     questions = []
     for number, row in enumerate(rows, 1):
         place = f"row {number} of {source}"

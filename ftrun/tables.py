@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ftrun.content import bytes_of, ending, text_of
 from ftrun.errors import ConfigError, DataError, UserError, near
 from ftrun.files import write_atomically
+from ftrun.labels import listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -86,6 +87,15 @@ def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
         write_atomically(path, text)
     except OSError as error:
         raise UserError(f"{path} could not be written: {error.strerror}") from None
+
+
+def refuse_absent(setting: str, column: str, columns: list[str], source: str) -> None:
+    """DataError where a table has no column of this name."""
+    if column not in columns:
+        raise DataError(
+            f"task.{setting}={column}: {source} has no such column; it has {listed(columns)}"
+            f"{near(column, columns)}"
+        )
 
 
 def flat(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Anchored(Full):
+class Anchored(Full, ABC):
     """Pulls after every optimizer step, or adds the pull's gradient to the loss's.
 
     What trains of the checkpoint's own weights is anchored at its start; a new head never is. Low-rank
@@ -33,9 +34,9 @@ class Anchored(Full):
         self.anchors: list[Anchor] = []
         self.updates: UpdateAnchor | None = None
 
+    @abstractmethod
     def strengths(self, memory: Memory, names: list[str]) -> tuple[Strengths, dict[str, Tensor]]:
         """How strongly each weight is held, and where to, by name; no target is where it now stands."""
-        raise NotImplementedError
 
     def head_strength(self) -> float:
         """How strongly a new head is pulled to zero."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -56,8 +57,9 @@ class CorpusTask(Task):
         self.encoded: dict[str, Any] = {}
 
     @property
+    @abstractmethod
     def columns(self) -> Columns:
-        raise NotImplementedError
+        """Where a table has its texts."""
 
     @property
     def max_length(self) -> int:
