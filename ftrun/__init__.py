@@ -5,6 +5,7 @@ from pathlib import Path
 __version__ = "0.1.0"
 
 _HERE = Path(__file__).resolve().parent
-CONF = (
-    _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parent / "conf"
-)  # in a wheel, else in the repository
+ASSETS = _HERE / "assets"
+CONF = _HERE / "conf"  # in a wheel
+if not CONF.is_dir():
+    CONF = _HERE.parent / "conf"  # in the repository

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from ftrun.config import Settings
+    from ftrun.memory.source import Past
     from ftrun.models import Model
     from ftrun.rundir import Run
-    from ftrun.source import Past
     from ftrun.trackers import Tracker
 
 

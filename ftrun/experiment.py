@@ -11,21 +11,21 @@ import torch
 
 from ftrun import CONF
 from ftrun.config import FIXED, Settings, read
-from ftrun.datacard import lines as card_lines
+from ftrun.data.datacard import lines as card_lines
 from ftrun.devices import describe, open_accelerator
 from ftrun.engine import Loop
 from ftrun.environment import describe as describe_environment
 from ftrun.errors import DataError, Interrupted, UserError
+from ftrun.memory.retention import features_of, measure_before, memory_of
+from ftrun.memory.source import open_pasts, start, with_fresh_head, with_head_of
 from ftrun.models import load
 from ftrun.optim import groups, plan
 from ftrun.outcome import finish
 from ftrun.preflight import preflight
-from ftrun.retention import features_of, measure_before, memory_of
+from ftrun.reports.summary import show_result
 from ftrun.rundir import FAILURE, RESULT, Run, free_space_check, is_run
 from ftrun.seeds import stream
-from ftrun.source import open_pasts, start, with_fresh_head, with_head_of
 from ftrun.state import Course, Length
-from ftrun.summary import show_result
 from ftrun.tasks.base import SPLITS
 from ftrun.terminal import leads, say
 from ftrun.trackers import check, open_tracker

@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ftrun.adapters import Adapters
+from ftrun import ASSETS
 from ftrun.errors import ConfigError
 from ftrun.models import Model, Pooled, backbone_of, logits_of, name_of, quiet, without_pooler
-from ftrun.networks import register
-from ftrun.places import ASSETS
+from ftrun.networks.adapters import Adapters
+from ftrun.networks.small import register
 
 if TYPE_CHECKING:
     from peft import LoraConfig

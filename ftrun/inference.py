@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from ftrun.config import Settings, read
 from ftrun.errors import ConfigError
 from ftrun.export import reload
+from ftrun.images.readers import Reader, reopen
 from ftrun.models import fit_inputs, logits_of, quiet
-from ftrun.networks import IMAGES
-from ftrun.readers import Reader, reopen
+from ftrun.networks.small import IMAGES
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -13,20 +13,20 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from ftrun.decoders import is_decoder, is_language_model, refuse_other_direction
 from ftrun.errors import ConfigError, near
-from ftrun.networks import IMAGES, Task, refuse_other_inputs
-from ftrun.places import Place, locate
-from ftrun.readers import Reader, open_reader
-from ftrun.sizes import resize
-from ftrun.vocabulary import brings_one
+from ftrun.images.readers import Reader, open_reader
+from ftrun.networks.decoders import is_decoder, is_language_model, refuse_other_direction
+from ftrun.networks.places import Place, locate
+from ftrun.networks.sizes import resize
+from ftrun.networks.small import IMAGES, Task, refuse_other_inputs
+from ftrun.text.vocabulary import brings_one
 
 if TYPE_CHECKING:
     from peft import LoraConfig
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-    from ftrun.adapters import Adapters
     from ftrun.config import ModelSettings
+    from ftrun.networks.adapters import Adapters
 
 # The last linear layer of a layer's attention and of its feed-forward block, by its name within the layer.
 ATTENTION_OUTPUTS = {

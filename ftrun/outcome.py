@@ -11,11 +11,11 @@ from ftrun.devices import describe, peak_memory
 from ftrun.errors import UserError
 from ftrun.evaluation import evaluate
 from ftrun.export import difference, export
+from ftrun.memory.retention import left
 from ftrun.preflight import PROBE
-from ftrun.retention import left
+from ftrun.reports.summary import show_result
 from ftrun.rundir import DETAILS, RESULT, Run
 from ftrun.seeds import stream
-from ftrun.summary import show_result
 from ftrun.tasks.base import SPLITS, Example
 
 if TYPE_CHECKING:

@@ -7,12 +7,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftrun import CONF, experiment, forgetting
+from ftrun import CONF, experiment
 from ftrun.config import FIXED, Settings, read
+from ftrun.data.labels import listed, natural
 from ftrun.errors import ConfigError, Interrupted
-from ftrun.labels import listed, natural
+from ftrun.memory import forgetting
+from ftrun.reports.summary import console, score
 from ftrun.rundir import FAILURE, RESULT, Run, is_run
-from ftrun.summary import console, score
 from ftrun.terminal import leads, say
 
 if TYPE_CHECKING:

@@ -20,10 +20,10 @@ from transformers import (
 )
 
 from ftrun import outcome
-from ftrun.adapters import Adapted, Bottleneck
 from ftrun.errors import ConfigError
 from ftrun.export import reload
 from ftrun.models import Model, quiet
+from ftrun.networks.adapters import Adapted, Bottleneck
 from ftrun.rundir import Run
 from ftrun.strategies.adapter import Adapter
 

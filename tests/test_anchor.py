@@ -7,9 +7,9 @@ import torch
 from lab import SMALL_SOURCE, ran, toy
 from torch import nn
 
-from ftrun.anchor import Anchor, Update, UpdateAnchor
 from ftrun.checkpoint import newest, read_tensors
 from ftrun.errors import ConfigError
+from ftrun.memory.anchor import Anchor, Update, UpdateAnchor
 
 EWC = ("strategy=ewc", "samples=8", *SMALL_SOURCE)
 

@@ -12,7 +12,7 @@ from lab import ran, settings, toy
 from sklearn.utils.class_weight import compute_class_weight
 
 from ftrun import experiment
-from ftrun.balance import balanced_rows, class_weights
+from ftrun.data.balance import balanced_rows, class_weights
 from ftrun.engine import Loop
 from ftrun.errors import ConfigError
 

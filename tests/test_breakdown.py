@@ -7,9 +7,9 @@ from lab import ran, toy
 from rich.console import Console
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from ftrun.breakdown import MOST, columns_of, tables
-from ftrun.labels import Labels
-from ftrun.summary import score
+from ftrun.data.labels import Labels
+from ftrun.reports.breakdown import MOST, columns_of, tables
+from ftrun.reports.summary import score
 from ftrun.tasks.base import Example
 from ftrun.tasks.labelled import Labelled
 

@@ -9,9 +9,9 @@ from lab import ran, toy
 from test_merging import answered, logits, refused
 from transformers import AutoModelForSequenceClassification
 
-from ftrun.blend import with_head
 from ftrun.export import reload
-from ftrun.lowrank import read_update
+from ftrun.lora.blend import with_head
+from ftrun.lora.lowrank import read_update
 from ftrun.models import quiet
 from ftrun.rundir import Run
 

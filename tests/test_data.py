@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from ftrun.data import Splits, load_splits, load_test, read_rows, texts_of
+from ftrun.data.labels import Labels
+from ftrun.data.rows import Splits, load_splits, load_test, read_rows, texts_of
 from ftrun.errors import ConfigError, DataError
-from ftrun.labels import Labels
 
 
 def table(path: Path, rows: list[tuple[Any, Any]]) -> str:
@@ -183,7 +183,7 @@ def test_embedded_names_are_checked() -> None:
 
 
 def test_embedded_rows_come_from_docstrings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ftrun.docstrings.rows", lambda split: [{"text": split, "label": "a"}])
+    monkeypatch.setattr("ftrun.data.docstrings.rows", lambda split: [{"text": split, "label": "a"}])
     assert read_rows("embedded:docstrings:test") == [{"text": "test", "label": "a"}]
 
 

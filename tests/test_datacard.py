@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from lab import ran, settings, toy
 
-from ftrun import baselines
-from ftrun.data import load_splits
-from ftrun.datacard import contents, lines
-from ftrun.duplicates import normalised
+from ftrun.data import baselines
+from ftrun.data.datacard import contents, lines
+from ftrun.data.duplicates import normalised
+from ftrun.data.rows import load_splits
+from ftrun.data.splits import choose
 from ftrun.errors import ConfigError, DataError
 from ftrun.rundir import Run
-from ftrun.splits import choose
 
 
 def table(path: Path, rows: list[tuple[str, str]]) -> str:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from ftrun.calibration import calibration
-from ftrun.curves import at_least_times, crossings, monotone, reaching, times_fewer
-from ftrun.diagnosis import diagnose
+from ftrun.reports.calibration import calibration
+from ftrun.reports.curves import at_least_times, crossings, monotone, reaching, times_fewer
+from ftrun.reports.diagnosis import diagnose
 
 CONFIG: dict[str, Any] = {"strategy": "full", "train": {"patience": None}, "task": {"subset": None}}
 ROWS = {"rows": {"train": 300, "validation": 400, "test": 1000}}

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ftrun import docstrings
-from ftrun.docstrings import CUTS, FEWEST_WORDS, chapters, clean, docstrings_in, normalise, prose, rows
+from ftrun.data import docstrings
+from ftrun.data.docstrings import CUTS, FEWEST_WORDS, chapters, clean, docstrings_in, normalise, prose, rows
 from ftrun.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ def test_splits_are_stratified_and_disjoint() -> None:
 
 def test_another_process_sees_the_same_split() -> None:
     program = (
-        "from ftrun.docstrings import rows; print(*[row['module'] + row['name'] for row in rows('test')])"
+        "from ftrun.data import docstrings\n"
+        "print(*[row['module'] + row['name'] for row in docstrings.rows('test')])"
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert found.stdout.split() == [row["module"] + row["name"] for row in rows("test")]

@@ -123,7 +123,7 @@ def test_the_best_weights_are_the_ones_scored_and_saved(toy_files, tiny_dir, tmp
         return {**honest(self, answers, examples), **(planted or {})}
 
     monkeypatch.setattr(Classify, "score", score)
-    monkeypatch.setattr("ftrun.datacard.baseline_scores", lambda *all: {})  # they are scored, too
+    monkeypatch.setattr("ftrun.data.datacard.baseline_scores", lambda *all: {})  # they are scored, too
     run = ran(tmp_path / "run", toy(toy_files, tiny_dir("bert"), "train.epochs=3", "train.lr=1e-2"))
     result = run.read_json("result.json")
     per_epoch = result["steps"] // 3

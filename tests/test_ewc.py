@@ -8,11 +8,11 @@ from lab import ran, settings
 from safetensors import safe_open
 from torch import nn
 
-from ftrun import fisher
-from ftrun.anchor import Anchor
 from ftrun.evaluation import outputs_of
 from ftrun.export import reload
 from ftrun.inference import Saved
+from ftrun.memory import fisher
+from ftrun.memory.anchor import Anchor
 from ftrun.strategies.base import Memory
 from ftrun.strategies.ewc import FILE, Ewc
 

@@ -11,8 +11,8 @@ from torch.nn import functional
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoModelForSequenceClassification
 from transformers.pytorch_utils import Conv1D
 
-from ftrun import fisher, gradients
 from ftrun.errors import DataError
+from ftrun.memory import fisher, gradients
 
 ARCHITECTURES = ["bert", "roberta", "distilbert", "modernbert"]
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ftrun.forgetting import average, backward_transfer, forgetting, forward_transfer
+from ftrun.memory.forgetting import average, backward_transfer, forgetting, forward_transfer
 
 MATRIX = [[95, 12, 8, 11], [70, 93, 15, 9], [82, 60, 94, 13], [55, 65, 80, 92]]
 UNTRAINED = [10, 9, 11, 10]

@@ -9,8 +9,8 @@ from unittest.mock import Mock
 import pytest
 from huggingface_hub.errors import RevisionNotFoundError
 
-from ftrun import hub
-from ftrun.data import read_rows
+from ftrun.data import hub
+from ftrun.data.rows import read_rows
 from ftrun.errors import DataError
 
 

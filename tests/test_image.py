@@ -21,10 +21,10 @@ from transformers import (
 
 from ftrun import checkpoint, experiment
 from ftrun.errors import ConfigError, Interrupted
-from ftrun.gradients import split
+from ftrun.images.pixels import moved
+from ftrun.memory.gradients import split
 from ftrun.models import load
-from ftrun.networks import register
-from ftrun.pixels import moved
+from ftrun.networks.small import register
 from ftrun.rundir import Run
 
 VARIED = "task.augment=crop+flip", "train.eval_every=3", "train.checkpoint_every=3", "train.patience=50"
@@ -261,7 +261,7 @@ def test_light_strategies_on_a_residual_network(strategy, place, tmp_path):
 
 def test_hooks_see_every_layer_of_a_residual_network(place):
     """And so its Fisher information needs no loop over the examples; the estimate is that of a loop."""
-    from ftrun import fisher
+    from ftrun.memory import fisher
 
     experiment, model = opened(*words(place, "resnet"))
     model.train()(**experiment.task.collate(experiment.task.examples("train")[:32])["inputs"])

@@ -10,9 +10,9 @@ from lab import settings
 from PIL import Image
 from toys_image import LABELS, files, rows, words
 
-from ftrun.decoding import decode_all, decoded, in_colours
 from ftrun.errors import ConfigError, DataError
-from ftrun.images import Picture, read_pictures
+from ftrun.images.decoding import decode_all, decoded, in_colours
+from ftrun.images.pictures import Picture, read_pictures
 from ftrun.models import load
 
 PIXELS, NAMES = rows(12)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ftrun.data import Splits, label_set
+from ftrun.data.rows import Splits, label_set
 from ftrun.errors import ConfigError, DataError
 
 

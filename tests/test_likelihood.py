@@ -8,7 +8,7 @@ import toys_text
 from lab import EXTRA, ran, settings
 from torch import nn
 
-from ftrun import fisher
+from ftrun.memory import fisher
 
 LABELS = 3
 

@@ -8,12 +8,12 @@ import torch
 from lab import ran, settings
 from toys_lm import files, tiny_decoder, words
 
-from ftrun.documents import Columns, Document, carved, documents
+from ftrun.data.documents import Columns, Document, carved, documents
 from ftrun.errors import ConfigError, DataError
 from ftrun.models import load
-from ftrun.packing import GIVEN, IGNORED, SCORED, START, pack, together
 from ftrun.rundir import Run
-from ftrun.vocabulary import END, train
+from ftrun.text.packing import GIVEN, IGNORED, SCORED, START, pack, together
+from ftrun.text.vocabulary import END, train
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from conftest import tiny_network
 from peft import LoraConfig, PeftModel
 from torch import nn
 
-from ftrun.blend import Blend
-from ftrun.lowrank import by_peft, factors_in, fill, weighted_sum
+from ftrun.lora.blend import Blend
+from ftrun.lora.lowrank import by_peft, factors_in, fill, weighted_sum
 from ftrun.models import quiet
 
 LAYERS = ["encoder.layer.0.attention.self.query", "encoder.layer.1.attention.self.value"]

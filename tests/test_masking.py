@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ftrun.masking import IGNORED, choose, mask_tokens, mlm_loss
+from ftrun.text.masking import IGNORED, choose, mask_tokens, mlm_loss
 
 PAD, CLS, SEP, MASK = 0, 2, 3, 4
 SPECIAL = [PAD, 1, CLS, SEP, MASK]

@@ -112,7 +112,7 @@ def test_without_its_data_it_says_what_was_compared_instead(runs, ftrun_inproces
 
 
 def test_above_the_tolerance_nothing_is_left(runs, ftrun_inprocess, tmp_path, monkeypatch):
-    from ftrun import merging
+    from ftrun.lora import merging
 
     fold = merging.folded
 

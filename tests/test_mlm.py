@@ -8,10 +8,10 @@ from lab import ran, settings
 from toys_mlm import files, words
 
 from ftrun.errors import ConfigError
-from ftrun.gaps import KINDS, continuing, hide
-from ftrun.masking import IGNORED
 from ftrun.models import load
-from ftrun.vocabulary import train
+from ftrun.text.gaps import KINDS, continuing, hide
+from ftrun.text.masking import IGNORED
+from ftrun.text.vocabulary import train
 
 SPECIAL, MASK, VOCABULARY = 5, 4, 1000
 

@@ -12,7 +12,7 @@ from transformers import (
 from ftrun.config import ModelSettings
 from ftrun.errors import ConfigError
 from ftrun.models import Model, positions
-from ftrun.places import local, locate
+from ftrun.networks.places import local, locate
 from ftrun.strategies.bitfit import Bitfit
 from ftrun.strategies.freeze import Freeze
 from ftrun.strategies.full import Full

@@ -13,9 +13,9 @@ from lab import ran, settings
 from sklearn.metrics import f1_score, precision_recall_fscore_support
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
+from ftrun.data.labels import Labels
+from ftrun.data.targets import names_in, rarest
 from ftrun.errors import ConfigError, DataError
-from ftrun.labels import Labels
-from ftrun.targets import names_in, rarest
 from ftrun.tasks.base import Example
 
 NAMES = ["a", "b", "c", "d"]

@@ -7,7 +7,7 @@ import toys_ner
 from lab import EXTRA, ran, settings
 
 from ftrun.errors import ConfigError, DataError
-from ftrun.words import worded
+from ftrun.text.words import worded
 
 FEW = "device=cpu", "train.max_steps=2"
 
@@ -242,7 +242,7 @@ def test_one_vector_of_a_text_is_refused(tmp_path, tiny_dir):
 def test_lists_of_class_labels_get_their_names(monkeypatch):
     import datasets
 
-    from ftrun import hub
+    from ftrun.data import hub
 
     kind = datasets.Features({"tags": datasets.List(datasets.ClassLabel(names=["O", "B-x"]))})
     data = datasets.Dataset.from_dict({"tags": [[0, 1], []]}, features=kind)

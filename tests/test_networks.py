@@ -12,7 +12,7 @@ from transformers import AutoModelForImageClassification, ViTConfig, ViTForImage
 from ftrun.errors import ConfigError
 from ftrun.export import difference, export, reload
 from ftrun.models import load
-from ftrun.networks import IMAGES, Cnn, CnnConfig, Mlp, MlpConfig, register
+from ftrun.networks.small import IMAGES, Cnn, CnnConfig, Mlp, MlpConfig, register
 
 NETWORKS = {"mlp": (Mlp, MlpConfig), "cnn_small": (Cnn, CnnConfig)}
 PIXELS = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))

@@ -11,7 +11,7 @@ from lab import ran, settings
 from ftrun.errors import ConfigError, DataError
 from ftrun.models import load
 from ftrun.tasks.texts import collated, examples_of, separates
-from ftrun.text import encode, encode_pairs
+from ftrun.text.encoding import encode, encode_pairs
 
 FIRST = ["the film", "a good and lovely story of the plot and the music"]
 SECOND = ["is dull", "it is bad"]

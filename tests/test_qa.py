@@ -9,8 +9,8 @@ import toys_qa
 from lab import EXTRA, ran, settings
 
 from ftrun.errors import ConfigError, DataError
-from ftrun.passages import candidates, decided
 from ftrun.tasks.windowed import IGNORED
+from ftrun.text.passages import candidates, decided
 
 FEW = "device=cpu", "train.max_steps=2"
 

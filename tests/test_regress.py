@@ -12,8 +12,8 @@ from lab import ran, settings
 from scipy import stats
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
+from ftrun.data.targets import number_in, quantiles
 from ftrun.errors import ConfigError, DataError
-from ftrun.targets import number_in, quantiles
 from ftrun.tasks.base import Example
 
 LEARN = ["train.epochs=8", "train.lr=5e-3", "train.eval_every=24"]

@@ -13,8 +13,8 @@ import pytest
 
 from ftrun.commands.report import main
 from ftrun.errors import ConfigError, UserError
+from ftrun.reports.summary import count, duration, score, share, show_result, size
 from ftrun.rundir import Run
-from ftrun.summary import count, duration, score, share, show_result, size
 
 LORA = {"rank": 8, "targets": ["query", "value"]}
 TRAINED = {"lora": 73728, "full": 2183435}

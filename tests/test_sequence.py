@@ -8,13 +8,14 @@ from dataclasses import replace
 import pytest
 from lab import settings
 
-from ftrun import experiment, forgetting, sequence
+from ftrun import experiment, sequence
 from ftrun.commands import report
 from ftrun.config import read
 from ftrun.errors import ConfigError, Interrupted
 from ftrun.launch import with_tasks
+from ftrun.memory import forgetting
+from ftrun.memory.source import chain
 from ftrun.rundir import Run, find_runs
-from ftrun.source import chain
 
 DIGITS = [
     "task=digits", "model=mlp", "device=cpu", "train.optimizer=sgd", "train.lr=0.05", "train.momentum=0.9",

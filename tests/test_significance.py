@@ -9,9 +9,9 @@ import pytest
 from scipy import stats
 from sklearn import metrics
 
-from ftrun.calibration import calibration
-from ftrun.rescoring import Scored, scored
-from ftrun.significance import (
+from ftrun.reports.calibration import calibration
+from ftrun.reports.rescoring import Scored, scored
+from ftrun.reports.significance import (
     Estimate,
     Runs,
     difference,

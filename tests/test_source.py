@@ -12,13 +12,14 @@ import transformers
 from accelerate import Accelerator
 from lab import ran, settings, toy
 
-from ftrun import experiment, objective
-from ftrun.drift import drift, features, linear_cka
+from ftrun import experiment
 from ftrun.errors import ConfigError, DataError, Interrupted
 from ftrun.export import reload
+from ftrun.memory import objective
+from ftrun.memory.drift import drift, features, linear_cka
+from ftrun.memory.source import Past, chain, open_pasts
 from ftrun.models import load, quiet
 from ftrun.rundir import Run
-from ftrun.source import Past, chain, open_pasts
 
 DIGITS = [
     "task=digits", "model=mlp", "device=cpu", "train.optimizer=sgd", "train.lr=0.05", "task.modulo=5",
@@ -403,7 +404,7 @@ def test_held_out_texts_come_from_everywhere_and_are_not_trained_on(toy_files, m
         split: [{"text": f"{split} {n}", "label": str(n // 50)} for n in range(600)]
         for split in ("train", "test")
     }
-    monkeypatch.setattr("ftrun.docstrings.rows", made.__getitem__)
+    monkeypatch.setattr("ftrun.data.docstrings.rows", made.__getitem__)
     for text, count in (("embedded:docstrings", 50), (f"{toy_files}/train.csv", 5)):
         task = settings("source=pretraining", f"source.text={text}", f"source.rows={count}").source.task()
         task.read(0)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ftrun.data import load_splits, read_rows
+from ftrun.data.rows import load_splits, read_rows
 from ftrun.errors import DataError
 
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from ftrun.data.squad import normalised, overlap, read_questions, squad_scores
 from ftrun.errors import DataError
-from ftrun.squad import normalised, overlap, read_questions, squad_scores
 
 COLUMNS = {"question": "question", "context": "context", "answers": "answers"}
 

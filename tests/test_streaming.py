@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from ftrun.data import read_rows
+from ftrun.data.rows import read_rows
+from ftrun.data.streaming import stream_rows
 from ftrun.errors import DataError
-from ftrun.streaming import stream_rows
 
 CONTENTS = {
     "a.csv": '\ufefftext,label\r\n"good, ""really""\nso",1\r\n\r\nbad,0\r\n',

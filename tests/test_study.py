@@ -9,8 +9,8 @@ import pytest
 from finished import finished
 
 from ftrun.commands.report import main, rows_of
-from ftrun.study import Group, groups_of
-from ftrun.verdicts import elbow, rounded, sentence
+from ftrun.reports.study import Group, groups_of
+from ftrun.reports.verdicts import elbow, rounded, sentence
 
 
 def grouped(path: Path) -> tuple[list[Group], list[str]]:

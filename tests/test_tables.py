@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from ftrun.data.tables import check_writable, read_table, write_table
 from ftrun.errors import ConfigError, DataError
-from ftrun.tables import check_writable, read_table, write_table
 
 EXPECTED = [{"text": "good, really", "label": "1"}, {"text": "bad", "label": "0"}]
 

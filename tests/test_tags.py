@@ -2,9 +2,9 @@
 
 import pytest
 
-from ftrun.columns import Sentence
+from ftrun.data.columns import Sentence
+from ftrun.data.tags import entities, entity_scores, parse, parsed, scheme_of, to_iob2
 from ftrun.errors import DataError
-from ftrun.tags import entities, entity_scores, parse, parsed, scheme_of, to_iob2
 
 
 def pairs(text):

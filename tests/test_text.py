@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from ftrun.errors import ConfigError, DataError
-from ftrun.text import encode
+from ftrun.text.encoding import encode
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"abcdefghij"]
 TEXTS = ["a b c", "a", "a b c d e f g h i j", "b b"]  # 5, 3, 12 and 4 tokens with [CLS] and [SEP]

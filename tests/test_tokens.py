@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from ftrun import tokens
-from ftrun.text import encode
-from ftrun.tokens import directory, token_ids
+from ftrun.text.encoding import encode, tokens
+from ftrun.text.tokens import directory, token_ids
 
 TEXTS = ["good film", "", "a very bad story of this scene", "é"] * 5
 

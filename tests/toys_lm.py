@@ -41,8 +41,8 @@ def tiny_decoder(name: str, place: Path) -> Path:
     import torch
     import transformers
 
-    from ftrun.documents import Columns, documents
-    from ftrun.vocabulary import train
+    from ftrun.data.documents import Columns, documents
+    from ftrun.text.vocabulary import train
 
     source = str(files(place) / "text.txt")
     texts = [each.text for each in documents([source], Columns("text", None, None), "line", False)]

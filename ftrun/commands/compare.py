@@ -11,8 +11,8 @@ from typing import Any, NoReturn
 
 from ftrun.errors import ConfigError, Interrupted, UserError
 from ftrun.ledger import Ledger, key_of
+from ftrun.reports.summary import lower_is_better, score
 from ftrun.rundir import Run, is_run
-from ftrun.summary import lower_is_better, score
 
 TUNING_SEED = 1000  # no seed of the study, so that what chooses the rate is not what is reported
 STEP = 10**0.5  # between the rates of a grid
@@ -197,7 +197,7 @@ def trial(plan: Plan, folder: str, name: str, own: list[str]) -> Run | None:
 def finish(plan: Plan, options: argparse.Namespace) -> None:
     """The report of the runs over seeds, with how the rates were chosen."""
     from ftrun.commands.report import ENDINGS, rows_of, write
-    from ftrun.page import Section
+    from ftrun.reports.page import Section
 
     runs = [path for path in plan.runs if is_run(path)]
     if not runs:

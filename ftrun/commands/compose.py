@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> int:
     weights = weights_of(options)
     grid = numbers("--grid", options.grid)
 
-    from ftrun.data import read_rows
+    from ftrun.data.rows import read_rows
     from ftrun.rundir import Run
     from ftrun.saved import refuse_existing
 
@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
     output = options.output or runs[head].path / "composed"
     refuse_existing(output)
 
-    from ftrun.lowrank import read_update, refuse_other_bases, refuse_unsummable
+    from ftrun.lora.lowrank import read_update, refuse_other_bases, refuse_unsummable
 
     for run in runs:
         refuse_unsummable(run)
@@ -41,12 +41,12 @@ def main(arguments: list[str]) -> int:
     updates = [read_update(run) for run in runs]
     refuse_other_bases(updates)
 
-    from ftrun.composing import Composition, compose
+    from ftrun.lora.composing import Composition, compose
     from ftrun.terminal import say
 
     found = None
     if options.search:
-        from ftrun.weighing import search
+        from ftrun.lora.weighing import search
 
         columns = {name: getattr(options, name) for name in ("text", "label") if getattr(options, name)}
         weights, found = search(updates, head, options.search, columns, grid)

@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
     output = options.output or run.path / "merged"
     refuse_existing(output)
 
-    from ftrun.merging import merge, of_run
+    from ftrun.lora.merging import merge, of_run
     from ftrun.terminal import say
 
     merge(of_run(run), output, options.dtype, options.tolerance)

@@ -24,8 +24,8 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
 
     from ftrun.config import read
+    from ftrun.data.tables import check_writable
     from ftrun.rundir import open_trained
-    from ftrun.tables import check_writable
 
     run = open_trained(options.run)
     check_writable(options.output, read(run.config).task.writes)

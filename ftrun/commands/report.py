@@ -8,7 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ftrun.comparison import (
+from ftrun.errors import ConfigError, UserError, near
+from ftrun.files import write_atomically
+from ftrun.reports.comparison import (
     COLUMNS,
     Column,
     Row,
@@ -20,10 +22,8 @@ from ftrun.comparison import (
     plain,
     side_by_side,
 )
-from ftrun.errors import ConfigError, UserError, near
-from ftrun.files import write_atomically
+from ftrun.reports.summary import console, lower_is_better, row_of
 from ftrun.rundir import Run, find_runs
-from ftrun.summary import console, lower_is_better, row_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from ftrun.page import Section
+    from ftrun.reports.page import Section
 
 STYLES = {"finished": "", "running": "cyan", "interrupted": "yellow", "failed": "red"}
 DROPPED = ("step", "tokens_per_second", "peak_memory_bytes", "trained_parameters", "metric", "seconds")
@@ -71,7 +71,7 @@ def write(
     if plots is not None:
         _save_pictures(Path(plots), sections)
     if form == "html":
-        from ftrun.page import as_html, runs_section
+        from ftrun.reports.page import as_html, runs_section
 
         _put(as_html(heading(rows)[0], [*sections, runs_section(rows)]), output)
     elif form == "table" and output is None:
@@ -89,18 +89,18 @@ def _put(text: str, output: str | None) -> None:
 
 def _compared(rows: list[Row], pictures: bool) -> list[Section]:
     """What may be said of the finished runs that left predictions; nothing where there are none."""
-    from ftrun.study import groups_of
+    from ftrun.reports.study import groups_of
 
     if not any((Path(row["run"]) / "predictions.jsonl").is_file() for row in rows):
         return []
-    from ftrun.page import Section, sections_of
+    from ftrun.reports.page import Section, sections_of
 
     groups, notes = groups_of(rows)
     sections = []
     for number, group in enumerate(groups):
         found = sections_of(group)
         if pictures:
-            from ftrun.plots import pictures_of
+            from ftrun.reports.plots import pictures_of
 
             found.append(Section("Pictures", pictures=pictures_of(group, f"{number}-" if number else "")))
         sections += found
@@ -115,7 +115,7 @@ def _compared(rows: list[Row], pictures: bool) -> list[Section]:
 def _document(rows: list[Row], sections: list[Section]) -> str:
     if not sections:
         return as_markdown(rows)
-    from ftrun.page import as_markdown as page
+    from ftrun.reports.page import as_markdown as page
 
     return as_markdown(rows) + page(sections)
 
@@ -199,7 +199,7 @@ def show(rows: list[Row], sections: list[Section]) -> None:
         line = f"too narrow for: {', '.join(hidden)} (--format csv has all)"
         screen.print(line, style="dim", soft_wrap=True)
     if sections:
-        from ftrun.page import on_terminal
+        from ftrun.reports.page import on_terminal
 
         on_terminal(screen, sections)
 

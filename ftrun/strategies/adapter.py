@@ -28,7 +28,7 @@ class Adapter(Strategy):
             raise ConfigError(f"strategy=adapter: bottleneck is at least 1, not {self.bottleneck}")
 
     def prepare(self, model: Model) -> None:
-        from ftrun.adapters import Adapters
+        from ftrun.networks.adapters import Adapters
 
         if model.source is None:
             raise ConfigError("strategy=adapter keeps a pretrained network, but model.init=random has none")

@@ -13,7 +13,7 @@ from ftrun.values import one_of
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ftrun.anchor import Anchor, UpdateAnchor
+    from ftrun.memory.anchor import Anchor, UpdateAnchor
     from ftrun.strategies.base import Memory
 
     Strengths = dict[str, Tensor | float]
@@ -43,8 +43,8 @@ class Anchored(Full, ABC):
         return 0.0
 
     def remember(self, memory: Memory) -> None:
-        from ftrun.adapters import Adapters
-        from ftrun.anchor import Anchor, UpdateAnchor, updates_of
+        from ftrun.memory.anchor import Anchor, UpdateAnchor, updates_of
+        from ftrun.networks.adapters import Adapters
 
         model = memory.model
         head = set() if memory.shared else {name for name, _ in model.head_parameters()}

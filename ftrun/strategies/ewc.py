@@ -74,7 +74,7 @@ class Ewc(Anchored):
 
     def remembered(self, memory: Memory, names: list[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The Fisher information summed over all examples of all earlier tasks, and the anchor, by name."""
-        from ftrun import fisher
+        from ftrun.memory import fisher
 
         kept = Path(self.source_fisher) if self.source_fisher else memory.directory / FILE
         if not kept.is_file():
@@ -96,7 +96,7 @@ class Ewc(Anchored):
 
     def measured(self, memory: Memory, names: list[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """From the newest earlier task, and what that task's own run remembered of those before."""
-        from ftrun import fisher
+        from ftrun.memory import fisher
 
         now = {name: p.detach().cpu().clone() for name, p in memory.model.named_parameters() if name in names}
         latest = memory.pasts[-1]
@@ -126,7 +126,7 @@ class Ewc(Anchored):
         import torch
 
         from ftrun.batching import sorted_batches
-        from ftrun.fisher import estimate
+        from ftrun.memory.fisher import estimate
         from ftrun.seeds import stream
 
         examples = past.task.examples("train")

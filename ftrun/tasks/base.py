@@ -76,13 +76,13 @@ class Task(ABC):
 
     def input_rows(self, file: str) -> list[dict[str, Any]]:
         """The rows of a file to be answered, as they will be written beside the answers. Raises DataError."""
-        from ftrun.data import read_rows
+        from ftrun.data.rows import read_rows
 
         return read_rows(file)
 
     def write(self, path: Path, rows: list[dict[str, Any]]) -> None:
         """Write answered rows, whole or not at all."""
-        from ftrun.tables import write_table
+        from ftrun.data.tables import write_table
 
         write_table(path, rows)
 

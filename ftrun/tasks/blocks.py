@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ftrun.tasks.base import Example
 
 if TYPE_CHECKING:
-    from ftrun.packing import Corpus
+    from ftrun.text.packing import Corpus
 
 
 @dataclass

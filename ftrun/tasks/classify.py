@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ftrun import balance
-from ftrun.splits import pick
+from ftrun.data import balance
+from ftrun.data.splits import pick
 from ftrun.tasks import texts
 from ftrun.tasks.base import Batch, Example
 from ftrun.tasks.labelled import Labelled
@@ -46,7 +46,7 @@ class Classify(Labelled):
         return self.balance
 
     def read(self, seed: int) -> list[str]:
-        from ftrun.data import label_set, load_splits
+        from ftrun.data.rows import label_set, load_splits
 
         self.rows = load_splits(
             train=self.train,
@@ -75,7 +75,7 @@ class Classify(Labelled):
         return line
 
     def read_test(self, file: str) -> None:
-        from ftrun.data import load_test
+        from ftrun.data.rows import load_test
 
         self.rows = load_test(file, text=self.text, label=self.label, labels=self.names)
 
@@ -90,7 +90,7 @@ class Classify(Labelled):
         return {"inputs": inputs, "labels": [example.target for example in examples]}
 
     def card(self) -> dict[str, Any]:
-        from ftrun.datacard import baseline_scores
+        from ftrun.data.datacard import baseline_scores
 
         found, used = texts.card(self, self.label), texts.used(self)
         read = {split: texts.joined(rows, self.text) for split, rows in used.items()}

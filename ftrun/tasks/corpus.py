@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ftrun.documents import Columns, Stream, carved, digest, documents, files_of
+from ftrun.data.documents import Columns, Stream, carved, digest, documents, files_of
 from ftrun.errors import ConfigError, DataError
 from ftrun.tasks.base import SPLITS, Answer, Example, Task
 from ftrun.values import at_least, one_of
@@ -119,7 +119,7 @@ class CorpusTask(Task):
 
     def make_tokenizer(self, given: bool) -> PreTrainedTokenizerBase | None:
         """One trained on the training documents where that is asked for, or the checkpoint brings none."""
-        from ftrun.vocabulary import train
+        from ftrun.text.vocabulary import train
 
         if self.tokenizer == "model" or (self.tokenizer is None and given):
             return None

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ftrun.data.labels import Labels, listed, name_of
+from ftrun.data.splits import carve, choose, parse_subset, pick
 from ftrun.errors import ConfigError, DataError, near
-from ftrun.labels import Labels, listed, name_of
-from ftrun.pixels import order_of, seeds_of
-from ftrun.splits import carve, choose, parse_subset, pick
+from ftrun.images.pixels import order_of, seeds_of
 from ftrun.tasks.base import Batch, Example
 from ftrun.tasks.labelled import Labelled
 from ftrun.values import at_least
@@ -96,7 +96,7 @@ class Digits(Labelled):
         return f"{split}: {len(images):,} images of {SIDE} x {SIDE}{permuted}"
 
     def read_test(self, file: str) -> None:
-        from ftrun.data import read_rows
+        from ftrun.data.rows import read_rows
 
         rows = read_rows(file)
         self.pixels["test"] = self.permuted(pixels_of(rows, file), file)

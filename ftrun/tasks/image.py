@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ftrun.data.labels import name_of
+from ftrun.data.splits import parse_subset
 from ftrun.errors import ConfigError, DataError
-from ftrun.labels import name_of
-from ftrun.pixels import moved, order_of, seeds_of
+from ftrun.images.pixels import moved, order_of, seeds_of
 from ftrun.seeds import stream
-from ftrun.splits import parse_subset
 from ftrun.tasks.base import Answer, Batch, Example
 from ftrun.tasks.labelled import Labelled
 from ftrun.values import at_least, one_of
@@ -18,9 +18,9 @@ from ftrun.values import at_least, one_of
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ftrun.images import Picture
-    from ftrun.imagesets import Reading
-    from ftrun.readers import Reader
+    from ftrun.images.imagesets import Reading
+    from ftrun.images.pictures import Picture
+    from ftrun.images.readers import Reader
 
 SPLITS = ("train", "validation", "test")
 TOP = 5
@@ -79,12 +79,12 @@ class Image(Labelled):
         self.pictures: dict[str, list[Picture]] = {}
 
     def reading(self) -> Reading:
-        from ftrun.imagesets import Reading
+        from ftrun.images.imagesets import Reading
 
         return Reading(self.image, self.label, self.used, self.modulo)
 
     def read(self, seed: int) -> list[str]:
-        from ftrun.imagesets import load_splits
+        from ftrun.images.imagesets import load_splits
 
         sources = {split: getattr(self, split) for split in SPLITS}
         self.pictures, self.names, notes, self.hash = load_splits(
@@ -107,7 +107,7 @@ class Image(Labelled):
         return line if self.permute is None else f"{line}; pixels permuted (task.permute={self.permute})"
 
     def decoded(self, reader: Reader, pictures: list[Picture], split: str) -> tuple[Any, list[int], str]:
-        from ftrun.decoding import decode_all
+        from ftrun.images.decoding import decode_all
 
         self.reader = reader
         return decode_all(pictures, reader, split, self.unreadable)
@@ -124,7 +124,7 @@ class Image(Labelled):
                 raise DataError(f"{file}, {picture.name}: {error}") from None
 
     def input_rows(self, file: str) -> list[dict[str, Any]]:
-        from ftrun.images import read_pictures
+        from ftrun.images.pictures import read_pictures
 
         pictures, _ = read_pictures(file, self.image, self.label)
         self.asked = pictures

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ftrun.balance import balanced_rows, class_weights
+from ftrun.data.balance import balanced_rows, class_weights
 from ftrun.tasks.base import Answer, Batch, Example, Task
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PretrainedConfig
 
-    from ftrun.labels import Labels
+    from ftrun.data.labels import Labels
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Labelled(Task):
         }
 
     def restore(self, config: PretrainedConfig) -> None:
-        from ftrun.labels import Labels
+        from ftrun.data.labels import Labels
 
         self.names = Labels([config.id2label[i] for i in range(config.num_labels)], [])
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ftrun.documents import Columns, Document, batched
+from ftrun.data.documents import Columns, Document, batched
 from ftrun.errors import ConfigError, DataError
 from ftrun.tasks.base import Answer, Batch, Example
 from ftrun.tasks.blocks import Blocks
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
 
-    from ftrun.packing import Corpus
+    from ftrun.text.packing import Corpus
 
 PROMPT_SHARE = 8  # an eighth of a block is shown to a network that has no prompt
 TEMPERATURE, TOP = 0.8, 200  # of sampled text, as in nanoGPT's sample.py
@@ -77,8 +77,8 @@ class Lm(CorpusTask):
         return self.completion is not None
 
     def encode(self, tokenizer: PreTrainedTokenizerBase, split: str) -> str:
-        from ftrun.packing import pack
-        from ftrun.tokenfile import kept, place_of
+        from ftrun.text.packing import pack
+        from ftrun.text.tokenfile import kept, place_of
 
         self.ends(tokenizer)
         self.counts = {"bytes": 0, "cut": 0, "dropped": 0}
@@ -129,8 +129,8 @@ class Lm(CorpusTask):
         self, tokenizer: PreTrainedTokenizerBase, documents: Any
     ) -> Iterator[tuple[list[int], list[int]]]:
         """Tokens and flags of each document, in batches that the tokenizer can share among its threads."""
-        from ftrun.packing import GIVEN, SCORED, START
-        from ftrun.text import parts, tokens_of
+        from ftrun.text.encoding import parts, tokens_of
+        from ftrun.text.packing import GIVEN, SCORED, START
 
         given = GIVEN if self.loss_on == "completion" else SCORED
         for held in batched(documents):
@@ -172,8 +172,8 @@ class Lm(CorpusTask):
         self, tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], file: str
     ) -> list[Example]:
         """Each row's text as blocks of its own."""
-        from ftrun.documents import document_of
-        from ftrun.packing import pack
+        from ftrun.data.documents import document_of
+        from ftrun.text.packing import pack
 
         self.ends(tokenizer)
         found: list[Example] = []
@@ -189,7 +189,7 @@ class Lm(CorpusTask):
         return found
 
     def collate(self, examples: Sequence[Example]) -> Batch:
-        from ftrun.packing import together
+        from ftrun.text.packing import together
 
         blocks: list[Any] = list(examples)
         triples: list[tuple[ndarray, ndarray, ndarray]] = [(e.inputs, e.target, e.starts) for e in blocks]
@@ -245,7 +245,7 @@ class Lm(CorpusTask):
         self, net: nn.Module, tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], seed: int
     ) -> dict[int, Answer]:
         """For rows with a prompt and nothing after it, the likeliest continuation."""
-        from ftrun.writing import continued
+        from ftrun.text.writing import continued
 
         self.ends(tokenizer)
         found: dict[int, Answer] = {}
@@ -260,7 +260,7 @@ class Lm(CorpusTask):
 
     def leave(self, net: nn.Module, tokenizer: PreTrainedTokenizerBase, directory: Path, seed: int) -> None:
         """sample.txt: what the finished network writes on from a prompt or the beginning of validation."""
-        from ftrun.writing import continued
+        from ftrun.text.writing import continued
 
         if not self.sample:
             return

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ftrun.documents import Columns, Document, batched
+from ftrun.data.documents import Columns, Document, batched
 from ftrun.errors import ConfigError, DataError
 from ftrun.tasks.base import Answer, Batch, Example
 from ftrun.tasks.blocks import Block, Blocks
@@ -80,7 +80,7 @@ class Mlm(CorpusTask):
         """What of the tokenizer the gaps depend on."""
         import torch
 
-        from ftrun.gaps import continuing
+        from ftrun.text.gaps import continuing
 
         if (
             tokenizer.mask_token_id is None
@@ -99,8 +99,8 @@ class Mlm(CorpusTask):
         self.goes_on = continuing(tokenizer) if self.whole_words else None
 
     def encode(self, tokenizer: PreTrainedTokenizerBase, split: str) -> str:
-        from ftrun.packing import pack
-        from ftrun.tokenfile import kept, place_of
+        from ftrun.text.packing import pack
+        from ftrun.text.tokenfile import kept, place_of
 
         self.know(tokenizer)
         file = place_of(self.key(tokenizer, split)) if self.stream else None
@@ -121,8 +121,8 @@ class Mlm(CorpusTask):
         self, tokenizer: PreTrainedTokenizerBase, documents: Any
     ) -> Iterator[tuple[list[int], list[int]]]:
         """Each document's tokens and the separator behind them."""
-        from ftrun.packing import SCORED, START
-        from ftrun.text import parts, tokens_of
+        from ftrun.text.encoding import parts, tokens_of
+        from ftrun.text.packing import SCORED, START
 
         for held in batched(documents):
             texts = [parts(document.text) for document in held]
@@ -136,8 +136,8 @@ class Mlm(CorpusTask):
         self, tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], file: str
     ) -> list[Example]:
         """Each row's text as blocks of its own; the gaps are the same every time."""
-        from ftrun.documents import document_of
-        from ftrun.packing import pack
+        from ftrun.data.documents import document_of
+        from ftrun.text.packing import pack
 
         self.know(tokenizer)
         found: list[Example] = []
@@ -149,7 +149,7 @@ class Mlm(CorpusTask):
 
     def collate(self, examples: Sequence[Example]) -> Batch:
         from ftrun.batching import pad
-        from ftrun.masking import IGNORED
+        from ftrun.text.masking import IGNORED
 
         made = [self.hidden(example) for example in examples]
         ids, mask = pad([each[0] for each in made], self.pad)
@@ -162,8 +162,8 @@ class Mlm(CorpusTask):
         """Inputs, labels and kinds; by a stream of its own, so that a block is the same in every batch."""
         import torch
 
-        from ftrun.gaps import hide
         from ftrun.seeds import stream
+        from ftrun.text.gaps import hide
 
         trained = example.target == "train"
         place = (self.seed, "mask", self.epoch, example.row) if trained else (0, "mask", 0, example.row)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ftrun.data.targets import refuse_per_class, several
 from ftrun.errors import ConfigError
-from ftrun.targets import refuse_per_class, several
 from ftrun.tasks import texts
 from ftrun.tasks.base import Answer, Batch, Example
 from ftrun.tasks.labelled import Labelled, by_class
@@ -57,7 +57,7 @@ class Multilabel(Labelled):
         super().__post_init__()
 
     def read(self, seed: int) -> list[str]:
-        from ftrun.data import label_set, load_splits
+        from ftrun.data.rows import label_set, load_splits
 
         self.rows = load_splits(
             train=self.train,
@@ -100,7 +100,7 @@ class Multilabel(Labelled):
         return texts.card(self, None)
 
     def read_test(self, file: str) -> None:
-        from ftrun.data import load_test
+        from ftrun.data.rows import load_test
 
         self.rows = load_test(file, text=self.text, label=self.label, labels=self.names, reading=self.reading)
 

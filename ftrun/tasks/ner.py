@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ftrun.data.tags import OUTSIDE, entity_scores, parse, parsed, scheme_of, to_iob2, written
 from ftrun.errors import ConfigError, DataError
-from ftrun.tags import OUTSIDE, entity_scores, parse, parsed, scheme_of, to_iob2, written
 from ftrun.tasks.base import SPLITS, Answer, Batch, Example
 from ftrun.tasks.windowed import IGNORED, Windowed, labelled, summed_loss
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-    from ftrun.columns import Sentence
+    from ftrun.data.columns import Sentence
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Ner(Windowed):
     writes: ClassVar[tuple[str, ...]] = (".jsonl", ".conll")
 
     def __post_init__(self) -> None:
-        from ftrun.windows import SPECIAL
+        from ftrun.text.windows import SPECIAL
 
         super().__post_init__()
         for setting, value in (("tokens", self.tokens), ("tags", self.tags)):
@@ -73,7 +73,7 @@ class Ner(Windowed):
         return notes + self.unseen()
 
     def usable(self, split: str, source: str, notes: list[str]) -> list[Sentence]:
-        from ftrun.columns import read_sentences
+        from ftrun.data.columns import read_sentences
 
         found = read_sentences(source, self.tokens, self.tags, tagged=True)
         return self.kept(split, source, found, [row for row in found if row.tokens], notes)
@@ -119,7 +119,7 @@ class Ner(Windowed):
         self.understand()
 
     def encode(self, tokenizer: PreTrainedTokenizerBase, split: str) -> str:
-        from ftrun.words import worded
+        from ftrun.text.words import worded
 
         self.pad = tokenizer.pad_token_id
         rows, tags = [row.tokens for row in self.rows[split]], self.given_tags[split]
@@ -136,15 +136,15 @@ class Ner(Windowed):
         return said + (f", {unread:,} words without a token are O" if unread else "")
 
     def input_rows(self, file: str) -> list[dict[str, Any]]:
-        from ftrun.columns import read_sentences
+        from ftrun.data.columns import read_sentences
 
         return [sentence.columns for sentence in read_sentences(file, self.tokens, self.tags, tagged=False)]
 
     def questions(
         self, tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], file: str
     ) -> list[Example]:
-        from ftrun.columns import texts
-        from ftrun.words import worded
+        from ftrun.data.columns import texts
+        from ftrun.text.words import worded
 
         self.pad = tokenizer.pad_token_id
         column = self.tokens if isinstance(self.tokens, str) else "tokens"
@@ -153,7 +153,7 @@ class Ner(Windowed):
         return [Example(ids, (words, []), row) for row, ids, words in found]
 
     def write(self, path: Path, rows: list[dict[str, Any]]) -> None:
-        from ftrun.columns import write_columns
+        from ftrun.data.columns import write_columns
 
         if path.suffix.lower() == ".conll":
             write_columns(path, [{**row, "probability": None} for row in rows], "answer")

@@ -69,7 +69,7 @@ class Pretraining(Task):
     def texts(self) -> tuple[list[str], list[str]]:
         """Held-out and training texts."""
         if self.text == EMBEDDED:
-            from ftrun.docstrings import rows
+            from ftrun.data.docstrings import rows
 
             held = sorted((row["text"] for row in rows("test")), key=number_of)  # of all chapters
             return held, [row["text"] for row in rows("train")]
@@ -104,7 +104,7 @@ class Pretraining(Task):
 
     def collate(self, examples: Sequence[Example]) -> Batch:
         from ftrun.batching import pad
-        from ftrun.masking import IGNORED
+        from ftrun.text.masking import IGNORED
 
         if self.causal:
             pairs = [(example.inputs, [*example.inputs[1:], IGNORED]) for example in examples]
@@ -119,8 +119,8 @@ class Pretraining(Task):
         """By a stream of its own and before any padding, so that a text is the same in every batch."""
         import torch
 
-        from ftrun.masking import mask_tokens
         from ftrun.seeds import stream
+        from ftrun.text.masking import mask_tokens
 
         inputs, labels = mask_tokens(
             torch.tensor([ids]),
@@ -187,6 +187,6 @@ def lines_of(source: str) -> list[str]:
             return Path(source).read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"source.text={source} cannot be read: {error}") from None
-    from ftrun.data import read_rows, texts_of
+    from ftrun.data.rows import read_rows, texts_of
 
     return texts_of(read_rows(source), "text", source)

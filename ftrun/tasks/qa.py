@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-    from ftrun.squad import Question
+    from ftrun.data.squad import Question
 
 ENDS = ("start", "end")
 
@@ -48,7 +48,7 @@ class Qa(Windowed):
     unit: ClassVar[str] = "questions"
 
     def __post_init__(self) -> None:
-        from ftrun.windows import SPECIAL
+        from ftrun.text.windows import SPECIAL
 
         super().__post_init__()
         one_of("task.misplaced", self.misplaced, ["drop", "error"])
@@ -65,7 +65,7 @@ class Qa(Windowed):
 
     def usable(self, split: str, source: str, notes: list[str]) -> list[Question]:
         """The questions that can be learned or scored; DataError where the source and settings disagree."""
-        from ftrun.squad import read_questions
+        from ftrun.data.squad import read_questions
 
         rows = read_questions(source, self.columns, answered=True)
         readable = [row for row in rows if row.question.strip() and row.context.strip()]
@@ -121,14 +121,14 @@ class Qa(Windowed):
         return said + (f", {cut:,} questions cut to {self.max_question} tokens" if cut else "")
 
     def input_rows(self, file: str) -> list[dict[str, Any]]:
-        from ftrun.squad import rows_of
+        from ftrun.data.squad import rows_of
 
         return rows_of(file)
 
     def questions(
         self, tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], file: str
     ) -> list[Example]:
-        from ftrun.squad import as_questions
+        from ftrun.data.squad import as_questions
 
         asked = as_questions(rows, file, self.columns, answered=False)
         readable = [row for row, each in enumerate(asked) if each.question.strip() and each.context.strip()]
@@ -137,7 +137,7 @@ class Qa(Windowed):
 
     def windowed(self, tokenizer: PreTrainedTokenizerBase, rows: list[Question]) -> tuple[list[Example], int]:
         """Examples in the order of the rows, and how many questions were cut."""
-        from ftrun.passages import passages, shortened
+        from ftrun.text.passages import passages, shortened
 
         if not rows:
             return [], 0
@@ -168,7 +168,7 @@ class Qa(Windowed):
 
     def answers(self, outputs: Tensor, batch: Batch) -> list[Answer]:
         """The best spans of each window and its null score, the sum at the first token."""
-        from ftrun.passages import candidates
+        from ftrun.text.passages import candidates
 
         found = []
         for (starts, ends), passage in zip(
@@ -183,7 +183,7 @@ class Qa(Windowed):
         self, answers: Sequence[Answer], examples: Sequence[Example]
     ) -> tuple[Sequence[Answer], Sequence[Example]]:
         """The best span of all windows of each question, or "" where it has no answer."""
-        from ftrun.passages import decided
+        from ftrun.text.passages import decided
 
         windows: dict[int, list[Answer]] = {}
         rows: dict[int, Example] = {}
@@ -202,7 +202,7 @@ class Qa(Windowed):
         return list(dict.fromkeys(example.target.question.texts()))
 
     def score(self, answers: Sequence[Answer], examples: Sequence[Example]) -> dict[str, float]:
-        from ftrun.squad import squad_scores
+        from ftrun.data.squad import squad_scores
 
         gold = [self.given(example) for example in examples]
         pairs = squad_scores([answer["answer"] for answer in answers], gold)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ftrun.data.targets import NUMBER, refuse_per_class
 from ftrun.errors import DataError
-from ftrun.targets import NUMBER, refuse_per_class
 from ftrun.tasks import texts
 from ftrun.tasks.base import Answer, Batch, Example, Task
 from ftrun.terminal import say
@@ -61,7 +61,7 @@ class Regress(Task):
         self.encoded: dict[str, list[Example]] = {}
 
     def read(self, seed: int) -> list[str]:
-        from ftrun.data import load_splits
+        from ftrun.data.rows import load_splits
 
         self.rows = load_splits(
             train=self.train,
@@ -121,7 +121,7 @@ class Regress(Task):
         return texts.card(self, None)
 
     def read_test(self, file: str) -> None:
-        from ftrun.data import load_test
+        from ftrun.data.rows import load_test
 
         self.rows = load_test(file, text=self.text, label=self.label, labels=None, reading=NUMBER)
 

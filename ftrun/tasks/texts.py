@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ftrun import duplicates
+from ftrun.data import duplicates
+from ftrun.data.splits import parse_subset
 from ftrun.errors import ConfigError
-from ftrun.splits import parse_subset
 from ftrun.tasks.base import SPLITS, Example
 from ftrun.values import one_of
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
-    from ftrun.text import LengthReport
+    from ftrun.text.encoding import LengthReport
 
 Columns = str | list[str]  # one text, or a pair of texts
 LEAST = {1: 3, 2: 6}  # tokens for one text and for two: the special ones, and a token of each text
@@ -76,7 +76,7 @@ def joined(rows: list[dict[str, Any]], text: Columns) -> list[str]:
 
 def card(task: Table, label: str | None) -> dict[str, Any]:
     """What data.json keeps of a table of text; `label` is a column of names."""
-    from ftrun.datacard import contents
+    from ftrun.data.datacard import contents
 
     found = contents(used(task), task.text, label)
     return found | {"lengths": task.lengths, "notes": list(task.rows.notes)}
@@ -112,7 +112,7 @@ def asked(
     max_length: int,
 ) -> list[Example]:
     """Rows of a file without targets; one with an empty text is left out. Raises DataError."""
-    from ftrun.data import texts_of
+    from ftrun.data.rows import texts_of
 
     names = [text] if isinstance(text, str) else text
     columns = [texts_of(rows, name, file) for name in names]
@@ -128,7 +128,7 @@ def examples_of(
     tokenizer: PreTrainedTokenizerBase, columns: list[list[str]], *, split: str, max_length: int, long: str
 ) -> tuple[list[Example], LengthReport]:
     """Examples without a target yet."""
-    from ftrun.text import encode, encode_pairs
+    from ftrun.text.encoding import encode, encode_pairs
 
     limits: dict[str, Any] = {"split": split, "max_length": max_length, "long": long}
     if len(columns) == 1:

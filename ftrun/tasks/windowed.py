@@ -34,7 +34,7 @@ class Windowed(Task):
     unit: ClassVar[str]  # what a row is called, in the plural
 
     def __post_init__(self) -> None:
-        from ftrun.groups import refuse_classes
+        from ftrun.data.groups import refuse_classes
 
         if self.train is None:
             raise ConfigError(f"task.train is not set: give {self.reads}, task.train=FILE")
@@ -52,8 +52,8 @@ class Windowed(Task):
         """What rows have in common that must not be torn apart, and that another split should not have."""
 
     def read(self, seed: int) -> list[str]:
-        from ftrun.groups import complete
-        from ftrun.sources import sources_of
+        from ftrun.data.groups import complete
+        from ftrun.data.sources import sources_of
 
         notes: list[str] = []
         sources = {"train": self.train, "validation": self.validation, "test": self.test}

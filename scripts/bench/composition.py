@@ -20,9 +20,9 @@ from pathlib import Path
 
 from ftrun import launch
 from ftrun.commands import compose, evaluate
+from ftrun.data.tables import read_table, write_table
 from ftrun.experiment import run
 from ftrun.rundir import is_run
-from ftrun.tables import read_table, write_table
 
 
 def main() -> None:

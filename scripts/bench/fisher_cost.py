@@ -21,9 +21,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from ftrun import fisher
 from ftrun.batching import epoch_batches, pad
-from ftrun.docstrings import rows
+from ftrun.data.docstrings import rows
+from ftrun.memory import fisher
 from ftrun.models import quiet
 
 Batches = list[dict[str, Any]]

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ftrun.batching import sorted_batches
-from ftrun.data import read_rows
+from ftrun.data.rows import read_rows
+from ftrun.data.tables import write_table
 from ftrun.evaluation import SMALLEST, outputs_of, predict
 from ftrun.inference import open_model
 from ftrun.rundir import Run
-from ftrun.tables import write_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,9 +18,9 @@ from typing import Any
 
 import torch
 
-from ftrun.anchor import Anchor
 from ftrun.batching import pad
-from ftrun.docstrings import rows
+from ftrun.data.docstrings import rows
+from ftrun.memory.anchor import Anchor
 from ftrun.models import quiet
 
 REPEATS = 10  # pulls in one measurement, which is short

@@ -15,7 +15,7 @@ from statistics import mean
 from typing import TYPE_CHECKING
 
 import ftrun
-from ftrun.docstrings import rows
+from ftrun.data.docstrings import rows
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,7 +10,7 @@ from importlib.metadata import distributions
 from multiprocessing import Pool
 from typing import TYPE_CHECKING
 
-from ftrun.docstrings import FEWEST_WORDS, docstrings_in, normalise, prose, rows
+from ftrun.data.docstrings import FEWEST_WORDS, docstrings_in, normalise, prose, rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

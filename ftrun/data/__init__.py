@@ -1,0 +1,1 @@
+"""Rows, sentences, questions and documents: read from any file or data set, split, described and checked."""

@@ -1,0 +1,142 @@
+"""English that every machine already has: the standard library's docstrings, labelled by their chapter."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import functools
+import hashlib
+import re
+import sysconfig
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ftrun import ASSETS
+from ftrun.errors import ConfigError, DataError, near
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CHAPTERS = ASSETS / "chapters.csv"
+CUTS = {"train": (0.0, 0.7), "validation": (0.7, 0.85), "test": (0.85, 1.0)}  # shares of each class
+FEWEST_WORDS = 12
+
+_OPTIONAL_RESULT = r"(?:[ \t]*->[^\n]*?(?=\s--?\s|\.\s|\.?$))?"
+_CALL = r"(?:class[ \t]+|def[ \t]+)?[A-Za-z_][\w.]*\((?:[^()]|\([^()]*\))*\)" + _OPTIONAL_RESULT
+_LEADING_CALL = re.compile(r"\A(?:\s*" + _CALL + r"[ \t]*(?:--?[ \t]|[:.;,](?=\s|\Z)|$))+", re.MULTILINE)
+_CALL_LINE = re.compile(r"^[ \t]*" + _CALL + r"[ \t]*(?:--?[ \t]|:?[ \t]*$)", re.MULTILINE)
+
+
+def rows(split: str) -> list[dict[str, str]]:
+    """The examples of one split as {"text", "label", "module", "name"}; DataError without library sources."""
+    if split not in CUTS:
+        raise ConfigError(
+            f"embedded:docstrings has no split {split!r}{near(split, CUTS)}; it has {', '.join(CUTS)}"
+        )
+    first, last = CUTS[split]
+    chosen = []
+    for examples in _by_label().values():
+        count = len(examples)
+        chosen += examples[round(first * count) : round(last * count)]
+    return [dict(row) for row in chosen]
+
+
+@functools.cache
+def _by_label() -> dict[str, list[dict[str, str]]]:
+    """Each chapter's examples in the order of their hashes, so that a split depends on the texts alone."""
+    library = Path(sysconfig.get_path("stdlib"))
+    classes: dict[str, list[tuple[str, dict[str, str]]]] = {}
+    seen: set[str] = set()
+    for row in examples_of(library):
+        key = normalise(row["text"])
+        if key not in seen:
+            seen.add(key)
+            digest = hashlib.sha256(key.encode()).hexdigest()
+            classes.setdefault(row["label"], []).append((digest, row))
+    if not classes:
+        raise DataError(
+            f"embedded:docstrings needs the standard library's source files and {library} has none: "
+            "use a Python that has them, or name your own rows with task.train=FILE"
+        )
+    return {label: [row for _, row in sorted(classes[label], key=_digest)] for label in sorted(classes)}
+
+
+def _digest(pair: tuple[str, dict[str, str]]) -> str:
+    return pair[0]
+
+
+def examples_of(library: Path) -> Iterator[dict[str, str]]:
+    """Every usable docstring of the modules that the table of chapters lists, in the order of their names."""
+    for module, file in sorted(_modules(library, chapters())):
+        label = _chapter(module, chapters())
+        for name, doc in docstrings_in(file):
+            text = clean(doc, module)
+            if label is not None and len(text.split()) >= FEWEST_WORDS:
+                yield {"text": text, "label": label, "module": module, "name": name}
+
+
+@functools.cache
+def chapters() -> dict[str, str]:
+    """Module name → chapter of the library reference; a package speaks for its submodules."""
+    with CHAPTERS.open(encoding="utf-8", newline="") as file:
+        return {
+            module: line["chapter"] for line in csv.DictReader(file) for module in line["modules"].split()
+        }
+
+
+def _modules(library: Path, table: dict[str, str]) -> Iterator[tuple[str, Path]]:
+    for module in table:
+        place = library.joinpath(*module.split("."))
+        if place.with_suffix(".py").is_file():
+            yield module, place.with_suffix(".py")
+        for file in place.rglob("*.py"):
+            parts = file.relative_to(library).with_suffix("").parts
+            if not {"test", "tests"} & set(parts):
+                yield ".".join(parts).removesuffix(".__init__"), file
+
+
+def _chapter(module: str, table: dict[str, str]) -> str | None:
+    while module and module not in table:
+        module = module.rpartition(".")[0]
+    return table.get(module)
+
+
+def docstrings_in(file: Path) -> Iterator[tuple[str, str]]:
+    """(qualified name, docstring) of a source file's module, classes and functions; nothing is executed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # invalid escapes in other people's sources
+        try:
+            tree = ast.parse(file.read_bytes())
+        except (SyntaxError, ValueError):  # deliberately broken or undecodable files
+            return
+    yield from _docstrings(tree, "")
+
+
+def _docstrings(node: ast.AST, name: str) -> Iterator[tuple[str, str]]:
+    if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        name = f"{name}.{node.name}".strip(".") if not isinstance(node, ast.Module) else name
+        doc = ast.get_docstring(node)
+        if doc:
+            yield name, doc
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.stmt | ast.ExceptHandler | ast.match_case):  # expressions define nothing
+            yield from _docstrings(child, name)
+
+
+def clean(doc: str, module: str) -> str:
+    """The prose of a docstring without the name of its own module."""
+    names = {module, module.partition(".")[0]}
+    names |= {name.lstrip("_") for name in names}
+    own = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
+    return " ".join(re.sub(rf"(?i)\b(?:{own})\b(?:\.(?=\w))?", "", prose(doc)).split())
+
+
+def prose(doc: str) -> str:
+    """A docstring on one line, without signatures."""
+    return " ".join(_CALL_LINE.sub("", _LEADING_CALL.sub("", doc)).split())
+
+
+def normalise(text: str) -> str:
+    """Letters and digits in lower case: texts equal after this are the same text."""
+    return " ".join(re.findall(r"[^\W_]+", text.lower()))

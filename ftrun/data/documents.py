@@ -1,0 +1,213 @@
+"""Documents: plain text as it lies in files, or the rows of a table, whole or one at a time."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ftrun.data.content import ended_lines_of
+from ftrun.data.tables import ENDINGS
+from ftrun.errors import DataError
+
+PLAIN = (".txt", ".txt.gz", ".text", ".md")
+TENTH, HUNDREDTH = 10, 100  # of the documents are carved for a split: of lists, of streams
+FEW = 3  # documents, below which a split is carved from their ends
+
+
+class Document(NamedTuple):
+    """A text and, where a row has one, what it was asked for."""
+
+    prompt: str
+    text: str
+
+
+class Columns(NamedTuple):
+    """Where a table has its texts; prompt and completion take the place of text."""
+
+    text: str
+    prompt: str | None
+    completion: str | None
+
+
+def files_of(setting: str, value: Any) -> list[str]:
+    """The sources that a name, a glob, a directory or a list of them means; DataError when there is none."""
+    found: list[str] = []
+    for name in value if isinstance(value, list) else [value]:
+        place = Path(str(name)).expanduser()
+        if ":" in str(name) or place.is_file():
+            found.append(str(name))
+        elif place.is_dir():
+            inside = sorted(str(p) for p in place.rglob("*") if str(p).endswith((*PLAIN, *ENDINGS)))
+            if not inside:
+                raise DataError(f"{setting}={name}: the directory holds no {', '.join((*PLAIN, *ENDINGS))}")
+            found += inside
+        elif matches := sorted(glob.glob(str(place), recursive=True)):
+            found += matches
+        else:
+            raise DataError(f"{setting}={name}: no such file, directory or pattern")
+    return found
+
+
+def documents(sources: Iterable[str], columns: Columns, how: str | None, lazily: bool) -> Iterator[Document]:
+    """Every document of the sources in order, empty ones included; DataError for what cannot be read."""
+    for source in sources:
+        if source.endswith(PLAIN):
+            yield from (Document("", text) for text in plain(source, how or "file"))
+        elif how in ("file", "paragraph"):
+            texts = [document.text.removesuffix("\n") for document in of_rows(source, columns, lazily)]
+            yield from (Document("", text) for text in cut("\n".join(texts), how))
+        else:
+            yield from of_rows(source, columns, lazily)
+
+
+def plain(source: str, how: str) -> Iterator[str]:
+    """The documents of a text file: the whole, its lines, or what blank lines separate."""
+    if how == "file":
+        yield "".join(ended_lines_of(Path(source).expanduser()))
+    elif how == "line":
+        yield from (line.rstrip("\n") for line in ended_lines_of(Path(source).expanduser()))
+    else:
+        held: list[str] = []
+        for line in ended_lines_of(Path(source).expanduser()):
+            if line.strip():
+                held.append(line)
+            elif held:
+                yield "".join(held).rstrip("\n")
+                held = []
+        if held:
+            yield "".join(held).rstrip("\n")
+
+
+def cut(text: str, how: str) -> list[str]:
+    return [text] if how == "file" else [part for part in text.split("\n\n") if part.strip()]
+
+
+def of_rows(source: str, columns: Columns, lazily: bool) -> Iterator[Document]:
+    from ftrun.data.rows import read_rows
+    from ftrun.data.streaming import stream_rows
+
+    rows = stream_rows(source) if lazily else read_rows(source)
+    for number, row in enumerate(rows, 1):
+        yield document_of(row, number, source, columns)
+
+
+def document_of(row: dict[str, Any], number: int, source: str, columns: Columns) -> Document:
+    """The document of one row; DataError when a column is missing or holds no text."""
+    if columns.completion is None:
+        return Document("", text_of(row, number, source, "text", columns.text))
+    prompt = text_of(row, number, source, "prompt", str(columns.prompt))
+    return Document(prompt, text_of(row, number, source, "completion", columns.completion))
+
+
+def text_of(row: dict[str, Any], number: int, source: str, setting: str, column: str) -> str:
+    if column not in row:
+        raise DataError(
+            f"task.{setting}={column}: row {number} of {source} has no such column; it has {', '.join(row)}"
+        )
+    value = row[column]
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        kind = type(value).__name__
+        raise DataError(f"task.{setting}={column}: row {number} of {source} holds a {kind}, not text")
+    return value
+
+
+def batched(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    """The documents in lists of about a megabyte."""
+    held: list[Document] = []
+    size = 0
+    for document in documents:
+        held.append(document)
+        size += len(document.text)
+        if size > 1_000_000:
+            yield held
+            held, size = [], 0
+    if held:
+        yield held
+
+
+def number_of(document: Document) -> int:
+    """A number that depends on the document alone, the same everywhere."""
+    return int.from_bytes(hashlib.sha256("\0".join(document).encode()).digest()[:8], "big")
+
+
+def carved(whole: list[Document], missing: list[str]) -> tuple[dict[str, list[Document]], list[str]]:
+    """Train and the missing splits, a tenth of the documents each, chosen by what they say.
+
+    Equal documents go to the same split. One or two texts give their ends: the last tenth is the test, the
+    tenth before it validation. DataError when too little is left.
+    """
+    if not missing:
+        return {"train": whole}, []
+    if len({*whole}) < FEW:
+        return tails(whole, missing)
+    order = sorted({number_of(document) for document in whole})
+    share = max(1, len(order) // TENTH)
+    held = {number: split for i, split in enumerate(missing) for number in order[i * share : (i + 1) * share]}
+    found: dict[str, list[Document]] = {split: [] for split in ("train", *missing)}
+    for document in whole:
+        found[held.get(number_of(document), "train")].append(document)
+    said = [f"{split}: {len(found[split]):,} documents carved from train (a tenth)" for split in missing]
+    return found, said
+
+
+def tails(whole: list[Document], missing: list[str]) -> tuple[dict[str, list[Document]], list[str]]:
+    """The ends of each text, cut after a line, or a word where there is one line."""
+    found: dict[str, list[Document]] = {split: [] for split in ("train", *missing)}
+    for prompt, text in whole:
+        end, left = len(text), text
+        for split in missing:
+            end = boundary(left, end - len(text) // TENTH)
+            found[split].append(Document("", left[end:]))
+            left = left[:end]
+        found["train"].append(Document(prompt, left))
+    if not all(document.text.strip() for part in found.values() for document in part):
+        raise DataError(f"task.train is too short to carve {' and '.join(missing)} from; set them")
+    said = [f"{split}: a tenth of the text carved from the end of train" for split in missing]
+    return found, said
+
+
+def boundary(text: str, near: int) -> int:
+    """The place after the next line's end, else after the next blank, else `near` itself."""
+    for mark in ("\n", " "):
+        place = text.find(mark, near)
+        if 0 <= place < len(text) - 1 and place - near < max(200, len(text) // 100):
+            return place + 1
+    return near
+
+
+class Stream:
+    """The documents of a split, read anew whenever they are looked at.
+
+    One in a hundred goes to each carved split: `hold` names the carved splits in order, `mine` this one.
+    """
+
+    def __init__(
+        self, sources: list[str], columns: Columns, how: str | None, hold: list[str], mine: str
+    ) -> None:
+        self.sources, self.columns, self.how, self.hold, self.mine = sources, columns, how, hold, mine
+
+    def __iter__(self) -> Iterator[Document]:
+        for document in documents(self.sources, self.columns, self.how, lazily=True):
+            if document.text.strip():
+                chance = number_of(document) % HUNDREDTH
+                split = self.hold[chance] if chance < len(self.hold) else "train"
+                if not self.hold or split == self.mine:
+                    yield document
+
+
+def digest(sources: Iterable[str]) -> str:
+    """Of the content of files, read in pieces, and of the names of what is not a file."""
+    found = hashlib.sha256()
+    for source in sources:
+        path = Path(source).expanduser()
+        found.update(source.encode() if not path.is_file() else b"file")
+        if path.is_file():
+            with path.open("rb") as file:
+                while piece := file.read(1 << 20):
+                    found.update(piece)
+    return found.hexdigest()

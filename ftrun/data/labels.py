@@ -1,0 +1,171 @@
+"""The label set: each value a label column may hold becomes a name, and what looks wrong is said."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ftrun.errors import ConfigError, DataError, near
+
+if TYPE_CHECKING:
+    from ftrun.data.rows import Splits
+
+WHOLE = re.compile(r"[+-]?\d+\.0+")  # "1.0": what a table writes for 1 once one row of the column was empty
+MANY = 20  # below this many labels, more labels than half the rows is a small table and not free text
+
+
+@dataclass
+class Labels:
+    """The names in the order of their ids, and what was noticed while collecting them."""
+
+    names: list[str]
+    notes: list[str]
+
+    def __post_init__(self) -> None:
+        self._ids = {name: index for index, name in enumerate(self.names)}
+
+    def index(self, value: Any) -> int:
+        """The id of a label however it is spelled: 1, 1.0 and "1" are the same; DataError when it is none."""
+        name = name_of(value)
+        if name is None:
+            raise DataError("a row has no label")
+        if name not in self._ids:
+            raise DataError(
+                f"label {name!r} is not one of the {len(self.names)} labels "
+                f"({listed(self.names)}){near(name, self.names)}"
+            )
+        return self._ids[name]
+
+
+def name_of(value: Any) -> str | None:
+    """The name of a label, None when it is missing (None, NaN, blank); DataError when it can be none."""
+    if isinstance(value, str):
+        if not value.strip() or value.strip().lower() == "nan":
+            return None
+        return str(int(float(value))) if WHOLE.fullmatch(value) else value
+    if value is None or isinstance(value, (bool, int)):
+        return None if value is None else str(value)
+    if hasattr(value, "item") and not isinstance(value, float):  # a numpy scalar
+        return name_of(value.item())
+    if isinstance(value, float):
+        if math.isnan(value):
+            return None
+        return str(int(value)) if value.is_integer() else str(value)
+    several = "; several labels per row: task=multilabel" if isinstance(value, list) else ""
+    raise DataError(f"a label is text, a whole number or true/false, not a {type(value).__name__}{several}")
+
+
+def names_of(value: Any) -> list[str]:
+    """The names of a row's label, or of its labels where it has a list of them."""
+    names = [name_of(part) for part in value] if isinstance(value, list) else [name_of(value)]
+    return [name for name in names if name is not None]
+
+
+def label_set(splits: Splits, column: str, declared: list[Any] | None) -> Labels:
+    """The declared labels in order, or the union of the splits in natural order; DataError if unusable."""
+    counts = {
+        split: Counter(name for row in rows for name in names_of(row.get(column)))
+        for split, rows in (("train", splits.train), ("validation", splits.validation), ("test", splits.test))
+    }
+    if declared is None:
+        names = sorted(set().union(*counts.values()), key=natural)
+        _refuse_free_text(names, sum(map(sum, (c.values() for c in counts.values()))), column)
+    else:
+        names = _declared_names(declared)
+        refuse_foreign(splits, column, names, "in task.labels")
+    if len(counts["train"]) < 2:
+        only = f"only the label {next(iter(counts['train']))!r}" if counts["train"] else "no label"
+        raise DataError(
+            f"task.label={column}: the training rows have {only}; classification needs two or more"
+        )
+    return Labels(names, [*_absences(names, counts), *_twins(names, counts)])
+
+
+def natural(name: str) -> list[tuple[int, int, str]]:
+    """A sort key that puts "2" before "10" and -1 before 0."""
+    if re.fullmatch(r"[+-]?\d+", name):
+        return [(0, int(name), "")]
+    parts = re.findall(r"\d+|\D+", name)
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
+
+
+def listed(names: list[str], most: int = 8) -> str:
+    """The first names, quoted, and how many more there are."""
+    shown = ", ".join(repr(name if len(name) <= 40 else name[:39] + "…") for name in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
+def _declared_names(declared: list[Any]) -> list[str]:
+    names = [name for value in declared if (name := name_of(value)) is not None]
+    if len(names) < 2 or len(names) != len(declared) or len(set(names)) != len(names):
+        raise ConfigError(f"task.labels={declared}: two or more different labels, none of them empty")
+    return names
+
+
+def _refuse_free_text(names: list[str], rows: int, column: str) -> None:
+    if len(names) > MANY and len(names) > rows / 2:
+        raise DataError(
+            f"task.label={column}: {len(names)} different labels in {rows} rows ({listed(names, 2)}): "
+            "is this the label column?"
+        )
+    if any(_fraction(name) for name in names) and all(_is_number(name) for name in names):
+        raise DataError(
+            f"task.label={column} holds numbers with decimals ({listed(names, 4)}): that needs regression, "
+            "task=regress; if they are classes, declare them in task.labels"
+        )
+
+
+def _is_number(name: str) -> bool:
+    return re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", name) is not None
+
+
+def _fraction(name: str) -> bool:
+    return _is_number(name) and not float(name).is_integer()
+
+
+def refuse_foreign(splits: Splits, column: str, names: list[str], expected: str) -> None:
+    """DataError showing the first row whose label is not among the names."""
+    for split, rows in (("train", splits.train), ("validation", splits.validation), ("test", splits.test)):
+        for row in rows:
+            for name in names_of(row[column]):
+                if name in names:
+                    continue
+                texts = (value for key, value in row.items() if key != column and isinstance(value, str))
+                raise DataError(
+                    f"label {name!r} of the {split} row {listed([max(texts, key=len, default='')])} "
+                    f"is not {expected} ({listed(names)}){near(name, names)}"
+                )
+
+
+def _absences(names: list[str], counts: dict[str, Counter[str]]) -> list[str]:
+    notes = []
+    for name in names:
+        homes = [split for split, counted in counts.items() if counted[name]]
+        if not homes:
+            notes.append(f"label {name!r} is declared and no row has it")
+        elif "train" not in homes:
+            rows = sum(counted[name] for counted in counts.values())
+            notes.append(
+                f"warning: label {name!r} occurs in {' and '.join(homes)} only ({rows} rows): "
+                "training never sees it"
+            )
+    for split in ("validation", "test"):
+        absent = [name for name in names if counts["train"][name] and not counts[split][name]]
+        if absent and counts[split]:
+            notes.append(f"{split} has no row of label {listed(absent)}")
+    return notes
+
+
+def _twins(names: list[str], counts: dict[str, Counter[str]]) -> list[str]:
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(re.sub(r"[\s_-]+", " ", name.strip().casefold()), []).append(name)
+    return [
+        "warning: labels that differ only in case or blanks are kept apart: "
+        + ", ".join(f"{name!r} ({sum(c[name] for c in counts.values())} rows)" for name in group)
+        for group in alike.values()
+        if len(group) > 1
+    ]

@@ -1,0 +1,222 @@
+"""Rows from any source, cleaned, split and described: what a task sees of the world."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from ftrun.data.duplicates import leak_notes, without_leaks
+from ftrun.data.labels import Labels, label_set, refuse_foreign
+from ftrun.data.sources import FORMS, SPLITS, Given, Row, read_parts, spelled
+from ftrun.data.splits import SPLIT_SEED, carve, choose, parse_subset, pick
+from ftrun.data.tables import refuse_absent
+from ftrun.data.targets import ONE_NAME, Reading
+from ftrun.errors import ConfigError, DataError
+
+__all__ = [
+    "Labels",
+    "Row",
+    "Splits",
+    "label_set",
+    "load_splits",
+    "load_test",
+    "parse_subset",
+    "read_rows",
+    "texts_of",
+]
+
+Columns = str | list[str]  # one text, or a pair of texts
+
+
+@dataclass
+class Splits:
+    """The three splits, what was done to them in words, and a hash of their texts and labels."""
+
+    train: list[Row]
+    validation: list[Row]
+    test: list[Row]
+    notes: list[str]
+    fingerprint: str  # sha256, the same wherever and whenever the same rows are read
+
+
+def read_rows(source: Given) -> list[Row]:
+    """The rows of all that a setting names; DataError says what is wrong with it."""
+    return [row for part in read_parts(source) for row in part.rows]
+
+
+def load_splits(
+    *,
+    train: Given | None,
+    validation: Given | None,
+    test: Given | None,
+    text: Columns,
+    label: str,
+    subset: str | int | None,
+    seed: int,
+    leaks: str = "warn",
+    reading: Reading = ONE_NAME,
+) -> Splits:
+    """Read, clean and complete the splits: labels as `reading` has them, what is missing carved.
+
+    Training rows whose text is in another split too are warned of, dropped or an error.
+    """
+    if train is None:
+        raise ConfigError(f"task.train is not set: it is {FORMS}")
+    if subset is not None:
+        parse_subset(subset)
+    notes: list[str] = []
+    sources: dict[str, Given | None] = {"train": train, "validation": validation, "test": test}
+    rows = {
+        split: _usable(split, source, text, label, reading, notes)
+        for split, source in sources.items()
+        if source is not None
+    }
+    _refuse_hidden_labels(rows, sources, label, reading)
+    missing = [split for split in ("test", "validation") if split not in rows]
+    if missing:
+        strata = reading.strata(_column(rows["train"], label))
+        indices, said = carve(strata, missing, SPLIT_SEED, reading.stratum)
+        rows |= {split: pick(rows["train"], chosen) for split, chosen in indices.items()}
+        notes += said
+        _refuse_empty(rows, missing)
+    if leaks == "drop":
+        rows["train"], said = without_leaks(rows, text)
+        notes += said
+    if subset is not None:
+        whole = len(rows["train"])
+        strata = reading.strata(_column(rows["train"], label))
+        chosen, said = choose(strata, subset, seed, reading.stratum)
+        rows["train"] = pick(rows["train"], chosen)
+        notes += [f"train: {len(chosen)} of {whole} rows chosen (task.subset={subset}, seed {seed})", *said]
+    notes += leak_notes(rows, text, leaks)
+    return _splits(rows, notes, text, label)
+
+
+def load_test(
+    source: Given, *, text: Columns, label: str, labels: Labels | None, reading: Reading = ONE_NAME
+) -> Splits:
+    """One source as the test split of a finished run, its labels known; DataError names a foreign one."""
+    notes: list[str] = []
+    rows = _usable("test", source, text, label, reading, notes)
+    splits = _splits({"test": rows}, notes, text, label)
+    if labels is not None:
+        refuse_foreign(splits, label, labels.names, "a label of this run")
+    return splits
+
+
+def texts_of(rows: list[Row], column: str, source: str) -> list[str]:
+    """The texts to be answered, "" where there is none; DataError when the column is missing or no text."""
+    _refuse_columns("input", source, rows, [("text", column)])
+    return [_text_of(row, number, column, source) for number, row in enumerate(rows, 1)]
+
+
+def columns_of(text: Columns) -> list[str]:
+    return [text] if isinstance(text, str) else text
+
+
+def _usable(
+    split: str, source: Given, text: Columns, label: str, reading: Reading, notes: list[str]
+) -> list[Row]:
+    parts, texts = read_parts(source, split), columns_of(text)
+    rows = sum(len(part.rows) for part in parts)
+    kept: list[Row] = []
+    blank: list[str] = []
+    unlabelled: list[str] = []
+    for part in parts:
+        notes += part.notes
+        wanted = [*(("text", column) for column in texts), ("label", label)]
+        _refuse_columns(split, part.name, part.rows, wanted)
+        names = _names(part.name, part.rows, label, reading)
+        for number, (row, name) in enumerate(zip(part.rows, names, strict=True), 1):
+            where = str(number) if len(parts) == 1 else f"{number} of {part.short}"
+            if not all([_text_of(row, number, column, part.name) for column in texts]):
+                blank.append(where)
+            elif name is None:
+                unlabelled.append(where)
+            else:
+                kept.append(row | {label: name})
+    if len(unlabelled) + len(blank) == rows and unlabelled:
+        raise DataError(_no_labels(split, spelled(source), label, rows))
+    for dropped, why in ((blank, "an empty text"), (unlabelled, "no label")):
+        if dropped:
+            rows_named = ", ".join(dropped[:3]) + (", …" if len(dropped) > 3 else "")
+            notes.append(f"{split}: {len(dropped)} of {rows} rows dropped, {why} (row {rows_named})")
+    if not kept:
+        raise DataError(
+            f"task.{split}={spelled(source)}: none of the {rows} rows has both a text and a label"
+        )
+    if len(parts) > 1:
+        notes.append(f"{split}: {len(kept):,} rows of {len(parts)} files")
+    return kept
+
+
+def _refuse_columns(split: str, source: str, rows: list[Row], wanted: list[tuple[str, str]]) -> None:
+    if not rows:
+        raise DataError(f"task.{split}={source} has no rows")
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    for setting, column in wanted:
+        refuse_absent(setting, column, columns, source)
+
+
+def _names(source: str, rows: list[Row], label: str, reading: Reading) -> list[Any]:
+    names = []
+    for number, row in enumerate(rows, 1):
+        try:
+            names.append(reading.read(row.get(label)))
+        except DataError as error:
+            raise DataError(f"task.label={label}: row {number} of {source}: {error}") from None
+    return names
+
+
+def _text_of(row: Row, number: int, column: str, source: str) -> str:
+    value = row.get(column)
+    if isinstance(value, str):
+        return "" if value.strip() in ("", "nan", "NaN") else value
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    raise DataError(f"task.text={column}: row {number} of {source} holds a {type(value).__name__}, not text")
+
+
+def _refuse_hidden_labels(
+    rows: dict[str, list[Row]], sources: dict[str, Given | None], label: str, reading: Reading
+) -> None:
+    """Benchmarks that keep their test labels to themselves write -1 in every row."""
+    if reading.hidden is None or reading.hidden in _column(rows["train"], label):
+        return
+    for split in set(rows) - {"train"}:
+        if all(value == reading.hidden for value in _column(rows[split], label)):
+            raise DataError(_no_labels(split, spelled(sources[split] or ""), label, len(rows[split])))
+
+
+def _no_labels(split: str, source: str, label: str, rows: int) -> str:
+    instead = "" if split == "train" else f"; task.{split}=null carves one from train"
+    return (
+        f"task.{split}={source} has no labels (column {label!r} is empty or -1 in all {rows} rows){instead}"
+    )
+
+
+def _refuse_empty(rows: dict[str, list[Row]], missing: list[str]) -> None:
+    for split in missing:
+        if not rows[split]:
+            raise DataError(
+                f"task.train has too few rows ({len(rows['train'])}) to carve {split} from; set task.{split}"
+            )
+
+
+def _column(rows: list[Row], column: str) -> list[Any]:
+    return [row[column] for row in rows]
+
+
+def _read_of(row: Row, text: Columns) -> str | tuple[str, ...]:
+    """What the network reads of a row."""
+    return row[text] if isinstance(text, str) else tuple(row[column] for column in text)
+
+
+def _splits(rows: dict[str, list[Row]], notes: list[str], text: Columns, label: str) -> Splits:
+    train, validation, test = (rows.get(split, []) for split in SPLITS)
+    content = [[[_read_of(row, text), row[label]] for row in part] for part in (train, validation, test)]
+    fingerprint = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    return Splits(train, validation, test, notes, fingerprint)

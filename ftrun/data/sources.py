@@ -1,0 +1,148 @@
+"""Where rows come from: files, patterns and lists of them, saved data sets, the Hub's, an embedded one."""
+
+from __future__ import annotations
+
+import glob
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ftrun.data.hub import hub_rows, named_rows
+from ftrun.data.labels import listed
+from ftrun.data.tables import read_table
+from ftrun.errors import DataError, near
+
+Row = dict[str, Any]
+Given = str | list[str]
+SPLITS = ("train", "validation", "test")
+FORMS = (
+    "a csv, tsv, jsonl, json, txt or parquet file (or its .gz), a list or pattern of these, a directory of"
+    " datasets.save_to_disk, hub:NAME[@REVISION][:CONFIG]:SPLIT or embedded:docstrings:SPLIT"
+)
+
+
+@dataclass
+class Part:
+    """The rows of one file or data set, its name, and what is worth saying about it."""
+
+    name: str
+    rows: list[Row]
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def short(self) -> str:
+        return Path(self.name).name
+
+
+def spelled(given: Given) -> str:
+    """As it stands on the command line."""
+    return given if isinstance(given, str) else f"[{','.join(given)}]"
+
+
+def read_parts(given: Given, split: str | None = None) -> list[Part]:
+    """What a setting names, part by part; `split` is whose, for a saved data set of several.
+
+    Raises DataError, before any file is read where one of them is missing.
+    """
+    sources = sources_of(given)
+    missing = [source for source in sources if is_path(source) and stored(source) is None]
+    for source in missing:
+        path = Path(source).expanduser()
+        if len(sources) > 1 and not path.exists():
+            names = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
+            raise DataError(f"{source}, one of {len(sources)} files, does not exist{near(path.name, names)}")
+    return [_part(source, split) for source in sources]
+
+
+def sources_of(given: Given) -> list[str]:
+    """The single sources, patterns replaced by the files they match in the order of their names."""
+    each = [given] if isinstance(given, str) else list(given)
+    if not each:
+        raise DataError("an empty list [] names no file")
+    return [source for item in each for source in _matched(item)]
+
+
+def is_path(source: str) -> bool:
+    return not source.startswith(("hub:", "embedded:"))
+
+
+def _matched(source: str) -> list[str]:
+    path = Path(source).expanduser()
+    if not is_path(source) or not glob.has_magic(source) or path.exists():
+        return [source]
+    found = sorted(name for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
+    if not found:
+        place = Path(*path.parts[: next(i for i, part in enumerate(path.parts) if glob.has_magic(part))])
+        there = sorted(other.name for other in place.iterdir()) if place.is_dir() else None
+        holds = (
+            f"{place} holds {listed(there, 4) or 'nothing'}" if there is not None else f"no {place} exists"
+        )
+        raise DataError(f"{source} matches no file; {holds}")
+    return found
+
+
+def _part(source: str, split: str | None) -> Part:
+    if source.startswith("hub:"):
+        return Part(source, hub_rows(source))
+    if source.startswith("embedded:"):
+        return Part(source, _embedded(source))
+    if (data := saved_data(source, split)) is not None:
+        return Part(source, named_rows(data))
+    return Part(source, *read_table(Path(source).expanduser()))
+
+
+def stored(source: str) -> tuple[Path, str | None] | None:
+    """Directory and split of DIR or DIR:SPLIT; None where there is no such directory."""
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return path, None
+    head, colon, split = source.rpartition(":")
+    if colon and head and not path.exists() and Path(head).expanduser().is_dir():
+        return Path(head).expanduser(), split
+    return None
+
+
+def saved_data(source: str, role: str | None) -> Any:
+    """The `datasets.Dataset` in a directory of save_to_disk, None where the source is no such directory.
+
+    Of several splits it is the one that DIR:SPLIT names, else that of the role; DataError when there is none.
+    """
+    place = stored(source)
+    if place is None:
+        return None
+    path, named = place
+    several = (path / "dataset_dict.json").is_file()
+    if not several and not (path / "state.json").is_file():
+        if named is None:
+            return None
+        raise DataError(f"{source}: {path} is no directory of datasets.save_to_disk")
+    import datasets
+
+    try:
+        data = datasets.load_from_disk(str(path))
+    except (OSError, ValueError, KeyError) as error:  # pyarrow's errors are OSError and ValueError
+        raise DataError(f"{path} is damaged: {str(error).strip().splitlines()[0]}") from None
+    if not several:
+        if named is not None:
+            raise DataError(f"{source}: {path} holds one data set without splits; leave ':{named}' out")
+        return data
+    wanted = named or role
+    if wanted is None or wanted not in data:
+        lacks = f"has no split {wanted!r}" if wanted else "has several splits"
+        ways = ", ".join(f"{path}:{split}" for split in data)
+        raise DataError(f"{path} {lacks}; possible: {ways}{near(wanted or '', data)}")
+    return data[wanted]
+
+
+def _embedded(source: str) -> list[Row]:
+    from ftrun.data import docstrings
+
+    _, _, rest = source.partition(":")
+    name, _, split = rest.partition(":")
+    if name != "docstrings":
+        raise DataError(
+            f"{source}: no embedded data set {name!r}; possible: docstrings{near(name, ['docstrings'])}"
+        )
+    if split not in SPLITS:
+        raise DataError(f"{source}: no split {split!r}; possible: {', '.join(SPLITS)}{near(split, SPLITS)}")
+    return docstrings.rows(split)

@@ -1,0 +1,170 @@
+"""Questions about paragraphs: SQuAD JSON or rows, and how an answer is scored."""
+
+from __future__ import annotations
+
+import json
+import re
+import string
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ftrun.data.content import ending
+from ftrun.data.rows import read_rows
+from ftrun.data.tables import ENDINGS, read_text, refuse_absent
+from ftrun.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+READ = (".json", *ENDINGS)
+ARTICLES = re.compile(r"\b(a|an|the)\b")
+PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+
+@dataclass
+class Question:
+    """A question, the paragraph that may answer it, and its answers with their offsets; none = impossible."""
+
+    id: str
+    question: str
+    context: str
+    answers: list[tuple[str, int]] | None  # None where a file has no answers
+    place: str
+
+    def placed(self) -> list[tuple[str, int]]:
+        """The answers that stand in the paragraph at their offset."""
+        return [
+            (text, start)
+            for text, start in self.answers or []
+            if text and start >= 0 and self.context.startswith(text, start)
+        ]
+
+    def texts(self) -> list[str]:
+        return [text for text, _ in self.answers or []]
+
+
+def read_questions(source: str, columns: dict[str, str], answered: bool) -> list[Question]:
+    """The questions of a source; DataError says what is wrong with it."""
+    return as_questions(rows_of(source), source, columns, answered)
+
+
+def as_questions(
+    rows: list[dict[str, Any]], source: str, columns: dict[str, str], answered: bool
+) -> list[Question]:
+    """Rows as questions; `columns` names those of `question`, `context` and `answers`.
+
+    Raises DataError naming the setting, or the row and what is wrong in it.
+    """
+    wanted = dict(list(columns.items())[: 2 + answered])
+    found = list(dict.fromkeys(name for row in rows for name in row))
+    for setting, column in wanted.items():
+        refuse_absent(setting, column, found, source)
+    questions = []
+    for number, row in enumerate(rows, 1):
+        place = f"row {number} of {source}"
+        for setting in ("question", "context"):
+            if not isinstance(row.get(columns[setting]), str):
+                kind = type(row.get(columns[setting])).__name__
+                raise DataError(f"task.{setting}={columns[setting]}: {place} holds a {kind}, not text")
+        name = str(row["id"]) if row.get("id") is not None else str(number)
+        answers = answers_of(row.get(columns["answers"]), place) if answered else None
+        questions.append(
+            Question(name, row[columns["question"]], row[columns["context"]], answers, f"{place} (id {name})")
+        )
+    return questions
+
+
+def rows_of(source: str) -> list[dict[str, Any]]:
+    """A row for each question, of SQuAD JSON (.json) or of anything that is rows already."""
+    path = Path(source).expanduser()
+    hub = source.startswith(("hub:", "embedded:")) or path.is_dir()
+    if not hub and ending(path) not in READ:
+        raise DataError(
+            f"{path}: cannot tell the format from {path.suffix or 'no ending'!r}; possible: {', '.join(READ)}"
+        )
+    if hub or ending(path) != ".json":
+        return read_rows(source)
+    try:
+        content = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from None
+    data = content.get("data") if isinstance(content, dict) else content
+    if not isinstance(data, list) or not all(isinstance(item, dict) for item in data):
+        raise DataError(f"{path} is not SQuAD JSON: it has no list `data` of articles with `paragraphs`")
+    try:
+        rows = [row for item in data for row in (flat(item) if "paragraphs" in item else [item])]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise DataError(
+            f"{path} is not SQuAD JSON: an article, paragraph or question lacks {error}"
+        ) from None
+    if not rows:
+        raise DataError(f"{path} has no questions")
+    return rows
+
+
+def flat(article: dict[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": asked.get("id"),
+            "question": asked["question"],
+            "context": paragraph["context"],
+            **({"answers": asked["answers"]} if "answers" in asked else {}),
+        }
+        for paragraph in article["paragraphs"]
+        for asked in paragraph["qas"]
+    ]
+
+
+def answers_of(value: Any, place: str) -> list[tuple[str, int]]:
+    """Texts and offsets of {text: [], answer_start: []} or [{text, answer_start}, …]; null is no answer."""
+    if value is None:
+        return []
+    single = value if isinstance(value, list) else [value]
+    found: list[tuple[Any, Any]] = []
+    for item in single:
+        if not isinstance(item, dict) or not {"text", "answer_start"} <= item.keys():
+            raise DataError(f"{place}: answers are {{text, answer_start}}, not {json.dumps(item)[:60]}")
+        texts, starts = item["text"], item["answer_start"]
+        if not isinstance(texts, list):
+            texts, starts = [texts], [starts]
+        if not isinstance(starts, list) or len(texts) != len(starts):
+            raise DataError(f"{place}: answers have {len(texts)} texts, but other offsets")
+        found += zip(texts, starts, strict=True)
+    for text, start in found:
+        if not isinstance(text, str) or not isinstance(start, int):
+            raise DataError(f"{place}: an answer is a text with a whole number as its offset, not {text!r}")
+    return found
+
+
+def normalised(text: str) -> str:
+    """Lower case without ASCII punctuation, then without English articles, blanks as one (Rajpurkar 2016)."""
+    return " ".join(ARTICLES.sub(" ", text.lower().translate(PUNCTUATION)).split())
+
+
+def exact_match(answer: str, gold: str) -> float:
+    return float(normalised(answer) == normalised(gold))
+
+
+def overlap(answer: str, gold: str) -> float:
+    """F1 of the words that two answers share, as bags; where one is empty, whether both are."""
+    ours, theirs = normalised(answer).split(), normalised(gold).split()
+    if not ours or not theirs:
+        return float(ours == theirs)
+    same = (Counter(ours) & Counter(theirs)).total()
+    return 2 * same / (len(ours) + len(theirs))
+
+
+def squad_scores(answers: Sequence[str], gold: Sequence[Sequence[str]]) -> list[tuple[float, float]]:
+    """(exact match, F1) of each answer against the gold answer that suits it best.
+
+    A question without a gold answer, or with none that is left after normalising, wants the empty answer
+    (evaluation script of SQuAD 2.0, Rajpurkar et al. 2018).
+    """
+    found = []
+    for answer, texts in zip(answers, gold, strict=True):
+        options = [text for text in texts if normalised(text)] or [""]
+        best = (max(score(answer, text) for text in options) for score in (exact_match, overlap))
+        found.append((next(best), next(best)))
+    return found

@@ -1,0 +1,109 @@
+"""How a label column is read: a name, several names or a number per row, and what rows are drawn from."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ftrun.data.labels import name_of
+from ftrun.data.splits import parse_subset
+from ftrun.errors import ConfigError, DataError
+
+QUANTILES = 10  # strata of a column of numbers, where each has as many rows
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a cell of the label column means, and the strata of splits and subsets."""
+
+    read: Callable[[Any], Any]  # a cell; None where it has no label, DataError where it can be none
+    strata: Callable[[list[Any]], list[str]]  # of a whole column of what `read` gives
+    stratum: str  # the word for one of them
+    hidden: Any  # what a benchmark that keeps its labels to itself writes into every row
+
+
+def several(separator: str | None) -> Reading:
+    """Names in a list, also as JSON in a text, or in a text with `separator` between them; [] is no label."""
+
+    def read(value: Any) -> list[str] | None:
+        return names_in(value, separator)
+
+    return Reading(read, rarest, "label", None)
+
+
+def names_in(value: Any, separator: str | None) -> list[str] | None:
+    """The names in a cell, each once, in their order; None where the cell is null."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, str):
+        if not value.strip():
+            return []
+        if separator is not None:
+            value = [part.strip() for part in value.split(separator)]
+        else:
+            value = list_in(value)
+    if not isinstance(value, list | tuple):
+        raise DataError(
+            f"several labels are a list, not a {type(value).__name__}; one per row: task=classify"
+        )
+    return list(dict.fromkeys(name for part in value if (name := name_of(part)) is not None))
+
+
+def list_in(text: str) -> Any:
+    """A list written as JSON; DataError for any other text."""
+    if text.lstrip().startswith("["):
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError:
+            raise DataError(f"{text[:40]!r} is no JSON list") from None
+    raise DataError(f"{text[:40]!r} is no list; task.separator says what stands between labels")
+
+
+def rarest(column: list[list[str]]) -> list[str]:
+    """For each row the one of its labels that the fewest rows have, "" for a row without any."""
+    counts = Counter(name for names in column for name in names)
+    return [min(names, key=lambda name: (counts[name], name)) if names else "" for names in column]
+
+
+def number_in(value: Any) -> float | None:
+    """A finite number, None for an empty cell; DataError for anything else, NaN and infinity included."""
+    if hasattr(value, "item") and not isinstance(value, int | float):
+        value = value.item()
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    if isinstance(value, bool | list | dict):
+        raise DataError(f"a number is needed, not {json.dumps(value, default=str)[:40]}")
+    try:
+        number = math.nan if isinstance(value, str) and "_" in value else float(value)
+    except (TypeError, ValueError):
+        raise DataError(f"{str(value)[:40]!r} is not a number") from None
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise DataError(f"{str(value)[:40]!r} is not a finite number; an empty cell leaves the row out")
+    return number
+
+
+def quantiles(column: list[float]) -> list[str]:
+    """The tenth of the sorted column in which each number first stands; equal numbers share theirs."""
+    parts = max(1, min(QUANTILES, len(column) // QUANTILES))
+    place: dict[float, int] = {}
+    for index, number in enumerate(sorted(column)):
+        place.setdefault(number, parts * index // len(column))
+    return [str(place[number]) for number in column]
+
+
+def refuse_per_class(subset: Any, why: str) -> None:
+    """ConfigError for `task.subset=8 per class` where rows have no classes."""
+    if subset is not None and parse_subset(subset)[1]:
+        raise ConfigError(f"task.subset={subset}: {why}; it is a number of rows here")
+
+
+ONE_NAME = Reading(name_of, lambda column: column, "class", "-1")
+NUMBER = Reading(number_in, quantiles, "quantile", -1.0)

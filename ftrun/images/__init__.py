@@ -1,0 +1,1 @@
+"""Pictures as arrays: read, decoded, split, and made into what a network expects."""

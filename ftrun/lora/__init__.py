@@ -1,0 +1,1 @@
+"""Low-rank updates after training: merged, added up, weighed against each other."""

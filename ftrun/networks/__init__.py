@@ -1,0 +1,1 @@
+"""Where checkpoints lie, how they are loaded, and small networks and layers that transformers lacks."""

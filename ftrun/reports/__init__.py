@@ -1,0 +1,1 @@
+"""Runs read again from their directories: told, compared, tested and drawn."""

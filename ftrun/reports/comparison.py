@@ -1,0 +1,193 @@
+"""Runs side by side: what differs between them, their means over seeds, and how both look."""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from os.path import abspath, commonpath, dirname, relpath, sep
+from typing import Any
+
+from ftrun.reports.summary import count, duration, score, share, size, words
+
+Row = dict[str, Any]
+APART = ("seed", "device", "tracker")  # settings that do not make another experiment of it
+CHOICES = ("schedule.", "protect.", "source.")  # groups whose options have a name or kind of their own
+HEADING = ("task", "model", "seed", "metric", "state")  # said once above the table where all runs agree
+
+
+@dataclass(frozen=True)
+class Column:
+    """A fact of a row: how it is called, and how it is written for a reader."""
+
+    key: str
+    title: str
+    text: Callable[[Row], str]
+    right: bool = False
+
+
+def strategy_words(row: Row) -> str:
+    """The strategy and the settings in which the run differs from its like: lora rank=4."""
+    return f"{row['strategy']} {words(row['differing'])}".rstrip()
+
+
+def plain(key: str) -> Callable[[Row], str]:
+    """A fact as it is; nothing where it is missing."""
+    return lambda row: "" if row[key] is None else str(row[key])
+
+
+def _score(row: Row, split: str) -> str:
+    return score(row[f"{split}_score"], row["metric"], row[f"{split}_sd"])
+
+
+def _forgetting(row: Row) -> str:
+    return score(row["forgetting"], row["forgetting_metric"], row.get("forgetting_sd"))
+
+
+COLUMNS = (
+    Column("run", "run", plain("label")),
+    Column("task", "task", plain("task")),
+    Column("model", "model", plain("model")),
+    Column("strategy", "strategy", strategy_words),
+    Column("seed", "seed", plain("seed"), right=True),
+    Column("seeds", "seeds", plain("seeds"), right=True),
+    Column("trained_parameters", "trained", lambda row: count(row["trained_parameters"]), right=True),
+    Column("trained_share", "share", lambda row: share(row["trained_share"]), right=True),
+    Column("metric", "metric", plain("metric")),
+    Column("test_score", "test", lambda row: _score(row, "test"), right=True),
+    Column("eval_score", "eval", lambda row: _score(row, "eval"), right=True),
+    Column("forgetting", "forgetting", _forgetting, right=True),
+    Column("step", "step", plain("step"), right=True),
+    Column("seconds", "time", lambda row: duration(row["seconds"]), right=True),
+    Column("tokens_per_second", "tokens/s", lambda row: count(row["tokens_per_second"]), right=True),
+    Column("peak_memory_bytes", "memory", lambda row: size(row["peak_memory_bytes"]), right=True),
+    Column("state", "state", plain("state")),
+)
+
+
+def side_by_side(rows: list[Row]) -> list[Row]:
+    """The facts of runs, each with a short label and the settings in which it differs from its like."""
+    paths = [abspath(row["run"]) for row in rows]
+    folder = commonpath([dirname(path) for path in paths])
+    like: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row, path in zip(rows, paths, strict=True):
+        row["settings"] = flat({name: value for name, value in row["config"].items() if name not in APART})
+        row["label"] = relpath(path, folder) if len(rows) > 1 else row["run"]
+        row["folder"] = _near(folder) if len(rows) > 1 else ""
+        row |= {"test_sd": None, "eval_sd": None, "seeds": None}
+        like.setdefault(_kind(row), []).append(row["settings"])
+    for row, brief in zip(rows, _brief([row["label"] for row in rows]), strict=True):
+        row |= {"differing": _differing(row["settings"], like[_kind(row)]), "brief": brief}
+    return rows
+
+
+def _near(folder: str) -> str:
+    relative = relpath(folder)
+    return folder if relative.startswith("..") else relative
+
+
+def _brief(labels: list[str]) -> list[str]:
+    """Labels whose first part is cut where it is still told apart: 16-30-12…/3-lora."""
+    firsts = {label.split(sep, 1)[0] for label in labels}
+    longest = max(map(len, firsts))
+    length = next(n for n in range(8, longest + 9) if len({first[:n] for first in firsts}) == len(firsts))
+    parts = [label.split(sep, 1) for label in labels]
+    return [sep.join([f"{p[0][:length]}…" if len(p[0]) > length + 1 else p[0], *p[1:]]) for p in parts]
+
+
+def means(rows: list[Row]) -> list[Row]:
+    """One row per experiment that finished with at least two seeds; the same seed run twice counts once."""
+    groups: dict[str, dict[int, Row]] = {}
+    for row in rows:
+        if row["state"] == "finished":
+            groups.setdefault(repr(sorted(row["settings"].items())), {})[row["seed"]] = row
+    return [_mean(list(group.values())) for group in groups.values() if len(group) > 1]
+
+
+def _mean(rows: list[Row]) -> Row:
+    mean = rows[0] | {"seeds": len(rows), "seed": None}
+    numbers = "seconds", "tokens_per_second", "peak_memory_bytes"
+    for key in ("test_score", "eval_score", "forgetting", *numbers):
+        values = [row[key] for row in rows if row[key] is not None]
+        mean[key] = statistics.fmean(values) if len(values) == len(rows) else None
+        if key not in numbers:
+            mean[f"{key.removesuffix('_score')}_sd"] = (
+                statistics.stdev(values) if len(values) == len(rows) else None
+            )
+    return mean
+
+
+def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings with dotted names: train.lr; a choice by its group's name: schedule=cosine."""
+    found: dict[str, Any] = {}
+    for name, value in config.items():
+        chosen = prefix in CHOICES and name in ("name", "kind")
+        whole = prefix.removesuffix(".") if chosen else prefix + name
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {whole: value}
+    return found
+
+
+def _kind(row: Row) -> tuple[str, ...]:
+    return row["task"], row["model"], row["strategy"]
+
+
+def _differing(config: dict[str, Any], others: list[dict[str, Any]]) -> dict[str, Any]:
+    names = [name for name, value in config.items() if any(other.get(name) != value for other in others)]
+    last = [name.rsplit(".", 1)[-1] for name in names]
+    return {
+        end if last.count(end) == 1 else name: config[name] for name, end in zip(names, last, strict=True)
+    }
+
+
+def heading(rows: list[Row]) -> tuple[str, list[str]]:
+    """What all runs have in common, as a line, and the keys it makes superfluous as columns."""
+    agreed = [key for key in HEADING if len({row[key] for row in rows}) == 1 and rows[0][key] is not None]
+    if len(rows) == 1 or rows[0]["state"] != "finished":
+        agreed = [key for key in agreed if key != "state"]
+    number = f"{len(rows)} run{'s' if len(rows) > 1 else ''}"
+    parts = [f"{number} in {rows[0]['folder']}" if rows[0]["folder"] else number]
+    parts += [f"{key} {rows[0][key]}" for key in agreed if key != "state"]
+    return " · ".join(parts), agreed
+
+
+def columns_for(rows: list[Row], without: list[str]) -> list[Column]:
+    """The columns that say something about these rows."""
+    said = [column for column in COLUMNS if column.key not in without]
+    return [column for column in said if any(column.text(row) for row in rows)]
+
+
+def as_csv(rows: list[Row]) -> str:
+    """Every run with every fact as a raw number; settings that differ anywhere have columns of their own."""
+    configs = [row["settings"] for row in rows]
+    names = list(dict.fromkeys(name for config in configs for name in config))
+    varied = [name for name in names if len({repr(config.get(name)) for config in configs}) > 1]
+    hidden = (
+        "config settings differing label brief folder seeds test_sd eval_sd forgetting_sd sources".split()
+    )
+    facts = list(dict.fromkeys(key for row in rows for key in row if key not in hidden))
+    extra = [name for name in varied if name not in facts]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(facts + extra)
+    for row in rows:
+        writer.writerow([row.get(key) for key in facts] + [row["settings"].get(name) for name in extra])
+    return text.getvalue()
+
+
+def as_markdown(rows: list[Row]) -> str:
+    """A table of runs, and one of means where there are several seeds."""
+    line, agreed = heading(rows)
+    parts = [line, "", *_markdown(rows, agreed)]
+    if averaged := means(rows):
+        table = _markdown(averaged, [*agreed, "run", "state", "step"])
+        parts += ["", "Mean ± standard deviation over seeds", "", *table]
+    return "\n".join(parts) + "\n"
+
+
+def _markdown(rows: list[Row], without: list[str]) -> list[str]:
+    columns = columns_for(rows, without)
+    lines = [[column.title for column in columns], ["---:" if column.right else "---" for column in columns]]
+    lines += [[column.text(row).replace("|", "\\|") for column in columns] for row in rows]
+    return [f"| {' | '.join(cells)} |" for cells in lines]

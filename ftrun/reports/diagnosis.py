@@ -1,0 +1,151 @@
+"""Overfitting in words: three signs in what a run left behind, when it began, and what the settings offer."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ftrun.reports.summary import PERCENT, score
+
+if TYPE_CHECKING:
+    from ftrun.reports.calibration import Calibration
+
+WIDTH = 3  # evaluations that are averaged before a minimum is looked for
+RISE = 0.05  # of the lowest validation loss, at least
+GAP = 0.05  # of a score of which 1 is the best, at least
+OVERSURE = 0.08  # calibration error, at least
+WRONG = 0.05  # of answers with a probability above 0.99, where 0.01 is promised
+
+
+@dataclass
+class Diagnosis:
+    """What was seen of a run; no signs, no accusation."""
+
+    signs: list[str]
+    epoch: float | None  # where it began
+    remedies: list[str]
+    only_sure: bool = False  # the probabilities alone speak against it
+
+    @property
+    def text(self) -> str:
+        """One paragraph."""
+        if not self.signs:
+            return "no sign of overfitting"
+        began = f" It began at epoch {self.epoch:g}." if self.epoch is not None else ""
+        verdict = "too sure of itself" if self.only_sure else "overfits"
+        return f"{verdict}: {'; '.join(self.signs)}.{began} Settings that help: {', '.join(self.remedies)}."
+
+
+def diagnose(
+    config: dict[str, Any],
+    lines: list[dict[str, Any]],
+    result: dict[str, Any],
+    metric: str | None,
+    found: Calibration | None,
+) -> Diagnosis:
+    """From the settings, metrics.jsonl, result.json and the calibration of the test answers."""
+    rows = result.get("rows", {})
+    signs, epoch = [], None
+    if rise := rising(lines, rows.get("validation")):
+        text, epoch = rise
+        signs.append(text)
+    if wide := gap(result, metric, rows):
+        signs.append(wide)
+    only_sure = not signs
+    if found is not None and (sure := crowding(found, rows.get("test"))):
+        signs.append(sure)
+    return Diagnosis(signs, epoch, remedies(config) if signs else [], only_sure)
+
+
+def rising(lines: list[dict[str, Any]], rows: int | None) -> tuple[str, float] | None:
+    """Validation loss climbs from its smoothed minimum while training loss goes on falling."""
+    evaluations = [line for line in lines if line.get("eval_loss") is not None]
+    losses = [line["eval_loss"] for line in evaluations]
+    if len(losses) < 3:
+        return None
+    even = smooth(losses)
+    lowest = min(range(len(even)), key=lambda index: even[index])
+    noise = (
+        even[lowest] / math.sqrt(rows) if rows else 0.0
+    )  # losses of one row spread about as wide as their mean
+    if even[-1] - even[lowest] < max(RISE * even[lowest], 2 * noise) or losses[-1] <= losses[lowest]:
+        return None
+    turn = evaluations[lowest]
+    before = [line["train_loss"] for line in lines if line.get("train_loss") and line["step"] <= turn["step"]]
+    after = [line["train_loss"] for line in lines if line.get("train_loss") and line["step"] > turn["step"]]
+    if not before or not after or mean(after[-WIDTH:]) >= mean(before[-WIDTH:]):
+        return None
+    text = (
+        f"validation loss rises from {losses[lowest]:.3f} at epoch {turn['epoch']:g} to {losses[-1]:.3f} "
+        f"while training loss falls from {mean(before[-WIDTH:]):.3f} to {mean(after[-WIDTH:]):.3f}"
+    )
+    return text, turn["epoch"]
+
+
+def gap(result: dict[str, Any], metric: str | None, rows: dict[str, int]) -> str | None:
+    """The score on rows that were trained on stands above that on validation by more than chance."""
+    trained, held = result.get(f"train_{metric}"), result.get(f"eval_{metric}")
+    if metric not in PERCENT or trained is None or held is None or not rows:
+        return None
+    counts = {"train": min(512, rows["train"]), "validation": rows["validation"]}
+    chance = math.sqrt(
+        trained * (1 - trained) / counts["train"] + max(held * (1 - held), 0) / counts["validation"]
+    )
+    if trained - held < max(GAP, 2 * chance):
+        return None
+    return (
+        f"{metric} is {score(trained, metric)} on training rows, {score(held, metric)} on validation "
+        f"(gap {100 * (trained - held):.1f} ± {200 * chance:.1f})"
+    )
+
+
+def crowding(found: Calibration, rows: int | None) -> str | None:
+    """Answers are surer than they are right."""
+    sure = sum(p * n for p, _, n in found.bins) - sum(r * n for _, r, n in found.bins)
+    noise = (
+        math.sqrt(len(found.bins) / rows) / 2 if rows else 0.0
+    )  # what a calibrated network shows by chance
+    lies = found.wrong_though_sure > WRONG and found.sure * (rows or 0) * found.wrong_though_sure >= 5
+    if sure <= 0 or found.error < max(noise, OVERSURE if not lies else OVERSURE / 2):
+        return None
+    total = sum(n for _, _, n in found.bins)
+    said, hit = (sum(pair[at] * pair[2] for pair in found.bins) / total for at in (0, 1))
+    text = f"probabilities are too sure: {said:.0%} on average with {hit:.0%} right"
+    if lies:
+        text = (
+            f"probabilities are too sure: {found.sure:.0%} of the answers have p > 0.99, of which "
+            f"{found.wrong_though_sure:.0%} are wrong"
+        )
+    return f"{text} (ECE {found.error:.3f}, Brier {found.brier:.3f})"
+
+
+def remedies(config: dict[str, Any]) -> list[str]:
+    """Settings of ftrun that hold against overfitting and are not in use yet."""
+    train, strategy = config["train"], config["strategy"]
+    found = ["train.patience=2"] if train.get("patience") is None else []
+    if config.get("dropout") == 0:
+        found.append("dropout=0.1")
+    if strategy in ("full", "scratch", "gradual_unfreeze", "lp_ft", "l2sp", "ewc", "replay"):
+        found += ["strategy=freeze", "strategy=lora"]
+    elif strategy == "freeze" and isinstance(config.get("bottom"), int):
+        found += [f"bottom={config['bottom'] + 1}", "strategy=lora"]
+    elif strategy == "lora" and config.get("rank", 1) > 1:
+        found.append(f"rank={max(1, config['rank'] // 2)}")
+    if strategy != "linear_probe" and strategy != "l2sp":
+        found.append("protect=l2sp" if strategy != "lora" else "strategy=linear_probe")
+    if config["task"].get("augment") in ("none", False, None) and "augment" in config["task"]:
+        found.append("task.augment")
+    if config["task"].get("subset") is not None:
+        found.append("task.subset=null")
+    return found or ["fewer train.epochs"]
+
+
+def smooth(values: list[float]) -> list[float]:
+    """The mean of each value and its neighbours."""
+    reach = WIDTH // 2
+    return [mean(values[max(0, i - reach) : i + reach + 1]) for i in range(len(values))]
+
+
+def mean(values: list[float]) -> float:
+    return sum(values) / len(values)
