@@ -18,7 +18,7 @@ from ftrun.environment import describe as describe_environment
 from ftrun.errors import DataError, Interrupted, UserError
 from ftrun.memory.retention import features_of, measure_before, memory_of
 from ftrun.memory.source import open_pasts, start, with_fresh_head, with_head_of
-from ftrun.models import load
+from ftrun.networks.loading import load
 from ftrun.optim import groups, plan
 from ftrun.outcome import finish
 from ftrun.preflight import preflight

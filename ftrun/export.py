@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from ftrun import ASSETS
 from ftrun.errors import ConfigError
-from ftrun.models import Model, Pooled, backbone_of, logits_of, name_of, quiet, without_pooler
+from ftrun.models import Model, Pooled, backbone_of, logits_of, name_of
 from ftrun.networks.adapters import Adapters
+from ftrun.networks.loading import quiet, without_pooler
 from ftrun.networks.small import register
 
 if TYPE_CHECKING:

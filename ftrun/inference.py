@@ -10,7 +10,8 @@ from ftrun.config import Settings, read
 from ftrun.errors import ConfigError
 from ftrun.export import reload
 from ftrun.images.readers import Reader, reopen
-from ftrun.models import fit_inputs, logits_of, quiet
+from ftrun.models import logits_of
+from ftrun.networks.loading import fit_inputs, quiet
 from ftrun.networks.small import IMAGES
 
 if TYPE_CHECKING:

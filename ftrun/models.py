@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import inspect
 import re
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from ftrun.errors import ConfigError, near
-from ftrun.images.readers import Reader, open_reader
-from ftrun.networks.decoders import is_decoder, is_language_model, refuse_other_direction
-from ftrun.networks.places import Place, locate
-from ftrun.networks.sizes import resize
-from ftrun.networks.small import IMAGES, Task, refuse_other_inputs
-from ftrun.text.vocabulary import brings_one
+from ftrun.networks.decoders import is_decoder, is_language_model
 
 if TYPE_CHECKING:
     from peft import LoraConfig
-    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
-    from ftrun.config import ModelSettings
+    from ftrun.images.readers import Reader
     from ftrun.networks.adapters import Adapters
 
 # The last linear layer of a layer's attention and of its feed-forward block, by its name within the layer.
@@ -250,137 +241,3 @@ def longest_list(backbone: nn.Module) -> str:
     if not lists:
         raise ConfigError(f"{type(backbone).__name__} has no list of layers; ftrun cannot cut it into stages")
     return max(lists, key=lambda name: lists[name])
-
-
-def load(settings: ModelSettings, task: Task, seed: int) -> Model:
-    """The network of a checkpoint with the head of the task, in fp32 on the CPU.
-
-    `seed` decides the weights that the checkpoint does not bring. Raises ConfigError for a checkpoint that
-    is missing, incomplete, pickled or out of reach or reads something else than the task has, and for texts
-    longer than its positions.
-    """
-    place = locate(settings)
-    config = place.config(task.head())
-    refuse_other_inputs(settings, task, config)
-    refuse_other_direction(settings, task, config)
-    resize(config, settings)
-    tokenizer = None
-    if task.auto_class == IMAGES and task.shape is None:
-        tokenizer = open_reader(settings, place, config, task.size, task.channels)
-    elif task.auto_class != IMAGES:
-        tokenizer = load_tokenizer(place, config, task.make_tokenizer(brings_one(place.name)))
-        limit = positions(config)
-        if task.max_length > limit:
-            raise ConfigError(f"task.max_length={task.max_length}, but {settings.name} has {limit} positions")
-    with torch.random.fork_rng(), quiet():
-        torch.manual_seed(seed)
-        net, fresh = build(settings, place, config, task.auto_class)
-    return Model(net, tokenizer, place.name if settings.init == "pretrained" else None, fresh)
-
-
-def positions(config: PretrainedConfig) -> int:
-    """The longest input in tokens; RoBERTa's family counts its positions from the padding id."""
-    limit = getattr(config, "max_position_embeddings", None) or 2**31
-    offset = config.pad_token_id + 1 if config.model_type in ("roberta", "xlm-roberta", "camembert") else 0
-    return limit - offset
-
-
-def build(
-    settings: ModelSettings, place: Place, config: PretrainedConfig, auto_class: str
-) -> tuple[nn.Module, set[str]]:
-    """The network and the names of its fresh weights, by the architecture's own head or a pooled one."""
-    if settings.pooling == "head":
-        return network(settings, place, config, auto_class, {})
-    backbone, fresh = network(settings, place, config, "AutoModel", without_pooler(config))
-    net = Pooled(backbone, settings.pooling, config.num_labels)
-    return net, {f"backbone.{name}" for name in fresh} | {"classifier.weight", "classifier.bias"}
-
-
-def network(
-    settings: ModelSettings, place: Place, config: PretrainedConfig, auto_class: str, extra: dict[str, Any]
-) -> tuple[nn.Module, set[str]]:
-    import transformers
-
-    auto = getattr(transformers, auto_class)
-    if settings.init == "random":
-        net = auto.from_config(
-            config, dtype=torch.float32, trust_remote_code=settings.trust_remote_code, **extra
-        )
-        return net, set()  # nothing is pretrained, so nothing is fresh beside it
-    try:
-        net, info = auto.from_pretrained(
-            place.name,
-            config=config,
-            dtype=torch.float32,  # transformers 5 would keep a half-precision checkpoint and train it so
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,  # a checkpoint's own head for other labels; it is fresh then
-            output_loading_info=True,
-            **place.options,
-            **extra,
-        )
-    except (OSError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ConfigError(f"model.name={settings.name} cannot be loaded: {reason}") from error
-    return net, set(info["missing_keys"]) | {key for key, *_ in info["mismatched_keys"]}
-
-
-def without_pooler(config: PretrainedConfig) -> dict[str, Any]:
-    """What AutoModel must be told to leave out a pooler that would have no part in the loss."""
-    from transformers import AutoModel
-
-    arguments = inspect.signature(AutoModel._model_mapping[type(config)].__init__).parameters
-    return {"add_pooling_layer": False} if "add_pooling_layer" in arguments else {}
-
-
-def load_tokenizer(
-    place: Place, config: PretrainedConfig, made: PreTrainedTokenizerBase | None
-) -> PreTrainedTokenizerBase:
-    """The checkpoint's tokenizer, or one that was `made` for a network which then has as many tokens.
-
-    It has a token for padding, and a decoder is told which: it classifies at the last other token.
-    """
-    from transformers import AutoTokenizer
-
-    if made is not None:
-        config.vocab_size = len(made)
-        for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
-            setattr(config, name, getattr(made, name))
-        return made
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(place.name, **place.options)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"model.name={place.name} has no tokenizer that loads") from error
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    if config.pad_token_id is None or is_decoder(config):
-        config.pad_token_id = tokenizer.pad_token_id
-    fit_inputs(tokenizer, config)
-    if len(tokenizer) > config.vocab_size:
-        raise ConfigError(
-            f"model.name={place.name}: the tokenizer has {len(tokenizer)} tokens, "
-            f"the network {config.vocab_size}"
-        )
-    return tokenizer
-
-
-def fit_inputs(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> None:
-    """Let the tokenizer give token types only to a network that tells two of them apart."""
-    if getattr(config, "type_vocab_size", 0) < 2:
-        names = tokenizer.model_input_names
-        tokenizer.model_input_names = [name for name in names if name != "token_type_ids"]
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without loading reports, progress bars and the libraries' warnings to each other."""
-    from transformers.utils import logging
-
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            yield
-    finally:
-        logging.set_verbosity(level)

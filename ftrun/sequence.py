@@ -202,7 +202,7 @@ def start(settings: Settings, stages: list[dict[str, Any]], metric: str) -> list
     """What the network scores before the first task."""
     from ftrun.devices import open_accelerator
     from ftrun.evaluation import evaluate
-    from ftrun.models import load
+    from ftrun.networks.loading import load
     from ftrun.seeds import stream
 
     accelerator = open_accelerator(settings.device, settings.train.precision, settings.train.deterministic)

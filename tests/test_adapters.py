@@ -22,8 +22,9 @@ from transformers import (
 from ftrun import outcome
 from ftrun.errors import ConfigError
 from ftrun.export import reload
-from ftrun.models import Model, quiet
+from ftrun.models import Model
 from ftrun.networks.adapters import Adapted, Bottleneck
+from ftrun.networks.loading import quiet
 from ftrun.rundir import Run
 from ftrun.strategies.adapter import Adapter
 

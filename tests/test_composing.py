@@ -12,7 +12,7 @@ from transformers import AutoModelForSequenceClassification
 from ftrun.export import reload
 from ftrun.lora.blend import with_head
 from ftrun.lora.lowrank import read_update
-from ftrun.models import quiet
+from ftrun.networks.loading import quiet
 from ftrun.rundir import Run
 
 AUTO = "AutoModelForSequenceClassification"

@@ -8,7 +8,7 @@ from lab import ran, settings, toy
 from toys_lm import files, tiny_decoder
 
 from ftrun.errors import ConfigError
-from ftrun.models import load
+from ftrun.networks.loading import load
 from ftrun.seeds import stream
 
 DECODERS = ["gpt2", "llama", "qwen2"]

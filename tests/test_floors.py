@@ -28,7 +28,7 @@ FLOORS = [  # from the ground up; a folder stands for the modules in it that are
     ["reports.page"],
     ["reports.plots"],
     ["images.readers", "images.decoding"],
-    ["models", "devices", "networks.adapters", "text", "memory.anchor"],
+    ["models", "devices", "networks.adapters", "networks.loading", "text", "memory.anchor"],
     ["optim", "batching", "checkpoint", "trackers", "export", "state", "data.balance", "memory"],
     ["tasks"],
     ["evaluation"],

@@ -23,7 +23,7 @@ from ftrun import checkpoint, experiment
 from ftrun.errors import ConfigError, Interrupted
 from ftrun.images.pixels import moved
 from ftrun.memory.gradients import split
-from ftrun.models import load
+from ftrun.networks.loading import load
 from ftrun.networks.small import register
 from ftrun.rundir import Run
 

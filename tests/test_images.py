@@ -13,7 +13,7 @@ from toys_image import LABELS, files, rows, words
 from ftrun.errors import ConfigError, DataError
 from ftrun.images.decoding import decode_all, decoded, in_colours
 from ftrun.images.pictures import Picture, read_pictures
-from ftrun.models import load
+from ftrun.networks.loading import load
 
 PIXELS, NAMES = rows(12)
 

@@ -10,7 +10,7 @@ from toys_lm import files, tiny_decoder, words
 
 from ftrun.data.documents import Columns, Document, carved, documents
 from ftrun.errors import ConfigError, DataError
-from ftrun.models import load
+from ftrun.networks.loading import load
 from ftrun.rundir import Run
 from ftrun.text.packing import GIVEN, IGNORED, SCORED, START, pack, together
 from ftrun.text.vocabulary import END, train

@@ -10,7 +10,7 @@ from torch import nn
 
 from ftrun.lora.blend import Blend
 from ftrun.lora.lowrank import by_peft, factors_in, fill, weighted_sum
-from ftrun.models import quiet
+from ftrun.networks.loading import quiet
 
 LAYERS = ["encoder.layer.0.attention.self.query", "encoder.layer.1.attention.self.value"]
 

@@ -9,7 +9,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from ftrun.config import read
 from ftrun.export import reload
-from ftrun.models import quiet
+from ftrun.networks.loading import quiet
 from ftrun.rundir import Run
 
 VARIANTS = ["lora", "rslora", "dora", "pissa"]

@@ -8,7 +8,7 @@ from lab import ran, settings
 from toys_mlm import files, words
 
 from ftrun.errors import ConfigError
-from ftrun.models import load
+from ftrun.networks.loading import load
 from ftrun.text.gaps import KINDS, continuing, hide
 from ftrun.text.masking import IGNORED
 from ftrun.text.vocabulary import train

@@ -11,7 +11,8 @@ from transformers import (
 
 from ftrun.config import ModelSettings
 from ftrun.errors import ConfigError
-from ftrun.models import Model, positions
+from ftrun.models import Model
+from ftrun.networks.loading import positions
 from ftrun.networks.places import local, locate
 from ftrun.strategies.bitfit import Bitfit
 from ftrun.strategies.freeze import Freeze

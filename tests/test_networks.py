@@ -11,7 +11,7 @@ from transformers import AutoModelForImageClassification, ViTConfig, ViTForImage
 
 from ftrun.errors import ConfigError
 from ftrun.export import difference, export, reload
-from ftrun.models import load
+from ftrun.networks.loading import load
 from ftrun.networks.small import IMAGES, Cnn, CnnConfig, Mlp, MlpConfig, register
 
 NETWORKS = {"mlp": (Mlp, MlpConfig), "cnn_small": (Cnn, CnnConfig)}

@@ -9,7 +9,7 @@ from conftest import tiny_tokenizer
 from lab import ran, settings
 
 from ftrun.errors import ConfigError, DataError
-from ftrun.models import load
+from ftrun.networks.loading import load
 from ftrun.tasks.texts import collated, examples_of, separates
 from ftrun.text.encoding import encode, encode_pairs
 

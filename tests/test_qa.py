@@ -118,7 +118,7 @@ def test_windows_hold_the_question_and_point_at_the_answer(tmp_path, tiny_dir):
 
 def test_the_loss_is_the_mean_of_start_and_end_and_knows_no_padding(tmp_path, tiny_dir):
     from ftrun.evaluation import outputs_of
-    from ftrun.models import load
+    from ftrun.networks.loading import load
 
     chosen = experiment(tmp_path, tiny_dir("bert"))
     task = chosen.task

@@ -74,7 +74,7 @@ def test_the_untrained_row_and_the_tasks_to_come_are_scored_with_the_network_of_
     from ftrun.evaluation import evaluate
     from ftrun.export import reload
     from ftrun.inference import Saved
-    from ftrun.models import load
+    from ftrun.networks.loading import load
     from ftrun.seeds import stream
 
     result, first = domain.read_json("result.json"), Run.open(domain.path / "1-low")

@@ -18,7 +18,7 @@ from ftrun.export import reload
 from ftrun.memory import objective
 from ftrun.memory.drift import drift, features, linear_cka
 from ftrun.memory.source import Past, chain, open_pasts
-from ftrun.models import load, quiet
+from ftrun.networks.loading import load, quiet
 from ftrun.rundir import Run
 
 DIGITS = [

@@ -11,7 +11,7 @@ from ftrun import outcome
 from ftrun.checkpoint import newest, read_tensors
 from ftrun.errors import ConfigError
 from ftrun.export import difference, reload
-from ftrun.models import load, quiet
+from ftrun.networks.loading import load, quiet
 from ftrun.seeds import stream
 
 NEAR = {"adapter"}  # these start near the pretrained function, the others at it

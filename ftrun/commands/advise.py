@@ -54,7 +54,7 @@ def recommended(words: list[str], cut: float) -> Advice:
     from ftrun.advice import advise, measure
     from ftrun.commands.compare import settled
     from ftrun.config import read
-    from ftrun.models import load
+    from ftrun.networks.loading import load
     from ftrun.seeds import stream
     from ftrun.terminal import say
 

@@ -16,7 +16,8 @@ from ftrun.config import Settings, read
 from ftrun.errors import ConfigError
 from ftrun.export import PEFT_PREFIX, base_network
 from ftrun.lora.agreement import readable
-from ftrun.models import name_of, quiet, without_pooler
+from ftrun.models import name_of
+from ftrun.networks.loading import quiet, without_pooler
 from ftrun.networks.small import register
 from ftrun.rundir import Run
 from ftrun.saved import LORA, LORA_WEIGHTS, low_rank

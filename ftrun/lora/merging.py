@@ -29,7 +29,8 @@ from ftrun.lora.agreement import (
     readable,
     rows_to_compare,
 )
-from ftrun.models import Pooled, quiet
+from ftrun.models import Pooled
+from ftrun.networks.loading import quiet
 from ftrun.networks.small import IMAGES
 from ftrun.rundir import ORIGIN, Run, free_space_check
 from ftrun.saved import low_rank

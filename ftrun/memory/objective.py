@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from ftrun.batching import epoch_batches
 from ftrun.errors import ConfigError
-from ftrun.models import Model, backbone_of, quiet
+from ftrun.models import Model, backbone_of
+from ftrun.networks.loading import quiet
 from ftrun.networks.places import locate
 from ftrun.terminal import say
 

@@ -18,7 +18,8 @@ from ftrun.evaluation import evaluate
 from ftrun.export import reload
 from ftrun.images.readers import PROCESSOR
 from ftrun.memory.objective import open_objective
-from ftrun.models import Model, Pooled, backbone_of, quiet
+from ftrun.models import Model, Pooled, backbone_of
+from ftrun.networks.loading import quiet
 from ftrun.rundir import Run
 from ftrun.tasks.base import SPLITS, Task
 

@@ -44,7 +44,7 @@ class Lora(Strategy):
     def prepare(self, model: Model) -> None:
         from peft import LoraConfig, inject_adapter_in_model
 
-        from ftrun.models import quiet
+        from ftrun.networks.loading import quiet
 
         model.requires_grad_(False)
         model.adapter = LoraConfig(

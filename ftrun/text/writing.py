@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ftrun.models import quiet
+from ftrun.networks.loading import quiet
 
 
 @torch.no_grad()

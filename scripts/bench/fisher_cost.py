@@ -24,7 +24,7 @@ from torch import nn
 from ftrun.batching import epoch_batches, pad
 from ftrun.data.docstrings import rows
 from ftrun.memory import fisher
-from ftrun.models import quiet
+from ftrun.networks.loading import quiet
 
 Batches = list[dict[str, Any]]
 

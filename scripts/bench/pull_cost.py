@@ -21,7 +21,7 @@ import torch
 from ftrun.batching import pad
 from ftrun.data.docstrings import rows
 from ftrun.memory.anchor import Anchor
-from ftrun.models import quiet
+from ftrun.networks.loading import quiet
 
 REPEATS = 10  # pulls in one measurement, which is short
 
