@@ -5,7 +5,7 @@
 
 `stsb` is examples/pytorch/text-classification/run_glue.py with the options of its README (128 tokens, padded
 to them, batches of 32, rate 2e-5, 3 epochs); `wnut17` is run_ner.py of examples/pytorch/token-classification
-with the defaults of TrainingArguments (batches of 8, rate 5e-5, 3 epochs). Both score the last step's weights.
+with the defaults of TrainingArguments (batches of 8, rate 5e-5, 3 epochs). Both score the last weights.
 """
 
 from __future__ import annotations
