@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from ftrun.text.encoding import encode, tokens
+from ftrun.text import tokens
+from ftrun.text.encoding import encode
 from ftrun.text.tokens import directory, token_ids
 
 TEXTS = ["good film", "", "a very bad story of this scene", "é"] * 5

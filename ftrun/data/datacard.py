@@ -11,6 +11,8 @@ from ftrun.data.duplicates import keys_of, leaks_of, repeated, shown
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from ftrun.data.tables import Columns
+
     Row = dict[str, Any]
     Score = Callable[[Sequence[Row], str, Sequence[int]], dict[str, float]]
 
@@ -18,7 +20,7 @@ SCORED = {"validation": "eval", "test": "test"}  # split → the prefix of its m
 DIGITS = 6  # of a baseline's score
 
 
-def contents(rows: dict[str, list[Row]], text: str | Sequence[str], label: str | None) -> dict[str, Any]:
+def contents(rows: dict[str, list[Row]], text: Columns, label: str | None) -> dict[str, Any]:
     """Rows, labels, and texts that occur more than once, within the splits and between them."""
     keys = {split: keys_of(part, text) for split, part in rows.items()}
     texts = {split: shown(part, text) for split, part in rows.items()}

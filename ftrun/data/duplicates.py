@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftrun.data.labels import listed
 from ftrun.data.splits import pick
+from ftrun.data.tables import Columns, columns_of
 from ftrun.errors import DataError
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
     Row = dict[str, Any]
     Splits = dict[str, list[Row]]
-    Columns = str | Sequence[str]  # of the text, or texts
 
 WAYS = ("warn", "drop", "error")
 PAIRS = (("validation", "train"), ("test", "train"), ("test", "validation"))
@@ -46,7 +46,7 @@ def normalised(text: str) -> str:
 
 def keys_of(rows: Sequence[Row], text: Columns) -> list[str]:
     """What makes a row the same as another: its text, or the texts of several columns together."""
-    columns = [text] if isinstance(text, str) else list(text)
+    columns = columns_of(text)
     return ["\0".join(normalised(str(row[column])) for column in columns) for row in rows]
 
 
@@ -104,5 +104,5 @@ def leak_notes(rows: Splits, text: Columns, way: str) -> list[str]:
 
 def shown(rows: Sequence[Row], text: Columns) -> list[str]:
     """The texts as they stand, several columns with a bar between."""
-    columns = [text] if isinstance(text, str) else list(text)
+    columns = columns_of(text)
     return [" | ".join(str(row[column]) for column in columns) for row in rows]

@@ -12,7 +12,7 @@ from ftrun.data.duplicates import leak_notes, without_leaks
 from ftrun.data.labels import Labels, label_set, refuse_foreign
 from ftrun.data.sources import FORMS, SPLITS, Given, Row, read_parts, spelled
 from ftrun.data.splits import SPLIT_SEED, carve, choose, parse_subset, pick
-from ftrun.data.tables import refuse_absent
+from ftrun.data.tables import Columns, columns_of, refuse_absent
 from ftrun.data.targets import ONE_NAME, Reading
 from ftrun.errors import ConfigError, DataError
 
@@ -27,8 +27,6 @@ __all__ = [
     "read_rows",
     "texts_of",
 ]
-
-Columns = str | list[str]  # one text, or a pair of texts
 
 
 @dataclass
@@ -111,10 +109,6 @@ def texts_of(rows: list[Row], column: str, source: str) -> list[str]:
     """The texts to be answered, "" where there is none; DataError when the column is missing or no text."""
     _refuse_columns("input", source, rows, [("text", column)])
     return [_text_of(row, number, column, source) for number, row in enumerate(rows, 1)]
-
-
-def columns_of(text: Columns) -> list[str]:
-    return [text] if isinstance(text, str) else text
 
 
 def _usable(

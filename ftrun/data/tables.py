@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     Record = tuple[int, list[str]]  # the line it begins in, its fields
     Read = tuple[list[dict[str, Any]], list[str]]  # rows, and what is worth saying
 
+Columns = str | list[str]  # one column of texts, or a pair of them
 ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".txt", ".parquet")
 HEADED = (".csv", ".tsv")
 WRITTEN = (".csv", ".tsv", ".jsonl")
@@ -87,6 +88,11 @@ def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
         write_atomically(path, text)
     except OSError as error:
         raise UserError(f"{path} could not be written: {error.strerror}") from None
+
+
+def columns_of(text: Columns) -> list[str]:
+    """The names of one column of texts, or of a pair of them."""
+    return [text] if isinstance(text, str) else list(text)
 
 
 def refuse_absent(setting: str, column: str, columns: list[str], source: str) -> None:

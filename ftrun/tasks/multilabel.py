@@ -8,34 +8,24 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ftrun.data.targets import refuse_per_class, several
 from ftrun.errors import ConfigError
-from ftrun.tasks import texts
 from ftrun.tasks.base import Answer, Batch, Example
 from ftrun.tasks.labelled import Labelled, by_class
+from ftrun.tasks.texts import TextTable, collated
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transformers import PreTrainedTokenizerBase
+
+    from ftrun.data.labels import Labels
 
 
 @dataclass
-class Multilabel(Labelled):
+class Multilabel(TextTable, Labelled):
     """One text column or a pair of them, a column with a list of labels; a row may have none."""
 
-    name: str
-    train: str | list[str] | None
-    validation: str | list[str] | None
-    test: str | list[str] | None
-    text: str | list[str]
-    label: str
     labels: Any  # the declared label names, or null for the union of the splits
     separator: str | None
     threshold: float
-    max_length: int
-    long: str
-    subset: Any  # null or a number of training rows
-    leaks: str
 
-    auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
     metrics: ClassVar[dict[str, str]] = {
         "micro_f1": "max",
         "macro_f1": "max",
@@ -46,30 +36,18 @@ class Multilabel(Labelled):
     answer_columns: ClassVar[tuple[str, ...]] = ("answer", "probabilities")
 
     def __post_init__(self) -> None:
-        texts.check(self)
-        self.lengths: dict[str, dict[str, Any]] = {}  # split → its length report
         refuse_per_class(self.subset, "a row may have several labels")
         if not 0 < self.threshold < 1:
             raise ConfigError(f"task.threshold is between 0 and 1, not {self.threshold:g}")
         if self.separator == "":
             raise ConfigError("task.separator is empty; null means that the column holds lists")
-        self.reading = several(self.separator)
+        self.reading = several(self.separator)  # type: ignore[misc]
         super().__post_init__()
 
     def read(self, seed: int) -> list[str]:
-        from ftrun.data.rows import label_set, load_splits
+        from ftrun.data.rows import label_set
 
-        self.rows = load_splits(
-            train=self.train,
-            validation=self.validation,
-            test=self.test,
-            text=self.text,
-            label=self.label,
-            subset=self.subset,
-            seed=seed,
-            leaks=self.leaks,
-            reading=self.reading,
-        )
+        self.load(seed)
         self.names = label_set(self.rows, self.label, self.labels)
         return [*self.rows.notes, *self.names.notes, self.counted()]
 
@@ -83,42 +61,18 @@ class Multilabel(Labelled):
     def head(self) -> dict[str, Any]:
         return super().head() | {"problem_type": "multi_label_classification"}
 
-    def encode(self, tokenizer: PreTrainedTokenizerBase, split: str) -> str:
-        self.pad = tokenizer.pad_token_id
-        self.encoded[split], self.lengths[split], line = texts.encoded(
-            tokenizer,
-            getattr(self.rows, split),
-            self.text,
-            lambda row: tuple(sorted(map(self.names.index, row[self.label]))),
-            split=split,
-            max_length=self.max_length,
-            long=self.long,
-        )
-        return line
+    def target(self, row: dict[str, Any]) -> tuple[int, ...]:
+        return tuple(sorted(map(self.names.index, row[self.label])))
 
-    def card(self) -> dict[str, Any]:
-        return texts.card(self, None)
-
-    def read_test(self, file: str) -> None:
-        from ftrun.data.rows import load_test
-
-        self.rows = load_test(file, text=self.text, label=self.label, labels=self.names, reading=self.reading)
-
-    def fingerprint(self) -> str:
-        return self.rows.fingerprint
-
-    def questions(
-        self, tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], file: str
-    ) -> list[Example]:
-        self.pad = tokenizer.pad_token_id
-        return texts.asked(tokenizer, rows, self.text, file, self.max_length)
+    def labels_known(self) -> Labels:
+        return self.names
 
     def collate(self, examples: Sequence[Example]) -> Batch:
         """`labels` has a 1 for each label of a row and a 0 for each other: (batch, labels)."""
         wide = range(len(self.names.names))
         given = [set(example.target or ()) for example in examples]
         return {
-            "inputs": texts.collated(examples, self.pad),
+            "inputs": collated(examples, self.pad),
             "labels": [[float(index in own) for index in wide] for own in given],
         }
 

@@ -7,39 +7,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ftrun.data.targets import NUMBER, refuse_per_class
+from ftrun.data.targets import NUMBER, Reading, refuse_per_class
 from ftrun.errors import DataError
-from ftrun.tasks import texts
-from ftrun.tasks.base import Answer, Batch, Example, Task
+from ftrun.tasks.base import Answer, Batch, Example
+from ftrun.tasks.texts import TextTable, collated
 from ftrun.terminal import say
 
 if TYPE_CHECKING:
     from numpy import ndarray
     from torch import Tensor
-    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig
 
 SAME = 1e-6  # standard deviations of the target: answers closer together differ by the rounding of fp32
 
 
 @dataclass
-class Regress(Task):
+class Regress(TextTable):
     """One text column or a pair of them, a column of numbers.
 
     The network learns (number - mean) / scale with the mean and the standard deviation of the training rows;
     both stand in its configuration as `target_mean` and `target_scale`. The loss is the mean squared error of
     these: 1 for always answering the mean. Everything else is in the units of the column.
     """
-
-    name: str
-    train: str | list[str] | None
-    validation: str | list[str] | None
-    test: str | list[str] | None
-    text: str | list[str]
-    label: str
-    max_length: int
-    long: str
-    subset: Any  # null or a number of training rows
-    leaks: str
 
     metrics: ClassVar[dict[str, str]] = {
         "pearson": "max",
@@ -50,30 +39,16 @@ class Regress(Task):
     }
     default_metric: ClassVar[str] = "pearson"
     answer_columns: ClassVar[tuple[str, ...]] = ("answer",)
-    auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
+    reading: ClassVar[Reading] = NUMBER
     shares_head: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        texts.check(self)
-        self.lengths: dict[str, dict[str, Any]] = {}  # split → its length report
+        super().__post_init__()
         refuse_per_class(self.subset, "numbers have no classes")
         self.scaling: tuple[float, float] | None = None  # mean and scale; a finished run's stay as they were
-        self.encoded: dict[str, list[Example]] = {}
 
     def read(self, seed: int) -> list[str]:
-        from ftrun.data.rows import load_splits
-
-        self.rows = load_splits(
-            train=self.train,
-            validation=self.validation,
-            test=self.test,
-            text=self.text,
-            label=self.label,
-            subset=self.subset,
-            seed=seed,
-            leaks=self.leaks,
-            reading=NUMBER,
-        )
+        self.load(seed)
         numbers = [row[self.label] for row in self.rows.train]
         if self.scaling is None:
             self.scaling = scaling_of(numbers, self.label)
@@ -104,42 +79,15 @@ class Regress(Task):
     def restore(self, config: PretrainedConfig) -> None:
         self.scaling = (config.target_mean, config.target_scale)
 
-    def encode(self, tokenizer: PreTrainedTokenizerBase, split: str) -> str:
-        self.pad = tokenizer.pad_token_id
-        self.encoded[split], self.lengths[split], line = texts.encoded(
-            tokenizer,
-            getattr(self.rows, split),
-            self.text,
-            lambda row: row[self.label],
-            split=split,
-            max_length=self.max_length,
-            long=self.long,
-        )
-        return line
-
-    def card(self) -> dict[str, Any]:
-        return texts.card(self, None)
-
-    def read_test(self, file: str) -> None:
-        from ftrun.data.rows import load_test
-
-        self.rows = load_test(file, text=self.text, label=self.label, labels=None, reading=NUMBER)
-
-    def questions(
-        self, tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], file: str
-    ) -> list[Example]:
-        self.pad = tokenizer.pad_token_id
-        return texts.asked(tokenizer, rows, self.text, file, self.max_length)
-
-    def examples(self, split: str) -> Sequence[Example]:
-        return self.encoded[split]
+    def target(self, row: dict[str, Any]) -> float:
+        return row[self.label]
 
     def collate(self, examples: Sequence[Example]) -> Batch:
         """`labels` are the standardised numbers; what has none yet counts as the mean."""
         mean, scale = self.standard
         numbers = [mean if example.target is None else example.target for example in examples]
         return {
-            "inputs": texts.collated(examples, self.pad),
+            "inputs": collated(examples, self.pad),
             "labels": [(number - mean) / scale for number in numbers],
         }
 
@@ -176,9 +124,6 @@ class Regress(Task):
             "mae": float(abs(given - answered).mean()),
             "rmse": float(((given - answered) ** 2).mean() ** 0.5),
         }
-
-    def fingerprint(self) -> str:
-        return self.rows.fingerprint
 
 
 def scaling_of(numbers: list[float], label: str) -> tuple[float, float]:

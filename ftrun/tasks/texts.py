@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ftrun.data import duplicates
 from ftrun.data.splits import parse_subset
+from ftrun.data.tables import Columns, columns_of
+from ftrun.data.targets import ONE_NAME, Reading
 from ftrun.errors import ConfigError
-from ftrun.tasks.base import SPLITS, Example
+from ftrun.tasks.base import SPLITS, Example, Task
 from ftrun.values import one_of
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
+    from ftrun.data.labels import Labels
     from ftrun.text.encoding import LengthReport
 
-Columns = str | list[str]  # one text, or a pair of texts
 LEAST = {1: 3, 2: 6}  # tokens for one text and for two: the special ones, and a token of each text
 
 
@@ -29,99 +32,124 @@ class Pair(Example):
     types: list[int]
 
 
-class Table(Protocol):
-    """The settings that every task on a table of text has, and what it has read."""
+@dataclass
+class TextTable(Task):
+    """Rows of a table with one text or a pair of them, and a label whose meaning is the part of the task."""
 
+    name: str
     train: str | list[str] | None
+    validation: str | list[str] | None
+    test: str | list[str] | None
     text: Columns
+    label: str
     max_length: int
     long: str
-    subset: Any
+    subset: Any  # null, a number of training rows or, of classes, "k per class"
     leaks: str
-    rows: Any
-    lengths: dict[str, dict[str, Any]]
 
-    def examples(self, split: str) -> Sequence[Example]: ...
+    auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
+    reading: ClassVar[Reading] = ONE_NAME  # how the label column is read
 
+    def __post_init__(self) -> None:
+        if self.train is None:
+            raise ConfigError(
+                "task.train is not set: give a file (csv, tsv, jsonl, json, txt, parquet), task.train=FILE"
+            )
+        texts = len(columns_of(self.text))
+        if not isinstance(self.text, str) and (texts != 2 or self.text[0] == self.text[1]):
+            raise ConfigError(f"task.text is a column, or two different ones [first,second], not {self.text}")
+        if self.max_length < LEAST[texts]:
+            of = "" if texts == 1 else " for two texts"
+            raise ConfigError(f"task.max_length is at least {LEAST[texts]}{of}, not {self.max_length}")
+        one_of("task.long", self.long, ["truncate", "drop", "error"])
+        one_of("task.leaks", self.leaks, duplicates.WAYS)
+        if self.subset is not None:
+            parse_subset(self.subset)
+        self.lengths: dict[str, dict[str, Any]] = {}  # split → its length report
+        self.encoded: dict[str, list[Example]] = {}
 
-def check(task: Table) -> None:
-    """ConfigError for what no table of text can have."""
-    text, max_length = task.text, task.max_length
-    if task.train is None:
-        raise ConfigError(
-            "task.train is not set: give a file (csv, tsv, jsonl, json, txt, parquet), task.train=FILE"
+    @abstractmethod
+    def target(self, row: dict[str, Any]) -> Any:
+        """The target of an example, from its row."""
+
+    def labels_known(self) -> Labels | None:
+        """The names a label may have; None where it is no name."""
+        return None
+
+    def load(self, seed: int) -> None:
+        from ftrun.data.rows import load_splits
+
+        self.rows = load_splits(
+            train=self.train,
+            validation=self.validation,
+            test=self.test,
+            text=self.text,
+            label=self.label,
+            subset=self.subset,
+            seed=seed,
+            leaks=self.leaks,
+            reading=self.reading,
         )
-    texts = 1 if isinstance(text, str) else 2
-    if texts == 2 and (len(text) != 2 or text[0] == text[1]):
-        raise ConfigError(f"task.text is a column, or two different ones [first,second], not {text}")
-    if max_length < LEAST[texts]:
-        of = "" if texts == 1 else " for two texts"
-        raise ConfigError(f"task.max_length is at least {LEAST[texts]}{of}, not {max_length}")
-    one_of("task.long", task.long, ["truncate", "drop", "error"])
-    one_of("task.leaks", task.leaks, duplicates.WAYS)
-    if task.subset is not None:
-        parse_subset(task.subset)
 
+    def read_test(self, file: str) -> None:
+        from ftrun.data.rows import load_test
 
-def used(task: Table) -> dict[str, list[dict[str, Any]]]:
-    """The rows of each split that became examples."""
-    return {split: [getattr(task.rows, split)[e.row] for e in task.examples(split)] for split in SPLITS}
+        known = self.labels_known()
+        self.rows = load_test(file, text=self.text, label=self.label, labels=known, reading=self.reading)
 
+    def encode(self, tokenizer: PreTrainedTokenizerBase, split: str) -> str:
+        self.pad = tokenizer.pad_token_id
+        rows = getattr(self.rows, split)
+        columns = [[row[name] for row in rows] for name in columns_of(self.text)]
+        self.encoded[split], report = examples_of(
+            tokenizer, columns, split=split, max_length=self.max_length, long=self.long
+        )
+        for example in self.encoded[split]:
+            example.target = self.target(rows[example.row])
+        self.lengths[split] = {name: value for name, value in asdict(report).items() if name != "cached"}
+        warning = "; warning: this tokenizer puts nothing between the two texts"
+        return report.line() + (warning if len(columns) == 2 and not separates(tokenizer) else "")
 
-def joined(rows: list[dict[str, Any]], text: Columns) -> list[str]:
-    """The text of each row, of two columns both."""
-    names = [text] if isinstance(text, str) else text
-    return ["\n".join(row[name] for name in names) for row in rows]
+    def questions(
+        self, tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], file: str
+    ) -> list[Example]:
+        """Rows of a file without targets; one with an empty text is left out. Raises DataError."""
+        from ftrun.data.rows import texts_of
 
+        self.pad = tokenizer.pad_token_id
+        columns = [texts_of(rows, name, file) for name in columns_of(self.text)]
+        readable = [row for row, texts in enumerate(zip(*columns, strict=True)) if all(texts)]
+        chosen = [[column[row] for row in readable] for column in columns]
+        found, _ = examples_of(tokenizer, chosen, split=file, max_length=self.max_length, long="truncate")
+        for example in found:
+            example.row = readable[example.row]
+        return found
 
-def card(task: Table, label: str | None) -> dict[str, Any]:
-    """What data.json keeps of a table of text; `label` is a column of names."""
-    from ftrun.data.datacard import contents
+    def examples(self, split: str) -> Sequence[Example]:
+        return self.encoded[split]
 
-    found = contents(used(task), task.text, label)
-    return found | {"lengths": task.lengths, "notes": list(task.rows.notes)}
+    def used(self) -> dict[str, list[dict[str, Any]]]:
+        """The rows of each split that became examples."""
+        return {split: [getattr(self.rows, split)[e.row] for e in self.examples(split)] for split in SPLITS}
 
+    def texts(self) -> dict[str, list[str]]:
+        """The text of each of these rows, of two columns both."""
+        names = columns_of(self.text)
+        used = self.used().items()
+        return {split: ["\n".join(row[name] for name in names) for row in rows] for split, rows in used}
 
-def encoded(
-    tokenizer: PreTrainedTokenizerBase,
-    rows: list[dict[str, Any]],
-    text: Columns,
-    target: Callable[[dict[str, Any]], Any],
-    *,
-    split: str,
-    max_length: int,
-    long: str,
-) -> tuple[list[Example], dict[str, Any], str]:
-    """The rows as examples, and a report of their lengths, also in a line. Raises DataError."""
-    names = [text] if isinstance(text, str) else text
-    columns = [[row[name] for row in rows] for name in names]
-    found, report = examples_of(tokenizer, columns, split=split, max_length=max_length, long=long)
-    for example in found:
-        example.target = target(rows[example.row])
-    line = report.line()
-    if len(names) == 2 and not separates(tokenizer):
-        line += "; warning: this tokenizer puts nothing between the two texts"
-    return found, {name: value for name, value in asdict(report).items() if name != "cached"}, line
+    def card(self) -> dict[str, Any]:
+        return self.described(None)
 
+    def described(self, label: str | None) -> dict[str, Any]:
+        """What data.json keeps; `label` is a column of names."""
+        from ftrun.data.datacard import contents
 
-def asked(
-    tokenizer: PreTrainedTokenizerBase,
-    rows: list[dict[str, Any]],
-    text: Columns,
-    file: str,
-    max_length: int,
-) -> list[Example]:
-    """Rows of a file without targets; one with an empty text is left out. Raises DataError."""
-    from ftrun.data.rows import texts_of
+        found = contents(self.used(), self.text, label)
+        return found | {"lengths": self.lengths, "notes": list(self.rows.notes)}
 
-    names = [text] if isinstance(text, str) else text
-    columns = [texts_of(rows, name, file) for name in names]
-    readable = [row for row, texts in enumerate(zip(*columns, strict=True)) if all(texts)]
-    chosen = [[column[row] for row in readable] for column in columns]
-    found, _ = examples_of(tokenizer, chosen, split=file, max_length=max_length, long="truncate")
-    for example in found:
-        example.row = readable[example.row]
-    return found
+    def fingerprint(self) -> str:
+        return self.rows.fingerprint
 
 
 def examples_of(
