@@ -111,7 +111,7 @@ class Loop(Stepper):
         self._clock = now
         return {
             "seconds": round(cost["seconds"], 3),
-            "tokens_per_second": round(cost["tokens"] / max(cost["train_seconds"], 1e-9), 1),
+            f"{self.task.unit}_per_second": round(cost["tokens"] / max(cost["train_seconds"], 1e-9), 1),
         }
 
     def evaluate(self) -> None:

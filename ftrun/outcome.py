@@ -99,10 +99,10 @@ def rows_in(examples: Sequence[Example]) -> Sequence[int]:
 
 
 def cost_of(loop: Loop) -> dict[str, Any]:
-    timing = loop.spend()
+    speed = f"{loop.task.unit}_per_second"
     return {
         **loop.state.cost,
-        "tokens_per_second": timing["tokens_per_second"],
+        speed: loop.spend()[speed],
         "micro_batch": loop.state.micro_batch,
         "peak_memory_bytes": peak_memory(loop.accelerator),
         "device": describe(loop.accelerator),

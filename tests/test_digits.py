@@ -178,6 +178,8 @@ def test_a_perceptron_learns_the_digits(made):
     result = made.read_json("result.json")
     assert result["test_accuracy"] > 0.92 and result["eval_accuracy"] > 0.92
     assert result["reload_difference"] == 0.0
+    cost = made.read_json("cost.json")
+    assert cost["images_per_second"] > 0 and "tokens_per_second" not in cost
 
 
 def written(path, pixels, more=None):

@@ -98,7 +98,7 @@ def test_out_of_reach_is_one_line_with_the_local_way(monkeypatch: pytest.MonkeyP
     assert time.monotonic() - before < 10
     assert str(caught.value) == (
         "the Hub cannot be reached for the data set someone/toy, and no copy is cached; "
-        "give files instead: task=classify task.train=FILE task.text=COLUMN task.label=COLUMN"
+        "give files instead: task.train=FILE task.validation=FILE task.test=FILE"
     )
 
 

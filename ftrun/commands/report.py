@@ -22,7 +22,7 @@ from ftrun.reports.comparison import (
     plain,
     side_by_side,
 )
-from ftrun.reports.summary import console, lower_is_better, row_of
+from ftrun.reports.summary import SPEEDS, console, lower_is_better, row_of
 from ftrun.rundir import Run, find_runs
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ftrun.reports.page import Section
 
 STYLES = {"finished": "", "running": "cyan", "interrupted": "yellow", "failed": "red"}
-DROPPED = ("step", "tokens_per_second", "peak_memory_bytes", "trained_parameters", "metric", "seconds")
+DROPPED = ("step", *SPEEDS, "peak_memory_bytes", "trained_parameters", "metric", "seconds")
 ENDINGS = {".md": "markdown", ".csv": "csv", ".html": "html", ".htm": "html"}
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 REACH = 5.0  # seconds to wait for the Hub's first answer
 PATIENCE = 8.0  # seconds for all of it: a name resolver that hangs knows no limit of its own
-LOCAL = "give files instead: task=classify task.train=FILE task.text=COLUMN task.label=COLUMN"
+LOCAL = "give files instead: task.train=FILE task.validation=FILE task.test=FILE"
 FORM = "hub:NAME:SPLIT or hub:NAME[@REVISION][:CONFIG]:SPLIT, for example hub:stanfordnlp/imdb:train"
 
 

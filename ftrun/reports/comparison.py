@@ -62,6 +62,7 @@ COLUMNS = (
     Column("step", "step", plain("step"), right=True),
     Column("seconds", "time", lambda row: duration(row["seconds"]), right=True),
     Column("tokens_per_second", "tokens/s", lambda row: count(row["tokens_per_second"]), right=True),
+    Column("images_per_second", "images/s", lambda row: count(row["images_per_second"]), right=True),
     Column("peak_memory_bytes", "memory", lambda row: size(row["peak_memory_bytes"]), right=True),
     Column("state", "state", plain("state")),
 )
@@ -108,7 +109,7 @@ def means(rows: list[Row]) -> list[Row]:
 
 def _mean(rows: list[Row]) -> Row:
     mean = rows[0] | {"seeds": len(rows), "seed": None}
-    numbers = "seconds", "tokens_per_second", "peak_memory_bytes"
+    numbers = "seconds", "tokens_per_second", "images_per_second", "peak_memory_bytes"
     for key in ("test_score", "eval_score", "forgetting", *numbers):
         values = [row[key] for row in rows if row[key] is not None]
         mean[key] = statistics.fmean(values) if len(values) == len(rows) else None

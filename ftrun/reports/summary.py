@@ -70,7 +70,7 @@ def row_of(run: Run) -> dict[str, Any]:
         "test_score": scores.get(f"test_{metric}"),
         "best_step": result.get("best_step"),
         "step": result.get("best_step", seen.get("step")),  # how far it came, while there is no best
-        **{name: cost.get(name) for name in ("seconds", "cpu_seconds", "tokens_per_second")},
+        **{name: cost.get(name) for name in ("seconds", "cpu_seconds", *SPEEDS)},
         "peak_memory_bytes": cost.get("peak_memory_bytes"),
         "device": cost.get("device"),
         **forgetting_of(result, metric),
@@ -200,6 +200,7 @@ def show_result(run: Run) -> None:
     )
 
 
+SPEEDS = {"tokens_per_second": "tokens", "images_per_second": "images"}  # of training
 BASELINES = {"majority": "most frequent label", "tfidf": "TF-IDF"}  # their scores on test
 
 
@@ -255,7 +256,7 @@ def _facts(row: dict[str, Any], card: dict[str, Any]) -> Any:
     if row["step"] is not None:
         table.add_row("best step", f"{row['step']:,}")
     if row["seconds"] is not None:
-        speed = f" · {count(row['tokens_per_second'])} tokens/s" if row["tokens_per_second"] else ""
+        speed = "".join(f" · {count(row[name])} {unit}/s" for name, unit in SPEEDS.items() if row[name])
         memory = f" · peak memory {size(row['peak_memory_bytes'])}" if row["peak_memory_bytes"] else ""
         table.add_row("time", f"{duration(row['seconds'])} on {row['device']}{speed}{memory}")
     table.add_row("run", row["run"])

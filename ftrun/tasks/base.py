@@ -43,6 +43,7 @@ class Task(ABC):
     auto_class: ClassVar[str]  # the transformers class that brings the network and its head
     shape: ClassVar[tuple[int, int, int] | None] = None  # channels, height, width; where the task fixes them
     shares_head: ClassVar[bool] = True  # whether tasks of this kind can have one head: it has labels
+    unit: ClassVar[str] = "tokens"  # what an example's size counts
     writes: ClassVar[tuple[str, ...]] = (".csv", ".tsv", ".jsonl")  # endings of files of answered rows
     moment: ClassVar[tuple[int, int] | None] = None  # seed and optimizer step of a batch that trains
     passed_over: ClassVar[tuple[str, ...]] = ()  # settings that a preset may bring and that mean nothing here

@@ -42,6 +42,7 @@ class Digits(Labelled):
     subset: Any  # null, a number of training rows, or "k per class"
 
     auto_class: ClassVar[str] = "AutoModelForImageClassification"
+    unit: ClassVar[str] = "images"
     shape: ClassVar[tuple[int, int, int]] = (1, SIDE, SIDE)
     passed_over: ClassVar[tuple[str, ...]] = ("max_length",)
 

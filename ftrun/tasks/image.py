@@ -52,6 +52,7 @@ class Image(Labelled):
 
     metrics: ClassVar[dict[str, str]] = {**Labelled.metrics, "top5_accuracy": "max"}
     auto_class: ClassVar[str] = "AutoModelForImageClassification"
+    unit: ClassVar[str] = "images"
     passed_over: ClassVar[tuple[str, ...]] = ("max_length",)
 
     def __post_init__(self) -> None:
