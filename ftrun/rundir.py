@@ -120,7 +120,7 @@ class Run:
         append_line(self.path / METRICS, values)
 
     def log_time(self, values: dict[str, Any]) -> None:
-        """Append one line to timing.jsonl: seconds, tokens or images per second; all that the clock decides."""
+        """Append one line to timing.jsonl: seconds, tokens or images per second, what the clock decides."""
         append_line(self.path / TIMING, values)
 
     def metrics(self) -> list[dict[str, Any]]:
