@@ -107,7 +107,7 @@ def exit_code(error: BaseException) -> int:
 
 
 def train_and_score(settings: Settings, directory: Run, accelerator: Accelerator, again: bool) -> float:
-    settings = with_trained_source(settings, directory)
+    settings = with_trained_source(settings, directory, accelerator)
     model = prepare_model(settings, directory, accelerator)
     pasts = open_pasts(settings, model.to(accelerator.device))
     free_space_check(directory.path, disk_needed(model))
@@ -135,12 +135,14 @@ def describe_data(settings: Settings, directory: Run) -> None:
             say(line)
 
 
-def with_trained_source(settings: Settings, directory: Run) -> Settings:
+def with_trained_source(settings: Settings, directory: Run, accelerator: Accelerator) -> Settings:
     """source=TASK becomes source=RUN: the task is trained first, the same way and without a hold."""
     if settings.source is None or settings.source.kind != "task":
         return settings
     place, raw = directory.path / "source", settings.raw
-    if not is_run(place):
+    begun = is_run(place)
+    accelerator.wait_for_everyone()  # all have looked before one of them makes it
+    if not begun:
         plain = {name: raw[name] for name in FIXED}
         protecting = (CONF / f"protect/{settings.strategy_name}.yaml").is_file()
         own = (

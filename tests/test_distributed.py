@@ -13,6 +13,10 @@ WAYS = {
     "gradual_unfreeze with replay": [
         "strategy=gradual_unfreeze", "every=0.2", "protect=replay", "protect.buffer=16", *SMALL_SOURCE,
     ],
+    "l2sp after its source": [
+        "strategy=l2sp", "alpha=1", "task@source=classify", "source.train={files}/train.csv", "source.subset=40",
+        "source.max_length=32",
+    ],
 }  # fmt: skip
 
 
@@ -37,12 +41,12 @@ def launched(processes, words, directory):
         timeout=300,
     )
     assert result.returncode == 0, result.stdout + result.stderr
-    (config,) = directory.glob("**/config.yaml")
+    (config,) = (file for file in directory.glob("**/config.yaml") if file.parent.name != "source")
     return config.parent
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", ["full", "gradual_unfreeze with replay"])
+@pytest.mark.parametrize("way", list(WAYS))
 def test_two_processes_give_the_losses_of_one(toy_files, still_dir, tmp_path, way):
     """101 rows in batches of 10: the last batch has one example, which only one process can take."""
     words = [
