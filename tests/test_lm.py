@@ -8,7 +8,7 @@ import torch
 from lab import ran, settings
 from toys_lm import files, tiny_decoder, words
 
-from ftrun.data.documents import Columns, Document, carved, documents
+from ftrun.data.documents import Columns, Document, Stream, carved, documents
 from ftrun.errors import ConfigError, DataError
 from ftrun.networks.loading import load
 from ftrun.rundir import Run
@@ -258,7 +258,34 @@ def test_rows_can_be_the_lines_of_one_text(tmp_path):
     file = tmp_path / "a.jsonl"
     file.write_text('{"text": " = A = \\n"}\n{"text": ""}\n{"text": "b\\n"}\n')
     found = [*documents([str(file)], Columns("text", None, None), "file", False)]
-    assert found == [Document("", " = A = \n\nb")]
+    assert found == [Document("", " = A = \n\nb\n")]
+
+
+def test_a_stream_s_paragraphs_are_cut_from_the_lines_of_rows(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": " a\\nb"}\n{"text": ""}\n{"text": "c\\n"}\n{"text": "d"}\n')
+    stream = Stream([f"{tmp_path}/a.jsonl"], Columns("text", None, None), "paragraph", [], "train", None)
+    assert [document.text for document in stream] == [" a\nb", "c\nd"]
+
+
+def test_a_stream_of_a_saved_data_set_and_its_first_documents(place, monkeypatch):
+    import datasets
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(place / "cache"))
+    texts = [f"the cat eats {n} fish" for n in range(300)]
+    datasets.disable_progress_bars()
+    parts = {split: datasets.Dataset.from_dict({"text": texts}) for split in ("train", "validation", "test")}
+    datasets.DatasetDict(parts).save_to_disk(str(place / "saved"))
+    datasets.enable_progress_bars()
+    splits = [f"task.{split}={place}/saved" for split in ("train", "validation", "test")]
+    plain = quick(place, *splits).task
+    plain.read(0)
+    streamed = quick(place, *splits, "task.stream=true", "task.subset=7").task
+    assert streamed.read(0) == ["train: the first 7 documents (task.subset)"]
+    assert [d.text for d in plain.kept["train"]] == texts
+    assert [d.text for d in streamed.kept["train"]] == texts[:7]
+    assert [d.text for d in streamed.kept["test"]] == texts
+    with pytest.raises(DataError, match="task.text=body: row 1 of .*saved has no such column"):
+        quick(place, *splits, "task.stream=true", "task.text=body").task.read(0)
 
 
 def test_one_text_is_carved_at_its_end_and_many_by_what_they_say():

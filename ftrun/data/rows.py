@@ -40,9 +40,9 @@ class Splits:
     fingerprint: str  # sha256, the same wherever and whenever the same rows are read
 
 
-def read_rows(source: Given) -> list[Row]:
-    """The rows of all that a setting names; DataError says what is wrong with it."""
-    return [row for part in read_parts(source) for row in part.rows]
+def read_rows(source: Given, split: str | None = None) -> list[Row]:
+    """The rows of all that a setting names, of a saved data set the split's; DataError says what is wrong."""
+    return [row for part in read_parts(source, split) for row in part.rows]
 
 
 def load_splits(

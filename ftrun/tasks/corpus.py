@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ftrun.data.documents import Columns, Stream, carved, digest, documents, files_of
+from ftrun.data.hub import pinned
 from ftrun.errors import ConfigError, DataError
 from ftrun.tasks.base import SPLITS, Answer, Example, Task
 from ftrun.values import at_least, one_of
@@ -17,7 +18,10 @@ from ftrun.values import at_least, one_of
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-FORMS = "a txt, jsonl, csv, tsv or parquet file, a directory of these, or hub:NAME[:CONFIG]:SPLIT"
+FORMS = (
+    "a txt, md, jsonl, json, csv, tsv or parquet file (or its .gz), a directory or pattern of these, a"
+    " directory of datasets.save_to_disk, or hub:NAME[@REVISION][:CONFIG]:SPLIT"
+)
 SAMPLE = 50_000_000  # characters of a stream that a tokenizer is trained on
 
 
@@ -76,20 +80,27 @@ class CorpusTask(Task):
         return notes
 
     def open(self, sources: dict[str, list[str]], missing: list[str]) -> list[str]:
-        """Streams, of which nothing is read yet but their bytes, for the fingerprint."""
+        """Streams, of which one document is read yet, and the bytes of files for the fingerprint."""
         how = self.documents or "line"
+        whole = hashlib.sha256(f"{how} {self.columns} {missing}".encode())
+        for split, names in sources.items():
+            sources[split] = [pinned(name) if name.startswith("hub:") else name for name in names]
+            for name in sources[split]:
+                next(documents([name], self.columns, how, lazily=True, split=split), None)
+            whole.update(digest(sources[split], split).encode())
+        self.print = whole.hexdigest()
         for split in SPLITS:
+            hold = missing if split not in sources or split == "train" else []
+            most = self.subset if split == "train" else None
             place = sources.get(split, sources["train"])
-            hold = missing if place is sources["train"] else []
-            self.kept[split] = Stream(place, self.columns, how, hold, split)
-        self.print = digest(name for split in SPLITS for name in sources.get(split, []))
-        self.print = hashlib.sha256(f"{self.print} {how} {self.columns} {missing}".encode()).hexdigest()
-        return [f"{split}: one document in a hundred carved from train" for split in missing]
+            self.kept[split] = Stream(place, self.columns, how, hold, split, most)
+        first = [] if self.subset is None else [f"train: the first {self.subset:,} documents (task.subset)"]
+        return [f"{split}: one document in a hundred carved from train" for split in missing] + first
 
     def load(self, sources: dict[str, list[str]], missing: list[str]) -> list[str]:
         notes: list[str] = []
         for split, names in sources.items():
-            found = list(documents(names, self.columns, self.documents, lazily=False))
+            found = list(documents(names, self.columns, self.documents, lazily=False, split=split))
             self.kept[split] = [document for document in found if document.text.strip()]
             empty = len(found) - len(self.kept[split])
             if not self.kept[split]:
@@ -112,9 +123,9 @@ class CorpusTask(Task):
 
     def read_test(self, file: str) -> None:
         names = files_of("--input", file)
-        found = list(documents(names, self.columns, self.documents, lazily=False))
+        found = list(documents(names, self.columns, self.documents, lazily=False, split="test"))
         self.kept["test"] = [document for document in found if document.text.strip()]
-        self.print = digest(names)
+        self.print = digest(names, "test")
         self.stream = False
 
     def make_tokenizer(self, given: bool) -> PreTrainedTokenizerBase | None:
