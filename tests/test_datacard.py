@@ -12,8 +12,8 @@ import pytest
 from lab import ran, settings, toy
 
 from ftrun.data import baselines
-from ftrun.data.datacard import contents, lines
-from ftrun.data.duplicates import normalised
+from ftrun.data.datacard import counted, lines, repetitions
+from ftrun.data.duplicates import normalised, of_columns
 from ftrun.data.rows import load_splits
 from ftrun.data.splits import choose
 from ftrun.errors import ConfigError, DataError
@@ -85,8 +85,12 @@ def test_leaks_can_be_an_error(leaking: dict[str, str], tmp_path: Path) -> None:
 def test_the_card_counts_rows_labels_and_repetitions() -> None:
     train = [{"text": text, "label": label} for text, label in [*rows_of("x", 6), ("X 1", "b"), ("x 1", "b")]]
     held = [{"text": "other", "label": "a"}]
-    card = contents({"train": train, "validation": held, "test": held}, "text", "label")
-    assert card["rows"] == {"train": 8, "validation": 1, "test": 1}
+    rows = {"train": train, "validation": held, "test": held}
+    card = {
+        "rows": {"train": 8},
+        "labels": counted({"train": [row["label"] for row in train]}),
+        **repetitions(of_columns(rows, "text")),
+    }
     assert card["labels"]["train"] == {"b": 5, "a": 3}
     assert card["duplicates"]["train"] == {"rows": 2, "examples": ["x 1"]}
     assert [(leak["split"], leak["other"], leak["rows"]) for leak in card["leaks"]] == [
@@ -103,7 +107,7 @@ def test_pairs_are_the_same_only_when_both_texts_are() -> None:
         return {"one": first, "two": second}
 
     rows = {"train": [pair("a", "b c")], "validation": [pair("a b", "c")], "test": [pair("A", "B  C")]}
-    leaks = contents(rows, ["one", "two"], None)["leaks"]
+    leaks = repetitions(of_columns(rows, ["one", "two"]))["leaks"]
     assert [(leak["split"], leak["other"], leak["examples"]) for leak in leaks] == [
         ("test", "train", ["A | B  C"])
     ]

@@ -234,7 +234,7 @@ def test_stages_norms_and_what_does_not_fit_a_residual_network(place):
         (["strategy=lora", "targets=all"], "strategy=lora adapts linear layers"),
     ]:
         with pytest.raises(ConfigError, match=message):
-            settings(*words(place, "resnet"), *words_).strategy.prepare(model)
+            settings(*words(place, "resnet"), *words_).strategy.fits(model)
 
 
 @pytest.mark.parametrize("words_", [["lora"], ["adapter"], ["norms"], ["bitfit"]])

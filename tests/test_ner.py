@@ -246,7 +246,7 @@ def test_lists_of_class_labels_get_their_names(monkeypatch):
 
     kind = datasets.Features({"tags": datasets.List(datasets.ClassLabel(names=["O", "B-x"]))})
     data = datasets.Dataset.from_dict({"tags": [[0, 1], []]}, features=kind)
-    monkeypatch.setattr(hub, "_cached", lambda *_: data)
+    monkeypatch.setattr(hub, "cached", lambda *_: data)
     assert hub.hub_rows("hub:a/b:train") == [{"tags": ["O", "B-x"]}, {"tags": []}]
 
 

@@ -117,7 +117,8 @@ def position(setting: str, value: Any, width: int, header: list[str] | None, pat
         if value not in header:
             raise DataError(
                 f"task.{setting}={value}: {path} has no such column; "
-                f"its first line is {listed(header)}{near(value, header)}"
+                f"its first line is {listed(header)}{near(value, header)}; without a header a column is a"
+                f" number, and task.{setting}=null the {'last' if setting == 'tags' else 'first'}"
             )
         return header.index(value)
     if not 1 <= abs(value) <= width:

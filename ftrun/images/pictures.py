@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 import zipfile
-from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -191,9 +190,3 @@ def of_npz(source: str, path: Path, part: str | None) -> list[Picture]:
         Picture(f"row {row}", {"row": row}, picture, None if labels is None else labels[row])
         for row, picture in enumerate(pixels)
     ]
-
-
-def repeated(pictures: list[Picture], others: list[Picture]) -> int:
-    """How many pictures are also among the others, byte for byte as stored."""
-    known = Counter(picture.digest for picture in others)
-    return sum(picture.digest in known for picture in pictures)

@@ -49,17 +49,17 @@ class Classify(TextTable, Labelled):
         return {"inputs": inputs, "labels": [example.target for example in examples]}
 
     def card(self) -> dict[str, Any]:
-        from ftrun.data.datacard import baseline_scores
+        from ftrun.data.datacard import baseline_scores, counted
 
-        found = self.described(self.label)
-        labels = {split: [row[self.label] for row in rows] for split, rows in self.used().items()}
+        found, labels = super().card(), self.labels_used()
         found["notes"] += self.names.notes
         if self.balance == "weights":
             found["weights"] = dict(zip(self.names.names, self.weights, strict=True))
         return found | {
+            "labels": counted(labels),
             "baselines": baseline_scores(
                 self.texts(),
                 labels,
                 lambda answers, split, places: self.score(answers, pick(self.examples(split), places)),
-            )
+            ),
         }

@@ -9,8 +9,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ftrun.data.datacard import repetitions
 from ftrun.data.documents import Columns, Stream, carved, digest, documents, files_of
+from ftrun.data.duplicates import WAYS, Said, leak_notes, of_texts, without_leaks
 from ftrun.data.hub import pinned
+from ftrun.data.splits import pick
 from ftrun.errors import ConfigError, DataError
 from ftrun.tasks.base import SPLITS, Answer, Example, Task
 from ftrun.values import at_least, one_of
@@ -22,6 +25,7 @@ FORMS = (
     "a txt, md, jsonl, json, csv, tsv or parquet file (or its .gz), a directory or pattern of these, a"
     " directory of datasets.save_to_disk, or hub:NAME[@REVISION][:CONFIG]:SPLIT"
 )
+SHOWN = 80  # characters of a document in an example
 SAMPLE = 50_000_000  # characters of a stream that a tokenizer is trained on
 
 
@@ -42,6 +46,7 @@ class CorpusTask(Task):
     vocab: int
     stream: bool
     subset: int | None
+    leaks: str
 
     def __post_init__(self) -> None:
         if self.train is None:
@@ -53,9 +58,14 @@ class CorpusTask(Task):
         at_least("task.block", self.block, 8)
         at_least("task.vocab", self.vocab, 256)
         at_least("task.subset", self.subset, 1)
+        one_of("task.leaks", self.leaks, WAYS)
         if self.stream and self.documents == "file":
             raise ConfigError(
                 "task.documents=file holds a file in memory; task.stream=true takes line, paragraph"
+            )
+        if self.stream and self.leaks != "warn":
+            raise ConfigError(
+                f"task.leaks={self.leaks} compares all texts, and task.stream=true never has them together"
             )
         self.kept: dict[str, Any] = {}
         self.encoded: dict[str, Any] = {}
@@ -76,8 +86,8 @@ class CorpusTask(Task):
             split: files_of(f"task.{split}", value) for split, value in given.items() if value is not None
         }
         missing = [split for split in ("test", "validation") if split not in sources]
-        notes = self.open(sources, missing) if self.stream else self.load(sources, missing)
-        return notes
+        self.notes = self.open(sources, missing) if self.stream else self.load(sources, missing)
+        return self.notes
 
     def open(self, sources: dict[str, list[str]], missing: list[str]) -> list[str]:
         """Streams, of which one document is read yet, and the bytes of files for the fingerprint."""
@@ -109,6 +119,11 @@ class CorpusTask(Task):
                 notes.append(f"{split}: {empty:,} of {len(found):,} documents dropped, empty")
         parts, said = carved(self.kept["train"], missing)
         self.kept |= parts
+        notes += said
+        if self.leaks == "drop":
+            places, said = without_leaks(self.said(), "documents")
+            self.kept["train"] = pick(self.kept["train"], places)
+            notes += said
         if self.subset is not None:
             self.kept["train"] = self.kept["train"][: self.subset]
             notes.append(
@@ -119,7 +134,25 @@ class CorpusTask(Task):
             for document in self.kept[split]:
                 found_all.update("\0".join((split, *document)).encode())
         self.print = found_all.hexdigest()
-        return notes + said
+        return notes + leak_notes(self.said(), self.leaks, "documents")
+
+    def said(self) -> Said:
+        """What the documents say, prompts included."""
+        whole = {split: ["\n".join(filter(None, each)) for each in self.kept[split]] for split in SPLITS}
+        return Said(
+            of_texts(whole).keys, {split: [text[:SHOWN] for text in part] for split, part in whole.items()}
+        )
+
+    def card(self) -> dict[str, Any]:
+        """Documents, their tokens and blocks, and what they repeat unless they are a stream."""
+        corpora = {split: self.encoded[split].corpus for split in SPLITS}
+        return {
+            "rows": {split: corpus.documents for split, corpus in corpora.items()},
+            "tokens": {split: len(corpus.tokens) for split, corpus in corpora.items()},
+            "blocks": {split: len(corpus.edges) - 1 for split, corpus in corpora.items()},
+            **({} if self.stream else repetitions(self.said(), "documents")),
+            "notes": self.notes,
+        }
 
     def read_test(self, file: str) -> None:
         names = files_of("--input", file)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ftrun.data.duplicates import WAYS
 from ftrun.data.labels import name_of
 from ftrun.data.splits import parse_subset
 from ftrun.errors import ConfigError, DataError
@@ -49,6 +50,7 @@ class Image(Labelled):
     augment: str
     permute: Any  # a seed, null for the pixels as they are, or a list of these
     unreadable: str
+    leaks: str
 
     metrics: ClassVar[dict[str, str]] = {**Labelled.metrics, "top5_accuracy": "max"}
     auto_class: ClassVar[str] = "AutoModelForImageClassification"
@@ -68,6 +70,7 @@ class Image(Labelled):
             raise ConfigError(f"task.channels is 1, 3 or null (the network's), not {self.channels}")
         one_of("task.augment", self.augment, ["none", "flip", "crop+flip"])
         one_of("task.unreadable", self.unreadable, ["drop", "error"])
+        one_of("task.leaks", self.leaks, WAYS)
         self.used = classes_of(self.classes)
         seeds_of(self.permute)
         if self.permute is not None and self.augment != "none":
@@ -78,6 +81,7 @@ class Image(Labelled):
         if self.subset is not None:
             parse_subset(self.subset)
         self.pictures: dict[str, list[Picture]] = {}
+        self.notes: list[str] = []
 
     def reading(self) -> Reading:
         from ftrun.images.imagesets import Reading
@@ -88,12 +92,18 @@ class Image(Labelled):
         from ftrun.images.imagesets import load_splits
 
         sources = {split: getattr(self, split) for split in SPLITS}
-        self.pictures, self.names, notes, self.hash = load_splits(
-            sources, self.reading(), self.labels, self.subset, seed
+        self.pictures, self.names, self.notes, self.hash = load_splits(
+            sources, self.reading(), self.labels, self.subset, seed, self.leaks
         )
         if len(self.names.names) <= TOP:
             self.metrics = Labelled.metrics  # type: ignore[misc]
-        return notes
+        return self.notes
+
+    def card(self) -> dict[str, Any]:
+        from ftrun.data.datacard import repetitions
+        from ftrun.images.imagesets import said_by
+
+        return super().card() | repetitions(said_by(self.pictures), "images") | {"notes": self.notes}
 
     def encode(self, tokenizer: Reader, split: str) -> str:
         """Decoded once, as bytes; `tokenizer` is the network's Reader."""
@@ -105,6 +115,7 @@ class Image(Labelled):
             for number, seed in enumerate(seeds_of(self.permute))
             for inputs, target, row in zip(permuted(arrays, seed), targets, kept, strict=True)
         ]
+        self.notes.append(line)
         return line if self.permute is None else f"{line}; pixels permuted (task.permute={self.permute})"
 
     def decoded(self, reader: Reader, pictures: list[Picture], split: str) -> tuple[Any, list[int], str]:

@@ -8,7 +8,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ftrun.data.balance import balanced_rows, class_weights
-from ftrun.tasks.base import Answer, Batch, Example, Task
+from ftrun.data.splits import pick
+from ftrun.tasks.base import SPLITS, Answer, Batch, Example, Task
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -113,6 +114,21 @@ class Labelled(Task):
             "recall": float(recall_score(given, answered, **macro)),
             # nothing to correlate where all is one label, of which scikit-learn warns
             "matthews_correlation": float(matthews_corrcoef(given, answered)) if several else 0.0,
+        }
+
+    def card(self) -> dict[str, Any]:
+        """Examples, their labels, and what always saying the most frequent one would score."""
+        from ftrun.data.datacard import baseline_scores, counted
+
+        labels = {split: [self.given(each) for each in self.examples(split)] for split in SPLITS}
+        return {
+            "rows": {split: len(names) for split, names in labels.items()},
+            "labels": counted(labels),
+            "baselines": baseline_scores(
+                None,
+                labels,
+                lambda answers, split, places: self.score(answers, pick(self.examples(split), places)),
+            ),
         }
 
     def details(self, answers: Sequence[Answer], examples: Sequence[Example]) -> dict[str, Any]:

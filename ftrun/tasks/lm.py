@@ -46,6 +46,7 @@ class Lm(CorpusTask):
     vocab: int
     stream: bool
     subset: int | None
+    leaks: str
     sample: int
     sample_from: str | None
 

@@ -39,6 +39,7 @@ class Mlm(CorpusTask):
     vocab: int
     stream: bool
     subset: int | None
+    leaks: str
 
     metrics: ClassVar[dict[str, str]] = {
         "loss": "min",

@@ -58,6 +58,14 @@ class Multilabel(TextTable, Labelled):
             f"{numbers.count(0):,} of {len(numbers):,} rows have none"
         )
 
+    def card(self) -> dict[str, Any]:
+        from ftrun.data.datacard import counted
+
+        labels = {split: [name for row in rows for name in row] for split, rows in self.labels_used().items()}
+        found = super().card() | {"labels": counted(labels)}
+        found["notes"] += self.names.notes
+        return found
+
     def head(self) -> dict[str, Any]:
         return super().head() | {"problem_type": "multi_label_classification"}
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ftrun.data.tags import OUTSIDE, entity_scores, parse, parsed, scheme_of, to_iob2, written
+from ftrun.data.tags import OUTSIDE, entities, entity_scores, parse, parsed, scheme_of, to_iob2, written
 from ftrun.errors import ConfigError, DataError
 from ftrun.tasks.base import SPLITS, Answer, Batch, Example
 from ftrun.tasks.windowed import IGNORED, Windowed, labelled, summed_loss
@@ -45,6 +45,7 @@ class Ner(Windowed):
     auto_class: ClassVar[str] = "AutoModelForTokenClassification"
     reads: ClassVar[str] = "a file of CoNLL columns or jsonl"
     unit: ClassVar[str] = "sentences"
+    part: ClassVar[str] = "sentences"
     writes: ClassVar[tuple[str, ...]] = (".jsonl", ".conll")
 
     def __post_init__(self) -> None:
@@ -70,7 +71,18 @@ class Ner(Windowed):
                 f"task.train={self.train}: every word is outside (O), there is no entity to learn"
             )
         self.names = ["O", *(written(prefix, kind) for kind in kinds for prefix in "BI")]
-        return notes + self.unseen()
+        self.notes = notes + self.unseen()
+        return self.notes
+
+    def card(self) -> dict[str, Any]:
+        from ftrun.data.datacard import counted
+
+        kinds = {
+            split: [kind for tags in self.given_tags[split] for kind, _, _ in entities(tags)]
+            for split in SPLITS
+        }
+        words = {split: sum(map(len, self.given_tags[split])) for split in SPLITS}
+        return super().card() | {"words": words, "entities": counted(kinds)}
 
     def usable(self, split: str, source: str, notes: list[str]) -> list[Sentence]:
         from ftrun.data.columns import read_sentences

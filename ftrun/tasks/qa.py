@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ftrun.data.duplicates import of_texts
 from ftrun.errors import DataError
 from ftrun.tasks.base import SPLITS, Answer, Batch, Example
 from ftrun.tasks.windowed import IGNORED, Windowed, labelled, summed_loss
@@ -46,6 +47,7 @@ class Qa(Windowed):
     auto_class: ClassVar[str] = "AutoModelForQuestionAnswering"
     reads: ClassVar[str] = "SQuAD JSON or a jsonl file"
     unit: ClassVar[str] = "questions"
+    part: ClassVar[str] = "paragraphs"
 
     def __post_init__(self) -> None:
         from ftrun.text.windows import SPECIAL
@@ -103,6 +105,24 @@ class Qa(Windowed):
 
     def text_of(self, row: Question) -> str:
         return row.context
+
+    def parts(self) -> dict[str, list[str]]:
+        """Every paragraph once: it has several questions."""
+        return {split: list(dict.fromkeys(texts)) for split, texts in super().parts().items()}
+
+    def card(self) -> dict[str, Any]:
+        """Questions that are asked twice of one paragraph are what a split repeats."""
+        from ftrun.data.datacard import repetitions
+
+        asked = {
+            split: [f"{row.question} | {row.context}" for row in rows] for split, rows in self.rows.items()
+        }
+        found = super().card() | {"duplicates": repetitions(of_texts(asked))["duplicates"]}
+        if self.no_answer:
+            found["impossible"] = {
+                split: sum(not row.answers for row in rows) for split, rows in self.rows.items()
+            }
+        return found
 
     def head(self) -> dict[str, Any]:
         return labelled(ENDS)
