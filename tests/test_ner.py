@@ -83,7 +83,7 @@ def test_every_word_of_a_long_sentence_is_answered_once_with_most_context(tiny_d
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_dir("bert"))
     sentence = ["the", "film", "xyzzy", "plot"] * 10
-    found = worded(tokenizer, [sentence, ["the"], []], 16, 6)
+    found, _ = worded(tokenizer, [sentence, ["the"], []], 16, 6)
     numbers = [word for row, _, words in found if row == 0 for word in words.numbers]
     assert sorted(numbers) == list(range(40)) and len([row for row, *_ in found if row == 0]) > 3
     assert [row for row, *_ in found if row] == [1]

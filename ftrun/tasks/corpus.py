@@ -21,6 +21,8 @@ from ftrun.values import at_least, one_of
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
+    from ftrun.text.packing import Corpus
+
 FORMS = (
     "a txt, md, jsonl, json, csv, tsv or parquet file (or its .gz), a directory or pattern of these, a"
     " directory of datasets.save_to_disk, or hub:NAME[@REVISION][:CONFIG]:SPLIT"
@@ -68,6 +70,7 @@ class CorpusTask(Task):
                 f"task.leaks={self.leaks} compares all texts, and task.stream=true never has them together"
             )
         self.kept: dict[str, Any] = {}
+        self.counts: dict[str, int] = {}  # of the split that is being encoded
         self.encoded: dict[str, Any] = {}
 
     @property
@@ -191,8 +194,40 @@ class CorpusTask(Task):
         return [*rows.values()], [*some.values()]
 
     def options(self) -> list[Any]:
-        """The settings that a document's tokens depend on, beside the text."""
+        """What a document's tokens depend on beside the text and the tokenizer's vocabulary."""
         return []
+
+    @abstractmethod
+    def pieces(
+        self, tokenizer: PreTrainedTokenizerBase, documents: Any
+    ) -> Iterator[tuple[list[int], list[int]]]:
+        """Tokens and flags of each document; what is worth counting is added to `counts`."""
+
+    def packed(
+        self, tokenizer: PreTrainedTokenizerBase, split: str, block: int, whole: bool
+    ) -> tuple[Corpus, bool]:
+        """A split in blocks, its `counts`, and whether its tokens are kept from an earlier run."""
+        import numpy
+
+        from ftrun.text.packing import cut, joined
+        from ftrun.text.tokenfile import kept, mapped, place_of, written
+        from ftrun.text.tokens import remembered
+
+        pieces = self.pieces(tokenizer, self.kept[split])
+        if self.stream:
+            file = place_of(self.key(tokenizer, split))
+            known = kept(file)
+            if not known:
+                written(pieces, file, self.counts)
+            tokens, flags, self.counts = mapped(file)
+            return cut(tokens, flags, block, whole), known
+        columns = [list(texts) for texts in zip(*self.kept[split], strict=True)]
+        options = ["packed", *self.options()]
+        found, known = remembered(
+            tokenizer, columns, options, lambda: [*joined(pieces), [*self.counts.values()]]
+        )
+        self.counts = dict(zip(self.counts, map(int, found[2]), strict=True))
+        return cut(found[0].astype(numpy.uint32), found[1].astype(numpy.uint8), block, whole), known
 
     def key(self, tokenizer: PreTrainedTokenizerBase, split: str) -> str:
         """Of everything that the tokens of a split depend on."""

@@ -136,13 +136,16 @@ class Ner(Windowed):
         self.pad = tokenizer.pad_token_id
         rows, tags = [row.tokens for row in self.rows[split]], self.given_tags[split]
         label = {name: index for index, name in enumerate(self.names)}
+        windows, known = worded(tokenizer, rows, self.max_length, self.stride, tags)
         found = [
             Example(ids, (words, [label.get(tags[row][word], IGNORED) for word in words.numbers]), row)
-            for row, ids, words in worded(tokenizer, rows, self.max_length, self.stride, tags)
+            for row, ids, words in windows
         ]
         self.encoded[split] = found
         total, more = sum(map(len, rows)), len(found) - len(rows)
-        said = f"{split}: {len(rows):,} sentences, {total:,} words, up to {max(e.size for e in found)} tokens"
+        before = ", tokenised before" * known
+        longest = max(example.size for example in found)
+        said = f"{split}: {len(rows):,} sentences{before}, {total:,} words, up to {longest} tokens"
         said += f", {more:,} windows more for long ones" if more else ", none too long"
         unread = total - sum(len(example.target[0].numbers) for example in found)
         return said + (f", {unread:,} words without a token are O" if unread else "")
@@ -161,7 +164,7 @@ class Ner(Windowed):
         self.pad = tokenizer.pad_token_id
         column = self.tokens if isinstance(self.tokens, str) else "tokens"
         sentences = [texts(row.get(column), f"task.tokens={column}: {file}") for row in rows]
-        found = worded(tokenizer, sentences, self.max_length, self.stride)
+        found, _ = worded(tokenizer, sentences, self.max_length, self.stride)
         return [Example(ids, (words, []), row) for row, ids, words in found]
 
     def write(self, path: Path, rows: list[dict[str, Any]]) -> None:

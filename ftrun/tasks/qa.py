@@ -132,10 +132,11 @@ class Qa(Windowed):
 
     def encode(self, tokenizer: PreTrainedTokenizerBase, split: str) -> str:
         rows = self.rows[split]
-        found, cut = self.windowed(tokenizer, rows)
+        found, cut, known = self.windowed(tokenizer, rows)
         self.encoded[split] = found
         longest = max(example.size for example in found)
-        said = f"{split}: {len(rows):,} questions in {len(found):,} windows of up to {longest} tokens"
+        before = ", tokenised before," * known
+        said = f"{split}: {len(rows):,} questions{before} in {len(found):,} windows of up to {longest} tokens"
         places = [example.target.span for example in found if example.target.span is not None]
         said += f", {sum(first > 0 for first, _ in places):,} with the answer"
         return said + (f", {cut:,} questions cut to {self.max_question} tokens" if cut else "")
@@ -152,19 +153,21 @@ class Qa(Windowed):
 
         asked = as_questions(rows, file, self.columns, answered=False)
         readable = [row for row, each in enumerate(asked) if each.question.strip() and each.context.strip()]
-        found, _ = self.windowed(tokenizer, [asked[row] for row in readable])
+        found, _, _ = self.windowed(tokenizer, [asked[row] for row in readable])
         return [Example(example.inputs, example.target, readable[example.row]) for example in found]
 
-    def windowed(self, tokenizer: PreTrainedTokenizerBase, rows: list[Question]) -> tuple[list[Example], int]:
-        """Examples in the order of the rows, and how many questions were cut."""
+    def windowed(
+        self, tokenizer: PreTrainedTokenizerBase, rows: list[Question]
+    ) -> tuple[list[Example], int, bool]:
+        """Examples in the order of the rows, how many questions were cut, and whether all was kept."""
         from ftrun.text.passages import passages, shortened
 
         if not rows:
-            return [], 0
+            return [], 0, False
         self.pad = tokenizer.pad_token_id
         texts, cut = shortened(tokenizer, [row.question for row in rows], self.max_question)
-        found = passages(tokenizer, rows, texts, self.max_length, self.stride)
-        return [Example(ids, passage, row) for row, ids, passage in found], cut
+        found, known = passages(tokenizer, rows, texts, self.max_length, self.stride)
+        return [Example(ids, passage, row) for row, ids, passage in found], cut, known
 
     def collate(self, examples: Sequence[Example]) -> Batch:
         import torch
