@@ -149,6 +149,26 @@ def test_baselines_are_those_of_scikit_learn() -> None:
     )
 
 
+def test_several_labels_have_a_regression_each() -> None:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.multiclass import OneVsRestClassifier
+    from sklearn.pipeline import make_pipeline
+
+    chance = random.Random(0)
+    words = [f"word{number}" for number in range(20)]
+    texts = [" ".join(chance.choices(words, k=9)) for _ in range(150)]
+    labels = [["text", *(name for name in ("word1", "word2", "word3") if name in text)] for text in texts]
+    given = [[name in names for name in ("word1", "word2", "word3")] for names in labels]
+    model = OneVsRestClassifier(LogisticRegression())
+    reference = make_pipeline(TfidfVectorizer(), model).fit(texts[:100], given[:100])
+    found = baselines.SeveralWords(texts[:100], labels[:100], 0.5).answers(texts[100:], "test")[1]
+    answered = [[name in row["answer"] for name in ("word1", "word2", "word3")] for row in found]
+    assert answered == reference.predict(texts[100:]).astype(bool).tolist()
+    assert all(row["answer"][0] == "text" for row in found)  # nothing to learn of what every row has
+    assert baselines.majority_of_several(labels, 2) == [{"answer": ["text"]}] * 2
+
+
 def test_a_baseline_that_would_take_long_takes_a_part_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(baselines, "FITTED", 100)
     monkeypatch.setattr(baselines, "SCORED", 50)

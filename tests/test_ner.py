@@ -157,6 +157,21 @@ def test_four_columns_of_iob1(tmp_path):
     assert task.names == ["O", "B-ORG", "I-ORG", "B-PER", "I-PER"]
 
 
+def test_a_saved_data_set_gives_each_split_its_own(tmp_path):
+    import datasets
+
+    datasets.disable_progress_bars()
+    rows = {"tokens": [["a", str(n)] for n in range(9)], "tags": [["O", "B-x"]] * 9}
+    parts = {"train": datasets.Dataset.from_dict(rows)}
+    parts["test"] = datasets.Dataset.from_dict({name: column[:2] for name, column in rows.items()})
+    datasets.DatasetDict(parts).save_to_disk(str(tmp_path / "saved"))
+    datasets.enable_progress_bars()
+    for source in (tmp_path / "saved", f"{tmp_path}/saved:test"):
+        task = settings("task=ner", f"task.train={tmp_path}/saved", f"task.test={source}").task
+        task.read(0)
+        assert len(task.rows["test"]) == 2
+
+
 def test_columns_by_number_and_by_header(tmp_path):
     task, _ = read(tmp_path, CONLL, "task.tags=3")
     assert task.names == ["O", "B-NP", "I-NP", "B-VP", "I-VP"]

@@ -51,17 +51,25 @@ def quantile(ordered: list[int], share: float) -> int:
 
 
 def baseline_scores(
-    texts: dict[str, list[str]] | None, labels: dict[str, list[str]], score: Score
+    texts: dict[str, list[str]] | None,
+    labels: dict[str, list[Any]],
+    score: Score,
+    threshold: float | None = None,
 ) -> dict[str, Any]:
     """Every metric of the baselines as `eval_` and `test_`, fitted on the train rows given.
 
-    `score` takes answers, the split, and the places of the rows answered. Without texts it is one baseline.
+    `score` takes answers, the split, and the places of the rows answered. Without texts it is one baseline;
+    with a threshold a row has several labels, those of at least this probability.
     """
-    words = baselines.Words(texts["train"], labels["train"]) if texts is not None else None
+    words, always = None, baselines.majority if threshold is None else baselines.majority_of_several
+    if texts is not None and threshold is None:
+        words = baselines.Words(texts["train"], labels["train"])
+    elif texts is not None and threshold is not None:
+        words = baselines.SeveralWords(texts["train"], labels["train"], threshold)
     found: dict[str, Any] = {}
     for split, prefix in SCORED.items():
         places = list(range(len(labels[split])))
-        answered = {baselines.MAJORITY: (places, baselines.majority(labels["train"], len(places)))}
+        answered = {baselines.MAJORITY: (places, always(labels["train"], len(places)))}
         if texts is not None and words is not None and words.fits:
             answered[baselines.WORDS] = words.answers(texts[split], split)
         for name, (rows, answers) in answered.items():

@@ -9,6 +9,7 @@ from typing import Any
 from ftrun.data.duplicates import Said, leak_notes, without_leaks
 from ftrun.data.labels import Labels, listed, name_of
 from ftrun.data.rows import Splits, label_set
+from ftrun.data.sources import Given, spelled
 from ftrun.data.splits import carve, choose, pick
 from ftrun.data.tables import ENDINGS
 from ftrun.errors import ConfigError, DataError, near
@@ -27,9 +28,10 @@ class Reading:
     classes: list[str] | None  # the labels in use, None for all
     modulo: int | None  # labels are whole numbers, and become their rest
 
-    def labelled(self, split: str, source: str, notes: list[str]) -> list[Picture]:
+    def labelled(self, split: str, given: Given, notes: list[str]) -> list[Picture]:
         """The pictures of a source that have a label in use; DataError where there is none."""
-        found, said = read_pictures(source, self.image, self.label)
+        found, said = read_pictures(given, self.image, self.label, split)
+        source = spelled(given)
         notes += said
         for picture in found:
             picture.label = named(picture, source, self.label)
@@ -81,7 +83,7 @@ def named(picture: Picture, source: str, column: str) -> str | None:
 
 
 def load_splits(
-    sources: dict[str, str | None],
+    sources: dict[str, Given | None],
     reading: Reading,
     labels: list[Any] | None,
     subset: Any,

@@ -53,9 +53,8 @@ class Classify(TextTable, Labelled):
 
         found, labels = super().card(), self.labels_used()
         found["notes"] += self.names.notes
-        if self.balance == "weights":
-            found["weights"] = dict(zip(self.names.names, self.weights, strict=True))
         return found | {
+            **self.weighing(),
             "labels": counted(labels),
             "baselines": baseline_scores(
                 self.texts(),

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ftrun.data.duplicates import WAYS
+from ftrun.data import duplicates
+from ftrun.data.balance import WAYS
 from ftrun.data.labels import name_of
 from ftrun.data.splits import parse_subset
 from ftrun.errors import ConfigError, DataError
@@ -36,14 +37,15 @@ class Image(Labelled):
     """Pictures of any size in folders, arrays, tables or data sets, as they are or with permuted pixels."""
 
     name: str
-    train: str | None
-    validation: str | None
-    test: str | None
+    train: str | list[str] | None
+    validation: str | list[str] | None
+    test: str | list[str] | None
     image: str | None
     label: str
     labels: Any  # the names of the head's labels, or null for those found
     classes: Any  # the labels in use, or null for all
     modulo: int | None
+    balance: str
     subset: Any  # null, a number of training images, or "k per class"
     size: int | None
     channels: int | None
@@ -68,9 +70,10 @@ class Image(Labelled):
             at_least(f"task.{setting}", getattr(self, setting), lowest)
         if self.channels not in (None, 1, 3):
             raise ConfigError(f"task.channels is 1, 3 or null (the network's), not {self.channels}")
+        one_of("task.balance", self.balance, WAYS)
         one_of("task.augment", self.augment, ["none", "flip", "crop+flip"])
         one_of("task.unreadable", self.unreadable, ["drop", "error"])
-        one_of("task.leaks", self.leaks, WAYS)
+        one_of("task.leaks", self.leaks, duplicates.WAYS)
         self.used = classes_of(self.classes)
         seeds_of(self.permute)
         if self.permute is not None and self.augment != "none":
@@ -82,6 +85,9 @@ class Image(Labelled):
             parse_subset(self.subset)
         self.pictures: dict[str, list[Picture]] = {}
         self.notes: list[str] = []
+
+    def balanced_by(self) -> str:
+        return self.balance
 
     def reading(self) -> Reading:
         from ftrun.images.imagesets import Reading
@@ -103,7 +109,8 @@ class Image(Labelled):
         from ftrun.data.datacard import repetitions
         from ftrun.images.imagesets import said_by
 
-        return super().card() | repetitions(said_by(self.pictures), "images") | {"notes": self.notes}
+        found = super().card() | repetitions(said_by(self.pictures), "images")
+        return found | self.weighing() | {"notes": self.notes}
 
     def encode(self, tokenizer: Reader, split: str) -> str:
         """Decoded once, as bytes; `tokenizer` is the network's Reader."""

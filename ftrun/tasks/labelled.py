@@ -70,6 +70,12 @@ class Labelled(Task):
         """The weight of each class in training, from the training rows in use."""
         return class_weights([example.target for example in self.encoded["train"]], len(self.names.names))
 
+    def weighing(self) -> dict[str, Any]:
+        """What the data card says of the weights, where there are any."""
+        if self.balanced_by() != "weights":
+            return {}
+        return {"weights": dict(zip(self.names.names, self.weights, strict=True))}
+
     def training_count(self, batch: Batch) -> float:
         if self.balanced_by() != "weights":
             return len(batch["labels"])

@@ -87,7 +87,7 @@ class Ner(Windowed):
     def usable(self, split: str, source: str, notes: list[str]) -> list[Sentence]:
         from ftrun.data.columns import read_sentences
 
-        found = read_sentences(source, self.tokens, self.tags, tagged=True)
+        found = read_sentences(source, self.tokens, self.tags, tagged=True, split=split)
         return self.kept(split, source, found, [row for row in found if row.tokens], notes)
 
     def text_of(self, row: Sentence) -> str:

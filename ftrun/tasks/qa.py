@@ -69,7 +69,7 @@ class Qa(Windowed):
         """The questions that can be learned or scored; DataError where the source and settings disagree."""
         from ftrun.data.squad import read_questions
 
-        rows = read_questions(source, self.columns, answered=True)
+        rows = read_questions(source, self.columns, answered=True, split=split)
         readable = [row for row in rows if row.question.strip() and row.context.strip()]
         full = self.kept(split, source, rows, readable, notes)
         impossible = [row for row in full if not row.answers]
