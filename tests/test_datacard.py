@@ -158,7 +158,9 @@ def test_several_labels_have_a_regression_each() -> None:
     chance = random.Random(0)
     words = [f"word{number}" for number in range(20)]
     texts = [" ".join(chance.choices(words, k=9)) for _ in range(150)]
-    labels = [["text", *(name for name in ("word1", "word2", "word3") if name in text)] for text in texts]
+    labels = [
+        ["text", *(name for name in ("word1", "word2", "word3") if name in text.split())] for text in texts
+    ]
     given = [[name in names for name in ("word1", "word2", "word3")] for names in labels]
     model = OneVsRestClassifier(LogisticRegression())
     reference = make_pipeline(TfidfVectorizer(), model).fit(texts[:100], given[:100])

@@ -232,6 +232,9 @@ def test_labels_in_use_and_what_they_become(tmp_path):
     ]:
         with pytest.raises(kind, match=message):
             encoded(own, more)
+    numpy.savez(tmp_path / "b.npz", x=numpy.repeat(PIXELS, 3, 0), y=numpy.arange(36) / 8)
+    with pytest.raises(DataError, match="task.label=label holds numbers with decimals"):
+        encoded(own, f"task.train={tmp_path}/b.npz")
 
 
 def test_labels_that_are_missing(tmp_path):

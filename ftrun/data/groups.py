@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from ftrun.data.duplicates import normalised, of_texts, without_leaks
+from ftrun.data.sources import SPLITS
 from ftrun.data.splits import SHARE, SPLIT_SEED, carve, choose, parse_subset, pick
 from ftrun.errors import ConfigError, DataError
 
@@ -12,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 Row = TypeVar("Row")
-SPLITS = ("train", "validation", "test")
 
 
 def refuse_classes(subset: str | int | None) -> None:

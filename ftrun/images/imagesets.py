@@ -7,16 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftrun.data.duplicates import Said, leak_notes, without_leaks
-from ftrun.data.labels import Labels, listed, name_of
+from ftrun.data.labels import Labels, listed, name_of, natural, refuse_free_text
 from ftrun.data.rows import Splits, label_set
-from ftrun.data.sources import Given, spelled
-from ftrun.data.splits import carve, choose, pick
+from ftrun.data.sources import SPLITS, Given, spelled
+from ftrun.data.splits import SPLIT_SEED, carve, choose, pick
 from ftrun.data.tables import ENDINGS
 from ftrun.errors import ConfigError, DataError, near
 from ftrun.images.pictures import Picture, read_pictures
-
-SPLITS = ("train", "validation", "test")
-SPLIT_SEED = 0  # carved splits are the same for every seed of a run
 
 
 @dataclass
@@ -111,6 +108,8 @@ def load_splits(
         notes += [f"train: {len(chosen)} of {whole} images chosen (task.subset={subset}, seed {seed})", *said]
     for split in SPLITS:
         if not found[split]:
+            labelled = [str(picture.label) for part in found.values() for picture in part]
+            refuse_free_text(sorted(set(labelled), key=natural), len(labelled), reading.label)
             raise DataError(f"task.train has too few images to carve {split} from; set task.{split}")
         reading.rest(found[split])
     notes += leak_notes(said_by(found), leaks, "images")

@@ -13,7 +13,7 @@ from ftrun.data.splits import parse_subset
 from ftrun.errors import ConfigError, DataError
 from ftrun.images.pixels import moved, order_of, seeds_of
 from ftrun.seeds import stream
-from ftrun.tasks.base import Answer, Batch, Example
+from ftrun.tasks.base import SPLITS, Answer, Batch, Example
 from ftrun.tasks.labelled import Labelled
 from ftrun.values import at_least, one_of
 
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from ftrun.images.pictures import Picture
     from ftrun.images.readers import Reader
 
-SPLITS = ("train", "validation", "test")
 TOP = 5
 
 

@@ -124,18 +124,22 @@ class Labelled(Task):
 
     def card(self) -> dict[str, Any]:
         """Examples, their labels, and what always saying the most frequent one would score."""
-        from ftrun.data.datacard import baseline_scores, counted
+        from ftrun.data.datacard import counted
 
         labels = {split: [self.given(each) for each in self.examples(split)] for split in SPLITS}
-        return {
-            "rows": {split: len(names) for split, names in labels.items()},
-            "labels": counted(labels),
-            "baselines": baseline_scores(
-                None,
-                labels,
-                lambda answers, split, places: self.score(answers, pick(self.examples(split), places)),
-            ),
-        }
+        rows = {split: len(names) for split, names in labels.items()}
+        return {"rows": rows, "labels": counted(labels), "baselines": self.baselines(None, labels)}
+
+    def baselines(
+        self, texts: dict[str, list[str]] | None, labels: dict[str, list[Any]], threshold: float | None = None
+    ) -> dict[str, Any]:
+        """Their scores by the task's own metrics; see `baseline_scores`."""
+        from ftrun.data.datacard import baseline_scores
+
+        def score(answers: Sequence[Answer], split: str, places: Sequence[int]) -> dict[str, float]:
+            return self.score(answers, pick(self.examples(split), places))
+
+        return baseline_scores(texts, labels, score, threshold)
 
     def details(self, answers: Sequence[Answer], examples: Sequence[Example]) -> dict[str, Any]:
         """Scores of each class, and how often each given label was answered with which."""

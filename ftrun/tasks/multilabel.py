@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ftrun.data.splits import pick
 from ftrun.data.targets import refuse_per_class, several
 from ftrun.errors import ConfigError
 from ftrun.tasks.base import Answer, Batch, Example
@@ -60,20 +59,13 @@ class Multilabel(TextTable, Labelled):
         )
 
     def card(self) -> dict[str, Any]:
-        from ftrun.data.datacard import baseline_scores, counted
+        from ftrun.data.datacard import counted
 
         labels, found = self.labels_used(), super().card()
         found["notes"] += self.names.notes
         each = {split: [name for row in rows for name in row] for split, rows in labels.items()}
-        return found | {
-            "labels": counted(each),
-            "baselines": baseline_scores(
-                self.texts(),
-                labels,
-                lambda answers, split, places: self.score(answers, pick(self.examples(split), places)),
-                self.threshold,
-            ),
-        }
+        baselines = self.baselines(self.texts(), labels, self.threshold)
+        return found | {"labels": counted(each), "baselines": baselines}
 
     def head(self) -> dict[str, Any]:
         return super().head() | {"problem_type": "multi_label_classification"}
