@@ -333,6 +333,7 @@ def test_answers_for_files_in_their_order(made, place, ftrun_inprocess, tmp_path
         good = [row for row in answered if row["answer"]]
         assert f"{len(good)} of {count} rows answered" in said
         assert len(good) == count - (source != "a.npz")
+        assert ("1 dropped that cannot be read: " in said) == (source != "a.npz")
     ftrun_inprocess("predict", str(made.path), "--input", "t.csv", "--output", "out.csv")
     answered = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
     assert [(row["who"], row["answer"]) for row in answered] == [("me", "low"), ("you", ""), ("us", "high")]

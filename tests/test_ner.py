@@ -61,6 +61,7 @@ def test_evaluate_counts_an_unknown_type_as_missed(learned, ftrun_inprocess, tmp
     (tmp_path / "new.conll").write_text("good\tB-person\n\nfilm\tB-new\nplot\tO\n")
     said = ftrun_inprocess("evaluate", str(run.path), "--input", "new.conll").stdout
     assert "test_recall                0.500000" in said and "test_f1_new" in said
+    assert "warning: type 'new' occurs in test (1 words) and not in train" in said
     again = ftrun_inprocess("evaluate", str(run.path)).stdout
     assert f"test_f1                    {run.read_json('result.json')['test_f1']:.6f}   in the run" in again
 

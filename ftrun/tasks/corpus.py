@@ -157,12 +157,14 @@ class CorpusTask(Task):
             "notes": self.notes,
         }
 
-    def read_test(self, file: str) -> None:
+    def read_test(self, file: str) -> list[str]:
         names = files_of("--input", file)
         found = list(documents(names, self.columns, self.documents, lazily=False, split="test"))
         self.kept["test"] = [document for document in found if document.text.strip()]
         self.print = digest(names, "test")
         self.stream = False
+        empty = len(found) - len(self.kept["test"])
+        return [f"test: {empty:,} of {len(found):,} documents dropped, empty"] if empty else []
 
     def make_tokenizer(self, given: bool) -> PreTrainedTokenizerBase | None:
         """One trained on the training documents where that is asked for, or the checkpoint brings none."""

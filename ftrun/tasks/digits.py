@@ -95,7 +95,7 @@ class Digits(Labelled):
         permuted = "" if self.permute is None else f", pixels permuted (task.permute={self.permute})"
         return f"{split}: {len(images):,} images of {SIDE} x {SIDE}{permuted}"
 
-    def read_test(self, file: str) -> None:
+    def read_test(self, file: str) -> list[str]:
         from ftrun.data.rows import read_rows
 
         rows = read_rows(file)
@@ -106,6 +106,7 @@ class Digits(Labelled):
                 self.targets["test"].append(self.names.names[self.names.index(row.get("label"))])
             except DataError as error:
                 raise DataError(f"{file}, row {number}, column 'label': {error}") from None
+        return []
 
     def questions(
         self, tokenizer: PreTrainedTokenizerBase | None, rows: list[dict[str, Any]], file: str

@@ -15,6 +15,7 @@ from ftrun.images.pixels import moved, order_of, seeds_of
 from ftrun.seeds import stream
 from ftrun.tasks.base import SPLITS, Answer, Batch, Example
 from ftrun.tasks.labelled import Labelled
+from ftrun.terminal import say
 from ftrun.values import at_least, one_of
 
 if TYPE_CHECKING:
@@ -130,7 +131,7 @@ class Image(Labelled):
         self.reader = reader
         return decode_all(pictures, reader, split, self.unreadable)
 
-    def read_test(self, file: str) -> None:
+    def read_test(self, file: str) -> list[str]:
         notes: list[str] = []
         reading = self.reading()
         self.pictures["test"] = reading.labelled("test", file, notes)
@@ -140,6 +141,7 @@ class Image(Labelled):
                 self.names.index(picture.label)
             except DataError as error:
                 raise DataError(f"{file}, {picture.name}: {error}") from None
+        return notes
 
     def input_rows(self, file: str) -> list[dict[str, Any]]:
         from ftrun.images.pictures import read_pictures
@@ -155,7 +157,8 @@ class Image(Labelled):
                 f"task.permute={self.permute}: this run knows {len(seeds)} permutations, and {file} does not"
                 " say which one is meant"
             )
-        arrays, kept, _ = self.decoded(tokenizer, self.asked, file)
+        arrays, kept, line = self.decoded(tokenizer, self.asked, file)
+        say(line)
         return [
             Example(inputs, None, row) for inputs, row in zip(permuted(arrays, seeds[0]), kept, strict=True)
         ]

@@ -126,9 +126,8 @@ class Ner(Windowed):
     def restore(self, config: PretrainedConfig) -> None:
         self.names = [config.id2label[i] for i in range(config.num_labels)]
 
-    def read_test(self, file: str) -> None:
-        super().read_test(file)
-        self.understand()
+    def read_test(self, file: str) -> list[str]:
+        return super().read_test(file) + self.understand() + self.unseen()
 
     def encode(self, tokenizer: PreTrainedTokenizerBase, split: str) -> str:
         from ftrun.text.words import worded
@@ -152,8 +151,10 @@ class Ner(Windowed):
 
     def input_rows(self, file: str) -> list[dict[str, Any]]:
         from ftrun.data.columns import read_sentences
+        from ftrun.data.sources import sources_of
 
-        return [sentence.columns for sentence in read_sentences(file, self.tokens, self.tags, tagged=False)]
+        parts = [read_sentences(one, self.tokens, self.tags, tagged=False) for one in sources_of(file)]
+        return [sentence.columns for part in parts for sentence in part]
 
     def questions(
         self, tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], file: str

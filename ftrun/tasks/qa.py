@@ -142,9 +142,10 @@ class Qa(Windowed):
         return said + (f", {cut:,} questions cut to {self.max_question} tokens" if cut else "")
 
     def input_rows(self, file: str) -> list[dict[str, Any]]:
+        from ftrun.data.sources import sources_of
         from ftrun.data.squad import rows_of
 
-        return rows_of(file)
+        return [row for one in sources_of(file) for row in rows_of(one)]
 
     def questions(
         self, tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], file: str

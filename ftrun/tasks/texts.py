@@ -91,11 +91,12 @@ class TextTable(Task):
             reading=self.reading,
         )
 
-    def read_test(self, file: str) -> None:
+    def read_test(self, file: str) -> list[str]:
         from ftrun.data.rows import load_test
 
         known = self.labels_known()
         self.rows = load_test(file, text=self.text, label=self.label, labels=known, reading=self.reading)
+        return self.rows.notes
 
     def encode(self, tokenizer: PreTrainedTokenizerBase, split: str) -> str:
         self.pad = tokenizer.pad_token_id

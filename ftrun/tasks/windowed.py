@@ -83,8 +83,12 @@ class Windowed(Task):
             raise DataError(f"task.{split}={source}: all of the {len(found)} {self.unit} are empty")
         return full
 
-    def read_test(self, file: str) -> None:
-        self.rows = {"test": self.usable("test", file, [])}
+    def read_test(self, file: str) -> list[str]:
+        from ftrun.data.sources import sources_of
+
+        notes: list[str] = []
+        self.rows = {"test": [row for one in sources_of(file) for row in self.usable("test", one, notes)]}
+        return notes
 
     def refuse_short(self, needed: int, why: str) -> None:
         """ConfigError where a window has no room for a token of its own."""
