@@ -15,10 +15,10 @@ from ftrun.data.datacard import lines as card_lines
 from ftrun.devices import describe, open_accelerator
 from ftrun.engine import Loop
 from ftrun.environment import describe as describe_environment
-from ftrun.errors import DataError, Interrupted, UserError
+from ftrun.errors import ConfigError, DataError, Interrupted, UserError
 from ftrun.memory.retention import features_of, measure_before, memory_of
 from ftrun.memory.source import open_pasts, start, with_fresh_head, with_head_of
-from ftrun.networks.loading import load
+from ftrun.networks.loading import load, outline
 from ftrun.optim import groups, plan
 from ftrun.outcome import finish
 from ftrun.preflight import preflight
@@ -40,6 +40,7 @@ def run(settings: Settings, path: Path) -> float:
     """Train, score and save in a new run directory; returns the score that chose the best weights."""
     check(settings.tracker)
     accelerator = open_accelerator(settings.device, settings.train.precision, settings.train.deterministic)
+    settings.strategy.fits(outline(settings.model, settings.task))
     prepare_data(settings)
     directory = open_directory(accelerator, path, settings)
     return recorded(settings, directory, accelerator, again=False)
@@ -89,7 +90,8 @@ def recorded(settings: Settings, directory: Run, accelerator: Accelerator, again
     try:
         return train_and_score(settings, directory, accelerator, again)
     except BaseException as error:
-        if accelerator.is_main_process:
+        refused = isinstance(error, ConfigError | DataError) and not again
+        if accelerator.is_main_process and not (refused and directory.removed_unless_begun()):
             message = str(error) or type(error).__name__
             with suppress(OSError):  # on a full disk the first error is the one to show
                 directory.write_json(FAILURE, {"message": message, "exit_code": exit_code(error)})

@@ -31,6 +31,7 @@ TIMING = "timing.jsonl"
 RESULT = "result.json"
 FAILURE = "failure.json"
 DETAILS = "details.json"
+BEGINNING = (CONFIG, METRICS, "environment.json", "data.json")
 ORIGIN = "ftrun.yaml"  # in a model directory made from runs: the settings of the run whose head serves
 
 
@@ -114,6 +115,17 @@ class Run:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
+
+    def removed_unless_begun(self) -> bool:
+        """Take the directory away if it holds nothing but what every run begins with."""
+        names = {file.name for file in self.path.iterdir()}
+        if not names <= set(BEGINNING) or (self.path / METRICS).stat().st_size:
+            return False
+        self.release()
+        for name in names:
+            (self.path / name).unlink()
+        self.path.rmdir()
+        return True
 
     def log(self, values: dict[str, Any]) -> None:
         """Append one line to metrics.jsonl; it is on the disk when this returns. Numbers only, no clock."""

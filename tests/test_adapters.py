@@ -145,7 +145,7 @@ def test_a_network_of_another_build_is_refused():
         "strategy=adapter knows no place for adapters in a checkpoint, a BloomForSequenceClassification; "
     )
     with pytest.raises(ConfigError, match=message) as caught:
-        Adapter("houlsby", 64, "gelu").prepare(model)
+        Adapter("houlsby", 64, "gelu").fits(model)
     assert "\n" not in str(caught.value)
 
 

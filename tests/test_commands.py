@@ -82,6 +82,12 @@ def test_predict_keeps_rows_and_columns_and_adds_the_answer(ftrun_inprocess, run
     saved = [json.loads(line)["answer"] for line in (run.path / "predictions.jsonl").read_text().splitlines()]
     assert given == saved
     assert all(0.5 <= float(row["probability"]) <= 1 for row in answered if row["answer"])
+    again = ftrun_inprocess(
+        "predict", str(run.path), "--input", "answered.csv", "--output", "again.csv"
+    ).stdout
+    assert (
+        "answered.csv has the column 'answer', 'probability'; in again.csv the answers stand there" in again
+    )
     (tmp_path / "new.csv.gz").write_bytes(gzip.compress((tmp_path / "new.csv").read_bytes()))
     ftrun_inprocess("predict", str(run.path), "--input", "new.csv.gz", "--output", "unpacked.csv")
     assert (tmp_path / "unpacked.csv").read_text() == (tmp_path / "answered.csv").read_text()

@@ -12,8 +12,8 @@ import pytest
 from lab import ran, settings, toy
 
 from ftrun.data import baselines
-from ftrun.data.datacard import contents, lines
-from ftrun.data.duplicates import normalised
+from ftrun.data.datacard import counted, lines, repetitions
+from ftrun.data.duplicates import normalised, of_columns
 from ftrun.data.rows import load_splits
 from ftrun.data.splits import choose
 from ftrun.errors import ConfigError, DataError
@@ -85,8 +85,12 @@ def test_leaks_can_be_an_error(leaking: dict[str, str], tmp_path: Path) -> None:
 def test_the_card_counts_rows_labels_and_repetitions() -> None:
     train = [{"text": text, "label": label} for text, label in [*rows_of("x", 6), ("X 1", "b"), ("x 1", "b")]]
     held = [{"text": "other", "label": "a"}]
-    card = contents({"train": train, "validation": held, "test": held}, "text", "label")
-    assert card["rows"] == {"train": 8, "validation": 1, "test": 1}
+    rows = {"train": train, "validation": held, "test": held}
+    card = {
+        "rows": {"train": 8},
+        "labels": counted({"train": [row["label"] for row in train]}),
+        **repetitions(of_columns(rows, "text")),
+    }
     assert card["labels"]["train"] == {"b": 5, "a": 3}
     assert card["duplicates"]["train"] == {"rows": 2, "examples": ["x 1"]}
     assert [(leak["split"], leak["other"], leak["rows"]) for leak in card["leaks"]] == [
@@ -103,7 +107,7 @@ def test_pairs_are_the_same_only_when_both_texts_are() -> None:
         return {"one": first, "two": second}
 
     rows = {"train": [pair("a", "b c")], "validation": [pair("a b", "c")], "test": [pair("A", "B  C")]}
-    leaks = contents(rows, ["one", "two"], None)["leaks"]
+    leaks = repetitions(of_columns(rows, ["one", "two"]))["leaks"]
     assert [(leak["split"], leak["other"], leak["examples"]) for leak in leaks] == [
         ("test", "train", ["A | B  C"])
     ]
@@ -143,6 +147,28 @@ def test_baselines_are_those_of_scikit_learn() -> None:
     assert [answer["probability"] for answer in found] == pytest.approx(
         reference.predict_proba(texts[150:]).max(1)
     )
+
+
+def test_several_labels_have_a_regression_each() -> None:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.multiclass import OneVsRestClassifier
+    from sklearn.pipeline import make_pipeline
+
+    chance = random.Random(0)
+    words = [f"word{number}" for number in range(20)]
+    texts = [" ".join(chance.choices(words, k=9)) for _ in range(150)]
+    labels = [
+        ["text", *(name for name in ("word1", "word2", "word3") if name in text.split())] for text in texts
+    ]
+    given = [[name in names for name in ("word1", "word2", "word3")] for names in labels]
+    model = OneVsRestClassifier(LogisticRegression())
+    reference = make_pipeline(TfidfVectorizer(), model).fit(texts[:100], given[:100])
+    found = baselines.SeveralWords(texts[:100], labels[:100], 0.5).answers(texts[100:], "test")[1]
+    answered = [[name in row["answer"] for name in ("word1", "word2", "word3")] for row in found]
+    assert answered == reference.predict(texts[100:]).astype(bool).tolist()
+    assert all(row["answer"][0] == "text" for row in found)  # nothing to learn of what every row has
+    assert baselines.majority_of_several(labels, 2) == [{"answer": ["text"]}] * 2
 
 
 def test_a_baseline_that_would_take_long_takes_a_part_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

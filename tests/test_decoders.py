@@ -131,7 +131,7 @@ def test_adapters_on_conv1d_stand_behind_the_projection(decoder):
             ["model.init=random", "model.width=30", "model.heads=4"],
             "model.width=30 is not divisible by model.heads=4",
         ),
-        (["task.block=65"], "task.max_length=65, but .* has 64 positions"),
+        (["task.block=65"], "task.block=65, but .* has 64 positions; set task.block=64 or less"),
     ],
 )
 def test_what_does_not_fit_is_refused(decoder, words, message):

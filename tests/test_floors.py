@@ -22,7 +22,7 @@ FLOORS = [  # from the ground up; a folder stands for the modules in it that are
     ["reports.significance"],
     ["rundir"],
     ["ledger"],
-    ["config", "saved", "data", "images", "networks", "text.vocabulary", "text.tokenfile", "reports"],
+    ["config", "saved", "data", "images", "networks", "text.vocabulary", "text.tokens", "reports"],
     ["reports.study"],
     ["reports.verdicts", "reports.labelling"],
     ["reports.page"],

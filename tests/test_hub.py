@@ -129,7 +129,7 @@ def test_a_reachable_data_set_is_loaded_by_name_configuration_and_split(
         asked.append((name, revision, config, split))
         return toy
 
-    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *_, **__: None)
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *_, **__: Mock())
     monkeypatch.setattr("datasets.load_dataset", load_dataset)
     assert [row["label"] for row in read_rows("hub:someone/toy:de:test")] == ["good", "bad", None]
     read_rows("hub:toy:train[:10%]")
@@ -141,11 +141,46 @@ def test_a_reachable_data_set_is_loaded_by_name_configuration_and_split(
     ]
 
 
+def test_a_stream_is_the_rows_that_the_hub_sends_and_its_commit_is_pinned(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import datasets
+
+    from ftrun.data.streaming import stream_rows
+
+    whole, commit, asked = datasets.load_dataset, "0123456789" * 4, []
+    (tmp_path / "de").mkdir()
+    (tmp_path / "de" / "train.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n')
+
+    def from_disk(name: str, config: str | None, **options: Any) -> Any:
+        asked.append((name, config, options.pop("revision")))
+        return whole(str(tmp_path / (config or "en")), **options)
+
+    monkeypatch.setattr("datasets.load_dataset", from_disk)
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *_, **__: Mock(sha=commit))
+    source = hub.pinned("hub:someone/toy:de:train")
+    assert source == hub.pinned(source) == f"hub:someone/toy@{commit}:de:train"
+    assert list(stream_rows(source)) == [{"text": "a"}, {"text": "b"}]
+    assert asked == [("someone/toy", "de", commit)]
+    with pytest.raises(DataError, match="^hub:someone/toy:en:train: "):
+        list(stream_rows("hub:someone/toy:en:train"))
+
+
+def test_a_cached_data_set_is_streamed_from_its_files(empty_cache: Path, toy: Any) -> None:
+    from ftrun.data.streaming import files_behind, stream_rows
+
+    fill(empty_cache, toy)
+    source = "hub:someone/toy:train"
+    assert hub.pinned(source) == source and list(stream_rows(source)) == read_rows(source)
+    name, files = files_behind(source, "train")
+    assert name == source and [file.suffix for file in files] == [".arrow"] and files[0].is_file()
+
+
 def test_what_the_hub_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def load_dataset(*_: Any, **__: Any) -> None:
         raise ValueError('Unknown split "tset".\nShould be one of [...]')
 
-    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *_, **__: None)
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", lambda *_, **__: Mock())
     monkeypatch.setattr("datasets.load_dataset", load_dataset)
     with pytest.raises(DataError, match=r'^hub:someone/toy:tset: Unknown split "tset"\.$'):
         read_rows("hub:someone/toy:tset")

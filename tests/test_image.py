@@ -134,6 +134,18 @@ def test_more_than_five_classes_have_a_top_five(tmp_path):
         ran(tmp_path / "few", settings(*words(tmp_path), "train.metric=eval_top5_accuracy"))
 
 
+def test_several_folders_are_one_set_and_rare_classes_can_weigh_more(place, tmp_path):
+    (tmp_path / "more" / "high").mkdir(parents=True)
+    for number, pixels in enumerate(rows(8, seed=9)[0][::2]):
+        Image.fromarray(pixels).save(tmp_path / "more" / "high" / f"{number}.png")
+    given = f"task.train=[{place}/train,{tmp_path}/more]", "task.balance=weights", "train.max_steps=1"
+    run = ran(tmp_path / "run", settings(*words(place), *given))
+    card = run.read_json("data.json")
+    assert card["labels"]["train"] == {"high": 36, "low": 32}
+    assert card["weights"] == pytest.approx({"high": 68 / 72, "low": 68 / 64})
+    assert card["baselines"]["majority"]["test_accuracy"] == 0.5 and card["leaks"] == []
+
+
 def test_augmentation_is_a_function_of_seed_step_and_picture(place):
     task = opened(*words(place), "task.augment=crop+flip")[0].task
     examples = task.examples("train")[:16]
@@ -234,7 +246,7 @@ def test_stages_norms_and_what_does_not_fit_a_residual_network(place):
         (["strategy=lora", "targets=all"], "strategy=lora adapts linear layers"),
     ]:
         with pytest.raises(ConfigError, match=message):
-            settings(*words(place, "resnet"), *words_).strategy.prepare(model)
+            settings(*words(place, "resnet"), *words_).strategy.fits(model)
 
 
 @pytest.mark.parametrize("words_", [["lora"], ["adapter"], ["norms"], ["bitfit"]])
@@ -321,6 +333,7 @@ def test_answers_for_files_in_their_order(made, place, ftrun_inprocess, tmp_path
         good = [row for row in answered if row["answer"]]
         assert f"{len(good)} of {count} rows answered" in said
         assert len(good) == count - (source != "a.npz")
+        assert ("1 dropped that cannot be read: " in said) == (source != "a.npz")
     ftrun_inprocess("predict", str(made.path), "--input", "t.csv", "--output", "out.csv")
     answered = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
     assert [(row["who"], row["answer"]) for row in answered] == [("me", "low"), ("you", ""), ("us", "high")]

@@ -89,8 +89,9 @@ def test_the_same_pictures_whatever_they_lie_in(make, tmp_path):
 def test_a_split_of_a_data_set_is_named(tmp_path):
     source = in_data_set(tmp_path, parts=True)
     assert len(read(source)) == 12
-    with pytest.raises(DataError, match="holds the splits 'train': name one, .*saved:train"):
+    with pytest.raises(DataError, match="has several splits; possible: .*saved:train"):
         read(tmp_path / "saved")
+    assert len(read_pictures(str(tmp_path / "saved"), None, "label", "train")[0]) == 12
 
 
 @pytest.mark.parametrize(
@@ -231,6 +232,9 @@ def test_labels_in_use_and_what_they_become(tmp_path):
     ]:
         with pytest.raises(kind, match=message):
             encoded(own, more)
+    numpy.savez(tmp_path / "b.npz", x=numpy.repeat(PIXELS, 3, 0), y=numpy.arange(36) / 8)
+    with pytest.raises(DataError, match="task.label=label holds numbers with decimals"):
+        encoded(own, f"task.train={tmp_path}/b.npz")
 
 
 def test_labels_that_are_missing(tmp_path):

@@ -8,7 +8,7 @@ import torch
 from lab import ran, settings
 from toys_lm import files, tiny_decoder, words
 
-from ftrun.data.documents import Columns, Document, carved, documents
+from ftrun.data.documents import Columns, Document, Stream, carved, documents
 from ftrun.errors import ConfigError, DataError
 from ftrun.networks.loading import load
 from ftrun.rundir import Run
@@ -39,7 +39,7 @@ def opened(experiment):
 
 def test_every_token_but_the_first_of_a_document_is_scored_once():
     pieces = [piece(*range(10, 17)), piece(20), piece(*range(30, 41))]
-    corpus = pack(iter(pieces), 5, False, None)
+    corpus = pack(iter(pieces), 5, False)
     labels = [label for n in range(len(corpus.edges) - 1) for label in corpus.block(n)[1] if label != IGNORED]
     assert labels == [*range(10, 17), 0, 20, 0, *range(30, 41), 0]
     assert corpus.scored == len(labels) and corpus.documents == 3
@@ -48,7 +48,7 @@ def test_every_token_but_the_first_of_a_document_is_scored_once():
 
 def test_a_document_with_a_prompt_stays_in_one_block_and_its_prompt_is_not_scored():
     pieces = [piece(1, 2, 3, prompt=2), piece(4, 5, prompt=1), piece(6, 7, 8, 9, prompt=1)]
-    corpus = pack(iter(pieces), 10, True, None)
+    corpus = pack(iter(pieces), 10, True)
     assert corpus.edges.tolist() == [0, 9, 15]
     tokens, labels, starts = corpus.block(0)
     assert tokens.tolist() == [0, 1, 2, 3, 0, 0, 4, 5, 0]
@@ -65,8 +65,8 @@ def test_a_document_in_a_pack_is_the_document_alone(tmp_path, name, attention):
         tiny_decoder(name, tmp_path), attn_implementation=attention
     ).eval()
     pieces = [piece(*range(10, 17)), piece(20), piece(*range(30, 41)), piece(5, 6)]
-    blocks = pack(iter(pieces), 64, False, None)
-    short = pack(iter(pieces[3:]), 64, False, None)
+    blocks = pack(iter(pieces), 64, False)
+    short = pack(iter(pieces[3:]), 64, False)
     inputs, _ = together([blocks.block(0), short.block(0)], 0)
     logits = net(**inputs).logits
     begin = 0
@@ -92,7 +92,7 @@ def test_the_loss_is_the_one_of_transformers(place):
     torch.testing.assert_close(loss, expected)
     assert count == int(kept.sum()) == task.target_count(batch)
     one = [task.kept["train"][0]]
-    document = pack(task.pieces(model.tokenizer, one), 256, False, None).block(0)
+    document = pack(task.pieces(model.tokenizer, one), 256, False).block(0)
     ids = torch.tensor([document[0].tolist()])
     whole, _ = together([document], 0)
     ours = {"inputs": whole, "labels": torch.tensor([document[1].tolist()]), "bytes": [1.0]}
@@ -146,6 +146,11 @@ def test_a_stream_gives_the_same_tokens_and_is_read_once(place, monkeypatch):
     assert one.tokens.tolist() == other.tokens.tolist() and one.bytes == other.bytes
     assert type(other.tokens).__name__ == "memmap"
     assert "tokenised before" in streamed.encode(model.tokenizer, "train")
+    monkeypatch.setattr("ftrun.text.tokens.PAYS", 100)
+    first, second = (plain.encode(model.tokenizer, "train") for _ in range(2))
+    assert second == f"{first} (tokenised before)" and one.bytes == plain.examples("train").corpus.bytes
+    assert plain.examples("train").corpus.tokens.tolist() == one.tokens.tolist()
+    assert plain.examples("train").corpus.flags.tolist() == one.flags.tolist()
     (place / "rows.jsonl").write_text('{"text": "something else than it was before"}\n' * 3)
     again, other_model = opened(quick(place, *named, "task.stream=true"))
     assert "tokenised before" not in again.line("train", again.examples("train").corpus, False)
@@ -258,7 +263,34 @@ def test_rows_can_be_the_lines_of_one_text(tmp_path):
     file = tmp_path / "a.jsonl"
     file.write_text('{"text": " = A = \\n"}\n{"text": ""}\n{"text": "b\\n"}\n')
     found = [*documents([str(file)], Columns("text", None, None), "file", False)]
-    assert found == [Document("", " = A = \n\nb")]
+    assert found == [Document("", " = A = \n\nb\n")]
+
+
+def test_a_stream_s_paragraphs_are_cut_from_the_lines_of_rows(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"text": " a\\nb"}\n{"text": ""}\n{"text": "c\\n"}\n{"text": "d"}\n')
+    stream = Stream([f"{tmp_path}/a.jsonl"], Columns("text", None, None), "paragraph", [], "train", None)
+    assert [document.text for document in stream] == [" a\nb", "c\nd"]
+
+
+def test_a_stream_of_a_saved_data_set_and_its_first_documents(place, monkeypatch):
+    import datasets
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(place / "cache"))
+    texts = [f"the cat eats {n} fish" for n in range(300)]
+    datasets.disable_progress_bars()
+    parts = {split: datasets.Dataset.from_dict({"text": texts}) for split in ("train", "validation", "test")}
+    datasets.DatasetDict(parts).save_to_disk(str(place / "saved"))
+    datasets.enable_progress_bars()
+    splits = [f"task.{split}={place}/saved" for split in ("train", "validation", "test")]
+    plain = quick(place, *splits).task
+    plain.read(0)
+    streamed = quick(place, *splits, "task.stream=true", "task.subset=7").task
+    assert streamed.read(0) == ["train: the first 7 documents (task.subset)"]
+    assert [d.text for d in plain.kept["train"]] == texts
+    assert [d.text for d in streamed.kept["train"]] == texts[:7]
+    assert [d.text for d in streamed.kept["test"]] == texts
+    with pytest.raises(DataError, match="task.text=body: row 1 of .*saved has no such column"):
+        quick(place, *splits, "task.stream=true", "task.text=body").task.read(0)
 
 
 def test_one_text_is_carved_at_its_end_and_many_by_what_they_say():

@@ -1,14 +1,18 @@
 """A merged LoRA answers as the run does, alone, and nothing is left where that cannot be proved."""
 
+import copy
 import shutil
 
 import pytest
 import torch
-from lab import ran, toy
+from lab import ran, settings, toy
+from test_tasks import words_of
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from ftrun.config import read
 from ftrun.export import reload
+from ftrun.inference import open_model
+from ftrun.lora.agreement import agreement, rows_to_compare
 from ftrun.networks.loading import quiet
 from ftrun.rundir import Run
 
@@ -176,3 +180,21 @@ def test_torn_weights_and_a_lost_base_are_said_in_a_line(runs, ftrun_inprocess, 
     assert "the checkpoint it was trained on is gone: /gone/bert" in refused(ftrun_inprocess, "merge", "run")
     config.write_text("{")
     assert "adapter_config.json is damaged" in refused(ftrun_inprocess, "merge", "run")
+
+
+@pytest.mark.parametrize("task", ["multilabel", "ner", "qa"])
+def test_an_answer_is_another_one_by_what_it_says_and_not_by_its_probabilities(
+    task, tmp_path, tiny_dir, ftrun_inprocess
+):
+    quick = ["strategy=lora", "rank=2", "train.max_steps=2", "train.batch_size=8"]
+    run = ran(tmp_path / "run", settings(*words_of(task, tmp_path, tiny_dir), *quick))
+    out = ftrun_inprocess("merge", str(run.path)).stdout
+    line = next(line for line in out.splitlines() if line.startswith("folded in fp32"))
+    assert line.split()[-1] == "0"
+    opened, model, tokenizer, accelerator = open_model(run)
+    examples, _ = rows_to_compare(opened, tokenizer)
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in [*other.parameters()][-2:]:  # the head's
+            parameter.neg_()
+    assert agreement("", (model, other), opened, examples, accelerator).flipped > len(examples) // 4

@@ -108,13 +108,13 @@ def test_networks_without_what_shall_train_are_refused(tiny_dir):
         "strategy=bitfit trains biases, but modernbert has none below its head; possible: strategy=norms"
     )
     with pytest.raises(ConfigError, match=message):
-        Bitfit().prepare(model)
+        Bitfit().fits(model)
     for name in [name for name, module in net.named_modules() if type(module).__name__ == "LayerNorm"]:
         net.set_submodule(name, torch.nn.Identity())
     with pytest.raises(
         ConfigError, match="strategy=norms .* modernbert has none with weights below its head"
     ):
-        Norms().prepare(model)
+        Norms().fits(model)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_networks_without_what_shall_train_are_refused(tiny_dir):
 )
 def test_layers_outside_the_network_are_refused(bert_base, arguments, message):
     with pytest.raises(ConfigError, match=message):
-        Freeze(*arguments).prepare(bert_base)
+        Freeze(*arguments).fits(bert_base)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])

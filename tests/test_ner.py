@@ -61,6 +61,7 @@ def test_evaluate_counts_an_unknown_type_as_missed(learned, ftrun_inprocess, tmp
     (tmp_path / "new.conll").write_text("good\tB-person\n\nfilm\tB-new\nplot\tO\n")
     said = ftrun_inprocess("evaluate", str(run.path), "--input", "new.conll").stdout
     assert "test_recall                0.500000" in said and "test_f1_new" in said
+    assert "warning: type 'new' occurs in test (1 words) and not in train" in said
     again = ftrun_inprocess("evaluate", str(run.path)).stdout
     assert f"test_f1                    {run.read_json('result.json')['test_f1']:.6f}   in the run" in again
 
@@ -83,7 +84,7 @@ def test_every_word_of_a_long_sentence_is_answered_once_with_most_context(tiny_d
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_dir("bert"))
     sentence = ["the", "film", "xyzzy", "plot"] * 10
-    found = worded(tokenizer, [sentence, ["the"], []], 16, 6)
+    found, _ = worded(tokenizer, [sentence, ["the"], []], 16, 6)
     numbers = [word for row, _, words in found if row == 0 for word in words.numbers]
     assert sorted(numbers) == list(range(40)) and len([row for row, *_ in found if row == 0]) > 3
     assert [row for row, *_ in found if row] == [1]
@@ -155,6 +156,21 @@ def test_four_columns_of_iob1(tmp_path):
     assert task.given_tags["train"] == [["B-ORG", "O"], ["B-PER", "I-PER"]]
     assert task.rows["train"][1].tokens == ["Peter", "Blackburn"]
     assert task.names == ["O", "B-ORG", "I-ORG", "B-PER", "I-PER"]
+
+
+def test_a_saved_data_set_gives_each_split_its_own(tmp_path):
+    import datasets
+
+    datasets.disable_progress_bars()
+    rows = {"tokens": [["a", str(n)] for n in range(9)], "tags": [["O", "B-x"]] * 9}
+    parts = {"train": datasets.Dataset.from_dict(rows)}
+    parts["test"] = datasets.Dataset.from_dict({name: column[:2] for name, column in rows.items()})
+    datasets.DatasetDict(parts).save_to_disk(str(tmp_path / "saved"))
+    datasets.enable_progress_bars()
+    for source in (tmp_path / "saved", f"{tmp_path}/saved:test"):
+        task = settings("task=ner", f"task.train={tmp_path}/saved", f"task.test={source}").task
+        task.read(0)
+        assert len(task.rows["test"]) == 2
 
 
 def test_columns_by_number_and_by_header(tmp_path):
@@ -246,7 +262,7 @@ def test_lists_of_class_labels_get_their_names(monkeypatch):
 
     kind = datasets.Features({"tags": datasets.List(datasets.ClassLabel(names=["O", "B-x"]))})
     data = datasets.Dataset.from_dict({"tags": [[0, 1], []]}, features=kind)
-    monkeypatch.setattr(hub, "_cached", lambda *_: data)
+    monkeypatch.setattr(hub, "cached", lambda *_: data)
     assert hub.hub_rows("hub:a/b:train") == [{"tags": ["O", "B-x"]}, {"tags": []}]
 
 

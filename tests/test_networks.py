@@ -11,7 +11,7 @@ from transformers import AutoModelForImageClassification, ViTConfig, ViTForImage
 
 from ftrun.errors import ConfigError
 from ftrun.export import difference, export, reload
-from ftrun.networks.loading import load
+from ftrun.networks.loading import load, outline
 from ftrun.networks.small import IMAGES, Cnn, CnnConfig, Mlp, MlpConfig, register
 
 NETWORKS = {"mlp": (Mlp, MlpConfig), "cnn_small": (Cnn, CnnConfig)}
@@ -155,7 +155,7 @@ def test_no_attention_to_adapt():
     with pytest.raises(
         ConfigError, match="no attention projection in ftrun_mlp of random weights; targets=all"
     ):
-        experiment.strategy.prepare(loaded(experiment))
+        experiment.strategy.fits(outline(experiment.model, experiment.task))
 
 
 def test_weights_that_are_nowhere():

@@ -21,6 +21,7 @@ CONTENTS = {
     "c.tsv": 'text\tlabel\n"plain"\t1\n"with ""two"""\t0\n',
     "d.tsv": 'text\tlabel\n"half\t1\nline\u2028separator\t0\n',
     "e.jsonl": '{"text": "é", "label": 1}\n\n{"text": "b", "label": null}',
+    "g.json": '\ufeff [{"text": "é] ,{"}\n,{"text": "' + "b" * 200_000 + '"} , {"text": null}] \n',
     "f.txt": "one\n\ntwo\r\nthree",
 }
 
@@ -46,8 +47,10 @@ def test_parquet_saved_sets_lists_and_patterns(tmp_path: Path) -> None:
     datasets.DatasetDict({"train": data}).save_to_disk(str(tmp_path / "saved"))
     datasets.enable_progress_bars()
     (tmp_path / "b.txt").write_text("one\n")
+    (tmp_path / "c.parquet.gz").write_bytes(gzip.compress((tmp_path / "a.parquet").read_bytes()))
     for given in (
         str(tmp_path / "a.parquet"),
+        str(tmp_path / "c.parquet.gz"),
         f"{tmp_path}/saved:train",
         [str(tmp_path / "b.txt"), str(tmp_path / "*.parquet")],
     ):
@@ -55,7 +58,9 @@ def test_parquet_saved_sets_lists_and_patterns(tmp_path: Path) -> None:
     assert next(stream_rows(str(tmp_path / "saved"), "train")) == {"text": "t0", "label": "no"}
 
 
-@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.csv", "a.tsv.gz", "a.txt", "a.parquet"])
+@pytest.mark.parametrize(
+    "name", ["a.jsonl", "a.jsonl.gz", "a.csv", "a.tsv.gz", "a.txt", "a.json", "a.parquet"]
+)
 def test_memory_does_not_grow_with_the_file(tmp_path: Path, name: str) -> None:
     path, text = tmp_path / name, "x" * 500
     if name == "a.parquet":
@@ -67,6 +72,8 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path, name: str) -> None:
     else:
         line = json.dumps({"text": text}) if "jsonl" in name else text
         content = "text\n" + f"{line}\n" * 20_000 if "jsonl" not in name else f"{line}\n" * 20_000
+        if name == "a.json":
+            content = json.dumps([{"text": text}] * 20_000)
         path.write_bytes(gzip.compress(content.encode(), 1) if name.endswith("gz") else content.encode())
     next(stream_rows(str(path)))  # what is imported or made once
     tracemalloc.start()
@@ -98,6 +105,14 @@ def test_a_wrong_line_is_said_when_it_is_reached(tmp_path: Path) -> None:
         ("a.txt.gz", gzip.compress(b"text\n" * 999, mtime=0)[:-12], "is not a whole gzip file"),
         ("a.tsv", b"text\tlabel\n", "has no rows"),
         ("a.parquet", b"no such thing", "cannot be read as parquet"),
+        ("a.json", b"", "is empty"),
+        ("a.json", b"[]", "has no rows"),
+        ("a.json", b'{"text": "a"}', "one list of objects"),
+        ("a.json", b'[{"text": "a"}, 7]', "one list of objects"),
+        ("a.json", b'[{"text": "a"} {"text": "b"}]', "no comma behind object 1"),
+        ("a.json", b'[{"text": "a"}, {"text" "b"}]', "object 2: Expecting ':' delimiter"),
+        ("a.json", b'[{"text": "a"}', "its list does not end"),
+        ("a.json", b'[\n{"text": "caf\xe9"}]', r"line 2: not valid UTF-8 \(byte 0xe9\)"),
     ],
 )
 def test_a_bad_file_is_one_line(tmp_path: Path, name: str, content: bytes, message: str) -> None:
@@ -109,11 +124,11 @@ def test_a_bad_file_is_one_line(tmp_path: Path, name: str, content: bytes, messa
 
 
 def test_a_wrong_name_is_said_at_once(tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_text("[]")
+    (tmp_path / "a.npz").write_text("[]")
     given: list[tuple[Any, str]] = [
         (str(tmp_path / "nothing.txt"), "does not exist"),
         (str(tmp_path / "*.txt"), "matches no file"),
-        (str(tmp_path / "a.json"), r"cannot be read bit by bit; possible: \.csv\[\.gz\]"),
+        (str(tmp_path / "a.npz"), r"cannot tell the format from '.npz'; possible: \.csv"),
         (str(tmp_path), "is a directory"),
     ]
     for source, message in given:

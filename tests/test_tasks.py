@@ -1,5 +1,7 @@
 """Every strategy on every task: it runs, what it saved answers the same, and what makes no sense says so."""
 
+import re
+
 import pytest
 import toys_image
 import toys_lm
@@ -8,7 +10,9 @@ import toys_qa
 import toys_text
 from lab import STRATEGIES, ran, settings
 
-from ftrun.errors import ConfigError
+from ftrun.errors import ConfigError, DataError
+from ftrun.networks.loading import load, outline
+from ftrun.tasks.base import SPLITS
 
 BERT = {"pairs", "multilabel", "regress", "ner", "qa"}
 TASKS = [*sorted(BERT), "lm", "mlm", "vit", "resnet"]
@@ -62,7 +66,31 @@ def test_every_strategy_on_every_task(strategy, task, tiny_dir, tmp_path):
     if why:
         with pytest.raises(ConfigError, match=why):
             ran(tmp_path / "run", settings(*words))
+        assert not (tmp_path / "run").exists()
         return
-    result = ran(tmp_path / "run", settings(*words)).read_json("result.json")
+    run = ran(tmp_path / "run", settings(*words))
+    result, card = run.read_json("result.json"), run.read_json("data.json")
     assert result["strategy"] == strategy and 0 < result["trained_parameters"] <= result["total_parameters"]
     assert result["reload_difference"] < 1e-4
+    assert {*card["rows"]} == {*card["duplicates"]} == {*SPLITS} and "leaks" in card and card["notes"]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_what_train_shares_with_another_split_is_a_leak(task, tiny_dir, tmp_path):
+    words = words_of(task, tmp_path, tiny_dir)
+    source = next(word for word in words if word.startswith("task.train=")).partition("=")[2]
+    words += [f"task.test={source}", "task.validation=null", "task.subset=null"]
+    notes = settings(*words).task.read(0)
+    assert any(re.match(r"warning: LEAK: \d+ of \d+ test \w+ are also in train \('", note) for note in notes)
+    for way, message in (("error", "task.leaks=error: .* test"), ("drop", "leaves no training row")):
+        with pytest.raises(DataError, match=message):
+            settings(*words, f"task.leaks={way}").task.read(0)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_network_s_outline_has_its_parts_and_no_weights(task, tiny_dir, tmp_path):
+    chosen = settings(*words_of(task, tmp_path, tiny_dir))
+    chosen.task.read(0)
+    found, whole = outline(chosen.model, chosen.task), load(chosen.model, chosen.task, 0)
+    assert [name for name, _ in found.named_parameters()] == [name for name, _ in whole.named_parameters()]
+    assert all(parameter.is_meta for parameter in found.parameters()) and found.source == whole.source

@@ -13,6 +13,7 @@ import pytest
 from ftrun.text import tokens
 from ftrun.text.encoding import encode
 from ftrun.text.tokens import directory, token_ids
+from ftrun.text.windows import windows
 
 TEXTS = ["good film", "", "a very bad story of this scene", "é"] * 5
 
@@ -49,6 +50,18 @@ def test_a_report_says_it_and_truncation_has_its_own(tokenizer: Any) -> None:
     assert "rows, tokenised before, " in second[2].line() and "before" not in first[2].line()
     other = encode(tokenizer, TEXTS, **(given | {"max_length": 5}))
     assert max(map(len, other[0])) == 5 and max(map(len, first[0])) == 6
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_windows_are_taken_again_with_all_their_places(tokenizer: Any, asked: bool) -> None:
+    questions = ["film"] * len(TEXTS) if asked else None
+    given: Any = tokenizer, [f"{text} " * 9 for text in TEXTS], 16, 2, questions
+    (first, kept), (second, again) = windows(*given), windows(*given)
+    assert (kept, again) == (False, True) and len(first) > len(TEXTS)
+    for one, other in zip(first, second, strict=True):
+        assert vars(one) | {"spans": one.spans.tolist()} == vars(other) | {"spans": other.spans.tolist()}
+    assert not windows(tokenizer, given[1], 16, 3, questions)[1]
+    assert not windows(tokenizer, given[1], 17, 2, questions)[1]
 
 
 def test_another_text_order_option_or_tokenizer_is_another_content(tokenizer: Any) -> None:
@@ -94,7 +107,8 @@ def test_writers_at_once_leave_one_whole_file(empty_cache: Path) -> None:
         writer.start()
     for writer in writers:
         writer.join()
-    assert files() == [place] and tokens.read(place) == ids
+    found = tokens.read(place)
+    assert files() == [place] and found is not None and [each.tolist() for each in found] == ids
 
 
 def test_room_is_made_for_the_newest(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +116,7 @@ def test_room_is_made_for_the_newest(empty_cache: Path, monkeypatch: pytest.Monk
     for number, name in enumerate("abc"):
         tokens.write(directory() / f"{name}.ids", [[1] * 90])
         os.utime(directory() / f"{name}.ids", (number, number))
-    assert tokens.read(directory() / "a.ids") == [[1] * 90]  # used just now
+    assert tokens.read(directory() / "a.ids") is not None  # used just now
     tokens.write(directory() / "d.ids", [[1] * 90])
     assert [file.stem for file in files()] == ["a", "c", "d"]
 

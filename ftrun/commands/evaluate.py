@@ -27,7 +27,8 @@ def main(arguments: list[str]) -> int:
     settings, model, tokenizer, accelerator = open_model(run)
     task = settings.task
     if options.input:
-        task.read_test(options.input)
+        for note in task.read_test(options.input):
+            say(note)
     else:
         task.read(settings.seed)
     say(task.encode(tokenizer, "test"))

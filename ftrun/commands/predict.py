@@ -24,6 +24,7 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
 
     from ftrun.config import read
+    from ftrun.data.labels import listed
     from ftrun.data.tables import check_writable
     from ftrun.rundir import open_trained
 
@@ -37,6 +38,8 @@ def main(arguments: list[str]) -> int:
     settings, model, tokenizer, accelerator = open_model(run)
     task = settings.task
     rows = task.input_rows(options.input)
+    if taken := [name for name in task.answer_columns if any(name in row for row in rows)]:
+        say(f"{options.input} has the column {listed(taken)}; in {options.output} the answers stand there")
     examples = task.questions(tokenizer, rows, options.input)
     answered = predict(model, task, examples, 4 * settings.train.batch_size, accelerator)
     answers = {example.row: answer for example, answer in answered}

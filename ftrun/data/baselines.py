@@ -26,6 +26,12 @@ def majority(labels: Sequence[str], count: int) -> list[dict[str, Any]]:
     return [{"answer": name, "probability": times / len(labels)}] * count
 
 
+def majority_of_several(labels: Sequence[list[str]], count: int) -> list[dict[str, Any]]:
+    """The same where a row may have several labels."""
+    name, _ = Counter(name for names in labels for name in names).most_common(1)[0]
+    return [{"answer": [name]}] * count
+
+
 class Words:
     """TF-IDF and logistic regression with scikit-learn's defaults, on as much as takes a few seconds.
 
@@ -33,35 +39,42 @@ class Words:
     and more than one label at all.
     """
 
-    def __init__(self, texts: Sequence[str], labels: Sequence[str]) -> None:
+    def __init__(self, texts: Sequence[str], labels: Sequence[Any]) -> None:
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.feature_extraction.text import TfidfVectorizer
-        from sklearn.linear_model import LogisticRegression
 
         self.notes: list[str] = []
-        rows = self.part(texts, FITTED, WORK // len(set(labels)), "fitted")
+        rows = self.part(texts, FITTED, WORK // self.kinds(labels), "fitted")
+        chosen = [labels[row] for row in rows]
         self.vectorizer = TfidfVectorizer(max_features=FEATURES, token_pattern=r"(?u)\w+")
-        self.regression = LogisticRegression(max_iter=ITERATIONS)
-        self.fits = len({labels[row] for row in rows}) > 1 and any(
-            re.search(r"\w", texts[row]) for row in rows
-        )
+        self.fits = self.differ(chosen) and any(re.search(r"\w", texts[row]) for row in rows)
         if not self.fits:
             return
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # the iterations are limited on purpose
-            features = self.vectorizer.fit_transform([texts[row] for row in rows])
-            self.regression.fit(features, [labels[row] for row in rows])
+            self.fit(self.vectorizer.fit_transform([texts[row] for row in rows]), chosen)
         if len(self.vectorizer.vocabulary_) == FEATURES:
             self.notes.append(f"the {FEATURES:,} most frequent words")
+
+    def kinds(self, labels: Sequence[Any]) -> int:
+        return len(set(labels))
+
+    def differ(self, labels: Sequence[Any]) -> bool:
+        return len(set(labels)) > 1
+
+    def fit(self, features: Any, labels: Sequence[Any]) -> None:
+        from sklearn.linear_model import LogisticRegression
+
+        self.regression = LogisticRegression(max_iter=ITERATIONS).fit(features, labels)
 
     def answers(self, texts: Sequence[str], split: str) -> tuple[list[int], list[dict[str, Any]]]:
         """The rows answered, all or as many as are read in the time, and an answer for each."""
         rows = self.part(texts, SCORED, len(texts), f"scored on {split}:")
-        shares = self.regression.predict_proba(self.vectorizer.transform([texts[row] for row in rows]))
-        names = self.regression.classes_
-        return rows, [
-            {"answer": str(names[share.argmax()]), "probability": float(share.max())} for share in shares
-        ]
+        return rows, self.answered(self.vectorizer.transform([texts[row] for row in rows]))
+
+    def answered(self, features: Any) -> list[dict[str, Any]]:
+        shares, names = self.regression.predict_proba(features), self.regression.classes_
+        return [{"answer": str(names[share.argmax()]), "probability": float(share.max())} for share in shares]
 
     def part(self, texts: Sequence[str], characters: int, most: int, what: str) -> list[int]:
         """Rows, in random order and then sorted, that hold no more than these characters together."""
@@ -77,3 +90,38 @@ class Words:
         if len(chosen) < len(texts):
             self.notes.append(f"{what} {len(chosen):,} of {len(texts):,} rows")
         return sorted(chosen)
+
+
+class SeveralWords(Words):
+    """The same where a row may have several labels: for each a regression of its own, yes or no."""
+
+    def __init__(self, texts: Sequence[str], labels: Sequence[list[str]], threshold: float) -> None:
+        self.threshold = threshold
+        super().__init__(texts, labels)
+
+    def kinds(self, labels: Sequence[Any]) -> int:
+        return max(1, len({name for names in labels for name in names}))
+
+    def differ(self, labels: Sequence[Any]) -> bool:
+        return any(0 < count < len(labels) for count in self.counts(labels).values())
+
+    def counts(self, labels: Sequence[Any]) -> Counter[str]:
+        return Counter(name for names in labels for name in names)
+
+    def fit(self, features: Any, labels: Sequence[Any]) -> None:
+        from sklearn.linear_model import LogisticRegression
+
+        counts = self.counts(labels)
+        self.always = [name for name, count in counts.items() if count == len(labels)]
+        self.regressions = {
+            name: LogisticRegression(max_iter=ITERATIONS).fit(features, [name in names for names in labels])
+            for name, count in counts.items()
+            if count < len(labels)
+        }
+
+    def answered(self, features: Any) -> list[dict[str, Any]]:
+        said = {name: each.predict_proba(features)[:, 1] for name, each in self.regressions.items()}
+        return [
+            {"answer": [*self.always, *(name for name in said if said[name][row] >= self.threshold)]}
+            for row in range(features.shape[0])
+        ]

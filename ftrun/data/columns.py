@@ -10,6 +10,7 @@ from typing import Any
 from ftrun.data.content import ending
 from ftrun.data.labels import listed
 from ftrun.data.rows import read_rows
+from ftrun.data.sources import is_path, is_saved
 from ftrun.data.tables import read_text, refuse_absent
 from ftrun.errors import ConfigError, DataError, UserError, near
 from ftrun.files import write_atomically
@@ -36,17 +37,20 @@ class Sentence:
         return f"{self.source}, line {self.line + word} (sentence {self.number})"
 
 
-def read_sentences(source: str, tokens: Any, tags: Any, tagged: bool) -> list[Sentence]:
-    """The sentences of a file or Hub data set; `tokens` and `tags` say where, by name or by number.
+def read_sentences(
+    source: str, tokens: Any, tags: Any, tagged: bool, split: str | None = None
+) -> list[Sentence]:
+    """The sentences of a file or data set; `tokens` and `tags` say where, by name or by number.
 
     Null means the columns `tokens` and `tags`, or the first and the last. Sentences without words are left
-    out. Raises DataError that names the line of what is wrong.
+    out; `split` is whose, for a saved data set of several. Raises DataError that names the line of what is
+    wrong.
     """
     path = Path(source).expanduser()
-    embedded = source.startswith(("hub:", "embedded:"))
-    if embedded or path.is_dir() or ending(path) in TABLES:
-        return from_rows(source, named("tokens", tokens, source), named("tags", tags, source), tagged)
-    return from_columns(path, tokens, tags, tagged)
+    if is_path(source) and not path.is_dir() and not is_saved(source) and ending(path) not in TABLES:
+        return from_columns(path, tokens, tags, tagged)
+    rows = read_rows(source, split)
+    return from_rows(rows, source, named("tokens", tokens, source), named("tags", tags, source), tagged)
 
 
 def named(setting: str, value: Any, source: str) -> str:
@@ -55,8 +59,9 @@ def named(setting: str, value: Any, source: str) -> str:
     return value or setting
 
 
-def from_rows(source: str, tokens: str, tags: str, tagged: bool) -> list[Sentence]:
-    rows = read_rows(source)
+def from_rows(
+    rows: list[dict[str, Any]], source: str, tokens: str, tags: str, tagged: bool
+) -> list[Sentence]:
     found = list(dict.fromkeys(name for row in rows for name in row))
     for setting, column in (("tokens", tokens), ("tags", tags))[: 1 + tagged]:
         refuse_absent(setting, column, found, source)
@@ -117,7 +122,8 @@ def position(setting: str, value: Any, width: int, header: list[str] | None, pat
         if value not in header:
             raise DataError(
                 f"task.{setting}={value}: {path} has no such column; "
-                f"its first line is {listed(header)}{near(value, header)}"
+                f"its first line is {listed(header)}{near(value, header)}; without a header a column is a"
+                f" number, and task.{setting}=null the {'last' if setting == 'tags' else 'first'}"
             )
         return header.index(value)
     if not 1 <= abs(value) <= width:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from codecs import getincrementaldecoder
 from typing import IO, TYPE_CHECKING
 
 from ftrun.errors import DataError
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+PIECE = 1 << 16  # bytes read at once of what has no lines
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
 BROKEN = (OSError, EOFError, zlib.error)  # what a file, or the gzip of one, raises when it cannot be read
 
@@ -88,6 +90,24 @@ def ended_lines_of(path: Path) -> Iterator[str]:
                 yield line.decode("utf-8-sig" if number == 1 else "utf-8").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise not_utf8(path, number, error) from None
+    except BROKEN as error:
+        raise unreadable(path, error) from None
+
+
+def pieces_of(path: Path) -> Iterator[str]:
+    """The text in pieces of up to PIECE characters, wherever they end; errors as of `text_of`."""
+    decoder = getincrementaldecoder("utf-8-sig")()
+    line = 1
+    try:
+        with open_bytes(path) as file:
+            while data := file.read(PIECE):
+                if line == 1 and data.startswith(UTF16):
+                    raise DataError(f"{path} is UTF-16; save it as UTF-8")
+                yield decoder.decode(data)
+                line += data.count(b"\n")
+            decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        raise not_utf8(path, line + error.object.count(b"\n", 0, error.start), error) from None
     except BROKEN as error:
         raise unreadable(path, error) from None
 

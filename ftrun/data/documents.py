@@ -5,14 +5,16 @@ from __future__ import annotations
 import glob
 import hashlib
 from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ftrun.data.content import ended_lines_of
+from ftrun.data.content import ended_lines_of, ending
+from ftrun.data.sources import is_path, is_saved
 from ftrun.data.tables import ENDINGS
 from ftrun.errors import DataError
 
-PLAIN = (".txt", ".txt.gz", ".text", ".md")
+PLAIN = (".txt", ".text", ".md")  # each also as .gz
 TENTH, HUNDREDTH = 10, 100  # of the documents are carved for a split: of lists, of streams
 FEW = 3  # documents, below which a split is carved from their ends
 
@@ -35,14 +37,16 @@ class Columns(NamedTuple):
 def files_of(setting: str, value: Any) -> list[str]:
     """The sources that a name, a glob, a directory or a list of them means; DataError when there is none."""
     found: list[str] = []
-    for name in value if isinstance(value, list) else [value]:
-        place = Path(str(name)).expanduser()
-        if ":" in str(name) or place.is_file():
-            found.append(str(name))
+    for name in map(str, value if isinstance(value, list) else [value]):
+        place = Path(name).expanduser()
+        if not is_path(name) or place.is_file() or is_saved(name):
+            found.append(name)
         elif place.is_dir():
-            inside = sorted(str(p) for p in place.rglob("*") if str(p).endswith((*PLAIN, *ENDINGS)))
+            inside = sorted(str(path) for path in place.rglob("*") if ending(path) in (*PLAIN, *ENDINGS))
             if not inside:
-                raise DataError(f"{setting}={name}: the directory holds no {', '.join((*PLAIN, *ENDINGS))}")
+                raise DataError(
+                    f"{setting}={name}: the directory holds no {', '.join(dict.fromkeys([*PLAIN, *ENDINGS]))}"
+                )
             found += inside
         elif matches := sorted(glob.glob(str(place), recursive=True)):
             found += matches
@@ -51,45 +55,53 @@ def files_of(setting: str, value: Any) -> list[str]:
     return found
 
 
-def documents(sources: Iterable[str], columns: Columns, how: str | None, lazily: bool) -> Iterator[Document]:
-    """Every document of the sources in order, empty ones included; DataError for what cannot be read."""
+def documents(
+    sources: Iterable[str], columns: Columns, how: str | None, lazily: bool, split: str | None = None
+) -> Iterator[Document]:
+    """Every document of the sources in order, empty ones included; DataError for what cannot be read.
+
+    `split` is whose they are, for a saved data set of several.
+    """
     for source in sources:
-        if source.endswith(PLAIN):
-            yield from (Document("", text) for text in plain(source, how or "file"))
-        elif how in ("file", "paragraph"):
-            texts = [document.text.removesuffix("\n") for document in of_rows(source, columns, lazily)]
-            yield from (Document("", text) for text in cut("\n".join(texts), how))
-        else:
-            yield from of_rows(source, columns, lazily)
+        plain = is_path(source) and ending(Path(source)) in PLAIN
+        if not plain and (how in (None, "line") or columns.completion is not None):
+            yield from of_rows(source, columns, lazily, split)
+            continue
+        lines = (
+            ended_lines_of(Path(source).expanduser())
+            if plain
+            else (
+                line + "\n" for row in of_rows(source, columns, lazily, split) for line in lines_in(row.text)
+            )
+        )
+        yield from (Document("", text) for text in parted(lines, how or "file"))
 
 
-def plain(source: str, how: str) -> Iterator[str]:
-    """The documents of a text file: the whole, its lines, or what blank lines separate."""
+def lines_in(text: str) -> list[str]:
+    return text.removesuffix("\n").split("\n")
+
+
+def parted(lines: Iterable[str], how: str) -> Iterator[str]:
+    """The documents that lines with their ends hold: one, a line each, or what blank lines separate."""
     if how == "file":
-        yield "".join(ended_lines_of(Path(source).expanduser()))
+        yield "".join(lines)
     elif how == "line":
-        yield from (line.rstrip("\n") for line in ended_lines_of(Path(source).expanduser()))
+        yield from (line.rstrip("\n") for line in lines)
     else:
         held: list[str] = []
-        for line in ended_lines_of(Path(source).expanduser()):
+        for line in chain(lines, [""]):
             if line.strip():
                 held.append(line)
             elif held:
                 yield "".join(held).rstrip("\n")
                 held = []
-        if held:
-            yield "".join(held).rstrip("\n")
 
 
-def cut(text: str, how: str) -> list[str]:
-    return [text] if how == "file" else [part for part in text.split("\n\n") if part.strip()]
-
-
-def of_rows(source: str, columns: Columns, lazily: bool) -> Iterator[Document]:
+def of_rows(source: str, columns: Columns, lazily: bool, split: str | None) -> Iterator[Document]:
     from ftrun.data.rows import read_rows
     from ftrun.data.streaming import stream_rows
 
-    rows = stream_rows(source) if lazily else read_rows(source)
+    rows = stream_rows(source, split) if lazily else read_rows(source, split)
     for number, row in enumerate(rows, 1):
         yield document_of(row, number, source, columns)
 
@@ -184,15 +196,27 @@ class Stream:
     """The documents of a split, read anew whenever they are looked at.
 
     One in a hundred goes to each carved split: `hold` names the carved splits in order, `mine` this one.
+    `most` is how many documents it has at most.
     """
 
     def __init__(
-        self, sources: list[str], columns: Columns, how: str | None, hold: list[str], mine: str
+        self,
+        sources: list[str],
+        columns: Columns,
+        how: str | None,
+        hold: list[str],
+        mine: str,
+        most: int | None,
     ) -> None:
-        self.sources, self.columns, self.how, self.hold, self.mine = sources, columns, how, hold, mine
+        self.sources, self.columns, self.how = sources, columns, how
+        self.hold, self.mine, self.most = hold, mine, most
 
     def __iter__(self) -> Iterator[Document]:
-        for document in documents(self.sources, self.columns, self.how, lazily=True):
+        return islice(self.own(), self.most)
+
+    def own(self) -> Iterator[Document]:
+        whose = "train" if self.hold else self.mine
+        for document in documents(self.sources, self.columns, self.how, lazily=True, split=whose):
             if document.text.strip():
                 chance = number_of(document) % HUNDREDTH
                 split = self.hold[chance] if chance < len(self.hold) else "train"
@@ -200,13 +224,15 @@ class Stream:
                     yield document
 
 
-def digest(sources: Iterable[str]) -> str:
-    """Of the content of files, read in pieces, and of the names of what is not a file."""
+def digest(sources: Iterable[str], split: str) -> str:
+    """Of the content of files, read in pieces, and of what is not a file its pinned name."""
+    from ftrun.data.streaming import files_behind
+
     found = hashlib.sha256()
     for source in sources:
-        path = Path(source).expanduser()
-        found.update(source.encode() if not path.is_file() else b"file")
-        if path.is_file():
+        name, files = files_behind(source, split)
+        found.update(name.encode())
+        for path in files:
             with path.open("rb") as file:
                 while piece := file.read(1 << 20):
                     found.update(piece)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 import re
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 REACH = 5.0  # seconds to wait for the Hub's first answer
 PATIENCE = 8.0  # seconds for all of it: a name resolver that hangs knows no limit of its own
 LOCAL = "give files instead: task.train=FILE task.validation=FILE task.test=FILE"
+COMMIT = re.compile("[0-9a-f]{40}")
 FORM = "hub:NAME:SPLIT or hub:NAME[@REVISION][:CONFIG]:SPLIT, for example hub:stanfordnlp/imdb:train"
 
 
@@ -54,11 +56,35 @@ def within_patience(call: Callable[[], Any]) -> Any:
 def hub_data(source: str) -> Any:
     """The `datasets.Dataset` of hub:NAME[@REVISION][:CONFIG]:SPLIT, from the local cache when it is there."""
     name, revision, config, split = _parts(source)
-    data = _cached(name, revision, config, split)
+    data = cached(source)
     if data is None:
         _ask_for(name, revision)
-        data = _fetched(source, name, revision, config, split)
+        with _one_line(source):
+            data = _load(name, config, split=split, revision=revision)
     return data
+
+
+def hub_stream(source: str) -> Iterator[dict[str, Any]]:
+    """The same rows one after the other: from the cached files, else as the Hub sends them."""
+    name, revision, config, split = _parts(source)
+    data = cached(source)
+    with _one_line(source):
+        if data is None:
+            data = _load(name, config, split=split, revision=revision, streaming=True)
+        for row in data:
+            yield names_in_place_of_numbers(row, data.features or {})
+
+
+def pinned(source: str) -> str:
+    """The source with the commit that the Hub has now, unless its rows are in the local cache.
+
+    What is read several times is then the same every time. Raises DataError where there is no such set.
+    """
+    name, revision, config, split = _parts(source)
+    if cached(source) is not None or (revision and COMMIT.fullmatch(revision)):
+        return source
+    commit = _ask_for(name, revision)
+    return ":".join(part for part in (f"hub:{name}@{commit}", config, split) if part)
 
 
 def hub_rows(source: str) -> list[dict[str, Any]]:
@@ -95,8 +121,9 @@ def _parts(source: str) -> tuple[str, str | None, str | None, str]:
     return name, revision or None, parts[1] if len(parts) == 3 else None, parts[-1]
 
 
-def _cached(name: str, revision: str | None, config: str | None, split: str) -> Any:
+def cached(source: str) -> Any:
     """The data set as `datasets` keeps it, without asking any server; None when it has none like it."""
+    name, revision, config, split = _parts(source)
     commit = _commit(name, revision) if revision else None
     if revision and commit is None:
         return None
@@ -120,14 +147,14 @@ def _commit(name: str, revision: str) -> str | None:
     """The commit of a revision: itself, or what the local cache of the Hub knows of a branch or tag."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    if re.fullmatch(r"[0-9a-f]{40}", revision):
+    if COMMIT.fullmatch(revision):
         return revision
     place = Path(HF_HUB_CACHE) / f"datasets--{name.replace('/', '--')}" / "refs" / revision
     return place.read_text(encoding="utf-8").strip() if place.is_file() else None
 
 
-def _ask_for(name: str, revision: str | None) -> None:
-    """DataError in one line when the Hub does not answer or has no such data set."""
+def _ask_for(name: str, revision: str | None) -> str:
+    """The commit that the Hub has; DataError in one line when it does not answer or has no such data set."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -137,7 +164,7 @@ def _ask_for(name: str, revision: str | None) -> None:
     )
 
     try:
-        within_patience(lambda: HfApi().dataset_info(name, revision=revision, timeout=REACH))
+        return within_patience(lambda: HfApi().dataset_info(name, revision=revision, timeout=REACH)).sha
     except GatedRepoError as error:
         raise DataError(
             f"the Hub gives {name} only to who accepted its terms; accept and set HF_TOKEN"
@@ -154,12 +181,17 @@ def _ask_for(name: str, revision: str | None) -> None:
         ) from error
 
 
-def _fetched(source: str, name: str, revision: str | None, config: str | None, split: str) -> Any:
+def _load(name: str, config: str | None, **options: Any) -> Any:
     import datasets
 
-    # no such configuration or split, a script, no network
+    return datasets.load_dataset(name, config, **options)
+
+
+@contextmanager
+def _one_line(source: str) -> Iterator[None]:
+    """What `datasets` refuses, as a DataError: no such configuration or split, a script, no network."""
     refusals = (ValueError, RuntimeError) + unreachable()
     try:
-        return datasets.load_dataset(name, config, split=split, revision=revision)
+        yield
     except refusals as error:
         raise DataError(f"{source}: {str(error).strip().splitlines()[0]}") from error

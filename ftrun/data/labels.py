@@ -72,7 +72,7 @@ def label_set(splits: Splits, column: str, declared: list[Any] | None) -> Labels
     }
     if declared is None:
         names = sorted(set().union(*counts.values()), key=natural)
-        _refuse_free_text(names, sum(map(sum, (c.values() for c in counts.values()))), column)
+        refuse_free_text(names, sum(map(sum, (c.values() for c in counts.values()))), column)
     else:
         names = _declared_names(declared)
         refuse_foreign(splits, column, names, "in task.labels")
@@ -105,16 +105,16 @@ def _declared_names(declared: list[Any]) -> list[str]:
     return names
 
 
-def _refuse_free_text(names: list[str], rows: int, column: str) -> None:
-    if len(names) > MANY and len(names) > rows / 2:
-        raise DataError(
-            f"task.label={column}: {len(names)} different labels in {rows} rows ({listed(names, 2)}): "
-            "is this the label column?"
-        )
+def refuse_free_text(names: list[str], rows: int, column: str) -> None:
     if any(_fraction(name) for name in names) and all(_is_number(name) for name in names):
         raise DataError(
             f"task.label={column} holds numbers with decimals ({listed(names, 4)}): that needs regression, "
             "task=regress; if they are classes, declare them in task.labels"
+        )
+    if len(names) > MANY and len(names) > rows / 2:
+        raise DataError(
+            f"task.label={column}: {len(names)} different labels in {rows} rows ({listed(names, 2)}): "
+            "is this the label column?"
         )
 
 

@@ -8,8 +8,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from ftrun.data.duplicates import leak_notes, without_leaks
-from ftrun.data.labels import Labels, label_set, refuse_foreign
+from ftrun.data.duplicates import leak_notes, of_columns, without_leaks
+from ftrun.data.labels import Labels, label_set, natural, refuse_foreign, refuse_free_text
 from ftrun.data.sources import FORMS, SPLITS, Given, Row, read_parts, spelled
 from ftrun.data.splits import SPLIT_SEED, carve, choose, parse_subset, pick
 from ftrun.data.tables import Columns, columns_of, refuse_absent
@@ -40,9 +40,9 @@ class Splits:
     fingerprint: str  # sha256, the same wherever and whenever the same rows are read
 
 
-def read_rows(source: Given) -> list[Row]:
-    """The rows of all that a setting names; DataError says what is wrong with it."""
-    return [row for part in read_parts(source) for row in part.rows]
+def read_rows(source: Given, split: str | None = None) -> list[Row]:
+    """The rows of all that a setting names, of a saved data set the split's; DataError says what is wrong."""
+    return [row for part in read_parts(source, split) for row in part.rows]
 
 
 def load_splits(
@@ -79,9 +79,12 @@ def load_splits(
         indices, said = carve(strata, missing, SPLIT_SEED, reading.stratum)
         rows |= {split: pick(rows["train"], chosen) for split, chosen in indices.items()}
         notes += said
+        if reading is ONE_NAME and not all(rows[split] for split in missing):
+            refuse_free_text(sorted(set(strata), key=natural), len(strata), label)
         _refuse_empty(rows, missing)
     if leaks == "drop":
-        rows["train"], said = without_leaks(rows, text)
+        kept, said = without_leaks(of_columns(rows, text))
+        rows["train"] = pick(rows["train"], kept)
         notes += said
     if subset is not None:
         whole = len(rows["train"])
@@ -89,7 +92,7 @@ def load_splits(
         chosen, said = choose(strata, subset, seed, reading.stratum)
         rows["train"] = pick(rows["train"], chosen)
         notes += [f"train: {len(chosen)} of {whole} rows chosen (task.subset={subset}, seed {seed})", *said]
-    notes += leak_notes(rows, text, leaks)
+    notes += leak_notes(of_columns(rows, text), leaks)
     return _splits(rows, notes, text, label)
 
 

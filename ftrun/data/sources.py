@@ -102,20 +102,28 @@ def stored(source: str) -> tuple[Path, str | None] | None:
     return None
 
 
+def is_saved(source: str) -> bool:
+    """Whether it is a directory of save_to_disk; DataError for a DIR:SPLIT whose directory is none."""
+    place = stored(source)
+    if place is None:
+        return False
+    path, named = place
+    found = any((path / name).is_file() for name in ("dataset_dict.json", "state.json"))
+    if named is not None and not found:
+        raise DataError(f"{source}: {path} is no directory of datasets.save_to_disk")
+    return found
+
+
 def saved_data(source: str, role: str | None) -> Any:
     """The `datasets.Dataset` in a directory of save_to_disk, None where the source is no such directory.
 
     Of several splits it is the one that DIR:SPLIT names, else that of the role; DataError when there is none.
     """
     place = stored(source)
-    if place is None:
+    if place is None or not is_saved(source):
         return None
     path, named = place
     several = (path / "dataset_dict.json").is_file()
-    if not several and not (path / "state.json").is_file():
-        if named is None:
-            return None
-        raise DataError(f"{source}: {path} is no directory of datasets.save_to_disk")
     import datasets
 
     try:

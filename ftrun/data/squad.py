@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftrun.data.content import ending
 from ftrun.data.rows import read_rows
+from ftrun.data.sources import is_path, is_saved
 from ftrun.data.tables import ENDINGS, read_text, refuse_absent
 from ftrun.errors import DataError
 
@@ -45,9 +46,11 @@ class Question:
         return [text for text, _ in self.answers or []]
 
 
-def read_questions(source: str, columns: dict[str, str], answered: bool) -> list[Question]:
-    """The questions of a source; DataError says what is wrong with it."""
-    return as_questions(rows_of(source), source, columns, answered)
+def read_questions(
+    source: str, columns: dict[str, str], answered: bool, split: str | None = None
+) -> list[Question]:
+    """The questions of a source, of a saved data set the split's; DataError says what is wrong with it."""
+    return as_questions(rows_of(source, split), source, columns, answered)
 
 
 def as_questions(
@@ -76,16 +79,16 @@ def as_questions(
     return questions
 
 
-def rows_of(source: str) -> list[dict[str, Any]]:
+def rows_of(source: str, split: str | None = None) -> list[dict[str, Any]]:
     """A row for each question, of SQuAD JSON (.json) or of anything that is rows already."""
     path = Path(source).expanduser()
-    hub = source.startswith(("hub:", "embedded:")) or path.is_dir()
-    if not hub and ending(path) not in READ:
+    no_file = not is_path(source) or path.is_dir() or is_saved(source)
+    if not no_file and ending(path) not in READ:
         raise DataError(
             f"{path}: cannot tell the format from {path.suffix or 'no ending'!r}; possible: {', '.join(READ)}"
         )
-    if hub or ending(path) != ".json":
-        return read_rows(source)
+    if no_file or ending(path) != ".json":
+        return read_rows(source, split)
     try:
         content = json.loads(read_text(path))
     except json.JSONDecodeError as error:

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from itertools import chain, islice
+import json
+from itertools import chain, count, islice
 from pathlib import Path
+from shutil import copyfileobj
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
-from ftrun.data.content import BROKEN, ending, lines_of, open_bytes, packed, unreadable
-from ftrun.data.hub import hub_data, names_in_place_of_numbers
+from ftrun.data.content import (
+    BROKEN,
+    PIECE,
+    ending,
+    lines_of,
+    open_bytes,
+    packed,
+    pieces_of,
+    unreadable,
+)
+from ftrun.data.hub import cached, hub_stream, names_in_place_of_numbers
 from ftrun.data.sources import is_path, read_parts, saved_data, sources_of
 from ftrun.data.tables import QUOTED, form_of, headed, json_row, records_of
 from ftrun.errors import DataError
@@ -18,42 +30,49 @@ if TYPE_CHECKING:
     from ftrun.data.sources import Given, Row
 
 SEEN = 1000  # lines of a tsv file by which its quoting is told
+LARGEST = 64 << 20  # characters of one object of a json file
 BATCH = 1000  # rows of a parquet file or saved data set at once
 
 
 def stream_rows(given: Given, split: str | None = None) -> Iterator[Row]:
     """The rows of all that a setting names, as `data.read_rows` has them, while they are read.
 
-    Takes csv, tsv, jsonl, txt and parquet files (each as .gz, but parquet), lists and patterns of them,
-    directories of datasets.save_to_disk and the Hub's. Raises DataError: for a wrong name at once, for a
-    wrong line when it is reached.
+    Raises DataError: for a wrong name at once, for a wrong line when it is reached.
     """
     sources = sources_of(given)
     for source in sources:
         if is_path(source) and saved_data(source, split) is None:
-            _refuse(Path(source).expanduser())
+            form_of(Path(source).expanduser())
     return chain.from_iterable(_rows(source, split) for source in sources)
 
 
-def _refuse(path: Path) -> None:
-    form = form_of(path)
-    if form not in (*READERS, ".parquet") or (form == ".parquet" and packed(path)):
-        possible = ", ".join([*(f"{name}[.gz]" for name in READERS), ".parquet"])
-        raise DataError(f"{path} cannot be read bit by bit; possible: {possible}")
+def files_behind(source: str, split: str | None) -> tuple[str, list[Path]]:
+    """What tells the content of a source apart from all others: a name, and files that hold its rows.
+
+    A data set of the Hub that is not in the local cache has no files; its name holds the commit.
+    """
+    if source.startswith("embedded:"):
+        return source, []
+    hub = source.startswith("hub:")
+    data = cached(source) if hub else saved_data(source, split)
+    if data is not None:
+        return source if hub else "saved", [Path(file["filename"]) for file in data.cache_files]
+    return (source, []) if hub else ("file", [Path(source).expanduser()])
 
 
 def _rows(source: str, split: str | None) -> Iterator[Row]:
     if source.startswith("embedded:"):
         yield from read_parts(source)[0].rows
         return
-    data = hub_data(source) if source.startswith("hub:") else saved_data(source, split)
-    if data is not None:
+    if source.startswith("hub:"):
+        yield from hub_stream(source)
+        return
+    if (data := saved_data(source, split)) is not None:
         for row in data:  # memory-mapped
             yield names_in_place_of_numbers(row, data.features)
         return
     path = Path(source).expanduser()
-    form = ending(path)
-    rows = _parquet(path) if form == ".parquet" else READERS[form](path)
+    rows = READERS[ending(path)](path)
     first = next(rows, None)
     if first is None:
         raise DataError(f"{path} has no rows")
@@ -67,6 +86,52 @@ def _txt(path: Path) -> Iterator[Row]:
 
 def _jsonl(path: Path) -> Iterator[Row]:
     return (json_row(path, number, line) for number, line in enumerate(lines_of(path), 1) if line.strip())
+
+
+def _json(path: Path) -> Iterator[Row]:
+    """Of one list of objects, each when it is complete."""
+    pieces = pieces_of(path)
+    text = next(pieces, "").lstrip()
+    if not text:
+        raise DataError(f"{path} is empty")
+    if not text.startswith("["):
+        raise DataError(f"{path}: a table in JSON is one list of objects, [{{…}}, …]")
+    text = _read_on(path, text[1:], pieces)
+    for number in count(1):
+        if text.startswith("]") and number == 1:
+            return
+        row, text = _object(path, text, pieces, number)
+        yield row
+        text = _read_on(path, text, pieces)
+        if text.startswith("]"):
+            return
+        if not text.startswith(","):
+            raise DataError(f"{path}: not JSON (no comma behind object {number})")
+        text = _read_on(path, text[1:], pieces)
+
+
+def _read_on(path: Path, text: str, pieces: Iterator[str]) -> str:
+    """The text from the next character that is no blank."""
+    while not (text := text.lstrip()):
+        if not (text := next(pieces, "")):
+            raise DataError(f"{path}: not JSON (its list does not end)")
+    return text
+
+
+def _object(path: Path, text: str, pieces: Iterator[str], number: int) -> tuple[Row, str]:
+    """The object that the text begins with, and what follows it."""
+    while True:
+        try:
+            row, end = json.JSONDecoder().raw_decode(text)
+        except json.JSONDecodeError as error:
+            more = "".join(islice(pieces, 1 + len(text) // PIECE))  # as much again
+            if not more or len(text) > LARGEST:
+                raise DataError(f"{path}: not JSON (object {number}: {error.msg})") from None
+            text += more
+        else:
+            if not isinstance(row, dict):
+                raise DataError(f"{path}: a table in JSON is one list of objects, [{{…}}, …]")
+            return row, text[end:]
 
 
 def _csv(path: Path) -> Iterator[Row]:
@@ -92,8 +157,10 @@ def _parquet(path: Path) -> Iterator[Row]:
     from pyarrow import parquet
 
     try:
-        with open_bytes(path) as file:
-            for batch in parquet.ParquetFile(file).iter_batches(BATCH):
+        with open_bytes(path) as file, TemporaryFile() as unpacked:
+            if packed(path):  # its end says where its columns are
+                copyfileobj(file, unpacked)
+            for batch in parquet.ParquetFile(unpacked if packed(path) else file).iter_batches(BATCH):
                 yield from batch.to_pylist()
     except pyarrow.ArrowException as error:
         raise DataError(f"{path} cannot be read as parquet: {str(error).splitlines()[0]}") from None
@@ -105,5 +172,7 @@ READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
     ".csv": _csv,
     ".tsv": _tsv,
     ".jsonl": _jsonl,
+    ".json": _json,
+    ".parquet": _parquet,
     ".txt": _txt,
 }

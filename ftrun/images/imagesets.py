@@ -6,15 +6,14 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-from ftrun.data.labels import Labels, listed, name_of
+from ftrun.data.duplicates import Said, leak_notes, without_leaks
+from ftrun.data.labels import Labels, listed, name_of, natural, refuse_free_text
 from ftrun.data.rows import Splits, label_set
-from ftrun.data.splits import carve, choose, pick
+from ftrun.data.sources import SPLITS, Given, spelled
+from ftrun.data.splits import SPLIT_SEED, carve, choose, pick
 from ftrun.data.tables import ENDINGS
 from ftrun.errors import ConfigError, DataError, near
-from ftrun.images.pictures import Picture, read_pictures, repeated
-
-SPLITS = ("train", "validation", "test")
-SPLIT_SEED = 0  # carved splits are the same for every seed of a run
+from ftrun.images.pictures import Picture, read_pictures
 
 
 @dataclass
@@ -26,9 +25,10 @@ class Reading:
     classes: list[str] | None  # the labels in use, None for all
     modulo: int | None  # labels are whole numbers, and become their rest
 
-    def labelled(self, split: str, source: str, notes: list[str]) -> list[Picture]:
+    def labelled(self, split: str, given: Given, notes: list[str]) -> list[Picture]:
         """The pictures of a source that have a label in use; DataError where there is none."""
-        found, said = read_pictures(source, self.image, self.label)
+        found, said = read_pictures(given, self.image, self.label, split)
+        source = spelled(given)
         notes += said
         for picture in found:
             picture.label = named(picture, source, self.label)
@@ -80,7 +80,12 @@ def named(picture: Picture, source: str, column: str) -> str | None:
 
 
 def load_splits(
-    sources: dict[str, str | None], reading: Reading, labels: list[Any] | None, subset: Any, seed: int
+    sources: dict[str, Given | None],
+    reading: Reading,
+    labels: list[Any] | None,
+    subset: Any,
+    seed: int,
+    leaks: str,
 ) -> tuple[dict[str, list[Picture]], Labels, list[str], str]:
     """The pictures of every split, the labels, what to tell, and a hash of all; DataError, ConfigError."""
     notes: list[str] = []
@@ -92,6 +97,10 @@ def load_splits(
         indices, said = carve([picture.label for picture in found["train"]], missing, SPLIT_SEED)
         found |= {split: pick(found["train"], chosen) for split, chosen in indices.items()}
         notes += said
+    if leaks == "drop":
+        kept, said = without_leaks(said_by(found), "images")
+        found["train"] = pick(found["train"], kept)
+        notes += said
     if subset is not None:
         whole = len(found["train"])
         chosen, said = choose([picture.label for picture in found["train"]], subset, seed)
@@ -99,13 +108,16 @@ def load_splits(
         notes += [f"train: {len(chosen)} of {whole} images chosen (task.subset={subset}, seed {seed})", *said]
     for split in SPLITS:
         if not found[split]:
+            labelled = [str(picture.label) for part in found.values() for picture in part]
+            refuse_free_text(sorted(set(labelled), key=natural), len(labelled), reading.label)
             raise DataError(f"task.train has too few images to carve {split} from; set task.{split}")
         reading.rest(found[split])
+    notes += leak_notes(said_by(found), leaks, "images")
     names = label_set(table(found, reading.label), reading.label, labels)
     return (
         {split: found[split] for split in SPLITS},
         names,
-        notes + shared(found) + names.notes,
+        notes + names.notes,
         hash_of(found),
     )
 
@@ -118,12 +130,12 @@ def table(found: dict[str, list[Picture]], label: str) -> Splits:
     return Splits(train, validation, test, notes=[], fingerprint="")
 
 
-def shared(found: dict[str, list[Picture]]) -> list[str]:
-    notes = []
-    for split, other in (("validation", "train"), ("test", "train"), ("test", "validation")):
-        if count := repeated(found[split], found[other]):
-            notes.append(f"warning: {count} of {len(found[split])} {split} images are also in {other}")
-    return notes
+def said_by(found: dict[str, list[Picture]]) -> Said:
+    """Pictures say the same where they are stored byte for byte alike."""
+    return Said(
+        {split: [picture.digest.hex() for picture in part] for split, part in found.items()},
+        {split: [picture.name for picture in part] for split, part in found.items()},
+    )
 
 
 def hash_of(found: dict[str, list[Picture]]) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 import zipfile
-from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftrun.data.hub import hub_rows, named_rows
 from ftrun.data.labels import listed
+from ftrun.data.sources import Given, saved_data, sources_of
 from ftrun.data.tables import ENDINGS, read_table, refuse_absent
 from ftrun.errors import DataError, near
 from ftrun.images.arrays import read_arrays
@@ -54,21 +54,31 @@ def stored(content: Any) -> bytes:
     return str(content.shape).encode() + content.tobytes()
 
 
-def read_pictures(source: str, image: str | None, label: str) -> tuple[list[Picture], list[str]]:
-    """The pictures of a source in their order, and what is worth saying; DataError says what is wrong.
+def read_pictures(
+    given: Given, image: str | None, label: str, split: str | None = None
+) -> tuple[list[Picture], list[str]]:
+    """The pictures of all that a setting names, in order, and what is worth saying; DataError what is wrong.
 
-    `image` and `label` name the columns of a table or data set; a folder brings labels of its own.
+    `image` and `label` name the columns of a table or data set; a folder brings labels of its own. `split` is
+    whose they are, for a saved data set of several.
     """
+    parts = [of_source(source, image, label, split) for source in sources_of(given)]
+    return [picture for found, _ in parts for picture in found], [note for _, said in parts for note in said]
+
+
+def of_source(
+    source: str, image: str | None, label: str, split: str | None
+) -> tuple[list[Picture], list[str]]:
     if source.startswith("hub:"):
         return of_rows(source, hub_rows(source), image, label, Path()), []
+    if (data := saved_data(source, split)) is not None:
+        return of_rows(source, named_rows(data), image, label, Path()), []
     path, part = parted(source)
     ending = path.suffix.lower()
     if not path.exists():
         names = [found.name for found in path.parent.iterdir()] if path.parent.is_dir() else []
         raise DataError(f"{source} does not exist{near(path.name, names)}; possible: {FORMS}")
     if path.is_dir():
-        if any((path / name).is_file() for name in ("state.json", "dataset_dict.json")):
-            return of_rows(source, saved_rows(path, part), image, label, path), []
         return of_folder(source, path)
     if ending == ".zip":
         return of_zip(source, path)
@@ -130,20 +140,6 @@ def of_files(
     return found, [f"{source}: {others} files that are no images were passed over"] if others else []
 
 
-def saved_rows(path: Path, part: str | None) -> list[dict[str, Any]]:
-    from datasets import DatasetDict, load_from_disk
-
-    try:
-        data = load_from_disk(str(path))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} is no data set that loads: {str(error).splitlines()[0]}") from None
-    if isinstance(data, DatasetDict):
-        if part not in data:
-            raise DataError(f"{path} holds the splits {listed([*data])}: name one, {path}:{next(iter(data))}")
-        data = data[part]
-    return named_rows(data)
-
-
 def of_rows(
     source: str, rows: list[dict[str, Any]], image: str | None, label: str, base: Path
 ) -> list[Picture]:
@@ -191,9 +187,3 @@ def of_npz(source: str, path: Path, part: str | None) -> list[Picture]:
         Picture(f"row {row}", {"row": row}, picture, None if labels is None else labels[row])
         for row, picture in enumerate(pixels)
     ]
-
-
-def repeated(pictures: list[Picture], others: list[Picture]) -> int:
-    """How many pictures are also among the others, byte for byte as stored."""
-    known = Counter(picture.digest for picture in others)
-    return sum(picture.digest in known for picture in pictures)

@@ -13,8 +13,8 @@ from torch import nn
 from ftrun.config import Settings
 from ftrun.data.rows import read_rows
 from ftrun.errors import ConfigError, DataError
-from ftrun.evaluation import batches_through
-from ftrun.tasks.base import Answer, Example
+from ftrun.evaluation import batches_through, ordered
+from ftrun.tasks.base import Answer, Example, Task
 from ftrun.tasks.classify import Classify
 
 if TYPE_CHECKING:
@@ -88,19 +88,30 @@ def agreement(
 ) -> Agreement:
     """Both networks on every example, in the order and the batches of an evaluation."""
     task, size = settings.task, 4 * settings.train.batch_size
-    largest, flipped = 0.0, 0
-    runs = [batches_through(net, task, examples, size, accelerator) for net in pair]
-    for (here, batch, _), (there, _, _) in zip(*runs, strict=True):
+    largest = 0.0
+    answers: tuple[list[tuple[int, Answer]], ...] = ([], [])
+    for both in zip(*(batches_through(net, task, examples, size, accelerator) for net in pair), strict=True):
+        (here, _, _), (there, _, _) = both
         difference = float((here.float() - there.float()).abs().max())
         largest = difference if not difference <= largest else largest  # nan is the largest of all
-        answers = zip(task.answers(here, batch), task.answers(there, batch), strict=True)
-        flipped += sum(said(one) != said(other) for one, other in answers)
-    return Agreement(what, len(examples), largest, flipped)
+        for kept, (outputs, batch, rows) in zip(answers, both, strict=True):
+            kept += zip(rows, task.answers(outputs, batch), strict=True)
+    ours, theirs = (task.merged(ordered(each, accelerator), examples)[0] for each in answers)
+    flipped = sum(said(task, one) != said(task, other) for one, other in zip(ours, theirs, strict=True))
+    return Agreement(what, len(ours), largest, flipped)
 
 
-def said(answer: Answer) -> Answer:
-    """An answer without its probabilities and other measures, which differ in the last digit."""
-    return {key: value for key, value in answer.items() if not isinstance(value, float)}
+def said(task: Task, answer: Answer) -> Answer:
+    """What a row is answered, without probabilities and other measures, which differ in the last digit."""
+    return {name: without_measures(answer[name]) for name in task.answer_columns}
+
+
+def without_measures(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: without_measures(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_measures(each) for each in value]
+    return None if isinstance(value, float) else value
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import inspect
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,7 +14,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from ftrun.errors import ConfigError
-from ftrun.images.readers import open_reader
+from ftrun.images.readers import Reader, open_reader
 from ftrun.models import Model, Pooled
 from ftrun.networks.decoders import is_decoder, refuse_other_direction
 from ftrun.networks.places import Place, locate
@@ -34,23 +35,47 @@ def load(settings: ModelSettings, task: Task, seed: int) -> Model:
     is missing, incomplete, pickled or out of reach or reads something else than the task has, and for texts
     longer than its positions.
     """
-    place = locate(settings)
-    config = place.config(task.head())
-    refuse_other_inputs(settings, task, config)
-    refuse_other_direction(settings, task, config)
-    resize(config, settings)
-    tokenizer = None
-    if task.auto_class == IMAGES and task.shape is None:
-        tokenizer = open_reader(settings, place, config, task.size, task.channels)
-    elif task.auto_class != IMAGES:
+    place, config, tokenizer = fitting(settings, task, task.head())
+    if task.auto_class != IMAGES:
         tokenizer = load_tokenizer(place, config, task.make_tokenizer(brings_one(place.name)))
-        limit = positions(config)
-        if task.max_length > limit:
-            raise ConfigError(f"task.max_length={task.max_length}, but {settings.name} has {limit} positions")
     with torch.random.fork_rng(), quiet():
         torch.manual_seed(seed)
         net, fresh = build(settings, place, config, task.auto_class)
     return Model(net, tokenizer, place.name if settings.init == "pretrained" else None, fresh)
+
+
+def outline(settings: ModelSettings, task: Task) -> Model:
+    """The network without weights, a moment's work, to see what it has; ConfigError as `load` raises it."""
+    place, config, _ = fitting(settings, task, {})
+    with torch.device("meta"), quiet():
+        net, _ = build(replace(settings, init="random"), place, config, task.auto_class)
+    return Model(net, None, place.name if settings.init == "pretrained" else None, set())
+
+
+def fitting(
+    settings: ModelSettings, task: Task, head: dict[str, Any]
+) -> tuple[Place, PretrainedConfig, Reader | None]:
+    """Where the network lies, its configuration and its reader of images; ConfigError where none fits."""
+    place = locate(settings)
+    config = place.config(head)
+    refuse_other_inputs(settings, task, config)
+    refuse_other_direction(settings, task, config)
+    resize(config, settings)
+    if task.auto_class == IMAGES:
+        own_shape = task.shape is not None
+        return (
+            place,
+            config,
+            None if own_shape else open_reader(settings, place, config, task.size, task.channels),
+        )
+    limit = positions(config)
+    if task.max_length > limit:
+        length = f"task.{'block' if hasattr(task, 'block') else 'max_length'}"
+        raise ConfigError(
+            f"{length}={task.max_length}, but {settings.name} has {limit} positions; set {length}={limit} or"
+            " less, or take another model="
+        )
+    return place, config, None
 
 
 def positions(config: PretrainedConfig) -> int:

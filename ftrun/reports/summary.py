@@ -241,7 +241,8 @@ def _facts(row: dict[str, Any], card: dict[str, Any]) -> Any:
     table.add_column(style="dim")
     table.add_column(overflow="fold")
     for leak in card.get("leaks", []):
-        said = f"{leak['rows']:,} of {leak['of']:,} {leak['split']} rows are also in {leak['other']}"
+        some = f"{leak['rows']:,} of {leak['of']:,} {leak['split']} {leak['unit']}"
+        said = f"{some} are also in {leak['other']}"
         table.add_row("LEAK", said, style="bold yellow")
     for name in better_baselines(row, card.get("baselines", {})):
         table.add_row("warning", f"{BASELINES[name]} scores no less on test", style="bold yellow")

@@ -27,11 +27,14 @@ class Adapter(Strategy):
         if self.bottleneck < 1:
             raise ConfigError(f"strategy=adapter: bottleneck is at least 1, not {self.bottleneck}")
 
+    def fits(self, model: Model) -> None:
+        if model.source is None:
+            raise ConfigError("strategy=adapter keeps a pretrained network, but model.init=random has none")
+        model.output_layers()
+
     def prepare(self, model: Model) -> None:
         from ftrun.networks.adapters import Adapters
 
-        if model.source is None:
-            raise ConfigError("strategy=adapter keeps a pretrained network, but model.init=random has none")
         model.requires_grad_(False)
         model.adapter = Adapters(self.placement, self.bottleneck, self.activation)
         model.adapter.attach(model)

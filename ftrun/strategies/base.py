@@ -46,6 +46,9 @@ class Strategy:
     needs_source: ClassVar[bool] = False
     needs_new_head: ClassVar[bool] = False  # there is nothing to train first where a checkpoint brings all
 
+    def fits(self, model: Model) -> None:
+        """ConfigError where the network has no part that this could train; it has no weights yet."""
+
     def prepare(self, model: Model) -> None:
         """Freeze, wrap or add weights; called once, after loading and before the optimizer exists.
 

@@ -16,13 +16,19 @@ if TYPE_CHECKING:
 class Bitfit(Strategy):
     """Train every bias, those of the normalisation layers included, and the head."""
 
-    def prepare(self, model: Model) -> None:
+    def fits(self, model: Model) -> None:
         head = {name for name, _ in model.head_parameters()}
-        biases = {name for name, _ in model.named_parameters() if name.endswith(".bias")}
-        if not biases - head:
+        if not biases(model) - head:
             raise ConfigError(
                 f"strategy=bitfit trains biases, but {model.source} has none below its head;"
                 " possible: strategy=norms, strategy=lora"
             )
+
+    def prepare(self, model: Model) -> None:
+        trained = biases(model) | {name for name, _ in model.head_parameters()}
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(name in biases | head)
+            parameter.requires_grad_(name in trained)
+
+
+def biases(model: Model) -> set[str]:
+    return {name for name, _ in model.named_parameters() if name.endswith(".bias")}

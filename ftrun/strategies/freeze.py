@@ -47,6 +47,9 @@ class Freeze(Strategy):
             )
         return {layer + 1 for layer in layers}
 
+    def fits(self, model: Model) -> None:
+        self.frozen_stages(model.depth)
+
     def prepare(self, model: Model) -> None:
         frozen = self.frozen_stages(model.depth)
         for name, parameter in model.named_parameters():

@@ -41,6 +41,9 @@ class Lora(Strategy):
                 "strategy=lora: targets is empty; say attention, all or names such as [query,value]"
             )
 
+    def fits(self, model: Model) -> None:
+        model.linear_layers(self.targets)
+
     def prepare(self, model: Model) -> None:
         from peft import LoraConfig, inject_adapter_in_model
 

@@ -16,13 +16,14 @@ if TYPE_CHECKING:
 class Norms(Strategy):
     """Train the weights and biases of every normalisation layer, and the head."""
 
-    def prepare(self, model: Model) -> None:
-        head = {name for name, _ in model.head_parameters()}
-        norms = model.norms()
-        if not norms - head:
+    def fits(self, model: Model) -> None:
+        if not model.norms() - {name for name, _ in model.head_parameters()}:
             raise ConfigError(
                 f"strategy=norms trains normalisation layers, but {model.source} has none with weights"
                 " below its head"
             )
+
+    def prepare(self, model: Model) -> None:
+        trained = model.norms() | {name for name, _ in model.head_parameters()}
         for name, parameter in model.named_parameters():
-            parameter.requires_grad_(name in norms | head)
+            parameter.requires_grad_(name in trained)

@@ -66,8 +66,8 @@ class Task(ABC):
         """Know the labels from a saved network's configuration instead of from rows."""
 
     @abstractmethod
-    def read_test(self, file: str) -> None:
-        """Take the rows of another file as the test split, labels as restored. Raises DataError."""
+    def read_test(self, file: str) -> list[str]:
+        """Like `read`, the rows of another file as the test split, labels as restored. Raises DataError."""
 
     @abstractmethod
     def questions(

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ftrun.data import balance
-from ftrun.data.splits import pick
 from ftrun.tasks.base import Batch, Example
 from ftrun.tasks.labelled import Labelled
 from ftrun.tasks.texts import TextTable, collated
@@ -49,17 +48,9 @@ class Classify(TextTable, Labelled):
         return {"inputs": inputs, "labels": [example.target for example in examples]}
 
     def card(self) -> dict[str, Any]:
-        from ftrun.data.datacard import baseline_scores
+        from ftrun.data.datacard import counted
 
-        found = self.described(self.label)
-        labels = {split: [row[self.label] for row in rows] for split, rows in self.used().items()}
+        found, labels = super().card(), self.labels_used()
         found["notes"] += self.names.notes
-        if self.balance == "weights":
-            found["weights"] = dict(zip(self.names.names, self.weights, strict=True))
-        return found | {
-            "baselines": baseline_scores(
-                self.texts(),
-                labels,
-                lambda answers, split, places: self.score(answers, pick(self.examples(split), places)),
-            )
-        }
+        baselines = self.baselines(self.texts(), labels)
+        return found | self.weighing() | {"labels": counted(labels), "baselines": baselines}

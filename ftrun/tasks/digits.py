@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ftrun.data.labels import Labels, listed, name_of
-from ftrun.data.splits import carve, choose, parse_subset, pick
+from ftrun.data.splits import SPLIT_SEED, carve, choose, parse_subset, pick
 from ftrun.errors import ConfigError, DataError, near
 from ftrun.images.pixels import order_of, seeds_of
 from ftrun.tasks.base import Batch, Example
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 SIDE, BRIGHTEST = 8, 16  # pixels are whole numbers from 0 to 16
 COLUMNS = [f"pixel{number}" for number in range(SIDE * SIDE)]
-SPLIT_SEED = 0  # the splits are the same for every seed of a run
 
 
 @dataclass
@@ -96,7 +95,7 @@ class Digits(Labelled):
         permuted = "" if self.permute is None else f", pixels permuted (task.permute={self.permute})"
         return f"{split}: {len(images):,} images of {SIDE} x {SIDE}{permuted}"
 
-    def read_test(self, file: str) -> None:
+    def read_test(self, file: str) -> list[str]:
         from ftrun.data.rows import read_rows
 
         rows = read_rows(file)
@@ -107,6 +106,7 @@ class Digits(Labelled):
                 self.targets["test"].append(self.names.names[self.names.index(row.get("label"))])
             except DataError as error:
                 raise DataError(f"{file}, row {number}, column 'label': {error}") from None
+        return []
 
     def questions(
         self, tokenizer: PreTrainedTokenizerBase | None, rows: list[dict[str, Any]], file: str

@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ftrun.data import duplicates
+from ftrun.data.balance import WAYS
 from ftrun.data.labels import name_of
 from ftrun.data.splits import parse_subset
 from ftrun.errors import ConfigError, DataError
 from ftrun.images.pixels import moved, order_of, seeds_of
 from ftrun.seeds import stream
-from ftrun.tasks.base import Answer, Batch, Example
+from ftrun.tasks.base import SPLITS, Answer, Batch, Example
 from ftrun.tasks.labelled import Labelled
+from ftrun.terminal import say
 from ftrun.values import at_least, one_of
 
 if TYPE_CHECKING:
@@ -22,7 +25,6 @@ if TYPE_CHECKING:
     from ftrun.images.pictures import Picture
     from ftrun.images.readers import Reader
 
-SPLITS = ("train", "validation", "test")
 TOP = 5
 
 
@@ -35,20 +37,22 @@ class Image(Labelled):
     """Pictures of any size in folders, arrays, tables or data sets, as they are or with permuted pixels."""
 
     name: str
-    train: str | None
-    validation: str | None
-    test: str | None
+    train: str | list[str] | None
+    validation: str | list[str] | None
+    test: str | list[str] | None
     image: str | None
     label: str
     labels: Any  # the names of the head's labels, or null for those found
     classes: Any  # the labels in use, or null for all
     modulo: int | None
+    balance: str
     subset: Any  # null, a number of training images, or "k per class"
     size: int | None
     channels: int | None
     augment: str
     permute: Any  # a seed, null for the pixels as they are, or a list of these
     unreadable: str
+    leaks: str
 
     metrics: ClassVar[dict[str, str]] = {**Labelled.metrics, "top5_accuracy": "max"}
     auto_class: ClassVar[str] = "AutoModelForImageClassification"
@@ -66,8 +70,10 @@ class Image(Labelled):
             at_least(f"task.{setting}", getattr(self, setting), lowest)
         if self.channels not in (None, 1, 3):
             raise ConfigError(f"task.channels is 1, 3 or null (the network's), not {self.channels}")
+        one_of("task.balance", self.balance, WAYS)
         one_of("task.augment", self.augment, ["none", "flip", "crop+flip"])
         one_of("task.unreadable", self.unreadable, ["drop", "error"])
+        one_of("task.leaks", self.leaks, duplicates.WAYS)
         self.used = classes_of(self.classes)
         seeds_of(self.permute)
         if self.permute is not None and self.augment != "none":
@@ -78,6 +84,10 @@ class Image(Labelled):
         if self.subset is not None:
             parse_subset(self.subset)
         self.pictures: dict[str, list[Picture]] = {}
+        self.notes: list[str] = []
+
+    def balanced_by(self) -> str:
+        return self.balance
 
     def reading(self) -> Reading:
         from ftrun.images.imagesets import Reading
@@ -88,12 +98,19 @@ class Image(Labelled):
         from ftrun.images.imagesets import load_splits
 
         sources = {split: getattr(self, split) for split in SPLITS}
-        self.pictures, self.names, notes, self.hash = load_splits(
-            sources, self.reading(), self.labels, self.subset, seed
+        self.pictures, self.names, self.notes, self.hash = load_splits(
+            sources, self.reading(), self.labels, self.subset, seed, self.leaks
         )
         if len(self.names.names) <= TOP:
             self.metrics = Labelled.metrics  # type: ignore[misc]
-        return notes
+        return self.notes
+
+    def card(self) -> dict[str, Any]:
+        from ftrun.data.datacard import repetitions
+        from ftrun.images.imagesets import said_by
+
+        found = super().card() | repetitions(said_by(self.pictures), "images")
+        return found | self.weighing() | {"notes": self.notes}
 
     def encode(self, tokenizer: Reader, split: str) -> str:
         """Decoded once, as bytes; `tokenizer` is the network's Reader."""
@@ -105,6 +122,7 @@ class Image(Labelled):
             for number, seed in enumerate(seeds_of(self.permute))
             for inputs, target, row in zip(permuted(arrays, seed), targets, kept, strict=True)
         ]
+        self.notes.append(line)
         return line if self.permute is None else f"{line}; pixels permuted (task.permute={self.permute})"
 
     def decoded(self, reader: Reader, pictures: list[Picture], split: str) -> tuple[Any, list[int], str]:
@@ -113,7 +131,7 @@ class Image(Labelled):
         self.reader = reader
         return decode_all(pictures, reader, split, self.unreadable)
 
-    def read_test(self, file: str) -> None:
+    def read_test(self, file: str) -> list[str]:
         notes: list[str] = []
         reading = self.reading()
         self.pictures["test"] = reading.labelled("test", file, notes)
@@ -123,6 +141,7 @@ class Image(Labelled):
                 self.names.index(picture.label)
             except DataError as error:
                 raise DataError(f"{file}, {picture.name}: {error}") from None
+        return notes
 
     def input_rows(self, file: str) -> list[dict[str, Any]]:
         from ftrun.images.pictures import read_pictures
@@ -138,7 +157,8 @@ class Image(Labelled):
                 f"task.permute={self.permute}: this run knows {len(seeds)} permutations, and {file} does not"
                 " say which one is meant"
             )
-        arrays, kept, _ = self.decoded(tokenizer, self.asked, file)
+        arrays, kept, line = self.decoded(tokenizer, self.asked, file)
+        say(line)
         return [
             Example(inputs, None, row) for inputs, row in zip(permuted(arrays, seeds[0]), kept, strict=True)
         ]

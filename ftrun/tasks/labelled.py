@@ -8,7 +8,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ftrun.data.balance import balanced_rows, class_weights
-from ftrun.tasks.base import Answer, Batch, Example, Task
+from ftrun.data.splits import pick
+from ftrun.tasks.base import SPLITS, Answer, Batch, Example, Task
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,6 +70,12 @@ class Labelled(Task):
         """The weight of each class in training, from the training rows in use."""
         return class_weights([example.target for example in self.encoded["train"]], len(self.names.names))
 
+    def weighing(self) -> dict[str, Any]:
+        """What the data card says of the weights, where there are any."""
+        if self.balanced_by() != "weights":
+            return {}
+        return {"weights": dict(zip(self.names.names, self.weights, strict=True))}
+
     def training_count(self, batch: Batch) -> float:
         if self.balanced_by() != "weights":
             return len(batch["labels"])
@@ -114,6 +121,25 @@ class Labelled(Task):
             # nothing to correlate where all is one label, of which scikit-learn warns
             "matthews_correlation": float(matthews_corrcoef(given, answered)) if several else 0.0,
         }
+
+    def card(self) -> dict[str, Any]:
+        """Examples, their labels, and what always saying the most frequent one would score."""
+        from ftrun.data.datacard import counted
+
+        labels = {split: [self.given(each) for each in self.examples(split)] for split in SPLITS}
+        rows = {split: len(names) for split, names in labels.items()}
+        return {"rows": rows, "labels": counted(labels), "baselines": self.baselines(None, labels)}
+
+    def baselines(
+        self, texts: dict[str, list[str]] | None, labels: dict[str, list[Any]], threshold: float | None = None
+    ) -> dict[str, Any]:
+        """Their scores by the task's own metrics; see `baseline_scores`."""
+        from ftrun.data.datacard import baseline_scores
+
+        def score(answers: Sequence[Answer], split: str, places: Sequence[int]) -> dict[str, float]:
+            return self.score(answers, pick(self.examples(split), places))
+
+        return baseline_scores(texts, labels, score, threshold)
 
     def details(self, answers: Sequence[Answer], examples: Sequence[Example]) -> dict[str, Any]:
         """Scores of each class, and how often each given label was answered with which."""

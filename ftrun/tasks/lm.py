@@ -46,6 +46,7 @@ class Lm(CorpusTask):
     vocab: int
     stream: bool
     subset: int | None
+    leaks: str
     sample: int
     sample_from: str | None
 
@@ -69,7 +70,7 @@ class Lm(CorpusTask):
         return Columns(self.text, self.prompt, self.completion)
 
     def options(self) -> list[Any]:
-        return [self.loss_on, self.long, self.whole and self.block]
+        return [self.loss_on, self.long, self.whole and self.block, self.begin, self.end]
 
     @property
     def whole(self) -> bool:
@@ -77,15 +78,10 @@ class Lm(CorpusTask):
         return self.completion is not None
 
     def encode(self, tokenizer: PreTrainedTokenizerBase, split: str) -> str:
-        from ftrun.text.packing import pack
-        from ftrun.text.tokenfile import kept, place_of
-
         self.ends(tokenizer)
         self.counts = {"bytes": 0, "cut": 0, "dropped": 0}
-        file = place_of(self.key(tokenizer, split)) if self.stream else None
-        there = file is not None and kept(file)
-        corpus = pack(self.pieces(tokenizer, self.kept[split]), self.block, self.whole, file)
-        corpus.bytes = self.remembered_bytes(file, there)
+        corpus, there = self.packed(tokenizer, split, self.block, self.whole)
+        corpus.bytes = self.counts["bytes"]
         if not corpus.scored:
             raise DataError(f"task.{split}: no document of the {split} split is left")
         if split == "train" and len(corpus.tokens) < self.block and not self.whole:
@@ -106,15 +102,6 @@ class Lm(CorpusTask):
         for what, words in (("cut", "too long and cut"), ("dropped", "too long and dropped")):
             said += f", {self.counts[what]:,} {words}" if self.counts[what] else ""
         return said + (" (tokenised before)" if there else "")
-
-    def remembered_bytes(self, file: Path | None, there: bool) -> int:
-        """Bytes of the text that was tokenised; beside a file of tokens they are in a file too."""
-        if file is None:
-            return self.counts["bytes"]
-        place = file.with_name(f"{file.name}.bytes")
-        if not there or not place.is_file():
-            place.write_text(str(self.counts["bytes"]))
-        return int(place.read_text())
 
     def ends(self, tokenizer: PreTrainedTokenizerBase) -> None:
         """The separators: a document begins with `begin` and is over with `end`."""
@@ -183,7 +170,7 @@ class Lm(CorpusTask):
             document = document_of(row, number + 1, file, self.columns)
             if document.text.strip():
                 self.counts = {"bytes": 0, "cut": 0, "dropped": 0}
-                corpus = pack(self.pieces(tokenizer, [document]), self.block, False, None)
+                corpus = pack(self.pieces(tokenizer, [document]), self.block, False)
                 corpus.bytes = self.counts["bytes"]
                 found += [replace(each, row=number) for each in Blocks(corpus)]
         return found

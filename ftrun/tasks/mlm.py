@@ -39,6 +39,7 @@ class Mlm(CorpusTask):
     vocab: int
     stream: bool
     subset: int | None
+    leaks: str
 
     metrics: ClassVar[dict[str, str]] = {
         "loss": "min",
@@ -98,14 +99,13 @@ class Mlm(CorpusTask):
         self.special, self.ordinary = special, (~special).nonzero().squeeze(1)
         self.goes_on = continuing(tokenizer) if self.whole_words else None
 
-    def encode(self, tokenizer: PreTrainedTokenizerBase, split: str) -> str:
-        from ftrun.text.packing import pack
-        from ftrun.text.tokenfile import kept, place_of
+    def options(self) -> list[Any]:
+        return [self.sep]
 
+    def encode(self, tokenizer: PreTrainedTokenizerBase, split: str) -> str:
         self.know(tokenizer)
-        file = place_of(self.key(tokenizer, split)) if self.stream else None
-        there = file is not None and kept(file)
-        corpus = pack(self.pieces(tokenizer, self.kept[split]), self.block - 2, False, file)
+        self.counts = {}
+        corpus, there = self.packed(tokenizer, split, self.block - 2, False)
         if split == "train" and len(corpus.tokens) < self.block - 2:
             raise DataError(
                 f"task.train has {len(corpus.tokens)} tokens, fewer than task.block={self.block};"
@@ -143,7 +143,7 @@ class Mlm(CorpusTask):
         found: list[Example] = []
         for number, row in enumerate(rows):
             document: Document = document_of(row, number + 1, file, self.columns)
-            corpus = pack(self.pieces(tokenizer, [document]), self.block - 2, False, None)
+            corpus = pack(self.pieces(tokenizer, [document]), self.block - 2, False)
             found += [replace(each, row=number, target="test") for each in Blocks(corpus)]
         return found
 

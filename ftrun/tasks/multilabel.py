@@ -58,6 +58,15 @@ class Multilabel(TextTable, Labelled):
             f"{numbers.count(0):,} of {len(numbers):,} rows have none"
         )
 
+    def card(self) -> dict[str, Any]:
+        from ftrun.data.datacard import counted
+
+        labels, found = self.labels_used(), super().card()
+        found["notes"] += self.names.notes
+        each = {split: [name for row in rows for name in row] for split, rows in labels.items()}
+        baselines = self.baselines(self.texts(), labels, self.threshold)
+        return found | {"labels": counted(each), "baselines": baselines}
+
     def head(self) -> dict[str, Any]:
         return super().head() | {"problem_type": "multi_label_classification"}
 

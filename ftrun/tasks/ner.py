@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ftrun.data.tags import OUTSIDE, entity_scores, parse, parsed, scheme_of, to_iob2, written
+from ftrun.data.tags import OUTSIDE, entities, entity_scores, parse, parsed, scheme_of, to_iob2, written
 from ftrun.errors import ConfigError, DataError
 from ftrun.tasks.base import SPLITS, Answer, Batch, Example
 from ftrun.tasks.windowed import IGNORED, Windowed, labelled, summed_loss
@@ -45,6 +45,7 @@ class Ner(Windowed):
     auto_class: ClassVar[str] = "AutoModelForTokenClassification"
     reads: ClassVar[str] = "a file of CoNLL columns or jsonl"
     unit: ClassVar[str] = "sentences"
+    part: ClassVar[str] = "sentences"
     writes: ClassVar[tuple[str, ...]] = (".jsonl", ".conll")
 
     def __post_init__(self) -> None:
@@ -70,12 +71,23 @@ class Ner(Windowed):
                 f"task.train={self.train}: every word is outside (O), there is no entity to learn"
             )
         self.names = ["O", *(written(prefix, kind) for kind in kinds for prefix in "BI")]
-        return notes + self.unseen()
+        self.notes = notes + self.unseen()
+        return self.notes
+
+    def card(self) -> dict[str, Any]:
+        from ftrun.data.datacard import counted
+
+        kinds = {
+            split: [kind for tags in self.given_tags[split] for kind, _, _ in entities(tags)]
+            for split in SPLITS
+        }
+        words = {split: sum(map(len, self.given_tags[split])) for split in SPLITS}
+        return super().card() | {"words": words, "entities": counted(kinds)}
 
     def usable(self, split: str, source: str, notes: list[str]) -> list[Sentence]:
         from ftrun.data.columns import read_sentences
 
-        found = read_sentences(source, self.tokens, self.tags, tagged=True)
+        found = read_sentences(source, self.tokens, self.tags, tagged=True, split=split)
         return self.kept(split, source, found, [row for row in found if row.tokens], notes)
 
     def text_of(self, row: Sentence) -> str:
@@ -114,9 +126,8 @@ class Ner(Windowed):
     def restore(self, config: PretrainedConfig) -> None:
         self.names = [config.id2label[i] for i in range(config.num_labels)]
 
-    def read_test(self, file: str) -> None:
-        super().read_test(file)
-        self.understand()
+    def read_test(self, file: str) -> list[str]:
+        return super().read_test(file) + self.understand() + self.unseen()
 
     def encode(self, tokenizer: PreTrainedTokenizerBase, split: str) -> str:
         from ftrun.text.words import worded
@@ -124,21 +135,26 @@ class Ner(Windowed):
         self.pad = tokenizer.pad_token_id
         rows, tags = [row.tokens for row in self.rows[split]], self.given_tags[split]
         label = {name: index for index, name in enumerate(self.names)}
+        windows, known = worded(tokenizer, rows, self.max_length, self.stride, tags)
         found = [
             Example(ids, (words, [label.get(tags[row][word], IGNORED) for word in words.numbers]), row)
-            for row, ids, words in worded(tokenizer, rows, self.max_length, self.stride, tags)
+            for row, ids, words in windows
         ]
         self.encoded[split] = found
         total, more = sum(map(len, rows)), len(found) - len(rows)
-        said = f"{split}: {len(rows):,} sentences, {total:,} words, up to {max(e.size for e in found)} tokens"
+        before = ", tokenised before" * known
+        longest = max(example.size for example in found)
+        said = f"{split}: {len(rows):,} sentences{before}, {total:,} words, up to {longest} tokens"
         said += f", {more:,} windows more for long ones" if more else ", none too long"
         unread = total - sum(len(example.target[0].numbers) for example in found)
         return said + (f", {unread:,} words without a token are O" if unread else "")
 
     def input_rows(self, file: str) -> list[dict[str, Any]]:
         from ftrun.data.columns import read_sentences
+        from ftrun.data.sources import sources_of
 
-        return [sentence.columns for sentence in read_sentences(file, self.tokens, self.tags, tagged=False)]
+        parts = [read_sentences(one, self.tokens, self.tags, tagged=False) for one in sources_of(file)]
+        return [sentence.columns for part in parts for sentence in part]
 
     def questions(
         self, tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], file: str
@@ -149,7 +165,7 @@ class Ner(Windowed):
         self.pad = tokenizer.pad_token_id
         column = self.tokens if isinstance(self.tokens, str) else "tokens"
         sentences = [texts(row.get(column), f"task.tokens={column}: {file}") for row in rows]
-        found = worded(tokenizer, sentences, self.max_length, self.stride)
+        found, _ = worded(tokenizer, sentences, self.max_length, self.stride)
         return [Example(ids, (words, []), row) for row, ids, words in found]
 
     def write(self, path: Path, rows: list[dict[str, Any]]) -> None:

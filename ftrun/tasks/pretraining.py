@@ -166,7 +166,7 @@ class Pretraining(Task):
     def restore(self, config: PretrainedConfig) -> None:
         raise ConfigError("pretraining is a source, it has no labels")
 
-    def read_test(self, file: str) -> None:
+    def read_test(self, file: str) -> list[str]:
         raise ConfigError("pretraining is a source, it reads no test file")
 
     def questions(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ftrun.data.duplicates import of_texts
 from ftrun.errors import DataError
 from ftrun.tasks.base import SPLITS, Answer, Batch, Example
 from ftrun.tasks.windowed import IGNORED, Windowed, labelled, summed_loss
@@ -46,6 +47,7 @@ class Qa(Windowed):
     auto_class: ClassVar[str] = "AutoModelForQuestionAnswering"
     reads: ClassVar[str] = "SQuAD JSON or a jsonl file"
     unit: ClassVar[str] = "questions"
+    part: ClassVar[str] = "paragraphs"
 
     def __post_init__(self) -> None:
         from ftrun.text.windows import SPECIAL
@@ -67,7 +69,7 @@ class Qa(Windowed):
         """The questions that can be learned or scored; DataError where the source and settings disagree."""
         from ftrun.data.squad import read_questions
 
-        rows = read_questions(source, self.columns, answered=True)
+        rows = read_questions(source, self.columns, answered=True, split=split)
         readable = [row for row in rows if row.question.strip() and row.context.strip()]
         full = self.kept(split, source, rows, readable, notes)
         impossible = [row for row in full if not row.answers]
@@ -104,6 +106,24 @@ class Qa(Windowed):
     def text_of(self, row: Question) -> str:
         return row.context
 
+    def parts(self) -> dict[str, list[str]]:
+        """Every paragraph once: it has several questions."""
+        return {split: list(dict.fromkeys(texts)) for split, texts in super().parts().items()}
+
+    def card(self) -> dict[str, Any]:
+        """Questions that are asked twice of one paragraph are what a split repeats."""
+        from ftrun.data.datacard import repetitions
+
+        asked = {
+            split: [f"{row.question} | {row.context}" for row in rows] for split, rows in self.rows.items()
+        }
+        found = super().card() | {"duplicates": repetitions(of_texts(asked))["duplicates"]}
+        if self.no_answer:
+            found["impossible"] = {
+                split: sum(not row.answers for row in rows) for split, rows in self.rows.items()
+            }
+        return found
+
     def head(self) -> dict[str, Any]:
         return labelled(ENDS)
 
@@ -112,18 +132,20 @@ class Qa(Windowed):
 
     def encode(self, tokenizer: PreTrainedTokenizerBase, split: str) -> str:
         rows = self.rows[split]
-        found, cut = self.windowed(tokenizer, rows)
+        found, cut, known = self.windowed(tokenizer, rows)
         self.encoded[split] = found
         longest = max(example.size for example in found)
-        said = f"{split}: {len(rows):,} questions in {len(found):,} windows of up to {longest} tokens"
+        before = ", tokenised before," * known
+        said = f"{split}: {len(rows):,} questions{before} in {len(found):,} windows of up to {longest} tokens"
         places = [example.target.span for example in found if example.target.span is not None]
         said += f", {sum(first > 0 for first, _ in places):,} with the answer"
         return said + (f", {cut:,} questions cut to {self.max_question} tokens" if cut else "")
 
     def input_rows(self, file: str) -> list[dict[str, Any]]:
+        from ftrun.data.sources import sources_of
         from ftrun.data.squad import rows_of
 
-        return rows_of(file)
+        return [row for one in sources_of(file) for row in rows_of(one)]
 
     def questions(
         self, tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], file: str
@@ -132,19 +154,21 @@ class Qa(Windowed):
 
         asked = as_questions(rows, file, self.columns, answered=False)
         readable = [row for row, each in enumerate(asked) if each.question.strip() and each.context.strip()]
-        found, _ = self.windowed(tokenizer, [asked[row] for row in readable])
+        found, _, _ = self.windowed(tokenizer, [asked[row] for row in readable])
         return [Example(example.inputs, example.target, readable[example.row]) for example in found]
 
-    def windowed(self, tokenizer: PreTrainedTokenizerBase, rows: list[Question]) -> tuple[list[Example], int]:
-        """Examples in the order of the rows, and how many questions were cut."""
+    def windowed(
+        self, tokenizer: PreTrainedTokenizerBase, rows: list[Question]
+    ) -> tuple[list[Example], int, bool]:
+        """Examples in the order of the rows, how many questions were cut, and whether all was kept."""
         from ftrun.text.passages import passages, shortened
 
         if not rows:
-            return [], 0
+            return [], 0, False
         self.pad = tokenizer.pad_token_id
         texts, cut = shortened(tokenizer, [row.question for row in rows], self.max_question)
-        found = passages(tokenizer, rows, texts, self.max_length, self.stride)
-        return [Example(ids, passage, row) for row, ids, passage in found], cut
+        found, known = passages(tokenizer, rows, texts, self.max_length, self.stride)
+        return [Example(ids, passage, row) for row, ids, passage in found], cut, known
 
     def collate(self, examples: Sequence[Example]) -> Batch:
         import torch

@@ -59,6 +59,20 @@ class Regress(TextTable):
         )
         return [*self.rows.notes, said]
 
+    def card(self) -> dict[str, Any]:
+        from statistics import fmean, pstdev
+
+        numbers = {
+            split: {
+                "lowest": min(part),
+                "mean": fmean(part),
+                "highest": max(part),
+                "deviation": pstdev(part),
+            }
+            for split, part in self.labels_used().items()
+        }
+        return super().card() | {"numbers": numbers}
+
     @property
     def standard(self) -> tuple[float, float]:
         """Mean and scale of the targets."""

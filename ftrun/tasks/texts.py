@@ -91,11 +91,12 @@ class TextTable(Task):
             reading=self.reading,
         )
 
-    def read_test(self, file: str) -> None:
+    def read_test(self, file: str) -> list[str]:
         from ftrun.data.rows import load_test
 
         known = self.labels_known()
         self.rows = load_test(file, text=self.text, label=self.label, labels=known, reading=self.reading)
+        return self.rows.notes
 
     def encode(self, tokenizer: PreTrainedTokenizerBase, split: str) -> str:
         self.pad = tokenizer.pad_token_id
@@ -139,14 +140,19 @@ class TextTable(Task):
         return {split: ["\n".join(row[name] for name in names) for row in rows] for split, rows in used}
 
     def card(self) -> dict[str, Any]:
-        return self.described(None)
+        from ftrun.data.datacard import repetitions
 
-    def described(self, label: str | None) -> dict[str, Any]:
-        """What data.json keeps; `label` is a column of names."""
-        from ftrun.data.datacard import contents
+        rows = self.used()
+        return {
+            "rows": {split: len(part) for split, part in rows.items()},
+            "lengths": self.lengths,
+            **repetitions(duplicates.of_columns(rows, self.text)),
+            "notes": list(self.rows.notes),
+        }
 
-        found = contents(self.used(), self.text, label)
-        return found | {"lengths": self.lengths, "notes": list(self.rows.notes)}
+    def labels_used(self) -> dict[str, list[Any]]:
+        """What stands in the label column of the rows that became examples."""
+        return {split: [row[self.label] for row in rows] for split, rows in self.used().items()}
 
     def fingerprint(self) -> str:
         return self.rows.fingerprint

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ftrun.data.duplicates import WAYS, leak_notes, of_texts
 from ftrun.errors import ConfigError, DataError
-from ftrun.tasks.base import Example, Task
-from ftrun.values import at_least
+from ftrun.tasks.base import SPLITS, Example, Task
+from ftrun.values import at_least, one_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,10 +29,12 @@ class Windowed(Task):
     max_length: int
     stride: int
     subset: Any
+    leaks: str
 
     answer_columns: ClassVar[tuple[str, ...]] = ("answer", "probability")
     reads: ClassVar[str]  # what task.train may be
     unit: ClassVar[str]  # what a row is called, in the plural
+    part: ClassVar[str]  # what a text of `text_of` is called
 
     def __post_init__(self) -> None:
         from ftrun.data.groups import refuse_classes
@@ -39,9 +42,11 @@ class Windowed(Task):
         if self.train is None:
             raise ConfigError(f"task.train is not set: give {self.reads}, task.train=FILE")
         at_least("task.stride", self.stride, 0)
+        one_of("task.leaks", self.leaks, WAYS)
         refuse_classes(self.subset)
         self.rows: dict[str, list[Any]] = {}
         self.encoded: dict[str, list[Example]] = {}
+        self.notes: list[str] = []
 
     @abstractmethod
     def usable(self, split: str, source: str, notes: list[str]) -> list[Any]:
@@ -62,7 +67,13 @@ class Windowed(Task):
             for split, given in sources.items()
             if given is not None
         }
-        return notes + complete(self.rows, self.subset, seed, self.text_of, self.unit)
+        notes += complete(self.rows, self.subset, seed, self.text_of, self.unit, self.leaks == "drop")
+        self.notes = notes + leak_notes(of_texts(self.parts()), self.leaks, self.part)
+        return self.notes
+
+    def parts(self) -> dict[str, list[str]]:
+        """What the splits must not share, each text as often as it counts."""
+        return {split: [self.text_of(row) for row in self.rows[split]] for split in SPLITS}
 
     def kept(self, split: str, source: str, found: list[Any], full: list[Any], notes: list[str]) -> list[Any]:
         """The rows with something to read; how many have nothing is said, DataError where all have not."""
@@ -72,8 +83,12 @@ class Windowed(Task):
             raise DataError(f"task.{split}={source}: all of the {len(found)} {self.unit} are empty")
         return full
 
-    def read_test(self, file: str) -> None:
-        self.rows = {"test": self.usable("test", file, [])}
+    def read_test(self, file: str) -> list[str]:
+        from ftrun.data.sources import sources_of
+
+        notes: list[str] = []
+        self.rows = {"test": [row for one in sources_of(file) for row in self.usable("test", one, notes)]}
+        return notes
 
     def refuse_short(self, needed: int, why: str) -> None:
         """ConfigError where a window has no room for a token of its own."""
@@ -82,6 +97,17 @@ class Windowed(Task):
 
     def examples(self, split: str) -> Sequence[Example]:
         return self.encoded[split]
+
+    def card(self) -> dict[str, Any]:
+        """Rows, what they repeat, and their windows."""
+        from ftrun.data.datacard import repetitions, spread
+
+        return {
+            "rows": {split: len(self.rows[split]) for split in SPLITS},
+            "windows": {split: spread([each.size for each in self.encoded[split]]) for split in SPLITS},
+            **repetitions(of_texts(self.parts()), self.part),
+            "notes": self.notes,
+        }
 
 
 def labelled(names: Sequence[str]) -> dict[str, Any]:

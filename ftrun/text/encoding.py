@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
+from ftrun.data.datacard import quantile
 from ftrun.errors import ConfigError, DataError, near
 from ftrun.text.tokens import kept_tokens
 
@@ -140,15 +140,10 @@ def _report(split: str, lengths: list[int], dropped: int, truncated: int, lost: 
         dropped=dropped,
         truncated_share=truncated / len(lengths),
         tokens_lost=lost,
-        p50=_quantile(ordered, 0.5),
-        p95=_quantile(ordered, 0.95),
+        p50=quantile(ordered, 0.5),
+        p95=quantile(ordered, 0.95),
         longest=ordered[-1],
     )
-
-
-def _quantile(ordered: list[int], share: float) -> int:
-    """The length that at least this share of the rows does not exceed."""
-    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
 def _percent(share: float) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftrun.text.masking import IGNORED
@@ -52,22 +51,28 @@ class Corpus:
         return tokens[: end - begin], labels, starts
 
 
-def pack(pieces: Iterable[tuple[list[int], list[int]]], block: int, whole: bool, file: Path | None) -> Corpus:
-    """Blocks of at most `block` tokens from pieces of documents, each tokens and flags.
+def pack(pieces: Iterable[tuple[list[int], list[int]]], block: int, whole: bool) -> Corpus:
+    """Blocks of at most `block` tokens from pieces of documents, each tokens and flags."""
+    return cut(*joined(pieces), block, whole)
 
-    A document that does not fit is continued in the next block; with `whole` it begins one instead. With
-    `file` the arrays are written there, piece by piece, and mapped into memory. Bytes are left at zero.
+
+def joined(pieces: Iterable[tuple[list[int], list[int]]]) -> tuple[ndarray, ndarray]:
+    """All tokens and all flags."""
+    import numpy
+
+    pairs = [(numpy.array(ids, numpy.uint32), numpy.array(kinds, numpy.uint8)) for ids, kinds in pieces]
+    empty: Any = (numpy.zeros(0, numpy.uint32), numpy.zeros(0, numpy.uint8))
+    tokens, flags = (numpy.concatenate(each) for each in zip(empty, *pairs, strict=True))
+    return tokens, flags
+
+
+def cut(tokens: ndarray, flags: ndarray, block: int, whole: bool) -> Corpus:
+    """Tokens and flags in blocks; bytes are left at zero.
+
+    A document that does not fit is continued in the next block; with `whole` it begins one instead.
     """
     import numpy
 
-    from ftrun.text.tokenfile import append, mapped
-
-    if file is not None:
-        tokens, flags = mapped(append(pieces, file))
-    else:
-        pairs = [(numpy.array(ids, numpy.uint32), numpy.array(kinds, numpy.uint8)) for ids, kinds in pieces]
-        empty: Any = (numpy.zeros(0, numpy.uint32), numpy.zeros(0, numpy.uint8))
-        tokens, flags = (numpy.concatenate(each) for each in zip(empty, *pairs, strict=True))
     starts = numpy.flatnonzero(flags == START)
     edges = whole_documents(starts, len(tokens), block) if whole else every(block, flags)
     return Corpus(tokens, flags, edges, len(starts), 0)

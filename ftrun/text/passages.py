@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ftrun.text.windows import Window, windows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from numpy import ndarray
     from transformers import PreTrainedTokenizerBase
@@ -55,13 +55,21 @@ def passages(
     texts: list[str],
     max_length: int,
     stride: int,
-) -> Iterator[tuple[int, list[int], Passage]]:
-    """Row, token ids and passage of each window; `texts` are the questions as they are asked."""
-    contexts = [question.context for question in questions]
-    for window in windows(tokenizer, contexts, max_length, stride, texts):
-        asked = questions[window.text]
-        passage = Passage(asked, window.types, window.start, window.spans, span_of(asked, window))
-        yield window.text, window.ids, passage
+) -> tuple[list[tuple[int, list[int], Passage]], bool]:
+    """Row, token ids and passage of each window, and whether they are kept from an earlier run.
+
+    `texts` are the questions as they are asked.
+    """
+    found, known = windows(tokenizer, [each.context for each in questions], max_length, stride, texts)
+    pairs = [(questions[window.text], window) for window in found]
+    return [
+        (
+            window.text,
+            window.ids,
+            Passage(asked, window.types, window.start, window.spans, span_of(asked, window)),
+        )
+        for asked, window in pairs
+    ], known
 
 
 def span_of(asked: Question, window: Window) -> tuple[int, int] | None:

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 from ftrun.terminal import say
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-PAYS = 1_000_000  # characters, about a second of tokenising on one core; below, nothing is kept
+    from numpy import ndarray
+
+PAYS = 200_000  # characters, a fifth of a second of tokenising on one core; below, nothing is kept
 LARGEST = 2 * 1024**3  # bytes of all kept files; beyond, those used longest ago go
 VERSION = 1  # of the file: sha256 of the rest, count of texts (int64), their lengths and all ids (int32)
 
@@ -40,19 +42,37 @@ def kept_tokens(
         found = tokenizer(*columns, verbose=False, **wanted, **options)
         return [ids for name in names for ids in found[name]]
 
-    rows, size = len(columns[0]), sum(len(text) for texts in columns for text in texts)
-    kept = size >= PAYS and tokenizer.is_fast
-    place = directory() / f"{key_of(tokenizer, columns, [names, options])}.ids" if kept else None
-    found = read(place) if place is not None else None
-    known = found is not None and len(found) == rows * len(names)
-    if found is None or not known:
-        found = fresh()
-        if place is not None:
-            try:
-                write(place, found)
-            except OSError as error:
-                say(f"the token ids are not kept for the next run: {place.parent}: {error.strerror}")
-    return {name: found[i * rows : (i + 1) * rows] for i, name in enumerate(names)}, known
+    rows = len(columns[0])
+    found, known = remembered(tokenizer, columns, [names, options], fresh, rows * len(names))
+    lists = [ids if isinstance(ids, list) else ids.tolist() for ids in found]
+    return {name: lists[i * rows : (i + 1) * rows] for i, name in enumerate(names)}, known
+
+
+def remembered(
+    tokenizer: Any,
+    columns: list[list[str]],
+    options: list[Any],
+    fresh: Callable[[], list[Any]],
+    count: int | None = None,
+) -> tuple[list[Any], bool]:
+    """What `fresh` makes of the columns, lists of whole numbers or arrays, and whether the cache had it.
+
+    The cache gives arrays; `count` is how many, where that is known.
+    """
+    size = sum(len(text) for texts in columns for text in texts)
+    place = None
+    if size >= PAYS and tokenizer.is_fast:
+        place = directory() / f"{key_of(tokenizer, columns, options)}.ids"
+        found = read(place)
+        if found is not None and count in (None, len(found)):
+            return found, True
+    found = fresh()
+    if place is not None:
+        try:
+            write(place, found)
+        except OSError as error:
+            say(f"the token ids are not kept for the next run: {place.parent}: {error.strerror}")
+    return found, False
 
 
 def key_of(tokenizer: Any, columns: Sequence[Sequence[str]], options: list[Any]) -> str:
@@ -80,8 +100,8 @@ def key_of(tokenizer: Any, columns: Sequence[Sequence[str]], options: list[Any])
     return found.hexdigest()[:32]
 
 
-def read(place: Path) -> list[list[int]] | None:
-    """The ids in a file of `write`; None where there is none, or none that is whole."""
+def read(place: Path) -> list[ndarray] | None:
+    """The ids in a file of `write`, int32; None where there is none, or none that is whole."""
     import numpy
 
     try:
@@ -92,21 +112,19 @@ def read(place: Path) -> list[list[int]] | None:
     if len(data) < 40 or hashlib.sha256(data[32:]).digest() != data[:32]:
         return None
     count = int.from_bytes(data[32:40], "little")
-    lengths = numpy.frombuffer(data, numpy.int32, count, 40).tolist()
-    flat = numpy.frombuffer(data, numpy.int32, offset=40 + 4 * count).tolist()
-    ids, start = [], 0
-    for length in lengths:
-        ids.append(flat[start : start + length])
-        start += length
-    return ids
+    ends = numpy.frombuffer(data, numpy.int32, count, 40).cumsum()
+    flat = numpy.frombuffer(data, numpy.int32, offset=40 + 4 * count)
+    return [flat[begin:end] for begin, end in zip([0, *ends[:-1]], ends, strict=True)] if count else []
 
 
-def write(place: Path, ids: list[list[int]]) -> None:
+def write(place: Path, ids: list[Any]) -> None:
     """Written beside and renamed, so that a reader and other writers find whole files; then room is made."""
     import numpy
 
     lengths = numpy.fromiter(map(len, ids), numpy.int32, len(ids))
-    flat = numpy.fromiter((token for each in ids for token in each), numpy.int32, int(lengths.sum()))
+    flat = numpy.concatenate(
+        [numpy.zeros(0, numpy.int32), *(numpy.asarray(each, numpy.int32) for each in ids)]
+    )
     content = len(ids).to_bytes(8, "little") + lengths.tobytes() + flat.tobytes()
     place.parent.mkdir(parents=True, exist_ok=True)
     handle, beside = tempfile.mkstemp(dir=place.parent, prefix=f".{place.stem}.")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import ConfigError
+from ftrun.text.tokens import remembered
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,33 +35,52 @@ def windows(
     max_length: int,
     stride: int,
     questions: Sequence[str] | None = None,
-) -> Iterator[Window]:
-    """Windows of at most `max_length` tokens; neighbours share `stride` tokens of the text.
+) -> tuple[list[Window], bool]:
+    """Windows of at most `max_length` tokens, and whether they are kept from an earlier run.
 
-    With questions, each window begins with the whole question. Raises ConfigError for a tokenizer that
-    cannot say where its tokens stand.
+    Neighbours share `stride` tokens of the text; with questions, each begins with the whole question. Raises
+    ConfigError for a tokenizer that cannot say where its tokens stand.
     """
     if not tokenizer.is_fast:
         raise ConfigError(f"{type(tokenizer).__name__} does not say where its tokens stand in a text")
-    for begin in range(0, len(texts), AT_ONCE):
-        part = list(texts[begin : begin + AT_ONCE])
-        asked = list(questions[begin : begin + AT_ONCE]) if questions is not None else None
-        yield from some(tokenizer, part, begin, max_length, stride, asked)
+    columns = [list(texts)] if questions is None else [list(questions), list(texts)]
+
+    def fresh() -> list[Any]:
+        parts = ([each[at : at + AT_ONCE] for each in columns] for at in range(0, len(texts), AT_ONCE))
+        return [
+            row
+            for number, part in enumerate(parts)
+            for row in some(tokenizer, part, number, max_length, stride)
+        ]
+
+    options = ["windows", max_length, stride, "token_type_ids" in tokenizer.model_input_names]
+    found, known = remembered(tokenizer, columns, options, fresh)
+    return [
+        Window(
+            int(place[0]),
+            listed(ids),
+            listed(types) if len(types) else None,
+            int(place[1]),
+            spans.reshape(-1, 2),
+        )
+        for place, ids, types, spans in zip(*(found[place::4] for place in range(4)), strict=True)
+    ], known
+
+
+def listed(ids: Any) -> list[int]:
+    return ids if isinstance(ids, list) else ids.tolist()
 
 
 def some(
-    tokenizer: PreTrainedTokenizerBase,
-    texts: list[str],
-    begin: int,
-    max_length: int,
-    stride: int,
-    questions: list[str] | None,
-) -> Iterator[Window]:
+    tokenizer: PreTrainedTokenizerBase, columns: list[list[str]], number: int, max_length: int, stride: int
+) -> Iterator[Any]:
+    """Of each window of this part of the texts: text and start, ids, types, and its spans one by one."""
     import numpy
 
+    pairs = len(columns) == 2
     encoded = tokenizer(
-        *([texts] if questions is None else [questions, texts]),
-        truncation=True if questions is None else "only_second",
+        *columns,
+        truncation="only_second" if pairs else True,
         max_length=max_length,
         stride=stride,
         return_overflowing_tokens=True,
@@ -69,14 +89,10 @@ def some(
         return_token_type_ids="token_type_ids" in tokenizer.model_input_names,
     )
     types = encoded.get("token_type_ids")
-    for number, ids in enumerate(encoded["input_ids"]):
-        sequence = encoded.sequence_ids(number)
-        own = [at for at, which in enumerate(sequence) if which == (0 if questions is None else 1)]
-        spans = [encoded["offset_mapping"][number][at] for at in own]
-        yield Window(
-            begin + encoded["overflow_to_sample_mapping"][number],
-            ids,
-            types[number] if types is not None else None,
-            own[0] if own else 0,
-            numpy.array(spans, dtype=numpy.int32).reshape(len(own), 2),
-        )
+    for window, ids in enumerate(encoded["input_ids"]):
+        own = [at for at, which in enumerate(encoded.sequence_ids(window)) if which == int(pairs)]
+        spans = encoded["offset_mapping"][window]
+        yield [number * AT_ONCE + encoded["overflow_to_sample_mapping"][window], own[0] if own else 0]
+        yield ids
+        yield types[window] if types is not None else []
+        yield numpy.array([place for at in own for place in spans[at]], dtype=numpy.int32)

@@ -30,10 +30,14 @@ def worded(
     max_length: int,
     stride: int,
     tags: Sequence[list[str]] | None = None,
-) -> list[tuple[int, list[int], Words]]:
-    """Sentence, token ids and words of every window that answers for a word; one at least for a sentence."""
+) -> tuple[list[tuple[int, list[int], Words]], bool]:
+    """Sentence, token ids and words of every window that answers for a word; one at least for a sentence.
+
+    And whether the windows are kept from an earlier run.
+    """
     by_sentence: list[list[Window]] = [[] for _ in sentences]
-    for window in windows(tokenizer, [" ".join(tokens) for tokens in sentences], max_length, stride):
+    whole, known = windows(tokenizer, [" ".join(tokens) for tokens in sentences], max_length, stride)
+    for window in whole:
         by_sentence[window.text].append(window)
     kept = []
     for row, (tokens, found) in enumerate(zip(sentences, by_sentence, strict=True)):
@@ -43,7 +47,7 @@ def worded(
             own[number].at.append(found[number].start + at)
         used = [number for number, words in enumerate(own) if words.numbers] or [0][: len(tokens)]
         kept += [(row, found[number].ids, own[number]) for number in used]
-    return kept
+    return kept, known
 
 
 def best_places(tokens: list[str], found: list[Window]) -> dict[int, tuple[int, int]]:

@@ -21,9 +21,10 @@ import torch
 from ftrun.batching import sorted_batches
 from ftrun.data.rows import read_rows
 from ftrun.data.tables import write_table
-from ftrun.evaluation import SMALLEST, outputs_of, predict
+from ftrun.evaluation import outputs_of, predict
 from ftrun.inference import open_model
 from ftrun.rundir import Run
+from ftrun.tasks.base import SMALLEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,8 +51,8 @@ def main() -> None:
     def whole() -> None:
         rows = read_rows(options.input)
         asked = task.questions(tokenizer, rows, options.input)
-        answers = predict(model, task, asked, size, accelerator)
-        answered = {example.row: answer for example, answer in zip(asked, answers, strict=True)}
+        found = predict(model, task, asked, size, accelerator)
+        answered = {example.row: answer for example, answer in found}
         empty: dict[str, Any] = dict.fromkeys(task.answer_columns)
         with tempfile.TemporaryDirectory() as place:
             answers_file = Path(place) / "answers.csv"
