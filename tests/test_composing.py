@@ -81,10 +81,12 @@ def test_a_search_finds_weights_and_shows_the_surface(runs, ftrun_inprocess, toy
     one, two = runs("one"), runs("two")
     words = "--search", f"{toy_files}/validation.csv", "--grid=-0.5,0,0.5", "--output", "best"
     out = ftrun_inprocess("compose", one, two, *words).stdout
+    assert "accuracy: one downwards, two across\n" in out and "-0.5        0      0.5\n" in out
     for said in ("40 rows", "9 points", "chosen", "no LoRA", "one alone", "two alone", "95 % interval"):
         assert said in out
     found = json.loads((tmp_path / "best" / "compose.json").read_text())
     points = found["search"]["points"]
+    assert len(points) < 60  # it stays within the grid, also where more of everything scores better
     assert found["search"]["score"] == max(point["score"] for point in points)
     assert [run["weight"] for run in found["runs"]] == points[0]["weights"]
     assert found["search"]["interval"][0] <= found["search"]["score"] <= found["search"]["interval"][1]
