@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import csv
 from pathlib import Path
 
 import pytest
@@ -100,6 +100,11 @@ def test_the_elbow_is_the_smallest_rank_that_is_not_told_from_the_best(tmp_path:
     assert found is not None
     assert found[1].config["rank"] == 4
     assert found[2].startswith("rank 4 is the elbow: ")
+    group.studies = [study for study in group.studies if study.config["rank"] >= 4]
+    for study in group.studies:
+        study.score.value += 0.1 * (study.config["rank"] == 4)
+    ends = elbow(group)
+    assert ends is not None and ends[2] == "rank 4 is the elbow: the smallest scores best"
 
 
 def test_labels_crossover_and_how_many_times_fewer(
@@ -143,6 +148,12 @@ def test_two_figures_upwards() -> None:
     assert [rounded(value) for value in (5917.2, 6001, 87.3, 7)] == [6000, 6100, 88, 7]
 
 
-def test_the_csv_stays_a_line_for_each_run(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert report(capsys, three, "--format", "csv").count("\n") == 10
-    assert json.loads((three / "full-0" / "result.json").read_text())["rows"]["test"] == 400
+def test_the_csv_has_a_line_for_each_run_with_what_is_known_of_its_kind(
+    three: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = list(csv.DictReader(report(capsys, three, "--format", "csv").splitlines()))
+    assert len(rows) == 9
+    assert len({(row["strategy"], row["mean_score"], row["mean_low"], row["mean_high"]) for row in rows}) == 3
+    assert all(float(row["mean_low"]) < float(row["mean_score"]) < float(row["mean_high"]) for row in rows)
+    assert {row["dominated_by"] != "" for row in rows if row["strategy"] == "scratch"} == {True}
+    assert {row["model_bytes"] for row in rows} == {"1000.0"}
