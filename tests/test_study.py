@@ -111,6 +111,7 @@ def test_labels_crossover_and_how_many_times_fewer(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scores = {"linear_probe": (0.7, 0.72, 0.74), "full": (0.6, 0.8, 0.9), "scratch": (0.4, 0.5, 0.7)}
+    scores["lora"] = (0.61, 0.8, 0.89)  # which is no crossover
     for strategy, found in scores.items():
         for subset, accuracy in zip((50, 200, 800), found, strict=True):
             for seed in range(2):
@@ -119,6 +120,7 @@ def test_labels_crossover_and_how_many_times_fewer(
     pictures = tmp_path / "pictures"
     text = report(capsys, tmp_path, "--format", "markdown", "--plots", pictures)
     assert "full and linear_probe cross at about " in text
+    assert "full and lora cross within what chance explains" in text and "full and lora cross at" not in text
     assert "full needs " in text and " times fewer labels than scratch for " in text
     names = {path.stem for path in pictures.iterdir()}
     assert names == {"training", "scratch", "rates", "labels", "reliability"}
