@@ -16,7 +16,7 @@ from ftrun.rundir import Run, is_run
 
 TUNING_SEED = 1000  # no seed of the study, so that what chooses the rate is not what is reported
 STEP = 10**0.5  # between the rates of a grid
-EXTENSIONS = 2  # how often a grid grows where its best rate is at an edge
+EXTENSIONS = 6  # how often a grid grows where its best rate is at an edge
 PILOT = 20  # optimizer steps from which the time of one is taken
 
 
@@ -161,7 +161,8 @@ def best_rate(plan: Plan, name: str, own: list[str]) -> float | None:
         powers = [min(powers) - 1 if best == min(found) else max(powers) + 1]
     short = (metric or "").removeprefix("eval_")
     tried = ", ".join(f"{rate:g} ({score(found[rate], short) or 'failed'})" for rate in sorted(found))
-    plan.chosen.append(f"{name}: {best:g} by validation {short}, of {len(found)} trials: {tried}")
+    edge = "" if min(found) < best < max(found) else "; it is at the edge of them, train.lr= sets the middle"
+    plan.chosen.append(f"{name}: {best:g} by validation {short}, of {len(found)} trials: {tried}{edge}")
     print(f"learning rate of {plan.chosen[-1]}", flush=True)
     return best
 
