@@ -1,7 +1,9 @@
 """Composed LoRAs through the command line: what is written is the sum; what cannot be summed is refused."""
 
+import hashlib
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,9 +11,10 @@ from lab import ran, toy
 from test_merging import answered, logits, refused
 from transformers import AutoModelForSequenceClassification
 
+from ftrun.errors import ConfigError
 from ftrun.export import reload
 from ftrun.lora.blend import with_head
-from ftrun.lora.lowrank import read_update
+from ftrun.lora.lowrank import read_update, refuse_other_bases
 from ftrun.networks.loading import quiet
 from ftrun.rundir import Run
 
@@ -100,6 +103,25 @@ def test_the_methods_of_peft_write_an_adapter(runs, ftrun_inprocess, tmp_path, m
     words = "--weights", "0.5,0.5", "--method", method, "--output", "sum"
     ftrun_inprocess("compose", runs("one"), runs("two"), *words)
     assert answered(tmp_path / "sum").isfinite().all()
+
+
+def test_nothing_but_the_output_changes_and_a_layer_the_base_lacks_is_refused(
+    runs, ftrun_inprocess, tiny_model_dir, tmp_path
+):
+    paths = [runs("one"), runs("two")]
+
+    def content():
+        files = [f for top in (tiny_model_dir, *paths) for f in Path(top).rglob("*") if f.is_file()]
+        return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+    before = content()
+    for number, words in enumerate((["--merge"], ["--method", "svd"])):
+        ftrun_inprocess("compose", *paths, "--weights", "0.5,2", "--output", f"sum{number}", *words)
+    assert content() == before
+    updates = [read_update(Run.open(path)) for path in paths]
+    updates[1].factors["encoder.layer.7.attention.self.query"] = next(iter(updates[1].factors.values()))
+    with pytest.raises(ConfigError, match=r"encoder\.layer\.7\.attention\.self\.query for one"):
+        refuse_other_bases(updates)
 
 
 def test_a_pooled_head_serves(runs, ftrun_inprocess, tmp_path):
