@@ -23,6 +23,8 @@ KINDS = {
 NODES = ("task", "model", "schedule", "train", "compose", "protect", "source")
 FIXED = (*NODES, "seed", "device", "tracker", "strategy", "scenario", "sequence")
 
+LATER: dict[str, Any] = {"compose": {"name": "none"}}  # what runs made by an earlier version do not have
+
 
 @dataclass
 class Train:
@@ -205,6 +207,7 @@ def read(raw: dict[str, Any]) -> Settings:
 
     Top level is the fixed settings and, flat beside them, those of the chosen strategy.
     """
+    raw = LATER | raw
     for name in FIXED:
         if name not in raw:
             raise ConfigError(f"the configuration has no '{name}'")

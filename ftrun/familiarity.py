@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ftrun.config import ModelSettings, Source, pretraining
 from ftrun.devices import open_accelerator
-from ftrun.errors import ConfigError
+from ftrun.errors import ConfigError, DataError
 from ftrun.evaluation import evaluate
 from ftrun.memory.objective import pretrained_objective
 
@@ -32,14 +32,21 @@ class Familiarity:
         return self.here - self.own
 
 
-def familiarity(checkpoint: ModelSettings, model: Model, texts: list[str], like: str) -> Familiarity | None:
-    """From as many of the texts as are read of those at `like`; None where no head for it was saved.
-
-    `like` is embedded:docstrings or a file, as source.text takes it.
-    """
+def like_its_own(like: str) -> Pretraining:
+    """Texts like those of the pre-training, as the task that it was; DataError where there are too few."""
     node = {name: value for name, value in pretraining().items() if name != "kind"}
     task: Pretraining = Source("pretraining", "", node | {"text": like}).task()
-    task.read(0)
+    try:
+        task.read(0)
+    except DataError as error:
+        raise DataError(f"advise: --text {like}: {str(error).removeprefix(f'source.text={like} ')}") from None
+    return task
+
+
+def familiarity(
+    checkpoint: ModelSettings, model: Model, texts: list[str], task: Pretraining
+) -> Familiarity | None:
+    """On as many of the texts as there are of its own; None where no head for that was saved."""
     try:
         objective, fresh = pretrained_objective(task, checkpoint, model)
     except ConfigError:  # an architecture that guesses no words
@@ -53,4 +60,4 @@ def familiarity(checkpoint: ModelSettings, model: Model, texts: list[str], like:
         task.kept = {"test": part}
         task.encode(model.tokenizer, "test")
         losses.append(evaluate(objective, task, task.examples("test"), BATCH, accelerator)[0]["loss"])
-    return Familiarity(losses[0], losses[1], like)
+    return Familiarity(losses[0], losses[1], task.text)

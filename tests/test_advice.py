@@ -10,7 +10,7 @@ import pytest
 from ftrun.advice import Closeness, advise, of_neighbours, of_probe, of_words
 from ftrun.cli import start
 from ftrun.commands.advise import auto
-from ftrun.errors import ConfigError
+from ftrun.errors import ConfigError, DataError
 from ftrun.tasks.base import Example
 
 NEAR, FAR = Closeness(0.8, 0.9, 0.85, 600), Closeness(0.6, 0.7, 0.85, 600)
@@ -76,3 +76,8 @@ def test_auto_becomes_what_is_recommended(tmp_path: Path, monkeypatch: pytest.Mo
 def test_other_tasks_are_refused() -> None:
     with pytest.raises(ConfigError, match="task=digits is no classification of texts"):
         start(["advise", "task=digits", "model=mlp"])
+
+
+def test_a_text_that_is_not_there_is_a_line() -> None:
+    with pytest.raises(DataError, match=r"advise: --text gone\.txt: cannot be read"):
+        start(["advise", "--text", "gone.txt"])

@@ -10,7 +10,7 @@ from ftrun.errors import ConfigError
 from ftrun.launch import compose
 from ftrun.lora.domain import parts_of, refuse
 
-NAMES = ["searched", "composed", "task", "domain-probe", "none", "both"]
+NAMES = ["model", "composed", "task", "domain-probe", "none", "both"]
 
 
 @pytest.fixture
@@ -51,6 +51,10 @@ def test_it_trains_composes_compares_and_goes_on(words, ftrun_inprocess, tmp_pat
     assert json.loads((place / "result.json").read_text()) == result
     assert "search:" not in again and "accuracy on 20 rows" in ftrun_inprocess("resume", "both").stdout
     assert "both" in ftrun_inprocess("report", ".").stdout
+    ftrun_inprocess("predict", "both", "--input", "both/rows/test.jsonl", "--output", "answered.jsonl")
+    said = [json.loads(line)["answer"] for line in (tmp_path / "answered.jsonl").read_text().splitlines()]
+    assert said == [each["answer"] for each in answers(place)]
+    assert "folded in fp32" in ftrun_inprocess("merge", "both").stdout
 
 
 @pytest.mark.parametrize(

@@ -66,7 +66,7 @@ def recommended(words: list[str], cut: float, like: str, harder: float) -> Advic
     from ftrun.advice import advise, measure, texts_of
     from ftrun.commands.compare import settled
     from ftrun.config import read
-    from ftrun.familiarity import familiarity
+    from ftrun.familiarity import familiarity, like_its_own
     from ftrun.networks.loading import load
     from ftrun.seeds import stream
     from ftrun.terminal import say
@@ -77,12 +77,13 @@ def recommended(words: list[str], cut: float, like: str, harder: float) -> Advic
         raise ConfigError(
             f"advise: task={task.name} is no classification of texts, which is what it measures"
         )
+    own = like_its_own(like)
     for note in task.read(settings.seed):
         say(note)
     model = load(settings.model, task, stream(settings.seed, "init"))
     say(task.encode(model.tokenizer, "train"))
     found = measure(task, model)
-    known = familiarity(settings.model, model, texts_of(task), like)
+    known = familiarity(settings.model, model, texts_of(task), own)
     examples = task.examples("train")
     per_class = len(examples) / len({example.target for example in examples})
     chosen = advise(found, known.gap if known else None, per_class, cut, harder)

@@ -46,7 +46,8 @@ def main(arguments: list[str]) -> int:
     steps, minutes = budget(options.budget)
     words = [*options.settings, *(of_steps(steps, options.settings) if steps else [])]
     for name in names:  # whatever is wrong with any of them is said before the first one runs
-        settled([*words, f"strategy={name}"])
+        raw = settled([*words, f"strategy={name}"])
+    readable(raw)
     directory = Path(options.dir or place(words, options))
     plan = Plan(words, directory, Ledger(directory))
     print(f"study in {directory}: to go on or to add seeds, repeat the command", flush=True)
@@ -119,6 +120,13 @@ def settled(words: list[str]) -> dict[str, Any]:
     raw = with_model_of_source(compose(spelt), spelt)
     read(raw)
     return raw
+
+
+def readable(raw: dict[str, Any]) -> None:
+    """DataError for rows that cannot be read, which no run of the study could."""
+    from ftrun.config import read
+
+    read(raw).task.read(raw["seed"])
 
 
 def prepared(plan: Plan, name: str, minutes: float | None, grid: bool) -> list[str] | None:

@@ -26,6 +26,9 @@ from ftrun.terminal import say
 
 GRID = [0.0, 0.25, 0.5, 0.75, 1.0]
 MERGED = Path("domain") / "merged"
+MODEL = (
+    "model"  # the composition at the weights found, so that the directory answers and merges as a run does
+)
 TOLERANCE = 1e-4  # of a logit, between the domain's LoRA and the weights it is folded into
 Node = dict[str, Any]
 
@@ -59,9 +62,9 @@ def recorded(settings: Settings, parts: dict[str, list[Node]], directory: Run) -
             write_table(path / "rows" / f"{name}.jsonl", rows)
         names = trained(settings, path)
         group = contest.group_of(settings.raw["task"]["name"], metric, placed(names, path))
-        shutil.copy(path / "searched" / contest.PREDICTIONS, path)
+        shutil.copy(path / MODEL / contest.PREDICTIONS, path)
         write_atomically(path / "comparison.md", contest.page(group))
-        seen = json.loads((path / "searched" / RECORD).read_text(encoding="utf-8"))["search"]["score"]
+        seen = json.loads((path / MODEL / RECORD).read_text(encoding="utf-8"))["search"]["score"]
         scores = {f"eval_{metric}": seen, f"test_{metric}": group.studies[0].score.value}
         own = {"metric": f"eval_{metric}", **scores, "names": names, "contest": contest.standing(group)}
         directory.write_json(RESULT, own)
@@ -170,12 +173,12 @@ def trained(settings: Settings, path: Path) -> dict[str, str]:
         one(name, raw, path / name)
     updates = [read_update(Run.open(path / name)) for name in ("task", "domain")]
     refuse_other_bases(updates)
-    found = composed(updates, None, path / "searched", str(path / "rows" / "few.jsonl"))
+    found = composed(updates, None, path / MODEL, str(path / "rows" / "few.jsonl"))
     given = composed(updates, domain.weights, path / "composed", None)
-    for name in ("searched", "composed"):
+    for name in (MODEL, "composed"):
         contest.answer(path / name, str(path / "rows" / "test.jsonl"))
     return {
-        "searched": f"composed {spoken(found)}, found by search",
+        MODEL: f"composed {spoken(found)}, found by search",
         "composed": f"composed {spoken(given)}",
         "task": "LoRA of the task alone",
         "domain-probe": "LoRA of the domain alone, a head on it",
