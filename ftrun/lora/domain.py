@@ -26,9 +26,7 @@ from ftrun.terminal import say
 
 GRID = [0.0, 0.25, 0.5, 0.75, 1.0]
 MERGED = Path("domain") / "merged"
-MODEL = (
-    "model"  # the composition at the weights found, so that the directory answers and merges as a run does
-)
+MODEL = "model"  # the composition that the search found: the directory answers and merges as a run does
 TOLERANCE = 1e-4  # of a logit, between the domain's LoRA and the weights it is folded into
 Node = dict[str, Any]
 
@@ -76,7 +74,7 @@ def told(settings: Settings, directory: Run) -> float:
     path, result = directory.path, directory.read_json(RESULT)
     metric = settings.task.default_metric
     contest.show(contest.group_of(settings.raw["task"]["name"], metric, placed(result["names"], path)))
-    say(f"\n  run:      {path}\n  use:      ftrun predict {path / 'searched'} --input FILE --output FILE\n")
+    say(f"\n  run:      {path}\n  use:      ftrun predict {path} --input FILE --output FILE\n")
     return float(result[f"eval_{metric}"])
 
 
@@ -108,12 +106,9 @@ def parts_of(settings: Settings) -> dict[str, list[Node]]:
     few, test = (few[0::2], few[1::2]) if domain.test is None else (few, labelled(task, domain, domain.test))
     if not few or not test:
         raise DataError(f"compose.rows={domain.rows} is too few rows to find weights on and to score with")
-    own, held = ([{name: row[name] for name in few[0]} for row in rows] for rows in kept(task))
+    known = task.rows.train, task.rows.validation
+    own, held = ([{name: row[name] for name in few[0]} for row in rows] for rows in known)
     return {"task": own, "validation": held, "few": few, "both": own + few, "test": test}
-
-
-def kept(task: Classify) -> tuple[list[Node], list[Node]]:
-    return task.rows.train, task.rows.validation
 
 
 def labelled(task: Classify, domain: Domain, source: Any) -> list[Node]:
