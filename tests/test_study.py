@@ -60,6 +60,19 @@ def test_the_cheaper_of_two_that_score_alike_dominates(three: Path) -> None:
     assert by_name["lora"].dominated_by is None
 
 
+def test_of_many_the_one_that_dominates_need_not_be_the_best(tmp_path: Path) -> None:
+    for rank, accuracy in ((1, 0.7), (2, 0.75), (3, 0.78), (4, 0.8), (5, 0.82), (6, 0.9)):
+        finished(tmp_path / f"lora-{rank}", "lora", accuracy=accuracy, rank=rank)
+    finished(tmp_path / "scratch", "scratch", accuracy=0.4)
+    (group,), _ = grouped(tmp_path)
+    assert len(group.pairs) == 6  # each meets the best only
+    by_name = {study.name: study.dominated_by for study in group.studies}
+    assert by_name["scratch"] is not None and by_name["lora rank=6"] is None
+    finished(tmp_path / "worse", "lora", accuracy=0.69, rank=5, alpha=1)  # as dear as rank 5, worse than 1
+    (group,), _ = grouped(tmp_path)
+    assert next(study for study in group.studies if "alpha=1" in study.name).dominated_by is not None
+
+
 def test_other_test_rows_and_other_metrics_are_never_compared(
     three: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -235,9 +235,13 @@ def compare(first: Study, second: Study) -> Pair:
 
 def _dominated(study: Study, group: Group) -> str | None:
     """The study that is at least as good in everything that counts and better in something beyond noise."""
-    others = [(pair.second, pair.apart) for pair in group.pairs if pair.first is study]
-    others += [(pair.first, pair.apart) for pair in group.pairs if pair.second is study]
-    for other, clear in others:
+    apart = {id(pair.second): pair.apart for pair in group.pairs if pair.first is study}
+    apart |= {id(pair.first): pair.apart for pair in group.pairs if pair.second is study}
+    subset = study.config["task"].get("subset")
+    for other in group.studies:
+        if other is study or other.config["task"].get("subset") != subset:
+            continue
+        clear = apart.get(id(other), False)  # a pair that was not tested is no clear win
         wins = clear and group.sign * (other.score.value - study.score.value) > 0
         if group.sign * (other.score.value - study.score.value) < 0:
             continue
