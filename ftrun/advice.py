@@ -1,7 +1,8 @@
 """Which strategy to begin with: a table of labels per class and of how close the task is to the pre-training.
 
 Closeness is measured: what the frozen network's features say about the labels, by the nearest neighbours and
-by a linear probe, against what the words alone say (TF-IDF and logistic regression on the same tokens).
+by a linear probe, against what the words alone say (TF-IDF and logistic regression on the same tokens); and,
+where the checkpoint has the head of its pre-training, how hard the task's words are for it (`familiarity`).
 """
 
 from __future__ import annotations
@@ -49,9 +50,12 @@ class Advice:
     others: list[str]
 
 
-def advise(closeness: Closeness, labels_per_class: float, cut: float) -> Advice:
-    """The row for what was measured; the features are close from a lead of `cut` on."""
-    close, few = closeness.lead >= cut, labels_per_class < FEW
+def advise(
+    closeness: Closeness, gap: float | None, labels_per_class: float, cut: float, most: float
+) -> Advice:
+    """The row for what was measured: close from a lead of `cut` on, where the words are not `most` harder."""
+    close = closeness.lead >= cut and (gap is None or gap <= most)
+    few = labels_per_class < FEW
     if close and few:
         return Advice(close, few, "train the top, keep the bottom frozen", ["strategy=freeze"], [])
     if close:
@@ -61,6 +65,15 @@ def advise(closeness: Closeness, labels_per_class: float, cut: float) -> Advice:
         return Advice(close, few, "LoRA, or bottom and top with the middle frozen", ["strategy=lora"], middle)
     rates = ["strategy=full", "train.layer_decay=0.9"]
     return Advice(close, few, "train everything, lower layers at a smaller rate", rates, [])
+
+
+def texts_of(task: Any) -> list[str]:
+    """The texts of the encoded training rows; of two columns both."""
+    from ftrun.data.tables import columns_of
+
+    names = columns_of(task.text)
+    rows = [task.rows.train[example.row] for example in task.examples("train")]
+    return ["\n".join(row[name] for name in names) for row in rows]
 
 
 def measure(task: Task, model: Model) -> Closeness:

@@ -12,7 +12,7 @@ from typing import Any, get_type_hints
 from ftrun import CONF
 from ftrun.errors import ConfigError, near
 from ftrun.names import meant
-from ftrun.values import above, at_least, convert, every, mapping, one_of
+from ftrun.values import above, at_least, convert, every, finite, mapping, one_of
 
 KINDS = {
     "strategies": "strategy",
@@ -20,8 +20,10 @@ KINDS = {
 }  # folder of the package -> the setting that names a file in it
 
 
-NODES = ("task", "model", "schedule", "train", "protect", "source")
+NODES = ("task", "model", "schedule", "train", "compose", "protect", "source")
 FIXED = (*NODES, "seed", "device", "tracker", "strategy", "scenario", "sequence")
+
+LATER: dict[str, Any] = {"compose": {"name": "none"}}  # what runs made by an earlier version do not have
 
 
 @dataclass
@@ -117,6 +119,30 @@ class Source:
 
 
 @dataclass
+class Domain:
+    """A domain's text, what a second LoRA learns, and labelled rows of it."""
+
+    text: Any  # the task of its language, as a node
+    rows: str | list[str] | None
+    test: str | list[str] | None
+    columns: list[str] | None
+    weights: list[float]
+    train: Any  # settings of train that differ for the text
+
+    def __post_init__(self) -> None:
+        mapping("compose.text", self.text)
+        mapping("compose.train", self.train)
+        if self.rows is None:
+            raise ConfigError("compose.rows is not set: give labelled rows of the domain, compose.rows=FILE")
+        if len(self.weights) != 2:
+            raise ConfigError(
+                f"compose.weights is one for the task and one for the domain, not {self.weights}"
+            )
+        for weight in self.weights:
+            finite("compose.weights", weight)
+
+
+@dataclass
 class Settings:
     """One experiment, checked; `raw` is the plain dict it was read from and can be read from again."""
 
@@ -132,6 +158,7 @@ class Settings:
     source: Source | None
     scenario: str
     sequence: list[Any] | None
+    compose: Domain | None
     strategy_name: str
     raw: dict[str, Any]
 
@@ -180,6 +207,7 @@ def read(raw: dict[str, Any]) -> Settings:
 
     Top level is the fixed settings and, flat beside them, those of the chosen strategy.
     """
+    raw = LATER | raw
     for name in FIXED:
         if name not in raw:
             raise ConfigError(f"the configuration has no '{name}'")
@@ -210,6 +238,7 @@ def read(raw: dict[str, Any]) -> Settings:
         source=source_of(nodes["source"]),
         scenario=convert("scenario", raw["scenario"], str),
         sequence=sequence_of(raw["sequence"]),
+        compose=domain_of(nodes["compose"]),
         strategy_name=strategy_name,
         raw=raw,
     )
@@ -242,6 +271,13 @@ def source_of(node: dict[str, Any]) -> Source | None:
         return source
     build(load_class("tasks", kind), values, "source.", f"source={values.get('name')}")
     return Source("task", "", dict(node))
+
+
+def domain_of(node: dict[str, Any]) -> Domain | None:
+    values = dict(node)
+    name = convert("compose.name", values.pop("name", None), str)
+    one_of("compose.name", name, ["none", "domain"])
+    return None if name == "none" else build(Domain, values, "compose.", "compose=domain")
 
 
 def sequence_of(value: Any) -> list[Any] | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,16 +88,26 @@ def open_directory(accelerator: Accelerator, path: Path, settings: Settings) -> 
 
 def recorded(settings: Settings, directory: Run, accelerator: Accelerator, again: bool) -> float:
     """The experiment, with the reason kept in the run directory when it ends early."""
-    try:
+    with reason_kept(directory, begun=again):
         return train_and_score(settings, directory, accelerator, again)
+
+
+@contextmanager
+def reason_kept(directory: Run, to_go_on: str = "to go on", begun: bool = True) -> Iterator[None]:
+    """Why a run ends early is kept in its directory, which is given back at the end.
+
+    A directory that is not yet `begun` is taken away when settings or data are refused.
+    """
+    try:
+        yield
     except BaseException as error:
-        refused = isinstance(error, ConfigError | DataError) and not again
-        if accelerator.is_main_process and not (refused and directory.removed_unless_begun()):
+        refused = isinstance(error, ConfigError | DataError) and not begun
+        if leads() and not (refused and directory.removed_unless_begun()):
             message = str(error) or type(error).__name__
             with suppress(OSError):  # on a full disk the first error is the one to show
                 directory.write_json(FAILURE, {"message": message, "exit_code": exit_code(error)})
         if isinstance(error, Interrupted):
-            say(f"to go on: ftrun resume {directory.path}")
+            say(f"{to_go_on}: ftrun resume {directory.path}")
         raise
     finally:
         directory.release()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -159,7 +160,11 @@ def job(cfg: DictConfig) -> float:
         print(f"run {known.job.num}: {overrides}", flush=True)
     try:
         raw = with_model_of_source(with_tasks(plain(cfg), known.overrides.task), known.overrides.task)
-        return one(raw, path, again=sweeps)
+        if not sweeps:
+            return one(raw, path, again=False)
+        from ftrun.sweeps import noted
+
+        return noted(raw, path, Path(str(known.sweep.dir)).absolute(), partial(one, again=True))
     except Exception as error:
         if sweeps and not isinstance(error, Interrupted):
             show(error, overrides)
@@ -205,7 +210,7 @@ def with_model_of_source(raw: dict[str, Any], words: list[str]) -> dict[str, Any
 
 
 def one(raw: dict[str, Any], path: Path, again: bool) -> float:
-    """One run; with `again`, one of the same settings that is there already is resumed or just read."""
+    """One run; with `again`, one of the same settings that is there already is gone on with."""
     settings = read(raw)
     from ftrun import sequence
     from ftrun.rundir import Run, is_run

@@ -141,13 +141,13 @@ def owner(name: str) -> str | None:
 
 def aside(name: str) -> tuple[bool, str]:
     """Sorts the settings of a run's own task before those of what it knew, which often have the same name."""
-    return name.startswith(("source.", "protect.")), name
+    return name.startswith(("source.", "protect.", "compose.")), name
 
 
 def everywhere() -> set[str]:
     """Every setting that stands in config.yaml or in one of the groups that have a place of their own."""
     found = {name for name in keys(CONF / "config.yaml") if not name.startswith(("defaults", "hydra"))}
-    for group in ("task", "model", "schedule", "protect", "source"):
+    for group in ("task", "model", "schedule", "compose", "protect", "source"):
         found.add(group)
         for path in (CONF / group).glob("*.yaml"):
             found |= {f"{group}.{name}" for name in keys(path) if "." not in name}

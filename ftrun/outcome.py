@@ -16,7 +16,7 @@ from ftrun.preflight import PROBE
 from ftrun.reports.summary import show_result
 from ftrun.rundir import DETAILS, RESULT, Run
 from ftrun.seeds import stream
-from ftrun.tasks.base import SPLITS, Example
+from ftrun.tasks.base import SPLITS, Example, Task
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -112,11 +112,17 @@ def cost_of(loop: Loop) -> dict[str, Any]:
 def write_predictions(directory: Run, settings: Settings, answered: list[Answered]) -> None:
     """predictions.jsonl: for every test row what was right and what was answered; and the task's reports."""
     task = settings.task
-    with (directory.path / "predictions.jsonl").open("w", encoding="utf-8") as file:
-        for example, answer in answered:
-            said = {name: answer[name] for name in task.answer_columns}
-            line = {"row": example.row, "label": task.given(example), **said}
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    (directory.path / "predictions.jsonl").write_text(prediction_lines(task, answered), encoding="utf-8")
     reports = task.reports([answer for _, answer in answered], [example for example, _ in answered])
     for name, content in reports.items():
         directory.write_json(name, content)
+
+
+def prediction_lines(task: Task, answered: list[Answered]) -> str:
+    """A line of JSON for each row: its number, what was right and what was answered."""
+    lines = []
+    for example, answer in answered:
+        said = {name: answer[name] for name in task.answer_columns}
+        line = {"row": example.row, "label": task.given(example), **said}
+        lines.append(json.dumps(line, ensure_ascii=False) + "\n")
+    return "".join(lines)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftrun import CONF, experiment
 from ftrun.config import FIXED, Settings, read
 from ftrun.data.labels import listed, natural
-from ftrun.errors import ConfigError, Interrupted
+from ftrun.errors import ConfigError
 from ftrun.memory import forgetting
 from ftrun.reports.summary import console, score
-from ftrun.rundir import FAILURE, RESULT, Run, is_run
+from ftrun.rundir import RESULT, Run, is_run
 from ftrun.terminal import leads, say
 
 if TYPE_CHECKING:
@@ -25,7 +24,11 @@ Result = dict[str, Any]
 
 
 def run(settings: Settings, path: Path) -> float:
-    """One experiment, or each task of a sequence in its own directory below; returns the (mean) score."""
+    """One experiment, a composition, or each task of a sequence, in directories below; returns the score."""
+    if settings.compose is not None:
+        from ftrun.lora import domain
+
+        return domain.run(settings, path)
     if settings.sequence is None:
         return experiment.run(settings, path)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -40,6 +43,10 @@ def run(settings: Settings, path: Path) -> float:
 def resume(path: Path) -> float:
     """Go on with a run or a sequence; what is finished of it is not done again."""
     directory = Run.open(path)
+    if (directory.config.get("compose") or {"name": "none"})["name"] != "none":
+        from ftrun.lora import domain
+
+        return domain.resume(directory)
     if not directory.config.get("sequence"):
         return experiment.resume(path)
     settings = read(directory.config)
@@ -50,20 +57,11 @@ def resume(path: Path) -> float:
 
 def through(settings: Settings, stages: list[dict[str, Any]], directory: Run) -> float:
     """Every stage that is not finished, then the result."""
-    try:
+    with experiment.reason_kept(directory, "to go on with the sequence"):
         if not directory.finished:
             finished = [stage(settings, directory, stages, number) for number in range(len(stages))]
             if leads():
                 directory.write_json(RESULT, result_of(settings, stages, finished))
-    except BaseException as error:
-        failure = {"message": str(error) or type(error).__name__, "exit_code": experiment.exit_code(error)}
-        with suppress(OSError):  # on a full disk the first error is the one to show
-            directory.write_json(FAILURE, failure)
-        if isinstance(error, Interrupted):
-            say(f"to go on with the sequence: ftrun resume {directory.path}")
-        raise
-    finally:
-        directory.release()
     result = directory.read_json(RESULT)
     if leads():
         show(directory, result)

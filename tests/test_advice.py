@@ -10,7 +10,7 @@ import pytest
 from ftrun.advice import Closeness, advise, of_neighbours, of_probe, of_words
 from ftrun.cli import start
 from ftrun.commands.advise import auto
-from ftrun.errors import ConfigError
+from ftrun.errors import ConfigError, DataError
 from ftrun.tasks.base import Example
 
 NEAR, FAR = Closeness(0.8, 0.9, 0.85, 600), Closeness(0.6, 0.7, 0.85, 600)
@@ -26,11 +26,12 @@ NEAR, FAR = Closeness(0.8, 0.9, 0.85, 600), Closeness(0.6, 0.7, 0.85, 600)
     ],
 )
 def test_the_table(found: Closeness, labels: int, words: str) -> None:
-    assert " ".join(advise(found, labels, 0.0).settings) == words
+    assert " ".join(advise(found, None, labels, 0.0, 1.0).settings) == words
 
 
 def test_the_cut_decides() -> None:
-    assert advise(NEAR, 100, 0.04).close and not advise(NEAR, 100, 0.06).close
+    assert advise(NEAR, None, 100, 0.04, 1.0).close and not advise(NEAR, None, 100, 0.06, 1.0).close
+    assert advise(NEAR, 0.9, 100, 0.0, 1.0).close and not advise(NEAR, 1.1, 100, 0.0, 1.0).close
 
 
 def test_features_that_tell_and_features_that_do_not() -> None:
@@ -52,9 +53,12 @@ def test_the_command_prints_what_to_run(
         f"{'a good and fine' if row % 2 else 'a bad and poor'} book {row},{row % 2}" for row in range(60)
     ]
     Path("a.csv").write_text("\n".join(["text,label", *lines]) + "\n")
+    Path("own.txt").write_text("".join(f"A book about number {row} and its music.\n" for row in range(60)))
     words = ["task=classify", "task.train=a.csv", "task.max_length=16"]
-    assert start(["advise", *words]) == 0
+    assert start(["advise", *words, "--text", "own.txt", "--harder=-9"]) == 0
     out = capsys.readouterr().out
+    assert "nats per guessed token of these texts; " in out and "for text like its own (own.txt)" in out
+    assert "far from its pre-training (lead over the words " in out  # however close, no text is 9 nats easier
     assert "words alone (TF-IDF)" in out and "few labels (24 per class" in out
     assert "\n  ftrun task=classify task.train=a.csv task.max_length=16 strategy=" in out
 
@@ -72,3 +76,8 @@ def test_auto_becomes_what_is_recommended(tmp_path: Path, monkeypatch: pytest.Mo
 def test_other_tasks_are_refused() -> None:
     with pytest.raises(ConfigError, match="task=digits is no classification of texts"):
         start(["advise", "task=digits", "model=mlp"])
+
+
+def test_a_text_that_is_not_there_is_a_line() -> None:
+    with pytest.raises(DataError, match=r"advise: --text gone\.txt: cannot be read"):
+        start(["advise", "--text", "gone.txt"])

@@ -334,11 +334,30 @@ def test_an_interrupted_sweep_stops(ftrun, runs):
     assert len(runs.calls) == 1
 
 
-def test_a_sweep_started_again_goes_on_with_what_is_there(ftrun, runs):
-    assert ftrun("-m strategy=lora rank=1,2 hydra.sweep.dir=here") == 0
-    assert ftrun("-m strategy=lora rank=1,2,4 hydra.sweep.dir=here") == 0
-    assert [settings.strategy.rank for settings, _ in runs.calls] == [1, 2, 4]
-    assert [path.name for path in runs.resumed] == ["0-lora", "1-lora"]
+def test_a_sweep_started_again_goes_on_with_what_is_there(ftrun, runs, capsys):
+    assert ftrun("-m strategy=lora rank=1,2 seed=0 hydra.sweep.dir=here") == 0
+    assert ftrun("-m strategy=lora rank=1,2 seed=0,1 hydra.sweep.dir=here") == 0  # other numbers for the same
+    assert [(s.strategy.rank, s.seed) for s, _ in runs.calls] == [(1, 0), (2, 0), (1, 1), (2, 1)]
+    names = [path.name for _, path in runs.calls]
+    assert names[:2] == ["0-lora", "1-lora"] and names[2].startswith("1-lora-") and names[3] == "3-lora"
+    assert "there already: here/1-lora" in capsys.readouterr().out
+    assert {path.name for path in Path("here").iterdir() if path.is_dir()} == {*names}
+    assert ftrun("-m strategy=lora rank=1,2 seed=0,1 hydra.sweep.dir=here") == 0
+    assert len(runs.calls) == 4 and runs.resumed == []
+
+
+def test_a_sweep_of_other_code_runs_again_and_what_failed_too(ftrun, runs, monkeypatch):
+    runs.error = Diverged("loss is nan")
+    assert ftrun("-m strategy=lora rank=1,3 hydra.sweep.dir=here") == 1
+    entries = [json.loads(line) for line in Path("here/ledger.jsonl").read_text().splitlines()]
+    assert [(each["run"], each["state"], each["message"]) for each in entries] == [
+        ("0-lora", "finished", ""), ("1-lora", "failed", "loss is nan"),
+    ]  # fmt: skip
+    assert ftrun("-m strategy=lora rank=1,3 hydra.sweep.dir=here") == 1
+    monkeypatch.setattr("ftrun.ledger.code_version", lambda: "another")
+    assert ftrun("-m strategy=lora rank=1,3 hydra.sweep.dir=here") == 1
+    assert [settings.strategy.rank for settings, _ in runs.calls] == [1, 3, 3, 1, 3]
+    assert runs.calls[3][1].name.startswith("0-lora-")
 
 
 def test_further_processes_make_no_directories(ftrun, runs, monkeypatch):

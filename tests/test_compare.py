@@ -9,7 +9,7 @@ import pytest
 
 from ftrun.cli import start
 from ftrun.commands.compare import budget, of_steps
-from ftrun.errors import ConfigError
+from ftrun.errors import ConfigError, DataError
 from ftrun.ledger import Ledger, key_of
 
 WORDS = ["task=digits", "model=mlp", "train.optimizer=sgd", "task.subset=60", "device=cpu"]
@@ -77,6 +77,13 @@ def test_mistakes_are_one_line_before_anything_runs(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match=message):
         start(["compare", *words])
+    assert not list(tmp_path.iterdir())
+
+
+def test_rows_that_cannot_be_read_are_one_line_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=r"gone\.csv does not exist"):
+        start(["compare", "task=classify", "task.train=gone.csv"])
     assert not list(tmp_path.iterdir())
 
 

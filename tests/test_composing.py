@@ -1,7 +1,9 @@
 """Composed LoRAs through the command line: what is written is the sum; what cannot be summed is refused."""
 
+import hashlib
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,9 +11,10 @@ from lab import ran, toy
 from test_merging import answered, logits, refused
 from transformers import AutoModelForSequenceClassification
 
+from ftrun.errors import ConfigError
 from ftrun.export import reload
 from ftrun.lora.blend import with_head
-from ftrun.lora.lowrank import read_update
+from ftrun.lora.lowrank import read_update, refuse_other_bases
 from ftrun.networks.loading import quiet
 from ftrun.rundir import Run
 
@@ -81,10 +84,12 @@ def test_a_search_finds_weights_and_shows_the_surface(runs, ftrun_inprocess, toy
     one, two = runs("one"), runs("two")
     words = "--search", f"{toy_files}/validation.csv", "--grid=-0.5,0,0.5", "--output", "best"
     out = ftrun_inprocess("compose", one, two, *words).stdout
+    assert "accuracy: one downwards, two across\n" in out and "-0.5        0      0.5\n" in out
     for said in ("40 rows", "9 points", "chosen", "no LoRA", "one alone", "two alone", "95 % interval"):
         assert said in out
     found = json.loads((tmp_path / "best" / "compose.json").read_text())
     points = found["search"]["points"]
+    assert len(points) < 60  # it stays within the grid, also where more of everything scores better
     assert found["search"]["score"] == max(point["score"] for point in points)
     assert [run["weight"] for run in found["runs"]] == points[0]["weights"]
     assert found["search"]["interval"][0] <= found["search"]["score"] <= found["search"]["interval"][1]
@@ -98,6 +103,25 @@ def test_the_methods_of_peft_write_an_adapter(runs, ftrun_inprocess, tmp_path, m
     words = "--weights", "0.5,0.5", "--method", method, "--output", "sum"
     ftrun_inprocess("compose", runs("one"), runs("two"), *words)
     assert answered(tmp_path / "sum").isfinite().all()
+
+
+def test_nothing_but_the_output_changes_and_a_layer_the_base_lacks_is_refused(
+    runs, ftrun_inprocess, tiny_model_dir, tmp_path
+):
+    paths = [runs("one"), runs("two")]
+
+    def content():
+        files = [f for top in (tiny_model_dir, *paths) for f in Path(top).rglob("*") if f.is_file()]
+        return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+    before = content()
+    for number, words in enumerate((["--merge"], ["--method", "svd"])):
+        ftrun_inprocess("compose", *paths, "--weights", "0.5,2", "--output", f"sum{number}", *words)
+    assert content() == before
+    updates = [read_update(Run.open(path)) for path in paths]
+    updates[1].factors["encoder.layer.7.attention.self.query"] = next(iter(updates[1].factors.values()))
+    with pytest.raises(ConfigError, match=r"encoder\.layer\.7\.attention\.self\.query for one"):
+        refuse_other_bases(updates)
 
 
 def test_a_pooled_head_serves(runs, ftrun_inprocess, tmp_path):

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import pytest
+import torch
 
 from ftrun.reports.calibration import calibration
 from ftrun.reports.curves import at_least_times, crossings, monotone, reaching, times_fewer
@@ -45,6 +46,53 @@ def test_a_healthy_run_is_not_accused() -> None:
     assert diagnose(CONFIG, HEALTHY, result, "accuracy", sure).text == "no sign of overfitting"
     both_rise = lines([0.5, 0.6, 0.7, 0.8], [0.5, 0.6, 0.7, 0.8])  # a rate too high, not overfitting
     assert diagnose(CONFIG, both_rise, ROWS, "accuracy", None).signs == []
+
+
+def trained(rows: int, noise: float, epochs: int) -> tuple[list[dict[str, Any]], int]:
+    """A perceptron on two noisy classes: what a run would log, and the epoch of its lowest true loss."""
+    chance = torch.Generator().manual_seed(0)
+
+    def drawn(count: int, wrong: float) -> tuple[torch.Tensor, torch.Tensor]:
+        labels = torch.randint(2, (count,), generator=chance)
+        inputs = torch.randn(count, 20, generator=chance) + 0.2 * (2 * labels[:, None] - 1)
+        flips = torch.rand(count, generator=chance) < wrong / 2  # half of the random labels are right
+        return inputs, torch.where(flips, 1 - labels, labels)
+
+    seen, held, all_there_is = drawn(rows, noise), drawn(400, noise), drawn(20_000, noise)
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        net = torch.nn.Sequential(torch.nn.Linear(20, 64), torch.nn.ReLU(), torch.nn.Linear(64, 2))
+    optimizer = torch.optim.Adam(net.parameters(), lr=0.003)
+    loss_of, found, truth = torch.nn.functional.cross_entropy, [], []
+    for epoch in range(1, epochs + 1):
+        losses = []
+        for start in range(0, rows, 32):
+            loss = loss_of(net(seen[0][start : start + 32]), seen[1][start : start + 32])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        with torch.no_grad():
+            line = {"step": epoch, "epoch": float(epoch)}
+            found.append(line | {"train_loss": sum(losses) / len(losses)})
+            found.append(line | {"eval_loss": loss_of(net(held[0]), held[1]).item()})
+            truth.append(loss_of(net(all_there_is[0]), all_there_is[1]).item())
+    return found, 1 + truth.index(min(truth))
+
+
+@pytest.mark.parametrize(
+    ("rows", "noise", "epochs"), [(600, 1 / 3, 20), (40, 0.0, 40)], ids=["random labels", "few rows"]
+)
+def test_planted_overfitting_is_named_with_its_beginning(rows: int, noise: float, epochs: int) -> None:
+    found, began = trained(rows, noise, epochs)
+    seen = diagnose(CONFIG, found, ROWS, "accuracy", None)
+    assert seen.text.startswith("overfits: validation loss rises from ")
+    assert seen.epoch is not None and abs(seen.epoch - began) <= 1
+
+
+def test_enough_rows_with_right_labels_are_not_accused() -> None:
+    found, _ = trained(6000, 0.0, 5)
+    assert diagnose(CONFIG, found, ROWS, "accuracy", None).signs == []
 
 
 def test_the_gap_counts_when_it_is_beyond_chance() -> None:

@@ -14,8 +14,8 @@ WAYS = {
         "strategy=gradual_unfreeze", "every=0.2", "protect=replay", "protect.buffer=16", *SMALL_SOURCE,
     ],
     "l2sp after its source": [
-        "strategy=l2sp", "alpha=1", "task@source=classify", "source.train={files}/train.csv", "source.subset=40",
-        "source.max_length=32",
+        "strategy=l2sp", "alpha=1", "task@source=classify", "source.train={files}/train.csv",
+        "source.subset=40", "source.max_length=32",
     ],
 }  # fmt: skip
 

@@ -38,10 +38,10 @@ FLOORS = [  # from the ground up; a folder stands for the modules in it that are
     ["stepper", "engine", "preflight"],
     ["memory.retention"],
     ["outcome"],
-    ["experiment", "inference", "advice"],
+    ["experiment", "inference", "advice", "familiarity"],
     ["lora"],
     ["sequence"],
-    ["commands", "launch"],
+    ["commands", "launch", "sweeps"],
     ["cli", "__main__"],
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}

@@ -186,14 +186,20 @@ def test_no_runs_names_the_directory(tmp_path: Path) -> None:
         main([str(tmp_path)])
 
 
-def test_a_damaged_run_is_said_and_left_out(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_run_is_listed_as_such(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (outputs / "full" / "result.json").write_text("{")
     (outputs / "killed" / "config.yaml").write_text("lr: 1\n")
-    assert main([str(outputs), "--format", "csv"]) == 0
-    out, err = capsys.readouterr()
-    assert out.count("\n") == 1 + 7
-    assert "left out: outputs/full/result.json is damaged" in err
-    assert "left out: outputs/killed/config.yaml is not of ftrun: it has no seed, " in err
+    rows = list(csv.DictReader(io.StringIO(report(capsys, outputs, "--format", "csv"))))
+    assert [row["state"] for row in rows].count("damaged") == 2 and len(rows) == 9
+    said = next(row["failure"] for row in rows if row["run"] == "outputs/full")
+    assert said.startswith("outputs/full/result.json is damaged")
+    text = report(capsys, outputs)
+    assert text.startswith("\n9 runs in outputs · task docstrings · model tiny_bert · metric accuracy")
+    assert "\ndamaged: outputs/killed/config.yaml is not of ftrun: it has no seed, " in text
+    with pytest.raises(
+        UserError, match="none of the 1 runs in outputs/full can be read: outputs/full/result"
+    ):
+        main(["outputs/full"])
 
 
 def test_the_same_seed_twice_is_no_second_seed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

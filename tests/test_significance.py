@@ -102,6 +102,28 @@ def test_one_run_is_scipys_bootstrap() -> None:
     assert mine.seeds_error is None
 
 
+def test_a_difference_is_scipys_paired_bootstrap() -> None:
+    generator = numpy.random.default_rng(3)
+    easy = generator.random(80)
+    first, second = ((easy + generator.normal(0, 0.2, 80) < chance).astype(float) for chance in (1.3, 0.8))
+    draws = resamples([right(first), right(second)], count=2000)
+    runs = [
+        Runs([0], numpy.array([hits.mean()]), draws[:, [place]], right(hits).left_out[:, None])
+        for place, hits in enumerate((first, second))
+    ]
+    mine = difference(*runs)
+    theirs = stats.bootstrap(
+        (first, second), lambda a, b, axis: (a - b).mean(axis), paired=True, vectorized=True,
+        n_resamples=2000, method="BCa", rng=numpy.random.default_rng(0),
+    )  # fmt: skip
+    assert mine.value == pytest.approx(first.mean() - second.mean())
+    assert mine.low == pytest.approx(theirs.confidence_interval.low)
+    assert mine.high == pytest.approx(theirs.confidence_interval.high)
+    assert mine.items_error == pytest.approx(theirs.standard_error)
+    plain = numpy.quantile(draws[:, 0] - draws[:, 1], [0.025, 0.975])
+    assert (mine.low, mine.high) != pytest.approx(tuple(plain))  # neither bias nor acceleration is nothing
+
+
 def test_infinitely_many_items_leave_the_seeds() -> None:
     found = runs_of([right(numpy.arange(200_000) % 100 < share) for share in (80, 82, 87)], count=20)
     mine = estimate(found.observed, found.draws, found.left_out)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import csv
 from pathlib import Path
 
 import pytest
@@ -60,6 +60,19 @@ def test_the_cheaper_of_two_that_score_alike_dominates(three: Path) -> None:
     assert by_name["lora"].dominated_by is None
 
 
+def test_of_many_the_one_that_dominates_need_not_be_the_best(tmp_path: Path) -> None:
+    for rank, accuracy in ((1, 0.7), (2, 0.75), (3, 0.78), (4, 0.8), (5, 0.82), (6, 0.9)):
+        finished(tmp_path / f"lora-{rank}", "lora", accuracy=accuracy, rank=rank)
+    finished(tmp_path / "scratch", "scratch", accuracy=0.4)
+    (group,), _ = grouped(tmp_path)
+    assert len(group.pairs) == 6  # each meets the best only
+    by_name = {study.name: study.dominated_by for study in group.studies}
+    assert by_name["scratch"] is not None and by_name["lora rank=6"] is None
+    finished(tmp_path / "worse", "lora", accuracy=0.69, rank=5, alpha=1)  # as dear as rank 5, worse than 1
+    (group,), _ = grouped(tmp_path)
+    assert next(study for study in group.studies if "alpha=1" in study.name).dominated_by is not None
+
+
 def test_other_test_rows_and_other_metrics_are_never_compared(
     three: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -92,20 +105,28 @@ def test_overfitting_is_named_and_its_absence_too(three: Path, capsys: pytest.Ca
 
 
 def test_the_elbow_is_the_smallest_rank_that_is_not_told_from_the_best(tmp_path: Path) -> None:
-    for rank, accuracy in ((1, 0.5), (2, 0.65), (4, 0.82), (8, 0.82), (16, 0.82)):
+    for rank, accuracy in ((1, 0.5), (2, 0.65), (4, 0.82), (8, 0.825), (16, 0.83)):
         for seed in range(3):
             finished(tmp_path / f"{rank}-{seed}", "lora", seed, accuracy=accuracy, items=800, rank=rank)
     (group,), _ = grouped(tmp_path)
     found = elbow(group)
     assert found is not None
     assert found[1].config["rank"] == 4
-    assert found[2].startswith("rank 4 is the elbow: ")
+    assert found[2].startswith(
+        "rank 4 is the elbow: the smallest that cannot be told apart from the best, rank 8 "
+    )
+    group.studies = [study for study in group.studies if study.config["rank"] >= 4]
+    for study in group.studies:
+        study.score.value += 0.2 * (study.config["rank"] == 4)
+    ends = elbow(group)
+    assert ends is not None and ends[2] == "rank 4 is the elbow: the smallest scores best"
 
 
 def test_labels_crossover_and_how_many_times_fewer(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scores = {"linear_probe": (0.7, 0.72, 0.74), "full": (0.6, 0.8, 0.9), "scratch": (0.4, 0.5, 0.7)}
+    scores["lora"] = (0.61, 0.8, 0.89)  # which is no crossover
     for strategy, found in scores.items():
         for subset, accuracy in zip((50, 200, 800), found, strict=True):
             for seed in range(2):
@@ -114,6 +135,7 @@ def test_labels_crossover_and_how_many_times_fewer(
     pictures = tmp_path / "pictures"
     text = report(capsys, tmp_path, "--format", "markdown", "--plots", pictures)
     assert "full and linear_probe cross at about " in text
+    assert "full and lora cross within what chance explains" in text and "full and lora cross at" not in text
     assert "full needs " in text and " times fewer labels than scratch for " in text
     names = {path.stem for path in pictures.iterdir()}
     assert names == {"training", "scratch", "rates", "labels", "reliability"}
@@ -143,6 +165,12 @@ def test_two_figures_upwards() -> None:
     assert [rounded(value) for value in (5917.2, 6001, 87.3, 7)] == [6000, 6100, 88, 7]
 
 
-def test_the_csv_stays_a_line_for_each_run(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert report(capsys, three, "--format", "csv").count("\n") == 10
-    assert json.loads((three / "full-0" / "result.json").read_text())["rows"]["test"] == 400
+def test_the_csv_has_a_line_for_each_run_with_what_is_known_of_its_kind(
+    three: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = list(csv.DictReader(report(capsys, three, "--format", "csv").splitlines()))
+    assert len(rows) == 9
+    assert len({(row["strategy"], row["mean_score"], row["mean_low"], row["mean_high"]) for row in rows}) == 3
+    assert all(float(row["mean_low"]) < float(row["mean_score"]) < float(row["mean_high"]) for row in rows)
+    assert {row["dominated_by"] != "" for row in rows if row["strategy"] == "scratch"} == {True}
+    assert {row["model_bytes"] for row in rows} == {"1000.0"}

@@ -16,7 +16,7 @@ from ftrun.rundir import Run, is_run
 
 TUNING_SEED = 1000  # no seed of the study, so that what chooses the rate is not what is reported
 STEP = 10**0.5  # between the rates of a grid
-EXTENSIONS = 2  # how often a grid grows where its best rate is at an edge
+EXTENSIONS = 6  # how often a grid grows where its best rate is at an edge
 PILOT = 20  # optimizer steps from which the time of one is taken
 
 
@@ -46,7 +46,8 @@ def main(arguments: list[str]) -> int:
     steps, minutes = budget(options.budget)
     words = [*options.settings, *(of_steps(steps, options.settings) if steps else [])]
     for name in names:  # whatever is wrong with any of them is said before the first one runs
-        settled([*words, f"strategy={name}"])
+        raw = settled([*words, f"strategy={name}"])
+    readable(raw)
     directory = Path(options.dir or place(words, options))
     plan = Plan(words, directory, Ledger(directory))
     print(f"study in {directory}: to go on or to add seeds, repeat the command", flush=True)
@@ -121,6 +122,13 @@ def settled(words: list[str]) -> dict[str, Any]:
     return raw
 
 
+def readable(raw: dict[str, Any]) -> None:
+    """DataError for rows that cannot be read, which no run of the study could."""
+    from ftrun.config import read
+
+    read(raw).task.read(raw["seed"])
+
+
 def prepared(plan: Plan, name: str, minutes: float | None, grid: bool) -> list[str] | None:
     """A strategy's own words: its steps and its rate; None when it cannot be trained."""
     own: list[str] = []
@@ -161,7 +169,8 @@ def best_rate(plan: Plan, name: str, own: list[str]) -> float | None:
         powers = [min(powers) - 1 if best == min(found) else max(powers) + 1]
     short = (metric or "").removeprefix("eval_")
     tried = ", ".join(f"{rate:g} ({score(found[rate], short) or 'failed'})" for rate in sorted(found))
-    plan.chosen.append(f"{name}: {best:g} by validation {short}, of {len(found)} trials: {tried}")
+    edge = "" if min(found) < best < max(found) else "; it is at the edge of them, train.lr= sets the middle"
+    plan.chosen.append(f"{name}: {best:g} by validation {short}, of {len(found)} trials: {tried}{edge}")
     print(f"learning rate of {plan.chosen[-1]}", flush=True)
     return best
 

@@ -9,7 +9,9 @@ from pathlib import Path
 from ftrun import CONF
 from ftrun.names import keys
 
-GROUPS = ("strategy", "protect", "source", "task", "model", "schedule", "experiment", "hparams_search")
+GROUPS = (
+    "strategy", "compose", "protect", "source", "task", "model", "schedule", "experiment", "hparams_search"
+)  # fmt: skip
 USAGE = """ftrun: fine-tune a pretrained network, compare the ways to do it
 
   ftrun key=value …          one experiment, e.g. ftrun strategy=lora rank=4
@@ -37,7 +39,9 @@ def main(arguments: list[str]) -> int | None:
         if not name.startswith(("defaults", "hydra")) and value:
             value, _, comment = value.partition("#")
             print(f"  {f'{name}={value.strip()}':<32} {comment.strip()}".rstrip())
-    print("\n  task.… model.… schedule.… protect.… source.…   ftrun config key=value … prints them all")
+    print(
+        "\n  task.… model.… schedule.… compose.… protect.… source.…   ftrun config key=value prints them all"
+    )
     sys.stdout.flush()
     return 0
 

@@ -17,6 +17,7 @@ from ftrun.reports.comparison import (
     as_csv,
     as_markdown,
     columns_for,
+    damaged,
     heading,
     means,
     plain,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from ftrun.reports.page import Section
 
-STYLES = {"finished": "", "running": "cyan", "interrupted": "yellow", "failed": "red"}
+STYLES = {"finished": "", "running": "cyan", "interrupted": "yellow", "failed": "red", "damaged": "red"}
 DROPPED = ("step", *SPEEDS, "peak_memory_bytes", "trained_parameters", "metric", "seconds")
 ENDINGS = {".md": "markdown", ".csv": "csv", ".html": "html", ".htm": "html"}
 
@@ -65,7 +66,7 @@ def write(
 ) -> None:
     """The report in one of its forms, to a file or to standard output."""
     if form == "csv":
-        _put(as_csv(rows), output)
+        _put(as_csv(_with_studies(rows)), output)
         return
     sections = [*_compared(rows, pictures=form == "html" or plots is not None), *extra]
     if plots is not None:
@@ -87,11 +88,29 @@ def _put(text: str, output: str | None) -> None:
         _save(Path(output), text)
 
 
+def _with_studies(rows: list[Row]) -> list[Row]:
+    """Beside each run's own facts those of its way to train, over seeds; raw numbers all."""
+    from ftrun.reports.study import groups_of
+
+    for group in groups_of(rows)[0] if _left_answers(rows) else []:
+        for study in group.studies:
+            found = study.score
+            own: Row = {"mean_score": found.value, "mean_low": found.low, "mean_high": found.high}
+            own |= {"model_bytes": study.facts["bytes"], "dominated_by": study.dominated_by}
+            for each in study.tried:
+                each.row.update(own)
+    return rows
+
+
+def _left_answers(rows: list[Row]) -> bool:
+    return any((Path(row["run"]) / "predictions.jsonl").is_file() for row in rows)
+
+
 def _compared(rows: list[Row], pictures: bool) -> list[Section]:
     """What may be said of the finished runs that left predictions; nothing where there are none."""
     from ftrun.reports.study import groups_of
 
-    if not any((Path(row["run"]) / "predictions.jsonl").is_file() for row in rows):
+    if not _left_answers(rows):
         return []
     from ftrun.reports.page import Section, sections_of
 
@@ -147,9 +166,10 @@ def rows_of(directories: list[str]) -> list[Row]:
         try:
             rows.append(row_of(Run.open(path)))
         except UserError as error:
-            print(f"ftrun: warning: left out: {error}", file=sys.stderr)
-    if not rows:
-        raise UserError(f"none of the {len(found)} runs in {', '.join(directories)} can be read")
+            rows.append(damaged(str(path), str(error)))
+    if all(row["state"] == "damaged" for row in rows):
+        of = f"none of the {len(rows)} runs in {', '.join(directories)} can be read"
+        raise UserError(f"{of}: {rows[0]['failure']}")
     return side_by_side(rows)
 
 
@@ -162,7 +182,7 @@ def _sorted(rows: list[Row], name: str) -> list[Row]:
         raise ConfigError(f"report: --sort {name}: no such column{near(name, possible)}")
 
     known = [row for row in rows if row.get(key) is not None]
-    metric = rows[0]["metric"] if key.endswith("_score") else key
+    metric = known[0]["metric"] if known and key.endswith("_score") else key
     descending = key.startswith(("eval_", "test_")) and not lower_is_better(metric)
     known.sort(key=lambda row: _comparable(row[key]), reverse=descending)
     return known + [row for row in rows if row.get(key) is None]
@@ -195,6 +215,8 @@ def show(rows: list[Row], sections: list[Section]) -> None:
         elif row["state"] == "interrupted":
             line = f"{row['label']} was interrupted; go on: ftrun resume {row['run']}"
             screen.print(line, style="yellow", soft_wrap=True)
+        elif row["state"] == "damaged":
+            screen.print(f"damaged: {row['failure']}", style="red", soft_wrap=True)
     if hidden:
         line = f"too narrow for: {', '.join(hidden)} (--format csv has all)"
         screen.print(line, style="dim", soft_wrap=True)

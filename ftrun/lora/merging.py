@@ -126,10 +126,21 @@ def folded(place: Path, settings: Settings) -> nn.Module:
     net: Any = reloaded(place, settings)
     with quiet():
         if not isinstance(net, Pooled):
+            tie_again(net.base_model.model)
             return net.merge_and_unload()
         backbone: Any = net.backbone
         net.backbone = backbone.merge_and_unload()
     return net
+
+
+def tie_again(net: Any) -> None:
+    """One tensor for tokens going in and coming out; peft has read it as two where the head was trained.
+
+    Untied, the network would be read back without the bias of its head, which is tied as well.
+    """
+    into, out = net.get_input_embeddings(), net.get_output_embeddings()
+    if out is not None and torch.equal(into.weight, out.weight):
+        out.weight = into.weight
 
 
 def write_whole(net: nn.Module, place: Path, tokenizer: PreTrainedTokenizerBase | None) -> None:

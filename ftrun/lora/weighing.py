@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from itertools import product
+from itertools import pairwise, product
 from typing import TYPE_CHECKING, Any
 
 from ftrun.config import Settings, read
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 POINTS = 400  # of a grid at most
 HALVINGS = 2  # of the step, after the grid
 DRAWS = 500  # of the bootstrap
-SHOWN = 8
+SHOWN = 4  # points of a list
 
 
 @dataclass
@@ -106,11 +106,11 @@ def search(
     marks = [[0.0] * len(updates), *alone]
     for weights in [*product(grid, repeat=len(updates)), *marks]:
         rows.at(weights)
-    refine(rows, max(b - a for a, b in zip(sorted(grid), sorted(grid)[1:], strict=False)))
+    refine(rows, grid)
     best = rows.ranked()[0]
     low, high = interval(rows, best)
     names = [update.run.path.resolve().name for update in updates]
-    show(rows, names, marks, (low, high))
+    show(rows, names, grid, marks, (low, high))
     return best.weights, {
         "file": file,
         "rows": len(rows.examples),
@@ -122,15 +122,19 @@ def search(
     }
 
 
-def refine(rows: Slice, step: float) -> None:
-    """From the best point along each weight by half the step, as long as that helps; then half again."""
+def refine(rows: Slice, grid: list[float]) -> None:
+    """From the best point along each weight by half a step, within the grid, as long as that helps; twice."""
+    low, high = min(grid), max(grid)
+    step = max(after - before for before, after in pairwise(sorted(grid)))
     for _ in range(HALVINGS):
         step /= 2
         while True:
             best = rows.ranked()[0]
             for axis in range(len(best.weights)):
                 for move in (-step, step):
-                    rows.at([w + move * (axis == i) for i, w in enumerate(best.weights)])
+                    moved = [w + move * (axis == i) for i, w in enumerate(best.weights)]
+                    if low <= moved[axis] <= high:
+                        rows.at(moved)
             if rows.ranked()[0] is best:
                 break
 
@@ -153,8 +157,12 @@ def score_of(task: Task, metric: str, pairs: list[Answered]) -> float:
     return task.score([answer for _, answer in pairs], [example for example, _ in pairs])[metric]
 
 
-def show(rows: Slice, names: list[str], marks: list[list[float]], bounds: tuple[float, float]) -> None:
-    """The surface as a small table, best first, with no LoRA and each alone below."""
+def show(
+    rows: Slice, names: list[str], grid: list[float], marks: list[list[float]], bounds: tuple[float, float]
+) -> None:
+    """The surface of two, the best points with no LoRA and each alone below, and what was chosen."""
+    if len(names) == 2:
+        surface(rows, names, sorted(grid))
     widths = [max(len(name), 6) + 2 for name in names]
     heading = "".join(f"{name:>{width}}" for name, width in zip(names, widths, strict=True))
     say(f"{heading}{rows.metric:>12}{'loss':>10}")
@@ -171,6 +179,16 @@ def show(rows: Slice, names: list[str], marks: list[list[float]], bounds: tuple[
         f"chosen: {rows.metric} {ranked[0].score:.4f}, 95 % interval {bounds[0]:.4f} to {bounds[1]:.4f}; "
         f"the best of {len(ranked)} on the same rows, so expect a little less on others"
     )
+    if max(ranked[0].weights) == max(grid):
+        say(f"{max(grid):g} is the end of the grid; a wider one may find more: --grid 0,0.5,1,1.5,2")
+
+
+def surface(rows: Slice, names: list[str], grid: list[float]) -> None:
+    """The score over the grid: the first weight downwards, the second across."""
+    say(f"{rows.metric}: {names[0]} downwards, {names[1]} across")
+    say(f"{'':>8}" + "".join(f"{weight:>9.3g}" for weight in grid))
+    for first in grid:
+        say(f"{first:>8.3g}" + "".join(f"{rows.at([first, second]).score:>9.4f}" for second in grid))
 
 
 def remark(point: Point, names: list[str]) -> str:

@@ -66,12 +66,32 @@ def open_objective(task: Pretraining, checkpoint: ModelSettings, model: Model) -
 
     Raises ConfigError for random weights, which were pretrained for nothing.
     """
+    if checkpoint.init == "random":
+        raise ConfigError("source=pretraining: model.init=random has no pretraining that could be forgotten")
+    found, missing = pretrained_objective(task, checkpoint, model)
+    net: Any = found.net
+    for note in task.read(0):
+        say(note)
+    for split in ("train", "validation", "test"):
+        task.encode(model.tokenizer, split)
+    if missing:  # on the checkpoint's own backbone, whatever a strategy has put into the model's
+        fitted(found, task, digest(net, task))
+    setattr(net, net.base_model_prefix, backbone_of(model.net))
+    net.tie_weights(recompute_mapping=False)  # and not what the checkpoint left untied
+    return found
+
+
+def pretrained_objective(
+    task: Pretraining, checkpoint: ModelSettings, model: Model
+) -> tuple[Objective, list[str]]:
+    """The checkpoint with the head of its pretraining, and the weights of that head which it does not bring.
+
+    Raises ConfigError for an architecture that has no such head.
+    """
     import transformers
 
     place = locate(checkpoint)
     task.decide(place.config({}))
-    if checkpoint.init == "random":
-        raise ConfigError("source=pretraining: model.init=random has no pretraining that could be forgotten")
     with torch.random.fork_rng(), quiet():
         torch.manual_seed(0)
         net, info = getattr(transformers, task.auto_class).from_pretrained(
@@ -79,16 +99,8 @@ def open_objective(task: Pretraining, checkpoint: ModelSettings, model: Model) -
         )
     prefix = net.base_model_prefix
     missing = [name for name in info["missing_keys"] if not name.startswith(prefix + ".")]
-    for note in task.read(0):
-        say(note)
-    for split in ("train", "validation", "test"):
-        task.encode(model.tokenizer, split)
-    found = Objective(net.to(next(model.parameters()).device), model.tokenizer, model.source, set())
-    if missing:  # on the checkpoint's own backbone, whatever a strategy has put into the model's
-        fitted(found, task, digest(net, task))
-    setattr(net, prefix, backbone_of(model.net))
-    net.tie_weights(recompute_mapping=False)  # and not what the checkpoint left untied
-    return found
+    device = next(model.parameters()).device
+    return Objective(net.to(device), model.tokenizer, model.source, set()), missing
 
 
 def digest(net: nn.Module, task: Pretraining) -> str:

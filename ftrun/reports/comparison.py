@@ -14,7 +14,12 @@ from ftrun.reports.summary import count, duration, score, share, size, words
 
 Row = dict[str, Any]
 APART = ("seed", "device", "tracker")  # settings that do not make another experiment of it
-CHOICES = ("schedule.", "protect.", "source.")  # groups whose options have a name or kind of their own
+CHOICES = (
+    "schedule.",
+    "compose.",
+    "protect.",
+    "source.",
+)  # groups whose options have a name or kind of their own
 HEADING = ("task", "model", "seed", "metric", "state")  # said once above the table where all runs agree
 
 
@@ -66,6 +71,13 @@ COLUMNS = (
     Column("peak_memory_bytes", "memory", lambda row: size(row["peak_memory_bytes"]), right=True),
     Column("state", "state", plain("state")),
 )
+
+
+def damaged(run: str, why: str) -> Row:
+    """The row of a run of which nothing can be read."""
+    nothing = dict.fromkeys([*(column.key for column in COLUMNS), "forgetting_metric"])
+    known = {"run": run, "strategy": "", "state": "damaged", "failure": why, "config": {}, "sources": []}
+    return nothing | known
 
 
 def side_by_side(rows: list[Row]) -> list[Row]:
@@ -144,12 +156,13 @@ def _differing(config: dict[str, Any], others: list[dict[str, Any]]) -> dict[str
 
 def heading(rows: list[Row]) -> tuple[str, list[str]]:
     """What all runs have in common, as a line, and the keys it makes superfluous as columns."""
-    agreed = [key for key in HEADING if len({row[key] for row in rows}) == 1 and rows[0][key] is not None]
-    if len(rows) == 1 or rows[0]["state"] != "finished":
+    known = [row for row in rows if row["state"] != "damaged"] or rows
+    agreed = [key for key in HEADING if len({row[key] for row in known}) == 1 and known[0][key] is not None]
+    if len(rows) == 1 or {row["state"] for row in rows} != {"finished"}:
         agreed = [key for key in agreed if key != "state"]
     number = f"{len(rows)} run{'s' if len(rows) > 1 else ''}"
     parts = [f"{number} in {rows[0]['folder']}" if rows[0]["folder"] else number]
-    parts += [f"{key} {rows[0][key]}" for key in agreed if key != "state"]
+    parts += [f"{key} {known[0][key]}" for key in agreed if key != "state"]
     return " · ".join(parts), agreed
 
 

@@ -6,6 +6,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from ftrun.reports.curves import at_least_times, crossings, times_fewer
+from ftrun.reports.significance import difference
 from ftrun.reports.summary import score
 
 if TYPE_CHECKING:
@@ -52,11 +53,30 @@ def label_words(group: Group) -> list[str]:
     found = curves(group)
     lines = []
     for (first, one), (second, other) in combinations(found.items(), 2):
-        for place in crossings(points(one, group.sign), points(other, group.sign)):
-            lines.append(f"{first} and {second} cross at about {place:,.0f} labels")
+        clear = crossovers(one, other, group.sign)
+        lines += [f"{first} and {second} cross at about {place:,.0f} labels" for place in clear]
+        if not clear and crossings(points(one, group.sign), points(other, group.sign)):
+            lines.append(f"{first} and {second} cross within what chance explains")
     if CONTROL in found:
         lines += [_factor(name, group) for name in found if name != CONTROL]
     return lines
+
+
+def crossovers(one: list[Study], other: list[Study], sign: int) -> list[float]:
+    """The labels at which two curves cross, where each is ahead beyond noise on its side of it."""
+    theirs = {study.facts["labels"]: study for study in other}
+    ahead: list[tuple[float, int]] = []
+    for study in one:
+        labels = study.facts["labels"]
+        if labels is not None and labels in theirs:
+            found = difference(study.runs, theirs[labels].runs)
+            ahead.append((labels, (found.low > 0) - (found.high < 0)))
+
+    def turned(place: float) -> bool:
+        before, after = ({side for at, side in ahead if (at < place) == left} for left in (True, False))
+        return (1 in before and -1 in after) or (-1 in before and 1 in after)
+
+    return [place for place in crossings(points(one, sign), points(other, sign)) if turned(place)]
 
 
 def _factor(name: str, group: Group) -> str:

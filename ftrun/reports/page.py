@@ -109,6 +109,7 @@ def runs_section(rows: list[Row]) -> Section:
     lines += [
         f"{row['label']} is {row['state']}" for row in rows if row["state"] in ("interrupted", "running")
     ]
+    lines += [f"damaged: {row['failure']}" for row in rows if row["state"] == "damaged"]
     cells = [[column.text(row) for column in columns] for row in rows]
     return Section("Runs", [(column.title, column.right) for column in columns], cells, lines)
 

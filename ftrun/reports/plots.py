@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import io
+import math
 import statistics
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, ScalarFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter, ScalarFormatter
 
-from ftrun.reports.labelling import CONTROL, Points, curves, points
+from ftrun.reports.labelling import CONTROL, crossovers, curves, points
 from ftrun.reports.page import Picture
 from ftrun.reports.summary import PERCENT
 from ftrun.reports.verdicts import elbow
@@ -124,10 +125,13 @@ def rates(group: Group) -> Picture | None:
     decayed = [study for study in decayed if study.tried[0].result.get("layers")][:1]
     figure = Figure(figsize=(11 if decayed else 6.5, 3.8), layout="constrained")
     panels: list[Any] = list(figure.subplots(1, 1 + len(decayed), squeeze=False)[0])
-    for number, study in enumerate(studies):
-        color, dash, _ = LINES[number]
-        run = _series(study.tried[0], "learning_rate", "step")
-        panels[0].plot(*zip(*run, strict=True), color=color, linestyle=dash, label=study.name)
+    alike: dict[tuple[tuple[float, float], ...], list[str]] = {}
+    for study in studies:
+        run = tuple(_series(study.tried[0], "learning_rate", "step"))
+        alike.setdefault(run, []).append(study.name)
+    for (run, names), (color, dash, _) in zip(alike.items(), LINES, strict=False):
+        name = ", ".join(names) if len(names) < 3 else f"{names[0]}, {names[1]} and {len(names) - 2} more"
+        panels[0].plot(*zip(*run, strict=True), color=color, linestyle=dash, label=name)
     panels[0].set_ylabel("highest learning rate")
     peaks = [study.config["train"]["lr"] for study in studies]
     if max(peaks) > 5 * min(peaks):
@@ -140,20 +144,26 @@ def rates(group: Group) -> Picture | None:
 
 
 def _layers(axes: Any, study: Study) -> None:
-    """Bars of each layer's peak rate."""
+    """A mark for each layer's peak rate, with its value."""
     train = study.config["train"]
     depth = study.tried[0].result["layers"]
     names = ["embeddings", *(f"layer {number}" for number in range(depth)), "head"]
     shares = [train["layer_decay"] ** min(depth - stage, depth) for stage in range(depth + 1)] + [1.0]
-    axes.barh(names, [train["lr"] * share for share in shares], color="#0072B2")
+    found = [train["lr"] * share for share in shares]
+    axes.plot(found, names, color="#0072B2", linestyle=":", marker="o")
+    for rate, name in zip(found, names, strict=True):
+        axes.annotate(f"{rate:.2g}", (rate, name), textcoords="offset points", xytext=(7, -3), fontsize=8)
     axes.set_xscale("log")
+    axes.set_xlim(min(found) / 1.3, max(found) * 1.5)
     axes.set_title(f"{study.name}: train.layer_decay={train['layer_decay']:.3g}", fontsize=9)
     axes.set_xlabel("peak learning rate")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(axis="x", alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def labels(group: Group) -> Picture | None:
-    """Score against the number of labels, with the places where the best changes."""
+    """Score against the number of labels, with the places where they cross."""
     found = curves(group)
     if not found:
         return None
@@ -161,10 +171,11 @@ def labels(group: Group) -> Picture | None:
     axes = figure.subplots()
     for number, (name, studies) in enumerate(list(found.items())[:MOST]):
         _errorbars(axes, group, studies, name, lambda study: study.facts["labels"] or 0.0, number)
-    for place, height, names in leads(found, group):
+    for number, (place, height, names) in enumerate(turns(found, group)):
         axes.axvline(place, color="#666666", linewidth=0.8, linestyle=":")
         axes.annotate(
-            f"{names} at about {place:,.0f}", (place, height), textcoords="offset points", xytext=(6, -28),
+            f"{names} at about {place:,.0f}", (place, height), textcoords="offset points",
+            xytext=(12, -34 - 16 * number),
             fontsize=8, arrowprops={"arrowstyle": "-", "color": "#666666"},
         )  # fmt: skip
     _counted(axes, [study.facts["labels"] or 0.0 for studies in found.values() for study in studies])
@@ -174,22 +185,17 @@ def labels(group: Group) -> Picture | None:
     return _picture(figure, "labels", "Score against the number of labels, 95 % intervals")
 
 
-def leads(found: dict[str, list[Study]], group: Group) -> list[tuple[float, float, str]]:
-    """Where the best curve changes: labels, score, and who takes over from whom."""
-    from ftrun.reports.curves import crossings
-
+def turns(found: dict[str, list[Study]], group: Group) -> list[tuple[float, float, str]]:
+    """Where two curves cross beyond noise: labels, score, and who takes over from whom."""
     marks = []
-    tops: dict[str, Points] = {name: points(studies, group.sign) for name, studies in found.items()}
-    at = sorted({x for curve in tops.values() for x, _ in curve})
-    known = {name: dict(curve) for name, curve in tops.items()}
-    ahead = [max((name for name in tops if x in known[name]), key=lambda name: known[name][x]) for x in at]
-    for (x0, before), (x1, after) in pairwise(zip(at, ahead, strict=True)):
-        for place in crossings(tops[before], tops[after]) if before != after else []:
-            if x0 <= place <= x1:
-                low, high = known[after].get(x0, 0.0), known[after][x1]
-                share = (place - x0) / (x1 - x0)
-                height = group.sign * (low + share * (high - low)) * _factor(group)
-                marks.append((place, height, f"{after} passes {before}"))
+    for (first, one), (second, other) in combinations(found.items(), 2):
+        mine, theirs = points(one, group.sign), dict(points(other, group.sign))
+        last = max(x for x, _ in mine if x in theirs) if theirs.keys() & dict(mine).keys() else 0.0
+        for place in crossovers(one, other, group.sign):
+            after, before = (first, second) if dict(mine)[last] > theirs[last] else (second, first)
+            (x0, y0), (x1, y1) = next(ends for ends in pairwise(mine) if ends[0][0] <= place <= ends[1][0])
+            height = y0 + (y1 - y0) * math.log(place / x0) / math.log(x1 / x0)
+            marks.append((place, group.sign * height * _factor(group), f"{after} passes {before}"))
     return marks
 
 
@@ -232,7 +238,8 @@ def _errorbars(
 
 def forgotten(group: Group) -> Picture | None:
     """What is left of the source over the steps."""
-    keys = [key for each in group.studies[0].tried[0].lines for key in each if key.startswith("source")]
+    lines = [line for study in shown(group) for line in study.tried[0].lines]
+    keys = [key for line in lines for key in line if key.startswith("source")]
     metric = next((key for key in keys if key.endswith(("accuracy", "f1"))), next(iter(keys), None))
     if metric is None:
         return None

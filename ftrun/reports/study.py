@@ -167,7 +167,8 @@ def _group(tried: list[Tried], count: int) -> Group:
             row = tried[next(iter(seeds.values()))].row
             name = f"{name} ({row['task']}, {row['model']}, {row['brief']})"
         chosen = list(seeds.values())
-        studies.append(_study(name, [tried[place] for place in chosen], draws[:, chosen]))
+        own = [tried[place] for place in chosen]
+        studies.append(studied(name, own, draws[:, chosen], _facts(own)))
     group = Group(tried[0].row["task"], tried[0].row["metric"], len(tried[0].scored.columns), studies)
     studies.sort(key=lambda study: -group.sign * study.score.value)
     group.pairs = tested(_chosen(group))
@@ -176,7 +177,8 @@ def _group(tried: list[Tried], count: int) -> Group:
     return group
 
 
-def _study(name: str, tried: list[Tried], draws: Any) -> Study:
+def studied(name: str, tried: list[Tried], draws: Any, facts: dict[str, float | None]) -> Study:
+    """One way to train from its runs and their resamples, (count, runs)."""
     import numpy
 
     observed = numpy.array([each.scored.score for each in tried])
@@ -185,13 +187,17 @@ def _study(name: str, tried: list[Tried], draws: Any) -> Study:
     found = estimate(observed, draws, left_out)
     if tried[0].row["metric"] in PERCENT:
         found.low, found.high = max(found.low, 0.0), min(found.high, 1.0)
+    return Study(name, tried, runs, found, facts)
+
+
+def _facts(tried: list[Tried]) -> dict[str, float | None]:
     facts = {
         key: _mean([each.row[key] for each in tried])
         for key in ("trained_parameters", "seconds", "cpu_seconds", "peak_memory_bytes", "forgetting")
     }
     sizes = [_size_of(Path(each.row["run"]) / "model") for each in tried]
     labels = [each.result.get("rows", {}).get("train") for each in tried]
-    return Study(name, tried, runs, found, facts | {"bytes": _mean(sizes), "labels": _mean(labels)})
+    return facts | {"bytes": _mean(sizes), "labels": _mean(labels)}
 
 
 def _chosen(group: Group) -> list[tuple[Study, Study]]:
@@ -229,9 +235,13 @@ def compare(first: Study, second: Study) -> Pair:
 
 def _dominated(study: Study, group: Group) -> str | None:
     """The study that is at least as good in everything that counts and better in something beyond noise."""
-    others = [(pair.second, pair.apart) for pair in group.pairs if pair.first is study]
-    others += [(pair.first, pair.apart) for pair in group.pairs if pair.second is study]
-    for other, clear in others:
+    apart = {id(pair.second): pair.apart for pair in group.pairs if pair.first is study}
+    apart |= {id(pair.first): pair.apart for pair in group.pairs if pair.second is study}
+    subset = study.config["task"].get("subset")
+    for other in group.studies:
+        if other is study or other.config["task"].get("subset") != subset:
+            continue
+        clear = apart.get(id(other), False)  # a pair that was not tested is no clear win
         wins = clear and group.sign * (other.score.value - study.score.value) > 0
         if group.sign * (other.score.value - study.score.value) < 0:
             continue

@@ -23,6 +23,7 @@ SHARED = (
     "schedule",
     "train",
     "strategy",
+    "compose",
     "protect",
     "source",
     "scenario",

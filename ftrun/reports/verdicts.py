@@ -87,7 +87,8 @@ def elbow(group: Group) -> tuple[list[Study], Study, str] | None:
     chosen = next(study for study in ranked if id(study) not in apart)
     rank, top = chosen.config["rank"], best.config["rank"]
     if chosen is best:
-        return ranked, chosen, f"rank {rank} is the elbow: every smaller rank scores worse"
+        why = "the smallest scores best" if chosen is ranked[0] else "every smaller rank scores worse"
+        return ranked, chosen, f"rank {rank} is the elbow: {why}"
     found = next(pair for pair in pairs if pair.second is chosen)
     factor = 100 if group.metric in PERCENT else 1
     text = (

@@ -3,9 +3,10 @@
     python scripts/bench/example_recipes.py stsb --train a.tsv --test b.tsv --model DIR --seeds 0 1 2
     python scripts/bench/example_recipes.py wnut17 --train a.conll --test b.conll --model DIR --seeds 0 1 2
 
-`stsb` is examples/pytorch/text-classification/run_glue.py with the options of its README (128 tokens, batches of
-32, rate 2e-5, 3 epochs) and --pad_to_max_length False, which changes the time and not the score; `wnut17` is run_ner.py of examples/pytorch/token-classification
-with the defaults of TrainingArguments (batches of 8, rate 5e-5, 3 epochs). Both score the last weights.
+`stsb` is examples/pytorch/text-classification/run_glue.py with the options of its README (128 tokens, batches
+of 32, rate 2e-5, 3 epochs) and --pad_to_max_length False, which changes the time and not the score; `wnut17`
+is run_ner.py of examples/pytorch/token-classification with the defaults of TrainingArguments (batches of 8,
+rate 5e-5, 3 epochs). Both score the last weights.
 """
 
 from __future__ import annotations
