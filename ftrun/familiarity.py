@@ -10,6 +10,7 @@ from ftrun.devices import open_accelerator
 from ftrun.errors import ConfigError, DataError
 from ftrun.evaluation import evaluate
 from ftrun.memory.objective import pretrained_objective
+from ftrun.networks.places import locate
 
 if TYPE_CHECKING:
     from ftrun.models import Model
@@ -48,9 +49,10 @@ def familiarity(
 ) -> Familiarity | None:
     """On as many of the texts as there are of its own; None where no head for that was saved."""
     try:
-        objective, fresh = pretrained_objective(task, checkpoint, model)
+        task.decide(locate(checkpoint).config({}))
     except ConfigError:  # an architecture that guesses no words
         return None
+    objective, fresh = pretrained_objective(task, checkpoint, model)
     if fresh or checkpoint.init == "random":
         return None
     own = task.kept["test"]

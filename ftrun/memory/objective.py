@@ -66,6 +66,7 @@ def open_objective(task: Pretraining, checkpoint: ModelSettings, model: Model) -
 
     Raises ConfigError for random weights, which were pretrained for nothing.
     """
+    task.decide(locate(checkpoint).config({}))
     if checkpoint.init == "random":
         raise ConfigError("source=pretraining: model.init=random has no pretraining that could be forgotten")
     found, missing = pretrained_objective(task, checkpoint, model)
@@ -84,14 +85,10 @@ def open_objective(task: Pretraining, checkpoint: ModelSettings, model: Model) -
 def pretrained_objective(
     task: Pretraining, checkpoint: ModelSettings, model: Model
 ) -> tuple[Objective, list[str]]:
-    """The checkpoint with the head of its pretraining, and the weights of that head which it does not bring.
-
-    Raises ConfigError for an architecture that has no such head.
-    """
+    """The checkpoint with the head that `task` has decided on, and the weights of it that are not there."""
     import transformers
 
     place = locate(checkpoint)
-    task.decide(place.config({}))
     with torch.random.fork_rng(), quiet():
         torch.manual_seed(0)
         net, info = getattr(transformers, task.auto_class).from_pretrained(
