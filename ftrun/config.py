@@ -171,6 +171,7 @@ class Settings:
         if self.device == "cpu" and self.train.precision == "fp16":
             raise ConfigError("train.precision=fp16 needs a GPU; with device=cpu it is auto, fp32 or bf16")
         self.check_metric()
+        self.task.under(self.seed, self.train)
         if self.scenario != "task" and not self.task.shares_head:
             raise ConfigError(
                 f"scenario={self.scenario} shares one head over labels, and task={self.task.name} has none;"
@@ -178,8 +179,8 @@ class Settings:
             )
         if self.strategy.needs_new_head and not self.task.new_head:
             raise ConfigError(
-                f"strategy={self.strategy_name} trains a new head, and task={self.task.name} has none: the"
-                " network brings its own; possible: strategy=full, lora, freeze, gradual_unfreeze"
+                f"strategy={self.strategy_name} trains a new head, and task={self.task.name} has none: it"
+                " trains the network itself; possible: strategy=full, lora, freeze, gradual_unfreeze"
             )
         if getattr(self.task, "tokenizer", None) == "train" and self.model.init != "random":
             raise ConfigError(

@@ -35,7 +35,7 @@ FLOORS = [  # from the ground up; a folder stands for the modules in it that are
     ["strategies"],
     ["memory.objective"],
     ["memory.source"],
-    ["stepper", "engine", "preflight"],
+    ["coupled", "stepper", "engine", "preflight"],
     ["memory.retention"],
     ["outcome"],
     ["experiment", "inference", "advice", "familiarity"],

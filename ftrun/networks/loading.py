@@ -41,6 +41,7 @@ def load(settings: ModelSettings, task: Task, seed: int) -> Model:
     with torch.random.fork_rng(), quiet():
         torch.manual_seed(seed)
         net, fresh = build(settings, place, config, task.auto_class)
+        fresh |= task.dress(net, place.name if settings.init == "pretrained" else None)
     return Model(net, tokenizer, place.name if settings.init == "pretrained" else None, fresh)
 
 
