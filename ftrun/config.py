@@ -32,7 +32,7 @@ class Train:
 
     optimizer: str
     lr: float
-    momentum: float  # of sgd
+    momentum: float  # of sgd and lars
     batch_size: int
     micro_batch: int | None
     epochs: float
@@ -65,7 +65,7 @@ class Train:
             raise ConfigError(
                 f"train.warmup is a share below 1 or a whole number of steps, not {self.warmup}"
             )
-        one_of("train.optimizer", self.optimizer, ["adamw", "sgd"])
+        one_of("train.optimizer", self.optimizer, ["adamw", "sgd", "lars"])
         if not 0 <= self.momentum < 1:
             raise ConfigError(f"train.momentum is at least 0 and below 1, not {self.momentum}")
         one_of("train.precision", self.precision, ["auto", "fp32", "bf16", "fp16"])
@@ -176,6 +176,11 @@ class Settings:
             raise ConfigError(
                 f"scenario={self.scenario} shares one head over labels, and task={self.task.name} has none;"
                 " possible: scenario=task"
+            )
+        if self.train.optimizer == "lars" and getattr(self.guard, "apply", None) == "proximal":
+            raise ConfigError(
+                "train.optimizer=lars takes a step of its own length for each weight, and apply=proximal"
+                " pulls by the learning rate; possible: apply=loss, or train.optimizer=sgd"
             )
         if self.strategy.needs_new_head and not self.task.new_head:
             raise ConfigError(

@@ -134,6 +134,8 @@ def test_values_are_typed():
         (["tracker=tensorbord"], "did you mean 'tensorboard'?"),
         (["train.precision=half"], "train.precision is one of auto, fp32, bf16, fp16, not 'half'"),
         (["train.precision=fp16", "device=cpu"], "train.precision=fp16 needs a GPU"),
+        (["train.optimizer=larz"], "train.optimizer is one of adamw, sgd, lars, not 'larz'"),
+        (["train.optimizer=lars", "strategy=l2sp"], "possible: apply=loss, or train.optimizer=sgd"),
         (["model.pooling=max"], "model.pooling is one of head, cls, mean, not 'max'"),
         (["model.init=scratch"], "model.init is one of pretrained, random"),
         (["model.name=''"], "model.name is empty"),
