@@ -275,7 +275,12 @@ def source_of(node: dict[str, Any]) -> Source | None:
         source = Source("pretraining", "", values)
         source.task()  # refuses what is wrong in it
         return source
-    build(load_class("tasks", kind), values, "source.", f"source={values.get('name')}")
+    task = build(load_class("tasks", kind), values, "source.", f"source={values.get('name')}")
+    if task.pretrains:
+        raise ConfigError(
+            f"source={task.name} answers nothing that could be forgotten; run it first, and take"
+            " model.name=RUN"
+        )
     return Source("task", "", dict(node))
 
 

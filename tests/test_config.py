@@ -15,7 +15,10 @@ from ftrun.names import ELSEWHERE, everywhere, keys, meant, owner
 
 FILES = sorted(CONF.rglob("*.yaml"))
 ROOT = {"seed", "device", "tracker", "task", "model", "schedule", "train", "strategy"}
-OWN_FILES = "classify", "image", "lm", "mlm", "mlm_40", "multilabel", "ner", "qa", "regress"  # tasks
+OWN_FILES = {  # tasks
+    "classify", "image", "lm", "mlm", "mlm_40", "multilabel", "ner", "qa", "regress",
+    *(f"{method}{shape}" for method in ("simclr", "moco") for shape in ("", "_28", "_32")),
+}  # fmt: skip
 
 
 def options(group):

@@ -18,7 +18,7 @@ from ftrun import __version__
 from ftrun.config import Settings, read
 from ftrun.devices import open_accelerator
 from ftrun.errors import UserError
-from ftrun.export import HEAD, on_cpu, reload
+from ftrun.export import HEAD, on_cpu, reload, save_network
 from ftrun.inference import Saved
 from ftrun.lora.agreement import (
     HEADING,
@@ -150,7 +150,7 @@ def write_whole(net: nn.Module, place: Path, tokenizer: PreTrainedTokenizerBase 
         net.backbone.save_pretrained(place)
         save_file(on_cpu(net.classifier.state_dict()), place / HEAD)
     else:
-        net.save_pretrained(place)
+        save_network(net, place)
     if tokenizer is not None:
         tokenizer.save_pretrained(place)
 

@@ -50,6 +50,7 @@ def outline(settings: ModelSettings, task: Task) -> Model:
     place, config, _ = fitting(settings, task, {})
     with torch.device("meta"), quiet():
         net, _ = build(replace(settings, init="random"), place, config, task.auto_class)
+        task.dress(net, None)
     return Model(net, None, place.name if settings.init == "pretrained" else None, set())
 
 

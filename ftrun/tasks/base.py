@@ -53,7 +53,7 @@ class Task(ABC):
     passed_over: ClassVar[tuple[str, ...]] = ()  # settings that a preset may bring and that mean nothing here
     new_head: ClassVar[bool] = True  # the network gets a head that no checkpoint brings
     joint: ClassVar[bool] = False  # the loss of an example depends on the others of its batch
-    is_source: ClassVar[bool] = True  # it has answers by which to say what is forgotten
+    pretrains: ClassVar[bool] = False  # it answers nothing: what comes of it is a checkpoint
 
     def under(self, seed: int, train: Train) -> None:
         """Know the loop's settings; a ConfigError where the task cannot work with them."""
