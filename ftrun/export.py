@@ -17,8 +17,7 @@ from ftrun.errors import ConfigError
 from ftrun.models import Model, Pooled, backbone_of, logits_of, name_of
 from ftrun.networks.adapters import Adapters
 from ftrun.networks.loading import quiet, without_pooler
-from ftrun.networks.projection import FILE as PROJECTION
-from ftrun.networks.projection import projection_of, restore, without
+from ftrun.networks.projection import restore, save_beside, without
 from ftrun.networks.small import register
 
 if TYPE_CHECKING:
@@ -68,8 +67,7 @@ def export(model: Model, directory: Path, auto_class: str) -> None:
         net.config.ftrun_pooling = net.pooling
         if not isinstance(model.adapter, Adapters):
             save_file(on_cpu(net.classifier.state_dict()), directory / HEAD)
-    if (projection := projection_of(net)) is not None:
-        save_file(on_cpu(projection.state_dict()), directory / PROJECTION)
+    save_beside(net, directory)
     if model.adapter is None:
         save_network(whole, directory)
     elif isinstance(model.adapter, Adapters):

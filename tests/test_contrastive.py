@@ -115,6 +115,18 @@ def test_pre_training_goes_on_with_the_projection(runs, place):
     assert load(other.model, other.task, 0).net.classifier.outer.out_features == 4
 
 
+def test_lora_adapts_what_was_pre_trained_and_merges(runs, place, tmp_path, ftrun_inprocess):
+    more = ["strategy=lora", "rank=2", f"model.name={runs['moco'].path}", "model.init=pretrained"]
+    run = ran(tmp_path / "run", settings(*words(place, "simclr", "vit", *more, "train.epochs=1")))
+    assert run.read_json("result.json")["reload_difference"] < 1e-4
+    adapter = load_file(run.model_dir / "adapter_model.safetensors")
+    assert adapter and not [name for name in adapter if "lora_" not in name]
+    ftrun_inprocess("merge", str(run.path))
+    assert load_file(run.path / "merged" / "projection.safetensors").keys() > {"outer.weight"}
+    stored = load_file(run.path / "merged" / "model.safetensors")
+    assert stored.keys() == load_file(runs["moco"].model_dir / "model.safetensors").keys()
+
+
 @pytest.mark.parametrize("task", ["simclr", "moco"])
 def test_a_run_that_was_stopped_and_resumed_is_the_run_that_was_not(place, tmp_path, monkeypatch, task):
     """For moco with batch normalisation and a queue that the batch does not divide."""

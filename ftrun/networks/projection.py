@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from ftrun.errors import ConfigError
@@ -60,6 +60,13 @@ def project(net: nn.Module, hidden: int | None, width: int, checkpoint: str | No
     return {f"{PLACE}.{name}" for name, _ in head.named_parameters()}
 
 
+def save_beside(net: nn.Module, directory: Path) -> None:
+    """Write the projection, where there is one, beside the network that is saved without it."""
+    if isinstance(head := getattr(net, PLACE, None), Projection):
+        tensors = {name: value.detach().cpu().contiguous() for name, value in head.state_dict().items()}
+        save_file(tensors, directory / FILE)
+
+
 def restore(net: nn.Module, directory: Path) -> None:
     """Put the projection that was saved beside a network back in its place, where there is one."""
     if (directory / FILE).is_file():
@@ -70,13 +77,7 @@ def restore(net: nn.Module, directory: Path) -> None:
         setattr(net, PLACE, head)
 
 
-def projection_of(net: nn.Module) -> Projection | None:
-    """The network's projection, None where it has another head."""
-    head = getattr(net, PLACE, None)
-    return head if isinstance(head, Projection) else None
-
-
 def without(names: Iterable[str], net: nn.Module) -> list[str]:
     """The names of weights of a network but for its projection's."""
-    apart = projection_of(net) is not None
+    apart = isinstance(getattr(net, PLACE, None), Projection)
     return [name for name in names if not (apart and name.startswith(f"{PLACE}."))]
