@@ -1,6 +1,7 @@
 """SimCLR and MoCo as runs: what they log, keep, resume, leave to fine-tune, and refuse."""
 
 import json
+import math
 import shutil
 from types import SimpleNamespace
 
@@ -270,6 +271,17 @@ def test_what_cannot_be_is_refused_before_anything_is_read(place, task, more, sa
         settings(*words(place, task, "resnet", *more))
 
 
+@pytest.mark.parametrize("task", ["simclr", "moco"])
+def test_mixed_precision_goes_with_every_part(place, tmp_path, task):
+    """Large steps by LARS, in parts; the saved model is compared in full precision."""
+    more = ["train.precision=bf16", "train.optimizer=lars", "train.lr=1", "train.micro_batch=6"]
+    run = ran(tmp_path / "run", settings(*words(place, task, "resnet", *more)))
+    assert run.read_json("result.json")["reload_difference"] < 1e-4
+    assert all(math.isfinite(value) for line in lines(run) for value in line.values())
+    kept = load_file(checkpoint.newest(run.checkpoints / "last")[0] / "optimizer.safetensors")
+    assert all(name.startswith("momentum_buffer/") for name in kept)
+
+
 def test_processes_have_equal_shares_of_a_batch(place):
     task = settings(*words(place, "simclr", "resnet", "train.batch_size=13")).task
     task.encoded["train"] = [None] * 64
@@ -323,3 +335,5 @@ def test_the_command_line_predicts_nothing_and_scores_again(runs, ftrun_inproces
     scored = ftrun_inprocess("evaluate", run).stdout
     before = runs["simclr"].read_json("result.json")["test_knn_accuracy"]
     assert f"test_knn_accuracy          {before:.6f}" in scored
+    other = ftrun_inprocess("evaluate", run, "--input", f"{place}/validation").stdout
+    assert "test: 16 images" in other and "test_effective_rank" in other

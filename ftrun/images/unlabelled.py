@@ -23,7 +23,8 @@ def load_pictures(
         notes += said
     missing = [split for split in ("test", "validation") if split not in found]
     if missing:
-        indices, said = carve(classes_of(found["train"]), missing, SPLIT_SEED, "kind")
+        strata = classes_of(found["train"])
+        indices, said = carve(strata, missing, SPLIT_SEED, "class" if any(strata) else "kind")
         found |= {split: pick(found["train"], places) for split, places in indices.items()}
         notes += said
     if leaks == "drop":

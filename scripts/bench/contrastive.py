@@ -45,6 +45,7 @@ def main() -> int:
     parser.add_argument("--probe-epochs", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--lr", default="1e-3")
+    parser.add_argument("--subset", default="null", help="training images, to try it out")
     parser.add_argument("--output", type=Path, default=Path("outputs/contrastive"))
     options = parser.parse_args()
     print("| | kNN | linear | largest gradient norm | peak memory | CPU s |\n|---|---|---|---|---|---|")
@@ -55,7 +56,8 @@ def main() -> int:
 
 def measured(name: str, words: list[str], seed: int, options: argparse.Namespace) -> dict[str, float]:
     """One pre-training and the linear evaluation of what it has learned."""
-    data = [f"task.train={options.train}", f"task.test={options.test}", f"seed={seed}"]
+    data = [f"task.train={options.train}", f"task.test={options.test}", f"task.subset={options.subset}"]
+    data.append(f"seed={seed}")
     place = options.output / options.what / f"{name.replace(',', '').replace(' ', '-')}-{seed}"
     own = [f"train.epochs={options.epochs}", f"train.lr={options.lr}", "train.eval_every=0.25"]
     run(place, [*words, *data, *own])
