@@ -183,6 +183,7 @@ def test_the_figures_of_pairs_at_hand():
 def test_the_effective_rank_counts_directions():
     assert effective_rank(torch.ones(20, 8)) == pytest.approx(1.0, abs=1e-3)
     assert effective_rank(torch.eye(8)[:5]) == pytest.approx(5.0, abs=1e-3)
+    assert math.isnan(effective_rank(torch.full((3, 2), math.nan)))
 
 
 def test_the_scores_of_a_split_leave_out_what_is_less_than_a_batch():

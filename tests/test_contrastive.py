@@ -272,6 +272,19 @@ def test_what_cannot_be_is_refused_before_anything_is_read(place, task, more, sa
 
 
 @pytest.mark.parametrize("task", ["simclr", "moco"])
+def test_a_loss_that_is_no_number_ends_as_with_any_task(place, tmp_path, monkeypatch, task):
+    monkeypatch.setattr("ftrun.networks.projection.Projection.forward", nowhere)
+    monkeypatch.setattr(experiment, "preflight", lambda loop: None)
+    with pytest.raises(Diverged, match="loss nan and gradient norm nan at step 2, 3 steps in a row"):
+        ran(tmp_path / "run", settings(*words(place, task, "resnet")))
+
+
+def nowhere(head, features):
+    found = head.outer(head.inner(features.flatten(1)))
+    return torch.cat([features.flatten(1), found * math.nan], 1)
+
+
+@pytest.mark.parametrize("task", ["simclr", "moco"])
 def test_mixed_precision_goes_with_every_part(place, tmp_path, task):
     """Large steps by LARS, in parts; the saved model is compared in full precision."""
     more = ["train.precision=bf16", "train.optimizer=lars", "train.lr=1", "train.micro_batch=6"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -37,9 +39,11 @@ def figures(first: Tensor, second: Tensor) -> dict[str, float]:
 def effective_rank(embeddings: Tensor) -> float:
     """exp of the entropy of the singular values' shares (Roy & Vetterli 2007), of embeddings of length 1.
 
-    It is 1 where all are equal, and at most their width.
+    It is 1 where all are equal, at most their width, and not a number where one of them is none.
     """
     rows = normalize(embeddings.double(), dim=-1)
+    if not rows.isfinite().all():
+        return math.nan
     values = torch.linalg.eigvalsh(rows.T @ rows).clamp(min=0).sqrt()
     shares = values / values.sum()
     return float(torch.special.entr(shares).sum().exp())

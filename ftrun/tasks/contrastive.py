@@ -180,14 +180,14 @@ class Contrastive(Pictures):
 
     def watched(self) -> dict[str, float]:
         found = self.figures()
-        if self.step >= self.length.per_epoch:
-            rank, others = found["effective_rank"], found.get("negative_similarity", 0.0)
+        if self.step >= self.length.per_epoch and found:
+            rank, others = found["effective_rank"], found["negative_similarity"]
             self.watch.embedding(rank, self.width, self.step, others)
         return {"temperature": self.tau_now, **found}
 
     @abstractmethod
     def figures(self) -> dict[str, float]:
-        """How near pairs and others were in the last step."""
+        """How near pairs and others were in the last step; nothing before the first."""
 
     def loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, int]:
         """Nothing yet: the loss of a split is of batches of its own, see `score`."""

@@ -35,6 +35,7 @@ class Moco(Contrastive):
         at_least("task.queue", self.queue, 1)
         self.course = Momentum(self.schedule_momentum, self.momentum)
         self.pending: list[tuple[Tensor, ...]] = []  # of the step that is being taken, see `training_loss`
+        self.last: list[Tensor] = []  # the same of the last step that was taken
         self.follower: Any = None
         self.ring: Any = None
 
@@ -124,9 +125,11 @@ class Moco(Contrastive):
         self.ring.push(self.last[1])
 
     def figures(self) -> dict[str, float]:
-        """Others are here the keys of the queue."""
+        """Others are here the keys of the queue; nothing while no step was taken, as with fp16 at first."""
         from ftrun.contrast.monitor import effective_rank, figures
 
+        if not self.last:
+            return {}
         queries, keys, nearest, others = self.last
         return {
             **figures(queries, keys),
