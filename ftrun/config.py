@@ -32,7 +32,7 @@ class Train:
 
     optimizer: str
     lr: float
-    momentum: float  # of sgd
+    momentum: float  # of sgd and lars
     batch_size: int
     micro_batch: int | None
     epochs: float
@@ -65,7 +65,7 @@ class Train:
             raise ConfigError(
                 f"train.warmup is a share below 1 or a whole number of steps, not {self.warmup}"
             )
-        one_of("train.optimizer", self.optimizer, ["adamw", "sgd"])
+        one_of("train.optimizer", self.optimizer, ["adamw", "sgd", "lars"])
         if not 0 <= self.momentum < 1:
             raise ConfigError(f"train.momentum is at least 0 and below 1, not {self.momentum}")
         one_of("train.precision", self.precision, ["auto", "fp32", "bf16", "fp16"])
@@ -171,15 +171,21 @@ class Settings:
         if self.device == "cpu" and self.train.precision == "fp16":
             raise ConfigError("train.precision=fp16 needs a GPU; with device=cpu it is auto, fp32 or bf16")
         self.check_metric()
+        self.task.under(self.seed, self.train)
         if self.scenario != "task" and not self.task.shares_head:
             raise ConfigError(
                 f"scenario={self.scenario} shares one head over labels, and task={self.task.name} has none;"
                 " possible: scenario=task"
             )
+        if self.train.optimizer == "lars" and getattr(self.guard, "apply", None) == "proximal":
+            raise ConfigError(
+                "train.optimizer=lars takes a step of its own length for each weight, and apply=proximal"
+                " pulls by the learning rate; possible: apply=loss, or train.optimizer=sgd"
+            )
         if self.strategy.needs_new_head and not self.task.new_head:
             raise ConfigError(
-                f"strategy={self.strategy_name} trains a new head, and task={self.task.name} has none: the"
-                " network brings its own; possible: strategy=full, lora, freeze, gradual_unfreeze"
+                f"strategy={self.strategy_name} trains a new head, and task={self.task.name} has none: it"
+                " trains the network itself; possible: strategy=full, lora, freeze, gradual_unfreeze"
             )
         if getattr(self.task, "tokenizer", None) == "train" and self.model.init != "random":
             raise ConfigError(
@@ -269,7 +275,12 @@ def source_of(node: dict[str, Any]) -> Source | None:
         source = Source("pretraining", "", values)
         source.task()  # refuses what is wrong in it
         return source
-    build(load_class("tasks", kind), values, "source.", f"source={values.get('name')}")
+    task = build(load_class("tasks", kind), values, "source.", f"source={values.get('name')}")
+    if task.pretrains:
+        raise ConfigError(
+            f"source={task.name} answers nothing that could be forgotten; run it first, and take"
+            " model.name=RUN"
+        )
     return Source("task", "", dict(node))
 
 

@@ -92,7 +92,7 @@ class Loop(Stepper):
         values = {"train_loss": mean, "learning_rate": rate, "grad_norm": norm}
         if (penalty := self.guard.penalty()) is not None:
             values["penalty"] = penalty
-        self.log(values)
+        self.log(values | self.task.watched())
         state.loss_sum, state.loss_count = 0.0, 0.0
 
     def log(self, values: dict[str, float]) -> None:
@@ -163,6 +163,7 @@ class Loop(Stepper):
             tensors = {
                 "weights": checkpoint.weights_of(self.model, self.parameters),
                 "optimizer": checkpoint.moments(self.plain_optimizer(), self.parameters),
+                **({"task": own} if (own := self.task.tensors()) else {}),
             }
             state = asdict(self.state)
             if self.accelerator.scaler is not None:
@@ -184,6 +185,10 @@ class Loop(Stepper):
             checkpoint.load_moments(
                 checkpoint.read_tensors(place, "optimizer"), self.plain_optimizer(), self.parameters
             )
+            if own := self.task.tensors():
+                saved = checkpoint.read_tensors(place, "task")
+                for name, value in own.items():
+                    value.copy_(saved[name])
         if self.accelerator.is_main_process:
             self.run_directory.truncate_metrics(self.state.metrics_size)
         say(f"resuming at step {self.state.step} of {self.length.total}")

@@ -17,16 +17,19 @@ if TYPE_CHECKING:
 Answered = tuple[Example, Answer]  # an example of a row, and the row's answer
 
 
-def outputs_of(model: nn.Module, batch: Batch) -> Any:
+def outputs_of(model: nn.Module, task: Task, batch: Batch) -> Any:
     """The network's output for a batch, on the device where its weights are."""
     device = next(model.parameters()).device
-    return model(**{name: value.to(device) for name, value in batch["inputs"].items()})
+    inputs = {name: value.to(device) for name, value in batch["inputs"].items()}
+    return model(**task.seen(inputs, batch, model.training))
 
 
 def evaluate(
     model: nn.Module, task: Task, examples: Sequence[Example], size: int, accelerator: Accelerator
 ) -> tuple[dict[str, float], list[Answered]]:
     """Every metric of the task, and each row's answer in their order; all processes share the work."""
+    if bank := task.bank(examples):
+        task.recall(predict(model, task, bank, size, accelerator))
     total, count = 0.0, 0
     answers: list[tuple[int, Answer]] = []
     for outputs, batch, rows in batches_through(model, task, examples, size, accelerator):
@@ -63,7 +66,7 @@ def batches_through(
         rows = pending.pop(0)
         batch = task.collate([examples[row] for row in rows])
         try:
-            outputs = outputs_of(model, batch)
+            outputs = outputs_of(model, task, batch)
         except torch.OutOfMemoryError:
             if len(rows) == 1:
                 raise

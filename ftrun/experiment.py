@@ -27,7 +27,7 @@ from ftrun.reports.summary import show_result
 from ftrun.rundir import FAILURE, RESULT, Run, free_space_check, is_run
 from ftrun.seeds import stream
 from ftrun.state import Course, Length
-from ftrun.tasks.base import SPLITS
+from ftrun.tasks.base import SPLITS, Task
 from ftrun.terminal import leads, say
 from ftrun.trackers import check, open_tracker
 
@@ -123,9 +123,9 @@ def train_and_score(settings: Settings, directory: Run, accelerator: Accelerator
     settings = with_trained_source(settings, directory, accelerator)
     model = prepare_model(settings, directory, accelerator)
     pasts = open_pasts(settings, model.to(accelerator.device))
-    free_space_check(directory.path, disk_needed(model))
     with closing(open_tracker(settings.tracker if leads() else "none", directory)) as tracker:
         loop = Loop(model, settings, directory, accelerator, tracker, pasts)
+        free_space_check(directory.path, disk_needed(model, settings.task))
         with accelerator.main_process_first():
             settings.guard.remember(memory_of(loop, settings, directory))
         first = features_of(loop)
@@ -193,7 +193,7 @@ def prepare_model(settings: Settings, directory: Run, accelerator: Accelerator) 
     trained, total = model.counts()
     share = f"{trained:,} of {total:,} parameters train ({trained / total:.2%})"
     say(f"{settings.strategy_name}: {share}, {describe(accelerator)}")
-    length = Length.of(settings.train, len(task.examples("train")))
+    length = Length.of(settings.train, len(task.epoch_rows(settings.seed, 0)))
     course = Course(settings.train.lr, settings.schedule, length, model.depth)
     opens = {stage: settings.strategy.opens(stage, course) for stage in range(model.depth + 2)}
     for line in plan(model, groups(model, settings.train), settings.train.lr, opens, length.total):
@@ -206,10 +206,11 @@ def prepare_model(settings: Settings, directory: Run, accelerator: Accelerator) 
     return model
 
 
-def disk_needed(model: Model) -> int:
-    """Bytes: two of `last` (weights and two moments), two of `best`, and the exported model."""
+def disk_needed(model: Model, task: Task) -> int:
+    """Bytes: two of `last` (weights, two moments, the task's own), two of `best`, and the exported model."""
     trained, total = model.counts()
-    return 4 * (8 * trained + (trained if model.adapter else total))
+    own = sum(value.nbytes for value in task.tensors().values())
+    return 4 * (8 * trained + (trained if model.adapter else total)) + 2 * own
 
 
 def best_score(directory: Run, settings: Settings) -> float:

@@ -17,6 +17,7 @@ from ftrun.errors import ConfigError
 from ftrun.models import Model, Pooled, backbone_of, logits_of, name_of
 from ftrun.networks.adapters import Adapters
 from ftrun.networks.loading import quiet, without_pooler
+from ftrun.networks.projection import restore, save_beside, without
 from ftrun.networks.small import register
 
 if TYPE_CHECKING:
@@ -66,17 +67,24 @@ def export(model: Model, directory: Path, auto_class: str) -> None:
         net.config.ftrun_pooling = net.pooling
         if not isinstance(model.adapter, Adapters):
             save_file(on_cpu(net.classifier.state_dict()), directory / HEAD)
+    save_beside(net, directory)
     if model.adapter is None:
-        whole.save_pretrained(directory)
+        save_network(whole, directory)
     elif isinstance(model.adapter, Adapters):
         write_bottlenecks(model, model.adapter, directory, auto_class)
     elif model.source is None:
-        merged(whole).save_pretrained(directory)
+        save_network(merged(whole), directory)
     else:
         write_lora(model, model.adapter, whole, directory, auto_class)
     net.config.save_pretrained(directory)
     if model.tokenizer is not None:
         model.tokenizer.save_pretrained(directory)
+
+
+def save_network(whole: nn.Module, directory: Path) -> None:
+    """In the format of transformers, which has no place for a projection."""
+    state = whole.state_dict()
+    whole.save_pretrained(directory, state_dict={name: state[name] for name in without(state, whole)})
 
 
 def merged(whole: nn.Module) -> nn.Module:
@@ -98,7 +106,8 @@ def on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def write_bottlenecks(model: Model, adapters: Adapters, directory: Path, auto_class: str) -> None:
     """Every trained weight by its name in the network, and beside it what is needed to build the rest."""
-    tensors = {name.removeprefix("net."): value for name, value in model.trained().items()}
+    trained = {name.removeprefix("net."): value for name, value in model.trained().items()}
+    tensors = {name: trained[name] for name in without(trained, model.net)}
     save_file(on_cpu(tensors), directory / ADAPTER_WEIGHTS, metadata={"format": "pt"})
     assert model.source is not None  # the strategy refuses random weights
     base = Path(model.source)
@@ -119,7 +128,7 @@ def write_lora(model: Model, lora: LoraConfig, whole: nn.Module, directory: Path
     prefix = "net." if whole is model.net else f"net.{name_of(model.net, whole)}."
     tensors, modules = {}, set()
     for name, parameter in model.trained().items():
-        if name.startswith(prefix):
+        if name.startswith(prefix) and without([name.removeprefix(prefix)], whole):
             own = name.removeprefix(prefix).replace(".default", "")
             tensors[PEFT_PREFIX + own] = parameter
             if ".lora_" not in own:
@@ -158,11 +167,14 @@ def reload(directory: Path, auto_class: str) -> nn.Module:
     if pooling:
         auto_class, extra = "AutoModel", without_pooler(config)
     if (directory / ADAPTERS).is_file():
-        return reload_bottlenecks(directory, auto_class, config, extra).eval()
+        net = reload_bottlenecks(directory, auto_class, config, extra)
+        restore(net, directory)
+        return net.eval()
     if (directory / "adapter_config.json").is_file():
         net = reload_lora(directory, auto_class, config, extra)
     else:
         net = getattr(transformers, auto_class).from_pretrained(directory, use_safetensors=True, **extra)
+        restore(net, directory)
     if pooling:
         pooled = Pooled(net, pooling, config.num_labels).to(next(net.parameters()).dtype)
         pooled.classifier.load_state_dict(load_file(directory / HEAD))
@@ -190,7 +202,9 @@ def reload_lora(
     from peft import PeftConfig, PeftModel
 
     source = PeftConfig.from_pretrained(str(directory)).base_model_name_or_path
-    return PeftModel.from_pretrained(base_network(source, auto_class, config, extra), str(directory))
+    base = base_network(source, auto_class, config, extra)
+    restore(base, directory)
+    return PeftModel.from_pretrained(base, str(directory))
 
 
 def reload_bottlenecks(
@@ -222,12 +236,13 @@ def reload_bottlenecks(
 
 @torch.no_grad()
 def difference(model: Model, directory: Path, auto_class: str, batch: dict[str, Any]) -> float:
-    """The largest difference of a logit between the network in memory and the one read back, on one batch."""
+    """The largest difference of a logit, in full precision, of the network here and the one read back."""
     with quiet():
         other = reload(directory, auto_class)
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
     inputs = {name: value.to(device) for name, value in batch["inputs"].items()}
-    here, there = model(**inputs), logits_of(other.to(device)(**inputs), inputs)
+    plain = type(model).forward  # mixed precision is put around the forward of this one object
+    here, there = plain(model, **inputs), logits_of(other.to(device)(**inputs), inputs)
     model.train(was_training)
     return float((here.float() - there.float()).abs().max())

@@ -46,7 +46,11 @@ def groups(model: Model, train: Train) -> list[Group]:
 
 
 def optimizer(found: list[Group], train: Train, device: torch.device) -> torch.optim.Optimizer:
-    """AdamW (betas 0.9 and 0.999, eps 1e-8) or SGD with momentum, fused where torch has the kernel."""
+    """AdamW (betas 0.9 and 0.999, eps 1e-8), SGD or LARS with momentum; fused where torch has the kernel.
+
+    LARS scales the rate of each weight by 0.001·|w|/|g| (You et al. 2017); biases, norms and other vectors
+    take the plain step and are not decayed, as in SimCLR.
+    """
     described = [
         {
             "params": list(g.parameters.values()),
@@ -56,6 +60,10 @@ def optimizer(found: list[Group], train: Train, device: torch.device) -> torch.o
         }
         for g in found
     ]
+    if train.optimizer == "lars":
+        from pytorch_optimizer import LARS
+
+        return LARS(described, lr=train.lr, momentum=train.momentum)
     fused = device.type in ("cpu", "cuda")
     if train.optimizer == "sgd":
         return torch.optim.SGD(described, lr=train.lr, momentum=train.momentum, fused=fused)

@@ -25,14 +25,15 @@ def preflight(loop: Loop) -> None:
     examples = loop.task.examples("train")
     rows = sorted(range(len(examples)), key=lambda i: -examples[i].size)[: loop.settings.train.batch_size]
     cost = dict(loop.state.cost)
-    buffers = {name: value.clone() for name, value in loop.model.named_buffers()}  # running statistics
+    buffers = [*loop.model.buffers(), *loop.task.tensors().values()]  # running statistics
+    kept = [value.clone() for value in buffers]
     loop.wrapped.train()
     loop.gradient(rows)
     check_gradients(loop)
     loop.optimizer.zero_grad()
     loop.state.cost = cost
-    for name, value in loop.model.named_buffers():
-        value.copy_(buffers[name])
+    for value, former in zip(buffers, kept, strict=True):
+        value.copy_(former)
     evaluate(loop.model, loop.task, loop.task.examples("validation")[:PROBE], PROBE, loop.accelerator)
     if loop.accelerator.is_main_process:
         check_export(loop, rows[:PROBE])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from accelerate import DistributedDataParallelKwargs
 
+from ftrun.coupled import coupled_backward
 from ftrun.errors import Diverged, OutOfMemory
 from ftrun.evaluation import outputs_of
 from ftrun.optim import groups, optimizer
@@ -37,8 +38,9 @@ class Stepper:
         self.model, self.settings, self.run_directory, self.accelerator = model, settings, run, accelerator
         self.task, self.strategy, self.guard = settings.task, settings.strategy, settings.guard
         self.examples = self.task.examples("train")
-        self.length = Length.of(settings.train, len(self.examples))
+        self.length = Length.of(settings.train, len(self.task.epoch_rows(settings.seed, 0)))
         model.to(accelerator.device)
+        self.task.meet(model, accelerator)
         self.parameters = model.trained()
         self.course = Course(settings.train.lr, settings.schedule, self.length, model.depth)
         self.open = set(range(model.depth + 2))  # stages
@@ -69,6 +71,7 @@ class Stepper:
         state.bad_steps = 0 if taken else state.bad_steps + 1
         if taken:
             state.loss_sum, state.loss_count = state.loss_sum + loss, state.loss_count + count
+            self.task.stepped(norm)
         elif state.bad_steps >= (10 * BAD_STEPS if scaled else BAD_STEPS):
             self.diverged(rows, norm, loss)
         state.cost["train_seconds"] += time.perf_counter() - wall
@@ -134,15 +137,24 @@ class Stepper:
         micro = [mine[i : i + state.micro_batch] for i in range(0, len(mine), state.micro_batch)]
         batches = [self.task.collate([self.examples[row] for row in part]) for part in micro]
         counted = self.summed(0.0 if idle else sum(map(self.task.training_count, batches)))
-        total = torch.zeros((), device=self.accelerator.device, dtype=torch.float64)
-        for number, (part, batch) in enumerate(zip(micro, batches, strict=True)):
-            with self.syncing(number + 1 == len(micro)):
-                loss = self.task.training_loss(outputs_of(self.wrapped, batch), batch)
-                loss = loss * 0 if idle else loss
-                self.accelerator.backward(loss * (own * parts / (counted or 1)))
-            total += loss.detach()
+        weight = own * parts / (counted or 1)
+        if self.task.joint and len(batches) > 1:
+            total = coupled_backward(self, batches, weight)
+        else:
+            total = self.backward(batches, 0.0 if idle else 1.0, weight)
+        for part, batch in zip(micro, batches, strict=True):
             self.count_tokens(part, batch)
         return self.summed(total), counted
+
+    def backward(self, batches: list[Batch], factor: float, weight: float) -> torch.Tensor:
+        """One batch after the other, each loss times factor and weight; returns the sum without weight."""
+        total = torch.zeros((), device=self.accelerator.device, dtype=torch.float64)
+        for number, batch in enumerate(batches):
+            with self.syncing(number + 1 == len(batches)):
+                loss = self.task.training_loss(outputs_of(self.wrapped, self.task, batch), batch) * factor
+                self.accelerator.backward(loss * weight)
+            total += loss.detach()
+        return total
 
     def summed(self, value: float | torch.Tensor) -> float:
         """A number of this process, summed over all processes."""
@@ -162,7 +174,7 @@ class Stepper:
             for start in range(0, len(mine), size):
                 batch = task.collate([examples[row] for row in mine[start : start + size]])
                 with self.accelerator.autocast():
-                    outputs = outputs_of(past.model, batch)
+                    outputs = outputs_of(past.model, task, batch)
                 loss, _ = task.loss(outputs, batch)
                 if loss.requires_grad:  # else nothing that this task shares is open yet
                     self.accelerator.backward(loss * (weight * parts / targets))

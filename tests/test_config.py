@@ -15,7 +15,10 @@ from ftrun.names import ELSEWHERE, everywhere, keys, meant, owner
 
 FILES = sorted(CONF.rglob("*.yaml"))
 ROOT = {"seed", "device", "tracker", "task", "model", "schedule", "train", "strategy"}
-OWN_FILES = "classify", "image", "lm", "mlm", "mlm_40", "multilabel", "ner", "qa", "regress"  # tasks
+OWN_FILES = {  # tasks
+    "classify", "image", "lm", "mlm", "mlm_40", "multilabel", "ner", "qa", "regress",
+    *(f"{method}{shape}" for method in ("simclr", "moco") for shape in ("", "_28", "_32")),
+}  # fmt: skip
 
 
 def options(group):
@@ -134,6 +137,8 @@ def test_values_are_typed():
         (["tracker=tensorbord"], "did you mean 'tensorboard'?"),
         (["train.precision=half"], "train.precision is one of auto, fp32, bf16, fp16, not 'half'"),
         (["train.precision=fp16", "device=cpu"], "train.precision=fp16 needs a GPU"),
+        (["train.optimizer=larz"], "train.optimizer is one of adamw, sgd, lars, not 'larz'"),
+        (["train.optimizer=lars", "strategy=l2sp"], "possible: apply=loss, or train.optimizer=sgd"),
         (["model.pooling=max"], "model.pooling is one of head, cls, mean, not 'max'"),
         (["model.init=scratch"], "model.init is one of pretrained, random"),
         (["model.name=''"], "model.name is empty"),

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import toys_image
 from lab import SMALL_SOURCE, ran, settings
 
 WAYS = {
@@ -18,6 +19,10 @@ WAYS = {
         "source.subset=40", "source.max_length=32",
     ],
 }  # fmt: skip
+OWN = {  # rates that move the network and do not collapse it
+    "simclr": ["train.lr=0.1"],
+    "moco": ["train.lr=0.02", "task.tau=0.5", "task.queue=40", "task.symmetric=true"],
+}
 
 
 def launched(processes, words, directory):
@@ -45,6 +50,19 @@ def launched(processes, words, directory):
     return config.parent
 
 
+def same_lines(one, two):
+    """The same metrics at the same steps, to 1e-5, in two finished runs."""
+    lines = [
+        [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (one, two)
+    ]
+    assert len(lines[0]) == len(lines[1]) > 10
+    for ours, theirs in zip(*lines, strict=True):
+        assert ours.keys() == theirs.keys()
+        for name, value in ours.items():
+            assert theirs[name] == pytest.approx(value, rel=1e-5, abs=1e-5), (name, ours, theirs)
+    assert (one / "result.json").is_file() and (two / "result.json").is_file()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("way", list(WAYS))
 def test_two_processes_give_the_losses_of_one(toy_files, still_dir, tmp_path, way):
@@ -57,12 +75,15 @@ def test_two_processes_give_the_losses_of_one(toy_files, still_dir, tmp_path, wa
     ]  # fmt: skip
     one = ran(tmp_path / "with1", settings(*words)).path
     two = launched(2, words, tmp_path / "with2")
-    lines = [
-        [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()] for run in (one, two)
-    ]
-    assert len(lines[0]) == len(lines[1]) > 20
-    for ours, theirs in zip(*lines, strict=True):
-        assert ours.keys() == theirs.keys()
-        for name, value in ours.items():
-            assert theirs[name] == pytest.approx(value, rel=1e-5, abs=1e-5), (name, ours, theirs)
-    assert (one / "result.json").is_file() and (two / "result.json").is_file()
+    same_lines(one, two)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["simclr", "moco"])
+def test_two_processes_tell_views_apart_as_one_does(tmp_path, task):
+    """Every view is compared with those of both processes; a network without batch normalisation."""
+    words = [
+        f"task={task}", *toys_image.words(tmp_path, "vit")[1:], "task.crop=[0.3,1]", "task.width=8",
+        "train.batch_size=12", "train.micro_batch=4", "train.optimizer=sgd", "train.clip=null", *OWN[task],
+    ]  # fmt: skip
+    same_lines(ran(tmp_path / "with1", settings(*words)).path, launched(2, words, tmp_path / "with2"))

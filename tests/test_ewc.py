@@ -170,7 +170,7 @@ def test_what_is_kept_is_the_information_of_the_whole_source(low, tmp_path, kind
     net = reload(low.model_dir, task.auto_class)
     batch = task.collate(task.examples("train"))
     with torch.no_grad():
-        p = outputs_of(Saved(net), batch).softmax(-1)
+        p = outputs_of(Saved(net).eval(), task, batch).softmax(-1)
         states = net.backbone(batch["inputs"]["pixel_values"])
     each = p * (1 - p)
     if kind == "empirical":

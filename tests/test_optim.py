@@ -95,3 +95,24 @@ def test_sgd_agrees_with_the_formula():
         sgd.step()
     expected = torch.tensor([[1.0 - 0.29, -2.0 - 0.58]], dtype=torch.float64)  # 0.1 * (1 + 1.9)
     torch.testing.assert_close(weight.detach(), expected, rtol=1e-12, atol=0)
+
+
+def test_lars_agrees_with_the_formula_and_leaves_vectors_to_sgd():
+    """The rate of a matrix is scaled by 0.001·|w| / (|g| + decay·|w|); a bias takes the plain step."""
+    weight = nn.Parameter(torch.tensor([[3.0, -4.0]], dtype=torch.float64))
+    bias = nn.Parameter(torch.tensor([1.0, 2.0], dtype=torch.float64))
+    found = [Group(0, 1.0, 0.1, {"w": weight}), Group(0, 1.0, 0.0, {"b": bias})]
+    lars = optimizer(found, train(lr=2.0, optimizer="lars"), torch.device("cpu"))
+    expected = {"w": weight.detach().clone(), "b": bias.detach().clone()}
+    speed = {"w": 0.0, "b": 0.0}
+    for step in range(1, 4):
+        weight.grad = torch.tensor([[0.6, 0.8]], dtype=torch.float64) * step
+        bias.grad = torch.tensor([0.5, -0.5], dtype=torch.float64)
+        w = expected["w"]
+        trust = 1e-3 * w.norm() / (weight.grad.norm() + 0.1 * w.norm())
+        speed["w"] = 0.9 * speed["w"] + trust * (weight.grad + 0.1 * w)
+        speed["b"] = 0.9 * speed["b"] + bias.grad
+        expected = {name: value - 2.0 * speed[name] for name, value in expected.items()}
+        lars.step()
+    torch.testing.assert_close(weight.detach(), expected["w"], rtol=1e-12, atol=0)
+    torch.testing.assert_close(bias.detach(), expected["b"], rtol=1e-12, atol=0)

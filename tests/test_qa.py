@@ -125,12 +125,12 @@ def test_the_loss_is_the_mean_of_start_and_end_and_knows_no_padding(tmp_path, ti
     _, examples = encoded(task, tiny_dir("bert"))
     model = load(chosen.model, task, 0).eval().requires_grad_(False)
     whole = task.collate(examples)
-    total, count = task.loss(outputs_of(model, whole), whole)
+    total, count = task.loss(outputs_of(model, task, whole), whole)
     assert count == len(examples) == task.target_count(whole)
     single = 0.0
     for example in examples:
         batch = task.collate([example])
-        starts, ends = outputs_of(model, batch)[0].log_softmax(-1)
+        starts, ends = outputs_of(model, task, batch)[0].log_softmax(-1)
         single -= float(starts[example.target.span[0]] + ends[example.target.span[1]]) / 2
     assert float(total) == pytest.approx(single, rel=1e-5)
 

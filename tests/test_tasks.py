@@ -15,7 +15,8 @@ from ftrun.networks.loading import load, outline
 from ftrun.tasks.base import SPLITS
 
 BERT = {"pairs", "multilabel", "regress", "ner", "qa"}
-TASKS = [*sorted(BERT), "lm", "mlm", "vit", "resnet"]
+CONTRASTIVE = {"simclr": "vit", "moco": "resnet"}
+TASKS = [*sorted(BERT), "lm", "mlm", "vit", "resnet", *CONTRASTIVE]
 SMALL = ["train.max_steps=2", "train.batch_size=8", "task.subset=16"]
 SOURCE = ["source=pretraining", "source.rows=8", "source.max_length=16"]
 NO_HEAD = "trains a new head, and task=.* has none"
@@ -25,6 +26,11 @@ REFUSED = {  # strategy, task → why
     ("linear_probe", "mlm"): NO_HEAD, ("lp_ft", "mlm"): NO_HEAD,
     ("adapter", "vit"): ADAPTED,
     ("adapter", "resnet"): ADAPTED,
+    ("linear_probe", "simclr"): NO_HEAD, ("lp_ft", "simclr"): NO_HEAD,
+    ("linear_probe", "moco"): NO_HEAD, ("lp_ft", "moco"): NO_HEAD,
+    ("adapter", "simclr"): ADAPTED,
+    ("adapter", "moco"): ADAPTED,
+    ("lora", "moco"): "adapts linear layers, and below its head .* has none",
     ("lora", "resnet"): "adapts linear layers, and below its head .* has none",
 }  # fmt: skip
 
@@ -37,6 +43,8 @@ def words_of(task, place, tiny_dir):
         return [*made, f"model.name={tiny_dir('bert')}", "device=cpu"]
     if task in ("vit", "resnet"):
         return toys_image.words(place, task)
+    if task in CONTRASTIVE:
+        return [f"task={task}", *toys_image.words(place, CONTRASTIVE[task])[1:], "task.crop=[0.3,1]"]
     toys_lm.files(place)
     if task == "mlm":
         own = [f"task.train={place}/text.txt", "task.documents=line", f"model.name={tiny_dir('bert')}"]
@@ -59,7 +67,7 @@ def extra(strategy, task, place):
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_every_strategy_on_every_task(strategy, task, tiny_dir, tmp_path):
     words = ["experiment=smoke", f"strategy={strategy}", *words_of(task, tmp_path, tiny_dir), *SMALL]
-    if strategy in ("ewc", "replay") and task in ("vit", "resnet"):
+    if strategy in ("ewc", "replay") and task in ("vit", "resnet", *CONTRASTIVE):
         pytest.skip("its source would be another run of images; see test_image.py")
     words += extra(strategy, task, tmp_path)
     why = REFUSED.get((strategy, task))

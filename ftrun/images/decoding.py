@@ -22,11 +22,12 @@ COLOURS = {1: "L", 3: "RGB"}  # channels → Pillow's mode
 
 
 def decode_all(
-    pictures: Sequence[Picture], reader: Reader, split: str, unreadable: str
+    pictures: Sequence[Picture], reader: Reader, split: str, unreadable: str, least: int = 1
 ) -> tuple[ndarray, list[int], str]:
     """What can be read, (images, channels, size, size) of uint8, its places among the pictures, and a line.
 
-    `unreadable` says what becomes of the others: left out and named in the line, or a DataError.
+    `unreadable` says what becomes of the others: left out and named in the line, or a DataError. So is a
+    picture with a side of fewer than `least` pixels.
     """
     import numpy
 
@@ -39,6 +40,7 @@ def decode_all(
                 image = decoded(pictures[place].content)
                 modes[image.mode] += 1
                 sizes[image.size] += 1
+                refuse_small(image, least, pictures[place].name, split)
                 found.append(in_colours(image, reader.channels))
                 kept.append(place)
             except unreadable_errors() as error:
@@ -50,6 +52,14 @@ def decode_all(
     whole = numpy.concatenate(arrays)
     line = described(split, whole, sizes, modes, COLOURS[reader.channels]) + reader.said()
     return whole, kept, line + (f"; {len(bad)} dropped that cannot be read: {some(bad)}" if bad else "")
+
+
+def refuse_small(image: Image, least: int, name: str, split: str) -> None:
+    if min(image.size) < least:
+        raise DataError(
+            f"{split}: {name} has {image.width} x {image.height} pixels, smaller than the crop of {least} x"
+            f" {least} that is made of it; possible: task.size={min(image.size)}"
+        )
 
 
 def unreadable_errors() -> tuple[type[Exception], ...]:

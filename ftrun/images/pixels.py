@@ -11,6 +11,7 @@ from ftrun.seeds import stream
 if TYPE_CHECKING:
     from numpy import ndarray
 
+BRIGHTEST = 255  # of a byte
 PADDING = 8  # a crop moves a picture by up to an eighth of its side, 4 of 32 pixels
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import ConfigError
+from ftrun.images.pixels import BRIGHTEST
 from ftrun.networks.small import shape_of
 
 if TYPE_CHECKING:
@@ -55,9 +56,27 @@ class Reader:
         if own.do_rescale:
             pixels = pixels * own.rescale_factor
         if own.do_normalize:
-            mean, deviation = (torch.tensor(each).view(-1, 1, 1) for each in (own.image_mean, own.image_std))
+            mean, deviation = self.moments(pixels)
             pixels = (pixels - mean) / deviation
         return pixels
+
+    def unscale(self, pixels: Tensor) -> Tensor:
+        """Scaled pixels as shares of the brightest, from 0 to 1."""
+        own = self.processor
+        if own.do_normalize:
+            mean, deviation = self.moments(pixels)
+            pixels = pixels * deviation + mean
+        return (pixels / (BRIGHTEST * (own.rescale_factor if own.do_rescale else 1))).clamp(0, 1)
+
+    def moments(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and deviation by channel, where the pixels are."""
+        import torch
+
+        mean, deviation = (
+            torch.tensor(each, device=pixels.device).view(-1, 1, 1)
+            for each in (self.processor.image_mean, self.processor.image_std)
+        )
+        return mean, deviation
 
     def said(self) -> str:
         """How it scales, in words, where it is not the checkpoint's own."""

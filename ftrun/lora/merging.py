@@ -18,7 +18,8 @@ from ftrun import __version__
 from ftrun.config import Settings, read
 from ftrun.devices import open_accelerator
 from ftrun.errors import UserError
-from ftrun.export import HEAD, on_cpu, reload
+from ftrun.export import HEAD, on_cpu, reload, save_network
+from ftrun.images.readers import Reader, reopen
 from ftrun.inference import Saved
 from ftrun.lora.agreement import (
     HEADING,
@@ -31,6 +32,7 @@ from ftrun.lora.agreement import (
 )
 from ftrun.models import Pooled
 from ftrun.networks.loading import quiet
+from ftrun.networks.projection import save_beside
 from ftrun.networks.small import IMAGES
 from ftrun.rundir import ORIGIN, Run, free_space_check
 from ftrun.saved import low_rank
@@ -105,15 +107,16 @@ def merge(source: Source, output: Path, dtype: str, tolerance: float) -> list[Ag
     return found
 
 
-def opened(place: Path, settings: Settings) -> tuple[nn.Module, PreTrainedTokenizerBase | None]:
-    """The network with its LoRA beside the weights, and its tokenizer; the task knows its labels."""
+def opened(place: Path, settings: Settings) -> tuple[nn.Module, PreTrainedTokenizerBase | Reader | None]:
+    """The network with its LoRA beside the weights, its tokenizer or reader; the task knows its labels."""
     from transformers import AutoConfig, AutoTokenizer
 
     net = reloaded(place, settings)
     with readable(place):
-        settings.task.restore(AutoConfig.from_pretrained(place))
+        config = AutoConfig.from_pretrained(place)
+        settings.task.restore(config)
         images = settings.task.auto_class == IMAGES
-        return net, None if images else AutoTokenizer.from_pretrained(place)
+        return net, reopen(place, config) if images else AutoTokenizer.from_pretrained(place)
 
 
 def reloaded(place: Path, settings: Settings) -> nn.Module:
@@ -143,14 +146,15 @@ def tie_again(net: Any) -> None:
         out.weight = into.weight
 
 
-def write_whole(net: nn.Module, place: Path, tokenizer: PreTrainedTokenizerBase | None) -> None:
+def write_whole(net: nn.Module, place: Path, tokenizer: PreTrainedTokenizerBase | Reader | None) -> None:
     """Weights, configuration and tokenizer, as plain transformers loads them; a pooled head beside."""
     if isinstance(net, Pooled):
         net.backbone.config.ftrun_pooling = net.pooling
         net.backbone.save_pretrained(place)
         save_file(on_cpu(net.classifier.state_dict()), place / HEAD)
     else:
-        net.save_pretrained(place)
+        save_network(net, place)
+        save_beside(net, place)
     if tokenizer is not None:
         tokenizer.save_pretrained(place)
 

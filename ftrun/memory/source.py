@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from ftrun.config import ModelSettings, Settings, read
+from ftrun.config import ModelSettings, Settings, load_class, read
 from ftrun.data.labels import listed
 from ftrun.errors import ConfigError
 from ftrun.evaluation import evaluate
@@ -61,11 +61,21 @@ def chain(path: str) -> list[Run]:
     if run.config.get("sequence"):
         last = max(path.parent for path in run.path.glob("*-*/config.yaml"))
         raise ConfigError(f"source={path} is a sequence; take one of its runs, such as source={last}")
+    refuse_pretraining(run.config["task"], path)
     before = run.config.get("source") or {}
     kind = before.get("kind", "none")
     if kind in ("none", "pretraining"):
         return [run]
     return [*chain(before["run"] if kind == "run" else str(run.path / "source")), run]
+
+
+def refuse_pretraining(task: dict[str, Any], path: str) -> None:
+    """ConfigError for a source that answers nothing, so that nothing says what of it is forgotten."""
+    if load_class("tasks", task["kind"]).pretrains:
+        raise ConfigError(
+            f"source={path}: task={task['name']} answers nothing that could be forgotten; to start from its"
+            f" weights: model.name={path}"
+        )
 
 
 def start(settings: Settings, directory: Path) -> ModelSettings:

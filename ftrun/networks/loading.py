@@ -41,6 +41,7 @@ def load(settings: ModelSettings, task: Task, seed: int) -> Model:
     with torch.random.fork_rng(), quiet():
         torch.manual_seed(seed)
         net, fresh = build(settings, place, config, task.auto_class)
+        fresh |= task.dress(net, place.name if settings.init == "pretrained" else None)
     return Model(net, tokenizer, place.name if settings.init == "pretrained" else None, fresh)
 
 
@@ -49,6 +50,7 @@ def outline(settings: ModelSettings, task: Task) -> Model:
     place, config, _ = fitting(settings, task, {})
     with torch.device("meta"), quiet():
         net, _ = build(replace(settings, init="random"), place, config, task.auto_class)
+        task.dress(net, None)
     return Model(net, None, place.name if settings.init == "pretrained" else None, set())
 
 

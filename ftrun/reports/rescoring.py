@@ -36,7 +36,7 @@ class Scored:
 
 def scored(metric: str, labels: Sequence[Any], answers: Sequence[Any]) -> Scored | None:
     """A metric of labels and answers; None where the two do not tell it."""
-    if metric in ("accuracy", "exact_match", "subset_accuracy"):
+    if metric in ("accuracy", "exact_match", "subset_accuracy", "knn_accuracy"):
         return _means([_same(label, answer) for label, answer in zip(labels, answers, strict=True)])
     if all(isinstance(each, str) for each in [*labels, *answers]):
         return _of_classes(metric, [[label] for label in labels], [[answer] for answer in answers])

@@ -196,9 +196,16 @@ def show_result(run: Run) -> None:
         screen.print(Padding(table, (0, 0, 1, 2)))
     screen.print(Padding(_facts(row, card), (0, 0, 1, 2)))
     screen.print(f"  compare: ftrun report {run.path.parent}", style="dim", soft_wrap=True)
-    screen.print(
-        f"  use:     ftrun predict {run.path} --input FILE --output FILE\n", style="dim", soft_wrap=True
-    )
+    screen.print(f"  use:     {use_of(run)}\n", style="dim", soft_wrap=True)
+
+
+def use_of(run: Run) -> str:
+    """What to do with a run's model: answer rows, or train it for a task."""
+    from ftrun.config import load_class
+
+    if load_class("tasks", run.config["task"]["kind"]).pretrains:
+        return f"ftrun task=image task.train=PLACE strategy=linear_probe model.name={run.path}"
+    return f"ftrun predict {run.path} --input FILE --output FILE"
 
 
 SPEEDS = {"tokens_per_second": "tokens", "images_per_second": "images"}  # of training

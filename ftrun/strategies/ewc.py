@@ -145,7 +145,7 @@ class Ewc(Anchored):
                 " possible: auto, sampled, empirical"
             )
         own = dict(model.named_parameters())
-        parts = parts_in(past.model, batches[-1], {name: own[name] for name in names})
+        parts = parts_in(past, batches[-1], {name: own[name] for name in names})
         draws = DRAWS if isinstance(batches[0]["labels"], list) else 1
         for batch in batches:
             batch["labels"] = torch.as_tensor(batch["labels"])
@@ -161,7 +161,7 @@ class Ewc(Anchored):
         return {name: theirs[other] for name, other in parts.items()} | nothing
 
 
-def parts_in(model: Model, batch: Batch, parameters: dict[str, Parameter]) -> dict[str, str]:
+def parts_in(past: Past, batch: Batch, parameters: dict[str, Parameter]) -> dict[str, str]:
     """The names that another network on the same backbone has for these weights, of those it uses."""
     import torch
 
@@ -170,9 +170,10 @@ def parts_in(model: Model, batch: Batch, parameters: dict[str, Parameter]) -> di
     wanted = {name: parameter.requires_grad for name, parameter in parameters.items()}
     for parameter in parameters.values():
         parameter.requires_grad_(True)
-    found = torch.autograd.grad(outputs_of(model, batch).sum(), list(parameters.values()), allow_unused=True)
+    whole = outputs_of(past.model, past.task, batch).sum()
+    found = torch.autograd.grad(whole, list(parameters.values()), allow_unused=True)
     for name, parameter in parameters.items():
         parameter.requires_grad_(wanted[name])
-    theirs = {id(parameter): name for name, parameter in model.named_parameters()}
+    theirs = {id(parameter): name for name, parameter in past.model.named_parameters()}
     used = zip(parameters.items(), found, strict=True)
     return {name: theirs[id(parameter)] for (name, parameter), grad in used if grad is not None}

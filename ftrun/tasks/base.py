@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from accelerate import Accelerator
     from torch import Tensor, nn
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+    from ftrun.config import Train
+    from ftrun.models import Model
 
 Batch = dict[str, Any]
 Answer = dict[str, Any]  # one per example; what `answer_columns` names is JSON-ready
@@ -48,6 +52,20 @@ class Task(ABC):
     moment: ClassVar[tuple[int, int] | None] = None  # seed and optimizer step of a batch that trains
     passed_over: ClassVar[tuple[str, ...]] = ()  # settings that a preset may bring and that mean nothing here
     new_head: ClassVar[bool] = True  # the network gets a head that no checkpoint brings
+    joint: ClassVar[bool] = False  # the loss of an example depends on the others of its batch
+    pretrains: ClassVar[bool] = False  # it answers nothing: what comes of it is a checkpoint
+
+    def under(self, seed: int, train: Train) -> None:
+        """Know the loop's settings; a ConfigError where the task cannot work with them."""
+        return
+
+    def dress(self, net: nn.Module, checkpoint: str | None) -> set[str]:
+        """Give the network another head than its architecture's; returns the names of its new weights."""
+        return set()
+
+    def meet(self, model: Model, accelerator: Accelerator) -> None:
+        """The network as it will be trained, on its device, before the first step and when resuming."""
+        return
 
     @abstractmethod
     def read(self, seed: int) -> list[str]:
@@ -99,6 +117,10 @@ class Task(ABC):
     def collate(self, examples: Sequence[Example]) -> Batch:
         """One batch: `inputs`, the padded tensors that the network takes by name, and `labels`."""
 
+    def seen(self, inputs: dict[str, Tensor], batch: Batch, training: bool) -> dict[str, Tensor]:
+        """What the network is shown, made of the batch's inputs where they have come to its device."""
+        return inputs
+
     def target_count(self, batch: Batch) -> int:
         """How many targets the loss of a batch sums over."""
         return len(batch["labels"])
@@ -114,6 +136,26 @@ class Task(ABC):
     def training_loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         """The summed loss that is trained on, in fp32; evaluation is on `loss`."""
         return self.loss(outputs, batch)[0]
+
+    def stepped(self, norm: float) -> None:
+        """An optimizer step was taken; `norm` is that of its gradient before clipping. Raises Diverged."""
+        return
+
+    def watched(self) -> dict[str, float]:
+        """What of the last step is worth a line of metrics beside loss, rate and gradient norm."""
+        return {}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What changes in training besides the network and must be in a checkpoint; written into as it is."""
+        return {}
+
+    def bank(self, examples: Sequence[Example]) -> Sequence[Example]:
+        """Examples whose answers are needed to score those of `examples`; `recall` gets them."""
+        return ()
+
+    def recall(self, answered: list[tuple[Example, Answer]]) -> None:
+        """The network's present answers for the bank."""
+        return
 
     def epoch_rows(self, seed: int, epoch: int) -> Sequence[int]:
         """Indices of the training examples that an epoch goes through: a function of seed and epoch."""

@@ -1,0 +1,59 @@
+"""Tensors of all processes as one, in each of them; with one process nothing happens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, distributed
+
+
+def several() -> bool:
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
+
+
+def place() -> int:
+    """The number of this process, from 0."""
+    return distributed.get_rank() if several() else 0
+
+
+def gathered(own: Tensor) -> Tensor:
+    """Those of all processes one after the other, all of one length; gradients find their way back."""
+    return Gather.apply(own) if several() else own
+
+
+def in_turns(own: Tensor) -> Tensor:
+    """The same without gradients, in the order of the batch, whose rows the processes took in turns."""
+    if not several():
+        return own.detach()
+    parts = gathered(own.detach()).unflatten(0, (distributed.get_world_size(), len(own)))
+    return parts.transpose(0, 1).flatten(0, 1)
+
+
+class Gather(torch.autograd.Function):
+    """all_gather, whose gradient is the sum of what every process has for this one's part."""
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor) -> Tensor:
+        parts = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
+        distributed.all_gather(parts, own.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        whole = gradient.contiguous().clone()
+        distributed.all_reduce(whole)
+        return whole.chunk(distributed.get_world_size())[distributed.get_rank()]
+
+
+def dealt(function: Callable[[Tensor], Tensor], own: Tensor, seed: int) -> Tensor:
+    """What a function makes of every process's rows, shuffled among the processes for it."""
+    if not several():
+        return function(own)
+    parts, whole = distributed.get_world_size(), gathered(own)
+    order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(seed)).to(own.device)
+    made = gathered(function(whole[order].chunk(parts)[place()]))
+    found = torch.empty_like(made)
+    found[order] = made
+    return found.chunk(parts)[place()]

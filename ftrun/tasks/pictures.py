@@ -1,0 +1,131 @@
+"""Pictures without labels, or with labels that only serve to look at what has been learned."""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ftrun.data.duplicates import WAYS
+from ftrun.data.splits import parse_subset
+from ftrun.errors import ConfigError
+from ftrun.tasks.base import SPLITS, Example, Task
+from ftrun.values import at_least, one_of
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+    from ftrun.images.pictures import Picture
+    from ftrun.images.readers import Reader
+
+
+class Trained(Example):
+    """A training picture, scored without itself among its neighbours."""
+
+
+@dataclass
+class Pictures(Task, ABC):
+    """Pictures of any size in three splits. An example's target is the name of its label, or None."""
+
+    name: str
+    train: str | list[str] | None
+    validation: str | list[str] | None
+    test: str | list[str] | None
+    image: str | None
+    label: str
+    subset: Any  # null, a number of training images, or "k per class"
+    size: int | None
+    channels: int | None
+    unreadable: str
+    leaks: str
+
+    auto_class: ClassVar[str] = "AutoModelForImageClassification"
+    shares_head: ClassVar[bool] = False
+    new_head: ClassVar[bool] = False
+    pretrains: ClassVar[bool] = True
+    unit: ClassVar[str] = "images"
+    passed_over: ClassVar[tuple[str, ...]] = ("max_length",)
+
+    def __post_init__(self) -> None:
+        if self.train is None:
+            raise ConfigError(
+                "task.train is not set: give a folder of images, with class folders or without, a zip of it,"
+                " an npz file or a table of files, task.train=PLACE"
+            )
+        at_least("task.size", self.size, 1)
+        if self.channels not in (None, 1, 3):
+            raise ConfigError(f"task.channels is 1, 3 or null (the network's), not {self.channels}")
+        one_of("task.unreadable", self.unreadable, ["drop", "error"])
+        one_of("task.leaks", self.leaks, WAYS)
+        if self.subset is not None:
+            parse_subset(self.subset)
+        self.encoded: dict[str, list[Example]] = {}
+        self.notes: list[str] = []
+
+    def read(self, seed: int) -> list[str]:
+        from ftrun.images.unlabelled import load_pictures
+
+        self.seed = seed
+        sources = {split: place for split in SPLITS if (place := getattr(self, split)) is not None}
+        self.pictures, self.notes, self.hash = load_pictures(
+            sources, self.image, self.label, self.subset, seed, self.leaks
+        )
+        return self.notes
+
+    def card(self) -> dict[str, Any]:
+        from ftrun.data.datacard import repetitions
+        from ftrun.images.imagesets import said_by
+
+        rows = {split: len(self.examples(split)) for split in SPLITS}
+        return {"rows": rows, **repetitions(said_by(self.pictures), "images"), "notes": self.notes}
+
+    def labels_in(self, split: str) -> set[str]:
+        return {picture.label for picture in self.pictures[split] if picture.label is not None}
+
+    def head(self) -> dict[str, Any]:
+        return {}
+
+    def encode(self, tokenizer: Reader, split: str) -> str:
+        """Decoded once, as bytes; `tokenizer` is the network's Reader."""
+        from ftrun.images.decoding import decode_all
+
+        self.reader = tokenizer
+        pictures: list[Picture] = self.pictures[split]
+        arrays, kept, line = decode_all(pictures, tokenizer, split, self.unreadable, tokenizer.size)
+        kind = Trained if split == "train" else Example
+        self.encoded[split] = [
+            kind(pixels, pictures[row].label, row) for pixels, row in zip(arrays, kept, strict=True)
+        ]
+        self.notes.append(line)
+        return line
+
+    def examples(self, split: str) -> Sequence[Example]:
+        if split not in self.encoded:  # as for a run that is scored again, of which only one is asked for
+            self.encode(self.reader, split)
+        return self.encoded[split]
+
+    def given(self, example: Example) -> Any:
+        return example.target
+
+    def fingerprint(self) -> str:
+        return self.hash
+
+    def restore(self, config: PretrainedConfig) -> None:
+        return
+
+    def read_test(self, file: str) -> list[str]:
+        from ftrun.images.unlabelled import pictures_of
+
+        self.read(self.seed)
+        self.pictures["test"], notes = pictures_of(file, self.image, self.label, "test")
+        return notes
+
+    def input_rows(self, file: str) -> list[dict[str, Any]]:
+        raise ConfigError(
+            f"task={self.name} makes features and answers nothing; possible: task=image model.name=RUN, and"
+            " predict with that run"
+        )
+
+    def questions(self, tokenizer: Any, rows: list[dict[str, Any]], file: str) -> list[Example]:
+        return []
