@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from ftrun import ASSETS
 from ftrun.errors import ConfigError
-from ftrun.models import Model, Pooled, backbone_of, logits_of, name_of
+from ftrun.models import Model, Pooled, backbone_of, name_of
 from ftrun.networks.adapters import Adapters
 from ftrun.networks.loading import quiet, without_pooler
+from ftrun.networks.outputs import Both, logits_of
 from ftrun.networks.small import register
 
 if TYPE_CHECKING:
@@ -228,6 +229,7 @@ def difference(model: Model, directory: Path, auto_class: str, batch: dict[str, 
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
     inputs = {name: value.to(device) for name, value in batch["inputs"].items()}
-    here, there = model(**inputs), logits_of(other.to(device)(**inputs), inputs)
+    here, there = model(**inputs), logits_of(other.to(device), inputs)
     model.train(was_training)
-    return float((here.float() - there.float()).abs().max())
+    pairs = zip(here, there, strict=True) if isinstance(here, Both) else [(here, there)]
+    return max(float((one.float() - other.float()).abs().max()) for one, other in pairs)

@@ -42,6 +42,7 @@ class Stepper:
         self.parameters = model.trained()
         self.course = Course(settings.train.lr, settings.schedule, self.length, model.depth)
         self.open = set(range(model.depth + 2))  # stages
+        self.parts: dict[str, tuple[float | torch.Tensor, int]] = {}  # of the latest step's loss
         if any(self.strategy.opens(stage, self.course) for stage in self.open):
             accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
         self.wrapped = accelerator.prepare_model(model)  # for training; DDP's forward waits for all processes
@@ -69,6 +70,9 @@ class Stepper:
         state.bad_steps = 0 if taken else state.bad_steps + 1
         if taken:
             state.loss_sum, state.loss_count = state.loss_sum + loss, state.loss_count + count
+            for name, pair in self.parts.items():
+                before = state.parts.get(name, [0.0, 0.0])
+                state.parts[name] = [old + self.summed(new) for old, new in zip(before, pair, strict=True)]
         elif state.bad_steps >= (10 * BAD_STEPS if scaled else BAD_STEPS):
             self.diverged(rows, norm, loss)
         state.cost["train_seconds"] += time.perf_counter() - wall
@@ -135,14 +139,22 @@ class Stepper:
         batches = [self.task.collate([self.examples[row] for row in part]) for part in micro]
         counted = self.summed(0.0 if idle else sum(map(self.task.training_count, batches)))
         total = torch.zeros((), device=self.accelerator.device, dtype=torch.float64)
+        self.parts = {}
         for number, (part, batch) in enumerate(zip(micro, batches, strict=True)):
             with self.syncing(number + 1 == len(micro)):
                 loss = self.task.training_loss(outputs_of(self.wrapped, batch), batch)
                 loss = loss * 0 if idle else loss
                 self.accelerator.backward(loss * (own * parts / (counted or 1)))
             total += loss.detach()
+            self.note(batch.get("parts", {}), idle)
             self.count_tokens(part, batch)
         return self.summed(total), counted
+
+    def note(self, parts: dict[str, tuple[torch.Tensor, int]], idle: bool) -> None:
+        """Add the parts that a task has left in a batch, each a sum and its count, to those of this step."""
+        for name, (value, count) in parts.items():
+            total, counted = self.parts.get(name, (0.0, 0))
+            self.parts[name] = (total, counted) if idle else (total + value.double(), counted + count)
 
     def summed(self, value: float | torch.Tensor) -> float:
         """A number of this process, summed over all processes."""

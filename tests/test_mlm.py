@@ -9,7 +9,8 @@ from toys_mlm import files, words
 
 from ftrun.errors import ConfigError
 from ftrun.networks.loading import load
-from ftrun.text.gaps import KINDS, continuing, hide
+from ftrun.tasks.guesses import KINDS
+from ftrun.text.gaps import continuing, hide
 from ftrun.text.masking import IGNORED
 from ftrun.text.vocabulary import train
 

@@ -32,6 +32,7 @@ SHARED = (
 NEEDED = ("seed", "task", "model", "train", "strategy")  # to say anything about a run
 PERCENT = (
     "accuracy",
+    "next_accuracy",
     "top5_accuracy",
     "f1",
     "f1_weighted",
