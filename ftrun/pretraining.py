@@ -15,7 +15,6 @@ from ftrun.rundir import Run, is_run
 from ftrun.terminal import say
 
 NOTHING = {"pretrain": {"name": "none"}, "source": {"kind": "none"}, "protect": {"name": "none"}}
-PRETRAINED: dict[str, Any] = {"init": "pretrained", "layers": None, "width": None, "heads": None}
 WAIT = 1.0  # seconds between two looks at a pre-training that another run of the sweep is doing
 
 
@@ -28,7 +27,7 @@ def pretrained(raw: dict[str, Any], beside: Path) -> dict[str, Any]:
     """
     node = raw["pretrain"]
     place = Path(node["directory"] or beside / "pretraining").absolute()
-    second = raw | {"model": raw["model"] | PRETRAINED | {"name": str(place)}}
+    second = raw | {"model": raw["model"] | start(raw["strategy"], place)}
     try:
         first = read(settings_of(raw, node))
     except ConfigError as error:
@@ -45,6 +44,12 @@ def pretrained(raw: dict[str, Any], beside: Path) -> dict[str, Any]:
     finally:
         lock.release()
     return second
+
+
+def start(strategy: str, place: Path) -> dict[str, Any]:
+    """Which network the fine-tuning has; its control the same one, and the same tokens, at random weights."""
+    init = "random" if strategy == "scratch" else "pretrained"
+    return {"name": str(place), "init": init, "layers": None, "width": None, "heads": None}
 
 
 def made(settings: Settings, place: Path) -> None:

@@ -100,8 +100,8 @@ def test_the_losses_of_a_resumed_run_are_those_of_one_that_was_not(place, monkey
     assert (whole.path / "metrics.jsonl").read_bytes() == (stopped.path / "metrics.jsonl").read_bytes()
 
 
-def test_what_comes_out_can_be_fine_tuned_and_predicts(place, toy_files, monkeypatch):
-    from ftrun.commands import predict
+def test_what_comes_out_can_be_fine_tuned_and_predicts(place, toy_files, capsys):
+    from ftrun.commands import evaluate, predict
 
     run = ran(place / "run", settings(*words(place), "task.next=nsp"))
     after = settings(
@@ -110,6 +110,8 @@ def test_what_comes_out_can_be_fine_tuned_and_predicts(place, toy_files, monkeyp
     )  # fmt: skip
     assert ran(place / "after", after).read_json("result.json")["reload_difference"] < 1e-6
     predict.main([str(run.path), "--input", f"{place}/rows.jsonl", "--output", f"{place}/out.jsonl"])
+    evaluate.main([str(run.path)])
+    assert f"{run.read_json('result.json')['test_next_loss']:.3f}" in capsys.readouterr().out
     said = json.loads((place / "out.jsonl").read_text().splitlines()[0])
     assert said["nats"] > 0 and said["guessed"] > 0
 

@@ -42,6 +42,18 @@ def test_a_run_starts_where_its_pre_training_ended(ftrun_inprocess, line, tmp_pa
     assert then.config["model"]["name"] == str(first.path) and first.config["pretrain"] == {"name": "none"}
 
 
+def test_the_control_has_the_network_and_none_of_its_weights(ftrun_inprocess, line, tmp_path):
+    shape = ["model.init=random", "model.layers=1", "model.width=16", "model.heads=2"]
+    ftrun_inprocess(*line, *shape, "strategy=scratch", "hydra.run.dir=run", "train.lr=1e-12")
+    before, after = weights(tmp_path / "run/pretraining"), weights(tmp_path / "run")
+    name = "bert.encoder.layer.0.output.dense.weight"
+    assert after[name].shape == before[name].shape and "layer.1." not in str(after.keys())
+    assert not torch.allclose(before[name], after[name], atol=1e-3)
+    assert (tmp_path / "run/model/tokenizer.json").read_bytes() == (
+        tmp_path / "run/pretraining/model/tokenizer.json"
+    ).read_bytes()
+
+
 def test_a_sweep_shares_one_and_ends_with_its_page(ftrun_inprocess, line, tmp_path):
     sweep = [
         "-m", *line, "strategy=full,scratch", "task.subset=2 per class,4 per class", "hydra.sweep.dir=pays",
