@@ -61,7 +61,7 @@ class Model(nn.Module):
         children = [name for name, _ in backbone_of(net).named_children()]
         self._below = tuple(f"{self._backbone}{name}." for name in children[: children.index(container)])
 
-    def forward(self, **inputs: Tensor) -> Tensor:
+    def forward(self, **inputs: Tensor) -> Any:
         """`logits_of` what the network takes by name: token ids and mask, both (batch, length), or pixels."""
         return logits_of(self.net, inputs, **self.asked)
 

@@ -195,7 +195,7 @@ def open_run(run: Run, earlier: Settings, settings: Settings, model: Model) -> P
     task.read(earlier.seed)
     if task.auto_class == settings.task.auto_class and not task.new_head:  # one language model, more text
         own = model
-    elif settings.scenario == "task":
+    elif settings.scenario == "task" or not (task.new_head or settings.task.new_head):
         device = next(model.parameters()).device
         net = with_backbone(plain(run, task).to(device), backbone_of(model.net))
         if not task.new_head:

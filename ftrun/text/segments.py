@@ -10,6 +10,7 @@ import hashlib
 import random
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from ftrun.errors import DataError
@@ -145,10 +146,11 @@ def segmented(corpus: Corpus, room: int) -> Segments:
 
 
 def pieces(edges: list[int], most: int) -> list[int]:
-    """The edges, and where a sentence is longer than `most` some within it."""
+    """The edges, and within a sentence longer than `most` some that cut it into equal parts."""
     found = [edges[0]]
-    for edge in edges[1:]:
-        found += [*range(found[-1] + most, edge, most), edge]
+    for begin, end in pairwise(edges):
+        parts = -(-(end - begin) // most)
+        found += [begin + (end - begin) * part // parts for part in range(1, parts + 1)]
     return found
 
 
