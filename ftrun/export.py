@@ -223,13 +223,16 @@ def reload_bottlenecks(
 
 @torch.no_grad()
 def difference(model: Model, directory: Path, auto_class: str, batch: dict[str, Any]) -> float:
-    """The largest difference of a logit between the network in memory and the one read back, on one batch."""
+    """The largest difference of a logit between the network in memory and the one read back, on one batch.
+
+    In fp32 whatever the precision of training: `model.net` knows nothing of that.
+    """
     with quiet():
         other = reload(directory, auto_class)
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
     inputs = {name: value.to(device) for name, value in batch["inputs"].items()}
-    here, there = model(**inputs), logits_of(other.to(device), inputs)
+    here, there = (logits_of(net, inputs, **model.asked) for net in (model.net, other.to(device)))
     model.train(was_training)
     pairs = zip(here, there, strict=True) if isinstance(here, Both) else [(here, there)]
     return max(float((one.float() - other.float()).abs().max()) for one, other in pairs)

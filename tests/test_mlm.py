@@ -102,7 +102,9 @@ def test_gaps_change_with_the_epoch_and_not_with_the_batch(place):
     assert torch.equal(labels("train", 4), first)
 
 
-@pytest.mark.parametrize("more", [[], ["task.whole_words=true"], ["task.spans=true"], ["task=mlm_40"]])
+@pytest.mark.parametrize(
+    "more", [[], ["task.whole_words=true"], ["task.spans=true", "train.precision=bf16"], ["task=mlm_40"]]
+)
 def test_a_run_begins_at_the_logarithm_of_the_vocabulary_and_says_accuracy_by_kind(place, more):
     run = ran(place / "run", settings(*words(place), "train.lr=1e-9", *more))
     result = run.read_json("result.json")
