@@ -66,7 +66,7 @@ def test_a_sweep_shares_one_and_ends_with_its_page(ftrun_inprocess, line, tmp_pa
     assert "labels than scratch" in page or "does not reach" in page
     assert {"labels.png", "scratch.png"} <= {path.name for path in (tmp_path / "pays").glob("*.png")}
     again = ftrun_inprocess(*sweep).stdout
-    assert "pre-training first" not in again and again.count("is finished; its result") == 4
+    assert "pre-training first" not in again and again.count("there already: pays") == 4
 
 
 def test_a_pre_training_that_was_stopped_goes_on(ftrun_inprocess, line, tmp_path):
