@@ -21,7 +21,7 @@ KINDS = {
 
 
 NODES = ("task", "model", "schedule", "train", "compose", "protect", "source")
-FIXED = (*NODES, "seed", "device", "tracker", "strategy", "scenario", "sequence")
+FIXED = (*NODES, "pretrain", "seed", "device", "tracker", "strategy", "scenario", "sequence")
 
 LATER: dict[str, Any] = {"compose": {"name": "none"}}  # what runs made by an earlier version do not have
 

@@ -92,7 +92,9 @@ class Loop(Stepper):
         values = {"train_loss": mean, "learning_rate": rate, "grad_norm": norm}
         if (penalty := self.guard.penalty()) is not None:
             values["penalty"] = penalty
+        values |= {f"train_{name}": total / (count or 1) for name, (total, count) in state.parts.items()}
         self.log(values | self.task.watched())
+        state.parts = {}
         state.loss_sum, state.loss_count = 0.0, 0.0
 
     def log(self, values: dict[str, float]) -> None:

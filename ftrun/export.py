@@ -14,9 +14,10 @@ from torch import Tensor, nn
 
 from ftrun import ASSETS
 from ftrun.errors import ConfigError
-from ftrun.models import Model, Pooled, backbone_of, logits_of, name_of
+from ftrun.models import Model, Pooled, backbone_of, name_of
 from ftrun.networks.adapters import Adapters
 from ftrun.networks.loading import quiet, without_pooler
+from ftrun.networks.outputs import Both, logits_of
 from ftrun.networks.projection import restore, save_beside, without
 from ftrun.networks.small import register
 
@@ -236,13 +237,16 @@ def reload_bottlenecks(
 
 @torch.no_grad()
 def difference(model: Model, directory: Path, auto_class: str, batch: dict[str, Any]) -> float:
-    """The largest difference of a logit, in full precision, of the network here and the one read back."""
+    """The largest difference of a logit between the network in memory and the one read back, on one batch.
+
+    In fp32 whatever the precision of training: `model.net` knows nothing of that.
+    """
     with quiet():
         other = reload(directory, auto_class)
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
     inputs = {name: value.to(device) for name, value in batch["inputs"].items()}
-    plain = type(model).forward  # mixed precision is put around the forward of this one object
-    here, there = plain(model, **inputs), logits_of(other.to(device)(**inputs), inputs)
+    here, there = (logits_of(net, inputs, **model.asked) for net in (model.net, other.to(device)))
     model.train(was_training)
-    return float((here.float() - there.float()).abs().max())
+    pairs = zip(here, there, strict=True) if isinstance(here, Both) else [(here, there)]
+    return max(float((one.float() - other.float()).abs().max()) for one, other in pairs)

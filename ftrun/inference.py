@@ -10,8 +10,8 @@ from ftrun.config import Settings, read
 from ftrun.errors import ConfigError
 from ftrun.export import reload
 from ftrun.images.readers import Reader, reopen
-from ftrun.models import logits_of
 from ftrun.networks.loading import fit_inputs, quiet
+from ftrun.networks.outputs import logits_of
 from ftrun.networks.small import IMAGES
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Saved(nn.Module):
 
     def forward(self, **inputs: Tensor) -> Any:
         """Logits of what the network takes by name."""
-        return logits_of(self.net(**inputs), inputs)
+        return logits_of(self.net, inputs)
 
 
 def open_model(run: Run) -> tuple[Settings, nn.Module, PreTrainedTokenizerBase | Reader | None, Accelerator]:

@@ -22,6 +22,7 @@ from ftrun import CONF
 from ftrun.config import read
 from ftrun.errors import ConfigError, Interrupted, UserError
 from ftrun.mistakes import explain
+from ftrun.rundir import find_runs
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -45,6 +46,19 @@ class Sweep(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         Sweep.directory = Path(str(config.hydra.sweep.dir))
         said_once(config)
+
+
+class Page(Callback):
+    """Ends a sweep with its report: on the terminal, and in its directory with the pictures."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        from ftrun.commands import report
+
+        place = Path(str(config.hydra.sweep.dir))
+        if find_runs([str(place)]):
+            report.main([str(place), "--output", str(place / "report.html"), "--plots", str(place)])
+            report.main([str(place)])
+            print(f"with pictures: {os.path.relpath(place / 'report.html')}")
 
 
 def said_once(config: DictConfig) -> None:
@@ -215,6 +229,11 @@ def one(raw: dict[str, Any], path: Path, again: bool) -> float:
     from ftrun import sequence
     from ftrun.rundir import Run, is_run
 
+    if raw["pretrain"]["name"] != "none":
+        from ftrun.pretraining import pretrained
+
+        raw = pretrained(raw, beside=path.parent if again else path)
+        settings = read(raw)
     if again and is_run(path) and Run(path).config == raw:
         return sequence.resume(path)
     return sequence.run(settings, path)

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 
 from ftrun.errors import ConfigError, near
 from ftrun.networks.decoders import is_decoder, is_language_model
+from ftrun.networks.outputs import logits_of
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -61,9 +61,9 @@ class Model(nn.Module):
         children = [name for name, _ in backbone_of(net).named_children()]
         self._below = tuple(f"{self._backbone}{name}." for name in children[: children.index(container)])
 
-    def forward(self, **inputs: Tensor) -> Tensor:
+    def forward(self, **inputs: Tensor) -> Any:
         """`logits_of` what the network takes by name: token ids and mask, both (batch, length), or pixels."""
-        return logits_of(self.net(**inputs, **self.asked), inputs)
+        return logits_of(self.net, inputs, **self.asked)
 
     def stage_of(self, name: str) -> int:
         """The stage to which a parameter or module name belongs."""
@@ -202,18 +202,6 @@ class Pooled(nn.Module):
             weights = attention_mask.unsqueeze(-1).to(hidden.dtype)
             pooled = (hidden * weights).sum(1) / weights.sum(1)
         return SequenceClassifierOutput(logits=self.classifier(self.dropout(pooled)))
-
-
-def logits_of(outputs: Any, inputs: dict[str, Tensor]) -> Tensor:
-    """The logits of a network's output; those of a span's start and end as one, (batch, 2, length).
-
-    At padding these are the lowest number there is: it is no place for a span, however long the batch is.
-    """
-    if "start_logits" not in outputs:
-        return outputs.logits
-    spans = torch.stack([outputs.start_logits, outputs.end_logits], 1)
-    padding = inputs["attention_mask"] == 0
-    return spans.masked_fill(padding.unsqueeze(1), torch.finfo(spans.dtype).min)
 
 
 def matching(target: str, names: list[str]) -> list[str]:

@@ -149,7 +149,7 @@ def aside(name: str) -> tuple[bool, str]:
 def everywhere() -> set[str]:
     """Every setting that stands in config.yaml or in one of the groups that have a place of their own."""
     found = {name for name in keys(CONF / "config.yaml") if not name.startswith(("defaults", "hydra"))}
-    for group in ("task", "model", "schedule", "compose", "protect", "source"):
+    for group in ("task", "model", "schedule", "compose", "protect", "source", "pretrain"):
         found.add(group)
         for path in (CONF / group).glob("*.yaml"):
             found |= {f"{group}.{name}" for name in keys(path) if "." not in name}
@@ -163,6 +163,9 @@ def meant(name: str, known: Iterable[str] = ()) -> str:
     """
     last = name.split(".")[-1]
     possible = (everywhere() | set(known)) - {name}
+    if name.startswith("pretrain."):
+        inner = {f"pretrain.{each}" for each in possible if each.startswith(("task.", "train."))}
+        possible = inner | {each for each in possible if each.startswith("pretrain.")}
     if last in possible and "." not in last and last != name:
         return f"; it is written {last}=, without {name.removesuffix(last)}"
     if strategy := owner(last):

@@ -24,6 +24,7 @@ class State:
     micro_batch: int = 0
     loss_sum: float = 0.0  # since the last line of metrics
     loss_count: float = 0.0  # targets in loss_sum, or their weights
+    parts: dict[str, list[float]] = field(default_factory=dict)  # of the loss: sum and count since that line
     bad_steps: int = 0  # in a row
     best: dict[str, float] = field(default_factory=dict)
     stale: int = 0  # evaluations since the best

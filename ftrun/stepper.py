@@ -44,6 +44,7 @@ class Stepper:
         self.parameters = model.trained()
         self.course = Course(settings.train.lr, settings.schedule, self.length, model.depth)
         self.open = set(range(model.depth + 2))  # stages
+        self.parts: dict[str, tuple[float | torch.Tensor, int]] = {}  # of the latest step's loss
         if any(self.strategy.opens(stage, self.course) for stage in self.open):
             accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
         self.wrapped = accelerator.prepare_model(model)  # for training; DDP's forward waits for all processes
@@ -71,6 +72,9 @@ class Stepper:
         state.bad_steps = 0 if taken else state.bad_steps + 1
         if taken:
             state.loss_sum, state.loss_count = state.loss_sum + loss, state.loss_count + count
+            for name, pair in self.parts.items():
+                before = state.parts.get(name, [0.0, 0.0])
+                state.parts[name] = [old + self.summed(new) for old, new in zip(before, pair, strict=True)]
             self.task.stepped(norm)
         elif state.bad_steps >= (10 * BAD_STEPS if scaled else BAD_STEPS):
             self.diverged(rows, norm, loss)
@@ -138,23 +142,32 @@ class Stepper:
         batches = [self.task.collate([self.examples[row] for row in part]) for part in micro]
         counted = self.summed(0.0 if idle else sum(map(self.task.training_count, batches)))
         weight = own * parts / (counted or 1)
+        self.parts = {}
         if self.task.joint and len(batches) > 1:
             total = coupled_backward(self, batches, weight)
         else:
-            total = self.backward(batches, 0.0 if idle else 1.0, weight)
+            total = self.backward(batches, idle, weight)
         for part, batch in zip(micro, batches, strict=True):
+            self.note(batch.get("parts", {}), idle)
             self.count_tokens(part, batch)
         return self.summed(total), counted
 
-    def backward(self, batches: list[Batch], factor: float, weight: float) -> torch.Tensor:
-        """One batch after the other, each loss times factor and weight; returns the sum without weight."""
+    def backward(self, batches: list[Batch], idle: bool, weight: float) -> torch.Tensor:
+        """One batch after the other, each loss times the weight; returns their sum, 0 when idle."""
         total = torch.zeros((), device=self.accelerator.device, dtype=torch.float64)
         for number, batch in enumerate(batches):
             with self.syncing(number + 1 == len(batches)):
-                loss = self.task.training_loss(outputs_of(self.wrapped, self.task, batch), batch) * factor
+                loss = self.task.training_loss(outputs_of(self.wrapped, self.task, batch), batch)
+                loss = loss * 0 if idle else loss
                 self.accelerator.backward(loss * weight)
             total += loss.detach()
         return total
+
+    def note(self, parts: dict[str, tuple[torch.Tensor, int]], idle: bool) -> None:
+        """Add the parts that a task has left in a batch, each a sum and its count, to those of this step."""
+        for name, (value, count) in parts.items():
+            total, counted = self.parts.get(name, (0.0, 0))
+            self.parts[name] = (total, counted) if idle else (total + value.double(), counted + count)
 
     def summed(self, value: float | torch.Tensor) -> float:
         """A number of this process, summed over all processes."""

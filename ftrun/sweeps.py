@@ -42,7 +42,13 @@ def noted(raw: Settings, path: Path, directory: Path, make: Callable[[Settings, 
 
 def is_free(path: Path, raw: Settings) -> bool:
     """Whether no run is there, or one of these settings that is to be gone on with."""
-    return not is_run(path) or (not Run(path).finished and Run(path).config == raw)
+    return not is_run(path) or (not Run(path).finished and chosen(Run(path).config) == chosen(raw))
+
+
+def chosen(raw: Settings) -> Settings:
+    """The settings without the network where `pretrain` makes it: a run names the one that was made."""
+    pretrain = raw.get("pretrain") or {"name": "none"}
+    return raw if pretrain["name"] == "none" else raw | {"model": None}
 
 
 def vacate(path: Path) -> None:

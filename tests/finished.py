@@ -19,7 +19,7 @@ def finished(
     *,
     accuracy: float = 0.8,
     items: int = 400,
-    subset: int | None = None,
+    subset: int | str | None = None,
     layer_decay: float = 1.0,
     sure: float = 0.9,
     over: bool = False,
@@ -58,7 +58,7 @@ def finished(
         "total_parameters": 2_000_000, "eval_accuracy": accuracy, "eval_loss": 0.4, "test_accuracy": right,
         "train_accuracy": min(1.0, accuracy + (0.19 if over else 0.02)),
         "layers": 4,
-        "rows": {"train": subset or 1000, "validation": 500, "test": items},
+        "rows": {"train": int(str(subset or 1000).split()[0]), "validation": 500, "test": items},
         **({"forgetting": 0.05, "sources": []} if source else {}),
     })  # fmt: skip
     run.release()

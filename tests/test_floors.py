@@ -58,7 +58,7 @@ FLOORS = [  # from the ground up; a folder stands for the modules in it that are
     ["outcome"],
     ["experiment", "inference", "advice", "familiarity"],
     ["lora"],
-    ["sequence"],
+    ["sequence", "pretraining"],
     ["commands", "launch", "sweeps"],
     ["cli", "__main__"],
 ]

@@ -9,7 +9,8 @@ from toys_mlm import files, words
 
 from ftrun.errors import ConfigError
 from ftrun.networks.loading import load
-from ftrun.text.gaps import KINDS, continuing, hide
+from ftrun.tasks.guesses import KINDS
+from ftrun.text.gaps import continuing, hide
 from ftrun.text.masking import IGNORED
 from ftrun.text.vocabulary import train
 
@@ -101,7 +102,9 @@ def test_gaps_change_with_the_epoch_and_not_with_the_batch(place):
     assert torch.equal(labels("train", 4), first)
 
 
-@pytest.mark.parametrize("more", [[], ["task.whole_words=true"], ["task.spans=true"], ["task=mlm_40"]])
+@pytest.mark.parametrize(
+    "more", [[], ["task.whole_words=true"], ["task.spans=true", "train.precision=bf16"], ["task=mlm_40"]]
+)
 def test_a_run_begins_at_the_logarithm_of_the_vocabulary_and_says_accuracy_by_kind(place, more):
     run = ran(place / "run", settings(*words(place), "train.lr=1e-9", *more))
     result = run.read_json("result.json")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import re
 from pathlib import Path
 
 import pytest
 from finished import finished
 
 from ftrun.commands.report import main, rows_of
+from ftrun.reports.labelling import label_words
 from ftrun.reports.study import Group, groups_of
 from ftrun.reports.verdicts import elbow, rounded, sentence
 
@@ -139,6 +141,23 @@ def test_labels_crossover_and_how_many_times_fewer(
     assert "full needs " in text and " times fewer labels than scratch for " in text
     names = {path.stem for path in pictures.iterdir()}
     assert names == {"training", "scratch", "rates", "labels", "reliability"}
+
+
+def test_where_the_control_has_what_pre_training_has_in_words(tmp_path: Path) -> None:
+    scores = {"full": (0.6, 0.7, 0.9), "scratch": (0.4, 0.6, 0.75)}
+    for strategy, found in scores.items():
+        for labels, accuracy in zip((10, 100, 1000), found, strict=True):
+            name = tmp_path / f"{strategy}-{labels}"
+            finished(name, strategy, accuracy=accuracy, subset=f"{labels} per class", items=2000)
+    (group,), _ = grouped(tmp_path)
+    said = label_words(group)[-1]
+    found = re.fullmatch(
+        r"labels scratch needs to be as good as full: about (\d+) for its \d+\.\d % with 10,"
+        r" about (\d+) for its \d+\.\d % with 100, more than 1,000 for its \d+\.\d % with 1,000",
+        said,
+    )
+    assert found is not None, said
+    assert 80 < int(found[1]) < 125 and 300 < int(found[2]) < 700
 
 
 def test_html_is_one_file_with_pictures_inside(three: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,8 +10,11 @@ from ftrun import CONF
 from ftrun.names import keys
 
 GROUPS = (
-    "strategy", "compose", "protect", "source", "task", "model", "schedule", "experiment", "hparams_search"
+    "strategy", "compose", "protect", "source", "task", "model", "pretrain", "schedule", "experiment",
+    "hparams_search",
 )  # fmt: skip
+# of settings that are not listed
+PLACES = ("task", "model", "pretrain", "schedule", "compose", "protect", "source")
 USAGE = """ftrun: fine-tune a pretrained network, compare the ways to do it
 
   ftrun key=value …          one experiment, e.g. ftrun strategy=lora rank=4
@@ -39,9 +42,7 @@ def main(arguments: list[str]) -> int | None:
         if not name.startswith(("defaults", "hydra")) and value:
             value, _, comment = value.partition("#")
             print(f"  {f'{name}={value.strip()}':<32} {comment.strip()}".rstrip())
-    print(
-        "\n  task.… model.… schedule.… compose.… protect.… source.…   ftrun config key=value prints them all"
-    )
+    print(f"\n  {'.… '.join(PLACES)}.…   ftrun config key=value … prints them all")
     sys.stdout.flush()
     return 0
 

@@ -27,14 +27,7 @@ FIT_BATCHES, FIT_BATCH, FIT_PASSES, FIT_LR = 100, 32, 3, 1e-3  # of a head that 
 
 
 class Objective(Model):
-    """A language model that shares its backbone; with `positions` the head sees the chosen tokens only."""
-
-    def forward(self, positions: Tensor | None = None, **inputs: Tensor) -> Tensor:
-        """Logits (chosen, vocabulary) at the True of `positions`, else all, (batch, length, vocabulary)."""
-        if positions is None:
-            return self.net(**inputs).logits
-        hidden = backbone_of(self.net)(**inputs).last_hidden_state
-        return self.head(hidden[positions])
+    """A language model that shares its backbone, and whose head can be asked alone."""
 
     def head(self, states: Tensor) -> Tensor:
         """The head alone, which works on every position for itself: (chosen, width) to logits."""

@@ -203,9 +203,9 @@ def open_run(run: Run, earlier: Settings, settings: Settings, model: Model) -> P
     """A finished run's task under its own head, or under this run's where the scenario shares one."""
     task = earlier.task
     task.read(earlier.seed)
-    if not (task.new_head or settings.task.new_head):  # one language model, more text
+    if task.auto_class == settings.task.auto_class and not task.new_head:  # one language model, more text
         own = model
-    elif settings.scenario == "task":
+    elif settings.scenario == "task" or not (task.new_head or settings.task.new_head):
         device = next(model.parameters()).device
         net = with_backbone(plain(run, task).to(device), backbone_of(model.net))
         if not task.new_head:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 IMAGES = "AutoModelForImageClassification"
 WORDS, SPANS = "AutoModelForTokenClassification", "AutoModelForQuestionAnswering"
 PER_TOKEN = (WORDS, SPANS)
+LANGUAGE = ("AutoModelForMaskedLM", "AutoModelForCausalLM", "AutoModelForPreTraining")
 
 
 class MlpConfig(PreTrainedConfig):
@@ -188,6 +189,11 @@ def refuse_other_inputs(settings: ModelSettings, task: Task, config: PreTrainedC
         )
     if kind == "images" and settings.pooling != "head":
         raise ConfigError(f"model.pooling={settings.pooling} is for text; images take model.pooling=head")
+    if settings.pooling != "head" and task.auto_class in (*PER_TOKEN, *LANGUAGE):
+        raise ConfigError(
+            f"model.pooling={settings.pooling} makes one vector of a text; task={task.name} needs one for"
+            " each token: model.pooling=head"
+        )
     if task.auto_class in PER_TOKEN:
         refuse_as_reader(settings, task, config, fits)
     if task.shape is not None and (taken := shape_of(config)) not in (None, task.shape):
@@ -200,11 +206,6 @@ def refuse_as_reader(settings: ModelSettings, task: Task, config: PreTrainedConf
     """ConfigError when a network cannot have a head on each of its tokens, or reads them in one direction."""
     from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
-    if settings.pooling != "head":
-        raise ConfigError(
-            f"model.pooling={settings.pooling} makes one vector of a text; task={task.name} needs one for"
-            " each token: model.pooling=head"
-        )
     kind = type(config)
     one_way = kind in AutoModelForCausalLM._model_mapping and kind not in AutoModelForMaskedLM._model_mapping
     if task.auto_class == SPANS and one_way:

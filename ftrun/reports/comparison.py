@@ -19,6 +19,7 @@ CHOICES = (
     "compose.",
     "protect.",
     "source.",
+    "pretrain.",
 )  # groups whose options have a name or kind of their own
 HEADING = ("task", "model", "seed", "metric", "state")  # said once above the table where all runs agree
 

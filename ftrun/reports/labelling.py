@@ -5,9 +5,9 @@ from __future__ import annotations
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from ftrun.reports.curves import at_least_times, crossings, times_fewer
+from ftrun.reports.curves import at_least_times, crossings, monotone, reaching, times_fewer
 from ftrun.reports.significance import difference
-from ftrun.reports.summary import score
+from ftrun.reports.summary import score, words
 
 if TYPE_CHECKING:
     from ftrun.reports.study import Group, Study
@@ -58,7 +58,9 @@ def label_words(group: Group) -> list[str]:
         if not clear and crossings(points(one, group.sign), points(other, group.sign)):
             lines.append(f"{first} and {second} cross within what chance explains")
     if CONTROL in found:
-        lines += [_factor(name, group) for name in found if name != CONTROL]
+        for name in found:
+            if name != CONTROL:
+                lines += [_factor(name, group), *_reached(name, group)]
     return lines
 
 
@@ -77,6 +79,19 @@ def crossovers(one: list[Study], other: list[Study], sign: int) -> list[float]:
         return (1 in before and -1 in after) or (-1 in before and 1 in after)
 
     return [place for place in crossings(points(one, sign), points(other, sign)) if turned(place)]
+
+
+def _reached(name: str, group: Group) -> list[str]:
+    """At how many labels the control has what a strategy has with each of its numbers, in one sentence."""
+    found = curves(group)
+    control = monotone(points(found[CONTROL], group.sign))
+    said = []
+    for labels, level in monotone(points(found[name], group.sign)):
+        there = reaching(control, level)
+        where = f"more than {control[-1][0]:,.0f}" if there is None else f"about {there:,.0f}"
+        if there is None or there > control[0][0]:
+            said.append(f"{where} for its {score(group.sign * level, group.metric)} with {labels:,.0f}")
+    return [f"labels {CONTROL} needs to be as good as {name}: {', '.join(said)}"] if said else []
 
 
 def _factor(name: str, group: Group) -> str:
@@ -102,4 +117,4 @@ def _factor(name: str, group: Group) -> str:
 
 
 def _name(study: Study) -> str:
-    return " ".join(word for word in study.name.split() if not word.startswith("subset="))
+    return " ".join(study.name.replace(words({"subset": study.config["task"].get("subset")}), "").split())

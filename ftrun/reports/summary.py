@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from ftrun.config import FIXED
 from ftrun.errors import ConfigError
 from ftrun.reports.breakdown import tables
 from ftrun.rundir import CONFIG, DETAILS, FAILURE, RESULT
@@ -14,24 +15,10 @@ if TYPE_CHECKING:
 
     from ftrun.rundir import Run
 
-SHARED = (
-    "seed",
-    "device",
-    "tracker",
-    "task",
-    "model",
-    "schedule",
-    "train",
-    "strategy",
-    "compose",
-    "protect",
-    "source",
-    "scenario",
-    "sequence",
-)  # the rest is the strategy's
 NEEDED = ("seed", "task", "model", "train", "strategy")  # to say anything about a run
 PERCENT = (
     "accuracy",
+    "next_accuracy",
     "top5_accuracy",
     "f1",
     "f1_weighted",
@@ -102,7 +89,7 @@ def lower_is_better(metric: str | None) -> bool:
 
 def strategy_settings(config: dict[str, Any]) -> dict[str, Any]:
     """The settings that only this strategy has: rank, alpha, …"""
-    return {name: value for name, value in config.items() if name not in SHARED}
+    return {name: value for name, value in config.items() if name not in FIXED}
 
 
 def short(model: str) -> str:

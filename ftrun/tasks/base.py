@@ -134,7 +134,10 @@ class Task(ABC):
         return self.target_count(batch)
 
     def training_loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        """The summed loss that is trained on, in fp32; evaluation is on `loss`."""
+        """The summed loss that is trained on, in fp32; evaluation is on `loss`.
+
+        What it leaves as `parts` of the batch, name → sum and count, is logged apart.
+        """
         return self.loss(outputs, batch)[0]
 
     def stepped(self, norm: float) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from ftrun.text.packing import Corpus
 
+EMBEDDED = ("docstrings",)  # text that needs no download
 FORMS = (
     "a txt, md, jsonl, json, csv, tsv or parquet file (or its .gz), a directory or pattern of these, a"
     " directory of datasets.save_to_disk, or hub:NAME[@REVISION][:CONFIG]:SPLIT"
@@ -39,6 +40,7 @@ class CorpusTask(Task):
     passed_over: ClassVar[tuple[str, ...]] = ("max_length",)  # its blocks are `block` long
     masking: ClassVar[bool] = False  # whether a tokenizer needs a token that stands for a gap
 
+    corpus: str | None
     train: Any
     validation: Any
     test: Any
@@ -51,8 +53,17 @@ class CorpusTask(Task):
     leaks: str
 
     def __post_init__(self) -> None:
+        if self.corpus is not None:
+            one_of("task.corpus", self.corpus, EMBEDDED)
+            for split in SPLITS:
+                if (given := getattr(self, split)) is not None:
+                    raise ConfigError(
+                        f"task.corpus={self.corpus} has its own splits, and task.{split}={given} is given"
+                        " too; set one of them to null"
+                    )
+                setattr(self, split, f"embedded:{self.corpus}:{split}")
         if self.train is None:
-            raise ConfigError(f"task.train is not set: it is {FORMS}")
+            raise ConfigError(f"task.train is not set: it is {FORMS}; task.corpus=docstrings needs no file")
         if self.documents is not None:
             one_of("task.documents", self.documents, ["file", "line", "paragraph"])
         if self.tokenizer is not None:
@@ -152,7 +163,7 @@ class CorpusTask(Task):
         return {
             "rows": {split: corpus.documents for split, corpus in corpora.items()},
             "tokens": {split: len(corpus.tokens) for split, corpus in corpora.items()},
-            "blocks": {split: len(corpus.edges) - 1 for split, corpus in corpora.items()},
+            "blocks": {split: len(self.encoded[split]) for split in SPLITS},
             **({} if self.stream else repetitions(self.said(), "documents")),
             "notes": self.notes,
         }

@@ -32,6 +32,7 @@ class Lm(CorpusTask):
     """Documents packed into blocks with separators; no document sees another, each begins at position 0."""
 
     name: str
+    corpus: str | None
     train: Any  # a source or a list of them
     validation: Any
     test: Any

@@ -2,19 +2,48 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
+from ftrun.errors import ConfigError
 from ftrun.text.masking import IGNORED, choose
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
     from transformers import PreTrainedTokenizerBase
 
-KINDS = ("masked", "random", "kept")
 LONGEST, STOP = 10, 0.2  # of spans: tokens at most, chance to end after each (Joshi et al. 2020, SpanBERT)
 MARKS = {"##": True, "Ġ": False, "▁": False}  # of a token that goes on with a word, or begins one
+
+
+@dataclass
+class Known:
+    """What of a tokenizer the gaps depend on: ids of special tokens, and what each of its tokens is."""
+
+    cls: int
+    sep: int
+    gap: int
+    pad: int
+    special: Tensor  # (tokens,) booleans
+    ordinary: Tensor  # the ids of the others
+    goes_on: Tensor | None  # `continuing`, where whole words are hidden
+
+
+def known(tokenizer: PreTrainedTokenizerBase, words: bool) -> Known:
+    """ConfigError where the tokenizer has no token for a gap, or none around a text."""
+    cls, sep, gap = tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.mask_token_id
+    if cls is None or sep is None or gap is None:
+        raise ConfigError(
+            "task=mlm: the tokenizer has no token for a gap, a beginning or an end;"
+            " task.tokenizer=train makes one"
+        )
+    special = torch.zeros(len(tokenizer), dtype=torch.bool)
+    special[torch.tensor(sorted(set(tokenizer.all_special_ids)))] = True
+    ordinary = (~special).nonzero().squeeze(1)
+    goes_on = continuing(tokenizer) if words else None
+    return Known(cls, sep, gap, tokenizer.pad_token_id, special, ordinary, goes_on)
 
 
 def hide(

@@ -46,7 +46,7 @@ def main() -> None:
     def bare() -> None:
         model.eval()
         for batch in batches:
-            outputs_of(model, batch)
+            outputs_of(model, task, batch)
 
     def whole() -> None:
         rows = read_rows(options.input)

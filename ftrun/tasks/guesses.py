@@ -1,0 +1,80 @@
+"""What a masked language model answers, counted: hidden tokens by kind, and the order of segments."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from ftrun.tasks.base import Answer, Batch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+KINDS = ("masked", "random", "kept")
+WORDS = {
+    "loss": "min",
+    "perplexity": "min",
+    "accuracy": "max",
+    **{f"accuracy_{kind}": "max" for kind in KINDS},
+}
+ORDER = {"mlm_loss": "min", "next_loss": "min", "next_accuracy": "max"}
+
+
+def word_loss(words: Tensor, batch: Batch) -> tuple[Tensor, int]:
+    """Summed over the hidden tokens, and how many these are."""
+    from torch.nn.functional import cross_entropy
+
+    labels = batch["labels"][batch["inputs"]["positions"]].to(words.device)
+    return cross_entropy(words.float(), labels, reduction="sum"), len(labels)
+
+
+def order_nats(order: Tensor, batch: Batch) -> Tensor:
+    """What each pair's order costs, (batch,), as many times as the pair has hidden tokens.
+
+    A mean over the hidden tokens of a batch is then the tokens' and the pairs' added up, however the batch is
+    cut into micro-batches.
+    """
+    from torch.nn.functional import cross_entropy
+
+    hidden = batch["inputs"]["positions"].sum(1).to(order.device)
+    return hidden * cross_entropy(order.float(), batch["order"].to(order.device), reduction="none")
+
+
+def word_answers(words: Tensor, batch: Batch) -> list[Answer]:
+    """For each example what its hidden tokens cost, how many there are and how many are right."""
+    from torch.nn.functional import cross_entropy
+
+    chosen = batch["inputs"]["positions"]
+    counts, labels, kinds = chosen.sum(1).tolist(), batch["labels"][chosen], batch["kinds"][chosen]
+    nats = cross_entropy(words.float(), labels.to(words.device), reduction="none").cpu()
+    right = words.argmax(-1).cpu() == labels
+    found = []
+    for lost, good, kind in zip(*(each.split(counts) for each in (nats, right, kinds)), strict=True):
+        answer: Answer = {"nats": float(lost.sum()), "guessed": len(lost), "right": int(good.sum())}
+        for number, name in enumerate(KINDS):
+            own = kind == number
+            answer |= {name: int(own.sum()), f"right_{name}": int(good[own].sum())}
+        found.append(answer)
+    return found
+
+
+def order_answers(order: Tensor, batch: Batch) -> list[Answer]:
+    """For each pair what its order costs, and whether it is right."""
+    right = (order.argmax(-1).cpu() == batch["order"]).tolist()
+    nats = order_nats(order, batch).tolist()
+    return [{"order": lost, "ordered": int(good)} for lost, good in zip(nats, right, strict=True)]
+
+
+def scores(answers: list[Answer]) -> dict[str, float]:
+    """Every metric but the loss, which is that of the tokens and, of pairs, that of their order."""
+    total = {name: sum(answer[name] for answer in answers) for name in answers[0]}
+    guessed = max(1, total["guessed"])
+    mean = total["nats"] / guessed
+    found = {"perplexity": math.exp(min(700.0, mean)), "accuracy": total["right"] / guessed}
+    for kind in KINDS:
+        if total[kind]:
+            found[f"accuracy_{kind}"] = total[f"right_{kind}"] / total[kind]
+    if "order" in total:
+        lost, right = total["order"] / guessed, total["ordered"] / len(answers)
+        found |= {"mlm_loss": mean, "next_loss": lost, "next_accuracy": right}
+    return found
