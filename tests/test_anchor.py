@@ -10,6 +10,7 @@ from torch import nn
 from ftrun.checkpoint import newest, read_tensors
 from ftrun.errors import ConfigError
 from ftrun.memory.anchor import Anchor, Update, UpdateAnchor
+from ftrun.strategies.l2sp import L2sp
 
 EWC = ("strategy=ewc", "samples=8", *SMALL_SOURCE)
 
@@ -49,6 +50,31 @@ def test_the_proximal_step_is_stable_where_the_gradient_diverges():
         same.add_gradient()
         other.data -= 0.05 * other.grad
     assert abs(other.item()) > 1e60
+
+
+@pytest.mark.parametrize("strength", [[4.0, 0.5, 0.0], 2.0])
+def test_what_a_run_takes_back_of_a_move_is_foretold(strength):
+    """A thousand proximal steps, and nothing else, from one step away of the anchor."""
+    weight, anchor = anchored([2.0, 2.0, 2.0], [1.0, 1.0, 1.0], strength)
+    rates = [1e-3 * (1 - step / 1000) for step in range(1000)]
+    for rate in rates:
+        anchor.pull({"w": rate})
+    torch.testing.assert_close(anchor.undone(sum(rates)), 2.0 - weight.detach(), rtol=2e-3, atol=1e-12)
+
+
+def test_a_hold_that_does_nothing_is_said_with_the_strength_that_would():
+    """alpha=0.01 over 0.01 of learning rates takes back 1e-4; half of it needs ln 2 / 0.01."""
+    strategy = L2sp(apply="proximal", alpha=0.01, beta=0.0)
+    strategy.anchors = [anchored([2.0] * 3, [1.0] * 3, 0.01)[1]]
+    assert strategy.told(0.01) == (
+        "hold: of a move, the run takes back 0.01% for every weight, next to nothing;"
+        " alpha=7e+01 would take back half"
+    )
+    assert strategy.told(100.0) == "hold: of a move, the run takes back 63.21% for every weight"
+    strategy.anchors = [anchored([2.0] * 20, [1.0] * 20, [0.0] * 15 + [1.0] * 5)[1]]
+    assert strategy.told(1.0) == (
+        "hold: of a move, the run takes back 63.21% for the tenth of the weights held most"
+    )
 
 
 def test_the_gradient_is_that_of_the_penalty():

@@ -42,7 +42,7 @@ def ewc(monkeypatch, found, **words):
 
 def memory(model, directory, pasts, rows=60, earlier=None):
     directory.mkdir(exist_ok=True)
-    return Memory(model, pasts, rows, False, 0, directory, earlier)
+    return Memory(model, pasts, rows, False, 0, 1.0, directory, earlier)
 
 
 def linear(value):

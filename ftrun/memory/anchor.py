@@ -16,6 +16,8 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from ftrun.models import Model
 
+SAMPLED = 100_000  # weights that are looked at, about, to say how strong a hold is
+
 
 @dataclass
 class Anchor:
@@ -37,6 +39,20 @@ class Anchor:
                 parameter.lerp_(self.targets[name], weight)
             elif strength > 0:
                 parameter.lerp_(self.targets[name], strength / (strength + 1 / rate))
+
+    @torch.no_grad()
+    def undone(self, way: float) -> Tensor:
+        """The share of a move at the start that a whole run takes back, of a choice of weights, (chosen,).
+
+        `way` is the sum of the learning rates: the product of the steps' 1/(1 + k) is about exp(−s·way).
+        """
+        sizes = {name: self.targets[name].numel() for name in self.strengths}
+        stride = max(1, sum(sizes.values()) // SAMPLED)
+        parts = [
+            s.flatten()[::stride] if isinstance(s, Tensor) else torch.full((-(-sizes[name] // stride),), s)
+            for name, s in self.strengths.items()
+        ]
+        return -torch.expm1(-way * torch.cat([part.double().cpu() for part in parts]))
 
     @torch.no_grad()
     def add_gradient(self) -> None:

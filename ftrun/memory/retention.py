@@ -28,6 +28,7 @@ def memory_of(loop: Loop, settings: Settings, directory: Run) -> Memory:
         rows=len(loop.examples),
         shared=settings.scenario != "task" and source is not None and source.kind == "run",
         seed=settings.seed,
+        way=sum(loop.course.rate(step) for step in range(loop.length.total)),
         directory=directory.path,
         earlier=Path(source.run) if source is not None and source.kind == "run" else None,
     )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from ftrun.errors import ConfigError
 from ftrun.strategies.full import Full
+from ftrun.terminal import say
 from ftrun.values import one_of
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from ftrun.strategies.base import Memory
 
     Strengths = dict[str, Tensor | float]
+
+LITTLE = 0.05  # of a move taken back, below which a hold is said to do nothing
 
 
 @dataclass
@@ -28,6 +32,8 @@ class Anchored(Full, ABC):
     """
 
     apply: str  # proximal | loss
+
+    strength: ClassVar[str]  # the field that is the factor of every pull
 
     def __post_init__(self) -> None:
         one_of("apply", self.apply, ["proximal", "loss"])
@@ -61,12 +67,25 @@ class Anchored(Full, ABC):
         strengths, targets = self.strengths(memory, [*held, *updates])
         start = {name: targets.get(name, p.detach().clone()).to(p.device) for name, p in held.items()}
         self.anchors = [Anchor(held, start, {name: strengths[name] for name in held})]
+        if held and self.apply == "proximal":
+            say(self.told(memory.way))
         if updates:
             self.updates = UpdateAnchor(updates, {name: strengths[name] for name in updates})
         if self.head_strength() > 0 and not memory.shared:
             new = {name: p for name, p in model.trained().items() if name in head}
             zero = {name: p.detach() * 0 for name, p in new.items()}
             self.anchors.append(Anchor(new, zero, dict.fromkeys(new, self.head_strength())))
+
+    def told(self, way: float) -> str:
+        """How strong the hold is, in words: a pull that does nothing looks like one that works."""
+        undone = self.anchors[0].undone(way)
+        most = float(undone.sort().values[len(undone) * 9 // 10])
+        whose = "every weight" if undone.min() == undone.max() else "the tenth of the weights held most"
+        said = f"hold: of a move, the run takes back {most:.2%} for {whose}"
+        if not 0 < most < LITTLE:
+            return said
+        enough = getattr(self, self.strength) * math.log(2) / -math.log1p(-most)
+        return f"{said}, next to nothing; {self.strength.rstrip('_')}={enough:.0e} would take back half"
 
     def add_gradient(self) -> None:
         if self.apply == "loss":

@@ -32,6 +32,7 @@ class Memory:
     rows: int  # training examples of the task
     shared: bool  # one head for all tasks
     seed: int
+    way: float  # the sum of all steps' learning rates, before `train.layer_decay`
     directory: Path  # of this run
     earlier: Path | None  # the run that is this one's source
 

@@ -46,6 +46,7 @@ class Ewc(Anchored):
     source_fisher: str | None
 
     needs_source: ClassVar[bool] = True
+    strength: ClassVar[str] = "pull_"
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from ftrun.strategies.anchored import Anchored
 from ftrun.values import at_least
@@ -25,6 +25,8 @@ class L2sp(Anchored):
     alpha: float
     beta: float
     apply: str
+
+    strength: ClassVar[str] = "alpha"
 
     def __post_init__(self) -> None:
         super().__post_init__()
