@@ -124,7 +124,7 @@ def test_adapters_on_conv1d_stand_behind_the_projection(decoder):
     ("words", "message"),
     [
         (["model=tiny_bert"], "task=lm needs a decoder, such as model=gpt2; .*tiny_bert, a bert, is none"),
-        (["model.pooling=cls"], "model.pooling=cls: the first token of a decoder sees no other"),
+        (["model.pooling=cls"], "model.pooling=cls makes one vector of a text; task=lm needs one for each"),
         (["model.layers=3"], "model.layers=3 does not go with pretrained weights"),
         (["task.tokenizer=train"], "task.tokenizer=train makes other tokens than the checkpoint's weights"),
         (
@@ -140,6 +140,11 @@ def test_what_does_not_fit_is_refused(decoder, words, message):
         loaded(on_text(decoder("gpt2"), *name, *words) if name else settings(
             "task=lm", f"task.train={decoder('gpt2')}/text.txt", "device=cpu", *words
         ))  # fmt: skip
+
+
+def test_the_first_token_of_a_decoder_is_no_summary(toy_files, decoder):
+    with pytest.raises(ConfigError, match="model.pooling=cls: the first token of a decoder sees no other"):
+        loaded(toy(toy_files, decoder("gpt2"), "model.pooling=cls"))
 
 
 @pytest.mark.parametrize("name", ["bert", "distilbert", "modernbert", "gpt2", "llama", "qwen2"])
