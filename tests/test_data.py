@@ -205,3 +205,16 @@ def test_texts_to_answer_need_no_label() -> None:
         texts_of(rows, "sentence", "f.csv")
     with pytest.raises(DataError, match="row 1 of f.csv holds a int, not text"):
         texts_of([{"text": 3}], "text", "f.csv")
+
+
+def test_of_all_labels_some_are_in_use_in_every_split(tmp_path: Path) -> None:
+    source = table(tmp_path / "a.jsonl", many({"a": 40, "b": 40, "c": 40}))
+    test = table(tmp_path / "b.jsonl", many({"a": 3, "b": 2, "c": 4}, "other"))
+    splits = load(source, test=test, subset=20, classes=["a", "c"])
+    assert labels(splits.train) == {"a": 10, "c": 10} and labels(splits.validation) == {"a": 4, "c": 4}
+    assert labels(splits.test) == {"a": 3, "c": 4}
+    known = Labels(["a", "c"], [])
+    again = load_test(test, text="text", label="label", labels=known, classes=["a", "c"])
+    assert texts(again.test) == texts(splits.test)
+    with pytest.raises(DataError, match="task.classes: .*a.jsonl has no row of 'bc'; it has 'a', 'b', 'c'"):
+        load(source, classes=["a", "bc"])

@@ -64,6 +64,27 @@ def names_of(value: Any) -> list[str]:
     return [name for name in names if name is not None]
 
 
+def classes_of(classes: Any) -> list[str] | None:
+    """The names of the labels in use; ConfigError unless they are two or more different ones."""
+    if classes is None:
+        return None
+    names = [name_of(name) for name in classes] if isinstance(classes, list) else []
+    found = [name for name in names if name is not None]
+    if len(found) != len(names) or len(set(found)) != len(found) or len(found) < 2:
+        raise ConfigError(f"task.classes is a list of two or more different labels, not {classes}")
+    return found
+
+
+def refuse_absent_classes(classes: list[str], there: set[str], source: str, what: str) -> None:
+    """DataError where a class in use has nothing in a source: no `what`, an image or a row."""
+    names = sorted(there, key=natural)
+    if lacking := [name for name in classes if name not in there]:
+        raise DataError(
+            f"task.classes: {source} has no {what} of {listed(lacking)}; it has {listed(names)}"
+            f"{near(lacking[0], names)}"
+        )
+
+
 def label_set(splits: Splits, column: str, declared: list[Any] | None) -> Labels:
     """The declared labels in order, or the union of the splits in natural order; DataError if unusable."""
     counts = {

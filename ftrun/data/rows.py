@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftrun.data.duplicates import leak_notes, of_columns, without_leaks
-from ftrun.data.labels import Labels, label_set, natural, refuse_foreign, refuse_free_text
+from ftrun.data.labels import (
+    Labels,
+    label_set,
+    natural,
+    refuse_absent_classes,
+    refuse_foreign,
+    refuse_free_text,
+)
 from ftrun.data.sources import FORMS, SPLITS, Given, Row, read_parts, spelled
 from ftrun.data.splits import SPLIT_SEED, carve, choose, parse_subset, pick
 from ftrun.data.tables import Columns, columns_of, refuse_absent
@@ -56,10 +63,12 @@ def load_splits(
     seed: int,
     leaks: str = "warn",
     reading: Reading = ONE_NAME,
+    classes: list[str] | None = None,
 ) -> Splits:
     """Read, clean and complete the splits: labels as `reading` has them, what is missing carved.
 
-    Training rows whose text is in another split too are warned of, dropped or an error.
+    Of all labels those of `classes` alone, None for all. Training rows whose text is in another split too are
+    warned of, dropped or an error.
     """
     if train is None:
         raise ConfigError(f"task.train is not set: it is {FORMS}")
@@ -68,7 +77,7 @@ def load_splits(
     notes: list[str] = []
     sources: dict[str, Given | None] = {"train": train, "validation": validation, "test": test}
     rows = {
-        split: _usable(split, source, text, label, reading, notes)
+        split: _in_use(_usable(split, source, text, label, reading, notes), source, label, classes)
         for split, source in sources.items()
         if source is not None
     }
@@ -97,11 +106,17 @@ def load_splits(
 
 
 def load_test(
-    source: Given, *, text: Columns, label: str, labels: Labels | None, reading: Reading = ONE_NAME
+    source: Given,
+    *,
+    text: Columns,
+    label: str,
+    labels: Labels | None,
+    reading: Reading = ONE_NAME,
+    classes: list[str] | None = None,
 ) -> Splits:
     """One source as the test split of a finished run, its labels known; DataError names a foreign one."""
     notes: list[str] = []
-    rows = _usable("test", source, text, label, reading, notes)
+    rows = _in_use(_usable("test", source, text, label, reading, notes), source, label, classes)
     splits = _splits({"test": rows}, notes, text, label)
     if labels is not None:
         refuse_foreign(splits, label, labels.names, "a label of this run")
@@ -148,6 +163,14 @@ def _usable(
     if len(parts) > 1:
         notes.append(f"{split}: {len(kept):,} rows of {len(parts)} files")
     return kept
+
+
+def _in_use(rows: list[Row], source: Given, label: str, classes: list[str] | None) -> list[Row]:
+    """The rows of some classes; DataError where one of them has none."""
+    if classes is None:
+        return rows
+    refuse_absent_classes(classes, {row[label] for row in rows}, spelled(source), "row")
+    return [row for row in rows if row[label] in classes]
 
 
 def _refuse_columns(split: str, source: str, rows: list[Row], wanted: list[tuple[str, str]]) -> None:

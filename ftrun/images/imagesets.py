@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftrun.data.duplicates import Said, leak_notes, without_leaks
-from ftrun.data.labels import Labels, listed, name_of, natural, refuse_free_text
+from ftrun.data.labels import Labels, listed, name_of, natural, refuse_absent_classes, refuse_free_text
 from ftrun.data.rows import Splits, label_set
 from ftrun.data.sources import SPLITS, Given, spelled
 from ftrun.data.splits import SPLIT_SEED, carve, choose, pick
@@ -51,13 +51,8 @@ class Reading:
     def in_use(self, source: str, pictures: list[Picture]) -> list[Picture]:
         if self.classes is None:
             return pictures
-        there = {picture.label for picture in pictures}
-        lacking = [name for name in self.classes if name not in there]
-        if lacking:
-            raise DataError(
-                f"task.classes: {source} has no image of {listed(lacking)}; it has {listed(sorted(there))}"
-                f"{near(lacking[0], sorted(there))}"
-            )
+        there = {picture.label for picture in pictures if picture.label is not None}
+        refuse_absent_classes(self.classes, there, source, "image")
         return [picture for picture in pictures if picture.label in self.classes]
 
     def rest(self, pictures: list[Picture]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ftrun.data import balance
+from ftrun.data.labels import classes_of
 from ftrun.tasks.base import Batch, Example
 from ftrun.tasks.labelled import Labelled
 from ftrun.tasks.texts import TextTable, collated
@@ -21,10 +22,12 @@ class Classify(TextTable, Labelled):
     """One text column or a pair of them, one label column."""
 
     labels: Any  # the declared label names, or null for the union of the splits
+    classes: Any  # the labels in use, or null for all
     balance: str
 
     def __post_init__(self) -> None:
         one_of("task.balance", self.balance, balance.WAYS)
+        self.in_use = classes_of(self.classes)  # type: ignore[misc]
         super().__post_init__()
 
     def balanced_by(self) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ftrun.data import duplicates
 from ftrun.data.balance import WAYS
-from ftrun.data.labels import name_of
+from ftrun.data.labels import classes_of
 from ftrun.data.splits import parse_subset
 from ftrun.errors import ConfigError, DataError
 from ftrun.images.pixels import moved, order_of, seeds_of
@@ -194,17 +194,6 @@ class Image(Labelled):
 
     def fingerprint(self) -> str:
         return self.hash
-
-
-def classes_of(classes: Any) -> list[str] | None:
-    """The names of the labels in use; ConfigError unless they are two or more different ones."""
-    if classes is None:
-        return None
-    names = [name_of(name) for name in classes] if isinstance(classes, list) else []
-    found = [name for name in names if name is not None]
-    if len(found) != len(names) or len(set(found)) != len(found) or len(found) < 2:
-        raise ConfigError(f"task.classes is a list of two or more different labels, not {classes}")
-    return found
 
 
 def permuted(arrays: Any, seed: int | None) -> Any:

@@ -49,6 +49,7 @@ class TextTable(Task):
 
     auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
     reading: ClassVar[Reading] = ONE_NAME  # how the label column is read
+    in_use: ClassVar[list[str] | None] = None  # the labels whose rows are taken, None for all
 
     def __post_init__(self) -> None:
         if self.train is None:
@@ -89,13 +90,16 @@ class TextTable(Task):
             seed=seed,
             leaks=self.leaks,
             reading=self.reading,
+            classes=self.in_use,
         )
 
     def read_test(self, file: str) -> list[str]:
         from ftrun.data.rows import load_test
 
         known = self.labels_known()
-        self.rows = load_test(file, text=self.text, label=self.label, labels=known, reading=self.reading)
+        self.rows = load_test(
+            file, text=self.text, label=self.label, labels=known, reading=self.reading, classes=self.in_use
+        )
         return self.rows.notes
 
     def encode(self, tokenizer: PreTrainedTokenizerBase, split: str) -> str:
