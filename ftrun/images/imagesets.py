@@ -87,20 +87,7 @@ def load_splits(
     if sources["train"] is None:
         raise ConfigError("task.train is not set")
     found = {split: reading.labelled(split, source, notes) for split, source in sources.items() if source}
-    missing = [split for split in ("test", "validation") if split not in found]
-    if missing:
-        indices, said = carve([picture.label for picture in found["train"]], missing, SPLIT_SEED)
-        found |= {split: pick(found["train"], chosen) for split, chosen in indices.items()}
-        notes += said
-    if leaks == "drop":
-        kept, said = without_leaks(said_by(found), "images")
-        found["train"] = pick(found["train"], kept)
-        notes += said
-    if subset is not None:
-        whole = len(found["train"])
-        chosen, said = choose([picture.label for picture in found["train"]], subset, seed)
-        found["train"] = pick(found["train"], chosen)
-        notes += [f"train: {len(chosen)} of {whole} images chosen (task.subset={subset}, seed {seed})", *said]
+    notes += complete(found, subset, seed, leaks)
     for split in SPLITS:
         if not found[split]:
             labelled = [str(picture.label) for part in found.values() for picture in part]
@@ -115,6 +102,30 @@ def load_splits(
         notes + names.notes,
         hash_of(found),
     )
+
+
+def complete(found: dict[str, list[Picture]], subset: Any, seed: int, leaks: str) -> list[str]:
+    """Carve what is missing from train, drop its leaks, choose the subset, in place; what to tell of it.
+
+    Pictures without a label are of one kind.
+    """
+    notes: list[str] = []
+    missing = [split for split in ("test", "validation") if split not in found]
+    if missing:
+        strata = [picture.label or "" for picture in found["train"]]
+        indices, said = carve(strata, missing, SPLIT_SEED, "class" if any(strata) else "kind")
+        found |= {split: pick(found["train"], chosen) for split, chosen in indices.items()}
+        notes += said
+    if leaks == "drop":
+        kept, said = without_leaks(said_by(found), "images")
+        found["train"] = pick(found["train"], kept)
+        notes += said
+    if subset is not None:
+        whole = len(found["train"])
+        chosen, said = choose([picture.label or "" for picture in found["train"]], subset, seed)
+        found["train"] = pick(found["train"], chosen)
+        notes += [f"train: {len(chosen)} of {whole} images chosen (task.subset={subset}, seed {seed})", *said]
+    return notes
 
 
 def table(found: dict[str, list[Picture]], label: str) -> Splits:
