@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from ftrun import CONF
-from ftrun.config import ModelSettings, Train, load_class, read, schedule_class, setting
+from ftrun.byname import load_class, schedule_class, setting
+from ftrun.config import ModelSettings, Train, read
 from ftrun.errors import ConfigError
 from ftrun.launch import compose
 from ftrun.names import ELSEWHERE, everywhere, keys, meant, owner

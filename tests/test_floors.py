@@ -21,7 +21,7 @@ FLOORS = [  # from the ground up; a folder stands for the modules in it that are
     ["memory.forgetting", "reports.breakdown", "reports.rescoring", "reports.calibration", "reports.curves"],
     ["reports.significance"],
     ["rundir"],
-    ["ledger"],
+    ["ledger", "byname"],
     [
         "config",
         "saved",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ftrun.config import camel
+from ftrun.byname import camel
 from ftrun.errors import ConfigError
 from ftrun.schedules import Constant, Cosine, Linear, SlantedTriangular
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from ftrun.config import ModelSettings, Settings, load_class, read
+from ftrun.byname import load_class
+from ftrun.config import ModelSettings, Settings, read
 from ftrun.data.labels import listed
 from ftrun.errors import ConfigError
 from ftrun.evaluation import evaluate

@@ -188,7 +188,7 @@ def show_result(run: Run) -> None:
 
 def use_of(run: Run) -> str:
     """What to do with a run's model: answer rows, or train it for a task."""
-    from ftrun.config import load_class
+    from ftrun.byname import load_class
 
     if load_class("tasks", run.config["task"]["kind"]).pretrains:
         return f"ftrun task=image task.train=PLACE strategy=linear_probe model.name={run.path}"
