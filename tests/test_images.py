@@ -125,6 +125,26 @@ def test_arrays_that_are_no_images(arrays, message, tmp_path):
         read(tmp_path / "a.npz")
 
 
+def test_the_digits_that_come_with_scikit_learn():
+    from sklearn.datasets import load_digits
+
+    whole = load_digits()
+    seen = []
+    for split, count in (("train", 1213), ("validation", 134), ("test", 450)):
+        found = read(f"embedded:digits:{split}")
+        assert len(found) == count
+        seen += [(picture.content.tobytes(), picture.label) for picture in found]
+        assert {picture.content.shape for picture in found} == {(8, 8)} and found[0].content.max() == 255
+    of_all = [(numpy.rint(image * 255 / 16).astype("uint8").tobytes(), digit) for image, digit in zip(
+        whole.images, whole.target.tolist(), strict=True
+    )]  # fmt: skip
+    assert sorted(seen) == sorted(of_all)
+    with pytest.raises(DataError, match="no split 'tets'; possible: train, validation, test; did you mean"):
+        read("embedded:digits:tets")
+    with pytest.raises(DataError, match="no embedded images 'digit'; possible: digits; did you mean"):
+        read("embedded:digit:test")
+
+
 def test_places_that_hold_no_pictures(tmp_path, place):
     (tmp_path / "text.npz").write_text("no array")
     (tmp_path / "notes.zip").write_text("no archive")

@@ -42,6 +42,23 @@ def test_a_run_starts_where_its_pre_training_ended(ftrun_inprocess, line, tmp_pa
     assert then.config["model"]["name"] == str(first.path) and first.config["pretrain"] == {"name": "none"}
 
 
+def test_images_are_pre_trained_without_their_labels(ftrun_inprocess, tmp_path):
+    line = [
+        "-m", "experiment=pretraining_pays_images", "pretrain.train.max_steps=3", "train.max_steps=2",
+        "pretrain.task.bank_size=200", "train.lr=1e-12", "train.weight_decay=0", "strategy=full,scratch",
+        "task.subset=2 per class", "seed=0", "hydra.sweep.dir=pays",
+    ]  # fmt: skip
+    said = ftrun_inprocess(*line).stdout
+    assert said.count("pre-training first: simclr_28") == 1 and "3 of 3 runs finished" in said
+    before, after = weights(tmp_path / "pays/pretraining"), weights(tmp_path / "pays/0-full")
+    shared = [name for name, value in after.items() if name in before and value.is_floating_point()]
+    assert len(shared) > 30 and not any("classifier" in name for name in before)
+    for name in shared:
+        if "running" not in name:  # the batches' statistics
+            torch.testing.assert_close(before[name], after[name], rtol=0, atol=1e-8)
+    assert (tmp_path / "pays/scratch.png").is_file()
+
+
 def test_the_control_has_the_network_and_none_of_its_weights(ftrun_inprocess, line, tmp_path):
     shape = ["model.init=random", "model.layers=1", "model.width=16", "model.heads=2"]
     ftrun_inprocess(*line, *shape, "strategy=scratch", "hydra.run.dir=run", "train.lr=1e-12")

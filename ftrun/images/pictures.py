@@ -16,6 +16,7 @@ from ftrun.data.sources import Given, saved_data, sources_of
 from ftrun.data.tables import ENDINGS, read_table, refuse_absent
 from ftrun.errors import DataError, near
 from ftrun.images.arrays import read_arrays
+from ftrun.images.digits import embedded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 FORMS = (
     "a folder of class folders or a zip of it, FILE.npz[:SPLIT], a table with a column `file`, "
-    "hub:NAME[:CONFIG]:SPLIT or a directory of datasets.save_to_disk[:SPLIT]"
+    "hub:NAME[:CONFIG]:SPLIT, a directory of datasets.save_to_disk[:SPLIT] or embedded:digits:SPLIT"
 )
 SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}  # folders that are no classes
 
@@ -69,6 +70,8 @@ def read_pictures(
 def of_source(
     source: str, image: str | None, label: str, split: str | None
 ) -> tuple[list[Picture], list[str]]:
+    if source.startswith("embedded:"):
+        return numbered(*embedded(source)), []
     if source.startswith("hub:"):
         return of_rows(source, hub_rows(source), image, label, Path()), []
     if (data := saved_data(source, split)) is not None:
@@ -182,7 +185,10 @@ def content_of(value: Any, base: Path) -> Any:
 
 def of_npz(source: str, path: Path, part: str | None) -> list[Picture]:
     """Labels are None where the file has no array of them."""
-    pixels, labels = read_arrays(source, path, part)
+    return numbered(*read_arrays(source, path, part))
+
+
+def numbered(pixels: Iterable[Any], labels: list[Any] | None) -> list[Picture]:
     return [
         Picture(f"row {row}", {"row": row}, picture, None if labels is None else labels[row])
         for row, picture in enumerate(pixels)

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ftrun.data.labels import Labels, listed, name_of
-from ftrun.data.splits import SPLIT_SEED, carve, choose, parse_subset, pick
+from ftrun.data.splits import choose, parse_subset, pick
 from ftrun.errors import ConfigError, DataError, near
+from ftrun.images.digits import BRIGHTEST, SIDE, fixed_splits
 from ftrun.images.pixels import order_of, seeds_of
 from ftrun.tasks.base import Batch, Example
 from ftrun.tasks.labelled import Labelled
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from numpy import ndarray
     from transformers import PreTrainedTokenizerBase
 
-SIDE, BRIGHTEST = 8, 16  # pixels are whole numbers from 0 to 16
 COLUMNS = [f"pixel{number}" for number in range(SIDE * SIDE)]
 
 
@@ -66,13 +66,10 @@ class Digits(Labelled):
 
     def read(self, seed: int) -> list[str]:
         import numpy
-        from sklearn.datasets import load_digits
 
-        data = load_digits()
-        digits = [int(digit) for digit in data.target]
         notes: list[str] = []
-        for split, indices in fixed_splits(digits).items():
-            rows = [index for index in indices if digits[index] in self.used]
+        for split, (pixels, digits) in fixed_splits().items():
+            rows = [row for row, digit in enumerate(digits) if digit in self.used]
             if split == "train" and self.subset is not None:
                 chosen, said = choose([str(digits[row]) for row in rows], self.subset, seed)
                 notes.append(
@@ -81,8 +78,8 @@ class Digits(Labelled):
                 )
                 notes += said
                 rows = pick(rows, chosen)
-            pixels = (data.data[rows] / BRIGHTEST).astype(numpy.float32)
-            self.pixels[split] = numpy.concatenate([pixels[:, order] for order in self.orders])
+            own = (pixels[rows] / BRIGHTEST).astype(numpy.float32)
+            self.pixels[split] = numpy.concatenate([own[:, order] for order in self.orders])
             self.targets[split] = [self.label_of(digits[row]) for row in rows] * len(self.orders)
         return notes
 
@@ -173,19 +170,6 @@ def declared(labels: Any, needed: list[str]) -> list[str]:
 def permutation(seed: int | None) -> list[int]:
     """Where each of the 64 pixels comes from; a function of the seed alone."""
     return order_of(seed, SIDE * SIDE)
-
-
-def fixed_splits(digits: list[int]) -> dict[str, list[int]]:
-    """Rows of train, validation and test: test is scikit-learn's quarter with random_state=0.
-
-    Validation is a tenth of every digit of the rest. Both are chosen among all ten digits, so that a split of
-    some digits is a part of the whole one.
-    """
-    from sklearn.model_selection import train_test_split
-
-    rest, test = train_test_split(list(range(len(digits))), test_size=0.25, random_state=SPLIT_SEED)
-    parts, _ = carve([str(digits[row]) for row in rest], ["validation"], SPLIT_SEED)
-    return {"train": pick(rest, parts["train"]), "validation": pick(rest, parts["validation"]), "test": test}
 
 
 def is_blank(row: dict[str, Any]) -> bool:

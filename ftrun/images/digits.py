@@ -1,0 +1,45 @@
+"""Handwritten digits of 8 x 8 pixels, from scikit-learn (Alpaydin & Kaynak 1998), in fixed splits."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ftrun.data.sources import SPLITS
+from ftrun.data.splits import SPLIT_SEED, carve, pick
+from ftrun.errors import DataError, near
+
+if TYPE_CHECKING:
+    from numpy import ndarray
+
+SIDE, BRIGHTEST = 8, 16  # pixels are whole numbers from 0 to 16
+
+
+def fixed_splits() -> dict[str, tuple[ndarray, list[int]]]:
+    """Train, validation and test: pixels (rows, 64), float64 from 0 to 16, and digits.
+
+    Test is scikit-learn's quarter with random_state=0, validation a tenth of every digit of the rest. Both
+    are chosen among all ten digits, so that a split of some digits is a part of the whole one.
+    """
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    data = load_digits()
+    digits = [int(digit) for digit in data.target]
+    rest, test = train_test_split(list(range(len(digits))), test_size=0.25, random_state=SPLIT_SEED)
+    parts, _ = carve([str(digits[row]) for row in rest], ["validation"], SPLIT_SEED)
+    rows = {"train": pick(rest, parts["train"]), "validation": pick(rest, parts["validation"]), "test": test}
+    return {split: (data.data[chosen], pick(digits, chosen)) for split, chosen in rows.items()}
+
+
+def embedded(source: str) -> tuple[ndarray, list[int]]:
+    """Of `embedded:digits:SPLIT`: (images, 8, 8) of uint8 from 0 to 255, and digits; DataError."""
+    import numpy
+
+    _, _, rest = source.partition(":")
+    name, _, split = rest.partition(":")
+    if name != "digits":
+        raise DataError(f"{source}: no embedded images {name!r}; possible: digits{near(name, ['digits'])}")
+    if split not in SPLITS:
+        raise DataError(f"{source}: no split {split!r}; possible: {', '.join(SPLITS)}{near(split, SPLITS)}")
+    pixels, digits = fixed_splits()[split]
+    return numpy.rint(pixels * (255 / BRIGHTEST)).astype(numpy.uint8).reshape(-1, SIDE, SIDE), digits
