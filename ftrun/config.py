@@ -16,8 +16,6 @@ from ftrun.values import above, at_least, convert, every, finite, mapping, one_o
 NODES = ("task", "model", "schedule", "train", "compose", "protect", "source")
 FIXED = (*NODES, "pretrain", "seed", "device", "tracker", "strategy", "scenario", "sequence")
 
-LATER: dict[str, Any] = {"compose": {"name": "none"}}  # what runs made by an earlier version do not have
-
 
 @dataclass
 class Train:
@@ -206,7 +204,6 @@ def read(raw: dict[str, Any]) -> Settings:
 
     Top level is the fixed settings and, flat beside them, those of the chosen strategy.
     """
-    raw = LATER | raw
     for name in FIXED:
         if name not in raw:
             raise ConfigError(f"the configuration has no '{name}'")

@@ -50,7 +50,7 @@ def run(settings: Settings, path: Path) -> float:
 def resume(path: Path) -> float:
     """Go on with a run from its newest checkpoint as if it had never stopped."""
     directory = Run.open(path)
-    settings = read(directory.config)
+    settings = read(directory.settings)
     if directory.finished:
         say(f"{path} is finished; its result:")
         show_result(directory)
@@ -182,7 +182,7 @@ def prepare_model(settings: Settings, directory: Run, accelerator: Accelerator) 
         if settings.scenario == "task" and task.new_head:
             model = with_fresh_head(model, task.auto_class, seed)
         elif task.new_head:
-            model = with_head_of(model, run, read(run.config).task)
+            model = with_head_of(model, run, read(run.settings).task)
     for split in SPLITS:
         say(task.encode(model.tokenizer, split))
     if accelerator.is_main_process:

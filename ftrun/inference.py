@@ -43,7 +43,7 @@ def open_model(run: Run) -> tuple[Settings, nn.Module, PreTrainedTokenizerBase |
         raise ConfigError(
             f"{run.path} is not finished, so it has no model yet; to go on with it: ftrun resume {run.path}"
         )
-    settings = read(run.config)
+    settings = read(run.settings)
     accelerator = open_accelerator(settings.device, settings.train.precision, settings.train.deterministic)
     with quiet():
         net = reload(run.model_dir, settings.task.auto_class)

@@ -220,7 +220,7 @@ def with_model_of_source(raw: dict[str, Any], words: list[str]) -> dict[str, Any
 
     if raw["source"].get("kind") != "run" or any(word.lstrip("+~").startswith("model") for word in words):
         return raw
-    return raw | {"model": Run.open(raw["source"]["run"]).config["model"]}
+    return raw | {"model": Run.open(raw["source"]["run"]).settings["model"]}
 
 
 def one(raw: dict[str, Any], path: Path, again: bool) -> float:
@@ -234,7 +234,7 @@ def one(raw: dict[str, Any], path: Path, again: bool) -> float:
 
         raw = pretrained(raw, beside=path.parent if again else path)
         settings = read(raw)
-    if again and is_run(path) and Run(path).config == raw:
+    if again and is_run(path) and Run(path).settings == raw:
         return sequence.resume(path)
     return sequence.run(settings, path)
 

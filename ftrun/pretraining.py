@@ -59,7 +59,7 @@ def made(settings: Settings, place: Path) -> None:
         experiment.run(settings, place)
         return
     there = Run.open(place)
-    if there.config != settings.raw:
+    if there.settings != settings.raw:
         raise ConfigError(
             f"pretrain.directory={place} holds a run with other settings; give another directory"
         )

@@ -78,6 +78,13 @@ class Run:
         return _source_found(_from_yaml(self.path / CONFIG), self.path.resolve())
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """The same, with those that are younger than the run at their defaults."""
+        from ftrun.defaults import completed
+
+        return completed(self.config)
+
+    @property
     def finished(self) -> bool:
         return (self.path / RESULT).is_file()
 

@@ -49,7 +49,7 @@ def resume(path: Path) -> float:
         return domain.resume(directory)
     if not directory.config.get("sequence"):
         return experiment.resume(path)
-    settings = read(directory.config)
+    settings = read(directory.settings)
     if not directory.finished:
         directory.hold()
     return through(settings, plan(settings), directory)

@@ -17,7 +17,8 @@ PACKAGE = Path(ftrun.__file__).parent
 
 FLOORS = [  # from the ground up; a folder stands for the modules in it that are not named themselves
     ["ftrun", "errors", "seeds", "environment", "signals", "terminal"],
-    ["files", "names", "values", "schedules", "mistakes", "arguments", "data.hub", "data.content"],
+    ["files", "names", "values", "schedules", "mistakes", "arguments", "defaults"],
+    ["data.hub", "data.content"],
     ["memory.forgetting", "reports.breakdown", "reports.rescoring", "reports.calibration", "reports.curves"],
     ["reports.significance"],
     ["rundir"],

@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
     from ftrun.rundir import open_trained
 
     run = open_trained(options.run)
-    check_writable(options.output, read(run.config).task.writes)
+    check_writable(options.output, read(run.settings).task.writes)
 
     from ftrun.evaluation import predict
     from ftrun.inference import open_model

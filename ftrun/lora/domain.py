@@ -43,7 +43,7 @@ def run(settings: Settings, path: Path) -> float:
 
 def resume(directory: Run) -> float:
     """Go on; what is finished of it is not done again."""
-    settings = read(directory.config)
+    settings = read(directory.settings)
     if directory.finished:
         return told(settings, directory)
     directory.hold()

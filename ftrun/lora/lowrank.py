@@ -65,7 +65,7 @@ def read_update(run: Run) -> Update:
     from peft import LoraConfig
 
     refuse_unsummable(run)
-    settings = read(run.config)
+    settings = read(run.settings)
     with readable(run.path):
         config = LoraConfig.from_pretrained(str(run.model_dir))
         tensors = load_file(run.model_dir / LORA_WEIGHTS)

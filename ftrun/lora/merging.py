@@ -220,7 +220,7 @@ def beside(output: Path) -> Iterator[Path]:
 
 def of_run(run: Run) -> Source:
     """The source that a run is."""
-    settings = read(run.config)
+    settings = read(run.settings)
     lora = low_rank(run, "so nothing can be folded")
     kind = next((name for name in ("dora", "rslora") if lora.get(f"use_{name}")), "lora")
     story = (

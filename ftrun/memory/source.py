@@ -104,7 +104,7 @@ def start(settings: Settings, directory: Path) -> ModelSettings:
             " take a run of another strategy"
         )
     if (place / "adapter_config.json").is_file():
-        place = folded(run, read(run.config).task, directory / START)
+        place = folded(run, read(run.settings).task, directory / START)
     plain = replace(settings.model, layers=None, width=None, heads=None)  # as the weights are
     return replace(plain, name=str(place.resolve()), init="pretrained", revision=None)
 
@@ -186,7 +186,7 @@ def open_pasts(settings: Settings, model: Model) -> list[Past]:
         return [open_pretraining(settings.source, settings.model, model)]
     found = []
     for run in chain(settings.source.run):
-        earlier = read(run.config)
+        earlier = read(run.settings)
         if earlier.source is not None and earlier.source.kind == "pretraining":
             found.append(open_pretraining(earlier.source, earlier.model, model))
         found.append(open_run(run, earlier, settings, model))
