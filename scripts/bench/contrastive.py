@@ -46,6 +46,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--lr", default="1e-3")
     parser.add_argument("--subset", default="null", help="training images, to try it out")
+    parser.add_argument("--more", nargs="+", default=[], help="such as train.precision=bf16")
     parser.add_argument("--output", type=Path, default=Path("outputs/contrastive"))
     options = parser.parse_args()
     print("| | kNN | linear | largest gradient norm | peak memory | CPU s |\n|---|---|---|---|---|---|")
@@ -60,7 +61,7 @@ def measured(name: str, words: list[str], seed: int, options: argparse.Namespace
     data.append(f"seed={seed}")
     place = options.output / options.what / f"{name.replace(',', '').replace(' ', '-')}-{seed}"
     own = [f"train.epochs={options.epochs}", f"train.lr={options.lr}", "train.eval_every=0.25"]
-    run(place, [*words, *data, *own])
+    run(place, [*words, *data, *own, *options.more])
     probe = place.with_name(f"{place.name}-linear")
     linear = ["task=image", "strategy=linear_probe", f"model.name={place}", "train.lr=1e-2"]
     run(probe, [*linear, *data, f"train.epochs={options.probe_epochs}"])
