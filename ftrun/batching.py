@@ -1,4 +1,4 @@
-"""Length-bucketed batches: a pure function of lengths, seed and epoch, so only a position must be saved."""
+"""Batches of examples: a pure function of lengths, seed and epoch, so that only a position must be saved."""
 
 from __future__ import annotations
 
@@ -12,13 +12,18 @@ from ftrun.seeds import stream
 POOL = 50  # batches per shuffled pool that is sorted by length; small pools mix more, large ones pad less
 
 
-def epoch_batches(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[list[int]]:
-    """Every example once, in batches of similar length and random order; only one batch may be smaller."""
+def epoch_batches(
+    lengths: Sequence[int], batch_size: int, seed: int, epoch: int, pool: int = POOL
+) -> list[list[int]]:
+    """Every example once, in batches of similar length and random order; only one batch may be smaller.
+
+    With a pool of one batch, each is a random sample.
+    """
     generator = torch.Generator().manual_seed(stream(seed, "order", epoch))
     order = torch.randperm(len(lengths), generator=generator).tolist()
-    size = POOL * batch_size
+    size = pool * batch_size
     pools = [sorted(order[i : i + size], key=lengths.__getitem__) for i in range(0, len(order), size)]
-    batches = [pool[i : i + batch_size] for pool in pools for i in range(0, len(pool), batch_size)]
+    batches = [part[i : i + batch_size] for part in pools for i in range(0, len(part), batch_size)]
     return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
 

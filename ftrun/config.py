@@ -33,6 +33,7 @@ class Train:
     clip: float | None
     layer_decay: float
     precision: str
+    sampling: str
     eval_every: str | int | float  # "epoch", optimizer steps, or a share of the run below 1
     patience: int | None
     metric: str | None
@@ -59,6 +60,7 @@ class Train:
         one_of("train.optimizer", self.optimizer, ["adamw", "sgd", "lars"])
         if not 0 <= self.momentum < 1:
             raise ConfigError(f"train.momentum is at least 0 and below 1, not {self.momentum}")
+        one_of("train.sampling", self.sampling, ["auto", "group_by_length", "random"])
         one_of("train.precision", self.precision, ["auto", "fp32", "bf16", "fp16"])
         every("train.eval_every", self.eval_every)
         every("train.checkpoint_every", self.checkpoint_every)

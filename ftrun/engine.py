@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ftrun import checkpoint
-from ftrun.batching import epoch_batches
+from ftrun.batching import POOL, epoch_batches
 from ftrun.errors import Interrupted
 from ftrun.evaluation import evaluate
 from ftrun.signals import interruptions
@@ -44,6 +44,8 @@ class Loop(Stepper):
         super().__init__(model, settings, run, accelerator)
         self.tracker, self.pasts = tracker, pasts
         self.metric = (settings.train.metric or f"eval_{self.task.default_metric}").removeprefix("eval_")
+        sampling = settings.train.sampling
+        self.at_random = self.task.samples_at_random if sampling == "auto" else sampling == "random"
         self._clock = time.perf_counter(), time.process_time()
 
     def run(self) -> None:
@@ -56,7 +58,8 @@ class Loop(Stepper):
         state, settings = self.state, self.settings
         chosen = self.task.epoch_rows(settings.seed, state.epoch)
         lengths = [self.examples[row].size for row in chosen]
-        batches = epoch_batches(lengths, settings.train.batch_size, settings.seed, state.epoch)
+        pool = 1 if self.at_random else POOL
+        batches = epoch_batches(lengths, settings.train.batch_size, settings.seed, state.epoch, pool)
         self.task.turn(state.epoch)
         self.wrapped.train()
         for batch in batches[state.position :]:

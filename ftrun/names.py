@@ -85,6 +85,8 @@ ELSEWHERE = {
     "sequence_len": "task.max_length",
     "model_max_length": "task.max_length",
     "truncation": "task.long",
+    "group_by_length": "train.sampling",
+    "train_sampling_strategy": "train.sampling",
     "max_samples": "task.subset",
     "max_train_samples": "task.subset",
     "metric_for_best_model": "train.metric",

@@ -40,6 +40,14 @@ def test_batches_of_similar_length_come_in_random_order():
     assert means != sorted(means) and means != sorted(means, reverse=True)
 
 
+def test_a_pool_of_one_batch_is_a_random_sample():
+    batches = epoch_batches(LENGTHS, 32, seed=0, epoch=0, pool=1)
+    assert sorted(i for batch in batches for i in batch) == list(range(1003))
+    means = [sum(LENGTHS[i] for i in batch) / len(batch) for batch in batches if len(batch) == 32]
+    assert all(abs(mean - 32.5) < 4 * 16.2 / 32**0.5 for mean in means)  # of 5 to 60, each as likely
+    assert all(max(LENGTHS[i] for i in batch) > 40 for batch in batches)
+
+
 def test_evaluation_begins_with_the_longest():
     batches = sorted_batches(LENGTHS, 64)
     flat = [LENGTHS[i] for batch in batches for i in batch]

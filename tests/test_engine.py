@@ -43,6 +43,20 @@ def test_the_micro_batch_never_changes_the_result(toy_files, still_dir, tmp_path
         assert all(a[k] == pytest.approx(b[k], rel=1e-4, abs=1e-5) for a, b in pairs for k in a)
 
 
+@pytest.mark.parametrize(
+    ("sampling", "own", "pool"),
+    [("auto", False, 50), ("auto", True, 1), ("random", False, 1), ("group_by_length", True, 50)],
+)
+def test_batches_are_of_like_length_or_of_any(
+    toy_files, still_dir, tmp_path, monkeypatch, sampling, own, pool
+):
+    monkeypatch.setattr(Classify, "samples_at_random", own)
+    honest, seen = engine.epoch_batches, []
+    monkeypatch.setattr(engine, "epoch_batches", lambda *a: seen.append(a[-1]) or honest(*a))
+    ran(tmp_path / "run", toy(toy_files, still_dir, "task.subset=16", f"train.sampling={sampling}"))
+    assert set(seen) == {pool}
+
+
 def test_out_of_memory_halves_the_micro_batch_and_goes_the_same_way(
     toy_files, still_dir, tmp_path, monkeypatch, capsys
 ):

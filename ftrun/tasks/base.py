@@ -53,6 +53,7 @@ class Task(ABC):
     passed_over: ClassVar[tuple[str, ...]] = ()  # settings that a preset may bring and that mean nothing here
     new_head: ClassVar[bool] = True  # the network gets a head that no checkpoint brings
     joint: ClassVar[bool] = False  # the loss of an example depends on the others of its batch
+    samples_at_random: ClassVar[bool] = False  # batches of examples of like length teach it less
     pretrains: ClassVar[bool] = False  # it answers nothing: what comes of it is a checkpoint
 
     def under(self, seed: int, train: Train) -> None:
