@@ -45,6 +45,32 @@ def test_pairs_are_told_apart_or_not_in_words(three: Path) -> None:
     assert sum(" is better than scratch on 400 examples (difference " in line for line in said) == 2
 
 
+def test_what_a_choice_brings_along_is_said_where_like_choices_differ(tmp_path: Path) -> None:
+    replay = {"name": "replay", "share": 0.5, "buffer": 200}
+    chosen = {
+        "none": {"name": "none"},
+        "half": replay,
+        "third": replay | {"share": 0.3},
+        "ewc": {"name": "ewc"},
+    }
+    for name, node in chosen.items():
+        finished(tmp_path / name, "lora", protect=node)
+    (group,), _ = grouped(tmp_path)
+    assert {study.name for study in group.studies} == {
+        "lora protect=none", "lora protect=ewc", "lora protect=replay share=0.5",
+        "lora protect=replay share=0.3",
+    }  # fmt: skip
+
+
+def test_runs_that_logged_no_rates_have_no_picture_of_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = finished(tmp_path / "runs/lora", "lora")
+    (run.path / "metrics.jsonl").write_text("")
+    report(capsys, tmp_path / "runs", "--plots", tmp_path / "pictures")
+    assert "rates.png" not in {path.name for path in (tmp_path / "pictures").iterdir()}
+
+
 def test_single_runs_are_tested_exactly(tmp_path: Path) -> None:
     finished(tmp_path / "a", "full", accuracy=0.8)
     finished(tmp_path / "b", "lora", accuracy=0.79, rank=8)

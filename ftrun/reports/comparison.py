@@ -148,7 +148,15 @@ def _kind(row: Row) -> tuple[str, ...]:
 
 
 def _differing(config: dict[str, Any], others: list[dict[str, Any]]) -> dict[str, Any]:
-    names = [name for name, value in config.items() if any(other.get(name) != value for other in others)]
+    """What differs from any like; settings of a choice, from those that have made the same choice."""
+
+    def like(name: str) -> list[dict[str, Any]]:
+        group, dot, _ = name.partition(".")
+        if f"{group}{dot}" not in CHOICES:
+            return others
+        return [other for other in others if other.get(group) == config.get(group)]
+
+    names = [name for name, value in config.items() if any(each.get(name) != value for each in like(name))]
     last = [name.rsplit(".", 1)[-1] for name in names]
     return {
         end if last.count(end) == 1 else name: config[name] for name, end in zip(names, last, strict=True)

@@ -120,7 +120,9 @@ def _series(tried: Tried, key: str, axis: str) -> Series:
 
 def rates(group: Group) -> Picture | None:
     """The learning rate over the steps, and of each layer where lower ones take less."""
-    studies = shown(group)
+    studies = [study for study in shown(group) if _series(study.tried[0], "learning_rate", "step")]
+    if not studies:
+        return None
     decayed = [study for study in studies if study.config["train"].get("layer_decay", 1) < 1]
     decayed = [study for study in decayed if study.tried[0].result.get("layers")][:1]
     figure = Figure(figsize=(11 if decayed else 6.5, 3.8), layout="constrained")
