@@ -97,6 +97,24 @@ def test_help_lists_every_command_option_and_setting(ftrun, capsys):
         assert capsys.readouterr().out == page
 
 
+def test_help_of_a_part(ftrun, capsys):
+    assert ftrun("--help") == 0
+    page = capsys.readouterr().out
+    for words in ("strategy", "task model=", "train"):
+        assert ftrun(f"--help {words}") == 0
+        part = capsys.readouterr().out
+        assert all(line in page.splitlines() for line in part.splitlines())
+        assert len(part) < len(page) / 2
+    assert ftrun("help strategy=lora") == 0
+    assert capsys.readouterr().out == "".join(
+        (CONF / "strategy/lora.yaml").read_text().splitlines(keepends=True)[1:]
+    )
+    for word, said in (("strategie", "did you mean 'strategy'?"), ("strategy=lroa", "did you mean 'lora'?")):
+        assert ftrun(f"--help {word}") == 2
+        error = capsys.readouterr().err
+        assert error.startswith("ftrun: help: ") and said in error and error.count("\n") == 1
+
+
 def test_help_is_quick_and_imports_the_standard_library_only():
     before = os.times()
     result = python("-X", "importtime", "-m", "ftrun", "--help")

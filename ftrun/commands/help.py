@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ast
-import sys
 from pathlib import Path
 
 from ftrun import CONF
+from ftrun.errors import ConfigError, near
 from ftrun.names import keys
 
 GROUPS = (
@@ -20,31 +20,72 @@ USAGE = """ftrun: fine-tune a pretrained network, compare the ways to do it
   ftrun key=value …          one experiment, e.g. ftrun strategy=lora rank=4
   ftrun -m key=1,2,4 …       a sweep: one run for every combination
   ftrun COMMAND …            a command; ftrun COMMAND --help says more
+  ftrun --help GROUP …       a part of this page, as in ftrun --help strategy, or an option: strategy=lora
   ftrun --config-dir DIR …   with options of your own in DIR/strategy/*.yaml, DIR/task/*.yaml …
 """
 
 
 def main(arguments: list[str]) -> int | None:
-    """Prints the page; everything in it is read from the files it describes."""
-    del arguments
-    print(USAGE)
-    print("commands")
-    for path in sorted(Path(__file__).parent.glob("[a-z]*.py")):
-        print(f"  {path.stem:<18} {first_docstring_line(path)}")
-    for group in GROUPS:
-        print(f"\n{group}=")
-        for path in sorted((CONF / group).glob("*.yaml")):
-            print(
-                f"  {path.stem:<18} {first_comment(path)}{own_settings(path) if group == 'strategy' else ''}"
-            )
-    print("\nsettings")
-    for name, value in keys(CONF / "config.yaml").items():
-        if not name.startswith(("defaults", "hydra")) and value:
-            value, _, comment = value.partition("#")
-            print(f"  {f'{name}={value.strip()}':<32} {comment.strip()}".rstrip())
-    print(f"\n  {'.… '.join(PLACES)}.…   ftrun config key=value … prints them all")
-    sys.stdout.flush()
+    """Prints the page, or of it the groups and options that are named; read from the files it describes.
+
+    Raises ConfigError for a word that names neither.
+    """
+    pages = [page_of(word) for word in arguments if word not in ("--help", "-h")]
+    print("\n".join(pages) if pages else whole(), flush=True)
     return 0
+
+
+def page_of(word: str) -> str:
+    """`strategy`: its options. `strategy=lora`: what stands in that option's file."""
+    group, _, option = word.rstrip("=").partition("=")
+    if word == "train":
+        return "\n".join(settings("train."))
+    if group not in GROUPS:
+        raise ConfigError(
+            f"help: {word} is no group of options; possible: {', '.join(GROUPS)}, train{near(group, GROUPS)}"
+        )
+    names = [path.stem for path in options(group)]
+    if not option:
+        return of_group(group)
+    if option not in names:
+        raise ConfigError(
+            f"help: there is no {group} '{option}', there are {', '.join(names)}{near(option, names)}"
+        )
+    lines = (CONF / group / f"{option}.yaml").read_text(encoding="utf-8").splitlines()
+    return "\n".join(line for line in lines if not line.startswith("# @"))
+
+
+def options(group: str) -> list[Path]:
+    return sorted((CONF / group).glob("*.yaml"))
+
+
+def of_group(group: str) -> str:
+    """The options of a group, a line each."""
+    about = [
+        first_comment(path) + (own_settings(path) if group == "strategy" else "") for path in options(group)
+    ]
+    lines = [f"  {path.stem:<18} {said}" for path, said in zip(options(group), about, strict=True)]
+    return "\n".join([f"{group}=", *lines])
+
+
+def whole() -> str:
+    """Commands, groups with their options, settings."""
+    commands = sorted(Path(__file__).parent.glob("[a-z]*.py"))
+    lines = [USAGE, "commands", *(f"  {path.stem:<18} {first_docstring_line(path)}" for path in commands)]
+    lines += [f"\n{of_group(group)}" for group in GROUPS]
+    lines += ["\nsettings", *settings()]
+    lines.append(f"\n  {'.… '.join(PLACES)}.…   ftrun config key=value … prints them all")
+    return "\n".join(lines)
+
+
+def settings(prefix: str = "") -> list[str]:
+    """The settings of config.yaml whose names begin so, a line each."""
+    lines = []
+    for name, value in keys(CONF / "config.yaml").items():
+        if name.startswith(prefix) and not name.startswith(("defaults", "hydra")) and value:
+            value, _, comment = value.partition("#")
+            lines.append(f"  {f'{name}={value.strip()}':<32} {comment.strip()}".rstrip())
+    return lines
 
 
 def first_docstring_line(path: Path) -> str:
