@@ -53,6 +53,7 @@ class Loop(Stepper):
         with bar(self.length.total) as progress, interruptions() as signals:
             while self.state.step < self.length.total and not self.state.stopped:
                 self.epoch(progress, signals)
+            self.heed(self.agreed(signals))  # one that came during the last evaluation
 
     def epoch(self, progress: Bar, signals: list[int]) -> None:
         state, settings = self.state, self.settings
@@ -84,9 +85,13 @@ class Loop(Stepper):
             self.evaluate()
         if evaluated or state.step % length.checkpoint_every == 0 or signum:
             self.save()
+        self.heed(signum)
+
+    def heed(self, signum: int) -> None:
+        """End the run, which is saved, where a signal came."""
         if signum:
             name = signal.Signals(signum).name
-            raise Interrupted(f"{name}: saved at step {state.step} of {length.total}", signum)
+            raise Interrupted(f"{name}: saved at step {self.state.step} of {self.length.total}", signum)
 
     def log_training(self, norm: float) -> None:
         state = self.state

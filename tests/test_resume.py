@@ -115,6 +115,25 @@ def test_termination_saves_and_the_resumed_run_is_the_same(interrupted, toy_file
     assert (interrupted / "metrics.jsonl").read_bytes() == (tmp_path / "whole" / "metrics.jsonl").read_bytes()
 
 
+def test_a_signal_during_the_last_evaluation_is_heeded(toy_files, tiny_dir, tmp_path, monkeypatch):
+    """Else a study of many runs would begin the next one."""
+    honest = experiment.Loop.evaluate
+
+    def evaluate(self):
+        honest(self)
+        if self.state.step == self.length.total:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted, match="saved at step (\\d+) of \\1"):
+        patch.setattr(experiment.Loop, "evaluate", evaluate)
+        ran(tmp_path / "run", toy(toy_files, tiny_dir("bert"), *WORDS))
+    assert Run(tmp_path / "run").state == "interrupted"
+    ran(tmp_path / "whole", toy(toy_files, tiny_dir("bert"), *WORDS))
+    experiment.resume(tmp_path / "run")
+    for file in ("metrics.jsonl", "model/model.safetensors"):
+        assert (tmp_path / "run" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
+
+
 def test_a_moved_run_resumes(interrupted, tmp_path):
     shutil.move(interrupted, tmp_path / "elsewhere")
     experiment.resume(tmp_path / "elsewhere")
