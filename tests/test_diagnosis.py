@@ -10,7 +10,7 @@ import torch
 
 from ftrun.reports.calibration import calibration
 from ftrun.reports.curves import at_least_times, crossings, monotone, reaching, times_fewer
-from ftrun.reports.diagnosis import diagnose
+from ftrun.reports.diagnosis import diagnose, untaught
 
 CONFIG: dict[str, Any] = {"strategy": "full", "train": {"patience": None}, "task": {"subset": None}}
 ROWS = {"rows": {"train": 300, "validation": 400, "test": 1000}}
@@ -139,3 +139,26 @@ def test_crossings() -> None:
     assert crossings(probe, full) == pytest.approx([200])
     assert crossings(full, full) == []
     assert math.isclose(crossings(full, probe)[0], 200)
+
+
+def test_a_run_that_answers_one_label_has_learned_nothing() -> None:
+    config = CONFIG | {"train": {"lr": 3e-4}}
+    labels = ["good"] * 251 + ["bad"] * 249
+    found = untaught(labels, ["good"] * 500, config, {})
+    assert found is not None and not found.signs
+    assert found.text == (
+        "has learned nothing: accuracy is 50.2 % on test, the most frequent label alone has 50.2 %. "
+        "Settings that help: a higher train.lr (now 0.0003), more train.epochs."
+    )
+    by_chance = [("good", "bad")[i * 7919 % 503 % 2] for i in range(500)]
+    assert untaught(labels, by_chance, config, {}) is not None
+    memorised = {"train_matthews_correlation": 0.9}
+    assert untaught(labels, ["good"] * 500, config, memorised) is None
+
+
+def test_a_rare_class_that_is_found_is_not_nothing() -> None:
+    """Where 95 of 100 rows have one label, accuracy cannot tell."""
+    labels, answers = ["no"] * 950 + ["yes"] * 50, ["no"] * 935 + ["yes"] * 40 + ["no"] * 25
+    right = sum(a == b for a, b in zip(labels, answers, strict=True)) / 1000
+    assert right < 0.965 and untaught(labels, answers, CONFIG, {}) is None
+    assert untaught(labels, ["no"] * 1000, CONFIG | {"train": {"lr": 1e-3}}, {}) is not None

@@ -219,3 +219,11 @@ def test_the_csv_has_a_line_for_each_run_with_what_is_known_of_its_kind(
     assert all(float(row["mean_low"]) < float(row["mean_score"]) < float(row["mean_high"]) for row in rows)
     assert {row["dominated_by"] != "" for row in rows if row["strategy"] == "scratch"} == {True}
     assert {row["model_bytes"] for row in rows} == {"1000.0"}
+
+
+def test_ranks_that_learned_nothing_have_no_elbow(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for rank in (1, 2, 4):
+        finished(tmp_path / f"lora-{rank}", "lora", accuracy=0.5, rank=rank)
+    text = report(capsys, tmp_path, "--format", "markdown")
+    assert "elbow" not in text and text.count("has learned nothing: accuracy is") == 3
+    assert "no sign of it" not in text

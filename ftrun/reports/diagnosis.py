@@ -1,11 +1,16 @@
-"""Overfitting in words: three signs in what a run left behind, when it began, and what the settings offer."""
+"""Overfitting in words: three signs in what a run left behind, when it began, and what the settings offer.
+
+A run that answers as well as one label for all rows would has nothing to overfit: that is said instead.
+"""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ftrun.reports.rescoring import scored
 from ftrun.reports.summary import PERCENT, score
 
 if TYPE_CHECKING:
@@ -15,6 +20,7 @@ WIDTH = 3  # evaluations that are averaged before a minimum is looked for
 RISE = 0.05  # of the lowest validation loss, at least
 GAP = 0.05  # of a score of which 1 is the best, at least
 OVERSURE = 0.08  # calibration error, at least
+UNRELATED = 0.1  # correlation of answers and labels (Matthews), below
 WRONG = 0.05  # of answers with a probability above 0.99, where 0.01 is promised
 
 
@@ -26,10 +32,13 @@ class Diagnosis:
     epoch: float | None  # where it began
     remedies: list[str]
     only_sure: bool = False  # the probabilities alone speak against it
+    untaught: str | None = None  # why it has learned nothing; then there are no signs
 
     @property
     def text(self) -> str:
         """One paragraph."""
+        if self.untaught:
+            return f"has learned nothing: {self.untaught}. Settings that help: {', '.join(self.remedies)}."
         if not self.signs:
             return "no sign of overfitting"
         began = f" It began at epoch {self.epoch:g}." if self.epoch is not None else ""
@@ -56,6 +65,26 @@ def diagnose(
     if found is not None and (sure := crowding(found, rows.get("test"))):
         signs.append(sure)
     return Diagnosis(signs, epoch, remedies(config) if signs else [], only_sure)
+
+
+def untaught(
+    labels: list[Any], answers: list[Any], config: dict[str, Any], result: dict[str, Any]
+) -> Diagnosis | None:
+    """A diagnosis where answers have little to do with labels, those of training rows neither."""
+    count = len(labels)
+    often = Counter(labels).most_common(1)[0][1] / count
+    right = sum(label == answer for label, answer in zip(labels, answers, strict=True)) / count
+    related = scored("matthews_correlation", labels, answers)
+    if right > often + 2 * math.sqrt(often * (1 - often) / count) or related is None:
+        return None
+    if max(abs(related.score), abs(result.get("train_matthews_correlation", 0.0))) >= UNRELATED:
+        return None
+    why = (
+        f"accuracy is {score(right, 'accuracy')} on test, the most frequent label alone has"
+        f" {score(often, 'accuracy')}"
+    )
+    rate = config["train"].get("lr")
+    return Diagnosis([], None, [f"a higher train.lr (now {rate:g})", "more train.epochs"], untaught=why)
 
 
 def rising(lines: list[dict[str, Any]], rows: int | None) -> tuple[str, float] | None:

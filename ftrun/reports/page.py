@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from ftrun.reports.comparison import Row
-    from ftrun.reports.study import Group, Study
+    from ftrun.reports.study import Group, Study, Tried
 
 
 @dataclass
@@ -58,6 +58,8 @@ def sections_of(group: Group) -> list[Section]:
         found.append(Section("Rank", lines=[ranked[2]]))
     if lines := label_words(group):
         found.append(Section("Labels", lines=lines))
+    if lines := _untaught(group):
+        found.append(Section("Learning", lines=lines))
     found.append(Section("Overfitting", lines=_overfitting(group)))
     return found
 
@@ -84,17 +86,28 @@ def _cells(study: Study, metric: str) -> list[str]:
     ]
 
 
+def _untaught(group: Group) -> list[str]:
+    """A line for each study of which a run has learned nothing."""
+    seen = {study.name: [each for each in study.tried if each.diagnosis.untaught] for study in group.studies}
+    return [
+        _told(study, seen[study.name], seen[study.name][0]) for study in group.studies if seen[study.name]
+    ]
+
+
+def _told(study: Study, seen: list[Tried], clearest: Tried) -> str:
+    often = f"{len(seen)} of {len(study.tried)} runs; " if len(study.tried) > 1 else ""
+    return f"{study.name} ({often}seed {clearest.row['seed']}) {clearest.diagnosis.text}"
+
+
 def _overfitting(group: Group) -> list[str]:
     """A line for each study: in how many of its runs, and the words for the clearest of them."""
     lines, healthy = [], []
     for study in group.studies:
-        seen = [each for each in study.tried if each.diagnosis.signs]
-        if not seen:
+        if seen := [each for each in study.tried if each.diagnosis.signs]:
+            worst = max(seen, key=lambda each: (len(each.diagnosis.signs), -each.row["seed"]))
+            lines.append(_told(study, seen, worst))
+        elif not all(each.diagnosis.untaught for each in study.tried):
             healthy.append(study.name)
-            continue
-        worst = max(seen, key=lambda each: (len(each.diagnosis.signs), -each.row["seed"]))
-        often = f"{len(seen)} of {len(study.tried)} runs; " if len(study.tried) > 1 else ""
-        lines.append(f"{study.name} ({often}seed {worst.row['seed']}) {worst.diagnosis.text}")
     if healthy:
         lines.append(f"no sign of it: {', '.join(healthy)}")
     return lines

@@ -14,7 +14,7 @@ from ftrun.errors import UserError
 from ftrun.files import read_lines
 from ftrun.reports.calibration import calibration
 from ftrun.reports.comparison import Row, strategy_words
-from ftrun.reports.diagnosis import Diagnosis, diagnose
+from ftrun.reports.diagnosis import Diagnosis, diagnose, untaught
 from ftrun.reports.rescoring import Scored, scored
 from ftrun.reports.significance import (
     ALPHA,
@@ -145,12 +145,14 @@ def open_run(row: Row) -> tuple[tuple[str, ...], Tried]:
 
 def _tried(row: Row, run: Run, answered: list[dict[str, Any]], found: Scored) -> Tried:
     classes = all(isinstance(each["label"], str) for each in answered)
-    right = [each["label"] == each["answer"] for each in answered] if classes else None
+    labels, answers = [each["label"] for each in answered], [each["answer"] for each in answered]
+    right = [label == answer for label, answer in zip(labels, answers, strict=True)] if classes else None
     sure = [each.get("probability") for each in answered]
     known = right is not None and all(isinstance(p, float) for p in sure)
     calibrated = calibration(sure, right) if known and right is not None else None  # type: ignore[arg-type]
     lines, result = run.metrics(), run.read_json("result.json")
-    verdict = diagnose(row["config"], lines, result, row["metric"], calibrated)
+    blank = untaught(labels, answers, row["config"], result) if classes else None
+    verdict = blank or diagnose(row["config"], lines, result, row["metric"], calibrated)
     return Tried(row, found, right, calibrated, lines, result, verdict)
 
 

@@ -79,6 +79,8 @@ def elbow(group: Group) -> tuple[list[Study], Study, str] | None:
         key=lambda study: study.config["rank"],
     )
     ranks = [study.config["rank"] for study in ranked]
+    if all(each.diagnosis.untaught for study in ranked for each in study.tried):
+        return None
     if len(ranks) < 3 or len(set(ranks)) < len(ranks) or len({_but_rank(study) for study in ranked}) > 1:
         return None
     best = max(ranked, key=lambda study: group.sign * study.score.value)
