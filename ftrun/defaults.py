@@ -1,6 +1,6 @@
 """Settings that are younger than a run, at the values of the YAML that comes with ftrun.
 
-A new setting's value there is what was done before it could be set, so an old run stays what it was.
+With them an old run can be asked, scored, started from and gone on with.
 """
 
 from __future__ import annotations
@@ -10,20 +10,14 @@ from typing import Any
 
 from ftrun import CONF
 
-OPTIONAL = {
-    "compose": "name",
-    "pretrain": "name",
-    "protect": "name",
-    "source": "kind",
-}  # node → what names it
+# node → what names it
+OPTIONAL = {"compose": "name", "pretrain": "name", "protect": "name", "source": "kind"}
 
 
 def completed(config: dict[str, Any]) -> dict[str, Any]:
     """A run's configuration with every setting that its nodes lack; what is no mapping stays as it is."""
     top = preset("config")
-    flat = (
-        preset("strategy", str(config.get("strategy"))) | top
-    )  # a strategy's settings stand beside the fixed ones
+    flat = preset("strategy", str(config.get("strategy"))) | top  # a strategy's stand beside the fixed ones
     names = {name: value for name, value in flat.items() if name not in ("train", "model", "hydra")}
     whole = filled(config, names | {name: {key: "none"} for name, key in OPTIONAL.items()})
     whole["train"] = filled(whole.get("train"), top["train"])
