@@ -148,7 +148,7 @@ def test_a_run_that_answers_one_label_has_learned_nothing() -> None:
     assert found is not None and not found.signs
     assert found.text == (
         "has learned nothing: accuracy is 50.2 % on test, the most frequent label alone has 50.2 %. "
-        "Settings that help: a higher train.lr (now 0.0003), more train.epochs."
+        "Settings that help: another train.lr (now 0.0003), more train.epochs."
     )
     by_chance = [("good", "bad")[i * 7919 % 503 % 2] for i in range(500)]
     assert untaught(labels, by_chance, config, {}) is not None

@@ -84,7 +84,7 @@ def untaught(
         f" {score(often, 'accuracy')}"
     )
     rate = config["train"].get("lr")
-    return Diagnosis([], None, [f"a higher train.lr (now {rate:g})", "more train.epochs"], untaught=why)
+    return Diagnosis([], None, [f"another train.lr (now {rate:g})", "more train.epochs"], untaught=why)
 
 
 def rising(lines: list[dict[str, Any]], rows: int | None) -> tuple[str, float] | None:
