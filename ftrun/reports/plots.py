@@ -128,10 +128,12 @@ def rates(group: Group) -> Picture | None:
     figure = Figure(figsize=(11 if decayed else 6.5, 3.8), layout="constrained")
     panels: list[Any] = list(figure.subplots(1, 1 + len(decayed), squeeze=False)[0])
     alike: dict[tuple[tuple[float, float], ...], list[str]] = {}
-    for study in studies:
+    lines = []  # of the first of those alike, as in the other pictures
+    for study, line in zip(studies, LINES, strict=False):
         run = tuple(_series(study.tried[0], "learning_rate", "step"))
+        lines += [line] if run not in alike else []
         alike.setdefault(run, []).append(study.name)
-    for (run, names), (color, dash, _) in zip(alike.items(), LINES, strict=False):
+    for (run, names), (color, dash, _) in zip(alike.items(), lines, strict=True):
         name = ", ".join(names) if len(names) < 3 else f"{names[0]}, {names[1]} and {len(names) - 2} more"
         panels[0].plot(*zip(*run, strict=True), color=color, linestyle=dash, label=name)
     panels[0].set_ylabel("highest learning rate")
