@@ -132,6 +132,10 @@ def test_how_many_times_fewer_labels_is_never_extrapolated() -> None:
     assert times_fewer([(100, 0.5), (10000, 0.6)], control) is None
     assert times_fewer([(100, 0.75)], control) is None
     assert at_least_times([(100, 0.75)], control) == pytest.approx(100)
+    assert at_least_times([(100, 0.7)], control) == pytest.approx(100)
+    assert at_least_times([(100, 0.6), (1000, 0.9)], control) is None
+    nothing = [(50, 0.5), (100, 0.52), (500, 0.5)]  # learns nothing, whatever the number
+    assert at_least_times([(50, 0.6), (100, 0.7)], nothing) == pytest.approx(10)
 
 
 def test_crossings() -> None:

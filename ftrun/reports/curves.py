@@ -47,10 +47,12 @@ def times_fewer(curve: Curve, control: Curve) -> float | None:
 
 
 def at_least_times(curve: Curve, control: Curve) -> float | None:
-    """The smallest such factor, where the curve begins above the best score of the control."""
-    level = monotone(control)[-1][1]
+    """The smallest such factor at the first score of the curve, where the control has none that is better."""
+    x, level = monotone(curve)[0]
+    if level < monotone(control)[-1][1]:
+        return None
     there = reaching(monotone(control), level)
-    return there / curve[0][0] if there is not None and monotone(curve)[0][1] >= level else None
+    return (control[-1][0] if there is None else there) / x
 
 
 def crossings(first: Curve, second: Curve) -> list[float]:

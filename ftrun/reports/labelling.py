@@ -99,9 +99,11 @@ def _factor(name: str, group: Group) -> str:
     mine, control = (points(found[each], group.sign) for each in (name, CONTROL))
     top = score(group.sign * max(y for _, y in control), group.metric)
     if least := at_least_times(mine, control):
+        labels, first = monotone(mine)[0]
         return (
-            f"{name} needs at least {least:.2g} times fewer labels than {CONTROL} for {top}: "
-            "it is above that from the start"
+            f"{name} needs at least {least:.2g} times fewer labels than {CONTROL} for"
+            f" {score(group.sign * first, group.metric)}: it has that with {labels:,.0f}, and {CONTROL} has"
+            f" no more with {control[-1][0]:,.0f}"
         )
     factor = times_fewer(mine, control)
     if factor is None:
