@@ -14,8 +14,9 @@ def train(**changes):
     values = {
         "optimizer": "adamw", "lr": 1e-3, "momentum": 0.9,
         "batch_size": 8, "micro_batch": None, "epochs": 1, "max_steps": None, "warmup": 0.0,
-        "weight_decay": 0.01, "clip": 1.0, "layer_decay": 1.0, "precision": "fp32", "eval_every": "epoch",
-        "patience": None, "metric": None, "checkpoint_every": "epoch", "deterministic": True,
+        "weight_decay": 0.01, "clip": 1.0, "layer_decay": 1.0, "precision": "fp32", "sampling": "auto",
+        "eval_every": "epoch", "patience": None, "metric": None, "checkpoint_every": "epoch",
+        "deterministic": True,
     }  # fmt: skip
     return Train(**{**values, **changes})
 
