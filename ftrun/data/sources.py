@@ -145,12 +145,15 @@ def saved_data(source: str, role: str | None) -> Any:
 def _embedded(source: str) -> list[Row]:
     from ftrun.data import docstrings
 
+    return docstrings.rows(embedded_split(source, "docstrings", "data set"))
+
+
+def embedded_split(source: str, only: str, what: str) -> str:
+    """The split of `embedded:NAME:SPLIT`; DataError unless its name is `only`, the one `what` there is."""
     _, _, rest = source.partition(":")
     name, _, split = rest.partition(":")
-    if name != "docstrings":
-        raise DataError(
-            f"{source}: no embedded data set {name!r}; possible: docstrings{near(name, ['docstrings'])}"
-        )
+    if name != only:
+        raise DataError(f"{source}: no embedded {what} {name!r}; possible: {only}{near(name, [only])}")
     if split not in SPLITS:
         raise DataError(f"{source}: no split {split!r}; possible: {', '.join(SPLITS)}{near(split, SPLITS)}")
-    return docstrings.rows(split)
+    return split

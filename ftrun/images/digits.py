@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
-from ftrun.data.sources import SPLITS
+from ftrun.data.sources import embedded_split
 from ftrun.data.splits import SPLIT_SEED, carve, pick
-from ftrun.errors import DataError, near
 
 if TYPE_CHECKING:
     from numpy import ndarray
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 SIDE, BRIGHTEST = 8, 16  # pixels are whole numbers from 0 to 16
 
 
+@cache
 def fixed_splits() -> dict[str, tuple[ndarray, list[int]]]:
     """Train, validation and test: pixels (rows, 64), float64 from 0 to 16, and digits.
 
@@ -35,11 +36,5 @@ def embedded(source: str) -> tuple[ndarray, list[int]]:
     """Of `embedded:digits:SPLIT`: (images, 8, 8) of uint8 from 0 to 255, and digits; DataError."""
     import numpy
 
-    _, _, rest = source.partition(":")
-    name, _, split = rest.partition(":")
-    if name != "digits":
-        raise DataError(f"{source}: no embedded images {name!r}; possible: digits{near(name, ['digits'])}")
-    if split not in SPLITS:
-        raise DataError(f"{source}: no split {split!r}; possible: {', '.join(SPLITS)}{near(split, SPLITS)}")
-    pixels, digits = fixed_splits()[split]
+    pixels, digits = fixed_splits()[embedded_split(source, "digits", "images")]
     return numpy.rint(pixels * (255 / BRIGHTEST)).astype(numpy.uint8).reshape(-1, SIDE, SIDE), digits

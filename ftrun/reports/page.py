@@ -88,10 +88,8 @@ def _cells(study: Study, metric: str) -> list[str]:
 
 def _untaught(group: Group) -> list[str]:
     """A line for each study of which a run has learned nothing."""
-    seen = {study.name: [each for each in study.tried if each.diagnosis.untaught] for study in group.studies}
-    return [
-        _told(study, seen[study.name], seen[study.name][0]) for study in group.studies if seen[study.name]
-    ]
+    seen = [(study, [each for each in study.tried if each.diagnosis.untaught]) for study in group.studies]
+    return [_told(study, found, found[0]) for study, found in seen if found]
 
 
 def _told(study: Study, seen: list[Tried], clearest: Tried) -> str:

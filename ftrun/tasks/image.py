@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ftrun.data import duplicates
 from ftrun.data.balance import WAYS
 from ftrun.data.labels import classes_of
-from ftrun.data.splits import parse_subset
 from ftrun.errors import ConfigError, DataError
 from ftrun.images.pixels import moved, order_of, seeds_of
 from ftrun.seeds import stream
 from ftrun.tasks.base import SPLITS, Answer, Batch, Example
+from ftrun.tasks.imagefiles import ImageFiles
 from ftrun.tasks.labelled import Labelled
 from ftrun.terminal import say
 from ftrun.values import at_least, one_of
@@ -33,47 +32,25 @@ class Varied(Example):
 
 
 @dataclass
-class Image(Labelled):
+class Image(ImageFiles, Labelled):
     """Pictures of any size in folders, arrays, tables or data sets, as they are or with permuted pixels."""
 
-    name: str
-    train: str | list[str] | None
-    validation: str | list[str] | None
-    test: str | list[str] | None
-    image: str | None
-    label: str
     labels: Any  # the names of the head's labels, or null for those found
     classes: Any  # the labels in use, or null for all
     modulo: int | None
     balance: str
-    subset: Any  # null, a number of training images, or "k per class"
-    size: int | None
-    channels: int | None
     augment: str
     permute: Any  # a seed, null for the pixels as they are, or a list of these
-    unreadable: str
-    leaks: str
 
+    folder: ClassVar[str] = "a folder of class folders"
     metrics: ClassVar[dict[str, str]] = {**Labelled.metrics, "top5_accuracy": "max"}
-    auto_class: ClassVar[str] = "AutoModelForImageClassification"
-    unit: ClassVar[str] = "images"
-    passed_over: ClassVar[tuple[str, ...]] = ("max_length",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.train is None:
-            raise ConfigError(
-                "task.train is not set: give a folder of class folders, a zip of it, an npz file or a table"
-                " of files, task.train=PLACE"
-            )
-        for setting, lowest in (("size", 1), ("modulo", 2)):
-            at_least(f"task.{setting}", getattr(self, setting), lowest)
-        if self.channels not in (None, 1, 3):
-            raise ConfigError(f"task.channels is 1, 3 or null (the network's), not {self.channels}")
+        self.check_files()
+        at_least("task.modulo", self.modulo, 2)
         one_of("task.balance", self.balance, WAYS)
         one_of("task.augment", self.augment, ["none", "flip", "crop+flip"])
-        one_of("task.unreadable", self.unreadable, ["drop", "error"])
-        one_of("task.leaks", self.leaks, duplicates.WAYS)
         self.used = classes_of(self.classes)
         seeds_of(self.permute)
         if self.permute is not None and self.augment != "none":
@@ -81,10 +58,7 @@ class Image(Labelled):
                 f"task.augment={self.augment} moves neighbouring pixels together, and task.permute="
                 f"{self.permute} leaves none; one of them"
             )
-        if self.subset is not None:
-            parse_subset(self.subset)
         self.pictures: dict[str, list[Picture]] = {}
-        self.notes: list[str] = []
 
     def balanced_by(self) -> str:
         return self.balance
@@ -191,9 +165,6 @@ class Image(Labelled):
         hits = [answer["top5"] for answer in answers if "top5" in answer]
         top = {"top5_accuracy": sum(hits) / len(hits)} if hits else {}
         return super().score(answers, examples) | top
-
-    def fingerprint(self) -> str:
-        return self.hash
 
 
 def permuted(arrays: Any, seed: int | None) -> Any:

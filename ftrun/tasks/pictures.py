@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ftrun.data.duplicates import WAYS
-from ftrun.data.splits import parse_subset
 from ftrun.errors import ConfigError
 from ftrun.tasks.base import SPLITS, Example, Task
-from ftrun.values import at_least, one_of
+from ftrun.tasks.imagefiles import ImageFiles
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -25,43 +23,17 @@ class Trained(Example):
 
 
 @dataclass
-class Pictures(Task, ABC):
+class Pictures(ImageFiles, Task, ABC):
     """Pictures of any size in three splits. An example's target is the name of its label, or None."""
 
-    name: str
-    train: str | list[str] | None
-    validation: str | list[str] | None
-    test: str | list[str] | None
-    image: str | None
-    label: str
-    subset: Any  # null, a number of training images, or "k per class"
-    size: int | None
-    channels: int | None
-    unreadable: str
-    leaks: str
-
-    auto_class: ClassVar[str] = "AutoModelForImageClassification"
+    folder: ClassVar[str] = "a folder of images, with class folders or without"
     shares_head: ClassVar[bool] = False
     new_head: ClassVar[bool] = False
     pretrains: ClassVar[bool] = True
-    unit: ClassVar[str] = "images"
-    passed_over: ClassVar[tuple[str, ...]] = ("max_length",)
 
     def __post_init__(self) -> None:
-        if self.train is None:
-            raise ConfigError(
-                "task.train is not set: give a folder of images, with class folders or without, a zip of it,"
-                " an npz file or a table of files, task.train=PLACE"
-            )
-        at_least("task.size", self.size, 1)
-        if self.channels not in (None, 1, 3):
-            raise ConfigError(f"task.channels is 1, 3 or null (the network's), not {self.channels}")
-        one_of("task.unreadable", self.unreadable, ["drop", "error"])
-        one_of("task.leaks", self.leaks, WAYS)
-        if self.subset is not None:
-            parse_subset(self.subset)
+        self.check_files()
         self.encoded: dict[str, list[Example]] = {}
-        self.notes: list[str] = []
 
     def read(self, seed: int) -> list[str]:
         from ftrun.images.unlabelled import load_pictures
@@ -107,9 +79,6 @@ class Pictures(Task, ABC):
 
     def given(self, example: Example) -> Any:
         return example.target
-
-    def fingerprint(self) -> str:
-        return self.hash
 
     def restore(self, config: PretrainedConfig) -> None:
         return
