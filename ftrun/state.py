@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ftrun.values import steps_of
+
 if TYPE_CHECKING:
     from ftrun.config import Train
 
@@ -55,9 +57,9 @@ class Length:
         def steps(value: Any) -> int:
             if value == "epoch":
                 return per_epoch
-            return max(1, round(value * total)) if value < 1 else int(value)
+            return max(1, steps_of(value, total))
 
-        warmup = round(train.warmup * total) if train.warmup < 1 else min(int(train.warmup), total)
+        warmup = min(steps_of(train.warmup, total), total)
         return cls(
             per_epoch,
             total,

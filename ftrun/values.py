@@ -87,3 +87,8 @@ def every(name: str, value: str | int | float) -> None:
     above(name, value, 0)
     if value > 1 and value % 1:
         raise ConfigError(f"{name} is a whole number of steps or a share of the run below 1, not {value}")
+
+
+def steps_of(value: float, total: int) -> int:
+    """Optimizer steps: a share of `total` where the value is below 1, else their number."""
+    return round(value * total) if value < 1 else int(value)

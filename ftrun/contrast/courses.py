@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from ftrun.errors import ConfigError
-from ftrun.values import above, at_least, one_of
+from ftrun.values import above, at_least, one_of, steps_of
 
 
 @dataclass
@@ -26,7 +26,7 @@ class Temperature:
 
     def at(self, step: int, total: int) -> float:
         """The temperature of optimizer step `step` of `total`, counted from 0."""
-        warmup = round(self.warmup * total) if self.warmup < 1 else int(self.warmup)
+        warmup = steps_of(self.warmup, total)
         if self.schedule == "constant" or step >= warmup:
             return self.tau
         return self.tau + (self.start - self.tau) * (1 + math.cos(math.pi * step / warmup)) / 2
