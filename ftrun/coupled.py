@@ -5,17 +5,15 @@ Accumulating the losses of the parts would compare each example with those of it
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
 
 from ftrun.evaluation import outputs_of
+from ftrun.models import put_back
 from ftrun.seeds import stream
 
 if TYPE_CHECKING:
-    from ftrun.models import Model
     from ftrun.stepper import Stepper
     from ftrun.tasks.base import Batch
 
@@ -24,10 +22,12 @@ def coupled_backward(stepper: Stepper, batches: list[Batch], weight: float) -> t
     """Backward of the loss of all batches as one, times `weight`; returns the loss without it.
 
     All outputs are computed without a graph; then the loss and its gradient for each output; then each part
-    again, with the same dropout, to pass its share of that gradient on to the weights.
+    again, with the same dropout, to pass its share of that gradient on to the weights. Running statistics of
+    batch normalisation move in this second pass alone.
     """
     task = stepper.task
-    with torch.no_grad(), still_norms(stepper.model):
+    norms = [buffer for module in stepper.model.batch_norms() for buffer in module.buffers()]
+    with torch.no_grad(), put_back(norms):
         parts = [output(stepper, number, batch) for number, batch in enumerate(batches)]
     whole = torch.cat(parts).requires_grad_()
     loss = task.training_loss(whole, {"labels": [label for batch in batches for label in batch["labels"]]})
@@ -43,13 +43,3 @@ def output(stepper: Stepper, number: int, batch: Batch) -> torch.Tensor:
     place = (stepper.state.step, stepper.accelerator.process_index, number)
     torch.manual_seed(stream(stepper.settings.seed, "dropout", *place))
     return outputs_of(stepper.wrapped, stepper.task, batch)
-
-
-@contextmanager
-def still_norms(model: Model) -> Iterator[None]:
-    """Running statistics of batch normalisation stay as they are: the second pass counts."""
-    buffers = [buffer for module in model.batch_norms() for buffer in module.buffers()]
-    kept = [buffer.clone() for buffer in buffers]
-    yield
-    for buffer, former in zip(buffers, kept, strict=True):
-        buffer.copy_(former)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from ftrun.errors import ConfigError, near
@@ -202,6 +204,18 @@ class Pooled(nn.Module):
             weights = attention_mask.unsqueeze(-1).to(hidden.dtype)
             pooled = (hidden * weights).sum(1) / weights.sum(1)
         return SequenceClassifierOutput(logits=self.classifier(self.dropout(pooled)))
+
+
+@contextmanager
+def put_back(tensors: Sequence[Tensor]) -> Iterator[None]:
+    """These tensors, such as running statistics, are afterwards as they were, also where memory runs out."""
+    kept = [value.clone() for value in tensors]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for value, former in zip(tensors, kept, strict=True):
+                value.copy_(former)
 
 
 def matching(target: str, names: list[str]) -> list[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ftrun.errors import ConfigError, UserError
 from ftrun.evaluation import evaluate
 from ftrun.export import difference, export
+from ftrun.models import put_back
 
 if TYPE_CHECKING:
     from ftrun.engine import Loop
@@ -25,15 +26,12 @@ def preflight(loop: Loop) -> None:
     examples = loop.task.examples("train")
     rows = sorted(range(len(examples)), key=lambda i: -examples[i].size)[: loop.settings.train.batch_size]
     cost = dict(loop.state.cost)
-    buffers = [*loop.model.buffers(), *loop.task.tensors().values()]  # running statistics
-    kept = [value.clone() for value in buffers]
     loop.wrapped.train()
-    loop.gradient(rows)
+    with put_back([*loop.model.buffers(), *loop.task.tensors().values()]):
+        loop.gradient(rows)
     check_gradients(loop)
     loop.optimizer.zero_grad()
     loop.state.cost = cost
-    for value, former in zip(buffers, kept, strict=True):
-        value.copy_(former)
     evaluate(loop.model, loop.task, loop.task.examples("validation")[:PROBE], PROBE, loop.accelerator)
     if loop.accelerator.is_main_process:
         check_export(loop, rows[:PROBE])

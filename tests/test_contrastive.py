@@ -12,7 +12,7 @@ from lab import ran, settings
 from PIL import Image
 from safetensors.torch import load_file
 
-from ftrun import checkpoint, experiment
+from ftrun import checkpoint, coupled, experiment
 from ftrun.engine import Loop
 from ftrun.errors import ConfigError, DataError, Diverged
 from ftrun.networks.loading import load, quiet
@@ -213,6 +213,32 @@ def test_running_statistics_move_once_in_a_step_of_parts(place, tmp_path):
             with pytest.raises(KeyboardInterrupt):
                 ran(tmp_path / str(number), settings(*words(place, "simclr", "resnet", *more)))
     assert counted == [3, 1]
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_running_statistics_move_once_where_memory_runs_out(place, tmp_path, passes):
+    """In the first pass over the parts, the one without a graph; what begins again is halved."""
+    seen = {}
+
+    def short(stepper, number, batch, plain=coupled.output):
+        found = plain(stepper, number, batch)
+        seen["passes"] = seen.get("passes", 0) + 1
+        if seen["passes"] == passes:
+            raise torch.OutOfMemoryError("out of memory")
+        return found
+
+    def count(loop):
+        loop.gradient(list(range(12)))
+        seen["counted"] = int(loop.model.batch_norms()[0].num_batches_tracked)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Loop, "run", count)
+        patch.setattr(experiment, "preflight", lambda loop: None)
+        patch.setattr(coupled, "output", short)
+        with pytest.raises(KeyboardInterrupt):
+            ran(tmp_path / "run", settings(*words(place, "simclr", "resnet", "train.micro_batch=6")))
+    assert seen["counted"] == 4
 
 
 def test_pictures_without_labels_are_enough(place, tmp_path, capsys):
