@@ -38,6 +38,21 @@ def test_pixels_go_in_and_logits_come_out(name, weights):
     assert model.tokenizer is None
 
 
+def test_channels_are_last_in_memory_from_the_first_convolution_on():
+    """In grey pictures too, where there is only one."""
+    model = loaded(digits("model=cnn_small"))
+    found = []
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(lambda _, given, out: found.extend((given[0], out)))
+    before = PIXELS.clone()
+    with torch.no_grad():
+        assert torch.allclose(model(pixel_values=PIXELS), model.net(PIXELS).logits, atol=1e-6)
+    own, plain = found[: len(found) // 2], found[len(found) // 2 :]
+    assert all(each.stride()[1] == 1 for each in own) and not any(each.stride()[1] == 1 for each in plain)
+    assert torch.equal(PIXELS, before) and PIXELS.is_contiguous()
+
+
 def test_widths_and_depth_are_the_configuration_s():
     mlp = Mlp(MlpConfig(hidden_sizes=[20, 30], image_size=4, num_channels=3, num_labels=3))
     assert [tuple(weight.shape) for weight in mlp.parameters() if weight.ndim == 2] == [

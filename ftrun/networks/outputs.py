@@ -29,8 +29,13 @@ def logits_of(net: nn.Module, inputs: Mapping[str, Tensor], **asked: Any) -> Any
     With `positions` among the inputs, booleans (batch, length), those of a language model at the True ones
     only, (chosen, vocabulary), and `Both` of one with two heads, whose words alone they are without. Those of
     a span's start and end are one tensor, (batch, 2, length).
+
+    Pictures go in with their channels last in memory, as the layers behind then keep them: no number changes,
+    and convolutions are faster (PyTorch, "Channels Last Memory Format").
     """
     given = dict(inputs)
+    if "pixel_values" in given:
+        given["pixel_values"] = given["pixel_values"].to(memory_format=torch.channels_last)
     positions = given.pop("positions", None)
     with only_at(net, positions):
         outputs = net(**given, **asked)
