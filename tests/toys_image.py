@@ -15,6 +15,7 @@ NETWORKS = {
     "vit": {
         "model_type": "vit", "image_size": 8, "num_channels": 3, "patch_size": 4, "hidden_size": 16,
         "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "pooler_output_size": 16,
+        "initializer_range": 0.2,  # of 0.02 the features of all pictures are nearly one
     },
 }  # fmt: skip
 
