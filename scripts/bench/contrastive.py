@@ -48,7 +48,8 @@ def main() -> int:
     parser.add_argument("--more", nargs="+", default=[], help="such as train.precision=bf16")
     parser.add_argument("--output", type=Path, default=Path("outputs/contrastive"))
     options = parser.parse_args()
-    print("| | kNN | linear | largest gradient norm | peak memory | CPU s |\n|---|---|---|---|---|---|")
+    print("| | kNN | linear | largest gradient norm | rank | peak memory | CPU s |")
+    print("|---|---|---|---|---|---|---|")
     for name, words in SETTINGS[options.what].items():
         print(row(name, [measured(name, words, seed, options) for seed in range(options.seeds)]), flush=True)
     return 0
@@ -65,11 +66,12 @@ def measured(name: str, words: list[str], seed: int, options: argparse.Namespace
     linear = ["task=image", "strategy=linear_probe", f"model.name={place}", "train.lr=1e-2"]
     run(probe, [*linear, *data, f"train.epochs={options.probe_epochs}"])
     lines = [json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()]
-    cost = json.loads((place / "cost.json").read_text())
+    cost, result = (json.loads((place / f"{name}.json").read_text()) for name in ("cost", "result"))
     return {
-        "knn": json.loads((place / "result.json").read_text())["test_knn_accuracy"],
+        "knn": result["test_knn_accuracy"],
         "linear": json.loads((probe / "result.json").read_text())["test_accuracy"],
         "norm": max(line["grad_norm"] for line in lines if "grad_norm" in line),
+        "rank": result["test_effective_rank"],
         "memory": cost["peak_memory_bytes"] / 1e9,
         "cpu": cost["train_cpu_seconds"],
     }
@@ -84,7 +86,10 @@ def run(place: Path, words: list[str]) -> None:
 
 
 def row(name: str, found: list[dict[str, float]]) -> str:
-    columns = {"knn": "{:.3f}", "linear": "{:.3f}", "norm": "{:.1f}", "memory": "{:.2f} GB", "cpu": "{:.0f}"}
+    columns = {
+        "knn": "{:.3f}", "linear": "{:.3f}", "norm": "{:.1f}", "rank": "{:.1f}", "memory": "{:.2f} GB",
+        "cpu": "{:.0f}",
+    }  # fmt: skip
     cells = [name]
     for column, shape in columns.items():
         values = [each[column] for each in found]

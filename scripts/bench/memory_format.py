@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ftrun import ASSETS
 from ftrun.networks.small import SmallResnet, SmallResnetConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 NETWORKS = {
-    "ResNet-20, 28 x 28, grey": ([16, 32, 64], 3, (512, 1, 28, 28)),
-    "ResNet-18, 32 x 32, colour": ([64, 128, 256, 512], 2, (128, 3, 32, 32)),
+    "ResNet-20, 28 x 28, grey": ("resnet_small", (512, 1, 28, 28)),
+    "ResNet-18, 32 x 32, colour": ("resnet18_small", (128, 3, 32, 32)),
 }
 
 
@@ -33,14 +34,8 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     print("| | precision | training | prediction |\n|---|---|---|---|")
-    for name, (widths, blocks, shape) in NETWORKS.items():
-        config = SmallResnetConfig(
-            num_channels=shape[1],
-            embedding_size=widths[0],
-            hidden_sizes=widths,
-            depths=[blocks] * len(widths),
-            layer_type="basic",
-        )
+    for name, (directory, shape) in NETWORKS.items():
+        config = SmallResnetConfig.from_pretrained(ASSETS / directory, num_channels=shape[1])
         net, pixels = SmallResnet(config), torch.randn(shape)
         for precision in ("fp32", "bf16"):
             ratios = [
