@@ -15,6 +15,8 @@ from ftrun.contrast.neighbours import Bank, votes
 from ftrun.contrast.watch import Watch
 from ftrun.errors import ConfigError, Diverged
 
+pytestmark = pytest.mark.images
+
 
 def fixed():
     """Two views of 16 pictures, (16, 2, 32)."""

@@ -18,6 +18,8 @@ from ftrun.errors import ConfigError, DataError, Diverged
 from ftrun.networks.loading import load, quiet
 from ftrun.rundir import Run
 
+pytestmark = pytest.mark.images
+
 WATCHED = {
     "temperature", "positive_similarity", "negative_similarity", "alignment", "uniformity",
     "contrastive_accuracy", "effective_rank", "grad_norm",

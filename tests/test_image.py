@@ -27,6 +27,8 @@ from ftrun.networks.loading import load
 from ftrun.networks.small import register
 from ftrun.rundir import Run
 
+pytestmark = pytest.mark.images
+
 VARIED = "task.augment=crop+flip", "train.eval_every=3", "train.checkpoint_every=3", "train.patience=50"
 
 

@@ -15,6 +15,8 @@ from ftrun.images.decoding import decode_all, decoded, in_colours
 from ftrun.images.pictures import Picture, read_pictures
 from ftrun.networks.loading import load
 
+pytestmark = pytest.mark.images
+
 PIXELS, NAMES = rows(12)
 
 

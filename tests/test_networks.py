@@ -14,6 +14,8 @@ from ftrun.export import difference, export, reload
 from ftrun.networks.loading import load, outline
 from ftrun.networks.small import IMAGES, Cnn, CnnConfig, Mlp, MlpConfig, register
 
+pytestmark = pytest.mark.images
+
 NETWORKS = {"mlp": (Mlp, MlpConfig), "cnn_small": (Cnn, CnnConfig)}
 PIXELS = torch.rand(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 BATCH = {"inputs": {"pixel_values": PIXELS}}

@@ -6,6 +6,8 @@ import torch
 from ftrun.contrast.views import DRAWS, Views, draw
 from ftrun.errors import ConfigError
 
+pytestmark = pytest.mark.images
+
 
 def views(**changes):
     plain = {

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ftrun.networks.memory_format import memory_format_of
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -31,11 +33,12 @@ def logits_of(net: nn.Module, inputs: Mapping[str, Tensor], **asked: Any) -> Any
     a span's start and end are one tensor, (batch, 2, length).
 
     Pictures go in with their channels last in memory, as the layers behind then keep them: no number changes,
-    and convolutions are faster (PyTorch, "Channels Last Memory Format").
+    and convolutions are faster (PyTorch, "Channels Last Memory Format"); `memory_format_of` says where not.
     """
     given = dict(inputs)
     if "pixel_values" in given:
-        given["pixel_values"] = given["pixel_values"].to(memory_format=torch.channels_last)
+        pixels = given["pixel_values"]
+        given["pixel_values"] = pixels.to(memory_format=memory_format_of(net, pixels.device.type))
     positions = given.pop("positions", None)
     with only_at(net, positions):
         outputs = net(**given, **asked)
