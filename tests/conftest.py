@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from losses import Losses
 
 CACHE = tempfile.TemporaryDirectory(prefix="ftrun-tests-")  # Hub and data set caches: not the user's own
 TESTS = str(Path(__file__).parent)
@@ -25,6 +26,13 @@ os.environ.update(
     NO_COLOR="1", COLUMNS="160",
     PYTHONPATH=os.pathsep.join([OFFLINE, TESTS, str(Path(TESTS).parent)]),  # for processes that tests start
 )  # fmt: skip
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A worker that dies between two tests, or a test that no worker came to, fails the whole."""
+    if not hasattr(config, "workerinput"):  # it is no worker itself
+        config.pluginmanager.register(Losses())
+
 
 Text = tuple[str, str]
 PLAIN = "the film was plot actor a very is and story scene of music this".split()

@@ -19,8 +19,6 @@ from ftrun.rundir import Run
 from ftrun.tasks.base import SPLITS
 from ftrun.tasks.digits import COLUMNS, permutation
 
-pytestmark = pytest.mark.images
-
 LEARN = "model=mlp", "train.lr=3e-3", "train.epochs=10", "train.checkpoint_every=100", "device=cpu"
 
 

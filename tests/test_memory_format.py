@@ -1,4 +1,4 @@
-"""Pictures lie channels last in memory, but for networks that torch's CPU kernels would break in that order."""
+"""Pictures lie channels last in memory, but for networks that torch's CPU kernels break in that order."""
 
 import os
 import signal

@@ -8,7 +8,7 @@ from torch import channels_last, contiguous_format, memory_format, nn
 def memory_format_of(net: nn.Module, device: str) -> memory_format:
     """Channels last, in which convolutions are faster, but for a network that breaks in it on the CPU.
 
-    It looks anew each time, as layers are added to networks: that takes a thousandth of a small one's forward.
+    It looks anew each time, as layers are added to networks: a thousandth of the time of a forward.
     """
     broken = device == "cpu" and any(map(breaks, net.modules()))
     return contiguous_format if broken else channels_last
