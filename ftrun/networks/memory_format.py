@@ -20,11 +20,11 @@ def breaks(module: nn.Module) -> bool:
     Measured with torch 2.13.0, every buffer between pages that may not be touched; to be measured again with
     another, and to go when none of it is left:
 
-    - A convolution of 1 x 1 with a stride above 1, of fewer than 8 channels for each group: on a processor
-      with AVX2 and no AVX-512, or under ONEDNN_MAX_CPU_ISA=AVX2, the gradient of its weights is written, and
-      its input read, beyond the end wherever the stride does not meet the last row (16 pixels by 2, 3 pixels
-      of 9). From 8 channels on it was sound; only multiples of 8 are trusted. So were strides of 1, kernels
-      of 2 to 16, with groups and without, and transposed ones.
+    - A convolution of 1 x 1 with a stride above 1, of fewer than 8 channels: with the kernels of AVX2, which
+      a processor without AVX-512 takes, and another under ONEDNN_MAX_CPU_ISA=AVX2, the gradient of its
+      weights reaches beyond the end of a buffer where the stride does not meet the last row, as 16 pixels
+      by 2. From 8 channels on, and in groups, none was caught; only multiples of 8 are trusted. Strides of 1,
+      kernels of 2 to 16, depthwise ones and transposed convolutions were sound.
     - A group normalization: on every processor its gradient is written to address 0 where its input needs
       none, which is so above a frozen bottom that ends just before it.
     """
