@@ -48,7 +48,7 @@ def start(arguments: list[str]) -> int:
         from ftrun.commands.advise import auto
 
         arguments = auto(arguments)
-    from ftrun.launch import launch
+    from ftrun.experiments.launch import launch
 
     if not arguments:
         print("ftrun: the default experiment (ftrun --help lists everything that can be said)", flush=True)

@@ -16,15 +16,16 @@ from typing import Any
 
 import pytest
 from losses import Losses
+from toys import SPLITS, tiny_network, tiny_tokenizer, toy_rows
 
 CACHE = tempfile.TemporaryDirectory(prefix="ftrun-tests-")  # Hub and data set caches: not the user's own
-TESTS = str(Path(__file__).parent)
-OFFLINE = str(Path(TESTS) / "offline")
+TESTS = Path(__file__).parent
+FIXTURES, OFFLINE = str(TESTS / "fixtures"), str(TESTS / "fixtures" / "offline")
 os.environ.update(
     HF_HOME=CACHE.name, XDG_CACHE_HOME=CACHE.name, HF_HUB_OFFLINE="1",
     OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false",
     NO_COLOR="1", COLUMNS="160",
-    PYTHONPATH=os.pathsep.join([OFFLINE, TESTS, str(Path(TESTS).parent)]),  # for processes that tests start
+    PYTHONPATH=os.pathsep.join([OFFLINE, FIXTURES, str(TESTS.parent)]),  # for processes that tests start
 )  # fmt: skip
 
 
@@ -32,23 +33,6 @@ def pytest_configure(config: pytest.Config) -> None:
     """A worker that dies between two tests, or a test that no worker came to, fails the whole."""
     if not hasattr(config, "workerinput"):  # it is no worker itself
         config.pluginmanager.register(Losses())
-
-
-Text = tuple[str, str]
-PLAIN = "the film was plot actor a very is and story scene of music this".split()
-TELLING = {"positive": ["good", "fine", "lovely"], "negative": ["bad", "awful", "dull"]}
-SPLITS = {"train": 120, "validation": 40, "test": 40}
-
-
-def toy_rows(count: int, chance: random.Random) -> list[Text]:
-    """Sentences of 4 to 21 words in which one word tells the label; the labels take turns."""
-    rows = []
-    for number in range(count):
-        label = ("negative", "positive")[number % 2]
-        words = chance.choices(PLAIN, k=chance.randint(3, 20))
-        words.insert(chance.randrange(len(words)), chance.choice(TELLING[label]))
-        rows.append((" ".join(words), label))
-    return rows
 
 
 @pytest.fixture(scope="session")
@@ -62,51 +46,6 @@ def toy_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
             with (place / f"{split}{suffix}").open("w", newline="", encoding="utf-8") as file:
                 csv.writer(file, delimiter=delimiter, lineterminator="\n").writerows(rows)
     return place
-
-
-def tiny_network(name: str, vocabulary: int) -> Any:
-    """Two layers, 32 wide, 64 positions, random weights."""
-    import transformers
-
-    shape = {
-        "vocab_size": vocabulary, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
-        "intermediate_size": 64, "max_position_embeddings": 64, "pad_token_id": 0,
-    }  # fmt: skip
-    special = {"cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}
-    family, own = {
-        "bert": ("Bert", {}),
-        "roberta": ("Roberta", {"max_position_embeddings": 66, "pad_token_id": 1, "type_vocab_size": 1}),
-        "distilbert": ("DistilBert", {}),
-        "modernbert": ("ModernBert", special),
-    }[name]
-    config = getattr(transformers, f"{family}Config")(**{**shape, **own})
-    return getattr(transformers, f"{family}Model")(config)
-
-
-def tiny_tokenizer(name: str) -> Any:
-    """WordPiece over the toy sentences; BERT's own class gives the token types that only BERT has."""
-    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-    from transformers import PreTrainedTokenizerFast
-
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    if name == "roberta":
-        special[:2] = ["[UNK]", "[PAD]"]  # its positions are counted from the padding token's number
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece()
-    texts = [text for text, _ in toy_rows(200, random.Random(0))] + [
-        "abcdefghijklmnopqrstuvwxyz 0123456789 .,;!?"
-    ]
-    trainer = trainers.WordPieceTrainer(vocab_size=200, special_tokens=special, show_progress=False)
-    tokenizer.train_from_iterator(texts, trainer)
-    ends = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ends
-    )
-    names = {f"{token.strip('[]').lower()}_token": token for token in special}
-    inputs = ["input_ids", *(["token_type_ids"] if name == "bert" else []), "attention_mask"]
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_input_names=inputs, **names)
 
 
 @pytest.fixture(scope="session")

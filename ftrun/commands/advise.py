@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NoReturn
 from ftrun.errors import ConfigError
 
 if TYPE_CHECKING:
-    from ftrun.advice import Advice
-    from ftrun.familiarity import Familiarity
+    from ftrun.experiments.advice import Advice
+    from ftrun.experiments.domain_gap import Familiarity
 
 
 LIKE = "embedded:docstrings"  # English that every machine has
@@ -63,13 +63,13 @@ def auto(arguments: list[str]) -> list[str]:
 
 def recommended(words: list[str], cut: float, like: str, harder: float) -> Advice:
     """The measurement and the row of the table, printed."""
-    from ftrun.advice import advise, measure, texts_of
     from ftrun.commands.compare import settled
-    from ftrun.config import read
-    from ftrun.familiarity import familiarity, like_its_own
-    from ftrun.networks.loading import load
-    from ftrun.seeds import stream
-    from ftrun.terminal import say
+    from ftrun.experiments.advice import advise, measure, texts_of
+    from ftrun.experiments.domain_gap import familiarity, like_its_own
+    from ftrun.models.load import load
+    from ftrun.runs.terminal import say
+    from ftrun.settings.schema import read
+    from ftrun.settings.seeds import stream
 
     settings = read(settled(words))
     task = settings.task

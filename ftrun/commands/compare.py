@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ftrun.errors import ConfigError, Interrupted, UserError
-from ftrun.ledger import Ledger, key_of
 from ftrun.reports.summary import lower_is_better, score
-from ftrun.rundir import Run, is_run
+from ftrun.runs.ledger import Ledger, key_of
+from ftrun.runs.run import Run, is_run
 
 TUNING_SEED = 1000  # no seed of the study, so that what chooses the rate is not what is reported
 STEP = 10**0.5  # between the rates of a grid
@@ -113,8 +113,8 @@ def place(words: list[str], options: argparse.Namespace) -> Path:
 
 def settled(words: list[str]) -> dict[str, Any]:
     """The resolved settings of a run; ConfigError for whatever is wrong in them."""
-    from ftrun.config import read
-    from ftrun.launch import compose, sourced, with_model_of_source
+    from ftrun.experiments.launch import compose, sourced, with_model_of_source
+    from ftrun.settings.schema import read
 
     spelt = [part for word in words for part in sourced(word)]
     raw = with_model_of_source(compose(spelt), spelt)
@@ -124,7 +124,7 @@ def settled(words: list[str]) -> dict[str, Any]:
 
 def readable(raw: dict[str, Any]) -> None:
     """DataError for rows that cannot be read, which no run of the study could."""
-    from ftrun.config import read
+    from ftrun.settings.schema import read
 
     read(raw).task.read(raw["seed"])
 
@@ -177,7 +177,7 @@ def best_rate(plan: Plan, name: str, own: list[str]) -> float | None:
 
 def trial(plan: Plan, folder: str, name: str, own: list[str]) -> Run | None:
     """The finished run of these settings, made now or before; None when it failed, which is shown."""
-    from ftrun.launch import one, show
+    from ftrun.experiments.launch import one, show
 
     words = [*plan.words, f"strategy={name}", *own]
     raw = settled(words)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ftrun.arguments import Parser, joined, numbers
+from ftrun.commands._parser import Parser, joined, numbers
 from ftrun.errors import ConfigError
 
 if TYPE_CHECKING:
     import argparse
 
-    from ftrun.rundir import Run
+    from ftrun.runs.run import Run
 
 DENSITY = {"ties": 0.2, "dare": 0.1}  # what is kept in the papers: the top 20 %, and 10 % at random
 
@@ -24,15 +24,15 @@ def main(arguments: list[str]) -> int:
     grid = numbers("--grid", options.grid)
 
     from ftrun.data.rows import read_rows
-    from ftrun.rundir import Run
-    from ftrun.saved import refuse_existing
+    from ftrun.runs.artifacts import refuse_existing
+    from ftrun.runs.run import Run
 
     runs = [Run.open(path) for path in options.runs]
     head = head_of(options, runs)
     output = options.output or runs[head].path / "composed"
     refuse_existing(output)
 
-    from ftrun.lora.lowrank import read_update, refuse_other_bases, refuse_unsummable
+    from ftrun.experiments.lora.lowrank import read_update, refuse_other_bases, refuse_unsummable
 
     for run in runs:
         refuse_unsummable(run)
@@ -41,12 +41,12 @@ def main(arguments: list[str]) -> int:
     updates = [read_update(run) for run in runs]
     refuse_other_bases(updates)
 
-    from ftrun.lora.composing import Composition, compose
-    from ftrun.terminal import say
+    from ftrun.experiments.lora.compose import Composition, compose
+    from ftrun.runs.terminal import say
 
     found = None
     if options.search:
-        from ftrun.lora.weighing import search
+        from ftrun.experiments.lora.weights import search
 
         columns = {name: getattr(options, name) for name in ("text", "label") if getattr(options, name)}
         weights, found = search(updates, head, options.search, columns, grid)

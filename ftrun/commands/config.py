@@ -14,8 +14,8 @@ def main(arguments: list[str]) -> int | None:
 
     from omegaconf import OmegaConf
 
-    from ftrun.config import read
-    from ftrun.launch import compose
+    from ftrun.experiments.launch import compose
+    from ftrun.settings.schema import read
 
     raw = compose(given.overrides, given.config_dir)
     read(raw)

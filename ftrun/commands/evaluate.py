@@ -16,13 +16,13 @@ def main(arguments: list[str]) -> int:
     )
     options = parser.parse_args(arguments)
 
-    from ftrun.rundir import open_trained
+    from ftrun.runs.run import open_trained
 
     run = open_trained(options.run)
 
-    from ftrun.evaluation import evaluate
-    from ftrun.inference import open_model
-    from ftrun.terminal import say
+    from ftrun.experiments.inference import open_model
+    from ftrun.runs.terminal import say
+    from ftrun.training.evaluate import evaluate
 
     settings, model, tokenizer, accelerator = open_model(run)
     task = settings.task

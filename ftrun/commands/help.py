@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ftrun import CONF
 from ftrun.errors import ConfigError, near
-from ftrun.names import keys
+from ftrun.settings.suggest import keys
 
 GROUPS = (
     "strategy", "compose", "protect", "source", "task", "model", "pretrain", "schedule", "experiment",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ftrun.arguments import Parser
+from ftrun.commands._parser import Parser
 from ftrun.errors import ConfigError
 
 
@@ -20,16 +20,16 @@ def main(arguments: list[str]) -> int:
     if not options.tolerance >= 0:
         raise ConfigError(f"merge: --tolerance is at least 0, not {options.tolerance}")
 
-    from ftrun.rundir import Run
-    from ftrun.saved import low_rank, refuse_existing
+    from ftrun.runs.artifacts import low_rank, refuse_existing
+    from ftrun.runs.run import Run
 
     run = Run.open(options.run)
     low_rank(run, "so no weight is the same as weight and adapter together; nothing can be merged")
     output = options.output or run.path / "merged"
     refuse_existing(output)
 
-    from ftrun.lora.merging import merge, of_run
-    from ftrun.terminal import say
+    from ftrun.experiments.lora.merge import merge, of_run
+    from ftrun.runs.terminal import say
 
     merge(of_run(run), output, options.dtype, options.tolerance)
     say(f"saved: {output}")

@@ -23,17 +23,17 @@ def main(arguments: list[str]) -> int:
     )
     options = parser.parse_args(arguments)
 
-    from ftrun.config import read
     from ftrun.data.labels import listed
     from ftrun.data.tables import check_writable
-    from ftrun.rundir import open_trained
+    from ftrun.runs.run import open_trained
+    from ftrun.settings.schema import read
 
     run = open_trained(options.run)
     check_writable(options.output, read(run.settings).task.writes)
 
-    from ftrun.evaluation import predict
-    from ftrun.inference import open_model
-    from ftrun.terminal import say
+    from ftrun.experiments.inference import open_model
+    from ftrun.runs.terminal import say
+    from ftrun.training.evaluate import predict
 
     settings, model, tokenizer, accelerator = open_model(run)
     task = settings.task

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ftrun.errors import ConfigError, UserError, near
-from ftrun.files import write_atomically
 from ftrun.reports.comparison import (
     COLUMNS,
     Column,
@@ -24,7 +23,8 @@ from ftrun.reports.comparison import (
     side_by_side,
 )
 from ftrun.reports.summary import SPEEDS, console, lower_is_better, row_of
-from ftrun.rundir import Run, find_runs
+from ftrun.runs.files import write_atomically
+from ftrun.runs.run import Run, find_runs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,11 +12,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("run", type=Path, help="run directory")
     path = parser.parse_args(arguments).run
 
-    from ftrun.rundir import Run
+    from ftrun.runs.run import Run
 
     Run.open(path)  # a wrong directory is said before torch is loaded
 
-    from ftrun.sequence import resume
+    from ftrun.experiments.sequence import resume
 
     resume(path)
     return 0

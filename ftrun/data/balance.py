@@ -6,7 +6,7 @@ import random
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from ftrun.seeds import stream
+from ftrun.settings.seeds import stream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from ftrun.data.duplicates import leak_notes, of_columns, without_leaks
+from ftrun.data.label_columns import ONE_NAME, Reading
 from ftrun.data.labels import (
     Labels,
     label_set,
@@ -17,10 +17,10 @@ from ftrun.data.labels import (
     refuse_foreign,
     refuse_free_text,
 )
+from ftrun.data.leaks import leak_notes, of_columns, without_leaks
 from ftrun.data.sources import FORMS, SPLITS, Given, Row, read_parts, spelled
 from ftrun.data.splits import SPLIT_SEED, carve, choose, parse_subset, pick
 from ftrun.data.tables import Columns, columns_of, refuse_absent
-from ftrun.data.targets import ONE_NAME, Reading
 from ftrun.errors import ConfigError, DataError
 
 __all__ = [

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftrun.data.labels import listed, natural
 from ftrun.errors import ConfigError
-from ftrun.seeds import stream
+from ftrun.settings.seeds import stream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ftrun.data.content import bytes_of, ending, text_of
 from ftrun.data.labels import listed
 from ftrun.errors import ConfigError, DataError, UserError, near
-from ftrun.files import write_atomically
+from ftrun.runs.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import UserError
-from ftrun.files import read_lines
 from ftrun.reports.calibration import calibration
 from ftrun.reports.comparison import Row, strategy_words
 from ftrun.reports.diagnosis import Diagnosis, diagnose, untaught
@@ -29,7 +28,8 @@ from ftrun.reports.significance import (
     resamples,
 )
 from ftrun.reports.summary import PERCENT, lower_is_better
-from ftrun.rundir import Run
+from ftrun.runs.files import read_lines
+from ftrun.runs.run import Run
 
 if TYPE_CHECKING:
     from ftrun.reports.calibration import Calibration

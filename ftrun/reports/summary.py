@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from ftrun.config import FIXED
 from ftrun.errors import ConfigError
 from ftrun.reports.breakdown import tables
-from ftrun.rundir import CONFIG, DETAILS, FAILURE, RESULT
+from ftrun.runs.run import CONFIG, DETAILS, FAILURE, RESULT
+from ftrun.settings.schema import FIXED
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ftrun.rundir import Run
+    from ftrun.runs.run import Run
 
 NEEDED = ("seed", "task", "model", "train", "strategy")  # to say anything about a run
 PERCENT = (
@@ -188,7 +188,7 @@ def show_result(run: Run) -> None:
 
 def use_of(run: Run) -> str:
     """What to do with a run's model: answer rows, or train it for a task."""
-    from ftrun.byname import load_class
+    from ftrun.settings.resolve import load_class
 
     if load_class("tasks", run.config["task"]["kind"]).pretrains:
         return f"ftrun task=image task.train=PLACE strategy=linear_probe model.name={run.path}"

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ftrun.errors import ConfigError
+from ftrun.settings.checks import one_of
 from ftrun.strategies.base import Strategy
-from ftrun.values import one_of
 
 if TYPE_CHECKING:
-    from ftrun.models import Model
+    from ftrun.models.model import Model
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Adapter(Strategy):
         model.output_layers()
 
     def prepare(self, model: Model) -> None:
-        from ftrun.networks.adapters import Adapters
+        from ftrun.models.adapters import Adapters
 
         model.requires_grad_(False)
         model.adapter = Adapters(self.placement, self.bottleneck, self.activation)

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from ftrun.errors import ConfigError
+from ftrun.runs.terminal import say
+from ftrun.settings.checks import one_of
 from ftrun.strategies.full import Full
-from ftrun.terminal import say
-from ftrun.values import one_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ftrun.memory.anchor import Anchor, UpdateAnchor
     from ftrun.strategies.base import Memory
+    from ftrun.strategies.penalty import Anchor, UpdateAnchor
 
     Strengths = dict[str, Tensor | float]
 
@@ -49,8 +49,8 @@ class Anchored(Full, ABC):
         return 0.0
 
     def remember(self, memory: Memory) -> None:
-        from ftrun.memory.anchor import Anchor, UpdateAnchor, updates_of
-        from ftrun.networks.adapters import Adapters
+        from ftrun.models.adapters import Adapters
+        from ftrun.strategies.penalty import Anchor, UpdateAnchor, updates_of
 
         model = memory.model
         head = set() if memory.shared else {name for name, _ in model.head_parameters()}

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 if TYPE_CHECKING:
-    from ftrun.models import Model
-    from ftrun.state import Course
+    from ftrun.models.model import Model
     from ftrun.tasks.base import Task
+    from ftrun.training.state import Course
 
 
 class Past(Protocol):

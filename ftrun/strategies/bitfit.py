@@ -9,7 +9,7 @@ from ftrun.errors import ConfigError
 from ftrun.strategies.base import Strategy
 
 if TYPE_CHECKING:
-    from ftrun.models import Model
+    from ftrun.models.model import Model
 
 
 @dataclass

@@ -10,7 +10,7 @@ from ftrun.errors import ConfigError
 from ftrun.strategies.base import Strategy
 
 if TYPE_CHECKING:
-    from ftrun.models import Model
+    from ftrun.models.model import Model
 
 MIDDLE = "middle"
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ftrun.errors import ConfigError
+from ftrun.settings.checks import above, one_of
 from ftrun.strategies.full import Full
-from ftrun.values import above, one_of
 
 if TYPE_CHECKING:
-    from ftrun.state import Course
+    from ftrun.training.state import Course
 
 RAMP = 10  # steps in which an opened stage comes to its rate: Adam's first ones ignore the gradient's size
 

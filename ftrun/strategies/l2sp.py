@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from ftrun.settings.checks import at_least
 from ftrun.strategies.anchored import Anchored
-from ftrun.values import at_least
 
 if TYPE_CHECKING:
     from torch import Tensor

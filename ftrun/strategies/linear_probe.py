@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from ftrun.strategies.base import Strategy
 
 if TYPE_CHECKING:
-    from ftrun.models import Model
+    from ftrun.models.model import Model
 
 
 @dataclass

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import ConfigError
+from ftrun.settings.checks import one_of
 from ftrun.strategies.base import Strategy
-from ftrun.values import one_of
 
 if TYPE_CHECKING:
-    from ftrun.models import Model
+    from ftrun.models.model import Model
 
 VARIANTS = ("lora", "dora", "rslora", "pissa")
 TARGET_WORDS = ("attention", "all")
@@ -47,7 +47,7 @@ class Lora(Strategy):
     def prepare(self, model: Model) -> None:
         from peft import LoraConfig, inject_adapter_in_model
 
-        from ftrun.networks.loading import quiet
+        from ftrun.models.load import quiet
 
         model.requires_grad_(False)
         model.adapter = LoraConfig(

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from ftrun.errors import ConfigError
+from ftrun.settings.checks import above
 from ftrun.strategies.full import Full
-from ftrun.values import above
 
 if TYPE_CHECKING:
-    from ftrun.state import Course
+    from ftrun.training.state import Course
 
 
 @dataclass

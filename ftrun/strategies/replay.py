@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from ftrun.errors import ConfigError
+from ftrun.settings.checks import at_least, one_of
 from ftrun.strategies.full import Full
-from ftrun.values import at_least, one_of
 
 if TYPE_CHECKING:
     from random import Random
@@ -40,8 +40,8 @@ class Replay(Full):
         """Fill the buffer: an equal part for each earlier task, the same in every run of the seed."""
         from random import Random
 
-        from ftrun.seeds import stream
-        from ftrun.tasks.labelled import Labelled
+        from ftrun.settings.seeds import stream
+        from ftrun.tasks.parts.labelled import Labelled
 
         part = self.buffer // len(memory.pasts)
         if part == 0:
@@ -66,7 +66,7 @@ class Replay(Full):
         """Which earlier examples go with a batch of `size`: (task, rows) for each task that has any."""
         from random import Random
 
-        from ftrun.seeds import stream
+        from ftrun.settings.seeds import stream
 
         chance = Random(stream(self.seed, "replay", step))
         everything = [(number, row) for number, (_, rows) in enumerate(self.kept) for row in rows]

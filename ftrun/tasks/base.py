@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-    from ftrun.config import Train
-    from ftrun.models import Model
+    from ftrun.models.model import Model
+    from ftrun.settings.schema import Train
 
 Batch = dict[str, Any]
 Answer = dict[str, Any]  # one per example; what `answer_columns` names is JSON-ready

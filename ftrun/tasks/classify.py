@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from ftrun.data import balance
 from ftrun.data.labels import classes_of
+from ftrun.settings.checks import one_of
 from ftrun.tasks.base import Batch, Example
-from ftrun.tasks.labelled import Labelled
-from ftrun.tasks.texts import TextTable, collated
-from ftrun.values import one_of
+from ftrun.tasks.parts.labelled import Labelled
+from ftrun.tasks.parts.table import TextTable, collated
 
 if TYPE_CHECKING:
     from ftrun.data.labels import Labels
@@ -51,7 +51,7 @@ class Classify(TextTable, Labelled):
         return {"inputs": inputs, "labels": [example.target for example in examples]}
 
     def card(self) -> dict[str, Any]:
-        from ftrun.data.datacard import counted
+        from ftrun.data.card import counted
 
         found, labels = super().card(), self.labels_used()
         found["notes"] += self.names.notes

@@ -13,14 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ftrun.data.images.digits import BRIGHTEST, SIDE, fixed_splits
+from ftrun.data.images.transforms import order_of, seeds_of
 from ftrun.data.labels import Labels, listed, name_of
 from ftrun.data.splits import choose, parse_subset, pick
 from ftrun.errors import ConfigError, DataError, near
-from ftrun.images.digits import BRIGHTEST, SIDE, fixed_splits
-from ftrun.images.pixels import order_of, seeds_of
+from ftrun.settings.checks import at_least
 from ftrun.tasks.base import Batch, Example
-from ftrun.tasks.labelled import Labelled
-from ftrun.values import at_least
+from ftrun.tasks.parts.labelled import Labelled
 
 if TYPE_CHECKING:
     from numpy import ndarray

@@ -7,22 +7,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ftrun.data.balance import WAYS
+from ftrun.data.images.transforms import moved, order_of, seeds_of
 from ftrun.data.labels import classes_of
 from ftrun.errors import ConfigError, DataError
-from ftrun.images.pixels import moved, order_of, seeds_of
-from ftrun.seeds import stream
+from ftrun.runs.terminal import say
+from ftrun.settings.checks import at_least, one_of
+from ftrun.settings.seeds import stream
 from ftrun.tasks.base import SPLITS, Answer, Batch, Example
-from ftrun.tasks.imagefiles import ImageFiles
-from ftrun.tasks.labelled import Labelled
-from ftrun.terminal import say
-from ftrun.values import at_least, one_of
+from ftrun.tasks.parts.image_files import ImageFiles
+from ftrun.tasks.parts.labelled import Labelled
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ftrun.images.imagesets import Reading
-    from ftrun.images.pictures import Picture
-    from ftrun.images.readers import Reader
+    from ftrun.data.images.sources import Picture
+    from ftrun.data.images.splits import Reading
+    from ftrun.models.image_processor import Reader
 
 TOP = 5
 
@@ -64,12 +64,12 @@ class Image(ImageFiles, Labelled):
         return self.balance
 
     def reading(self) -> Reading:
-        from ftrun.images.imagesets import Reading
+        from ftrun.data.images.splits import Reading
 
         return Reading(self.image, self.label, self.used, self.modulo)
 
     def read(self, seed: int) -> list[str]:
-        from ftrun.images.imagesets import load_splits
+        from ftrun.data.images.splits import load_splits
 
         sources = {split: getattr(self, split) for split in SPLITS}
         self.pictures, self.names, self.notes, self.hash = load_splits(
@@ -80,8 +80,8 @@ class Image(ImageFiles, Labelled):
         return self.notes
 
     def card(self) -> dict[str, Any]:
-        from ftrun.data.datacard import repetitions
-        from ftrun.images.imagesets import said_by
+        from ftrun.data.card import repetitions
+        from ftrun.data.images.splits import said_by
 
         found = super().card() | repetitions(said_by(self.pictures), "images")
         return found | self.weighing() | {"notes": self.notes}
@@ -100,7 +100,7 @@ class Image(ImageFiles, Labelled):
         return line if self.permute is None else f"{line}; pixels permuted (task.permute={self.permute})"
 
     def decoded(self, reader: Reader, pictures: list[Picture], split: str) -> tuple[Any, list[int], str]:
-        from ftrun.images.decoding import decode_all
+        from ftrun.data.images.decoding import decode_all
 
         self.reader = reader
         return decode_all(pictures, reader, split, self.unreadable)
@@ -118,7 +118,7 @@ class Image(ImageFiles, Labelled):
         return notes
 
     def input_rows(self, file: str) -> list[dict[str, Any]]:
-        from ftrun.images.pictures import read_pictures
+        from ftrun.data.images.sources import read_pictures
 
         pictures, _ = read_pictures(file, self.image, self.label)
         self.asked = pictures

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ftrun.data.documents import Columns, Document, batched
 from ftrun.errors import ConfigError, DataError
+from ftrun.settings.checks import at_least, one_of
 from ftrun.tasks.base import Answer, Batch, Example
-from ftrun.tasks.blocks import Blocks
-from ftrun.tasks.corpus import CorpusTask
-from ftrun.values import at_least, one_of
+from ftrun.tasks.parts.blocks import Blocks
+from ftrun.tasks.parts.corpus import CorpusTask
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from transformers import PreTrainedTokenizerBase
 
-    from ftrun.text.packing import Corpus
+    from ftrun.data.text.packing import Corpus
 
 PROMPT_SHARE = 8  # an eighth of a block is shown to a network that has no prompt
 TEMPERATURE, TOP = 0.8, 200  # of sampled text, as in nanoGPT's sample.py
@@ -117,8 +117,8 @@ class Lm(CorpusTask):
         self, tokenizer: PreTrainedTokenizerBase, documents: Any
     ) -> Iterator[tuple[list[int], list[int]]]:
         """Tokens and flags of each document, in batches that the tokenizer can share among its threads."""
-        from ftrun.text.encoding import parts, tokens_of
-        from ftrun.text.packing import GIVEN, SCORED, START
+        from ftrun.data.text.encoding import parts, tokens_of
+        from ftrun.data.text.packing import GIVEN, SCORED, START
 
         given = GIVEN if self.loss_on == "completion" else SCORED
         for held in batched(documents):
@@ -161,7 +161,7 @@ class Lm(CorpusTask):
     ) -> list[Example]:
         """Each row's text as blocks of its own."""
         from ftrun.data.documents import document_of
-        from ftrun.text.packing import pack
+        from ftrun.data.text.packing import pack
 
         self.ends(tokenizer)
         found: list[Example] = []
@@ -177,7 +177,7 @@ class Lm(CorpusTask):
         return found
 
     def collate(self, examples: Sequence[Example]) -> Batch:
-        from ftrun.text.packing import together
+        from ftrun.data.text.packing import together
 
         blocks: list[Any] = list(examples)
         triples: list[tuple[ndarray, ndarray, ndarray]] = [(e.inputs, e.target, e.starts) for e in blocks]
@@ -233,7 +233,7 @@ class Lm(CorpusTask):
         self, net: nn.Module, tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], seed: int
     ) -> dict[int, Answer]:
         """For rows with a prompt and nothing after it, the likeliest continuation."""
-        from ftrun.text.writing import continued
+        from ftrun.tasks.generation import continued
 
         self.ends(tokenizer)
         found: dict[int, Answer] = {}
@@ -248,7 +248,7 @@ class Lm(CorpusTask):
 
     def leave(self, net: nn.Module, tokenizer: PreTrainedTokenizerBase, directory: Path, seed: int) -> None:
         """sample.txt: what the finished network writes on from a prompt or the beginning of validation."""
-        from ftrun.text.writing import continued
+        from ftrun.tasks.generation import continued
 
         if not self.sample:
             return

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ftrun.data.documents import Columns, Document
 from ftrun.errors import ConfigError, DataError
-from ftrun.tasks import guesses
+from ftrun.settings.checks import one_of
 from ftrun.tasks.base import Answer, Batch, Example
-from ftrun.tasks.blocks import Blocks, Named, Pair, Pairs
-from ftrun.tasks.corpus import CorpusTask
-from ftrun.values import one_of
+from ftrun.tasks.metrics import tokens as guesses
+from ftrun.tasks.parts.blocks import Blocks, Named, Pair, Pairs
+from ftrun.tasks.parts.corpus import CorpusTask
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
-    from ftrun.text.packing import Corpus
-    from ftrun.text.pieces import Pieces
+    from ftrun.data.text.document_tokens import Pieces
+    from ftrun.data.text.packing import Corpus
 
 NEXT = ("none", "nsp", "sop")
 
@@ -86,7 +86,7 @@ class Mlm(CorpusTask):
         self.epoch = epoch
 
     def know(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        from ftrun.text.gaps import known
+        from ftrun.data.text.mask_ids import known
 
         self.known = known(tokenizer, self.whole_words)
 
@@ -113,7 +113,7 @@ class Mlm(CorpusTask):
         return said + (" (tokenised before)" if there else "")
 
     def pieces(self, tokenizer: PreTrainedTokenizerBase, documents: Any) -> Pieces:
-        from ftrun.text.pieces import ended, in_sentences
+        from ftrun.data.text.document_tokens import ended, in_sentences
 
         return (ended if self.next == "none" else in_sentences)(tokenizer, documents)
 
@@ -123,7 +123,7 @@ class Mlm(CorpusTask):
 
     def pairs(self, corpus: Corpus, split: str) -> str:
         """Segments of neighbouring sentences instead; DataError where there are none."""
-        from ftrun.text.segments import segmented
+        from ftrun.data.text.sentence_pairs import segmented
 
         segments = segmented(corpus, self.room)
         segments.refuse(self.next, split)
@@ -137,8 +137,8 @@ class Mlm(CorpusTask):
     ) -> list[Example]:
         """Each row's text as blocks of its own; the gaps are the same every time."""
         from ftrun.data.documents import document_of
-        from ftrun.text.packing import pack
-        from ftrun.text.pieces import ended
+        from ftrun.data.text.document_tokens import ended
+        from ftrun.data.text.packing import pack
 
         self.know(tokenizer)
         found: list[Example] = []
@@ -149,8 +149,8 @@ class Mlm(CorpusTask):
         return found
 
     def collate(self, examples: Sequence[Example]) -> Batch:
-        from ftrun.batching import pad
-        from ftrun.text.masking import IGNORED
+        from ftrun.data.batching import pad
+        from ftrun.data.text.masking import IGNORED
 
         read = [self.drawn(example) for example in examples]
         made = [self.hidden(example, ids) for example, (ids, _, _) in zip(examples, read, strict=True)]
@@ -191,8 +191,8 @@ class Mlm(CorpusTask):
         """Inputs, labels and kinds; by a stream of its own, so that a block is the same in every batch."""
         import torch
 
-        from ftrun.seeds import stream
-        from ftrun.text.gaps import hide
+        from ftrun.data.text.mask_ids import hide
+        from ftrun.settings.seeds import stream
 
         (seed, epoch), goes_on = self.chance(example), self.known.goes_on
         ids = torch.tensor(text)

@@ -5,20 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ftrun.contrast.courses import Momentum
 from ftrun.errors import ConfigError
-from ftrun.seeds import stream
+from ftrun.runs.terminal import say
+from ftrun.settings.checks import at_least
+from ftrun.settings.seeds import stream
 from ftrun.tasks.base import Batch
-from ftrun.tasks.contrastive import Contrastive
-from ftrun.terminal import say
-from ftrun.values import at_least
+from ftrun.tasks.contrastive.base import Contrastive
+from ftrun.tasks.contrastive.temperature import Momentum
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
     from torch import Tensor
 
-    from ftrun.config import Train
-    from ftrun.models import Model
+    from ftrun.models.model import Model
+    from ftrun.settings.schema import Train
 
 
 @dataclass
@@ -53,7 +53,7 @@ class Moco(Contrastive):
         return 2 if self.symmetric else 1
 
     def meet(self, model: Model, accelerator: Accelerator) -> None:
-        from ftrun.contrast.momentum import Follower, Queue
+        from ftrun.tasks.contrastive.momentum_encoder import Follower, Queue
 
         super().meet(model, accelerator)
         self.accelerator = accelerator
@@ -86,7 +86,7 @@ class Moco(Contrastive):
     def training_loss(self, outputs: Tensor, batch: Batch) -> Tensor:
         from torch.nn.functional import normalize
 
-        from ftrun.contrast.losses import against_queue
+        from ftrun.tasks.contrastive.losses import against_queue
 
         queries = normalize(self.embeddings(outputs).float(), dim=1)
         keys = self.keys_of(batch.pop("others"))
@@ -104,7 +104,7 @@ class Moco(Contrastive):
         import torch
         from torch.nn.functional import normalize
 
-        from ftrun.contrast.processes import dealt
+        from ftrun.tasks.contrastive.distributed import dealt
 
         with torch.no_grad(), self.accelerator.autocast():
             outputs = dealt(self.follower.outputs, pixels, stream(self.seed, "shuffle", self.step))
@@ -114,7 +114,7 @@ class Moco(Contrastive):
         """The key encoder follows; the step's keys take the place of the oldest."""
         import torch
 
-        from ftrun.contrast.processes import in_turns
+        from ftrun.tasks.contrastive.distributed import in_turns
 
         super().stepped(norm)
         self.last = [
@@ -126,7 +126,7 @@ class Moco(Contrastive):
 
     def figures(self) -> dict[str, float]:
         """Others are here the keys of the queue; nothing while no step was taken, as with fp16 at first."""
-        from ftrun.contrast.monitor import effective_rank, figures
+        from ftrun.tasks.metrics.contrastive import effective_rank, figures
 
         if not self.last:
             return {}

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ftrun.data.targets import refuse_per_class, several
+from ftrun.data.label_columns import refuse_per_class, several
 from ftrun.errors import ConfigError
 from ftrun.tasks.base import Answer, Batch, Example
-from ftrun.tasks.labelled import Labelled, by_class
-from ftrun.tasks.texts import TextTable, collated
+from ftrun.tasks.parts.labelled import Labelled, by_class
+from ftrun.tasks.parts.table import TextTable, collated
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,7 +59,7 @@ class Multilabel(TextTable, Labelled):
         )
 
     def card(self) -> dict[str, Any]:
-        from ftrun.data.datacard import counted
+        from ftrun.data.card import counted
 
         labels, found = self.labels_used(), super().card()
         found["notes"] += self.names.notes

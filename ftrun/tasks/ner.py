@@ -9,10 +9,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ftrun.data.tags import OUTSIDE, entities, entity_scores, parse, parsed, scheme_of, to_iob2, written
+from ftrun.data.entity_tags import (
+    OUTSIDE,
+    entities,
+    entity_scores,
+    parse,
+    parsed,
+    scheme_of,
+    to_iob2,
+    written,
+)
 from ftrun.errors import ConfigError, DataError
 from ftrun.tasks.base import SPLITS, Answer, Batch, Example
-from ftrun.tasks.windowed import IGNORED, Windowed, labelled, summed_loss
+from ftrun.tasks.parts.windowed import IGNORED, Windowed, labelled, summed_loss
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,7 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-    from ftrun.data.columns import Sentence
+    from ftrun.data.conll import Sentence
 
 
 @dataclass
@@ -50,7 +59,7 @@ class Ner(Windowed):
     samples_at_random: ClassVar[bool] = True  # 1 to 2 points of F1 on WNUT-17: scripts/bench/RESULTS.md
 
     def __post_init__(self) -> None:
-        from ftrun.text.windows import SPECIAL
+        from ftrun.data.text.windows import SPECIAL
 
         super().__post_init__()
         for setting, value in (("tokens", self.tokens), ("tags", self.tags)):
@@ -76,7 +85,7 @@ class Ner(Windowed):
         return self.notes
 
     def card(self) -> dict[str, Any]:
-        from ftrun.data.datacard import counted
+        from ftrun.data.card import counted
 
         kinds = {
             split: [kind for tags in self.given_tags[split] for kind, _, _ in entities(tags)]
@@ -86,7 +95,7 @@ class Ner(Windowed):
         return super().card() | {"words": words, "entities": counted(kinds)}
 
     def usable(self, split: str, source: str, notes: list[str]) -> list[Sentence]:
-        from ftrun.data.columns import read_sentences
+        from ftrun.data.conll import read_sentences
 
         found = read_sentences(source, self.tokens, self.tags, tagged=True, split=split)
         return self.kept(split, source, found, [row for row in found if row.tokens], notes)
@@ -131,7 +140,7 @@ class Ner(Windowed):
         return super().read_test(file) + self.understand() + self.unseen()
 
     def encode(self, tokenizer: PreTrainedTokenizerBase, split: str) -> str:
-        from ftrun.text.words import worded
+        from ftrun.data.text.word_alignment import worded
 
         self.pad = tokenizer.pad_token_id
         rows, tags = [row.tokens for row in self.rows[split]], self.given_tags[split]
@@ -151,7 +160,7 @@ class Ner(Windowed):
         return said + (f", {unread:,} words without a token are O" if unread else "")
 
     def input_rows(self, file: str) -> list[dict[str, Any]]:
-        from ftrun.data.columns import read_sentences
+        from ftrun.data.conll import read_sentences
         from ftrun.data.sources import sources_of
 
         parts = [read_sentences(one, self.tokens, self.tags, tagged=False) for one in sources_of(file)]
@@ -160,8 +169,8 @@ class Ner(Windowed):
     def questions(
         self, tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], file: str
     ) -> list[Example]:
-        from ftrun.data.columns import texts
-        from ftrun.text.words import worded
+        from ftrun.data.conll import texts
+        from ftrun.data.text.word_alignment import worded
 
         self.pad = tokenizer.pad_token_id
         column = self.tokens if isinstance(self.tokens, str) else "tokens"
@@ -170,7 +179,7 @@ class Ner(Windowed):
         return [Example(ids, (words, []), row) for row, ids, words in found]
 
     def write(self, path: Path, rows: list[dict[str, Any]]) -> None:
-        from ftrun.data.columns import write_columns
+        from ftrun.data.conll import write_columns
 
         if path.suffix.lower() == ".conll":
             write_columns(path, [{**row, "probability": None} for row in rows], "answer")
@@ -180,7 +189,7 @@ class Ner(Windowed):
     def collate(self, examples: Sequence[Example]) -> Batch:
         import torch
 
-        from ftrun.batching import pad
+        from ftrun.data.batching import pad
 
         ids, mask = pad([example.inputs for example in examples], self.pad)
         labels = torch.full_like(ids, IGNORED)

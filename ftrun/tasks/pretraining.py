@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ftrun.errors import ConfigError, DataError
+from ftrun.settings.checks import at_least
 from ftrun.tasks.base import Answer, Batch, Example, Task
-from ftrun.values import at_least
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -103,8 +103,8 @@ class Pretraining(Task):
         return self.encoded[split]
 
     def collate(self, examples: Sequence[Example]) -> Batch:
-        from ftrun.batching import pad
-        from ftrun.text.masking import IGNORED
+        from ftrun.data.batching import pad
+        from ftrun.data.text.masking import IGNORED
 
         if self.causal:
             pairs = [(example.inputs, [*example.inputs[1:], IGNORED]) for example in examples]
@@ -119,8 +119,8 @@ class Pretraining(Task):
         """By a stream of its own and before any padding, so that a text is the same in every batch."""
         import torch
 
-        from ftrun.seeds import stream
-        from ftrun.text.masking import mask_tokens
+        from ftrun.data.text.masking import mask_tokens
+        from ftrun.settings.seeds import stream
 
         inputs, labels = mask_tokens(
             torch.tensor([ids]),

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ftrun.data.duplicates import of_texts
+from ftrun.data.leaks import of_texts
 from ftrun.errors import DataError
+from ftrun.settings.checks import at_least, finite, one_of
 from ftrun.tasks.base import SPLITS, Answer, Batch, Example
-from ftrun.tasks.windowed import IGNORED, Windowed, labelled, summed_loss
-from ftrun.values import at_least, finite, one_of
+from ftrun.tasks.parts.windowed import IGNORED, Windowed, labelled, summed_loss
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,7 +50,7 @@ class Qa(Windowed):
     part: ClassVar[str] = "paragraphs"
 
     def __post_init__(self) -> None:
-        from ftrun.text.windows import SPECIAL
+        from ftrun.data.text.windows import SPECIAL
 
         super().__post_init__()
         one_of("task.misplaced", self.misplaced, ["drop", "error"])
@@ -112,7 +112,7 @@ class Qa(Windowed):
 
     def card(self) -> dict[str, Any]:
         """Questions that are asked twice of one paragraph are what a split repeats."""
-        from ftrun.data.datacard import repetitions
+        from ftrun.data.card import repetitions
 
         asked = {
             split: [f"{row.question} | {row.context}" for row in rows] for split, rows in self.rows.items()
@@ -161,7 +161,7 @@ class Qa(Windowed):
         self, tokenizer: PreTrainedTokenizerBase, rows: list[Question]
     ) -> tuple[list[Example], int, bool]:
         """Examples in the order of the rows, how many questions were cut, and whether all was kept."""
-        from ftrun.text.passages import passages, shortened
+        from ftrun.data.text.answer_spans import passages, shortened
 
         if not rows:
             return [], 0, False
@@ -173,7 +173,7 @@ class Qa(Windowed):
     def collate(self, examples: Sequence[Example]) -> Batch:
         import torch
 
-        from ftrun.batching import pad
+        from ftrun.data.batching import pad
 
         ids, mask = pad([example.inputs for example in examples], self.pad)
         inputs = {"input_ids": ids, "attention_mask": mask}
@@ -192,7 +192,7 @@ class Qa(Windowed):
 
     def answers(self, outputs: Tensor, batch: Batch) -> list[Answer]:
         """The best spans of each window and its null score, the sum at the first token."""
-        from ftrun.text.passages import candidates
+        from ftrun.data.text.answer_spans import candidates
 
         found = []
         for (starts, ends), passage in zip(
@@ -207,7 +207,7 @@ class Qa(Windowed):
         self, answers: Sequence[Answer], examples: Sequence[Example]
     ) -> tuple[Sequence[Answer], Sequence[Example]]:
         """The best span of all windows of each question, or "" where it has no answer."""
-        from ftrun.text.passages import decided
+        from ftrun.data.text.answer_spans import decided
 
         windows: dict[int, list[Answer]] = {}
         rows: dict[int, Example] = {}

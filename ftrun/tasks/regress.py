@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ftrun.data.targets import NUMBER, Reading, refuse_per_class
+from ftrun.data.label_columns import NUMBER, Reading, refuse_per_class
 from ftrun.errors import DataError
+from ftrun.runs.terminal import say
 from ftrun.tasks.base import Answer, Batch, Example
-from ftrun.tasks.texts import TextTable, collated
-from ftrun.terminal import say
+from ftrun.tasks.parts.table import TextTable, collated
 
 if TYPE_CHECKING:
     from numpy import ndarray

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ftrun.errors import ConfigError
 from ftrun.tasks.base import Batch
-from ftrun.tasks.contrastive import Contrastive
+from ftrun.tasks.contrastive.base import Contrastive
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ftrun.config import Train
+    from ftrun.settings.schema import Train
 
 
 @dataclass
@@ -36,16 +36,16 @@ class Simclr(Contrastive):
         return 2 * len(batch["labels"])
 
     def training_loss(self, outputs: Tensor, batch: Batch) -> Tensor:
-        from ftrun.contrast.losses import ntxent
-        from ftrun.contrast.processes import gathered, place
+        from ftrun.tasks.contrastive.distributed import gathered, place
+        from ftrun.tasks.contrastive.losses import ntxent
 
         own = self.embeddings(outputs).unflatten(0, (-1, 2))
         self.latest = own.detach()
         return ntxent(own, gathered(own), place() * len(own), self.tau_now)
 
     def figures(self) -> dict[str, float]:
-        from ftrun.contrast.monitor import effective_rank, figures
-        from ftrun.contrast.processes import in_turns
+        from ftrun.tasks.contrastive.distributed import in_turns
+        from ftrun.tasks.metrics.contrastive import effective_rank, figures
 
         views = in_turns(self.latest)
         rank = effective_rank(views.flatten(0, 1))

@@ -21,10 +21,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from ftrun.batching import epoch_batches, pad
+from ftrun.data.batching import epoch_batches, pad
 from ftrun.data.docstrings import rows
-from ftrun.memory import fisher
-from ftrun.networks.loading import quiet
+from ftrun.models.load import quiet
+from ftrun.strategies.ewc import fisher
 
 Batches = list[dict[str, Any]]
 

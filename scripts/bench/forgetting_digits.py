@@ -26,10 +26,11 @@ import numpy
 import torch
 from PIL import Image
 
-from ftrun import experiment, launch, sequence
-from ftrun.config import read
-from ftrun.inference import open_model
-from ftrun.rundir import Run
+from ftrun.experiments import launch, sequence
+from ftrun.experiments import single as experiment
+from ftrun.experiments.inference import open_model
+from ftrun.runs.run import Run
+from ftrun.settings.schema import read
 from ftrun.tasks.digits import Digits
 
 Settings = dict[str, Any]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ftrun import ASSETS
-from ftrun.networks.small import SmallResnet, SmallResnetConfig
+from ftrun.models.small import SmallResnet, SmallResnetConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ftrun.batching import sorted_batches
+from ftrun.data.batching import sorted_batches
 from ftrun.data.rows import read_rows
 from ftrun.data.tables import write_table
-from ftrun.evaluation import outputs_of, predict
-from ftrun.inference import open_model
-from ftrun.rundir import Run
+from ftrun.experiments.inference import open_model
+from ftrun.runs.run import Run
 from ftrun.tasks.base import SMALLEST
+from ftrun.training.evaluate import outputs_of, predict
 
 if TYPE_CHECKING:
     from collections.abc import Callable

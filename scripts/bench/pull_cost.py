@@ -18,10 +18,10 @@ from typing import Any
 
 import torch
 
-from ftrun.batching import pad
+from ftrun.data.batching import pad
 from ftrun.data.docstrings import rows
-from ftrun.memory.anchor import Anchor
-from ftrun.networks.loading import quiet
+from ftrun.models.load import quiet
+from ftrun.strategies.penalty import Anchor
 
 REPEATS = 10  # pulls in one measurement, which is short
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 import ftrun
-from ftrun.text.masking import mask_tokens, mlm_loss
+from ftrun.data.text.masking import mask_tokens, mlm_loss
 from tiny_bert import card, corpus, distil, network, teacher, vocabulary
 
 if TYPE_CHECKING:

@@ -1,0 +1,44 @@
+"""Batches of examples: a pure function of lengths, seed and epoch, so that only a position must be saved."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ftrun.settings.seeds import stream
+
+POOL = 50  # batches per shuffled pool that is sorted by length; small pools mix more, large ones pad less
+
+
+def epoch_batches(
+    lengths: Sequence[int], batch_size: int, seed: int, epoch: int, pool: int = POOL
+) -> list[list[int]]:
+    """Every example once, in batches of similar length and random order; only one batch may be smaller.
+
+    With a pool of one batch, each is a random sample.
+    """
+    generator = torch.Generator().manual_seed(stream(seed, "order", epoch))
+    order = torch.randperm(len(lengths), generator=generator).tolist()
+    size = pool * batch_size
+    pools = [sorted(order[i : i + size], key=lengths.__getitem__) for i in range(0, len(order), size)]
+    batches = [part[i : i + batch_size] for part in pools for i in range(0, len(part), batch_size)]
+    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+
+
+def sorted_batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Every example once, longest first: least padding, and what does not fit fails at once."""
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+
+
+def pad(sequences: Sequence[Sequence[int]], value: int) -> tuple[Tensor, Tensor]:
+    """Token ids padded to the longest, and their mask; both (batch, length), int64."""
+    longest = max(map(len, sequences))
+    ids = torch.full((len(sequences), longest), value, dtype=torch.long)
+    mask = torch.zeros((len(sequences), longest), dtype=torch.long)
+    for row, sequence in enumerate(sequences):
+        ids[row, : len(sequence)] = torch.tensor(sequence, dtype=torch.long)
+        mask[row, : len(sequence)] = 1
+    return ids, mask

@@ -1,0 +1,124 @@
+"""The data card: what a run's data is like, kept in data.json and told in a few lines before training."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from ftrun.data import baselines
+from ftrun.data.leaks import leaks_of, repeated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ftrun.data.leaks import Said
+
+    Row = dict[str, Any]
+    Score = Callable[[Sequence[Row], str, Sequence[int]], dict[str, float]]
+
+SCORED = {"validation": "eval", "test": "test"}  # split → the prefix of its metrics
+DIGITS = 6  # of a baseline's score
+
+
+def counted(names: dict[str, list[str]]) -> dict[str, dict[str, int]]:
+    """How often each name occurs in each split, the most frequent first."""
+    return {split: dict(Counter(part).most_common()) for split, part in names.items()}
+
+
+def repetitions(said: Said, unit: str = "rows") -> dict[str, Any]:
+    """What rows say more than once, within the splits and between them."""
+    return {
+        "duplicates": {split: repeated(keys, said.texts[split]) for split, keys in said.keys.items()},
+        "leaks": [vars(leak) for leak in leaks_of(said, unit)],
+    }
+
+
+def spread(sizes: list[int]) -> dict[str, int]:
+    """How many there are, and their median, 95 % and largest size."""
+    ordered = sorted(sizes)
+    return {
+        "count": len(sizes),
+        "p50": quantile(ordered, 0.5),
+        "p95": quantile(ordered, 0.95),
+        "longest": ordered[-1],
+    }
+
+
+def quantile(ordered: list[int], share: float) -> int:
+    """The size that at least this share of the rows does not exceed."""
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+def baseline_scores(
+    texts: dict[str, list[str]] | None,
+    labels: dict[str, list[Any]],
+    score: Score,
+    threshold: float | None = None,
+) -> dict[str, Any]:
+    """Every metric of the baselines as `eval_` and `test_`, fitted on the train rows given.
+
+    `score` takes answers, the split, and the places of the rows answered. Without texts it is one baseline;
+    with a threshold a row has several labels, those of at least this probability.
+    """
+    words, always = None, baselines.majority if threshold is None else baselines.majority_of_several
+    if texts is not None and threshold is None:
+        words = baselines.Words(texts["train"], labels["train"])
+    elif texts is not None and threshold is not None:
+        words = baselines.SeveralWords(texts["train"], labels["train"], threshold)
+    found: dict[str, Any] = {}
+    for split, prefix in SCORED.items():
+        places = list(range(len(labels[split])))
+        answered = {baselines.MAJORITY: (places, always(labels["train"], len(places)))}
+        if texts is not None and words is not None and words.fits:
+            answered[baselines.WORDS] = words.answers(texts[split], split)
+        for name, (rows, answers) in answered.items():
+            scores = score(answers, split, rows).items()
+            found.setdefault(name, {}).update(
+                {f"{prefix}_{key}": round(value, DIGITS) for key, value in scores}
+            )
+    if words is not None and words.notes:
+        found["limits"] = words.notes
+    return found
+
+
+def lines(card: dict[str, Any], metric: str) -> list[str]:
+    """The card for the terminal: only what is not said elsewhere."""
+    said = []
+    if "labels" in card:
+        said.append(f"labels: {distribution(card['labels']['train'], card['rows']['train'])}")
+    if "entities" in card:
+        counts = card["entities"]["train"]
+        said.append(f"entities: {sum(counts.values()):,}, {distribution(counts, sum(counts.values()))}")
+    again = {split: found["rows"] for split, found in card.get("duplicates", {}).items() if found["rows"]}
+    if again:
+        example = next(found["examples"][0] for found in card["duplicates"].values() if found["rows"])
+        counts = ", ".join(f"{split} {count:,}" for split, count in again.items())
+        said.append(f"rows that repeat an earlier one of their split: {counts} ({shortened(example)!r})")
+    if weights := card.get("weights"):
+        said.append("weights: " + ", ".join(f"{name} {value:.3g}" for name, value in weights.items()))
+    found = card.get("baselines", {})
+    scores = [
+        f"{found[name][f'test_{metric}']:.3f} {words}"
+        for name, words in (
+            (baselines.MAJORITY, "always the most frequent label"),
+            (baselines.WORDS, "TF-IDF and logistic regression"),
+        )
+        if f"test_{metric}" in found.get(name, {})
+    ]
+    if scores:
+        limits = f" ({', '.join(found['limits'])})" if "limits" in found else ""
+        said.append(f"baselines: test_{metric} {', '.join(scores)}{limits}")
+    return said
+
+
+def distribution(counts: dict[str, int], total: int, most: int = 6) -> str:
+    """Each label with its share of the training rows, the most frequent first."""
+    named = [f"{shortened(name)} {count / total:.1%}" for name, count in list(counts.items())[:most]]
+    rest = len(counts) - most
+    smallest = f", … {rest} more, the rarest with {min(counts.values()):,} rows" if rest > 0 else ""
+    return ", ".join(named) + smallest
+
+
+def shortened(text: str, most: int = 60) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"

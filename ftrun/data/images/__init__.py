@@ -1,0 +1,1 @@
+"""Images as arrays: read, decoded, split, transformed."""

@@ -1,0 +1,122 @@
+"""Pictures decoded with Pillow: upright, in the colours of the network, and what cannot be read is named."""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from collections.abc import Sequence
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from ftrun.errors import DataError
+
+if TYPE_CHECKING:
+    from numpy import ndarray
+    from PIL.Image import Image
+
+    from ftrun.data.images.sources import Picture
+    from ftrun.models.image_processor import Reader
+
+CHUNK = 64  # pictures decoded at once
+COLOURS = {1: "L", 3: "RGB"}  # channels → Pillow's mode
+
+
+def decode_all(
+    pictures: Sequence[Picture], reader: Reader, split: str, unreadable: str, least: int = 1
+) -> tuple[ndarray, list[int], str]:
+    """What can be read, (images, channels, size, size) of uint8, its places among the pictures, and a line.
+
+    `unreadable` says what becomes of the others: left out and named in the line, or a DataError. So is a
+    picture with a side of fewer than `least` pixels.
+    """
+    import numpy
+
+    arrays, kept, bad, modes = [], [], [], Counter[str]()
+    sizes: Counter[tuple[int, int]] = Counter()
+    for start in range(0, len(pictures), CHUNK):
+        found = []
+        for place in range(start, min(start + CHUNK, len(pictures))):
+            try:
+                image = decoded(pictures[place].content)
+                modes[image.mode] += 1
+                sizes[image.size] += 1
+                refuse_small(image, least, pictures[place].name, split)
+                found.append(in_colours(image, reader.channels))
+                kept.append(place)
+            except unreadable_errors() as error:
+                bad.append(f"{pictures[place].name} ({reason(error)})")
+        if found:
+            arrays.append(reader.arrays(found))
+    if bad and (unreadable == "error" or not arrays):
+        raise DataError(f"{split}: {len(bad)} of {len(pictures)} images cannot be read: {some(bad)}")
+    whole = numpy.concatenate(arrays)
+    line = described(split, whole, sizes, modes, COLOURS[reader.channels]) + reader.said()
+    return whole, kept, line + (f"; {len(bad)} dropped that cannot be read: {some(bad)}" if bad else "")
+
+
+def refuse_small(image: Image, least: int, name: str, split: str) -> None:
+    if min(image.size) < least:
+        raise DataError(
+            f"{split}: {name} has {image.width} x {image.height} pixels, smaller than the crop of {least} x"
+            f" {least} that is made of it; possible: task.size={min(image.size)}"
+        )
+
+
+def unreadable_errors() -> tuple[type[Exception], ...]:
+    """What Pillow raises for files that are broken, empty, too large or no images."""
+    from PIL.Image import DecompressionBombError, DecompressionBombWarning
+
+    raised = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError)
+    return (*raised, DecompressionBombError, DecompressionBombWarning)
+
+
+def decoded(content: Any) -> Image:
+    """A picture in its own mode, upright; raises what Pillow raises."""
+    from PIL import Image, ImageOps
+
+    if content is None:
+        raise ValueError("no image")
+    if not isinstance(content, bytes) and not hasattr(content, "read_bytes"):
+        return Image.fromarray(content)
+    with Image.open(BytesIO(content if isinstance(content, bytes) else content.read_bytes())) as image:
+        return ImageOps.exif_transpose(image).copy()
+
+
+def in_colours(image: Image, channels: int) -> Image:
+    """Grey or RGB; transparency is left out, 16 bits of grey become 8."""
+    import numpy
+    from PIL import Image as pillow
+
+    if image.mode.startswith("I"):
+        image = pillow.fromarray((numpy.asarray(image).astype(numpy.int64) >> 8).clip(0, 255).astype("uint8"))
+    if image.mode == "F":
+        raise ValueError("pixels are fractions without a range")
+    if "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image if image.mode == COLOURS[channels] else image.convert(COLOURS[channels])
+
+
+def reason(error: Exception) -> str:
+    text = "no image file" if type(error).__name__ == "UnidentifiedImageError" else str(error).splitlines()[0]
+    return getattr(error, "strerror", None) or text[:60]
+
+
+def some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+
+
+def described(split: str, whole: ndarray, sizes: Counter, modes: Counter, wanted: str) -> str:
+    """How many there are, in which shape, and what was done to make it so."""
+    count, _, height, width = whole.shape
+    shape = " x ".join(map(str, whole.shape[1:]))
+    line = f"{split}: {count:,} images of {shape} ({whole.nbytes / 1e6:,.1f} MB)"
+    others = sorted(size for size in sizes if size != (width, height))
+    if others:
+        number = sum(sizes[size] for size in others)
+        ends = [f"{w} x {h}" for w, h in ([others[0]] if len(others) == 1 else [others[0], others[-1]])]
+        line += f"; {number:,} resized from {' to '.join(ends)}"
+        line += f" ({len(others)} sizes)" if len(others) > 2 else ""
+    converted = {mode: number for mode, number in sorted(modes.items()) if mode != wanted}
+    if converted:
+        line += f"; converted to {wanted} from " + ", ".join(f"{m} ({n:,})" for m, n in converted.items())
+    return line

@@ -1,0 +1,195 @@
+"""Pictures as people have them: folders of class folders, zips of these, npz, tables of files, data sets."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zipfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from ftrun.data.hub import hub_rows, named_rows
+from ftrun.data.images.digits import embedded
+from ftrun.data.images.npz import read_arrays
+from ftrun.data.labels import listed
+from ftrun.data.sources import Given, saved_data, sources_of
+from ftrun.data.tables import ENDINGS, read_table, refuse_absent
+from ftrun.errors import DataError, near
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+FORMS = (
+    "a folder of class folders or a zip of it, FILE.npz[:SPLIT], a table with a column `file`, "
+    "hub:NAME[:CONFIG]:SPLIT, a directory of datasets.save_to_disk[:SPLIT] or embedded:digits:SPLIT"
+)
+SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}  # folders that are no classes
+
+
+@dataclass
+class Picture:
+    """An image not yet decoded, what names it, and its label."""
+
+    name: str  # for messages
+    about: dict[str, Any]  # the columns of its row, or its file, or its number in an array
+    content: Any  # bytes, a path or member of a zip, an array (height, width[, channels]) of uint8, or None
+    label: Any  # as it was found; None where there is none
+
+    @cached_property
+    def digest(self) -> bytes:
+        """A hash of the content as it is stored; what cannot be read counts as empty."""
+        return hashlib.sha256(stored(self.content)).digest()
+
+
+def stored(content: Any) -> bytes:
+    if content is None or isinstance(content, bytes):
+        return content or b""
+    if hasattr(content, "read_bytes"):
+        try:
+            return bytes(content.read_bytes())
+        except (OSError, zipfile.BadZipFile):
+            return b""
+    return str(content.shape).encode() + content.tobytes()
+
+
+def read_pictures(
+    given: Given, image: str | None, label: str, split: str | None = None
+) -> tuple[list[Picture], list[str]]:
+    """The pictures of all that a setting names, in order, and what is worth saying; DataError what is wrong.
+
+    `image` and `label` name the columns of a table or data set; a folder brings labels of its own. `split` is
+    whose they are, for a saved data set of several.
+    """
+    parts = [of_source(source, image, label, split) for source in sources_of(given)]
+    return [picture for found, _ in parts for picture in found], [note for _, said in parts for note in said]
+
+
+def of_source(
+    source: str, image: str | None, label: str, split: str | None
+) -> tuple[list[Picture], list[str]]:
+    if source.startswith("embedded:"):
+        return numbered(*embedded(source)), []
+    if source.startswith("hub:"):
+        return of_rows(source, hub_rows(source), image, label, Path()), []
+    if (data := saved_data(source, split)) is not None:
+        return of_rows(source, named_rows(data), image, label, Path()), []
+    path, part = parted(source)
+    ending = path.suffix.lower()
+    if not path.exists():
+        names = [found.name for found in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise DataError(f"{source} does not exist{near(path.name, names)}; possible: {FORMS}")
+    if path.is_dir():
+        return of_folder(source, path)
+    if ending == ".zip":
+        return of_zip(source, path)
+    if ending == ".npz":
+        return of_npz(source, path, part), []
+    if ending not in ENDINGS:
+        raise DataError(f"{source}: cannot tell what {ending or 'no ending'!r} is; possible: {FORMS}")
+    rows, notes = read_table(path)
+    return of_rows(source, rows, image, label, path.parent), notes
+
+
+def parted(source: str) -> tuple[Path, str | None]:
+    """The path and the split named behind a colon."""
+    path = Path(source).expanduser()
+    found = re.fullmatch(r"(.+):(\w+)", source)
+    if found and not path.exists():
+        return Path(found[1]).expanduser(), found[2]
+    return path, None
+
+
+def of_folder(source: str, path: Path) -> tuple[list[Picture], list[str]]:
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    inner = {file.name for file in path.iterdir() if file.is_dir()}
+    return of_files(source, [(file.relative_to(path).as_posix(), file) for file in files], inner)
+
+
+def of_zip(source: str, path: Path) -> tuple[list[Picture], list[str]]:
+    try:
+        archive = zipfile.ZipFile(path)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise DataError(f"{source} cannot be read: {error}") from None
+    members = sorted(info.filename for info in archive.infolist() if not info.is_dir())
+    tops = {PurePosixPath(name).parts[0] for name in members}
+    shared = f"{tops.pop()}/" if len(tops) == 1 and any(name.count("/") > 1 for name in members) else ""
+    root = zipfile.Path(archive)
+    named = [(name.removeprefix(shared), root / name) for name in members]
+    return of_files(source, named, {name.split("/")[0] for name, _ in named if "/" in name})
+
+
+def of_files(
+    source: str, files: Iterable[tuple[str, Any]], folders: set[str]
+) -> tuple[list[Picture], list[str]]:
+    """A picture's label is the first folder of its path; hidden files and folders are none."""
+    visible = [(name, content) for name, content in files if not re.search(r"(^|/)[._]", name)]
+    found = [
+        Picture(name, {"file": name}, content, name.split("/")[0] if "/" in name else None)
+        for name, content in visible
+        if name.lower().endswith(PICTURES)
+    ]
+    if not found:
+        raise DataError(f"{source} holds no images ({', '.join(PICTURES)})")
+    classes = {folder for folder in folders if not folder.startswith((".", "_"))}
+    if len(classes) > 1 and classes <= SPLITS:
+        raise DataError(f"{source} holds the folders {listed(sorted(classes))}: name each as a split")
+    empty = sorted(classes - {picture.label for picture in found})
+    if empty:
+        raise DataError(f"{source}: the class folder {listed(empty)} holds no images")
+    others = len(visible) - len(found)
+    return found, [f"{source}: {others} files that are no images were passed over"] if others else []
+
+
+def of_rows(
+    source: str, rows: list[dict[str, Any]], image: str | None, label: str, base: Path
+) -> list[Picture]:
+    """Rows with an image, or with the name of a file relative to the table."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    column = image_column(source, rows, columns, image)
+    found = []
+    for number, row in enumerate(rows, 1):
+        value = row.get(column)
+        about = {key: kept for key, kept in row.items() if key != column or isinstance(kept, str)}
+        if not isinstance(value, str):
+            about.setdefault("row", number)
+        name = value if isinstance(value, str) and value.strip() else f"row {number}"
+        found.append(Picture(name, about, content_of(value, base), row.get(label)))
+    return found
+
+
+def image_column(source: str, rows: list[dict[str, Any]], columns: list[str], image: str | None) -> str:
+    if image is not None:
+        refuse_absent("image", image, columns, source)
+        return image
+    values = {name: [row.get(name) for row in rows] for name in columns}
+    found = [n for n in columns if any(isinstance(value, dict) and "bytes" in value for value in values[n])]
+    found = found or (["file"] if "file" in columns else [])
+    if len(found) != 1:
+        raise DataError(
+            f"{source}: which column holds the images? It has {listed(columns)}; say task.image=COLUMN "
+            "(images, or names of files)"
+        )
+    return found[0]
+
+
+def content_of(value: Any, base: Path) -> Any:
+    if isinstance(value, dict):
+        return value.get("bytes") or (base / value["path"] if value.get("path") else None)
+    if isinstance(value, str):
+        return base / Path(value).expanduser() if value.strip() else None
+    return value
+
+
+def of_npz(source: str, path: Path, part: str | None) -> list[Picture]:
+    """Labels are None where the file has no array of them."""
+    return numbered(*read_arrays(source, path, part))
+
+
+def numbered(pixels: Iterable[Any], labels: list[Any] | None) -> list[Picture]:
+    return [
+        Picture(f"row {row}", {"row": row}, picture, None if labels is None else labels[row])
+        for row, picture in enumerate(pixels)
+    ]

@@ -1,0 +1,1 @@
+"""Text as token ids: encoded once, cut into windows or blocks, paired, masked."""

@@ -1,0 +1,167 @@
+"""Text becomes token ids, once per split, and what the length limit costs is measured before training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ftrun.data.card import quantile
+from ftrun.data.text.token_cache import kept_tokens
+from ftrun.errors import ConfigError, DataError, near
+
+ONLY_IDS = {"return_attention_mask": False, "return_token_type_ids": False}
+POLICIES = ("truncate", "drop", "error")
+
+
+@dataclass
+class LengthReport:
+    """What `max_length` and `long` did to one split; lengths in tokens with specials, before either."""
+
+    split: str
+    rows: int  # read, the dropped ones included
+    dropped: int
+    truncated_share: float  # of the rows read
+    tokens_lost: int  # cut off or dropped
+    p50: int
+    p95: int
+    longest: int
+    pairs: bool = False  # the longer of the two texts is cut first
+    cached: bool = False  # tokenised in an earlier run
+
+    def line(self) -> str:
+        """The report in one line for the terminal."""
+        lengths = f"{self.p50}/{self.p95}/{self.longest} tokens (median/95 %/longest)"
+        said = f"{self.split}: {self.rows:,} rows{', tokenised before' if self.cached else ''}, {lengths}"
+        if self.dropped:
+            return f"{said}, {self.dropped:,} too long and dropped ({self.tokens_lost:,} tokens)"
+        if self.truncated_share:
+            how = " from the longer text" if self.pairs else ""
+            share = _percent(self.truncated_share)
+            return f"{said}, {share} truncated ({self.tokens_lost:,} tokens lost{how})"
+        return f"{said}, none too long"
+
+
+def encode(
+    tokenizer: Any, texts: list[str], *, split: str, max_length: int, long: str
+) -> tuple[list[list[int]], list[int], LengthReport]:
+    """Token ids with specials, the indices of the texts kept, the report; DataError under long=error."""
+    limits: dict[str, Any] = {"split": split, "max_length": max_length, "long": long}
+    found, kept, report = _encoded(tokenizer, [texts], ["input_ids"], **limits)
+    return found["input_ids"], kept, report
+
+
+def encode_pairs(
+    tokenizer: Any, pairs: list[tuple[str, str]], *, split: str, max_length: int, long: str
+) -> tuple[list[list[int]], list[list[int]] | None, list[int], LengthReport]:
+    """The same of two texts as the tokenizer joins them, and their token types where it has any.
+
+    What is too long is cut from the longer of the two, token by token (transformers' longest_first).
+    """
+    columns = [list(column) for column in zip(*pairs, strict=True)] or [[]]
+    types = "token_type_ids" in tokenizer.model_input_names
+    limits: dict[str, Any] = {"split": split, "max_length": max_length, "long": long}
+    names = ["input_ids", *(["token_type_ids"] if types else [])]
+    found, kept, report = _encoded(tokenizer, columns, names, **limits)
+    return found["input_ids"], found["token_type_ids"] if types else None, kept, report
+
+
+def _encoded(
+    tokenizer: Any,
+    columns: list[list[str]],
+    names: list[str],
+    *,
+    split: str,
+    max_length: int,
+    long: str,
+) -> tuple[dict[str, list[list[int]]], list[int], LengthReport]:
+    """What the tokenizer makes of the texts kept, by these names of its outputs."""
+    texts = columns[0]
+    if long not in POLICIES:
+        raise ConfigError(f"task.long={long}: one of {', '.join(POLICIES)}{near(long, POLICIES)}")
+    if not texts:
+        raise DataError(f"the {split} split has no rows")
+    whole, cached = kept_tokens(tokenizer, columns, names, truncation=False)
+    lengths = [len(ids) for ids in whole["input_ids"]]
+    over = [index for index, length in enumerate(lengths) if length > max_length]
+    if over and long == "error":
+        _refuse(split, over, lengths, texts, max_length)
+    if long == "drop":
+        kept = [index for index, length in enumerate(lengths) if length <= max_length]
+        found = {name: [values[index] for index in kept] for name, values in whole.items()}
+        if not kept:
+            raise DataError(
+                f"task.max_length={max_length}, task.long=drop: no row of {split} is short enough"
+            )
+    else:
+        kept = list(range(len(texts)))
+        found = _shortened(tokenizer, columns, names, whole, over, max_length)
+    lost = sum(lengths) - sum(map(len, found["input_ids"]))
+    cut = len(over) if long == "truncate" else 0
+    report = _report(split, lengths, len(texts) - len(kept), cut, lost)
+    report.pairs, report.cached = len(columns) == 2, cached
+    return found, kept, report
+
+
+def _shortened(
+    tokenizer: Any,
+    columns: list[list[str]],
+    names: list[str],
+    whole: dict[str, list[list[int]]],
+    over: list[int],
+    max_length: int,
+) -> dict[str, list[list[int]]]:
+    """The tokenizer cuts the long ones itself: it knows on which side, and which special tokens stay."""
+    if not over:
+        return whole
+    long_ones = [[column[index] for index in over] for column in columns]
+    cut, _ = kept_tokens(tokenizer, long_ones, names, truncation=True, max_length=max_length)
+    found = {}
+    for name, values in whole.items():
+        short = dict(zip(over, cut[name], strict=True))
+        found[name] = [short.get(index, value) for index, value in enumerate(values)]
+    return found
+
+
+def _refuse(split: str, over: list[int], lengths: list[int], texts: list[str], max_length: int) -> None:
+    at = over[0]
+    excerpt = texts[at] if len(texts[at]) <= 40 else texts[at][:39] + "…"
+    raise DataError(
+        f"task.long=error: {split} row {at + 1} ({excerpt!r}) has {lengths[at]} tokens, more than "
+        f"task.max_length={max_length}, and so have {len(over) - 1} others (longest {max(lengths)}); "
+        "raise task.max_length or set task.long=truncate or drop"
+    )
+
+
+def _report(split: str, lengths: list[int], dropped: int, truncated: int, lost: int) -> LengthReport:
+    ordered = sorted(lengths)
+    return LengthReport(
+        split=split,
+        rows=len(lengths),
+        dropped=dropped,
+        truncated_share=truncated / len(lengths),
+        tokens_lost=lost,
+        p50=quantile(ordered, 0.5),
+        p95=quantile(ordered, 0.95),
+        longest=ordered[-1],
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{share:.1%}" if share >= 0.001 else "under 0.1%"
+
+
+PART = 100_000  # characters that a tokenizer is given at once
+
+
+def parts(text: str) -> list[str]:
+    """A long text in pieces that end with a line, so that no word is cut."""
+    found, begin = [], 0
+    while len(text) - begin > PART and (end := text.find("\n", begin + PART)) >= 0:
+        found.append(text[begin : end + 1])
+        begin = end + 1
+    return [*found, text[begin:]]
+
+
+def tokens_of(tokenizer: Any, texts: list[str]) -> list[list[int]]:
+    """Token ids without specials, none cut."""
+    return tokenizer(texts, add_special_tokens=False, verbose=False, **ONLY_IDS)["input_ids"]

@@ -1,0 +1,153 @@
+"""Token ids of many texts, kept in a cache by the content of all that they depend on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ftrun.runs.terminal import say
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy import ndarray
+
+PAYS = 200_000  # characters, a fifth of a second of tokenising on one core; below, nothing is kept
+LARGEST = 2 * 1024**3  # bytes of all kept files; beyond, those used longest ago go
+VERSION = 1  # of the file: sha256 of the rest, count of texts (int64), their lengths and all ids (int32)
+
+
+def directory() -> Path:
+    """Where token ids are kept: $XDG_CACHE_HOME/ftrun/tokens, or ~/.cache/ftrun/tokens."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ftrun" / "tokens"
+
+
+def token_ids(tokenizer: Any, texts: list[str], **options: Any) -> tuple[list[list[int]], bool]:
+    """What the tokenizer says of the texts under its own `options`, and whether the cache had it."""
+    found, kept = kept_tokens(tokenizer, [texts], ["input_ids"], **options)
+    return found["input_ids"], kept
+
+
+def kept_tokens(
+    tokenizer: Any, columns: list[list[str]], names: list[str], **options: Any
+) -> tuple[dict[str, list[list[int]]], bool]:
+    """The same of one column of texts or of two as pairs, and several of the tokenizer's outputs by name."""
+    wanted = {f"return_{name}": name in names for name in ("attention_mask", "token_type_ids")}
+
+    def fresh() -> list[list[int]]:
+        found = tokenizer(*columns, verbose=False, **wanted, **options)
+        return [ids for name in names for ids in found[name]]
+
+    rows = len(columns[0])
+    found, known = remembered(tokenizer, columns, [names, options], fresh, rows * len(names))
+    lists = [ids if isinstance(ids, list) else ids.tolist() for ids in found]
+    return {name: lists[i * rows : (i + 1) * rows] for i, name in enumerate(names)}, known
+
+
+def remembered(
+    tokenizer: Any,
+    columns: list[list[str]],
+    options: list[Any],
+    fresh: Callable[[], list[Any]],
+    count: int | None = None,
+) -> tuple[list[Any], bool]:
+    """What `fresh` makes of the columns, lists of whole numbers or arrays, and whether the cache had it.
+
+    The cache gives arrays; `count` is how many, where that is known.
+    """
+    size = sum(len(text) for texts in columns for text in texts)
+    place = None
+    if size >= PAYS and tokenizer.is_fast:
+        place = directory() / f"{key_of(tokenizer, columns, options)}.ids"
+        found = read(place)
+        if found is not None and count in (None, len(found)):
+            return found, True
+    found = fresh()
+    if place is not None:
+        try:
+            write(place, found)
+        except OSError as error:
+            say(f"the token ids are not kept for the next run: {place.parent}: {error.strerror}")
+    return found, False
+
+
+def key_of(tokenizer: Any, columns: Sequence[Sequence[str]], options: list[Any]) -> str:
+    """A hash of the texts, the tokenizer's whole content, the options and the libraries' versions."""
+    import tokenizers
+    import transformers
+
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    for state in ("truncation", "padding"):  # of its last call
+        content.pop(state, None)
+    settings = [
+        VERSION,
+        transformers.__version__,
+        tokenizers.__version__,
+        type(tokenizer).__name__,
+        tokenizer.truncation_side,
+        content,
+        options,
+        len(columns),
+    ]
+    found = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
+    for text in (text for texts in columns for text in texts):
+        data = text.encode("utf-8", "surrogatepass")
+        found.update(len(data).to_bytes(8, "little") + data)
+    return found.hexdigest()[:32]
+
+
+def read(place: Path) -> list[ndarray] | None:
+    """The ids in a file of `write`, int32; None where there is none, or none that is whole."""
+    import numpy
+
+    try:
+        data = place.read_bytes()
+        os.utime(place)  # used just now
+    except OSError:
+        return None
+    if len(data) < 40 or hashlib.sha256(data[32:]).digest() != data[:32]:
+        return None
+    count = int.from_bytes(data[32:40], "little")
+    ends = numpy.frombuffer(data, numpy.int32, count, 40).cumsum()
+    flat = numpy.frombuffer(data, numpy.int32, offset=40 + 4 * count)
+    return [flat[begin:end] for begin, end in zip([0, *ends[:-1]], ends, strict=True)] if count else []
+
+
+def write(place: Path, ids: list[Any]) -> None:
+    """Written beside and renamed, so that a reader and other writers find whole files; then room is made."""
+    import numpy
+
+    lengths = numpy.fromiter(map(len, ids), numpy.int32, len(ids))
+    flat = numpy.concatenate(
+        [numpy.zeros(0, numpy.int32), *(numpy.asarray(each, numpy.int32) for each in ids)]
+    )
+    content = len(ids).to_bytes(8, "little") + lengths.tobytes() + flat.tobytes()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    handle, beside = tempfile.mkstemp(dir=place.parent, prefix=f".{place.stem}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(hashlib.sha256(content).digest() + content)
+        os.replace(beside, place)
+    finally:
+        Path(beside).unlink(missing_ok=True)
+    make_room(place)
+
+
+def make_room(newest: Path) -> None:
+    """Remove what was used longest ago until the rest, the newest file included, is within LARGEST."""
+    found = []
+    for file in newest.parent.iterdir():
+        try:
+            status = file.stat()
+        except FileNotFoundError:  # another process made room
+            continue
+        found.append((file != newest, -status.st_mtime, status.st_size, file))
+    total = 0
+    for _, _, size, file in sorted(found):
+        total += size
+        if total > LARGEST and file != newest:
+            file.unlink(missing_ok=True)

@@ -1,0 +1,103 @@
+"""Hydra's complaints about a command line, said in one line and in terms of ftrun's settings."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from hydra.errors import MissingConfigException, OverrideParseException
+
+from ftrun import CONF
+from ftrun.errors import ConfigError, near
+from ftrun.settings.suggest import keys, meant, owner
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+OWN_FILES = {
+    "model": "; a checkpoint directory or a name on the Hub is model.name=",
+    "task": "; files of your own are task=classify task.train=FILE",
+}
+
+
+def explain(error: Exception, words: Sequence[str]) -> ConfigError:
+    """The ConfigError that says what is wrong with the settings in `words`."""
+    text = str(error)
+    if isinstance(error, MissingConfigException):
+        return ConfigError(missing(error, words))
+    if isinstance(error, OverrideParseException):
+        return ConfigError(unreadable(error.override))
+    if match := re.match(r"Could not override '([^']+)'\.\s+No match in the defaults list", text):
+        return ConfigError(f"there is no group of options '{match[1]}'{meant(match[1])}")
+    if match := re.match(r"Could not override '([^']+)'", text):
+        return ConfigError(absent(match[1], words))
+    if match := re.match(r"Could not append to config. An item is already at '([^']+)'", text):
+        return ConfigError(f"{match[1]} exists; write {match[1]}=… without the +")
+    if match := re.match(r"Could not delete from config. '([^']+)' does not exist", text):
+        return ConfigError(absent(match[1], words))
+    if match := re.search(r"Sweep parameters '(.+)' requires --multirun|argument '(.+)'\s+1. To use", text):
+        return ConfigError(f"{match[1] or match[2]} has several values; a sweep is started with ftrun -m …")
+    if match := re.search(r"Error merging override (\S+)", text):
+        return ConfigError(misplaced(match[1]))
+    if match := re.search(r"config group '?([^\s']+)'? does not\s+exist", text):
+        return ConfigError(f"there is no group of options '{match[1]}'{meant(match[1])}")
+    if match := re.match(r"(?:Multiple values for )?(\w+)(?:\.| appears more than once)", text):
+        added = [word[1:] for word in words if word.startswith(f"+{match[1]}=")]
+        if added:
+            return ConfigError(f"{match[1]} is chosen already; write {added[0]} without the +")
+        return ConfigError(f"{match[1]}= is given more than once")
+    if "Config group override must be a string" in text:
+        return ConfigError(
+            f"an option is missing: {' '.join(word for word in words if word.endswith('=null'))}"
+        )
+    if match := re.match(r"(Interpolation key .*)\n\s+full_key: (\S+)", text):
+        return ConfigError(f"{match[2]}: {match[1]}")
+    return ConfigError(text)
+
+
+def missing(error: MissingConfigException, words: Sequence[str]) -> str:
+    """An option that its group does not have."""
+    group, _, name = str(error.missing_cfg_file).rpartition("/")
+    options = sorted(option for option in error.options or [])
+    if not group:
+        return f"there is no configuration '{name}'"
+    if group == "task" and any(word.startswith("task@source=") for word in words):
+        return (
+            f"there is no source '{name}': it is none, pretraining, a finished run's directory or a task"
+            f" ({', '.join(options)}){near(name, options)}"
+        )
+    if group.split("/")[0] in OWN_FILES:  # a path or Hub name in the place of an option
+        group, _, name = str(error.missing_cfg_file).partition("/")
+        options = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+    choice = f", there are {', '.join(options)}" if options else ""
+    return f"there is no {group} '{name}'{choice}{near(name, options) or OWN_FILES.get(group, '')}"
+
+
+def unreadable(word: str) -> str:
+    """A word that is no key=value at all, or whose value the grammar cannot read."""
+    if "=" not in word:
+        return f"'{word}' is not key=value (a command such as ftrun report is the first word)"
+    key, _, value = word.partition("=")
+    return f"""cannot read the value of {key}; in quotes it is taken as it stands: '{key}="{value}"'"""
+
+
+def absent(name: str, words: Sequence[str]) -> str:
+    """A setting that this run does not have."""
+    chosen = [word.removeprefix("strategy=") for word in words if word.startswith("strategy=")]
+    strategy = chosen[-1] if chosen else "full"
+    yaml = CONF / "strategy" / f"{strategy}.yaml"
+    known = set(keys(yaml)) - {"strategy", "train"} if yaml.is_file() else set()
+    if "," in strategy and owner(name):
+        return (
+            f"not every run of this sweep has '{name}', it belongs to strategy={owner(name)}; "
+            f"sweep over strategies that have it, with {name}='choice(…)'"
+        )
+    tail = meant(name, known) or "; ftrun --help lists them"
+    return f"no setting '{name}' in this run (strategy={strategy}){tail}"
+
+
+def misplaced(word: str) -> str:
+    """A value where settings stand, or a setting below a value."""
+    name = word.lstrip("+~").partition("=")[0]
+    tail = meant(name) if "." in name else ""
+    return f"{word} does not fit the configuration{tail}"

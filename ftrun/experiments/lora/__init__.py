@@ -1,0 +1,1 @@
+"""Low-rank updates after training: merged, composed, weighed and compared."""

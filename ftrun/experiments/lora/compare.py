@@ -1,0 +1,89 @@
+"""Networks that answered the same labelled rows, side by side: scores, intervals, paired tests in words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ftrun.errors import DataError
+from ftrun.experiments.finish import prediction_lines
+from ftrun.experiments.inference import open_model
+from ftrun.reports.diagnosis import Diagnosis
+from ftrun.reports.page import Section, as_markdown, on_terminal
+from ftrun.reports.rescoring import scored
+from ftrun.reports.significance import resamples
+from ftrun.reports.study import Group, Tried, studied, tested
+from ftrun.reports.summary import console, score
+from ftrun.reports.verdicts import interval, sentence
+from ftrun.runs.files import read_lines, write_atomically
+from ftrun.runs.run import open_trained
+from ftrun.training.evaluate import evaluate
+
+PREDICTIONS = "predictions.jsonl"
+BESIDE = "f1"  # the second score of the table
+
+
+def answer(place: Path, file: str) -> None:
+    """predictions.jsonl of a composition on the rows of a file, unless it is there."""
+    if (place / PREDICTIONS).is_file():
+        return
+    settings, model, tokenizer, accelerator = open_model(open_trained(place))
+    task = settings.task
+    task.read_test(file)
+    task.encode(tokenizer, "test")
+    _, answered = evaluate(model, task, task.examples("test"), 4 * settings.train.batch_size, accelerator)
+    write_atomically(place / PREDICTIONS, prediction_lines(task, answered))
+
+
+def group_of(task: str, metric: str, places: dict[str, Path]) -> Group:
+    """The answers in each place as studies of one run; every one is tested against the first."""
+    tried = [_tried(metric, place) for place in places.values()]
+    draws = resamples([each.scored for each in tried])
+    studies = [
+        studied(name, [each], draws[:, [number]], {})
+        for number, (name, each) in enumerate(zip(places, tried, strict=True))
+    ]
+    group = Group(task, metric, len(tried[0].scored.columns), studies)
+    group.pairs = tested([(studies[0], other) for other in studies[1:]])
+    return group
+
+
+def _tried(metric: str, place: Path) -> Tried:
+    lines = read_lines(place / PREDICTIONS)
+    labels, answers = ([each[key] for each in lines] for key in ("label", "answer"))
+    found = scored(metric, labels, answers)
+    if found is None:
+        raise DataError(f"{place / PREDICTIONS} does not tell {metric}")
+    row = {"seed": 0, "metric": metric, BESIDE: scored(BESIDE, labels, answers)}
+    right = [label == answer for label, answer in zip(labels, answers, strict=True)]
+    return Tried(row, found, right, None, [], {}, Diagnosis([], None, []))
+
+
+def standing(group: Group) -> list[dict[str, Any]]:
+    """Score, interval and F1 of each, JSON-ready."""
+    found = []
+    for study in group.studies:
+        ends = {"score": study.score.value, "low": study.score.low, "high": study.score.high}
+        found.append({"name": study.name, **ends, BESIDE: study.tried[0].row[BESIDE].score})
+    return found
+
+
+def section_of(group: Group) -> Section:
+    """The table and the sentences, the first study being what the others are held against."""
+    rows = [
+        [study.name, interval(study.score, group.metric), score(study.tried[0].row[BESIDE].score, BESIDE)]
+        for study in group.studies
+    ]
+    title = f"{group.task}: {group.metric} on {group.items:,} rows of the domain, 95 % intervals"
+    columns = [("", False), (group.metric, True), ("F1", True)]
+    return Section(title, columns, rows, [sentence(pair, group) for pair in group.pairs])
+
+
+def show(group: Group) -> None:
+    """The table and the sentences on the terminal."""
+    on_terminal(console(), [section_of(group)])
+
+
+def page(group: Group) -> str:
+    """The same as a document."""
+    return as_markdown([section_of(group)]).lstrip()

@@ -1,0 +1,211 @@
+"""compose=domain: a task's LoRA and one of a domain's text, composed, and all that this is compared with."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ftrun import CONF
+from ftrun.data.labels import listed
+from ftrun.data.rows import load_test
+from ftrun.data.tables import columns_of, write_table
+from ftrun.errors import ConfigError, DataError
+from ftrun.experiments import single as experiment
+from ftrun.experiments.lora import compare as contest
+from ftrun.experiments.lora.compose import RECORD, Composition, compose
+from ftrun.experiments.lora.lowrank import Update, read_update, refuse_other_bases
+from ftrun.experiments.lora.merge import merge, of_run
+from ftrun.experiments.lora.weights import search
+from ftrun.runs.files import write_atomically
+from ftrun.runs.run import RESULT, Run, is_run
+from ftrun.runs.terminal import say
+from ftrun.settings.schema import FIXED, Domain, Settings, read
+from ftrun.tasks.classify import Classify
+
+GRID = [0.0, 0.25, 0.5, 0.75, 1.0]
+MERGED = Path("domain") / "merged"
+MODEL = "model"  # the composition that the search found: the directory answers and merges as a run does
+TOLERANCE = 1e-4  # of a logit, between the domain's LoRA and the weights it is folded into
+Node = dict[str, Any]
+
+
+def run(settings: Settings, path: Path) -> float:
+    """Train, compose and score in a new directory; returns the score that chose the weights."""
+    refuse(settings)
+    settings.task.read(settings.seed)
+    parts = parts_of(settings)
+    text = read(plan(settings, path)["domain"]).task
+    text.read(settings.seed)  # a wrong file is said before anything is trained
+    return recorded(settings, parts, Run.create(path, settings.raw))
+
+
+def resume(directory: Run) -> float:
+    """Go on; what is finished of it is not done again."""
+    settings = read(directory.settings)
+    if directory.finished:
+        return told(settings, directory)
+    directory.hold()
+    settings.task.read(settings.seed)
+    return recorded(settings, parts_of(settings), directory)
+
+
+def recorded(settings: Settings, parts: dict[str, list[Node]], directory: Run) -> float:
+    """Everything up to the result, with the reason kept where it ends early."""
+    path, metric = directory.path, settings.task.default_metric
+    with experiment.reason_kept(directory, "to go on with the composition"):
+        (path / "rows").mkdir(exist_ok=True)
+        for name, rows in parts.items():
+            write_table(path / "rows" / f"{name}.jsonl", rows)
+        names = trained(settings, path)
+        group = contest.group_of(settings.raw["task"]["name"], metric, placed(names, path))
+        shutil.copy(path / MODEL / contest.PREDICTIONS, path)
+        write_atomically(path / "comparison.md", contest.page(group))
+        seen = json.loads((path / MODEL / RECORD).read_text(encoding="utf-8"))["search"]["score"]
+        scores = {f"eval_{metric}": seen, f"test_{metric}": group.studies[0].score.value}
+        own = {"metric": f"eval_{metric}", **scores, "names": names, "contest": contest.standing(group)}
+        directory.write_json(RESULT, own)
+    return told(settings, directory)
+
+
+def told(settings: Settings, directory: Run) -> float:
+    """The result on the terminal."""
+    path, result = directory.path, directory.read_json(RESULT)
+    metric = settings.task.default_metric
+    contest.show(contest.group_of(settings.raw["task"]["name"], metric, placed(result["names"], path)))
+    say(f"\n  run:      {path}\n  use:      ftrun predict {path} --input FILE --output FILE\n")
+    return float(result[f"eval_{metric}"])
+
+
+def placed(names: dict[str, str], path: Path) -> dict[str, Path]:
+    return {name: path / place for place, name in names.items()}
+
+
+def refuse(settings: Settings) -> None:
+    """ConfigError for settings of which no sum of two updates comes."""
+    task, variant = settings.task, settings.raw.get("variant")
+    if variant is None or variant == "dora":
+        given = "variant=dora" if variant else f"strategy={settings.strategy_name}"
+        raise ConfigError(f"compose=domain sums low-rank updates, and {given} makes none; strategy=lora does")
+    if type(task) is not Classify:
+        raise ConfigError(f"compose=domain scores the classes of texts, and task={task.name} has none")
+    if settings.model.init == "random":
+        raise ConfigError("compose=domain needs pretrained weights for its LoRAs, not model.init=random")
+    if settings.sequence is not None or settings.source is not None:
+        raise ConfigError("compose=domain begins with the model itself; it takes no source= and no sequence=")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError("compose=domain does not go with several processes")
+
+
+def parts_of(settings: Settings) -> dict[str, list[Node]]:
+    """The labelled rows by what they are for, with the task's own columns; DataError for foreign labels."""
+    task, domain = settings.task, settings.compose
+    assert domain is not None
+    few = labelled(task, domain, domain.rows)
+    few, test = (few[0::2], few[1::2]) if domain.test is None else (few, labelled(task, domain, domain.test))
+    if not few or not test:
+        raise DataError(f"compose.rows={domain.rows} is too few rows to find weights on and to score with")
+    known = task.rows.train, task.rows.validation
+    own, held = ([{name: row[name] for name in few[0]} for row in rows] for rows in known)
+    return {"task": own, "validation": held, "few": few, "both": own + few, "test": test}
+
+
+def labelled(task: Classify, domain: Domain, source: Any) -> list[Node]:
+    """Labelled rows of the domain under the names that the task has for its columns."""
+    own = [*columns_of(task.text), task.label]
+    names = domain.columns or own
+    if len(names) != len(own):
+        raise ConfigError(f"compose.columns={domain.columns} names {len(names)} columns, task= has {own}")
+    text: Any = names[0] if isinstance(task.text, str) else names[:-1]
+    rows = load_test(source, text=text, label=names[-1], labels=None).test
+    if foreign := sorted({str(row[names[-1]]) for row in rows} - set(task.names.names)):
+        known = listed(task.names.names)
+        raise DataError(f"compose.rows: {listed(foreign)} is no label of task={task.name}, which has {known}")
+    return [{mine: row[theirs] for mine, theirs in zip(own, names, strict=True)} for row in rows]
+
+
+def plan(settings: Settings, path: Path) -> dict[str, Node]:
+    """The settings of every run by its directory; ConfigError for what is wrong in one of them."""
+    domain, task = settings.compose, settings.task
+    assert domain is not None
+    raw = settings.raw | {"compose": {"name": "none"}}
+    files = {name: str((path / "rows" / f"{name}.jsonl").absolute()) for name in ("validation", "test")}
+    node = raw["task"] | files | {"subset": None, "labels": list(task.names.names)}
+
+    def on(rows: str) -> Node:
+        return {"task": node | {"train": str((path / "rows" / f"{rows}.jsonl").absolute())}}
+
+    whole = raw["model"] | {"name": str((path / MERGED).absolute())}
+    runs = {
+        "task": raw | on("task"),
+        "domain": raw | {"task": domain.text, "train": raw["train"] | domain.train | {"metric": None}},
+        "both": raw | on("both"),
+        "none": probe(raw) | on("task"),
+        "domain-probe": probe(raw) | on("task") | {"model": whole},
+    }
+    for each in runs.values():
+        read(each)
+    return runs
+
+
+def probe(raw: Node) -> Node:
+    """The same with a head alone on the network as it is, at that strategy's own rate."""
+    import yaml
+
+    own = yaml.safe_load((CONF / "strategy" / "linear_probe.yaml").read_text(encoding="utf-8"))
+    rate = {"lr": float(own["train"]["lr"])}
+    return {name: raw[name] for name in FIXED} | {"strategy": own["strategy"], "train": raw["train"] | rate}
+
+
+def trained(settings: Settings, path: Path) -> dict[str, str]:
+    """Makes every run and composition that is not there yet; the name of each by its directory."""
+    domain = settings.compose
+    assert domain is not None
+    for name, raw in plan(settings, path).items():
+        if name == "domain-probe" and not (path / MERGED).exists():
+            merge(of_run(Run.open(path / "domain")), path / MERGED, "fp32", TOLERANCE)
+        one(name, raw, path / name)
+    updates = [read_update(Run.open(path / name)) for name in ("task", "domain")]
+    refuse_other_bases(updates)
+    found = composed(updates, None, path / MODEL, str(path / "rows" / "few.jsonl"))
+    given = composed(updates, domain.weights, path / "composed", None)
+    for name in (MODEL, "composed"):
+        contest.answer(path / name, str(path / "rows" / "test.jsonl"))
+    return {
+        MODEL: f"composed {spoken(found)}, found by search",
+        "composed": f"composed {spoken(given)}",
+        "task": "LoRA of the task alone",
+        "domain-probe": "LoRA of the domain alone, a head on it",
+        "none": "no LoRA, a head",
+        "both": "one LoRA trained on both",
+    }
+
+
+def one(name: str, raw: Node, place: Path) -> None:
+    """One run, begun or gone on with where that is needed."""
+    if not is_run(place):
+        say(f"\n{name}: strategy={raw['strategy']} on {raw['task']['name']}")
+        experiment.run(read(raw), place)
+    elif not Run.open(place).finished:
+        experiment.resume(place)
+
+
+def composed(updates: list[Update], weights: list[float] | None, place: Path, few: str | None) -> list[float]:
+    """The weights of a composition, made if it is not there yet; where none are given, searched on `few`."""
+    record = place / RECORD
+    if record.is_file():
+        return [each["weight"] for each in json.loads(record.read_text(encoding="utf-8"))["runs"]]
+    say("")
+    found = None
+    if weights is None:
+        assert few is not None
+        weights, found = search(updates, 0, few, {}, GRID)
+    compose(Composition(updates, weights, 0, "linear", None, 1.0), place, False, found)
+    return weights
+
+
+def spoken(weights: list[float]) -> str:
+    """0.7 and 0.3."""
+    return " and ".join(f"{weight:g}" for weight in weights)

@@ -1,0 +1,128 @@
+"""Two networks on the same examples: how far apart their logits are, and how many answers differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError
+from torch import nn
+
+from ftrun.data.rows import read_rows
+from ftrun.errors import ConfigError, DataError
+from ftrun.settings.schema import Settings
+from ftrun.tasks.base import Answer, Example, Task
+from ftrun.tasks.classify import Classify
+from ftrun.training.evaluate import batches_through, ordered
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from accelerate import Accelerator
+    from transformers import PreTrainedTokenizerBase
+
+INSTEAD = "embedded:docstrings:validation"  # real sentences, for a run whose own are gone
+
+
+@dataclass
+class Agreement:
+    """What two networks make of the same rows."""
+
+    what: str
+    rows: int
+    largest_difference: float  # of any logit
+    flipped: int  # rows whose answer is another one
+
+    def line(self) -> str:
+        """Aligned under `HEADING`."""
+        return f"{self.what:<34}{self.rows:>7,}{self.largest_difference:>27.1e}{self.flipped:>17,}"
+
+    def record(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return asdict(self)
+
+
+HEADING = f"{'':<34}{'rows':>7}{'largest logit difference':>27}{'flipped answers':>17}"
+
+
+def as_markdown(found: Sequence[Agreement]) -> str:
+    """The same table for a model card."""
+    lines = ["| | rows | largest logit difference | flipped answers |", "|---|---:|---:|---:|"]
+    lines += [f"| {a.what} | {a.rows:,} | {a.largest_difference:.1e} | {a.flipped:,} |" for a in found]
+    return "\n".join(lines)
+
+
+def rows_to_compare(
+    settings: Settings, tokenizer: PreTrainedTokenizerBase | None
+) -> tuple[Sequence[Example], str]:
+    """The run's validation examples, or embedded sentences when its data is gone; and in words which.
+
+    Raises the DataError where the task is not one text per row and no other text would do.
+    """
+    task = settings.task
+    labels = getattr(task, "names", None)
+    try:
+        task.read(settings.seed)
+        task.encode(tokenizer, "validation")
+    except (DataError, ConfigError) as error:
+        if not isinstance(task, Classify):
+            raise
+        if labels is not None:
+            task.names = labels
+        columns = task.text if isinstance(task.text, list) else [task.text]
+        rows = [dict.fromkeys(columns, row["text"]) for row in read_rows(INSTEAD)]
+        assert tokenizer is not None
+        examples = task.questions(tokenizer, rows, INSTEAD)
+        return examples, f"sentences of {INSTEAD}, since the run's own data cannot be read ({error})"
+    return task.examples("validation"), f"validation rows of task={task.name}"
+
+
+def agreement(
+    what: str,
+    pair: tuple[nn.Module, nn.Module],
+    settings: Settings,
+    examples: Sequence[Example],
+    accelerator: Accelerator,
+) -> Agreement:
+    """Both networks on every example, in the order and the batches of an evaluation."""
+    task, size = settings.task, 4 * settings.train.batch_size
+    largest = 0.0
+    answers: tuple[list[tuple[int, Answer]], ...] = ([], [])
+    for both in zip(*(batches_through(net, task, examples, size, accelerator) for net in pair), strict=True):
+        (here, _, _), (there, _, _) = both
+        difference = float((here.float() - there.float()).abs().max())
+        largest = difference if not difference <= largest else largest  # nan is the largest of all
+        for kept, (outputs, batch, rows) in zip(answers, both, strict=True):
+            kept += zip(rows, task.answers(outputs, batch), strict=True)
+    ours, theirs = (task.merged(ordered(each, accelerator), examples)[0] for each in answers)
+    flipped = sum(said(task, one) != said(task, other) for one, other in zip(ours, theirs, strict=True))
+    return Agreement(what, len(ours), largest, flipped)
+
+
+def said(task: Task, answer: Answer) -> Answer:
+    """What a row is answered, without probabilities and other measures, which differ in the last digit."""
+    return {name: without_measures(answer[name]) for name in task.answer_columns}
+
+
+def without_measures(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: without_measures(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_measures(each) for each in value]
+    return None if isinstance(value, float) else value
+
+
+@contextmanager
+def readable(place: Path) -> Iterator[None]:
+    """One line for what loading raises when the files of an adapter or its checkpoint are not whole."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise ConfigError(f"{place} cannot be loaded: {' '.join(str(error).split())[:200]}") from error
+
+
+def in_fp32(settings: Settings) -> Settings:
+    """The same settings without autocast: a proof to the last digit needs full precision."""
+    return replace(settings, train=replace(settings.train, precision="fp32"))

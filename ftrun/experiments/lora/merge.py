@@ -1,0 +1,234 @@
+"""A LoRA folded into the weights it stands beside: a plain checkpoint, proved before it is kept."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from ftrun import __version__
+from ftrun.errors import UserError
+from ftrun.experiments.inference import Saved
+from ftrun.experiments.lora.equivalence import (
+    HEADING,
+    Agreement,
+    agreement,
+    as_markdown,
+    in_fp32,
+    readable,
+    rows_to_compare,
+)
+from ftrun.models.heads import save_beside
+from ftrun.models.image_processor import Reader, reopen
+from ftrun.models.load import quiet
+from ftrun.models.model import Pooled
+from ftrun.models.save import HEAD, on_cpu, reload, save_network
+from ftrun.models.small import IMAGES
+from ftrun.runs.artifacts import low_rank
+from ftrun.runs.run import ORIGIN, Run, free_space_check
+from ftrun.runs.terminal import say
+from ftrun.settings.schema import Settings, read
+from ftrun.training.devices import open_accelerator
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from transformers import PreTrainedTokenizerBase
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+CARD = """\
+---
+library_name: {library}
+{base}tags: [ftrun, {tag}]
+---
+
+# {title}
+
+{story}
+
+{table}
+
+on {rows}.
+
+```python
+{code}
+```
+
+Or `ftrun predict DIR --input FILE --output FILE`. Made by ftrun {version}; `{origin}` holds the settings.
+"""
+
+
+@dataclass
+class Source:
+    """A finished LoRA to be folded: where it lies, and the settings of the run whose head it has."""
+
+    place: Path
+    settings: Settings
+    title: str
+    story: str
+
+
+def merge(source: Source, output: Path, dtype: str, tolerance: float) -> list[Agreement]:
+    """Fold in fp32, write, read back and compare; then cast, if asked to, and compare again.
+
+    Nothing is at `output` before all of it has gone well. `tolerance` bounds the difference of the folding;
+    that of the cast is what the format loses of the weights, computed with in fp32, and only told. Raises
+    UserError above the tolerance.
+    """
+    settings = in_fp32(source.settings)
+    accelerator = open_accelerator(settings.device, "fp32", settings.train.deterministic)
+    net, tokenizer = opened(source.place, settings)
+    free_space_check(output, 4 * sum(p.numel() for p in net.parameters()))
+    examples, words = rows_to_compare(settings, tokenizer)
+    say(f"compared on {len(examples):,} {words}")
+    say(HEADING)
+    with beside(output) as place:
+        write_whole(folded(source.place, settings), place, tokenizer)
+        written = reloaded(place, settings)
+        found = [told("folded in fp32", net, written, settings, examples, accelerator)]
+        if not found[0].largest_difference <= tolerance:
+            raise UserError(
+                f"the folded network is not the run's: a logit differs by {found[0].largest_difference:.1e}, "
+                f"more than --tolerance {tolerance:g}; nothing was written"
+            )
+        if dtype != "fp32":
+            write_whole(reloaded(place, settings).to(DTYPES[dtype]), place, tokenizer)
+            cast = reloaded(place, settings).float()  # the arithmetic of low precision differs by machine
+            found.append(told(f"cast to {dtype}", written, cast, settings, examples, accelerator))
+        write_origin(place, source.settings)
+        write_card(place, source, found, f"{len(examples):,} {words}", "merged", plain_code(settings))
+    return found
+
+
+def opened(place: Path, settings: Settings) -> tuple[nn.Module, PreTrainedTokenizerBase | Reader | None]:
+    """The network with its LoRA beside the weights, its tokenizer or reader; the task knows its labels."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    net = reloaded(place, settings)
+    with readable(place):
+        config = AutoConfig.from_pretrained(place)
+        settings.task.restore(config)
+        images = settings.task.auto_class == IMAGES
+        return net, reopen(place, config) if images else AutoTokenizer.from_pretrained(place)
+
+
+def reloaded(place: Path, settings: Settings) -> nn.Module:
+    with quiet(), readable(place):
+        return reload(place, settings.task.auto_class)
+
+
+def folded(place: Path, settings: Settings) -> nn.Module:
+    """The network read anew, with plain weights: W₀ + s·B·A, for dora scaled to its magnitudes, by peft."""
+    net: Any = reloaded(place, settings)
+    with quiet():
+        if not isinstance(net, Pooled):
+            tie_again(net.base_model.model)
+            return net.merge_and_unload()
+        backbone: Any = net.backbone
+        net.backbone = backbone.merge_and_unload()
+    return net
+
+
+def tie_again(net: Any) -> None:
+    """One tensor for tokens going in and coming out; peft has read it as two where the head was trained.
+
+    Untied, the network would be read back without the bias of its head, which is tied as well.
+    """
+    into, out = net.get_input_embeddings(), net.get_output_embeddings()
+    if out is not None and torch.equal(into.weight, out.weight):
+        out.weight = into.weight
+
+
+def write_whole(net: nn.Module, place: Path, tokenizer: PreTrainedTokenizerBase | Reader | None) -> None:
+    """Weights, configuration and tokenizer, as plain transformers loads them; a pooled head beside."""
+    if isinstance(net, Pooled):
+        net.backbone.config.ftrun_pooling = net.pooling
+        net.backbone.save_pretrained(place)
+        save_file(on_cpu(net.classifier.state_dict()), place / HEAD)
+    else:
+        save_network(net, place)
+        save_beside(net, place)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(place)
+
+
+def told(
+    what: str, one: nn.Module, other: nn.Module, settings: Settings, examples: Any, accelerator: Accelerator
+) -> Agreement:
+    """How far two networks agree, as a line of the table."""
+    pair = tuple(accelerator.prepare_model(Saved(net), evaluation_mode=True) for net in (one, other))
+    found = agreement(what, (pair[0], pair[1]), settings, examples, accelerator)
+    say(found.line())
+    return found
+
+
+def write_origin(place: Path, settings: Settings) -> None:
+    """The run's settings, with which `ftrun predict` and `evaluate` read the directory."""
+    from omegaconf import OmegaConf
+
+    (place / ORIGIN).write_text(OmegaConf.to_yaml(settings.raw), encoding="utf-8")
+
+
+def write_card(place: Path, source: Source, found: list[Agreement], rows: str, tag: str, code: str) -> None:
+    """README.md: what the directory is, how that was proved, and how to load it."""
+    text = CARD.format(
+        library="transformers" if tag == "merged" else "peft",
+        base=on_hub(source.settings.model.name),
+        tag=tag,
+        title=source.title,
+        story=source.story,
+        table=as_markdown(found),
+        rows=rows,
+        code=code,
+        version=__version__,
+        origin=ORIGIN,
+    )
+    (place / "README.md").write_text(text, encoding="utf-8")
+
+
+def on_hub(name: str) -> str:
+    """The line of the card that names the base, where that is a name others know too."""
+    return "" if name.startswith("embedded:") or Path(name).is_dir() else f"base_model: {name}\n"
+
+
+def plain_code(settings: Settings) -> str:
+    """How the network is loaded: by transformers alone, but for a pooled head."""
+    name = settings.task.auto_class
+    if settings.model.pooling != "head":
+        return (
+            f'from pathlib import Path\nfrom ftrun.models.save import reload\n\nreload(Path("DIR"), "{name}")'
+        )
+    return f'from transformers import {name}\n\nnet = {name}.from_pretrained("DIR")'
+
+
+@contextmanager
+def beside(output: Path) -> Iterator[Path]:
+    """A directory that becomes `output` when all has gone well, and nothing otherwise."""
+    place = output.absolute().with_name(f".{output.name}.{os.getpid()}")
+    place.mkdir()
+    try:
+        yield place
+        place.rename(output.absolute())
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def of_run(run: Run) -> Source:
+    """The source that a run is."""
+    settings = read(run.settings)
+    lora = low_rank(run, "so nothing can be folded")
+    kind = next((name for name in ("dora", "rslora") if lora.get(f"use_{name}")), "lora")
+    story = (
+        f"The network of an ftrun run on task={settings.task.name}: the low-rank update ({kind}, "
+        f"rank {lora['r']}) was added to the weights of `{settings.model.name}` in fp32. What is written "
+        "here was read back and compared with what the run saved:"
+    )
+    title = f"{Path(settings.model.name).name} on {settings.task.name}, LoRA merged"
+    return Source(run.model_dir, settings, title, story)

@@ -1,0 +1,98 @@
+"""Pre-training before fine-tuning: `pretrain=` trains random weights first, once for all runs of a sweep."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from ftrun.errors import ConfigError
+from ftrun.experiments import single as experiment
+from ftrun.runs.files import Lock
+from ftrun.runs.run import Run, is_run
+from ftrun.runs.terminal import say
+from ftrun.settings.schema import FIXED, Settings, read
+
+NOTHING = {"pretrain": {"name": "none"}, "source": {"kind": "none"}, "protect": {"name": "none"}}
+WAIT = 1.0  # seconds between two looks at a pre-training that another run of the sweep is doing
+
+
+def pretrained(raw: dict[str, Any], beside: Path) -> dict[str, Any]:
+    """The settings of the fine-tuning, its model being what `pretrain` made of random weights.
+
+    The run of the pre-training is `pretrain.directory`, or `pretraining` in the directory `beside`; what is
+    there already is gone on with or taken as it is. ConfigError where something else is there, and before
+    anything is trained for what is wrong in either of the two.
+    """
+    node = raw["pretrain"]
+    place = Path(node["directory"] or beside / "pretraining").absolute()
+    second = raw | {"model": raw["model"] | start(raw["strategy"], place)}
+    try:
+        first = read(settings_of(raw, node))
+    except ConfigError as error:
+        raise ConfigError(f"pretrain={node['name']}: {error} (its settings stand at pretrain.)") from None
+    read(second)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(
+            f"pretrain={node['name']} does not go with several processes;"
+            " pre-train first, then model.name=RUN"
+        )
+    lock = held(place)
+    try:
+        made(first, place)
+    finally:
+        lock.release()
+    return second
+
+
+def start(strategy: str, place: Path) -> dict[str, Any]:
+    """Which network the fine-tuning has; its control the same one, and the same tokens, at random weights."""
+    init = "random" if strategy == "scratch" else "pretrained"
+    return {"name": str(place), "init": init, "layers": None, "width": None, "heads": None}
+
+
+def made(settings: Settings, place: Path) -> None:
+    """The finished pre-training at `place`, made, gone on with, or there already."""
+    if not is_run(place):
+        say(f"pre-training first: {settings.task.name}, {place}")
+        experiment.run(settings, place)
+        return
+    there = Run.open(place)
+    if there.settings != settings.raw:
+        raise ConfigError(
+            f"pretrain.directory={place} holds a run with other settings; give another directory"
+        )
+    if there.finished:
+        say(f"pre-trained already: {place}")
+    else:
+        experiment.resume(place)
+
+
+def settings_of(raw: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
+    """The pre-training as an experiment of its own: every weight, from random ones, with its own head."""
+    fixed = {name: raw[name] for name in FIXED}
+    own = {
+        "task": node["task"],
+        "train": raw["train"] | node["train"] | {"metric": None},
+        "model": raw["model"] | {"init": "random", "pooling": "head"},
+        "strategy": "full",
+        "seed": node["seed"],
+    }
+    return fixed | NOTHING | {"scenario": "task", "sequence": None} | own
+
+
+def held(place: Path) -> Lock:
+    """The right to make what is at `place`, waited for while another run of the sweep has it."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    path = place.with_name(f".{place.name}.lock")
+    path.touch()
+    waiting = False
+    while True:
+        try:
+            return Lock(path)
+        except BlockingIOError:
+            if not waiting:
+                say(f"waiting for another run's pre-training: {place}")
+            waiting = True
+            time.sleep(WAIT)

@@ -1,0 +1,64 @@
+"""A run of a sweep, noted in the ledger of its directory: what is finished there is not done again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ftrun.errors import Interrupted
+from ftrun.runs.ledger import Ledger, key_of
+from ftrun.runs.run import RESULT, Run, is_run
+
+Settings = dict[str, Any]
+
+
+def noted(raw: Settings, path: Path, directory: Path, make: Callable[[Settings, Path], float]) -> float:
+    """The score of a run that was finished with these settings and this code, or that `make` makes now.
+
+    Runs are numbered as a sweep names them, so another sweep in the same directory, of more seeds, finds
+    other runs under its numbers; its own are then put beside them.
+    """
+    ledger, key = Ledger(directory), key_of(raw)
+    there = ledger.place_of(key)
+    if there is not None:
+        vacate(path)
+        print(f"there already: {os.path.relpath(there)}", flush=True)
+        return score_of(Run.open(there))
+    place = path if is_free(path, raw) else path.with_name(f"{path.name}-{key[:6]}")
+    if place != path:
+        vacate(path)
+    try:
+        found = make(raw, place)
+    except Interrupted:
+        raise
+    except Exception as error:
+        ledger.write(key, place, "failed", str(error))
+        raise
+    ledger.write(key, place, "finished")
+    return found
+
+
+def is_free(path: Path, raw: Settings) -> bool:
+    """Whether no run is there, or one of these settings that is to be gone on with."""
+    return not is_run(path) or (not Run(path).finished and chosen(Run(path).config) == chosen(raw))
+
+
+def chosen(raw: Settings) -> Settings:
+    """The settings without the network where `pretrain` makes it: a run names the one that was made."""
+    pretrain = raw.get("pretrain") or {"name": "none"}
+    return raw if pretrain["name"] == "none" else raw | {"model": None}
+
+
+def vacate(path: Path) -> None:
+    """Remove the directory that Hydra makes for every run, where nothing will be in it."""
+    if path.is_dir() and not any(path.iterdir()):
+        path.rmdir()
+
+
+def score_of(run: Run) -> float:
+    """What the sweep's search is told: the score that chose the weights, of a sequence the average."""
+    result = run.read_json(RESULT)
+    value = result.get(result.get("metric"), result.get("average"))
+    return float("nan") if value is None else float(value)

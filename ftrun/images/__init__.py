@@ -1,1 +1,0 @@
-"""Pictures as arrays: read, decoded, split, and made into what a network expects."""

@@ -1,1 +1,0 @@
-"""Low-rank updates after training: merged, added up, weighed against each other."""

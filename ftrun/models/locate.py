@@ -1,0 +1,101 @@
+"""Where a pretrained checkpoint lies: inside the package, in a directory, or on the Hub."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ftrun import ASSETS
+from ftrun.data.hub import REACH, unreachable, within_patience
+from ftrun.errors import ConfigError
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+    from ftrun.settings.schema import ModelSettings
+
+PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+
+
+@dataclass
+class Place:
+    """A checkpoint that exists: its name for `from_pretrained`, and the options to pass along."""
+
+    name: str
+    options: dict[str, Any]
+
+    def config(self, head: dict[str, Any]) -> PretrainedConfig:
+        from transformers import AutoConfig
+
+        from ftrun.models.small import register
+
+        register()
+        config = AutoConfig.from_pretrained(self.name, **self.options)
+        config.update(head)
+        return config
+
+
+def locate(settings: ModelSettings) -> Place:
+    """The place of `model.name`; ConfigError in one line when there is none or its weights cannot be used."""
+    options: dict[str, Any] = {"trust_remote_code": settings.trust_remote_code}
+    directory = local(settings.name)
+    if directory is None:
+        return Place(settings.name, options | on_hub(settings))
+    if any((directory / name).is_file() for name in ("adapter_config.json", "adapter.json")):
+        raise ConfigError(f"model.name={settings.name} holds an adapter, not a whole model to start from")
+    if not (directory / "config.json").is_file():
+        raise ConfigError(f"model.name={settings.name} is no checkpoint: it has no config.json")
+    if settings.init == "pretrained" and not list(directory.glob("*.safetensors")):
+        pickled = [name for name in PICKLES if (directory / name).is_file()]
+        why = f"only {pickled[0]}, and pickles are not loaded" if pickled else "no *.safetensors"
+        raise ConfigError(
+            f"model.name={settings.name} has no usable weights: {why}; model.init=random needs none"
+        )
+    return Place(str(directory), options)
+
+
+def local(name: str) -> Path | None:
+    """The directory that a name means, a run's `model/` included; None when it is a Hub name."""
+    if name.startswith("embedded:"):
+        directory = ASSETS / name.removeprefix("embedded:")
+        if not (directory / "config.json").is_file():
+            there = ", ".join(f"embedded:{file.parent.name}" for file in sorted(ASSETS.glob("*/config.json")))
+            raise ConfigError(f"model.name={name}: the package embeds only {there}")
+        return directory
+    directory = Path(name).expanduser()
+    if directory.is_dir():
+        return (directory / "model" if (directory / "model").is_dir() else directory).absolute()
+    if directory.exists():
+        raise ConfigError(
+            f"model.name={name} is a file; give the directory that holds config.json and the weights"
+        )
+    if name.startswith((".", "/", "~")) or name.count("/") > 1:
+        raise ConfigError(f"model.name={name}: no such directory")
+    return None
+
+
+def on_hub(settings: ModelSettings) -> dict[str, Any]:
+    """Options to load from the Hub or its cache; one line within seconds when neither has the model."""
+    from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+
+    options = {"revision": settings.revision} if settings.revision else {}
+    cached = (
+        try_to_load_from_cache(settings.name, file, revision=settings.revision)
+        for file in ("model.safetensors", "model.safetensors.index.json")
+    )
+    if any(isinstance(file, str) for file in cached):
+        return options | {"local_files_only": True}
+    try:
+        within_patience(lambda: HfApi().model_info(settings.name, revision=settings.revision, timeout=REACH))
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise ConfigError(
+            f"model.name={settings.name}: neither a directory nor a model on the Hub"
+        ) from error
+    except unreachable() as error:
+        raise ConfigError(
+            f"model.name={settings.name}: the Hub cannot be reached and no local copy is cached;"
+            " give a checkpoint directory, model.name=DIR, or take model=tiny_bert"
+        ) from error
+    return options

@@ -1,0 +1,252 @@
+"""A trained network on disk, as plain transformers or peft loads it, and the proof that it does."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from ftrun import ASSETS
+from ftrun.errors import ConfigError
+from ftrun.models.adapters import Adapters
+from ftrun.models.heads import restore, save_beside, without
+from ftrun.models.load import quiet, without_pooler
+from ftrun.models.logits import Both, logits_of
+from ftrun.models.model import Model, Pooled, backbone_of, name_of
+from ftrun.models.small import register
+
+if TYPE_CHECKING:
+    from peft import LoraConfig
+    from transformers import PretrainedConfig
+
+HEAD = "head.safetensors"  # the head of model.pooling=cls|mean, which no class of transformers has
+ADAPTERS = "adapter.json"  # which adapters, and on which checkpoint
+ADAPTER_WEIGHTS = "adapter.safetensors"
+EMBEDDED = "embedded:"
+PEFT_PREFIX = "base_model.model."
+PEFT_TASKS = {
+    "AutoModelForSequenceClassification": "SEQ_CLS",
+    "AutoModelForTokenClassification": "TOKEN_CLS",
+    # not QUESTION_ANS for question answering: peft's class for it passes no token types on
+    "AutoModelForCausalLM": "CAUSAL_LM",
+}
+README = """\
+# Adapters, not a whole network
+
+`{weights}` holds what was trained on top of `{base}`: adapters ({placement}, {bottleneck} wide,
+{activation}){norms} and the head. The network itself is not in here; it is loaded from `base_model` of
+`{settings}`. No library but ftrun reads these files:
+
+```python
+from pathlib import Path
+from transformers import AutoTokenizer
+from ftrun.models.save import reload
+
+directory = Path("...")  # this one
+network = reload(directory, "{auto_class}")
+tokenizer = AutoTokenizer.from_pretrained(directory)
+```
+"""
+
+
+def export(model: Model, directory: Path, auto_class: str) -> None:
+    """Write weights, config with label names, and tokenizer; of LoRA and adapters only what was trained.
+
+    LoRA is written in the format of peft, adapters as `adapter.json` and `adapter.safetensors`. LoRA beside
+    random weights is merged into them, since nobody else has what it belongs to.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    net = model.net
+    whole = backbone_of(net) if isinstance(net, Pooled) else net
+    if isinstance(net, Pooled):
+        net.config.ftrun_pooling = net.pooling
+        if not isinstance(model.adapter, Adapters):
+            save_file(on_cpu(net.classifier.state_dict()), directory / HEAD)
+    save_beside(net, directory)
+    if model.adapter is None:
+        save_network(whole, directory)
+    elif isinstance(model.adapter, Adapters):
+        write_bottlenecks(model, model.adapter, directory, auto_class)
+    elif model.source is None:
+        save_network(merged(whole), directory)
+    else:
+        write_lora(model, model.adapter, whole, directory, auto_class)
+    net.config.save_pretrained(directory)
+    if model.tokenizer is not None:
+        model.tokenizer.save_pretrained(directory)
+
+
+def save_network(whole: nn.Module, directory: Path) -> None:
+    """In the format of transformers, which has no place for a projection."""
+    state = whole.state_dict()
+    whole.save_pretrained(directory, state_dict={name: state[name] for name in without(state, whole)})
+
+
+def merged(whole: nn.Module) -> nn.Module:
+    """A copy whose low-rank updates are added to the weights they stand beside."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    whole = copy.deepcopy(whole)
+    for name, module in list(whole.named_modules()):
+        if isinstance(module, BaseTunerLayer):
+            module.merge()
+            whole.set_submodule(name, module.get_base_layer())
+    return whole
+
+
+def on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Values as safetensors takes them."""
+    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+
+
+def write_bottlenecks(model: Model, adapters: Adapters, directory: Path, auto_class: str) -> None:
+    """Every trained weight by its name in the network, and beside it what is needed to build the rest."""
+    trained = {name.removeprefix("net."): value for name, value in model.trained().items()}
+    tensors = {name: trained[name] for name in without(trained, model.net)}
+    save_file(on_cpu(tensors), directory / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+    assert model.source is not None  # the strategy refuses random weights
+    base = Path(model.source)
+    name = EMBEDDED + base.name if base.parent == ASSETS else model.source
+    settings = {**asdict(adapters), "base_model": name}
+    (directory / ADAPTERS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    norms = ", normalisation layers" if adapters.placement == "houlsby" else ""
+    text = README.format(
+        weights=ADAPTER_WEIGHTS, settings=ADAPTERS, base=name, norms=norms, auto_class=auto_class, **settings
+    )
+    (directory / "README.md").write_text(text, encoding="utf-8")
+
+
+def write_lora(model: Model, lora: LoraConfig, whole: nn.Module, directory: Path, auto_class: str) -> None:
+    """The low-rank layers and, as peft's `modules_to_save`, every other trained weight."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    prefix = "net." if whole is model.net else f"net.{name_of(model.net, whole)}."
+    tensors, modules = {}, set()
+    for name, parameter in model.trained().items():
+        if name.startswith(prefix) and without([name.removeprefix(prefix)], whole):
+            own = name.removeprefix(prefix).replace(".default", "")
+            tensors[PEFT_PREFIX + own] = parameter
+            if ".lora_" not in own:
+                modules.add(head_module(own, whole))
+    for name, parameter in whole.named_parameters(remove_duplicate=False):
+        if head_module(name, whole) in modules:  # peft wants them whole, tied and frozen weights too
+            tensors.setdefault(PEFT_PREFIX + name, parameter.clone())
+    save_file(on_cpu(tensors), directory / "adapter_model.safetensors", metadata={"format": "pt"})
+    config = copy.deepcopy(lora)
+    config.base_model_name_or_path = model.source
+    config.task_type = PEFT_TASKS.get(auto_class) if whole is model.net else "FEATURE_EXTRACTION"
+    config.modules_to_save = sorted(modules) or None
+    config.inference_mode = True
+    layers = (name for name, module in whole.named_modules() if isinstance(module, BaseTunerLayer))
+    # full names: peft's shortened ones may fit other networks' layers too
+    config.target_modules = sorted(layers)
+    config.save_pretrained(directory)
+
+
+def head_module(parameter: str, whole: nn.Module) -> str:
+    """The module of `modules_to_save` for a trained weight: a child of the network or its backbone."""
+    parts = parameter.split(".")
+    prefix = getattr(whole, "base_model_prefix", "")
+    return parts[1] if parts[0] == prefix else parts[0]
+
+
+def reload(directory: Path, auto_class: str) -> nn.Module:
+    """What the directory holds; transformers and peft load it alone but for adapters and a pooled head."""
+    import transformers
+    from transformers import AutoConfig
+
+    register()
+    config = AutoConfig.from_pretrained(directory)
+    pooling = getattr(config, "ftrun_pooling", None)
+    extra: dict[str, Any] = {}
+    if pooling:
+        auto_class, extra = "AutoModel", without_pooler(config)
+    if (directory / ADAPTERS).is_file():
+        net = reload_bottlenecks(directory, auto_class, config, extra)
+        restore(net, directory)
+        return net.eval()
+    if (directory / "adapter_config.json").is_file():
+        net = reload_lora(directory, auto_class, config, extra)
+    else:
+        net = getattr(transformers, auto_class).from_pretrained(directory, use_safetensors=True, **extra)
+        restore(net, directory)
+    if pooling:
+        pooled = Pooled(net, pooling, config.num_labels).to(next(net.parameters()).dtype)
+        pooled.classifier.load_state_dict(load_file(directory / HEAD))
+        net = pooled
+    return net.eval()
+
+
+def base_network(source: str, auto_class: str, config: PretrainedConfig, extra: dict[str, Any]) -> nn.Module:
+    """The checkpoint that something small was trained on, in fp32 and with the head that `config` wants."""
+    import transformers
+
+    return getattr(transformers, auto_class).from_pretrained(
+        source,
+        config=config,
+        dtype=torch.float32,
+        use_safetensors=True,
+        ignore_mismatched_sizes=True,
+        **extra,
+    )
+
+
+def reload_lora(
+    directory: Path, auto_class: str, config: PretrainedConfig, extra: dict[str, Any]
+) -> nn.Module:
+    from peft import PeftConfig, PeftModel
+
+    source = PeftConfig.from_pretrained(str(directory)).base_model_name_or_path
+    base = base_network(source, auto_class, config, extra)
+    restore(base, directory)
+    return PeftModel.from_pretrained(base, str(directory))
+
+
+def reload_bottlenecks(
+    directory: Path, auto_class: str, config: PretrainedConfig, extra: dict[str, Any]
+) -> nn.Module:
+    """The checkpoint that `adapter.json` names, with adapters, and what was trained in its place.
+
+    Raises ConfigError when the checkpoint is gone or the file of weights is another network's.
+    """
+    settings = json.loads((directory / ADAPTERS).read_text(encoding="utf-8"))
+    name = settings.pop("base_model")
+    source = str(ASSETS / name.removeprefix(EMBEDDED)) if name.startswith(EMBEDDED) else name
+    try:
+        net = base_network(source, auto_class, config, extra)
+    except OSError as error:
+        raise ConfigError(
+            f"{directory / ADAPTERS}: base_model={name} cannot be loaded; give the place where it is now"
+        ) from error
+    if hasattr(config, "ftrun_pooling"):
+        net = Pooled(net, config.ftrun_pooling, config.num_labels)
+    Adapters(**settings).attach(Model(net, None, name, set()))
+    tensors = load_file(directory / ADAPTER_WEIGHTS)
+    missing, unexpected = net.load_state_dict(tensors, strict=False)
+    strange = [*unexpected, *(name for name in missing if ".adapter." in name)]
+    if strange:
+        raise ConfigError(f"{directory / ADAPTER_WEIGHTS} does not fit {name}: {strange[0]}")
+    return net
+
+
+@torch.no_grad()
+def difference(model: Model, directory: Path, auto_class: str, batch: dict[str, Any]) -> float:
+    """The largest difference of a logit between the network in memory and the one read back, on one batch.
+
+    In fp32 whatever the precision of training: `model.net` knows nothing of that.
+    """
+    with quiet():
+        other = reload(directory, auto_class)
+    was_training, device = model.training, next(model.parameters()).device
+    model.eval()
+    inputs = {name: value.to(device) for name, value in batch["inputs"].items()}
+    here, there = (logits_of(net, inputs, **model.asked) for net in (model.net, other.to(device)))
+    model.train(was_training)
+    pairs = zip(here, there, strict=True) if isinstance(here, Both) else [(here, there)]
+    return max(float((one.float() - other.float()).abs().max()) for one, other in pairs)

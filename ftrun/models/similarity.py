@@ -1,0 +1,69 @@
+"""How far a network's features have moved: the same inputs before and now, layer by layer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from ftrun.models.model import Model
+
+
+@torch.no_grad()
+def features(model: Model, batches: list[dict[str, Tensor]]) -> list[Tensor]:
+    """The mean output of each layer for every example: per layer (examples, width), on the CPU."""
+    kept: list[list[Tensor]] = [[] for _ in range(model.depth)]
+    masks: list[Tensor | None] = [None]
+
+    def keep(layer: int, output: Any) -> None:
+        states = output[0] if isinstance(output, tuple) else output
+        if states.ndim == 3:
+            mask = masks[0]
+            weights = torch.ones_like(states[..., :1]) if mask is None else mask.unsqueeze(-1).to(states)
+            states = (states * weights).sum(1) / weights.sum(1)
+        kept[layer].append(states.flatten(1).float().cpu())
+
+    handles = [
+        layer.register_forward_hook(lambda _m, _i, output, number=number: keep(number, output))
+        for number, layer in enumerate(model.layers())
+    ]
+    was_training, device = model.training, next(model.parameters()).device
+    model.eval()
+    try:
+        for inputs in batches:
+            moved = {name: value.to(device) for name, value in inputs.items() if name != "positions"}
+            mask = moved.get("attention_mask")
+            masks[0] = mask if mask is not None and mask.ndim == 2 else None  # else it keeps documents apart
+            model(**moved)
+    finally:
+        for handle in handles:
+            handle.remove()
+        model.train(was_training)
+    return [torch.cat(each) for each in kept]
+
+
+def drift(before: list[Tensor], now: list[Tensor]) -> list[dict[str, float]]:
+    """For each layer the linear CKA (Kornblith et al. 2019) and the mean cosine to the features before."""
+    return [
+        {
+            "cka": linear_cka(old, new),
+            "cosine": float(torch.nn.functional.cosine_similarity(old, new, dim=1).mean()),
+        }
+        for old, new in zip(before, now, strict=True)
+    ]
+
+
+def linear_cka(one: Tensor, other: Tensor) -> float:
+    """|Y'X|² / (|X'X| |Y'Y|) of centred features (examples, width); 1 for a rotation or a scaling.
+
+    Not a number where one of them is the same for every example. Features that are wider than there are
+    examples, as those of images, are compared by |Y'X|² = <XX', YY'>.
+    """
+    x, y = (each.double() - each.double().mean(0) for each in (one, other))
+    if max(x.shape[1], y.shape[1]) > len(x):
+        x, y = x @ x.T, y @ y.T
+        return float((x * y).sum() / (x.norm() * y.norm()))
+    shared, own = (x.T @ y).norm() ** 2, (x.T @ x).norm() * (y.T @ y).norm()
+    return float(shared / own)

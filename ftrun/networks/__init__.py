@@ -1,1 +1,0 @@
-"""Where checkpoints lie, how they are loaded, and small networks and layers that transformers lacks."""

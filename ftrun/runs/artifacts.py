@@ -1,0 +1,76 @@
+"""What a finished run has left in model/, told before anything heavy is loaded, and where more may go."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ftrun.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ftrun.runs.run import Run
+
+LORA = "adapter_config.json"  # as peft names them
+LORA_WEIGHTS = "adapter_model.safetensors"
+BOTTLENECKS = "adapter.json"
+
+
+def low_rank(run: Run, curved: str) -> dict[str, Any]:
+    """The peft settings of a finished run's LoRA.
+
+    Raises ConfigError, in one line, for a run that is not finished or damaged and for one that trained
+    something else; `curved` says what cannot be done with layers that hold a non-linearity.
+    """
+    if not run.finished:
+        raise ConfigError(
+            f"{run.path} is not finished, so it has no model yet; to go on with it: ftrun resume {run.path}"
+        )
+    if run.config.get("sequence"):
+        raise ConfigError(f"{run.path} is a sequence; take one of the runs in it")
+    place = run.model_dir
+    if (place / BOTTLENECKS).is_file():
+        raise ConfigError(f"{run.path}: the layers of strategy=adapter hold a non-linearity, {curved}")
+    if not (place / LORA).is_file():
+        raise ConfigError(f"{run.path}: {why_no_update(run)}")
+    for name in (LORA_WEIGHTS, "config.json"):
+        if not (place / name).is_file():
+            raise ConfigError(f"{run.path} is damaged: model/{name} is missing")
+    try:
+        settings = json.loads((place / LORA).read_text(encoding="utf-8"))
+        base = settings["base_model_name_or_path"]
+    except (ValueError, KeyError) as error:
+        raise ConfigError(f"{place / LORA} is damaged: {error}") from None
+    if Path(base).is_absolute() and not Path(base).is_dir():
+        raise ConfigError(
+            f"{run.path}: the checkpoint it was trained on is gone: {base}; put it back, "
+            f"or write its place into {place / LORA}"
+        )
+    return settings
+
+
+def why_no_update(run: Run) -> str:
+    """Why a run's model/ holds no low-rank update."""
+    strategy = run.config.get("strategy")
+    if not (run.model_dir / "config.json").is_file():
+        return "it is damaged: model/config.json is missing"
+    if strategy != "lora":
+        return (
+            f"strategy={strategy} trained the weights themselves and left no low-rank update; "
+            "model/ is the whole network"
+        )
+    if run.config["model"].get("init") == "random":
+        return "LoRA beside random weights was folded into them when the run was saved; model/ is whole"
+    return f"it is damaged: model/{LORA} is missing"
+
+
+def refuse_existing(output: Path) -> None:
+    """ConfigError when a directory cannot be made there; said before the work is done."""
+    if output.exists() or output.is_symlink():
+        raise ConfigError(f"--output {output} exists; nothing is overwritten, name another")
+    parent = output.absolute().parent
+    if not parent.is_dir():
+        raise ConfigError(f"--output {output}: there is no directory {parent}")
+    if not os.access(parent, os.W_OK):
+        raise ConfigError(f"--output {output}: no permission to write there")

@@ -1,0 +1,51 @@
+"""The ledger of a study: which experiments were finished or failed, known by their settings and the code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import ftrun
+from ftrun.runs.files import append_line, read_lines
+from ftrun.runs.run import RESULT
+
+
+class Ledger:
+    """ledger.jsonl in the study's directory; the last line of a key counts, what was deleted does not."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.file = directory / "ledger.jsonl"
+        self.entries = {line["key"]: line for line in read_lines(self.file)}
+
+    def place_of(self, key: str) -> Path | None:
+        """The run directory of a finished experiment; None where there is none."""
+        entry = self.entries.get(key, {})
+        place = self.directory / entry.get("run", ".")
+        return place if entry.get("state") == "finished" and (place / RESULT).is_file() else None
+
+    def write(self, key: str, place: Path, state: str, message: str = "") -> None:
+        """One more line, on the disk when this returns."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        line = {"key": key, "run": str(place.relative_to(self.directory)), "state": state, "message": message}
+        append_line(self.file, line)
+        self.entries[key] = line
+
+
+def key_of(raw: dict[str, Any]) -> str:
+    """A hash of the resolved settings and of ftrun's code: what decides the numbers of a run."""
+    text = json.dumps(raw, sort_keys=True, default=str) + code_version()
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@cache
+def code_version() -> str:
+    """A hash of every module of the installed package."""
+    package = Path(ftrun.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(str(path.relative_to(package)).encode() + path.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,287 @@
+"""A run directory: the config, metrics, checkpoints, model and result of one run."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ftrun.errors import ConfigError, UserError
+from ftrun.runs.files import (
+    Lock,
+    append_line,
+    drop_torn_line,
+    finite,
+    flush,
+    is_locked,
+    read_lines,
+    write_atomically,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+CONFIG = "config.yaml"
+METRICS = "metrics.jsonl"
+TIMING = "timing.jsonl"
+RESULT = "result.json"
+FAILURE = "failure.json"
+DETAILS = "details.json"
+BEGINNING = (CONFIG, METRICS, "environment.json", "data.json")
+ORIGIN = "ftrun.yaml"  # in a model directory made from runs: the settings of the run whose head serves
+
+
+class Run:
+    """One run directory. Everything stored in it is relative, so that it may be moved and copied."""
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self._lock: Lock | None = None
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str], config: dict[str, Any]) -> Run:
+        """Make the directory and claim it by writing config.yaml, which must not exist; see `hold`."""
+        run = cls(path)
+        text = _to_yaml(_source_beside(config, run.path.resolve()))
+        try:
+            run.path.mkdir(parents=True, exist_ok=True)
+            with open(run.path / CONFIG, "x", encoding="utf-8") as file:
+                file.write(text)
+                flush(file)
+            (run.path / METRICS).touch(exist_ok=False)
+        except FileExistsError as error:
+            if error.filename == str(run.path):
+                raise ConfigError(f"{run.path} is a file; a run directory is expected") from None
+            raise ConfigError(f"{run.path} already holds a run; to go on with it: ftrun resume DIR") from None
+        except OSError as error:
+            raise UserError(f"cannot create the run directory {run.path}: {error.strerror}") from None
+        run.hold()
+        return run
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Run:
+        """An existing run, finished or not."""
+        run = cls(path)
+        if not run.path.is_dir():
+            raise ConfigError(f"{run.path} is not a directory; a run directory is expected")
+        if not is_run(run.path):
+            raise ConfigError(f"{run.path} is not a run directory: it has no {CONFIG} and {METRICS}")
+        return run
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The resolved settings, as they were written when the run began."""
+        return _source_found(_from_yaml(self.path / CONFIG), self.path.resolve())
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The same, with those that are younger than the run at their defaults."""
+        from ftrun.settings.upgrade import completed
+
+        return completed(self.config)
+
+    @property
+    def finished(self) -> bool:
+        return (self.path / RESULT).is_file()
+
+    @property
+    def state(self) -> str:
+        """finished, running, failed or interrupted; interrupted also when the process was killed."""
+        if self.finished:
+            return "finished"
+        if self._lock is not None or is_locked(self.path / CONFIG):
+            return "running"
+        failure = self.read_json(FAILURE) or {}
+        return "failed" if 0 < failure.get("exit_code", 0) < 128 else "interrupted"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def model_dir(self) -> Path:
+        return self.path / "model"
+
+    def hold(self) -> None:
+        """Claim the directory for this process until `release` or its end; forgets an earlier failure."""
+        if self._lock is None:
+            try:
+                self._lock = Lock(self.path / CONFIG)
+            except BlockingIOError:
+                raise ConfigError(f"{self.path} is in use by another process; wait or stop it") from None
+            except OSError as error:
+                raise UserError(f"cannot write to {self.path}: {error.strerror}") from None
+            (self.path / FAILURE).unlink(missing_ok=True)
+
+    def release(self) -> None:
+        """Give the directory back; harmless when it is not held."""
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def removed_unless_begun(self) -> bool:
+        """Take the directory away if it holds nothing but what every run begins with."""
+        names = {file.name for file in self.path.iterdir()}
+        if not names <= set(BEGINNING) or (self.path / METRICS).stat().st_size:
+            return False
+        self.release()
+        for name in names:
+            (self.path / name).unlink()
+        self.path.rmdir()
+        return True
+
+    def log(self, values: dict[str, Any]) -> None:
+        """Append one line to metrics.jsonl; it is on the disk when this returns. Numbers only, no clock."""
+        append_line(self.path / METRICS, values)
+
+    def log_time(self, values: dict[str, Any]) -> None:
+        """Append one line to timing.jsonl: seconds, tokens or images per second, what the clock decides."""
+        append_line(self.path / TIMING, values)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """The complete lines of metrics.jsonl."""
+        return read_lines(self.path / METRICS)
+
+    def timing(self) -> list[dict[str, Any]]:
+        """The complete lines of timing.jsonl; empty when nothing was timed."""
+        return read_lines(self.path / TIMING)
+
+    def metrics_size(self) -> int:
+        """Bytes in metrics.jsonl; a checkpoint keeps it for `truncate_metrics`."""
+        path = self.path / METRICS
+        return path.stat().st_size if path.exists() else 0
+
+    def truncate_metrics(self, size: int) -> None:
+        """Drop what came after the checkpoint that recorded `size`, and a last line that was cut off."""
+        path = self.path / METRICS
+        have = self.metrics_size()
+        if have < size:
+            raise UserError(f"{path} has {have} bytes, but had {size} at the checkpoint; restore the file")
+        if path.exists():
+            with open(path, "r+b") as file:
+                file.truncate(size)
+                drop_torn_line(file)
+                flush(file)
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write a file such as result.json whole or not at all."""
+        assert name.endswith(".json"), name
+        write_atomically(self.path / name, json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
+
+    def read_json(self, name: str) -> Any:
+        """The content of a JSON file of the run; None when it has none of that name."""
+        assert name.endswith(".json"), name
+        path = self.path / name
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise UserError(f"{path} is damaged: {error}") from None
+
+
+class Exported(Run):
+    """A model directory made from finished runs: it can be asked and scored, and has no history."""
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The settings of the run whose head serves."""
+        return _from_yaml(self.path / ORIGIN)
+
+    @property
+    def finished(self) -> bool:
+        return True
+
+    @property
+    def model_dir(self) -> Path:
+        return self.path
+
+
+def open_trained(path: str | os.PathLike[str]) -> Run:
+    """A run, or a model directory that `ftrun merge` or `ftrun compose` has made of runs."""
+    return Exported(path) if (Path(path) / ORIGIN).is_file() else Run.open(path)
+
+
+def is_run(path: Path) -> bool:
+    """Whether a directory is a run: settings, and what came of them."""
+    return (path / CONFIG).is_file() and ((path / METRICS).is_file() or (path / RESULT).is_file())
+
+
+def find_runs(directories: Iterable[str | os.PathLike[str]]) -> list[Path]:
+    """The run directories at or below the given ones, each once, in natural order (2-lora before 10-lora)."""
+    found: dict[Path, Path] = {}
+    for top in map(Path, directories):
+        if not top.is_dir():
+            raise ConfigError(
+                f"{top} is not a directory; expected are runs, or directories with runs in them"
+            )
+        for folder, below, _ in os.walk(top):
+            path = Path(folder)
+            if is_run(path):
+                found.setdefault(path.resolve(), path)
+                below.clear()
+            else:
+                below[:] = sorted((name for name in below if not name.startswith(".")), key=_natural)
+    return list(found.values())
+
+
+def free_space_check(path: str | os.PathLike[str], needed_bytes: int) -> None:
+    """Refuse to begin what the disk cannot hold; the path itself need not exist yet."""
+    place = Path(path).absolute()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if free < needed_bytes:
+        raise UserError(
+            f"no space left for {path}: the run needs {_size(needed_bytes)}, {_size(free)} are free; "
+            "free some, or choose another place with hydra.run.dir=DIR"
+        )
+
+
+def _source_beside(config: dict[str, Any], path: Path) -> dict[str, Any]:
+    """A source run that stands beside this one is stored as such, so that both may be moved together."""
+    source = config.get("source") or {}
+    if not source.get("run") or Path(source["run"]).resolve().parent != path.parent:
+        return config
+    return config | {"source": source | {"run": f"../{Path(source['run']).name}"}}
+
+
+def _source_found(config: dict[str, Any], path: Path) -> dict[str, Any]:
+    source = config.get("source") or {}
+    if not str(source.get("run", "")).startswith("../"):
+        return config
+    return config | {"source": source | {"run": str((path / source["run"]).resolve())}}
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+
+
+def _size(count: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.4g} {unit}"
+        count /= 1000
+    return f"{count:.4g} TB"
+
+
+def _to_yaml(config: dict[str, Any]) -> str:
+    from omegaconf import OmegaConf
+
+    return OmegaConf.to_yaml(config)
+
+
+def _from_yaml(path: Path) -> dict[str, Any]:
+    import yaml  # ten times as fast as OmegaConf.load, for a report of many runs
+
+    try:
+        config = yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is damaged: {' '.join(str(error).split())}") from None
+    if not isinstance(config, dict):
+        raise ConfigError(f"{path} is damaged: it holds no settings")
+    return config

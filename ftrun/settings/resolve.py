@@ -1,0 +1,79 @@
+"""A name to the class in the file of that name, and settings to an instance of it."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import fields
+from typing import Any, get_type_hints
+
+from ftrun import CONF
+from ftrun.errors import ConfigError, near
+from ftrun.settings.checks import convert
+from ftrun.settings.suggest import meant
+
+KINDS = {
+    "strategies": "strategy",
+    "tasks": "task",
+}  # folder of the package -> the setting that names a file in it
+
+
+def build(cls: type, node: dict[str, Any], prefix: str, owner: str) -> Any:
+    """An instance of the dataclass `cls` from exactly its keys; `prefix` is where the node stands."""
+    names = {setting(field.name): field.name for field in fields(cls)}
+    for key in node:
+        if key not in names:
+            tail = meant(prefix + str(key), {prefix + name for name in names})
+            raise ConfigError(f"{owner or prefix[:-1]} has no setting '{prefix}{key}'{tail}")
+    for name in names:
+        if name not in node:
+            raise ConfigError(f"{owner or prefix[:-1]} needs the setting '{prefix}{name}', which is missing")
+    hints = get_type_hints(cls)
+    try:
+        return cls(**{own: convert(prefix + name, node[name], hints[own]) for name, own in names.items()})
+    except ConfigError as error:
+        said = not owner or str(error).startswith(owner)
+        raise ConfigError(str(error) if said else f"{owner}: {error}") from None
+
+
+def setting(field: str) -> str:
+    """The setting of a field; `from_` is `from`, which Python keeps for itself."""
+    return field.removesuffix("_")
+
+
+def load_class(folder: str, name: str) -> Any:
+    """ "lora" is the class Lora of FOLDER/lora.py, "mypackage.norms" is Norms in the user's own module."""
+    word = KINDS[folder]
+    module_name = name if "." in name else f"ftrun.{folder}.{name}"
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise
+        if "." in name:
+            raise ConfigError(
+                f"{word}={name}: there is no module '{error.name}' on the Python path"
+            ) from None
+        found = sorted(path.stem for path in (CONF / word).glob("*.yaml"))
+        raise ConfigError(
+            f"there is no {word} '{name}', there are {', '.join(found)}{near(name, found)}"
+        ) from None
+    cls = getattr(module, camel(name), None)
+    if not isinstance(cls, type):
+        raise ConfigError(f"{word}={name}: {module.__file__} has no class {camel(name)}")
+    return cls
+
+
+def schedule_class(name: str) -> type:
+    """The learning-rate curve of a name: "slanted_triangular" is SlantedTriangular in schedules.py."""
+    from ftrun.settings import schedules
+
+    found = [path.stem for path in sorted((CONF / "schedule").glob("*.yaml"))]
+    cls = getattr(schedules, camel(name), None)
+    if not isinstance(cls, type):
+        raise ConfigError(f"there is no schedule '{name}', there are {', '.join(found)}{near(name, found)}")
+    return cls
+
+
+def camel(name: str) -> str:
+    """The class name that belongs to a setting: mypackage.linear_probe -> LinearProbe."""
+    return "".join(part.capitalize() for part in name.split(".")[-1].split("_"))

@@ -1,0 +1,1 @@
+"""What is measured: each metric's name, direction, unit and mathematics."""

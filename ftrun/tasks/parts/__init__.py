@@ -1,0 +1,1 @@
+"""What tasks of a kind of data share: tables of text, windows, corpora, images."""

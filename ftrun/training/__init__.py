@@ -1,0 +1,1 @@
+"""The loop: a step, its gradient, evaluation, checkpoints, and how a run ends and goes on."""

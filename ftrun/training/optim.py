@@ -1,0 +1,112 @@
+"""The optimizer over parameter groups: one per stage and kind, each with its share of the learning rate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from ftrun.models.model import Model
+    from ftrun.settings.schema import Train
+
+FROZEN_IN_PRACTICE = 1e-4  # a stage below this share of the rate hardly changes in fp32 within a fine-tuning
+
+
+@dataclass
+class Group:
+    """The trained parameters of one stage that share a rate and a weight decay."""
+
+    stage: int
+    scale: float  # share of the learning rate
+    weight_decay: float
+    parameters: dict[str, nn.Parameter]
+
+
+def groups(model: Model, train: Train) -> list[Group]:
+    """Every trained parameter in exactly one group.
+
+    With L layers and the factor d, the head and the top layer take the full rate, layer i takes
+    d^(L-1-i) and the embeddings d^L (Howard & Ruder 2018 with d = 1/2.6). Biases, norms and other vectors are
+    not decayed (Devlin et al. 2019, reference code).
+    """
+    norms = model.norms()
+    found: dict[tuple[int, bool], Group] = {}
+    for name, parameter in model.trained().items():
+        stage = model.stage_of(name)
+        decayed = parameter.ndim > 1 and name not in norms
+        scale = train.layer_decay ** min(model.depth - stage, model.depth) if stage <= model.depth else 1.0
+        group = found.setdefault(
+            (stage, decayed), Group(stage, scale, train.weight_decay if decayed else 0.0, {})
+        )
+        group.parameters[name] = parameter
+    return [found[key] for key in sorted(found)]
+
+
+def optimizer(found: list[Group], train: Train, device: torch.device) -> torch.optim.Optimizer:
+    """AdamW (betas 0.9 and 0.999, eps 1e-8), SGD or LARS with momentum; fused where torch has the kernel.
+
+    LARS scales the rate of each weight by 0.001·|w|/|g| (You et al. 2017); biases, norms and other vectors
+    take the plain step and are not decayed, as in SimCLR.
+    """
+    described = [
+        {
+            "params": list(g.parameters.values()),
+            "weight_decay": g.weight_decay,
+            "scale": g.scale,
+            "stage": g.stage,
+        }
+        for g in found
+    ]
+    if train.optimizer == "lars":
+        from pytorch_optimizer import LARS
+
+        return LARS(described, lr=train.lr, momentum=train.momentum)
+    fused = device.type in ("cpu", "cuda")
+    if train.optimizer == "sgd":
+        return torch.optim.SGD(described, lr=train.lr, momentum=train.momentum, fused=fused)
+    return torch.optim.AdamW(described, lr=train.lr, fused=fused)
+
+
+def plan(model: Model, found: list[Group], lr: float, opens: dict[int, int], steps: int) -> list[str]:
+    """What trains, stage by stage: parameters, rate, decay, the step of `steps` at which it opens;
+    and what is frozen."""
+    names = model.stage_names()
+    totals = dict.fromkeys(range(len(names)), 0)
+    for name, parameter in model.named_parameters():
+        totals[model.stage_of(name)] += parameter.numel()
+    rows = []
+    for stage, name in enumerate(names):
+        if not totals[stage]:
+            continue
+        here = [g for g in found if g.stage == stage]
+        count = sum(p.numel() for g in here for p in g.parameters.values())
+        decay = max((g.weight_decay for g in here), default=0.0)
+        text = (
+            f"{count:,} of {totals[stage]:,} train, rate {lr * here[0].scale:.3g}, decay {decay:g}"
+            if count
+            else ""
+        )
+        if count and opens.get(stage):
+            text += f", opens at step {opens[stage]:,}" if opens[stage] < steps else ", never opens"
+        rows.append((name, text or f"frozen ({totals[stage]:,})"))
+    lines = merge_equal(rows)
+    lowest = min((g for g in found), key=lambda g: g.scale, default=None)
+    if lowest and lowest.scale < FROZEN_IN_PRACTICE:
+        lines.append(
+            f"{names[lowest.stage]}: {lowest.scale:.1e} of the rate, as good as frozen (train.layer_decay)"
+        )
+    return lines
+
+
+def merge_equal(rows: list[tuple[str, str]]) -> list[str]:
+    """Neighbouring layers that say the same become one line."""
+    lines: list[list[str]] = []
+    for name, text in rows:
+        if lines and lines[-1][2] == text and name.startswith("layer"):
+            lines[-1][1] = name
+        else:
+            lines.append([name, name, text])
+    return [f"{a if a == b else f'{a} to {b.split()[-1]}'}: {text}" for a, b, text in lines]

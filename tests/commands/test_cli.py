@@ -1,0 +1,417 @@
+"""The command line through its entry point: words, experiments, sweeps, mistakes, exit codes."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from ftrun import CONF, cli
+from ftrun.errors import Diverged, Interrupted
+from ftrun.settings import suggest as names
+from ftrun.settings.schema import read
+
+ROOT = Path(cli.__file__).parent.parent
+SEVEN = [
+    "strategy=full rank=4",
+    "strategy=full +rank=4",
+    "strategy=lora rank=abc",
+    "strategy=lora rank=0",
+    "strategy=lroa",
+    "train.learning_rate=1e-3",
+    "train.metric=eval_acuracy",
+]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Every test in an empty directory, with nothing left behind in the process."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def ftrun(monkeypatch):
+    """`ftrun("strategy=lora rank=4")`: the exit code."""
+
+    def call(line: str = "") -> int:
+        monkeypatch.setattr(sys, "argv", ["ftrun", *line.split()])
+        try:
+            return cli.main()
+        except SystemExit as stop:  # argparse
+            return int(stop.code or 0)
+
+    return call
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """A stand-in for training that writes a result and remembers its runs; rank 3 fails as a test wishes."""
+    module = ModuleType("ftrun.experiments.sequence")
+    module.calls, module.error, module.resumed = [], None, []
+
+    def run(settings, path):
+        module.calls.append((settings, path))
+        if getattr(settings.strategy, "rank", None) == 3:
+            raise module.error
+        from omegaconf import OmegaConf
+
+        path.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(settings.raw, path / "config.yaml")
+        (path / "result.json").write_text(json.dumps({"strategy": settings.strategy_name}))
+        return 0.5
+
+    module.run, module.resume = run, lambda path: module.resumed.append(path) or 0.5
+    monkeypatch.setitem(sys.modules, "ftrun.experiments.sequence", module)
+    monkeypatch.setattr("ftrun.experiments.sequence", module, raising=False)
+    return module
+
+
+def python(*arguments, **variables):
+    """Another interpreter with this package, in the current directory."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, env=environment, check=False, timeout=60
+    )
+
+
+def test_help_lists_every_command_option_and_setting(ftrun, capsys):
+    assert ftrun("--help") == 0
+    page = capsys.readouterr().out
+    for path in sorted(cli.COMMANDS.glob("[a-z]*.py")):
+        assert f"\n  {path.stem} " in page
+    for path in CONF.rglob("*/*.yaml"):
+        comment = next(line for line in path.read_text().splitlines() if not line.startswith("# @"))
+        assert f"  {path.stem:<18} {comment[2:]}" in page
+    assert "[rank, alpha, dropout, targets, variant]" in page
+    for name in names.keys(CONF / "config.yaml"):
+        assert name in ("defaults", "hydra", "train") or name.startswith("hydra.") or f"  {name}=" in page
+    for word in ("-h", "help"):
+        assert ftrun(word) == 0
+        assert capsys.readouterr().out == page
+
+
+def test_help_of_a_part(ftrun, capsys):
+    assert ftrun("--help") == 0
+    page = capsys.readouterr().out
+    for words in ("strategy", "task model=", "train"):
+        assert ftrun(f"--help {words}") == 0
+        part = capsys.readouterr().out
+        assert all(line in page.splitlines() for line in part.splitlines())
+        assert len(part) < len(page) / 2
+    assert ftrun("help strategy=lora") == 0
+    assert capsys.readouterr().out == "".join(
+        (CONF / "strategy/lora.yaml").read_text().splitlines(keepends=True)[1:]
+    )
+    for word, said in (("strategie", "did you mean 'strategy'?"), ("strategy=lroa", "did you mean 'lora'?")):
+        assert ftrun(f"--help {word}") == 2
+        error = capsys.readouterr().err
+        assert error.startswith("ftrun: help: ") and said in error and error.count("\n") == 1
+
+
+def test_help_is_quick_and_imports_the_standard_library_only():
+    before = os.times()
+    result = python("-X", "importtime", "-m", "ftrun", "--help")
+    after = os.times()
+    assert result.returncode == 0
+    imported = {line.rpartition("|")[2].strip().split(".")[0] for line in result.stderr.splitlines()}
+    assert imported.isdisjoint({"torch", "hydra", "omegaconf", "transformers", "datasets", "rich", "yaml"})
+    assert after.children_user - before.children_user < 0.3  # 0.06 where nothing else runs
+
+
+def test_commands_say_what_they_are():
+    for path in cli.COMMANDS.glob("[a-z]*.py"):
+        page = python("-m", "ftrun", path.stem, "--help")
+        assert page.returncode == 0 and page.stdout, path.stem
+
+
+def test_version(ftrun, capsys):
+    assert ftrun("--version") == 0
+    assert capsys.readouterr().out.startswith("ftrun 0.")
+
+
+@pytest.mark.parametrize(
+    "line, said",
+    [
+        ("resum", "'resum' is neither key=value nor a command; the commands are advise, "),
+        ("resum", "did you mean 'resume'?"),
+        ("strategy=lora resume", "'resume' is not key=value"),
+        ("strategy=full,lora", "strategy=full,lora has several values; a sweep is started with ftrun -m …"),
+        (
+            "-m strategy=full,lora rank=4",
+            "not every run of this sweep has 'rank', it belongs to strategy=lora",
+        ),
+        ("-m strategy=lora,lroa", "there is no strategy 'lroa'"),
+        ("-m train.learning_rate=1,2", "ftrun calls it train.lr"),
+        ("--config-dir nowhere strategy=full", "nowhere' not found"),
+        ("config strategy=lroa", "there is no strategy 'lroa'"),
+        ("config --config-dir nowhere", "--config-dir nowhere is not a directory"),
+        ("config train.metric=eval_acuracy", "did you mean 'eval_accuracy'?"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_2(ftrun, capsys, line, said):
+    assert ftrun(line) == 2
+    output = capsys.readouterr()
+    assert said in output.err
+    assert output.err.startswith("ftrun: ") and output.err.count("\n") == 1
+    assert not list(Path.cwd().glob("*/*/*/*.json"))
+
+
+def test_an_unknown_option_is_usage(ftrun):
+    assert ftrun("strategy=lora --nonsense") == 2
+    assert ftrun("config --nonsense") == 2
+
+
+@pytest.mark.parametrize("line", SEVEN)
+def test_mistakes_leave_no_directory(ftrun, capsys, line):
+    assert ftrun(line) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert list(Path.cwd().iterdir()) == []
+
+
+CHECK = """
+import sys, time
+from ftrun import cli
+for line in sys.argv[1:]:
+    sys.argv = ["ftrun", *line.split()]
+    assert cli.main() == 2, line
+loaded = {"torch", "transformers", "peft", "datasets", "sklearn"} & set(sys.modules)
+assert not loaded, loaded
+print(time.process_time())
+"""
+
+
+def test_mistakes_are_said_before_torch_is_imported():
+    result = python("-c", CHECK, *SEVEN)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("\n") == len(SEVEN)
+
+
+def test_a_mistake_takes_less_than_a_second():
+    result = python("-c", CHECK, "train.metric=eval_acuracy")
+    assert float(result.stdout) < 1.0
+
+
+def test_config_prints_what_a_run_would_read(ftrun, capsys):
+    from omegaconf import OmegaConf
+
+    assert ftrun("config strategy=lora rank=4 train.lr=0.5") == 0
+    raw = OmegaConf.to_container(OmegaConf.create(capsys.readouterr().out))
+    assert raw["rank"] == 4 and raw["train"]["lr"] == 0.5 and "hydra" not in raw
+    assert read(raw).strategy.rank == 4
+
+
+def test_config_needs_no_torch():
+    code = "import sys; from ftrun.cli import start; start(['config']); assert 'torch' not in sys.modules"
+    assert python("-c", code).returncode == 0
+
+
+def test_shell_completion_is_for_ftrun(ftrun, capsys, monkeypatch):
+    assert ftrun("-sc install=bash") == 0
+    assert capsys.readouterr().out.rstrip().endswith("hydra_bash_completion ftrun")
+    monkeypatch.setenv("COMP_LINE", "ftrun strategy=l")
+    assert ftrun("-sc query=bash") == 0
+    assert set(capsys.readouterr().out.split()) == {
+        "strategy=l2sp",
+        "strategy=linear_probe",
+        "strategy=lora",
+        "strategy=lp_ft",
+    }
+
+
+def test_no_words_is_the_default_experiment(ftrun, runs, capsys):
+    assert ftrun() == 0
+    assert "ftrun --help" in capsys.readouterr().out.splitlines()[0]
+    [(settings, path)] = runs.calls
+    assert (settings.task.name, settings.model.name) == ("docstrings", "embedded:tiny_bert")
+    assert settings.strategy_name == "full"
+    assert path.is_absolute()
+    place = path.relative_to(Path.cwd())
+    assert place.match("outputs/????-??-??/??-??-??-full-??????")
+    assert {child.name for child in path.iterdir()} == {"config.yaml", "result.json"}  # nothing of Hydra's
+
+
+def test_two_runs_of_one_second_have_two_directories(ftrun, runs):
+    assert ftrun("seed=1") == 0 and ftrun("seed=1") == 0
+    assert runs.calls[0][1] != runs.calls[1][1]
+
+
+def test_a_place_of_ones_own(ftrun, runs):
+    assert ftrun("hydra.run.dir=here strategy=lora") == 0
+    assert runs.calls[0][1] == Path.cwd() / "here"
+
+
+@pytest.mark.parametrize("error, code", [(Diverged("loss is nan"), 5), (Interrupted("saved", 15), 143)])
+def test_a_failed_run_is_one_line_and_its_exit_code(ftrun, runs, capsys, error, code):
+    runs.error = error
+    assert ftrun("strategy=lora rank=3") == code
+    assert capsys.readouterr().err == f"ftrun: {error}\n"
+
+
+def test_a_bug_is_a_traceback(ftrun, runs, capsys):
+    runs.error = ZeroDivisionError("a bug")
+    with pytest.raises(ZeroDivisionError) as caught:
+        ftrun("strategy=lora rank=3")
+    assert caught.traceback[-1].name == "run"
+    assert "overrides" not in capsys.readouterr().err
+
+
+def test_ctrl_c_before_training(ftrun, runs, capsys):
+    runs.error = KeyboardInterrupt()
+    assert ftrun("strategy=lora rank=3") == 130
+    assert capsys.readouterr().err == "ftrun: interrupted\n"
+    assert list(Path.cwd().iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS])
+def test_a_disk_that_cannot_be_written_is_one_line(ftrun, runs, capsys, number):
+    runs.error = OSError(number, os.strerror(number), "outputs/x")
+    assert ftrun("strategy=lora rank=3") == 1
+    assert capsys.readouterr().err == f"ftrun: {os.strerror(number).lower()}: outputs/x\n"
+
+
+def test_outputs_that_is_a_file(ftrun, runs, capsys):
+    Path("outputs").write_text("")
+    assert ftrun("") == 1
+    line = capsys.readouterr().err
+    assert line.startswith("ftrun: ") and "outputs" in line and line.count("\n") == 1
+    assert not runs.calls
+
+
+def test_other_os_errors_are_bugs(ftrun, runs):
+    runs.error = OSError(errno.EIO, "a bug")
+    with pytest.raises(OSError, match="a bug"):
+        ftrun("strategy=lora rank=3")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "-m strategy=lora rank=1,2,4,8",
+        "strategy=lora -m rank=1,2,4,8",
+        "strategy=lora rank=1,2,4,8 --multirun",
+    ],
+)
+def test_a_sweep(ftrun, runs, capsys, line):
+    assert ftrun(line) == 0
+    assert [settings.strategy.rank for settings, _ in runs.calls] == [1, 2, 4, 8]
+    [sweep] = {path.parent for _, path in runs.calls}
+    assert sweep.relative_to(Path.cwd()).match("outputs/????-??-??/??-??-??-sweep-??????")
+    assert [path.name for _, path in runs.calls] == ["0-lora", "1-lora", "2-lora", "3-lora"]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "run 0: strategy=lora rank=1"
+    assert lines[-1].startswith("4 of 4 runs finished")
+
+
+def test_a_sweep_over_strategies(ftrun, runs):
+    assert ftrun("-m strategy=full,freeze,linear_probe,lora seed=0,1") == 0
+    assert len(runs.calls) == 8
+    assert {settings.strategy_name for settings, _ in runs.calls} == {
+        "full",
+        "freeze",
+        "linear_probe",
+        "lora",
+    }
+
+
+def test_every_strategy_of_the_house(ftrun, runs):
+    assert ftrun("-m strategy=glob(*)") == 0
+    assert {settings.strategy_name for settings, _ in runs.calls} == {
+        path.stem for path in (CONF / "strategy").glob("*.yaml")
+    }
+
+
+def test_a_sweep_goes_on_after_failures_and_exits_1(ftrun, runs, capsys):
+    runs.error = Diverged("loss is nan")
+    assert ftrun("-m strategy=lora rank=1,3,0,4") == 1
+    output = capsys.readouterr()
+    assert output.err.splitlines() == [
+        "ftrun: failed: strategy=lora rank=3: loss is nan",
+        "ftrun: failed: strategy=lora rank=0: strategy=lora: rank is at least 1, not 0",
+    ]
+    assert output.out.splitlines()[-1].startswith("2 of 4 runs finished")
+
+
+def test_a_bug_in_a_sweep_shows_its_traceback(ftrun, runs, capsys):
+    runs.error = ZeroDivisionError("a bug")
+    assert ftrun("-m strategy=lora rank=3,4") == 1
+    error = capsys.readouterr().err
+    assert "failed: strategy=lora rank=3\nTraceback" in error and "ZeroDivisionError: a bug" in error
+    assert len(runs.calls) == 2
+
+
+def test_an_interrupted_sweep_stops(ftrun, runs):
+    runs.error = Interrupted("saved", 2)
+    assert ftrun("-m strategy=lora rank=3,4") == 130
+    assert len(runs.calls) == 1
+
+
+def test_a_sweep_started_again_goes_on_with_what_is_there(ftrun, runs, capsys):
+    assert ftrun("-m strategy=lora rank=1,2 seed=0 hydra.sweep.dir=here") == 0
+    assert ftrun("-m strategy=lora rank=1,2 seed=0,1 hydra.sweep.dir=here") == 0  # other numbers for the same
+    assert [(s.strategy.rank, s.seed) for s, _ in runs.calls] == [(1, 0), (2, 0), (1, 1), (2, 1)]
+    names = [path.name for _, path in runs.calls]
+    assert names[:2] == ["0-lora", "1-lora"] and names[2].startswith("1-lora-") and names[3] == "3-lora"
+    assert "there already: here/1-lora" in capsys.readouterr().out
+    assert {path.name for path in Path("here").iterdir() if path.is_dir()} == {*names}
+    assert ftrun("-m strategy=lora rank=1,2 seed=0,1 hydra.sweep.dir=here") == 0
+    assert len(runs.calls) == 4 and runs.resumed == []
+
+
+def test_a_sweep_of_other_code_runs_again_and_what_failed_too(ftrun, runs, monkeypatch):
+    runs.error = Diverged("loss is nan")
+    assert ftrun("-m strategy=lora rank=1,3 hydra.sweep.dir=here") == 1
+    entries = [json.loads(line) for line in Path("here/ledger.jsonl").read_text().splitlines()]
+    assert [(each["run"], each["state"], each["message"]) for each in entries] == [
+        ("0-lora", "finished", ""), ("1-lora", "failed", "loss is nan"),
+    ]  # fmt: skip
+    assert ftrun("-m strategy=lora rank=1,3 hydra.sweep.dir=here") == 1
+    monkeypatch.setattr("ftrun.runs.ledger.code_version", lambda: "another")
+    assert ftrun("-m strategy=lora rank=1,3 hydra.sweep.dir=here") == 1
+    assert [settings.strategy.rank for settings, _ in runs.calls] == [1, 3, 3, 1, 3]
+    assert runs.calls[3][1].name.startswith("0-lora-")
+
+
+def test_further_processes_make_no_directories(ftrun, runs, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    runs.run = lambda settings, path: 0.5
+    assert ftrun("strategy=lora") == 0
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_only_the_first_process_speaks_of_a_mistake(ftrun, monkeypatch, capsys):
+    monkeypatch.setenv("RANK", "1")
+    assert ftrun("strategy=lroa") == 2
+    assert capsys.readouterr().err == ""
+
+
+def test_several_processes_do_not_sweep(ftrun, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert ftrun("strategy=lora -m rank=1,2") == 2
+    assert "-m does not go with several processes" in capsys.readouterr().err
+
+
+def test_options_and_code_of_ones_own(ftrun, runs):
+    Path("mine").mkdir()
+    Path("mine/warm.py").write_text(
+        "from ftrun.strategies.full import Full\n\n\nclass Warm(Full):\n    pass\n"
+    )
+    Path("options/strategy").mkdir(parents=True)
+    Path("options/strategy/warm.yaml").write_text("# @package _global_\n# Like full.\nstrategy: mine.warm\n")
+    assert ftrun("strategy=warm --config-dir options seed=3") == 0
+    [(settings, path)] = runs.calls
+    assert (settings.strategy_name, settings.seed) == ("mine.warm", 3)
+    assert path.match("*-mine.warm-??????")
+
+
+def test_a_sweep_over_sources_of_two_kinds_is_refused(ftrun, capsys):
+    assert ftrun("-m source=none,docstrings") == 2
+    assert "source=none,docstrings mixes what is an option and what is not" in capsys.readouterr().err

@@ -1,0 +1,200 @@
+"""A merged LoRA answers as the run does, alone, and nothing is left where that cannot be proved."""
+
+import copy
+import shutil
+
+import pytest
+import torch
+from lab import ran, settings, toy
+from test_tasks import words_of
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from ftrun.experiments.inference import open_model
+from ftrun.experiments.lora.equivalence import agreement, rows_to_compare
+from ftrun.models.load import quiet
+from ftrun.models.save import reload
+from ftrun.runs.run import Run
+from ftrun.settings.schema import read
+
+VARIANTS = ["lora", "rslora", "dora", "pissa"]
+SENTENCES = ["the film was lovely", "a very dull story and awful music of this plot", "bad"]
+
+
+@pytest.fixture(scope="module")
+def runs(toy_files, tiny_model_dir, tmp_path_factory):
+    """A finished run of every variant, trained far enough to differ from its base."""
+    place = tmp_path_factory.mktemp("runs")
+
+    def make(name, *words):
+        if not (place / name).is_dir():
+            ran(place / name, toy(toy_files, tiny_model_dir, *words, "train.lr=1e-2", "train.epochs=1"))
+        return Run.open(place / name)
+
+    return make
+
+
+def of_variant(runs, variant):
+    return runs(variant, "strategy=lora", f"variant={variant}", "rank=3", "targets=all")
+
+
+def answered(place):
+    """The logits of a saved network, peft's warnings to transformers left out."""
+    with quiet():
+        return logits(reload(place, "AutoModelForSequenceClassification"), place)
+
+
+def logits(net, place):
+    batch = AutoTokenizer.from_pretrained(place)(SENTENCES, padding=True, return_tensors="pt")
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    with torch.no_grad():
+        return net.eval()(**inputs).logits
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_merged_network_is_plain_and_gives_the_logits_of_the_run(
+    runs, variant, ftrun_inprocess, tmp_path
+):
+    run = of_variant(runs, variant)
+    out = ftrun_inprocess("merge", str(run.path), "--output", "whole").stdout
+    assert "compared on 40 validation rows of task=classify" in out and "folded in fp32" in out
+    net = AutoModelForSequenceClassification.from_pretrained(tmp_path / "whole")
+    adapted = answered(run.model_dir)
+    torch.testing.assert_close(logits(net, tmp_path / "whole"), adapted, atol=1e-5, rtol=0)
+    base = AutoModelForSequenceClassification.from_pretrained(run.config["model"]["name"])
+    moved = [
+        n for n, p in net.bert.encoder.named_parameters() if (p != base.bert.encoder.get_parameter(n)).any()
+    ]
+    assert len(moved) == 12  # every linear layer of both layers, nothing else
+    assert not any("lora" in name for name in net.state_dict())
+    assert net.config.id2label == {0: "negative", 1: "positive"}
+
+
+def test_it_answers_scores_and_is_started_from(runs, ftrun_inprocess, toy_files, toy_words, tmp_path):
+    run = of_variant(runs, "lora")
+    ftrun_inprocess("merge", str(run.path), "--output", "whole")
+    words = "--input", f"{toy_files}/test.csv", "--output"
+    ftrun_inprocess("predict", "whole", *words, "whole.csv")
+    ftrun_inprocess("predict", str(run.path), *words, "run.csv")
+    answers = [
+        [line.split(",")[2] for line in (tmp_path / name).read_text().splitlines()]
+        for name in ("whole.csv", "run.csv")
+    ]
+    assert answers[0] == answers[1]
+    scores = ftrun_inprocess("evaluate", "whole").stdout
+    assert f"test_accuracy              {run.read_json('result.json')['test_accuracy']:.6f}" in scores
+    again = "model.name=whole", "strategy=linear_probe", "train.max_steps=1", "hydra.run.dir=again"
+    ftrun_inprocess(*(word for word in toy_words if not word.startswith("model.name")), *again)
+
+
+def test_the_cast_is_told_apart_from_the_folding(runs, ftrun_inprocess, tmp_path):
+    run = of_variant(runs, "lora")
+    out = ftrun_inprocess("merge", str(run.path), "--output", "half", "--dtype", "bf16").stdout
+    folding, cast = (
+        float(line.split()[-2]) for line in out.splitlines() if line.startswith(("folded", "cast"))
+    )
+    assert folding < 1e-5 < cast
+    net = AutoModelForSequenceClassification.from_pretrained(tmp_path / "half")
+    assert {p.dtype for p in net.parameters()} == {torch.bfloat16}
+    card = (tmp_path / "half" / "README.md").read_text()
+    assert "| folded in fp32 | 40 |" in card and "| cast to bf16 | 40 |" in card
+
+
+def test_a_pooled_network_is_merged_too(runs, ftrun_inprocess, toy_files, tmp_path):
+    run = runs("pooled", "strategy=lora", "rank=2", "model.pooling=mean")
+    ftrun_inprocess("merge", str(run.path), "--output", "whole", "--dtype", "bf16")
+    ftrun_inprocess("predict", "whole", "--input", f"{toy_files}/test.csv", "--output", "answers.csv")
+
+
+def test_without_its_data_it_says_what_was_compared_instead(runs, ftrun_inprocess, tmp_path):
+    shutil.copytree(of_variant(runs, "lora").path, tmp_path / "run")
+    config = tmp_path / "run" / "config.yaml"
+    lines = config.read_text().splitlines()
+    config.write_text("\n".join("  train: gone.csv" if ln.startswith("  train: /") else ln for ln in lines))
+    out = ftrun_inprocess("merge", "run").stdout
+    assert "sentences of embedded:docstrings:validation" in out and "gone.csv does not exist" in out
+    assert (tmp_path / "run" / "merged" / "model.safetensors").is_file()
+
+
+def test_above_the_tolerance_nothing_is_left(runs, ftrun_inprocess, tmp_path, monkeypatch):
+    from ftrun.experiments.lora import merge as merging
+
+    fold = merging.folded
+
+    def wrong(place, settings):
+        net = fold(place, settings)
+        net.classifier.bias.data += 0.01
+        return net
+
+    monkeypatch.setattr(merging, "folded", wrong)
+    run = of_variant(runs, "lora")
+    result = ftrun_inprocess("merge", str(run.path), "--output", "whole", check=False)
+    assert result.returncode == 1 and list(tmp_path.iterdir()) == []
+    assert "a logit differs by 1.0e-02, more than --tolerance 0.0001; nothing was written" in result.stderr
+
+
+def refused(ftrun_inprocess, *words):
+    result = ftrun_inprocess(*words, check=False)
+    assert result.returncode == 2 and result.stderr.count("\n") == 1, result.stderr
+    return result.stderr
+
+
+def test_what_cannot_be_merged_is_said_in_a_line(runs, ftrun_inprocess, toy_files, tmp_path):
+    lora = str(of_variant(runs, "lora").path)
+    assert "is not a directory" in refused(ftrun_inprocess, "merge", "nowhere")
+    assert "invalid choice: 'fp8'" in refused(ftrun_inprocess, "merge", lora, "--dtype", "fp8")
+    assert "no directory" in refused(ftrun_inprocess, "merge", lora, "--output", "a/b")
+    assert "exists" in refused(ftrun_inprocess, "merge", lora, "--output", str(toy_files))
+    adapter = runs("adapter", "strategy=adapter", "bottleneck=4")
+    assert "hold a non-linearity, so no weight" in refused(ftrun_inprocess, "merge", str(adapter.path))
+    full = runs("full", "strategy=full")
+    assert "strategy=full trained the weights themselves" in refused(ftrun_inprocess, "merge", str(full.path))
+    random = runs("random", "strategy=lora", "model.init=random")
+    assert "LoRA beside random weights was folded" in refused(ftrun_inprocess, "merge", str(random.path))
+
+
+@pytest.mark.parametrize(
+    "gone, said",
+    [
+        ("result.json", "is not finished"),
+        ("model/adapter_model.safetensors", "is damaged: model/adapter_model.safetensors is missing"),
+        ("model/adapter_config.json", "is damaged: model/adapter_config.json is missing"),
+        ("model", "is damaged: model/config.json is missing"),
+    ],
+)
+def test_a_damaged_run_is_said_in_a_line(runs, ftrun_inprocess, tmp_path, gone, said):
+    shutil.copytree(of_variant(runs, "lora").path, tmp_path / "run")
+    file = tmp_path / "run" / gone
+    shutil.rmtree(file) if file.is_dir() else file.unlink()
+    assert said in refused(ftrun_inprocess, "merge", "run", "--output", "whole")
+    assert not (tmp_path / "whole").exists()
+
+
+def test_torn_weights_and_a_lost_base_are_said_in_a_line(runs, ftrun_inprocess, tmp_path):
+    shutil.copytree(of_variant(runs, "lora").path, tmp_path / "run")
+    weights = tmp_path / "run" / "model" / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    assert "run/model cannot be loaded" in refused(ftrun_inprocess, "merge", "run")
+    config = weights.with_name("adapter_config.json")
+    base = read(of_variant(runs, "lora").config).model.name
+    config.write_text(config.read_text().replace(base, "/gone/bert"))
+    assert "the checkpoint it was trained on is gone: /gone/bert" in refused(ftrun_inprocess, "merge", "run")
+    config.write_text("{")
+    assert "adapter_config.json is damaged" in refused(ftrun_inprocess, "merge", "run")
+
+
+@pytest.mark.parametrize("task", ["multilabel", "ner", "qa"])
+def test_an_answer_is_another_one_by_what_it_says_and_not_by_its_probabilities(
+    task, tmp_path, tiny_dir, ftrun_inprocess
+):
+    quick = ["strategy=lora", "rank=2", "train.max_steps=2", "train.batch_size=8"]
+    run = ran(tmp_path / "run", settings(*words_of(task, tmp_path, tiny_dir), *quick))
+    out = ftrun_inprocess("merge", str(run.path)).stdout
+    line = next(line for line in out.splitlines() if line.startswith("folded in fp32"))
+    assert line.split()[-1] == "0"
+    opened, model, tokenizer, accelerator = open_model(run)
+    examples, _ = rows_to_compare(opened, tokenizer)
+    other = copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in [*other.parameters()][-2:]:  # the head's
+            parameter.neg_()
+    assert agreement("", (model, other), opened, examples, accelerator).flipped > len(examples) // 4

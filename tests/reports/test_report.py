@@ -1,0 +1,265 @@
+"""ftrun report: what differs, what it scored, what is unfinished; for people and for spreadsheets."""
+
+from __future__ import annotations
+
+import csv
+import io
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ftrun.commands.report import main
+from ftrun.errors import ConfigError, UserError
+from ftrun.reports.summary import count, duration, score, share, show_result, size
+from ftrun.runs.run import Run
+
+LORA = {"rank": 8, "targets": ["query", "value"]}
+TRAINED = {"lora": 73728, "full": 2183435}
+
+
+def make(path: Path, strategy: str = "lora", seed: int = 0, lr: float = 5e-3, **own: Any) -> Run:
+    config = {
+        "seed": seed, "device": "auto", "tracker": "none", "strategy": strategy,
+        "schedule": {"name": "linear"}, "task": {"kind": "classify", "name": "docstrings"},
+        "model": {"name": "embedded:tiny_bert"}, "train": {"lr": lr, "metric": None},
+        **((LORA | own) if strategy == "lora" else own),
+    }  # fmt: skip
+    run = Run.create(path, config)
+    run.log({"step": 100, "train_loss": 1.2})
+    run.log({"step": 120, "eval_loss": 1.1, "eval_accuracy": 0.6})
+    run.release()
+    return run
+
+
+def finish(run: Run, test: float | None = 0.61, **scores: float) -> Run:
+    cost = {"seconds": 72.3, "cpu_seconds": 130.5, "tokens_per_second": 12345.6, "device": "cpu"}
+    run.write_json("cost.json", cost | {"peak_memory_bytes": 812_345_678})
+    trained = {"trained_parameters": TRAINED[run.config["strategy"]], "total_parameters": 2183435}
+    result = {
+        "best_step": 80,
+        "eval_loss": 1.0,
+        "eval_accuracy": 0.62,
+        "test_accuracy": test,
+        "test_loss": 1.125,
+    }
+    run.write_json("result.json", trained | result | scores)
+    return run
+
+
+@pytest.fixture
+def outputs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two ranks with three seeds each, one full, one failed, one killed."""
+    monkeypatch.chdir(tmp_path)
+    tests = [0.50, 0.52, 0.54, 0.60, 0.60, 0.60]
+    for number, test in enumerate(tests):
+        run = make(Path(f"outputs/sweep/{number}-lora"), seed=number % 3, rank=4 if number < 3 else 8)
+        finish(run, test)
+    finish(make(Path("outputs/full"), "full", lr=1e-4), 0.7)
+    failed = make(Path("outputs/failed"), "full", lr=1e-1)
+    failed.write_json("failure.json", {"message": "the loss is not finite at step 121", "exit_code": 5})
+    make(Path("outputs/killed"), "linear_probe")
+    return Path("outputs")
+
+
+def report(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    assert main([str(argument) for argument in arguments]) == 0
+    return capsys.readouterr().out
+
+
+def table(text: str) -> list[list[str]]:
+    return [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")
+    ]
+
+
+def test_markdown_has_runs_and_means(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = report(capsys, outputs, "--format", "markdown")
+    assert text.startswith("9 runs in outputs · task docstrings · model tiny_bert · metric accuracy\n")
+    lines = table(text)
+    assert lines[0] == "run strategy seed trained share test eval step time tokens/s memory state".split()
+    cells = "sweep/1-lora|lora rank=4|1|73.7 k|3.38 %|52.0 %|62.0 %|80|72 s|12.3 k|812 MB|finished"
+    assert cells.split("|") in lines
+    assert "failed|full lr=0.1|0||||60.0 %|120||||failed".split("|") in lines
+    assert "killed|linear_probe|0||||60.0 %|120||||interrupted".split("|") in lines
+    assert "lora rank=4|3|73.7 k|3.38 %|52.0 ± 2.0 %|62.0 ± 0.0 %|72 s|12.3 k|812 MB".split("|") in lines
+    assert "lora rank=8|3|73.7 k|3.38 %|60.0 ± 0.0 %|62.0 ± 0.0 %|72 s|12.3 k|812 MB".split("|") in lines
+    assert len(lines) == 2 + 9 + 2 + 2
+
+
+def test_csv_has_raw_numbers_and_the_settings_that_differ(
+    outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = list(csv.DictReader(io.StringIO(report(capsys, outputs, "--format", "csv"))))
+    first = next(row for row in rows if row["run"] == "outputs/sweep/0-lora")
+    expected = {
+        "state": "finished", "rank": "4", "train.lr": "0.005", "trained_parameters": "73728",
+        "test_score": "0.5", "test_loss": "1.125", "cpu_seconds": "130.5", "targets": "['query', 'value']",
+        "peak_memory_bytes": "812345678",
+    }  # fmt: skip
+    assert {key: first[key] for key in expected} == expected
+    assert "schedule.name" not in first
+    failed = next(row for row in rows if row["run"] == "outputs/failed")
+    assert (failed["failure"], failed["test_score"]) == ("the loss is not finite at step 121", "")
+    assert len(rows) == 9
+
+
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_the_terminal_table_fits(
+    width: int, outputs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    text = report(capsys, outputs)
+    lines = text.splitlines()
+    runs = [line for line in lines if "lora rank=" in line]
+    assert len(runs) == 6 + 2, text
+    assert all(len(line.rstrip()) <= width for line in runs)
+    assert "50.0 %" in runs[0]
+    assert "failed failed: the loss is not finite at step 121" in lines
+    assert "killed was interrupted; go on: ftrun resume outputs/killed" in lines
+    assert ("too narrow for: step" in text) == (width < 120)
+    assert "\x1b" not in text
+
+
+def test_long_run_names_are_cut_where_they_are_still_told_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("16-30-12-lora-123456", "16-30-12-lora-654321", "17-00-00-sweep-000000/0-lora"):
+        finish(make(tmp_path / "outputs-of-a-project" / name))
+    monkeypatch.setenv("COLUMNS", "80")
+    text = report(capsys, tmp_path)
+    assert "16-30-12-lora-1…" in text
+    assert "17-00-00-sweep-…/0-lora" in text
+
+
+def test_brackets_are_no_markup(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finish(make(tmp_path / "[red]", targets=["query"]))
+    finish(make(tmp_path / "b"))
+    text = report(capsys, tmp_path)
+    assert "[red]" in text
+    assert "lora targets=[query]" in text
+
+
+def test_scores_sort_best_first_and_what_is_missing_last(
+    outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tests = [row[5] for row in table(report(capsys, outputs, "--sort", "test", "--format", "markdown"))[2:11]]
+    assert tests == ["70.0 %", "60.0 %", "60.0 %", "60.0 %", "54.0 %", "52.0 %", "50.0 %", "", ""]
+    finish(Run.open(outputs / "sweep" / "2-lora"), 0.5, test_loss=0.5)
+    names = [
+        row[0] for row in table(report(capsys, outputs, "--sort", "test_loss", "--format", "markdown"))[2:11]
+    ]
+    assert names[0] == "sweep/2-lora"
+
+
+def test_an_unknown_column_is_refused(outputs: Path) -> None:
+    with pytest.raises(ConfigError, match="--sort tset: no such column; did you mean 'test'?"):
+        main([str(outputs), "--sort", "tset"])
+
+
+@pytest.mark.parametrize(
+    ("name", "start"), [("a.csv", "run,state,"), ("a.md", "9 runs in "), ("a.txt", "9 runs in ")]
+)
+def test_a_file_is_written_as_it_ends(
+    name: str, start: str, outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert report(capsys, outputs, "--output", name) == ""
+    assert Path(name).read_text(encoding="utf-8").startswith(start)
+
+
+def test_a_file_that_cannot_be_written_is_one_line(outputs: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot write .*gone/a.csv: No such file or directory"):
+        main([str(outputs), "--output", "gone/a.csv"])
+
+
+def test_wrong_words_are_refused_in_one_line(outputs: Path) -> None:
+    with pytest.raises(ConfigError, match="report: argument --format: invalid choice: 'pdf'"):
+        main([str(outputs), "--format", "pdf"])
+    with pytest.raises(ConfigError, match="report: the following arguments are required: DIR"):
+        main([])
+
+
+def test_no_runs_names_the_directory(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"no runs in {tmp_path}"):
+        main([str(tmp_path)])
+
+
+def test_a_damaged_run_is_listed_as_such(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (outputs / "full" / "result.json").write_text("{")
+    (outputs / "killed" / "config.yaml").write_text("lr: 1\n")
+    rows = list(csv.DictReader(io.StringIO(report(capsys, outputs, "--format", "csv"))))
+    assert [row["state"] for row in rows].count("damaged") == 2 and len(rows) == 9
+    said = next(row["failure"] for row in rows if row["run"] == "outputs/full")
+    assert said.startswith("outputs/full/result.json is damaged")
+    text = report(capsys, outputs)
+    assert text.startswith("\n9 runs in outputs · task docstrings · model tiny_bert · metric accuracy")
+    assert "\ndamaged: outputs/killed/config.yaml is not of ftrun: it has no seed, " in text
+    with pytest.raises(
+        UserError, match="none of the 1 runs in outputs/full can be read: outputs/full/result"
+    ):
+        main(["outputs/full"])
+
+
+def test_the_same_seed_twice_is_no_second_seed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, seed in (("a", 0), ("b", 0)):
+        finish(make(tmp_path / name, seed=seed))
+    assert "±" not in report(capsys, tmp_path, "--format", "markdown")
+    finish(make(tmp_path / "c", seed=1), 0.63)
+    lines = table(report(capsys, tmp_path, "--format", "markdown"))
+    assert lines[-1][:5] == ["lora", "2", "73.7 k", "3.38 %", "62.0 ± 1.4 %"]
+
+
+def test_a_score_that_was_not_a_number_is_empty(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    finish(make(tmp_path / "a"), float("nan"))
+    finish(make(tmp_path / "b", seed=1))
+    lines = table(report(capsys, tmp_path, "--format", "markdown"))
+    assert [line[lines[0].index("test")] for line in lines[2:4]] == ["", "61.0 %"]
+    assert lines[4][:4] == ["strategy", "seeds", "trained", "share"]
+    assert "test" not in lines[4]
+    assert "62.0 ± 0.0 %" in lines[6]
+
+
+def test_the_end_of_an_experiment(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    show_result(finish(make(Path("outputs/first"))))
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert lines == [
+        "lora rank=8 targets=[query,value] · docstrings · tiny_bert · seed 0",
+        "eval test",
+        "accuracy 62.0 % 61.0 %",
+        "loss 1.000 1.125",
+        "trained 73,728 of 2,183,435 weights (3.38 %)",
+        "best step 80",
+        "time 72 s on cpu · 12.3 k tokens/s · peak memory 812 MB",
+        "run outputs/first",
+        "compare: ftrun report outputs",
+        "use: ftrun predict outputs/first --input FILE --output FILE",
+    ]
+
+
+def test_words_for_numbers() -> None:
+    assert [share(value) for value in (1.0, 0.0338, 0.000673)] == ["100 %", "3.38 %", "0.0673 %"]
+    assert [count(value) for value in (0, 512, 999.6, 73728, 2.18e6)] == [
+        "0",
+        "512",
+        "1 k",
+        "73.7 k",
+        "2.18 M",
+    ]
+    assert [size(value) for value in (12, 812_345_678, 1.25e9)] == ["12 B", "812 MB", "1.25 GB"]
+    assert [duration(value) for value in (8.24, 72, 245, 7500)] == ["8.2 s", "72 s", "4:05 min", "2:05 h"]
+    assert score(0.844, "accuracy", 0.003) == "84.4 ± 0.3 %"
+    assert [score(12.345, "perplexity"), score(1e-4, "loss"), score(None, "f1")] == ["12.345", "0.0001", ""]
+
+
+def test_a_report_imports_nothing_heavy(outputs: Path) -> None:
+    code = (
+        "import sys; from ftrun.commands.report import main; main(['outputs']);"
+        "sys.exit(bool({'torch', 'omegaconf', 'hydra', 'transformers'} & set(sys.modules)))"
+    )
+    environment = {"PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONIOENCODING": "utf-8"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment, stdout=subprocess.DEVNULL)

@@ -1,0 +1,58 @@
+"""The curves against their published values, and what all of them promise."""
+
+import pytest
+
+from ftrun.errors import ConfigError
+from ftrun.settings.resolve import camel
+from ftrun.settings.schedules import Constant, Cosine, Linear, SlantedTriangular
+
+ALL = [Linear(), Cosine(), Constant(), SlantedTriangular(cut=0.1, ratio=32)]
+
+
+@pytest.mark.parametrize("curve", ALL, ids=lambda curve: type(curve).__name__)
+@pytest.mark.parametrize("total, warmup", [(1, 0), (7, 0), (7, 7), (95, 9), (100, 6), (1000, 1000)])
+def test_stays_between_0_and_1_and_every_step_learns(curve, total, warmup):
+    factors = [curve.factor(step, total, warmup) for step in range(total)]
+    assert all(0 < factor <= 1 for factor in factors)
+
+
+@pytest.mark.parametrize("curve", [Linear(), Cosine(), Constant()], ids=lambda curve: type(curve).__name__)
+def test_warmup_rises_to_the_peak_at_its_last_step(curve):
+    factors = [curve.factor(step, 100, 10) for step in range(11)]
+    assert factors == sorted(factors)
+    assert factors[0] == pytest.approx(1 / 11)
+    assert factors[10] == 1
+
+
+def test_linear_and_cosine_fall_to_zero_and_are_half_way_in_the_middle():
+    for curve in (Linear(), Cosine()):
+        assert curve.factor(55, 100, 10) == pytest.approx(0.5)
+        assert curve.factor(100, 100, 10) == pytest.approx(0, abs=1e-12)
+    assert Cosine().factor(32, 100, 10) > Linear().factor(32, 100, 10)
+
+
+def test_constant_stays():
+    assert {Constant().factor(step, 50, 0) for step in range(50)} == {1.0}
+
+
+@pytest.mark.parametrize("step, rate", [(0, 0.0003125), (5, 0.00515625), (10, 0.01), (55, 0.00515625)])
+def test_slanted_triangle_of_the_article(step, rate):
+    assert 0.01 * SlantedTriangular(cut=0.1, ratio=32).factor(step, 100, 0) == pytest.approx(rate)
+
+
+def test_slanted_triangle_never_goes_below_its_lowest_rate():
+    curve = SlantedTriangular(cut=0.1, ratio=32)
+    assert all(
+        curve.factor(step, 95, 0) >= 1 / 32 for step in range(95)
+    )  # the printed formula is negative at 94
+
+
+@pytest.mark.parametrize("cut, ratio, said", [(0.0, 32, "cut"), (1.0, 32, "cut"), (0.1, 0.5, "ratio")])
+def test_slanted_triangle_refuses(cut, ratio, said):
+    with pytest.raises(ConfigError, match=f"schedule.{said}"):
+        SlantedTriangular(cut=cut, ratio=ratio)
+
+
+def test_names_become_classes():
+    assert camel("slanted_triangular") == "SlantedTriangular"
+    assert camel("mypackage.linear_probe") == "LinearProbe"

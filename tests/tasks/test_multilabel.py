@@ -1,0 +1,172 @@
+"""Several labels per row: how they are read, the loss of transformers, scores of scikit-learn, and a run."""
+
+import csv
+import io
+import json
+import random
+
+import numpy
+import pytest
+import torch
+import toys_text
+from lab import ran, settings
+from sklearn.metrics import f1_score, precision_recall_fscore_support
+from transformers import AutoConfig, AutoModelForSequenceClassification
+
+from ftrun.data.label_columns import names_in, rarest
+from ftrun.data.labels import Labels
+from ftrun.errors import ConfigError, DataError
+from ftrun.tasks.base import Example
+
+NAMES = ["a", "b", "c", "d"]
+
+
+def task_of(tmp_path, *words, suffix=".jsonl"):
+    return settings(*toys_text.multilabel(tmp_path, suffix), *words).task
+
+
+def known(tmp_path):
+    """The task with four labels, without rows."""
+    task = task_of(tmp_path)
+    task.names, task.pad = Labels(NAMES, []), 0
+    return task
+
+
+@pytest.mark.parametrize(
+    ("value", "separator", "names"),
+    [
+        (["b", "a", "b"], None, ["b", "a"]),
+        ([1, 2.0, True], None, ["1", "2", "True"]),
+        ([], None, []),
+        ("", None, []),
+        ('["x", "y z"]', None, ["x", "y z"]),
+        ("x, y z,,x", ",", ["x", "y z"]),
+        ("", ",", []),
+        (["x,y"], ",", ["x,y"]),
+        (numpy.array(["x"]), None, ["x"]),
+        (None, ",", None),
+        (float("nan"), None, None),
+    ],
+)
+def test_what_a_cell_holds(value, separator, names):
+    assert names_in(value, separator) == names
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("x, y", "'x, y' is no list; task.separator says what stands between labels"),
+        ("[x", "is no JSON list"),
+        (3, "several labels are a list, not a int; one per row: task=classify"),
+        ([["x"]], "a label is text"),
+    ],
+)
+def test_what_a_cell_cannot_hold(value, said):
+    with pytest.raises(DataError, match=said):
+        names_in(value, None)
+
+
+def test_rows_are_drawn_by_their_rarest_label():
+    assert rarest([["a", "b"], ["a"], [], ["b", "a"], ["a", "c"]]) == ["b", "a", "", "b", "c"]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
+def test_lists_and_separated_labels_are_the_same_rows(tmp_path, suffix):
+    task = task_of(tmp_path, suffix=suffix)
+    notes = task.read(0)
+    assert task.names.names == ["comedy", "crime", "drama"]
+    assert [row["genres"] for row in task.rows.train[:4]] == [[], ["drama"], ["comedy"], ["drama", "comedy"]]
+    assert "train: 1.50 of 3 labels per row, 12 of 96 rows have none" in notes
+    assert task.head()["problem_type"] == "multi_label_classification"
+
+
+def test_a_null_is_a_row_without_an_answer_and_an_empty_list_is_one(tmp_path):
+    task = task_of(tmp_path)
+    rows = toys_text.many_rows(40, random.Random(0))
+    toys_text.write(tmp_path / "train.jsonl", [*rows, rows[3] | {"genres": None}])
+    assert "train: 1 of 41 rows dropped, no label (row 41)" in task.read(0)
+    assert len(task.rows.train) == 40
+
+
+def test_classify_says_which_task_takes_lists(tmp_path):
+    words = [word for word in toys_text.multilabel(tmp_path) if "multilabel" not in word]
+    with pytest.raises(DataError, match="not a list; several labels per row: task=multilabel"):
+        settings("task=classify", *words).task.read(0)
+
+
+def test_a_foreign_label_of_a_new_file_is_named(tmp_path):
+    task = known(tmp_path)
+    rows = [{"text": "some text", "genres": ["a", "e"]}]
+    with pytest.raises(DataError, match="label 'e' of the test row 'some text' is not a label of this run"):
+        task.read_test(str(toys_text.write(tmp_path / "new.jsonl", rows)))
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("task.threshold=1", "task.threshold is between 0 and 1, not 1"),
+        ("task.separator=''", "task.separator is empty"),
+        ("task.subset='3 per class'", "a row may have several labels; it is a number of rows here"),
+    ],
+)
+def test_wrong_settings(tmp_path, word, said):
+    with pytest.raises(ConfigError, match=said):
+        task_of(tmp_path, word)
+
+
+def test_the_loss_is_that_of_transformers(tmp_path, tiny_dir):
+    task = known(tmp_path)
+    net = AutoModelForSequenceClassification.from_pretrained(tiny_dir("bert"), **task.head()).eval()
+    examples = [Example([2, 7, 8, 3], (0, 2), 0), Example([2, 9, 3], (), 1), Example([2, 5, 3], (3,), 2)]
+    batch = task.collate(examples)
+    theirs = net(**batch["inputs"], labels=torch.tensor(batch["labels"]))
+    loss, count = task.loss(theirs.logits, batch)
+    assert count == task.target_count(batch) == 12
+    torch.testing.assert_close(loss / count, theirs.loss)
+
+
+def test_answers_and_scores_are_those_of_scikit_learn(tmp_path):
+    task = known(tmp_path)
+    chance = numpy.random.default_rng(0)
+    logits = chance.normal(size=(50, 4)).astype("float32")
+    given = (chance.random((50, 4)) < 0.4).astype(int)
+    given[:, 3] = 0  # a label that no row has
+    examples = [Example([1], tuple(int(i) for i in row.nonzero()[0]), n) for n, row in enumerate(given)]
+    answers = task.answers(torch.tensor(logits), {})
+    answered = (logits >= 0).astype(int)
+    assert [answer["answer"] for answer in answers[:9]] == [
+        [NAMES[i] for i in row.nonzero()[0]] for row in answered[:9]
+    ]
+    assert answers[0]["probabilities"].keys() == set(NAMES)
+    scores = task.score(answers, examples)
+    assert scores["micro_f1"] == f1_score(given, answered, average="micro", zero_division=0)
+    assert scores["macro_f1"] == f1_score(given, answered, average="macro", zero_division=0)
+    assert scores["subset_accuracy"] == (given == answered).all(1).mean()
+    table = task.details(answers, examples)["classes"]
+    theirs = precision_recall_fscore_support(given, answered, zero_division=0)
+    assert [[*row.values()] for row in table.values()] == [list(row) for row in zip(*theirs, strict=True)]
+
+
+def test_a_higher_threshold_answers_less(tmp_path):
+    strict = task_of(tmp_path, "task.threshold=0.9")
+    strict.names = Labels(NAMES, [])
+    (answer,) = strict.answers(torch.tensor([[3.0, 2.0, 0.1, -1.0]]), {})
+    assert answer["answer"] == ["a"]
+
+
+def test_a_run_learns_and_answers_files(tmp_path, tiny_dir, ftrun_inprocess):
+    learn = ["train.epochs=10", "train.lr=1e-2", "model.pooling=mean", "train.eval_every=20"]
+    words = [*toys_text.multilabel(tmp_path, ".csv"), f"model.name={tiny_dir('bert')}", *learn]
+    run = ran(tmp_path / "run", settings(*words))
+    assert run.read_json("result.json")["test_micro_f1"] > 0.95
+    assert run.read_json("details.json")["classes"].keys() == {"comedy", "crime", "drama"}
+    config = AutoConfig.from_pretrained(run.model_dir)
+    assert config.problem_type == "multi_label_classification"
+    out = tmp_path / "out.csv"
+    ftrun_inprocess("predict", str(run.path), "--input", str(tmp_path / "test.csv"), "--output", str(out))
+    rows = list(csv.DictReader(io.StringIO(out.read_text())))
+    kept = [json.loads(line) for line in (run.path / "predictions.jsonl").read_text().splitlines()]
+    assert [json.loads(row["answer"]) for row in rows] == [line["answer"] for line in kept]
+    assert json.loads(rows[0]["probabilities"]).keys() == {"comedy", "crime", "drama"}
+    seen = ftrun_inprocess("evaluate", str(run.path)).stdout
+    assert f"in the run {run.read_json('result.json')['test_micro_f1']:.6f}" in seen

@@ -1,0 +1,126 @@
+"""A checkpoint is complete or not there, whatever moment a kill comes at."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from ftrun.training import checkpoint
+
+
+def tensors(value):
+    return {"weights": {"w": torch.full((100,), float(value))}}
+
+
+def step_of(place):
+    return None if place is None else checkpoint.read_state(place)["step"]
+
+
+def content(place):
+    return checkpoint.read_tensors(place, "weights")["w"][0].item()
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing of the program handles it."""
+
+
+@pytest.mark.parametrize("former", [False, True])
+def test_a_kill_at_any_moment_of_a_save_leaves_a_complete_checkpoint(tmp_path, monkeypatch, former):
+    """Every file operation of a save is killed once; what is found is the old or the new, never a mixture."""
+    place = tmp_path / "last"
+    counted = 0
+    moment = None
+
+    def killing(function):
+        def wrapped(*args, **kwargs):
+            nonlocal counted
+            counted += 1
+            if counted == moment:
+                raise Killed
+            return function(*args, **kwargs)
+
+        return wrapped
+
+    for module, name in (
+        (Path, "mkdir"), (Path, "write_text"), (Path, "rename"), (checkpoint, "save_file"),
+        (checkpoint, "sync"), (shutil, "rmtree"),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, killing(getattr(module, name)))
+    found = []
+    for moment in range(1, 100):
+        counted = 0
+        real = moment
+        moment = None
+        for leftover in tmp_path.iterdir():
+            shutil.rmtree(leftover)
+        if former:
+            checkpoint.save(place, tensors(1), {"step": 1})
+        counted, moment = 0, real
+        try:
+            checkpoint.save(place, tensors(2), {"step": 2})
+        except Killed:
+            survivor, _ = checkpoint.newest(place)
+            found.append(step_of(survivor))
+            assert former is False or survivor is not None
+            if survivor is not None:
+                assert content(survivor) == step_of(survivor)
+            moment = None
+            checkpoint.save(place, tensors(3), {"step": 3})
+            assert step_of(checkpoint.newest(place)[0]) == 3
+        else:
+            break
+    assert len(found) > 8
+    assert set(found) == ({1, 2} if former else {None, 2})
+
+
+@pytest.fixture
+def saved(tmp_path):
+    place = tmp_path / "last"
+    checkpoint.save(place, tensors(1), {"step": 7})
+    return place
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (lambda place: (place / "weights.safetensors").write_bytes(b"torn"), "has 4 bytes instead of"),
+        (lambda place: (place / "weights.safetensors").unlink(), "weights.safetensors is missing"),
+        (lambda place: (place / "manifest.json").unlink(), "no manifest"),
+        (
+            lambda place: (place / "state.json").write_text('{\n "step": 8\n}'),
+            "content of state.json has changed",
+        ),
+    ],
+)
+def test_a_torn_checkpoint_is_skipped_and_said(saved, harm, message):
+    harm(saved)
+    place, skipped = checkpoint.newest(saved)
+    assert place is None
+    assert len(skipped) == 1 and message in skipped[0]
+
+
+def test_weights_and_moments_go_by_name(tmp_path):
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3), torch.nn.Linear(3, 1))
+    net[0].requires_grad_(False)
+    names = {name: p for name, p in net.named_parameters() if p.requires_grad}
+    optimizer = torch.optim.AdamW(names.values(), lr=0.1)
+    net(torch.randn(4, 3)).sum().backward()
+    optimizer.step()
+    weights, moments = checkpoint.weights_of(net, names), checkpoint.moments(optimizer, names)
+    assert "0.weight" not in weights and "1.running_mean" in weights
+    checkpoint.save(tmp_path / "last", {"weights": weights, "optimizer": moments}, {"step": 1})
+
+    other = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3), torch.nn.Linear(3, 1))
+    other[0].load_state_dict(net[0].state_dict())
+    theirs = {name: p for name, p in other.named_parameters() if name in names}
+    again = torch.optim.AdamW(reversed(theirs.values()), lr=0.1)
+    place, _ = checkpoint.newest(tmp_path / "last")
+    checkpoint.load_weights(checkpoint.read_tensors(place, "weights"), other)
+    checkpoint.load_moments(checkpoint.read_tensors(place, "optimizer"), again, theirs)
+    for key, value in net.state_dict().items():
+        assert torch.equal(value, other.state_dict()[key])
+    for name, parameter in names.items():
+        for key, value in optimizer.state[parameter].items():
+            assert torch.equal(value, again.state[theirs[name]][key])

@@ -1,0 +1,206 @@
+"""The loop: what the optimizer sees, how long it goes on, what it keeps, and how it stops."""
+
+import math
+
+import pytest
+import torch
+from lab import ran, settings, toy
+
+from ftrun.errors import Diverged, OutOfMemory
+from ftrun.runs.run import Run
+from ftrun.settings.schedules import Linear
+from ftrun.settings.seeds import stream
+from ftrun.tasks.classify import Classify
+from ftrun.training import loop as engine
+from ftrun.training.state import Length, better
+
+
+def weights(run):
+    from ftrun.training import checkpoint
+
+    place, _ = checkpoint.newest(run.checkpoints / "last")
+    return checkpoint.read_tensors(place, "weights")
+
+
+def apart(one, other):
+    """The largest difference between two sets of weights, relative to how far they are from zero."""
+    first, second = weights(one), weights(other)
+    assert first.keys() == second.keys()
+    return max(
+        float((first[k] - second[k]).abs().max() / first[k].abs().max().clamp(min=1e-3)) for k in first
+    )
+
+
+def test_the_micro_batch_never_changes_the_result(toy_files, still_dir, tmp_path):
+    """13 rows, so that the last batch is a partial one: it is stepped, and divided by what it holds."""
+    words = "task.subset=13", "train.batch_size=8", "train.lr=1e-3", "train.clip=null"
+    whole = ran(tmp_path / "whole", toy(toy_files, still_dir, *words))
+    assert whole.read_json("result.json")["steps"] == math.ceil(13 / 8) * 2
+    for size in (1, 3, 8):
+        parts = ran(tmp_path / f"micro{size}", toy(toy_files, still_dir, *words, f"train.micro_batch={size}"))
+        assert apart(whole, parts) < 1e-4
+        pairs = zip(whole.metrics(), parts.metrics(), strict=True)
+        assert all(a[k] == pytest.approx(b[k], rel=1e-4, abs=1e-5) for a, b in pairs for k in a)
+
+
+@pytest.mark.parametrize(
+    ("sampling", "own", "pool"),
+    [("auto", False, 50), ("auto", True, 1), ("random", False, 1), ("group_by_length", True, 50)],
+)
+def test_batches_are_of_like_length_or_of_any(
+    toy_files, still_dir, tmp_path, monkeypatch, sampling, own, pool
+):
+    monkeypatch.setattr(Classify, "samples_at_random", own)
+    honest, seen = engine.epoch_batches, []
+    monkeypatch.setattr(engine, "epoch_batches", lambda *a: seen.append(a[-1]) or honest(*a))
+    ran(tmp_path / "run", toy(toy_files, still_dir, "task.subset=16", f"train.sampling={sampling}"))
+    assert set(seen) == {pool}
+
+
+def test_out_of_memory_halves_the_micro_batch_and_goes_the_same_way(
+    toy_files, still_dir, tmp_path, monkeypatch, capsys
+):
+    whole = ran(tmp_path / "whole", toy(toy_files, still_dir, "train.lr=1e-3"))
+    honest = Classify.loss
+
+    def loss(self, outputs, batch):
+        if len(batch["labels"]) > 4 and outputs.requires_grad:
+            raise torch.OutOfMemoryError("planted")
+        return honest(self, outputs, batch)
+
+    monkeypatch.setattr(Classify, "loss", loss)
+    small = ran(tmp_path / "small", toy(toy_files, still_dir, "train.lr=1e-3"))
+    assert small.read_json("cost.json")["micro_batch"] == 4
+    assert apart(whole, small) < 1e-4
+    assert "train.micro_batch 16 → 8" in capsys.readouterr().out
+
+
+def test_when_one_example_does_not_fit_it_is_said(toy_files, still_dir, tmp_path, monkeypatch):
+    def loss(self, outputs, batch):
+        raise torch.OutOfMemoryError("planted")
+
+    monkeypatch.setattr(Classify, "loss", loss)
+    with pytest.raises(OutOfMemory, match="out of memory with train.micro_batch=1") as caught:
+        ran(tmp_path / "run", toy(toy_files, still_dir))
+    assert caught.value.exit_code == 4
+
+
+def test_a_run_that_diverges_stops_with_a_report(toy_files, still_dir, tmp_path, monkeypatch):
+    honest = engine.Loop.accumulate
+
+    def accumulate(self, rows):
+        loss, count = honest(self, rows)
+        if self.state.step >= 2:
+            for parameter in self.parameters.values():
+                parameter.grad *= math.nan
+        return loss, count
+
+    monkeypatch.setattr(engine.Loop, "accumulate", accumulate)
+    with pytest.raises(Diverged, match="at step 4, 3 steps in a row.*lower train.lr"):
+        ran(tmp_path / "run", toy(toy_files, still_dir))
+    run = Run.open(tmp_path / "run")
+    report = run.read_json("divergence.json")
+    assert len(report["rows_of_the_last_batch"]) == 16
+    assert run.state == "failed"
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_does_not(toy_files, tiny_dir, tmp_path):
+    runs = [
+        ran(tmp_path / name, toy(toy_files, tiny_dir("bert"), f"seed={seed}"))
+        for name, seed in (("a", 0), ("b", 0), ("c", 1))
+    ]
+    texts = [(run.path / "metrics.jsonl").read_text() for run in runs]
+    assert texts[0] == texts[1] != texts[2]
+    assert runs[0].read_json("result.json") == runs[1].read_json("result.json")
+    first, second = weights(runs[0]), weights(runs[1])
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_streams_leave_each_other_alone():
+    names = ("init", "order", "dropout", "subset")
+    assert len({stream(0, name) for name in names} | {stream(1, name) for name in names}) == 8
+    assert stream(3, "order", 1) == stream(3, "order", 1) != stream(3, "order", 2)
+
+
+def test_a_learnable_task_is_learned(toy_files, tiny_dir, tmp_path):
+    run = ran(tmp_path / "run", toy(toy_files, tiny_dir("bert"), "train.epochs=8", "train.lr=3e-3"))
+    assert run.read_json("result.json")["test_accuracy"] >= 0.9
+
+
+def test_the_best_weights_are_the_ones_scored_and_saved(toy_files, tiny_dir, tmp_path, monkeypatch):
+    """The rate is so high after the first epoch that later weights are worse; the result is not theirs."""
+    scores = iter([{"accuracy": 0.9}, {"accuracy": 0.5}, {"accuracy": 0.5}, {"accuracy": 0.1}])
+    honest = Classify.score
+
+    def score(self, answers, examples):
+        planted = next(scores, None) if len(examples) > 8 else None
+        return {**honest(self, answers, examples), **(planted or {})}
+
+    monkeypatch.setattr(Classify, "score", score)
+    monkeypatch.setattr("ftrun.data.card.baseline_scores", lambda *all: {})  # they are scored, too
+    run = ran(tmp_path / "run", toy(toy_files, tiny_dir("bert"), "train.epochs=3", "train.lr=1e-2"))
+    result = run.read_json("result.json")
+    per_epoch = result["steps"] // 3
+    assert result["best_step"] == per_epoch
+    from ftrun.training import checkpoint
+
+    best, _ = checkpoint.newest(run.checkpoints / "best")
+    assert checkpoint.read_state(best)["step"] == per_epoch
+    assert result["reload_difference"] < 1e-5
+
+
+def test_patience_stops_early(toy_files, tiny_dir, tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "better", lambda scores, best, metric, direction: not best)
+    run = ran(tmp_path / "run", toy(toy_files, tiny_dir("bert"), "train.epochs=9", "train.patience=2"))
+    result = run.read_json("result.json")
+    assert result["steps"] == result["best_step"] * 3
+
+
+@pytest.mark.parametrize(
+    ("new", "best", "direction", "expected"),
+    [
+        (0.8, 0.7, "max", True),
+        (0.7, 0.8, "max", False),
+        (0.7, 0.8, "min", True),
+        (math.nan, 0.1, "max", False),
+        (math.nan, None, "max", False),
+        (0.1, None, "min", True),
+    ],
+)
+def test_better_knows_the_direction_and_nan(new, best, direction, expected):
+    former = {} if best is None else {"m": best, "loss": 1.0, "step": 1}
+    assert better({"m": new, "loss": 1.0}, former, "m", direction) is expected
+
+
+def test_a_tie_goes_to_the_lower_loss_then_to_the_earlier():
+    best = {"m": 0.8, "loss": 1.0, "step": 1}
+    assert better({"m": 0.8, "loss": 0.9}, best, "m", "max")
+    assert not better({"m": 0.8, "loss": 1.0}, best, "m", "max")
+    assert not better({"m": 0.8, "loss": 1.1}, best, "m", "max")
+
+
+def length(rows, *words):
+    return Length.of(settings("task=classify", "task.train=x.csv", *words).train, rows)
+
+
+def test_the_number_of_steps_is_the_true_one():
+    got = length(70, "train.batch_size=32", "train.epochs=3", "train.warmup=0.1")
+    assert (got.per_epoch, got.total, got.warmup, got.eval_every) == (3, 9, 1, 3)
+    assert length(70, "train.batch_size=32", "train.epochs=0.5").total == 2
+    assert length(70, "train.max_steps=4").total == 4
+    assert length(70, "train.max_steps=4000").total == 4000  # whatever train.epochs says
+    assert length(70, "train.epochs=10", "train.eval_every=0.25", "train.batch_size=7").eval_every == 25
+    assert length(70, "train.epochs=10", "train.eval_every=7", "train.warmup=12").warmup == 12
+
+
+def test_the_log_has_at_least_twenty_points_and_the_rate_follows_the_schedule(toy_files, tiny_dir, tmp_path):
+    experiment = toy(toy_files, tiny_dir("bert"), "train.epochs=6", "train.batch_size=8", "train.warmup=0.2")
+    run = ran(tmp_path / "run", experiment)
+    lines = [line for line in run.metrics() if "learning_rate" in line]
+    total = run.read_json("result.json")["steps"]
+    assert len(lines) >= min(20, total)
+    warmup = round(0.2 * total)
+    for line in lines:
+        expected = experiment.train.lr * Linear().factor(line["step"] - 1, total, warmup)
+        assert line["learning_rate"] == pytest.approx(expected, rel=1e-9)
+    assert max(line["learning_rate"] for line in lines) == pytest.approx(experiment.train.lr)

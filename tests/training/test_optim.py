@@ -1,0 +1,119 @@
+"""Parameter groups, decay and layer-wise rates, on BERT-base without memory behind it."""
+
+import pytest
+import torch
+from torch import nn
+from transformers import BertConfig, BertForSequenceClassification
+
+from ftrun.models.model import Model
+from ftrun.settings.schema import Train
+from ftrun.training.optim import Group, groups, optimizer, plan
+
+
+def train(**changes):
+    values = {
+        "optimizer": "adamw", "lr": 1e-3, "momentum": 0.9,
+        "batch_size": 8, "micro_batch": None, "epochs": 1, "max_steps": None, "warmup": 0.0,
+        "weight_decay": 0.01, "clip": 1.0, "layer_decay": 1.0, "precision": "fp32", "sampling": "auto",
+        "eval_every": "epoch", "patience": None, "metric": None, "checkpoint_every": "epoch",
+        "deterministic": True,
+    }  # fmt: skip
+    return Train(**{**values, **changes})
+
+
+@pytest.fixture
+def bert_base():
+    with torch.device("meta"):
+        net = BertForSequenceClassification(BertConfig())
+    return Model(net, None, "bert-base", {"classifier.weight", "classifier.bias"})
+
+
+def test_every_parameter_is_in_exactly_one_group(bert_base):
+    found = groups(bert_base, train(layer_decay=0.9))
+    names = [name for group in found for name in group.parameters]
+    assert sorted(names) == sorted(bert_base.trained())
+    assert sum(p.numel() for group in found for p in group.parameters.values()) == 109_483_778
+
+
+def test_biases_and_norms_are_not_decayed(bert_base):
+    plain = [
+        p
+        for group in groups(bert_base, train())
+        if group.weight_decay == 0
+        for p in group.parameters.values()
+    ]
+    assert (len(plain), sum(p.numel() for p in plain)) == (124, 122_114)
+
+
+def test_the_articles_rates_of_twelve_layers(bert_base):
+    scales = {group.stage: group.scale for group in groups(bert_base, train(layer_decay=1 / 2.6))}
+    assert scales[13] == scales[12] == 1.0
+    assert 1 / scales[0] == pytest.approx(95_428.957, abs=1e-3)
+    for lower in range(12):
+        assert scales[lower + 1] / scales[lower] == pytest.approx(2.6)
+
+
+def test_a_rate_too_small_to_matter_is_said(bert_base):
+    lines = plan(bert_base, groups(bert_base, train(layer_decay=1 / 2.6)), 1e-3, {}, 100)
+    assert any("as good as frozen" in line for line in lines)
+    assert not any(
+        "as good as frozen" in line for line in plan(bert_base, groups(bert_base, train()), 1e-3, {}, 100)
+    )
+
+
+def test_the_plan_says_each_stage_once_and_joins_equal_layers(bert_base):
+    for name, parameter in bert_base.named_parameters():
+        parameter.requires_grad_(bert_base.stage_of(name) > 10)
+    lines = plan(bert_base, groups(bert_base, train()), 1e-3, {}, 100)
+    assert lines == [
+        "embeddings: frozen (23,837,184)",
+        "layer 0 to 9: frozen (7,087,872)",
+        "layer 10 to 11: 7,087,872 of 7,087,872 train, rate 0.001, decay 0.01",
+        "head: 592,130 of 592,130 train, rate 0.001, decay 0.01",
+    ]
+
+
+def test_adamw_agrees_with_the_formula():
+    weight = nn.Parameter(torch.tensor([[1.0, -2.0]], dtype=torch.float64))
+    adamw = optimizer([Group(0, 1.0, 0.1, {"w": weight})], train(lr=0.01), torch.device("cpu"))
+    expected, m, v = weight.detach().clone(), 0.0, 0.0
+    for step in range(1, 4):
+        grad = torch.tensor([[0.5, -1.0]], dtype=torch.float64) * step
+        weight.grad = grad.clone()
+        adamw.step()
+        m, v = 0.9 * m + 0.1 * grad, 0.999 * v + 0.001 * grad**2
+        expected -= 0.01 * 0.1 * expected
+        expected -= 0.01 * (m / (1 - 0.9**step)) / ((v / (1 - 0.999**step)).sqrt() + 1e-8)
+    torch.testing.assert_close(weight.detach(), expected, rtol=1e-12, atol=0)
+
+
+def test_sgd_agrees_with_the_formula():
+    weight = nn.Parameter(torch.tensor([[1.0, -2.0]], dtype=torch.float64))
+    settings = train(lr=0.1, optimizer="sgd", momentum=0.9)
+    sgd = optimizer([Group(0, 1.0, 0.0, {"w": weight})], settings, torch.device("cpu"))
+    weight.grad = torch.tensor([[1.0, 2.0]], dtype=torch.float64)
+    for _ in range(2):
+        sgd.step()
+    expected = torch.tensor([[1.0 - 0.29, -2.0 - 0.58]], dtype=torch.float64)  # 0.1 * (1 + 1.9)
+    torch.testing.assert_close(weight.detach(), expected, rtol=1e-12, atol=0)
+
+
+def test_lars_agrees_with_the_formula_and_leaves_vectors_to_sgd():
+    """The rate of a matrix is scaled by 0.001·|w| / (|g| + decay·|w|); a bias takes the plain step."""
+    weight = nn.Parameter(torch.tensor([[3.0, -4.0]], dtype=torch.float64))
+    bias = nn.Parameter(torch.tensor([1.0, 2.0], dtype=torch.float64))
+    found = [Group(0, 1.0, 0.1, {"w": weight}), Group(0, 1.0, 0.0, {"b": bias})]
+    lars = optimizer(found, train(lr=2.0, optimizer="lars"), torch.device("cpu"))
+    expected = {"w": weight.detach().clone(), "b": bias.detach().clone()}
+    speed = {"w": 0.0, "b": 0.0}
+    for step in range(1, 4):
+        weight.grad = torch.tensor([[0.6, 0.8]], dtype=torch.float64) * step
+        bias.grad = torch.tensor([0.5, -0.5], dtype=torch.float64)
+        w = expected["w"]
+        trust = 1e-3 * w.norm() / (weight.grad.norm() + 0.1 * w.norm())
+        speed["w"] = 0.9 * speed["w"] + trust * (weight.grad + 0.1 * w)
+        speed["b"] = 0.9 * speed["b"] + bias.grad
+        expected = {name: value - 2.0 * speed[name] for name, value in expected.items()}
+        lars.step()
+    torch.testing.assert_close(weight.detach(), expected["w"], rtol=1e-12, atol=0)
+    torch.testing.assert_close(bias.detach(), expected["b"], rtol=1e-12, atol=0)
