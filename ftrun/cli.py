@@ -1,4 +1,4 @@
-"""The command line: words are commands, key=value is an experiment; a user's mistake is one line."""
+"""The command line: a word is a command, key=value is an experiment; a user error is one line."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from ftrun import __version__
 from ftrun.errors import ConfigError, UserError, near
 
 COMMANDS = Path(__file__).parent / "commands"
-# what a full disk, a read-only or occupied outputs/ raises; any other OSError is a bug
+# raised by a full disk or an outputs/ that cannot be written; any other OSError is a bug
 DISK = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
 
 
 def main() -> int:
-    """Run what the command line says; returns the exit code."""
+    """Run the command line; returns the exit code."""
     try:
         return start(sys.argv[1:])
     except UserError as error:
         return say(str(error), error.exit_code)
     except KeyboardInterrupt:
         return say("interrupted", 130)
-    except BrokenPipeError:  # the reader of our output has left: `ftrun report … | head`
+    except BrokenPipeError:  # the reader of our output has exited: `ftrun report … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
@@ -34,7 +34,7 @@ def main() -> int:
 
 
 def start(arguments: list[str]) -> int:
-    """Tell commands from experiments."""
+    """Run a command or an experiment; returns the exit code."""
     first = arguments[0] if arguments else ""
     if first == "--version":
         print(f"ftrun {__version__}")
@@ -51,23 +51,28 @@ def start(arguments: list[str]) -> int:
     from ftrun.experiments.launch import launch
 
     if not arguments:
-        print("ftrun: the default experiment (ftrun --help lists everything that can be said)", flush=True)
+        print(
+            "ftrun: running the default experiment (ftrun --help lists all commands, options and settings)",
+            flush=True,
+        )
     return launch(arguments)
 
 
 def command(name: str, arguments: list[str]) -> int:
-    """The `main` of commands/NAME.py."""
+    """Run the `main` of commands/NAME.py; returns the exit code."""
     words = sorted(path.stem for path in COMMANDS.glob("[a-z]*.py"))
     if name not in words:
         raise ConfigError(
-            f"'{name}' is neither key=value nor a command; "
+            f"'{name}' is neither a command nor key=value; "
             f"the commands are {', '.join(words)}{near(name, words)}"
         )
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)  # where the modules of one's own strategies and tasks are found
     return importlib.import_module(f"ftrun.commands.{name}").main(arguments) or 0
 
 
 def say(message: str, exit_code: int) -> int:
-    """One line on stderr; of several processes only the first speaks of a wrong setting."""
+    """Print one line on stderr; of several processes only the first reports a wrong setting."""
     if exit_code != 2 or os.environ.get("RANK", "0") == "0":
         print(f"ftrun: {' '.join(message.split())}", file=sys.stderr, flush=True)
     return exit_code

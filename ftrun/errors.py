@@ -1,4 +1,4 @@
-"""What the person at the keyboard can put right: one line each, and the exit code it ends with.
+"""Errors that the user can fix: one line each, and the exit code that the program ends with.
 
 UserError         1  the run failed
 ├── ConfigError   2  usage or configuration
@@ -14,23 +14,23 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 
 class UserError(Exception):
-    """A mistake that is not a bug: one line that names the setting or file, the value and the choice."""
+    """A user's mistake, not a bug: one line that names the setting or file, the value and the choices."""
 
     exit_code = 1
 
 
 class ConfigError(UserError):
-    """A setting that does not exist, or a value it cannot take."""
+    """A setting that does not exist, or an invalid value."""
 
     exit_code = 2
 
 
 class DataError(UserError):
-    """A file, column or label that is not as the task needs it."""
+    """A file, column or label that the task cannot use."""
 
     exit_code = 3
 
@@ -42,7 +42,7 @@ class OutOfMemory(UserError):
 
 
 class Diverged(UserError):
-    """Training left the finite numbers."""
+    """A loss or a gradient is not finite."""
 
     exit_code = 5
 
@@ -60,6 +60,17 @@ class Interrupted(UserError):
 
 
 def near(name: str, possible: Iterable[str]) -> str:
-    """The end of an error message: "; did you mean 'rank'?", or nothing when no possible name is like it."""
+    """The end of an error message: "; did you mean 'rank'?", or nothing if no possible name is similar."""
     found = get_close_matches(name, list(possible), n=1)
     return f"; did you mean '{found[0]}'?" if found else ""
+
+
+def counted(number: int, noun: str, several: str = "") -> str:
+    """ "1 row", "1,234 rows"; `several` is the plural of a noun that takes more than an s."""
+    return f"{number:,} {noun if number == 1 else several or noun + 's'}"
+
+
+def listed(names: Sequence[str], most: int = 8) -> str:
+    """The first names, quoted, and how many more there are."""
+    shown = ", ".join(repr(name if len(name) <= 40 else name[:39] + "…") for name in names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from losses import Losses
+from quick import deselect
 from toys import SPLITS, tiny_network, tiny_tokenizer, toy_rows
 
 CACHE = tempfile.TemporaryDirectory(prefix="ftrun-tests-")  # Hub and data set caches: not the user's own
@@ -27,6 +28,15 @@ os.environ.update(
     NO_COLOR="1", COLUMNS="160",
     PYTHONPATH=os.pathsep.join([OFFLINE, FIXTURES, str(TESTS.parent)]),  # for processes that tests start
 )  # fmt: skip
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="contracts and units: nothing that trains for long")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[Any]) -> None:
+    if config.option.quick:
+        deselect(config, items)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -88,7 +98,7 @@ def ftrun(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess]:
     """`ftrun("strategy=lora", "rank=4")`: a process of its own, by default in the test's empty directory."""
 
     def call(*words: str, cwd: Path = tmp_path, check: bool = True) -> subprocess.CompletedProcess:
-        command = [sys.executable, "-m", "ftrun", *words]
+        command = [sys.executable, "-P", "-m", "ftrun", *words]  # as the installed script: not from here
         result = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
         assert not check or result.returncode == 0, f"{words}\n{result.stdout}\n{result.stderr}"
         return result

@@ -1,1 +1,1 @@
-"""What can be done beside running an experiment, one command per file; the file's name is the word."""
+"""The commands: one module per word, whose `main` takes the arguments after it and returns an exit code."""

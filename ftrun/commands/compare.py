@@ -1,4 +1,4 @@
-"""Several strategies on one task, fairly: each with its own learning rate, over seeds, tested in pairs."""
+"""Compare strategies on one task fairly: a learning rate tuned for each, several seeds, paired tests."""
 
 from __future__ import annotations
 
@@ -7,50 +7,45 @@ import hashlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from ftrun.errors import ConfigError, Interrupted, UserError
-from ftrun.reports.summary import lower_is_better, score
+from ftrun.commands._parser import Parser
+from ftrun.errors import ConfigError, Interrupted, UserError, counted
+from ftrun.reports.numbers import score
 from ftrun.runs.ledger import Ledger, key_of
 from ftrun.runs.run import Run, is_run
+from ftrun.tasks.metrics.metric import lookup
 
-TUNING_SEED = 1000  # no seed of the study, so that what chooses the rate is not what is reported
-STEP = 10**0.5  # between the rates of a grid
+TUNING_SEED = 1000  # not a seed of the study: runs that choose the rate are not reported
+STEP = 10**0.5  # factor between the rates of a grid
 EXTENSIONS = 6  # how often a grid grows where its best rate is at an edge
-PILOT = 20  # optimizer steps from which the time of one is taken
-
-
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as the rest of ftrun does."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"compare: {message}")
+PILOT = 20  # optimizer steps that measure the time per step
 
 
 @dataclass
 class Plan:
-    """What is asked for, and the runs so far."""
+    """A study: its settings and its runs so far."""
 
     words: list[str]  # key=value, the same for all strategies
     directory: Path
     ledger: Ledger
     failed: list[str] = field(default_factory=list)
-    runs: list[Path] = field(default_factory=list)  # of this study, from now or before, with this code
-    chosen: list[str] = field(default_factory=list)  # how each strategy came to its rate
+    runs: list[Path] = field(default_factory=list)  # of this study, trained now or earlier with the same code
+    chosen: list[str] = field(default_factory=list)  # how each strategy's rate was chosen
 
 
 def main(arguments: list[str]) -> int:
-    """Entry point; exit code 1 when a run failed."""
+    """Run the study; the exit code is 1 if a run failed."""
     options = parse(arguments)
     names = options.strategies.split(",")
     steps, minutes = budget(options.budget)
     words = [*options.settings, *(of_steps(steps, options.settings) if steps else [])]
-    for name in names:  # whatever is wrong with any of them is said before the first one runs
+    for name in names:  # any mistake in any of them is reported before the first run
         raw = settled([*words, f"strategy={name}"])
     readable(raw)
     directory = Path(options.dir or place(words, options))
     plan = Plan(words, directory, Ledger(directory))
-    print(f"study in {directory}: to go on or to add seeds, repeat the command", flush=True)
+    print(f"study in {directory}: to continue it or to add seeds, repeat the command", flush=True)
     ready = {name: prepared(plan, name, minutes, options.lr == "grid") for name in names}
     for seed in range(options.seeds):
         for name, own in ready.items():
@@ -63,28 +58,53 @@ def main(arguments: list[str]) -> int:
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = Parser(prog="ftrun compare", description=__doc__, allow_abbrev=False)
     add = parser.add_argument
-    add("settings", nargs="*", metavar="key=value", help="settings that hold for every run")
-    add("--strategies", default="full,freeze,linear_probe,lora", help="default: %(default)s")
-    add("--seeds", type=int, default=3, help="runs of each strategy, seeds 0, 1, …; default: %(default)s")
-    add("--budget", metavar="steps=N|minutes=M", help="the same for all; else train.epochs")
-    add("--lr", choices=["grid", "default"], default="grid", help="each strategy's own best of 3 or more")
-    add("--dir", help="the study's directory; else one that belongs to these settings")
-    add("--format", choices=["table", "markdown", "html", "csv"], help="of the report")
-    add("--output", metavar="FILE", help="write the report there")
+    add("settings", nargs="*", metavar="key=value", help="settings of every run")
+    add(
+        "--strategies",
+        default="full,freeze,linear_probe,lora",
+        help="names with commas; default: %(default)s",
+    )
+    add(
+        "--seeds",
+        type=int,
+        default=3,
+        help="number of runs of each strategy, with seeds 0, 1, …; default: %(default)s",
+    )
+    add("--budget", metavar="steps=N|minutes=M", help="training of each run; default: train.epochs")
+    add(
+        "--lr",
+        choices=["grid", "default"],
+        default="grid",
+        help="tune each strategy's learning rate on validation, or keep its default; default: %(default)s",
+    )
+    add("--dir", metavar="DIR", help="directory of the study; default: one derived from the settings")
+    add(
+        "--format",
+        choices=["table", "markdown", "html", "csv"],
+        help="format of the report; default: table, or the format that FILE ends with",
+    )
+    add("--output", metavar="FILE", help="write the report to FILE")
     options = parser.parse_intermixed_args(arguments)
+    check(options)
+    return options
+
+
+def check(options: argparse.Namespace) -> None:
+    """Raises ConfigError for options and settings that a study cannot have."""
     if options.seeds < 1:
-        raise ConfigError(f"compare: --seeds is at least 1, not {options.seeds}")
+        raise ConfigError(f"compare: --seeds must be at least 1, not {options.seeds}")
     for word in options.settings:
         key, equals, _ = word.partition("=")
         if not equals:
             raise ConfigError(f"compare: '{word}' is not key=value")
         if key in ("strategy", "seed", "sequence"):
-            raise ConfigError(f"compare: {key}= is chosen by --strategies and --seeds; one task at a time")
-    return options
+            raise ConfigError(
+                f"compare: {key}= cannot be set here; use --strategies and --seeds, with one task"
+            )
 
 
 def budget(text: str | None) -> tuple[int | None, float | None]:
-    """steps=N or minutes=M as numbers."""
+    """The steps or minutes of steps=N or minutes=M."""
     if text is None:
         return None, None
     kind, _, value = text.partition("=")
@@ -95,26 +115,26 @@ def budget(text: str | None) -> tuple[int | None, float | None]:
             return None, float(value)
     except ValueError:
         pass
-    raise ConfigError(f"compare: --budget {text}: steps=N or minutes=M of training for each run, above 0")
+    raise ConfigError(f"compare: --budget {text}: expected steps=N or minutes=M of training per run, above 0")
 
 
-def of_steps(steps: int, said: list[str]) -> list[str]:
-    """So many steps whatever the number of rows, with ten evaluations."""
+def of_steps(steps: int, given: list[str]) -> list[str]:
+    """Settings for this number of steps with ten evaluations, where the user has not set them."""
     own = [f"train.max_steps={steps}", "train.eval_every=0.1"]
-    keys = {word.partition("=")[0] for word in said}
+    keys = {word.partition("=")[0] for word in given}
     return [word for word in own if word.partition("=")[0] not in keys or "max_steps" in word]
 
 
 def place(words: list[str], options: argparse.Namespace) -> Path:
-    """The directory that belongs to the settings, whatever the strategies and the number of seeds."""
+    """The directory of a study with these settings, whatever its strategies and number of seeds."""
     text = "\n".join([*sorted(words), str(options.budget), options.lr, os.getcwd()])
     return Path("outputs") / f"compare-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def settled(words: list[str]) -> dict[str, Any]:
-    """The resolved settings of a run; ConfigError for whatever is wrong in them."""
-    from ftrun.experiments.launch import compose, sourced, with_model_of_source
-    from ftrun.settings.schema import read
+    """The resolved settings of a run; raises ConfigError for invalid ones."""
+    from ftrun.experiments.overrides import compose, sourced, with_model_of_source
+    from ftrun.settings.read import read
 
     spelt = [part for word in words for part in sourced(word)]
     raw = with_model_of_source(compose(spelt), spelt)
@@ -123,14 +143,14 @@ def settled(words: list[str]) -> dict[str, Any]:
 
 
 def readable(raw: dict[str, Any]) -> None:
-    """DataError for rows that cannot be read, which no run of the study could."""
-    from ftrun.settings.schema import read
+    """Raises DataError if the rows of the task cannot be read."""
+    from ftrun.settings.read import read
 
-    read(raw).task.read(raw["seed"])
+    read(raw).task.load(raw["seed"])
 
 
 def prepared(plan: Plan, name: str, minutes: float | None, grid: bool) -> list[str] | None:
-    """A strategy's own words: its steps and its rate; None when it cannot be trained."""
+    """A strategy's own settings, its steps and its rate; None if it cannot be trained."""
     own: list[str] = []
     if minutes is not None:
         pilot = trial(plan, "pilots", name, [f"train.max_steps={PILOT}", f"seed={TUNING_SEED}"])
@@ -146,7 +166,7 @@ def prepared(plan: Plan, name: str, minutes: float | None, grid: bool) -> list[s
 
 
 def best_rate(plan: Plan, name: str, own: list[str]) -> float | None:
-    """The rate of the best validation score, from a grid around the strategy's own growing at its edges."""
+    """The rate with the best validation score, from a grid around the default that grows at its edges."""
     middle = settled([*plan.words, f"strategy={name}", *own])["train"]["lr"]
     metric: str | None = None
     powers, found, losses = [-1, 0, 1], {}, {}
@@ -162,21 +182,27 @@ def best_rate(plan: Plan, name: str, own: list[str]) -> float | None:
         known = {rate: value for rate, value in found.items() if value is not None}
         if not known:
             return None
-        sign = -1 if lower_is_better(metric) else 1
+        sign = lookup(metric).sign
         best = max(known, key=lambda rate: (sign * known[rate], -(losses[rate] or 0.0)))
         if min(found) < best < max(found):
             break
         powers = [min(powers) - 1 if best == min(found) else max(powers) + 1]
     short = (metric or "").removeprefix("eval_")
     tried = ", ".join(f"{rate:g} ({score(found[rate], short) or 'failed'})" for rate in sorted(found))
-    edge = "" if min(found) < best < max(found) else "; it is at the edge of them, train.lr= sets the middle"
-    plan.chosen.append(f"{name}: {best:g} by validation {short}, of {len(found)} trials: {tried}{edge}")
+    edge = (
+        ""
+        if min(found) < best < max(found)
+        else "; this is at the edge of the grid, whose middle is set by train.lr="
+    )
+    plan.chosen.append(
+        f"{name}: {best:g}, the best validation {short} of {counted(len(found), 'trial')}: {tried}{edge}"
+    )
     print(f"learning rate of {plan.chosen[-1]}", flush=True)
     return best
 
 
 def trial(plan: Plan, folder: str, name: str, own: list[str]) -> Run | None:
-    """The finished run of these settings, made now or before; None when it failed, which is shown."""
+    """The finished run of these settings, trained now or earlier; None if it failed."""
     from ftrun.experiments.launch import one, show
 
     words = [*plan.words, f"strategy={name}", *own]
@@ -184,7 +210,7 @@ def trial(plan: Plan, folder: str, name: str, own: list[str]) -> Run | None:
     key = key_of(raw)
     path = plan.ledger.place_of(key)
     if path is not None:
-        print(f"there already: {' '.join([f'strategy={name}', *own])}", flush=True)
+        print(f"already finished: {' '.join([f'strategy={name}', *own])}", flush=True)
         plan.runs += [path] if folder == "runs" else []
         return Run.open(path)
     path = plan.directory / folder / f"{name}-lr{raw['train']['lr']:g}-seed{raw['seed']}-{key[:6]}"
@@ -194,7 +220,7 @@ def trial(plan: Plan, folder: str, name: str, own: list[str]) -> Run | None:
         one(raw, path, again=True)
     except Interrupted:
         raise
-    except Exception as error:  # shown with its traceback; the other runs of the study go on, as in a sweep
+    except Exception as error:  # shown with its traceback; the study continues, as a sweep does
         show(error, " ".join(words))
         plan.failed.append(f"{path.name}: {error}")
         plan.ledger.write(key, path, "failed", str(error))
@@ -204,16 +230,14 @@ def trial(plan: Plan, folder: str, name: str, own: list[str]) -> Run | None:
 
 
 def finish(plan: Plan, options: argparse.Namespace) -> None:
-    """The report of the runs over seeds, with how the rates were chosen."""
-    from ftrun.commands.report import ENDINGS, rows_of, write
+    """Write the report of the runs, with how the learning rates were chosen."""
+    from ftrun.reports import table
     from ftrun.reports.page import Section
 
-    runs = [path for path in plan.runs if is_run(path)]
+    runs = [str(path) for path in plan.runs if is_run(path)]
     if not runs:
-        raise UserError(f"no run of {plan.directory} came to its end: {'; '.join(plan.failed)}")
-    form = options.format or ENDINGS.get(Path(options.output or "").suffix, "table")
+        raise UserError(f"no run in {plan.directory} finished: {'; '.join(plan.failed)}")
     extra = [Section("Learning rates", lines=plan.chosen)] if plan.chosen else []
     if plan.failed:
         extra.append(Section("Failed", lines=plan.failed))
-    write(rows_of([str(path) for path in runs]), form, options.output, extra=extra)
-    print(f"the same as a page with pictures: ftrun report {plan.directory}/runs --output compare.html")
+    table.write(runs, options.format, options.output, extra=extra)

@@ -1,4 +1,4 @@
-"""Sum the LoRAs of several runs on one base, at given or searched weights, into one adapter or network."""
+"""Add up the LoRA updates of several runs on one base network, with given or searched weights."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ftrun.commands._parser import Parser, joined, numbers
-from ftrun.errors import ConfigError
+from ftrun.errors import ConfigError, counted
 
 if TYPE_CHECKING:
     import argparse
 
     from ftrun.runs.run import Run
 
-DENSITY = {"ties": 0.2, "dare": 0.1}  # what is kept in the papers: the top 20 %, and 10 % at random
+DENSITY = {"ties": 0.2, "dare": 0.1}  # share kept in the papers: the largest 20 %, and 10 % at random
 
 
 def main(arguments: list[str]) -> int:
-    """Entry point; `arguments` is what follows the command's name."""
+    """Run the command with the arguments after its name; returns the exit code."""
     options = parse(arguments)
     refuse_mixed(options)
     weights = weights_of(options)
@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
     for run in runs:
         refuse_unsummable(run)
     if options.search:
-        read_rows(options.search)  # a wrong file is said before the networks are loaded
+        read_rows(options.search)  # a wrong file is reported before the networks are loaded
     updates = [read_update(run) for run in runs]
     refuse_other_bases(updates)
 
@@ -54,64 +54,81 @@ def main(arguments: list[str]) -> int:
     composition = Composition(updates, weights, head, options.method, options.rank, density)
     compose(composition, output, options.merge, found)
     say(f"saved: {output}")
-    say(f"to ask it: ftrun predict {output} --input FILE --output FILE")
+    say(f"to use it: ftrun predict {output} --input FILE --output FILE")
     return 0
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = Parser(prog="ftrun compose", description=__doc__, allow_abbrev=False)
     add = parser.add_argument
-    add("runs", nargs="+", type=Path, metavar="RUN", help="run directories, of strategy=lora")
-    add("--weights", metavar="0.7,0.3", help="one for each run; below 0 subtracts it")
-    add("--search", metavar="FILE", help="find the weights on these labelled rows instead")
-    add("--text", metavar="COLUMN", help="of --search; else as in the run whose head serves")
-    add("--label", metavar="COLUMN", help="of --search")
-    add("--grid", default="0,0.25,0.5,0.75,1", help="of --search: the values each weight takes at first")
-    add("--head", type=Path, metavar="RUN", help="whose head serves; default the first")
+    add("runs", nargs="+", type=Path, metavar="RUN", help="run directories of strategy=lora")
+    add("--weights", metavar="0.7,0.3", help="one weight per run; a negative weight subtracts")
+    add("--search", metavar="FILE", help="search for the weights on these labelled rows instead")
+    add("--text", metavar="COLUMN", help="text column of FILE; default: as in the run of the head")
+    add("--label", metavar="COLUMN", help="label column of FILE; default: as in the run of the head")
+    add(
+        "--grid",
+        default="0,0.25,0.5,0.75,1",
+        help="first values of each weight in a search; default: %(default)s",
+    )
+    add("--head", type=Path, metavar="RUN", help="run that provides the head; default: the first")
     add("--method", choices=["linear", "svd", "ties", "dare"], default="linear",
-        help="linear, the exact sum; the others as peft has them")  # fmt: skip
-    add("--rank", type=int, help="of svd, default the largest of the runs; of ties and dare, their sum")
-    add("--density", type=float, help="share kept by ties (0.2, its paper's) and dare (0.1, its paper's)")
-    add("--merge", action="store_true", help="fold the sum into the base: a whole network, not an adapter")
-    add("--output", type=Path, metavar="DIR", help="a new directory; default RUN/composed")
+        help="linear is the exact sum, the others are those of peft; default: %(default)s")  # fmt: skip
+    add(
+        "--rank",
+        type=int,
+        help="rank of the result; default: the largest of the runs with svd, their sum with ties and dare",
+    )
+    add(
+        "--density",
+        type=float,
+        help="share of values kept; default: 0.2 with ties, 0.1 with dare, as in their papers",
+    )
+    add(
+        "--merge",
+        action="store_true",
+        help="fold the sum into the base and save a whole network instead of an adapter",
+    )
+    add("--output", type=Path, metavar="DIR", help="new directory; default: RUN/composed")
     return parser.parse_args(joined(arguments, ("--weights", "--grid")))
 
 
 def refuse_mixed(options: argparse.Namespace) -> None:
-    """ConfigError for options that do not go together."""
+    """Raises ConfigError for options that cannot be combined."""
     if bool(options.weights) == bool(options.search):
         raise ConfigError(
-            "compose: give the weights, --weights 0.7,0.3, or rows to find them on, --search FILE"
+            "compose: give either the weights, --weights 0.7,0.3, or rows to search them on, --search FILE"
         )
     if options.search and options.method != "linear":
         raise ConfigError(
-            f"compose: --search looks among exact sums; with --method {options.method} give --weights"
+            f"compose: --search needs --method linear; with --method {options.method} give --weights"
         )
     if (options.text or options.label) and not options.search:
-        raise ConfigError("compose: --text and --label name the columns of --search FILE")
+        raise ConfigError("compose: --text and --label name columns of --search FILE, which is missing")
     if options.rank is not None and (options.method == "linear" or options.rank < 1):
-        raise ConfigError("compose: --rank is at least 1 and goes with --method svd, ties or dare")
+        raise ConfigError("compose: --rank must be at least 1, with --method svd, ties or dare")
     if options.density is not None and (options.method not in DENSITY or not 0 < options.density <= 1):
-        raise ConfigError("compose: --density is above 0, at most 1 and goes with --method ties or dare")
+        raise ConfigError("compose: --density must be above 0 and at most 1, with --method ties or dare")
 
 
 def weights_of(options: argparse.Namespace) -> list[float]:
-    """One number for each run; none yet with --search."""
+    """One weight per run; none with --search."""
     if not options.weights:
         return []
     weights = numbers("--weights", options.weights)
     if len(weights) != len(options.runs):
         raise ConfigError(
-            f"--weights {options.weights}: {len(weights)} for {len(options.runs)} runs; each needs one"
+            f"--weights {options.weights}: {counted(len(weights), 'weight')} for"
+            f" {counted(len(options.runs), 'run')}; give one for each"
         )
     return weights
 
 
 def head_of(options: argparse.Namespace, runs: list[Run]) -> int:
-    """Which of the runs brings the head."""
+    """The index of the run that provides the head."""
     if options.head is None:
         return 0
     places = [run.path.resolve() for run in runs]
     if options.head.resolve() not in places:
-        raise ConfigError(f"--head {options.head} is none of the runs composed")
+        raise ConfigError(f"--head {options.head} is not one of the composed runs")
     return places.index(options.head.resolve())

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import argparse
+from ftrun.commands._parser import Parser
 
 
 def main(arguments: list[str]) -> int | None:
-    """Composes and checks exactly as a run would, and starts nothing."""
-    parser = argparse.ArgumentParser(prog="ftrun config", description=__doc__)
-    parser.add_argument("--config-dir", "-cd", help="a directory with options of your own")
+    """Compose and check the settings exactly as a run would, without starting it."""
+    parser = Parser(prog="ftrun config", description=__doc__)
+    parser.add_argument("--config-dir", "-cd", metavar="DIR", help="directory with your own options")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     given = parser.parse_intermixed_args(arguments)
 
     from omegaconf import OmegaConf
 
-    from ftrun.experiments.launch import compose
-    from ftrun.settings.schema import read
+    from ftrun.experiments.overrides import compose
+    from ftrun.settings.read import read
 
     raw = compose(given.overrides, given.config_dir)
     read(raw)

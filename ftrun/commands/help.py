@@ -13,22 +13,22 @@ GROUPS = (
     "strategy", "compose", "protect", "source", "task", "model", "pretrain", "schedule", "experiment",
     "hparams_search",
 )  # fmt: skip
-# of settings that are not listed
+# groups whose own settings are not listed
 PLACES = ("task", "model", "pretrain", "schedule", "compose", "protect", "source")
-USAGE = """ftrun: fine-tune a pretrained network, compare the ways to do it
+USAGE = """ftrun: fine-tune a pre-trained network and compare strategies for doing so
 
   ftrun key=value …          one experiment, e.g. ftrun strategy=lora rank=4
   ftrun -m key=1,2,4 …       a sweep: one run for every combination
-  ftrun COMMAND …            a command; ftrun COMMAND --help says more
-  ftrun --help GROUP …       a part of this page, as in ftrun --help strategy, or an option: strategy=lora
-  ftrun --config-dir DIR …   with options of your own in DIR/strategy/*.yaml, DIR/task/*.yaml …
+  ftrun COMMAND …            a command; ftrun COMMAND --help explains it
+  ftrun --help GROUP …       a part of this page, e.g. ftrun --help strategy, or one option: strategy=lora
+  ftrun --config-dir DIR …   also use your own options in DIR/strategy/*.yaml, DIR/task/*.yaml …
 """
 
 
 def main(arguments: list[str]) -> int | None:
-    """Prints the page, or of it the groups and options that are named; read from the files it describes.
+    """Print the whole page, or the groups and options that are named.
 
-    Raises ConfigError for a word that names neither.
+    Raises ConfigError for a word that is neither.
     """
     pages = [page_of(word) for word in arguments if word not in ("--help", "-h")]
     print("\n".join(pages) if pages else whole(), flush=True)
@@ -36,20 +36,20 @@ def main(arguments: list[str]) -> int | None:
 
 
 def page_of(word: str) -> str:
-    """`strategy`: its options. `strategy=lora`: what stands in that option's file."""
+    """The options of a group, as for `strategy`, or the file of an option, as for `strategy=lora`."""
     group, _, option = word.rstrip("=").partition("=")
     if word == "train":
         return "\n".join(settings("train."))
     if group not in GROUPS:
         raise ConfigError(
-            f"help: {word} is no group of options; possible: {', '.join(GROUPS)}, train{near(group, GROUPS)}"
+            f"help: {word} is not a group; possible: {', '.join(GROUPS)}, train{near(group, GROUPS)}"
         )
     names = [path.stem for path in options(group)]
     if not option:
         return of_group(group)
     if option not in names:
         raise ConfigError(
-            f"help: there is no {group} '{option}', there are {', '.join(names)}{near(option, names)}"
+            f"help: there is no {group} '{option}'; possible: {', '.join(names)}{near(option, names)}"
         )
     lines = (CONF / group / f"{option}.yaml").read_text(encoding="utf-8").splitlines()
     return "\n".join(line for line in lines if not line.startswith("# @"))
@@ -60,11 +60,11 @@ def options(group: str) -> list[Path]:
 
 
 def of_group(group: str) -> str:
-    """The options of a group, a line each."""
+    """The options of a group, one line each."""
     about = [
         first_comment(path) + (own_settings(path) if group == "strategy" else "") for path in options(group)
     ]
-    lines = [f"  {path.stem:<18} {said}" for path, said in zip(options(group), about, strict=True)]
+    lines = [f"  {path.stem:<18} {text}" for path, text in zip(options(group), about, strict=True)]
     return "\n".join([f"{group}=", *lines])
 
 
@@ -74,12 +74,12 @@ def whole() -> str:
     lines = [USAGE, "commands", *(f"  {path.stem:<18} {first_docstring_line(path)}" for path in commands)]
     lines += [f"\n{of_group(group)}" for group in GROUPS]
     lines += ["\nsettings", *settings()]
-    lines.append(f"\n  {'.… '.join(PLACES)}.…   ftrun config key=value … prints them all")
+    lines.append(f"\n  {'.… '.join(PLACES)}.…   for all of these: ftrun config key=value …")
     return "\n".join(lines)
 
 
 def settings(prefix: str = "") -> list[str]:
-    """The settings of config.yaml whose names begin so, a line each."""
+    """The settings of config.yaml whose names begin with `prefix`, one line each."""
     lines = []
     for name, value in keys(CONF / "config.yaml").items():
         if name.startswith(prefix) and not name.startswith(("defaults", "hydra")) and value:
@@ -89,12 +89,12 @@ def settings(prefix: str = "") -> list[str]:
 
 
 def first_docstring_line(path: Path) -> str:
-    """What a command says about itself, without importing it."""
+    """The first line of a command's docstring, without importing it."""
     return (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n")[0]
 
 
 def first_comment(path: Path) -> str:
-    """What an option says about itself: the first comment of its YAML that is not Hydra's."""
+    """The first comment of an option's YAML file that is not Hydra's."""
     for line in path.read_text(encoding="utf-8").splitlines():
         if line.startswith("#") and not line.startswith("# @"):
             return line[1:].strip()

@@ -1,51 +1,63 @@
-"""Answer the rows of a file with a finished run's model."""
+"""Predict the rows of a file with a finished run's model."""
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ftrun.commands._parser import Parser
+from ftrun.errors import counted
+
+if TYPE_CHECKING:
+    import argparse
 
 
 def main(arguments: list[str]) -> int:
-    """Entry point; `arguments` is what follows the command's name."""
-    parser = argparse.ArgumentParser(prog="ftrun predict", description=__doc__)
-    parser.add_argument("run", type=Path, help="run directory, or what merge or compose has made")
+    """Run the command with the arguments after its name; returns the exit code."""
+    options = parse(arguments)
+
+    from ftrun.data.tables import check_writable
+    from ftrun.errors import listed
+    from ftrun.runs.find import open_trained
+    from ftrun.settings.read import read
+
+    run = open_trained(options.run)
+    check_writable(options.output, read(run.settings).task.endings)
+
+    from ftrun.experiments.inference import FinishedRun
+    from ftrun.runs.terminal import say
+
+    finished = FinishedRun(run)
+    data = finished.data(options.input, answered=False)
+    rows, columns = data.rows.inputs, data.scorer.columns
+    if taken := [name for name in columns if any(name in row for row in rows)]:
+        word = "column" if len(taken) == 1 else "columns"
+        say(f"{options.input} already has the {word} {listed(taken)}; {options.output} has predictions there")
+    answers = {row.row: row.answer for row in finished.predict(data)}
+    if (generator := data.task.generator(data)) is not None:
+        answers |= generator.complete(finished.model.net, finished.settings.seed)
+    empty = dict.fromkeys(columns)
+    data.rows.write(options.output, [row | answers.get(at, empty) for at, row in enumerate(rows)])
+    say(f"predicted {len(answers):,} of {counted(len(rows), 'row')}: {options.output}")
+    return 0
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = Parser(prog="ftrun predict", description=__doc__)
+    parser.add_argument(
+        "run", metavar="RUN", type=Path, help="run directory, or a directory written by merge or compose"
+    )
     parser.add_argument(
         "--input",
+        metavar="FILE",
         required=True,
-        help="what task.train= takes, with the run's columns but without answers",
+        help="file or directory as in task.train=, with the run's columns; labels are not needed",
     )
     parser.add_argument(
         "--output",
+        metavar="FILE",
         required=True,
         type=Path,
-        help="csv, tsv, jsonl or what the task writes; the rows in order",
+        help="file for the rows and their predictions: csv, tsv, jsonl or another format of the task",
     )
-    options = parser.parse_args(arguments)
-
-    from ftrun.data.labels import listed
-    from ftrun.data.tables import check_writable
-    from ftrun.runs.run import open_trained
-    from ftrun.settings.schema import read
-
-    run = open_trained(options.run)
-    check_writable(options.output, read(run.settings).task.writes)
-
-    from ftrun.experiments.inference import open_model
-    from ftrun.runs.terminal import say
-    from ftrun.training.evaluate import predict
-
-    settings, model, tokenizer, accelerator = open_model(run)
-    task = settings.task
-    rows = task.input_rows(options.input)
-    if taken := [name for name in task.answer_columns if any(name in row for row in rows)]:
-        say(f"{options.input} has the column {listed(taken)}; in {options.output} the answers stand there")
-    examples = task.questions(tokenizer, rows, options.input)
-    answered = predict(model, task, examples, 4 * settings.train.batch_size, accelerator)
-    answers = {example.row: answer for example, answer in answered}
-    answers |= task.completed(model.net, tokenizer, rows, settings.seed)
-    empty = dict.fromkeys(task.answer_columns)
-    own = [empty | {name: answers.get(row, empty)[name] for name in empty} for row in range(len(rows))]
-    task.write(options.output, [row | said for row, said in zip(rows, own, strict=True)])
-    say(f"{len(answers)} of {len(rows)} rows answered: {options.output}")
-    return 0
+    return parser.parse_args(arguments)

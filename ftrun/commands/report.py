@@ -1,260 +1,27 @@
-"""Runs side by side: a table, and what may be said of them; for the terminal, a document or a spreadsheet."""
+"""Compare finished runs: a table, significance tests and plots, in the terminal or in a file."""
 
 from __future__ import annotations
 
 import argparse
-import sys
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
 
-from ftrun.errors import ConfigError, UserError, near
-from ftrun.reports.comparison import (
-    COLUMNS,
-    Column,
-    Row,
-    as_csv,
-    as_markdown,
-    columns_for,
-    damaged,
-    heading,
-    means,
-    plain,
-    side_by_side,
-)
-from ftrun.reports.summary import SPEEDS, console, lower_is_better, row_of
-from ftrun.runs.files import write_atomically
-from ftrun.runs.run import Run, find_runs
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from rich.console import Console
-    from rich.table import Table
-
-    from ftrun.reports.page import Section
-
-STYLES = {"finished": "", "running": "cyan", "interrupted": "yellow", "failed": "red", "damaged": "red"}
-DROPPED = ("step", *SPEEDS, "peak_memory_bytes", "trained_parameters", "metric", "seconds")
-ENDINGS = {".md": "markdown", ".csv": "csv", ".html": "html", ".htm": "html"}
-
-
-class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line, as the rest of ftrun does."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(f"report: {message}")
+from ftrun.commands._parser import Parser
+from ftrun.reports import table
 
 
 def main(arguments: list[str]) -> int:
-    """Exit code 0, also when some of the runs failed: to show that is what a report is for."""
-    options = _parse(arguments)
-    rows = rows_of(options.directories)
-    if options.sort:
-        rows = _sorted(rows, options.sort)
-    form = options.format or ENDINGS.get(Path(options.output or "").suffix, "table")
-    write(rows, form, options.output, options.plots)
+    """Exit code 0 even if some of the runs failed: showing that is what a report is for."""
+    options = parse(arguments)
+    table.write(options.directories, options.format, options.output, options.plots, sort=options.sort)
     return 0
 
 
-def write(
-    rows: list[Row],
-    form: str,
-    output: str | None,
-    plots: str | None = None,
-    extra: Sequence[Section] = (),
-) -> None:
-    """The report in one of its forms, to a file or to standard output."""
-    if form == "csv":
-        _put(as_csv(_with_studies(rows)), output)
-        return
-    sections = [*_compared(rows, pictures=form == "html" or plots is not None), *extra]
-    if plots is not None:
-        _save_pictures(Path(plots), sections)
-    if form == "html":
-        from ftrun.reports.page import as_html, runs_section
-
-        _put(as_html(heading(rows)[0], [*sections, runs_section(rows)]), output)
-    elif form == "table" and output is None:
-        show(rows, sections)
-    else:
-        _put(_document(rows, sections), output)
-
-
-def _put(text: str, output: str | None) -> None:
-    if output is None:
-        sys.stdout.write(text)
-    else:
-        _save(Path(output), text)
-
-
-def _with_studies(rows: list[Row]) -> list[Row]:
-    """Beside each run's own facts those of its way to train, over seeds; raw numbers all."""
-    from ftrun.reports.study import groups_of
-
-    for group in groups_of(rows)[0] if _left_answers(rows) else []:
-        for study in group.studies:
-            found = study.score
-            own: Row = {"mean_score": found.value, "mean_low": found.low, "mean_high": found.high}
-            own |= {"model_bytes": study.facts["bytes"], "dominated_by": study.dominated_by}
-            for each in study.tried:
-                each.row.update(own)
-    return rows
-
-
-def _left_answers(rows: list[Row]) -> bool:
-    return any((Path(row["run"]) / "predictions.jsonl").is_file() for row in rows)
-
-
-def _compared(rows: list[Row], pictures: bool) -> list[Section]:
-    """What may be said of the finished runs that left predictions; nothing where there are none."""
-    from ftrun.reports.study import groups_of
-
-    if not _left_answers(rows):
-        return []
-    from ftrun.reports.page import Section, sections_of
-
-    groups, notes = groups_of(rows)
-    sections = []
-    for number, group in enumerate(groups):
-        found = sections_of(group)
-        if pictures:
-            from ftrun.reports.plots import pictures_of
-
-            found.append(Section("Pictures", pictures=pictures_of(group, f"{number}-" if number else "")))
-        sections += found
-    if len(groups) > 1:
-        words = "; ".join(f"{group.task} {group.metric} on {group.items:,} examples" for group in groups)
-        sections.insert(0, Section("Not compared with each other", lines=[words]))
-    if notes:
-        sections.append(Section("Left out of the comparison", lines=notes))
-    return sections
-
-
-def _document(rows: list[Row], sections: list[Section]) -> str:
-    if not sections:
-        return as_markdown(rows)
-    from ftrun.reports.page import as_markdown as page
-
-    return as_markdown(rows) + page(sections)
-
-
-def _save_pictures(folder: Path, sections: list[Section]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for section in sections:
-        for picture in section.pictures:
-            (folder / f"{picture.name}.png").write_bytes(picture.png)
-
-
-def _parse(arguments: list[str]) -> argparse.Namespace:
-    parser = Parser(prog="ftrun report", description="A table of runs.", allow_abbrev=False)
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = Parser(prog="ftrun report", description=__doc__, allow_abbrev=False)
     add = parser.add_argument
-    add("directories", nargs="+", metavar="DIR", help="a run, a sweep, or anything with runs below it")
-    add("--format", choices=["table", "markdown", "html", "csv"], help="default: table, or as FILE ends")
-    add("--sort", metavar="COLUMN", help="a column of the table or the csv; scores begin with the best")
-    add("--output", metavar="FILE", help="write there instead; a table is written as markdown")
-    add("--plots", metavar="DIR", help="write the pictures there, as PNG; html has them inside")
+    add("directories", nargs="+", metavar="DIR", help="a run, a sweep, or any directory with runs below it")
+    add("--format", choices=["table", "markdown", "html", "csv"],
+        help="default: table, or the format that FILE ends with")  # fmt: skip
+    add("--sort", metavar="COLUMN", help="a column of the table or of the csv file; the best scores first")
+    add("--output", metavar="FILE", help="write to FILE; a table is written as markdown")
+    add("--plots", metavar="DIR", help="also save the plots in DIR as PNG files; html contains them anyway")
     return parser.parse_args(arguments)
-
-
-def rows_of(directories: list[str]) -> list[Row]:
-    found = find_runs(directories)
-    if not found:
-        raise ConfigError(f"no runs in {', '.join(directories)}; a run has config.yaml and metrics.jsonl")
-    rows = []
-    for path in found:
-        try:
-            rows.append(row_of(Run.open(path)))
-        except UserError as error:
-            rows.append(damaged(str(path), str(error)))
-    if all(row["state"] == "damaged" for row in rows):
-        of = f"none of the {len(rows)} runs in {', '.join(directories)} can be read"
-        raise UserError(f"{of}: {rows[0]['failure']}")
-    return side_by_side(rows)
-
-
-def _sorted(rows: list[Row], name: str) -> list[Row]:
-    """By one column, what has no value last; scores start with the best."""
-    titles = {column.title: column.key for column in COLUMNS}
-    key = titles.get(name, name)
-    possible = [*titles, *dict.fromkeys(key for row in rows for key in row)]
-    if not any(key in row for row in rows):
-        raise ConfigError(f"report: --sort {name}: no such column{near(name, possible)}")
-
-    known = [row for row in rows if row.get(key) is not None]
-    metric = known[0]["metric"] if known and key.endswith("_score") else key
-    descending = key.startswith(("eval_", "test_")) and not lower_is_better(metric)
-    known.sort(key=lambda row: _comparable(row[key]), reverse=descending)
-    return known + [row for row in rows if row.get(key) is None]
-
-
-def _comparable(value: Any) -> tuple[float, str]:
-    return (value, "") if isinstance(value, (int, float)) else (0.0, str(value))
-
-
-def _save(path: Path, text: str) -> None:
-    try:
-        write_atomically(path, text)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from None
-
-
-def show(rows: list[Row], sections: list[Section]) -> None:
-    """The table in the terminal, with as many columns as its width takes."""
-    screen = console()
-    line, agreed = heading(rows)
-    screen.print(f"\n{line}", style="bold", soft_wrap=True)
-    hidden = _print_fitting(screen, rows, agreed)
-    averaged = means(rows)
-    if averaged and not sections:  # which have the means, with their intervals
-        screen.print("\nmean ± standard deviation over seeds", style="bold")
-        _print_fitting(screen, averaged, [*agreed, "run", "state", "step"])
-    for row in rows:
-        if row["state"] == "failed":
-            screen.print(f"{row['label']} failed: {row['failure']}", style="red", soft_wrap=True)
-        elif row["state"] == "interrupted":
-            line = f"{row['label']} was interrupted; go on: ftrun resume {row['run']}"
-            screen.print(line, style="yellow", soft_wrap=True)
-        elif row["state"] == "damaged":
-            screen.print(f"damaged: {row['failure']}", style="red", soft_wrap=True)
-    if hidden:
-        line = f"too narrow for: {', '.join(hidden)} (--format csv has all)"
-        screen.print(line, style="dim", soft_wrap=True)
-    if sections:
-        from ftrun.reports.page import on_terminal
-
-        on_terminal(screen, sections)
-
-
-def _print_fitting(screen: Console, rows: list[Row], without: list[str]) -> list[str]:
-    columns, hidden = columns_for(rows, without), []
-    endless = screen.options.update(max_width=10_000)
-    for key in ("run", *DROPPED):
-        if screen.measure(_table(columns, rows), options=endless).maximum <= screen.width:
-            break
-        if key == "run":
-            columns = [replace(each, text=plain("brief")) if each.key == key else each for each in columns]
-        else:
-            hidden += [column.title for column in columns if column.key == key]
-            columns = [column for column in columns if column.key != key]
-    screen.print(_table(columns, rows))
-    return hidden
-
-
-def _table(columns: list[Column], rows: list[Row]) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
-    for column in columns:
-        wide = column.key in ("run", "strategy", "task", "model")
-        table.add_column(
-            column.title,
-            justify="right" if column.right else "left",
-            no_wrap=not wide,
-            overflow="fold" if wide else "ellipsis",
-            min_width=8 if wide else None,
-        )
-    for row in rows:
-        table.add_row(*(column.text(row) for column in columns), style=STYLES[row["state"]])
-    return table

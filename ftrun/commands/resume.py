@@ -1,22 +1,23 @@
-"""Go on with an interrupted run as if it had never stopped."""
+"""Continue an interrupted run as if it had never stopped."""
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
+
+from ftrun.commands._parser import Parser
 
 
 def main(arguments: list[str]) -> int:
-    """Entry point; `arguments` is what follows the command's name."""
-    parser = argparse.ArgumentParser(prog="ftrun resume", description=__doc__)
-    parser.add_argument("run", type=Path, help="run directory")
+    """Run the command with the arguments after its name; returns the exit code."""
+    parser = Parser(prog="ftrun resume", description=__doc__)
+    parser.add_argument("run", metavar="RUN", type=Path, help="run directory")
     path = parser.parse_args(arguments).run
 
     from ftrun.runs.run import Run
 
-    Run.open(path)  # a wrong directory is said before torch is loaded
+    Run.open(path)  # a wrong directory is reported before torch is loaded
 
-    from ftrun.experiments.sequence import resume
+    from ftrun.experiments.start import resume
 
     resume(path)
     return 0

@@ -1,4 +1,4 @@
-"""What it takes to be worth fine-tuning: the most frequent label, and words counted and weighed."""
+"""Baselines that fine-tuning must beat: the most frequent label, and TF-IDF with logistic regression."""
 
 from __future__ import annotations
 
@@ -120,8 +120,8 @@ class SeveralWords(Words):
         }
 
     def answered(self, features: Any) -> list[dict[str, Any]]:
-        said = {name: each.predict_proba(features)[:, 1] for name, each in self.regressions.items()}
+        shares = {name: each.predict_proba(features)[:, 1] for name, each in self.regressions.items()}
         return [
-            {"answer": [*self.always, *(name for name in said if said[name][row] >= self.threshold)]}
+            {"answer": [*self.always, *(name for name in shares if shares[name][row] >= self.threshold)]}
             for row in range(features.shape[0])
         ]

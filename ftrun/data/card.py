@@ -1,4 +1,4 @@
-"""The data card: what a run's data is like, kept in data.json and told in a few lines before training."""
+"""The data card: what a run's data is like, kept in data.json and summarised before training."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from ftrun.data import baselines
 from ftrun.data.leaks import leaks_of, repeated
+from ftrun.errors import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ftrun.data.leaks import Said
+    from ftrun.data.leaks import SplitTexts
 
     Row = dict[str, Any]
     Score = Callable[[Sequence[Row], str, Sequence[int]], dict[str, float]]
@@ -21,16 +22,16 @@ SCORED = {"validation": "eval", "test": "test"}  # split → the prefix of its m
 DIGITS = 6  # of a baseline's score
 
 
-def counted(names: dict[str, list[str]]) -> dict[str, dict[str, int]]:
+def frequencies(names: dict[str, list[str]]) -> dict[str, dict[str, int]]:
     """How often each name occurs in each split, the most frequent first."""
     return {split: dict(Counter(part).most_common()) for split, part in names.items()}
 
 
-def repetitions(said: Said, unit: str = "rows") -> dict[str, Any]:
-    """What rows say more than once, within the splits and between them."""
+def repetitions(content: SplitTexts, unit: str = "rows") -> dict[str, Any]:
+    """Duplicates within the splits, and leaks between them."""
     return {
-        "duplicates": {split: repeated(keys, said.texts[split]) for split, keys in said.keys.items()},
-        "leaks": [vars(leak) for leak in leaks_of(said, unit)],
+        "duplicates": {split: repeated(keys, content.texts[split]) for split, keys in content.keys.items()},
+        "leaks": [vars(leak) for leak in leaks_of(content, unit)],
     }
 
 
@@ -83,20 +84,20 @@ def baseline_scores(
 
 
 def lines(card: dict[str, Any], metric: str) -> list[str]:
-    """The card for the terminal: only what is not said elsewhere."""
-    said = []
+    """The card for the terminal: only what is not shown elsewhere."""
+    summary = []
     if "labels" in card:
-        said.append(f"labels: {distribution(card['labels']['train'], card['rows']['train'])}")
+        summary.append(f"labels: {distribution(card['labels']['train'], card['rows']['train'])}")
     if "entities" in card:
         counts = card["entities"]["train"]
-        said.append(f"entities: {sum(counts.values()):,}, {distribution(counts, sum(counts.values()))}")
+        summary.append(f"entities: {sum(counts.values()):,}, {distribution(counts, sum(counts.values()))}")
     again = {split: found["rows"] for split, found in card.get("duplicates", {}).items() if found["rows"]}
     if again:
         example = next(found["examples"][0] for found in card["duplicates"].values() if found["rows"])
         counts = ", ".join(f"{split} {count:,}" for split, count in again.items())
-        said.append(f"rows that repeat an earlier one of their split: {counts} ({shortened(example)!r})")
+        summary.append(f"duplicate rows: {counts} ({shortened(example)!r})")
     if weights := card.get("weights"):
-        said.append("weights: " + ", ".join(f"{name} {value:.3g}" for name, value in weights.items()))
+        summary.append("weights: " + ", ".join(f"{name} {value:.3g}" for name, value in weights.items()))
     found = card.get("baselines", {})
     scores = [
         f"{found[name][f'test_{metric}']:.3f} {words}"
@@ -108,15 +109,15 @@ def lines(card: dict[str, Any], metric: str) -> list[str]:
     ]
     if scores:
         limits = f" ({', '.join(found['limits'])})" if "limits" in found else ""
-        said.append(f"baselines: test_{metric} {', '.join(scores)}{limits}")
-    return said
+        summary.append(f"baselines: test_{metric} {', '.join(scores)}{limits}")
+    return summary
 
 
 def distribution(counts: dict[str, int], total: int, most: int = 6) -> str:
     """Each label with its share of the training rows, the most frequent first."""
     named = [f"{shortened(name)} {count / total:.1%}" for name, count in list(counts.items())[:most]]
     rest = len(counts) - most
-    smallest = f", … {rest} more, the rarest with {min(counts.values()):,} rows" if rest > 0 else ""
+    smallest = f", … {rest} more, the rarest with {counted(min(counts.values()), 'row')}" if rest > 0 else ""
     return ", ".join(named) + smallest
 
 

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ftrun.data.content import ending
-from ftrun.data.labels import listed
+from ftrun.data.content import ending, read_text
 from ftrun.data.rows import read_rows
 from ftrun.data.sources import is_path, is_saved
-from ftrun.data.tables import read_text, refuse_absent
-from ftrun.errors import ConfigError, DataError, UserError, near
+from ftrun.data.tables import refuse_absent
+from ftrun.errors import ConfigError, DataError, UserError, counted, listed, near
 from ftrun.runs.files import write_atomically
 
 TABLES = (".csv", ".jsonl", ".parquet")  # every other ending is one of CoNLL columns
@@ -70,7 +69,9 @@ def from_rows(
         words = texts(row.get(tokens), f"task.tokens={tokens}: row {number} of {source}")
         marks = texts(row.get(tags), f"task.tags={tags}: row {number} of {source}") if tagged else None
         if marks is not None and len(marks) != len(words):
-            raise DataError(f"row {number} of {source}: {len(words)} tokens, but {len(marks)} tags")
+            raise DataError(
+                f"row {number} of {source}: {counted(len(words), 'token')}, but {counted(len(marks), 'tag')}"
+            )
         sentences.append(Sentence(words, marks, row, source, number, None))
     return sentences
 
@@ -127,7 +128,7 @@ def position(setting: str, value: Any, width: int, header: list[str] | None, pat
             )
         return header.index(value)
     if not 1 <= abs(value) <= width:
-        raise DataError(f"task.{setting}={value}: {path} has {width} column" + "s" * (width > 1))
+        raise DataError(f"task.{setting}={value}: {path} has {counted(width, 'column')}")
     return value - 1 if value > 0 else width + value
 
 
@@ -156,7 +157,7 @@ def aligned(
     for at, found in enumerate(fields):
         if len(found) != width:
             raise DataError(
-                f"{path}, line {first + at} (sentence {number}): {len(found)} column{'s' * (len(found) != 1)}"
+                f"{path}, line {first + at} (sentence {number}): {counted(len(found), 'column')}"
                 f" ({lines[at].strip()[:40]!r}), the first line has {width}; tokens and tags are misaligned"
             )
     return list(zip(*fields, strict=True))

@@ -1,4 +1,4 @@
-"""A data file's bytes, text and lines, unpacked where it is gzipped; what is wrong is said with its line."""
+"""A data file's bytes, text and lines, unpacked where it is gzipped; errors name the line."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import zlib
 from codecs import getincrementaldecoder
 from typing import IO, TYPE_CHECKING
 
-from ftrun.errors import DataError
+from ftrun.errors import DataError, near
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,7 +19,7 @@ BROKEN = (OSError, EOFError, zlib.error)  # what a file, or the gzip of one, rai
 
 
 def ending(path: Path) -> str:
-    """What a file's name says of its format: ".csv" for a.csv, a.CSV and a.csv.gz."""
+    """The format that a file's name gives: ".csv" for a.csv, a.CSV and a.csv.gz."""
     return (path.with_suffix("") if packed(path) else path).suffix.lower()
 
 
@@ -36,7 +36,7 @@ def open_bytes(path: Path) -> IO[bytes]:
 def unreadable(path: Path, error: BaseException) -> DataError:
     """The one line about a file whose reading raised one of BROKEN."""
     if isinstance(error, gzip.BadGzipFile | EOFError | zlib.error):
-        return DataError(f"{path} is not a whole gzip file: {str(error).rstrip('.')}")
+        return DataError(f"{path} is not a complete gzip file: {str(error).rstrip('.')}")
     return DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}")
 
 
@@ -115,3 +115,16 @@ def pieces_of(path: Path) -> Iterator[str]:
 def not_utf8(path: Path, line: int, error: UnicodeDecodeError) -> DataError:
     found = error.object[error.start : error.start + 1].hex()
     return DataError(f"{path}, line {line}: not valid UTF-8 (byte 0x{found}); save the file as UTF-8")
+
+
+def read_text(path: Path) -> str:
+    """A whole file of UTF-8 text, line breaks as "\\n"; DataError says what is wrong with it."""
+    refuse_missing(path)
+    return text_of(path)
+
+
+def refuse_missing(path: Path) -> None:
+    if not path.exists():
+        names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        where = "" if path.parent.is_dir() else f": there is no directory {path.parent}"
+        raise DataError(f"{path} does not exist{where}{near(path.name, names)}")

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from ftrun.data.content import ended_lines_of, ending
 from ftrun.data.sources import is_path, is_saved
 from ftrun.data.tables import ENDINGS
-from ftrun.errors import DataError
+from ftrun.errors import DataError, counted
 
 PLAIN = (".txt", ".text", ".md")  # each also as .gz
 TENTH, HUNDREDTH = 10, 100  # of the documents are carved for a split: of lists, of streams
@@ -20,7 +20,7 @@ FEW = 3  # documents, below which a split is carved from their ends
 
 
 class Document(NamedTuple):
-    """A text and, where a row has one, what it was asked for."""
+    """A text and, where a row has one, its prompt."""
 
     prompt: str
     text: str
@@ -148,7 +148,7 @@ def number_of(document: Document) -> int:
 
 
 def carved(whole: list[Document], missing: list[str]) -> tuple[dict[str, list[Document]], list[str]]:
-    """Train and the missing splits, a tenth of the documents each, chosen by what they say.
+    """Train and the missing splits, a tenth of the documents each, chosen by their content.
 
     Equal documents go to the same split. One or two texts give their ends: the last tenth is the test, the
     tenth before it validation. DataError when too little is left.
@@ -163,8 +163,10 @@ def carved(whole: list[Document], missing: list[str]) -> tuple[dict[str, list[Do
     found: dict[str, list[Document]] = {split: [] for split in ("train", *missing)}
     for document in whole:
         found[held.get(number_of(document), "train")].append(document)
-    said = [f"{split}: {len(found[split]):,} documents carved from train (a tenth)" for split in missing]
-    return found, said
+    notes = [
+        f"{split}: {counted(len(found[split]), 'document')} carved from train (a tenth)" for split in missing
+    ]
+    return found, notes
 
 
 def tails(whole: list[Document], missing: list[str]) -> tuple[dict[str, list[Document]], list[str]]:
@@ -179,8 +181,8 @@ def tails(whole: list[Document], missing: list[str]) -> tuple[dict[str, list[Doc
         found["train"].append(Document(prompt, left))
     if not all(document.text.strip() for part in found.values() for document in part):
         raise DataError(f"task.train is too short to carve {' and '.join(missing)} from; set them")
-    said = [f"{split}: a tenth of the text carved from the end of train" for split in missing]
-    return found, said
+    notes = [f"{split}: a tenth of the text carved from the end of train" for split in missing]
+    return found, notes
 
 
 def boundary(text: str, near: int) -> int:

@@ -108,27 +108,20 @@ def entities(tags: Sequence[str]) -> list[Entity]:
     return found
 
 
-def entity_scores(
-    given: Sequence[Sequence[str]], answered: Sequence[Sequence[str]]
-) -> dict[str, dict[str, float]]:
-    """Precision, recall and F1 of each type, in alphabetical order, and over all entities under "" (micro).
-
-    An entity is right when its type, first and last word are (Tjong Kim Sang & De Meulder 2003); with
-    nothing to divide by, a score is 0. `entities` counts those given.
-    """
-    right, wanted, said = Counter[str](), Counter[str](), Counter[str]()
-    for theirs, ours in zip(given, answered, strict=True):
-        truth, guess = set(entities(theirs)), set(entities(ours))
-        for counter, group in ((right, truth & guess), (wanted, truth), (said, guess)):
-            counter.update(kind for kind, _, _ in group)
-    overall = {"": scores(right.total(), wanted.total(), said.total())}
-    return overall | {kind: scores(right[kind], wanted[kind], said[kind]) for kind in sorted(wanted | said)}
+def unseen(tags: dict[str, list[list[str]]], known: Counter[str]) -> list[str]:
+    """Warnings of types that training never sees; their entities count as missed."""
+    notes = []
+    for split in set(tags) - {"train"}:
+        counted = kinds_of(tags[split])
+        for kind in sorted(set(counted) - known.keys()):
+            notes.append(
+                f"warning: type {kind!r} occurs in {split} ({counted[kind]} words) and not in train:"
+                " its entities count as missed"
+            )
+    return sorted(notes)
 
 
-def scores(right: int, given: int, answered: int) -> dict[str, float]:
-    return {
-        "precision": right / answered if answered else 0.0,
-        "recall": right / given if given else 0.0,
-        "f1": 2 * right / (given + answered) if given + answered else 0.0,
-        "entities": given,
-    }
+def kinds_of(sequences: Sequence[Sequence[str]]) -> Counter[str]:
+    """How many words each type of entity has."""
+    pairs = (parse(tag) or OUTSIDE for tags in sequences for tag in tags)
+    return Counter(kind for prefix, kind in pairs if prefix != "O")

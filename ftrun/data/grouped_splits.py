@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 from ftrun.data.leaks import normalised, of_texts, without_leaks
 from ftrun.data.sources import SPLITS
 from ftrun.data.splits import SHARE, SPLIT_SEED, carve, choose, parse_subset, pick
-from ftrun.errors import ConfigError, DataError
+from ftrun.errors import ConfigError, DataError, counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,28 +29,13 @@ def complete(
     word: str,
     drop: bool,
 ) -> list[str]:
-    """Carve what is missing from train and choose the subset, in place; returns what to tell the person.
+    """Carve what is missing from train and choose the subset, in place; returns notes.
 
     Rows of one text stay together when a split is carved; `drop` leaves training rows out whose text is in
     another split too. Raises DataError when train is too small.
     """
-    notes = []
     missing = [split for split in ("test", "validation") if split not in rows]
-    if missing:
-        whole, keys = rows["train"], [normalised(text(row)) for row in rows["train"]]
-        groups = list(dict.fromkeys(keys))
-        indices, _ = carve(["one"] * len(groups), missing, SPLIT_SEED)
-        home = {groups[index]: split for split, chosen in indices.items() for index in chosen}
-        for split in ("train", *missing):
-            rows[split] = [row for row, name in zip(whole, keys, strict=True) if home[name] == split]
-        for split in missing:
-            if not rows[split]:
-                raise DataError(
-                    f"task.train has too few different {word} ({len(groups)}) to carve {split} from"
-                )
-            notes.append(
-                f"{split}: {len(rows[split])} {word} carved from train ({SHARE:.0%}, seed {SPLIT_SEED})"
-            )
+    notes = carve_groups(rows, missing, text, word) if missing else []
     if drop:
         kept, more = without_leaks(
             of_texts({split: [text(row) for row in rows[split]] for split in SPLITS}), word
@@ -66,3 +51,20 @@ def complete(
             *more,
         ]
     return notes
+
+
+def carve_groups(
+    rows: dict[str, list[Row]], missing: list[str], text: Callable[[Row], str], word: str
+) -> list[str]:
+    """Carve the missing splits from train by whole texts, in place; DataError where there are too few."""
+    whole, keys = rows["train"], [normalised(text(row)) for row in rows["train"]]
+    groups = list(dict.fromkeys(keys))
+    indices, _ = carve(["one"] * len(groups), missing, SPLIT_SEED)
+    home = {groups[index]: split for split, chosen in indices.items() for index in chosen}
+    for split in ("train", *missing):
+        rows[split] = [row for row, name in zip(whole, keys, strict=True) if home[name] == split]
+    for split in missing:
+        if not rows[split]:
+            raise DataError(f"task.train has too few different {word} ({len(groups)}) to carve {split} from")
+    how, one = f"carved from train ({SHARE:.0%}, seed {SPLIT_SEED})", word.removesuffix("s")
+    return [f"{split}: {counted(len(rows[split]), one)} {how}" for split in missing]

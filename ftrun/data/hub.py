@@ -1,4 +1,4 @@
-"""The Hugging Face Hub: data sets from the local cache or from it, and how its absence shows."""
+"""Data sets of the Hugging Face Hub, from the local cache or the Hub, and its errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 REACH = 5.0  # seconds to wait for the Hub's first answer
 PATIENCE = 8.0  # seconds for all of it: a name resolver that hangs knows no limit of its own
-LOCAL = "give files instead: task.train=FILE task.validation=FILE task.test=FILE"
+LOCAL = "use files instead: task.train=FILE task.validation=FILE task.test=FILE"
 COMMIT = re.compile("[0-9a-f]{40}")
 FORM = "hub:NAME:SPLIT or hub:NAME[@REVISION][:CONFIG]:SPLIT, for example hub:stanfordnlp/imdb:train"
 
@@ -117,7 +117,7 @@ def _parts(source: str) -> tuple[str, str | None, str | None, str]:
     if len(parts) not in (2, 3) or not all(parts) or (at and not revision):
         raise DataError(f"{source} is not {FORM}")
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name):
-        raise DataError(f"{source}: {name} is no data set's name; a file is named without hub:")
+        raise DataError(f"{source}: {name} is not the name of a data set; for a file, omit hub:")
     return name, revision or None, parts[1] if len(parts) == 3 else None, parts[-1]
 
 
@@ -167,10 +167,10 @@ def _ask_for(name: str, revision: str | None) -> str:
         return within_patience(lambda: HfApi().dataset_info(name, revision=revision, timeout=REACH)).sha
     except GatedRepoError as error:
         raise DataError(
-            f"the Hub gives {name} only to who accepted its terms; accept and set HF_TOKEN"
+            f"the data set {name} requires accepting its terms on the Hub; accept them and set HF_TOKEN"
         ) from error
     except RevisionNotFoundError as error:
-        raise DataError(f"hub:{name}@{revision}: the Hub has the data set but no such revision") from error
+        raise DataError(f"hub:{name}@{revision}: the data set has no such revision") from error
     except (RepositoryNotFoundError, HFValidationError) as error:
         raise DataError(
             f"there is no data set {name} on the Hub, or it is private (set HF_TOKEN); {LOCAL}"

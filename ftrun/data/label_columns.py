@@ -17,7 +17,7 @@ QUANTILES = 10  # strata of a column of numbers, where each has as many rows
 
 
 @dataclass(frozen=True)
-class Reading:
+class LabelColumn:
     """What a cell of the label column means, and the strata of splits and subsets."""
 
     read: Callable[[Any], Any]  # a cell; None where it has no label, DataError where it can be none
@@ -26,13 +26,13 @@ class Reading:
     hidden: Any  # what a benchmark that keeps its labels to itself writes into every row
 
 
-def several(separator: str | None) -> Reading:
+def several(separator: str | None) -> LabelColumn:
     """Names in a list, also as JSON in a text, or in a text with `separator` between them; [] is no label."""
 
     def read(value: Any) -> list[str] | None:
         return names_in(value, separator)
 
-    return Reading(read, rarest, "label", None)
+    return LabelColumn(read, rarest, "label", None)
 
 
 def names_in(value: Any, separator: str | None) -> list[str] | None:
@@ -61,8 +61,8 @@ def list_in(text: str) -> Any:
         try:
             return json.loads(text)
         except json.JSONDecodeError:
-            raise DataError(f"{text[:40]!r} is no JSON list") from None
-    raise DataError(f"{text[:40]!r} is no list; task.separator says what stands between labels")
+            raise DataError(f"{text[:40]!r} is not a JSON list") from None
+    raise DataError(f"{text[:40]!r} is not a list; task.separator sets what separates labels")
 
 
 def rarest(column: list[list[str]]) -> list[str]:
@@ -105,5 +105,5 @@ def refuse_per_class(subset: Any, why: str) -> None:
         raise ConfigError(f"task.subset={subset}: {why}; it is a number of rows here")
 
 
-ONE_NAME = Reading(name_of, lambda column: column, "class", "-1")
-NUMBER = Reading(number_in, quantiles, "quantile", -1.0)
+ONE_NAME = LabelColumn(name_of, lambda column: column, "class", "-1")
+NUMBER = LabelColumn(number_in, quantiles, "quantile", -1.0)

@@ -1,4 +1,4 @@
-"""The label set: each value a label column may hold becomes a name, and what looks wrong is said."""
+"""The label set: each value a label column may hold becomes a name, and what looks wrong is noted."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ftrun.errors import ConfigError, DataError, near
+from ftrun.errors import ConfigError, DataError, counted, listed, near
+from ftrun.settings.checks import natural_order
 
 if TYPE_CHECKING:
-    from ftrun.data.rows import Splits
+    from ftrun.data.splits import Splits
 
 WHOLE = re.compile(r"[+-]?\d+\.0+")  # "1.0": what a table writes for 1 once one row of the column was empty
 MANY = 20  # below this many labels, more labels than half the rows is a small table and not free text
@@ -77,7 +78,7 @@ def classes_of(classes: Any) -> list[str] | None:
 
 def refuse_absent_classes(classes: list[str], there: set[str], source: str, what: str) -> None:
     """DataError where a class in use has nothing in a source: no `what`, an image or a row."""
-    names = sorted(there, key=natural)
+    names = sorted(there, key=natural_order)
     if lacking := [name for name in classes if name not in there]:
         raise DataError(
             f"task.classes: {source} has no {what} of {listed(lacking)}; it has {listed(names)}"
@@ -92,7 +93,7 @@ def label_set(splits: Splits, column: str, declared: list[Any] | None) -> Labels
         for split, rows in (("train", splits.train), ("validation", splits.validation), ("test", splits.test))
     }
     if declared is None:
-        names = sorted(set().union(*counts.values()), key=natural)
+        names = sorted(set().union(*counts.values()), key=natural_order)
         refuse_free_text(names, sum(map(sum, (c.values() for c in counts.values()))), column)
     else:
         names = _declared_names(declared)
@@ -103,20 +104,6 @@ def label_set(splits: Splits, column: str, declared: list[Any] | None) -> Labels
             f"task.label={column}: the training rows have {only}; classification needs two or more"
         )
     return Labels(names, [*_absences(names, counts), *_twins(names, counts)])
-
-
-def natural(name: str) -> list[tuple[int, int, str]]:
-    """A sort key that puts "2" before "10" and -1 before 0."""
-    if re.fullmatch(r"[+-]?\d+", name):
-        return [(0, int(name), "")]
-    parts = re.findall(r"\d+|\D+", name)
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
-
-
-def listed(names: list[str], most: int = 8) -> str:
-    """The first names, quoted, and how many more there are."""
-    shown = ", ".join(repr(name if len(name) <= 40 else name[:39] + "…") for name in names[:most])
-    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
 
 
 def _declared_names(declared: list[Any]) -> list[str]:
@@ -134,8 +121,8 @@ def refuse_free_text(names: list[str], rows: int, column: str) -> None:
         )
     if len(names) > MANY and len(names) > rows / 2:
         raise DataError(
-            f"task.label={column}: {len(names)} different labels in {rows} rows ({listed(names, 2)}): "
-            "is this the label column?"
+            f"task.label={column}: {len(names)} different labels in {counted(rows, 'row')}"
+            f" ({listed(names, 2)}): is this the label column?"
         )
 
 
@@ -166,17 +153,17 @@ def _absences(names: list[str], counts: dict[str, Counter[str]]) -> list[str]:
     for name in names:
         homes = [split for split, counted in counts.items() if counted[name]]
         if not homes:
-            notes.append(f"label {name!r} is declared and no row has it")
+            notes.append(f"label {name!r} is declared, but no row has it")
         elif "train" not in homes:
             rows = sum(counted[name] for counted in counts.values())
             notes.append(
-                f"warning: label {name!r} occurs in {' and '.join(homes)} only ({rows} rows): "
+                f"warning: label {name!r} occurs in {' and '.join(homes)} only ({counted(rows, 'row')}): "
                 "training never sees it"
             )
     for split in ("validation", "test"):
         absent = [name for name in names if counts["train"][name] and not counts[split][name]]
         if absent and counts[split]:
-            notes.append(f"{split} has no row of label {listed(absent)}")
+            notes.append(f"no {split} row has the label {listed(absent)}")
     return notes
 
 
@@ -186,7 +173,7 @@ def _twins(names: list[str], counts: dict[str, Counter[str]]) -> list[str]:
         alike.setdefault(re.sub(r"[\s_-]+", " ", name.strip().casefold()), []).append(name)
     return [
         "warning: labels that differ only in case or blanks are kept apart: "
-        + ", ".join(f"{name!r} ({sum(c[name] for c in counts.values())} rows)" for name in group)
+        + ", ".join(f"{name!r} ({counted(sum(c[name] for c in counts.values()), 'row')})" for name in group)
         for group in alike.values()
         if len(group) > 1
     ]

@@ -7,9 +7,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ftrun.data.labels import listed
 from ftrun.data.tables import Columns, columns_of
-from ftrun.errors import DataError
+from ftrun.errors import DataError, listed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,26 +18,26 @@ PAIRS = (("validation", "train"), ("test", "train"), ("test", "validation"))
 SHOWN = 3  # examples of each kind
 
 
-class Said(NamedTuple):
-    """What the rows of each split say: equal keys where they say the same, and the texts as they stand."""
+class SplitTexts(NamedTuple):
+    """The texts of each split, and a key for each that is equal where the texts count as equal."""
 
     keys: dict[str, list[str]]
     texts: dict[str, list[str]]
 
 
-def of_columns(rows: dict[str, list[dict[str, Any]]], text: Columns) -> Said:
+def of_columns(rows: dict[str, list[dict[str, Any]]], text: Columns) -> SplitTexts:
     """Of rows of a table: one column, or several together."""
     columns = columns_of(text)
     cells = {split: [[str(row[name]) for name in columns] for row in part] for split, part in rows.items()}
-    return Said(
+    return SplitTexts(
         {split: ["\0".join(map(normalised, each)) for each in part] for split, part in cells.items()},
         {split: [" | ".join(each) for each in part] for split, part in cells.items()},
     )
 
 
-def of_texts(texts: dict[str, list[str]]) -> Said:
+def of_texts(texts: dict[str, list[str]]) -> SplitTexts:
     """Of texts alone."""
-    return Said({split: [*map(normalised, part)] for split, part in texts.items()}, texts)
+    return SplitTexts({split: [*map(normalised, part)] for split, part in texts.items()}, texts)
 
 
 def normalised(text: str) -> str:
@@ -48,7 +47,7 @@ def normalised(text: str) -> str:
 
 @dataclass
 class Leak:
-    """Rows of one split that say what rows of another do."""
+    """Rows of one split whose texts are in another, too."""
 
     split: str
     other: str
@@ -60,19 +59,19 @@ class Leak:
 
     def line(self) -> str:
         count = f"{self.rows:,} of {self.of:,} {self.split} {self.unit}"
-        return f"{count} are also in {self.other} ({listed(self.examples)})"
+        return f"{count} {'is' if self.rows == 1 else 'are'} also in {self.other} ({listed(self.examples)})"
 
 
-def leaks_of(said: Said, unit: str = "rows") -> list[Leak]:
+def leaks_of(content: SplitTexts, unit: str = "rows") -> list[Leak]:
     """What the splits share, pair by pair."""
     found = []
     for split, other in PAIRS:
-        known, own = set(said.keys[other]), said.keys[split]
+        known, own = set(content.keys[other]), content.keys[split]
         shared = [place for place, key in enumerate(own) if key in known]
         if shared:
             theirs = {own[place] for place in shared}
-            others = sum(key in theirs for key in said.keys[other])
-            shown = list(dict.fromkeys(said.texts[split][place] for place in shared))[:SHOWN]
+            others = sum(key in theirs for key in content.keys[other])
+            shown = list(dict.fromkeys(content.texts[split][place] for place in shared))[:SHOWN]
             found.append(Leak(split, other, len(shared), len(own), others, shown, unit))
     return found
 
@@ -85,12 +84,12 @@ def repeated(keys: list[str], texts: list[str]) -> dict[str, Any]:
     return {"rows": len(keys) - len(counts), "examples": [first[key] for key in often]}
 
 
-def without_leaks(said: Said, unit: str = "rows") -> tuple[Sequence[int], list[str]]:
+def without_leaks(content: SplitTexts, unit: str = "rows") -> tuple[Sequence[int], list[str]]:
     """Places of the training rows that are in no other split; DataError where none is left."""
-    own = said.keys["train"]
-    held = {*said.keys["validation"], *said.keys["test"]}
+    own = content.keys["train"]
+    held = {*content.keys["validation"], *content.keys["test"]}
     kept = [place for place, key in enumerate(own) if key not in held]
-    gone = [text for text, key in zip(said.texts["train"], own, strict=True) if key in held]
+    gone = [text for text, key in zip(content.texts["train"], own, strict=True) if key in held]
     if not kept:
         raise DataError("task.leaks=drop leaves no training row: all of them are in validation or test too")
     if not gone:
@@ -99,9 +98,9 @@ def without_leaks(said: Said, unit: str = "rows") -> tuple[Sequence[int], list[s
     return kept, [f"train: {count}, their texts are in validation or test ({listed(gone, SHOWN)})"]
 
 
-def leak_notes(said: Said, way: str, unit: str = "rows") -> list[str]:
+def leak_notes(content: SplitTexts, way: str, unit: str = "rows") -> list[str]:
     """A warning for every two splits that share texts; DataError under task.leaks=error."""
-    found = leaks_of(said, unit)
+    found = leaks_of(content, unit)
     if found and way == "error":
         lines = "; ".join(leak.line() for leak in found)
         raise DataError(f"task.leaks=error: {lines}; task.leaks=drop takes them out of train")

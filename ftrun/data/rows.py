@@ -1,50 +1,20 @@
-"""Rows from any source, cleaned, split and described: what a task sees of the world."""
+"""Rows from any source, cleaned and split: what a task learns from."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
-from dataclasses import dataclass
 from typing import Any
 
-from ftrun.data.label_columns import ONE_NAME, Reading
-from ftrun.data.labels import (
-    Labels,
-    label_set,
-    natural,
-    refuse_absent_classes,
-    refuse_foreign,
-    refuse_free_text,
-)
+from ftrun.data.label_columns import ONE_NAME, LabelColumn
+from ftrun.data.labels import Labels, refuse_absent_classes, refuse_foreign, refuse_free_text
 from ftrun.data.leaks import leak_notes, of_columns, without_leaks
 from ftrun.data.sources import FORMS, SPLITS, Given, Row, read_parts, spelled
-from ftrun.data.splits import SPLIT_SEED, carve, choose, parse_subset, pick
+from ftrun.data.splits import SPLIT_SEED, Splits, carve, choose, parse_subset, pick
 from ftrun.data.tables import Columns, columns_of, refuse_absent
-from ftrun.errors import ConfigError, DataError
-
-__all__ = [
-    "Labels",
-    "Row",
-    "Splits",
-    "label_set",
-    "load_splits",
-    "load_test",
-    "parse_subset",
-    "read_rows",
-    "texts_of",
-]
-
-
-@dataclass
-class Splits:
-    """The three splits, what was done to them in words, and a hash of their texts and labels."""
-
-    train: list[Row]
-    validation: list[Row]
-    test: list[Row]
-    notes: list[str]
-    fingerprint: str  # sha256, the same wherever and whenever the same rows are read
+from ftrun.errors import ConfigError, DataError, counted
+from ftrun.settings.checks import natural_order
 
 
 def read_rows(source: Given, split: str | None = None) -> list[Row]:
@@ -62,7 +32,7 @@ def load_splits(
     subset: str | int | None,
     seed: int,
     leaks: str = "warn",
-    reading: Reading = ONE_NAME,
+    reading: LabelColumn = ONE_NAME,
     classes: list[str] | None = None,
 ) -> Splits:
     """Read, clean and complete the splits: labels as `reading` has them, what is missing carved.
@@ -82,25 +52,17 @@ def load_splits(
         if source is not None
     }
     _refuse_hidden_labels(rows, sources, label, reading)
-    missing = [split for split in ("test", "validation") if split not in rows]
-    if missing:
-        strata = reading.strata(_column(rows["train"], label))
-        indices, said = carve(strata, missing, SPLIT_SEED, reading.stratum)
-        rows |= {split: pick(rows["train"], chosen) for split, chosen in indices.items()}
-        notes += said
-        if reading is ONE_NAME and not all(rows[split] for split in missing):
-            refuse_free_text(sorted(set(strata), key=natural), len(strata), label)
-        _refuse_empty(rows, missing)
+    notes += _carve_missing(rows, label, reading)
     if leaks == "drop":
-        kept, said = without_leaks(of_columns(rows, text))
+        kept, more = without_leaks(of_columns(rows, text))
         rows["train"] = pick(rows["train"], kept)
-        notes += said
+        notes += more
     if subset is not None:
         whole = len(rows["train"])
         strata = reading.strata(_column(rows["train"], label))
-        chosen, said = choose(strata, subset, seed, reading.stratum)
+        chosen, more = choose(strata, subset, seed, reading.stratum)
         rows["train"] = pick(rows["train"], chosen)
-        notes += [f"train: {len(chosen)} of {whole} rows chosen (task.subset={subset}, seed {seed})", *said]
+        notes += [f"train: {len(chosen)} of {whole} rows chosen (task.subset={subset}, seed {seed})", *more]
     notes += leak_notes(of_columns(rows, text), leaks)
     return _splits(rows, notes, text, label)
 
@@ -111,7 +73,7 @@ def load_test(
     text: Columns,
     label: str,
     labels: Labels | None,
-    reading: Reading = ONE_NAME,
+    reading: LabelColumn = ONE_NAME,
     classes: list[str] | None = None,
 ) -> Splits:
     """One source as the test split of a finished run, its labels known; DataError names a foreign one."""
@@ -124,13 +86,13 @@ def load_test(
 
 
 def texts_of(rows: list[Row], column: str, source: str) -> list[str]:
-    """The texts to be answered, "" where there is none; DataError when the column is missing or no text."""
+    """The texts to predict for, "" where there is none; DataError when the column is missing or no text."""
     _refuse_columns("input", source, rows, [("text", column)])
     return [_text_of(row, number, column, source) for number, row in enumerate(rows, 1)]
 
 
 def _usable(
-    split: str, source: Given, text: Columns, label: str, reading: Reading, notes: list[str]
+    split: str, source: Given, text: Columns, label: str, reading: LabelColumn, notes: list[str]
 ) -> list[Row]:
     parts, texts = read_parts(source, split), columns_of(text)
     rows = sum(len(part.rows) for part in parts)
@@ -161,7 +123,7 @@ def _usable(
             f"task.{split}={spelled(source)}: none of the {rows} rows has both a text and a label"
         )
     if len(parts) > 1:
-        notes.append(f"{split}: {len(kept):,} rows of {len(parts)} files")
+        notes.append(f"{split}: {counted(len(kept), 'row')} of {len(parts)} files")
     return kept
 
 
@@ -181,7 +143,7 @@ def _refuse_columns(split: str, source: str, rows: list[Row], wanted: list[tuple
         refuse_absent(setting, column, columns, source)
 
 
-def _names(source: str, rows: list[Row], label: str, reading: Reading) -> list[Any]:
+def _names(source: str, rows: list[Row], label: str, reading: LabelColumn) -> list[Any]:
     names = []
     for number, row in enumerate(rows, 1):
         try:
@@ -201,7 +163,7 @@ def _text_of(row: Row, number: int, column: str, source: str) -> str:
 
 
 def _refuse_hidden_labels(
-    rows: dict[str, list[Row]], sources: dict[str, Given | None], label: str, reading: Reading
+    rows: dict[str, list[Row]], sources: dict[str, Given | None], label: str, reading: LabelColumn
 ) -> None:
     """Benchmarks that keep their test labels to themselves write -1 in every row."""
     if reading.hidden is None or reading.hidden in _column(rows["train"], label):
@@ -218,25 +180,35 @@ def _no_labels(split: str, source: str, label: str, rows: int) -> str:
     )
 
 
-def _refuse_empty(rows: dict[str, list[Row]], missing: list[str]) -> None:
+def _carve_missing(rows: dict[str, list[Row]], label: str, reading: LabelColumn) -> list[str]:
+    """Carve the splits that are not there from train, in place; DataError where train is too small."""
+    missing = [split for split in ("test", "validation") if split not in rows]
+    if not missing:
+        return []
+    strata = reading.strata(_column(rows["train"], label))
+    indices, notes = carve(strata, missing, SPLIT_SEED, reading.stratum)
+    rows |= {split: pick(rows["train"], chosen) for split, chosen in indices.items()}
+    if reading is ONE_NAME and not all(rows[split] for split in missing):
+        refuse_free_text(sorted(set(strata), key=natural_order), len(strata), label)
     for split in missing:
         if not rows[split]:
             raise DataError(
                 f"task.train has too few rows ({len(rows['train'])}) to carve {split} from; set task.{split}"
             )
+    return notes
 
 
 def _column(rows: list[Row], column: str) -> list[Any]:
     return [row[column] for row in rows]
 
 
-def _read_of(row: Row, text: Columns) -> str | tuple[str, ...]:
+def _inputs(row: Row, text: Columns) -> str | tuple[str, ...]:
     """What the network reads of a row."""
     return row[text] if isinstance(text, str) else tuple(row[column] for column in text)
 
 
 def _splits(rows: dict[str, list[Row]], notes: list[str], text: Columns, label: str) -> Splits:
     train, validation, test = (rows.get(split, []) for split in SPLITS)
-    content = [[[_read_of(row, text), row[label]] for row in part] for part in (train, validation, test)]
+    content = [[[_inputs(row, text), row[label]] for row in part] for part in (train, validation, test)]
     fingerprint = hashlib.sha256(json.dumps(content).encode()).hexdigest()
     return Splits(train, validation, test, notes, fingerprint)

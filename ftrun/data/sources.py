@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ftrun.data.hub import hub_rows, named_rows
-from ftrun.data.labels import listed
 from ftrun.data.tables import read_table
-from ftrun.errors import DataError, near
+from ftrun.errors import DataError, listed, near
 
 Row = dict[str, Any]
 Given = str | list[str]
@@ -23,7 +22,7 @@ FORMS = (
 
 @dataclass
 class Part:
-    """The rows of one file or data set, its name, and what is worth saying about it."""
+    """The rows of one file or data set, its name, and notes about it."""
 
     name: str
     rows: list[Row]
@@ -58,7 +57,7 @@ def sources_of(given: Given) -> list[str]:
     """The single sources, patterns replaced by the files they match in the order of their names."""
     each = [given] if isinstance(given, str) else list(given)
     if not each:
-        raise DataError("an empty list [] names no file")
+        raise DataError("the list [] is empty; name at least one file")
     return [source for item in each for source in _matched(item)]
 
 
@@ -110,7 +109,7 @@ def is_saved(source: str) -> bool:
     path, named = place
     found = any((path / name).is_file() for name in ("dataset_dict.json", "state.json"))
     if named is not None and not found:
-        raise DataError(f"{source}: {path} is no directory of datasets.save_to_disk")
+        raise DataError(f"{source}: {path} is not a directory of datasets.save_to_disk")
     return found
 
 

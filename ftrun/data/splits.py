@@ -4,17 +4,31 @@ from __future__ import annotations
 
 import random
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ftrun.data.labels import listed, natural
-from ftrun.errors import ConfigError
+from ftrun.errors import ConfigError, counted, listed
+from ftrun.settings.checks import natural_order
 from ftrun.settings.seeds import stream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ftrun.data.sources import Row
+
 SHARE = 0.1  # of each class, for each carved split
 SPLIT_SEED = 0  # whatever the seed of a run: seeds are compared on the same test rows
+
+
+@dataclass
+class Splits:
+    """The three splits of a table, notes on how they were made, and a hash of their texts and labels."""
+
+    train: list[Row]
+    validation: list[Row]
+    test: list[Row]
+    notes: list[str]
+    fingerprint: str  # sha256, the same wherever and whenever the same rows are read
 
 
 def carve(
@@ -35,11 +49,12 @@ def carve(
     notes = []
     for split in missing:
         count = len(chosen[split])
-        notes.append(f"{split}: {count} rows carved from train ({SHARE:.0%} of each {stratum}, seed {seed})")
+        notes.append(
+            f"{split}: {counted(count, 'row')} carved from train ({SHARE:.0%} of each {stratum}, seed {seed})"
+        )
     if scarce:
         notes.append(
-            f"too few rows of {listed(scarce)} to carve from: they stay in train and "
-            f"{' or '.join(missing)} has none"
+            f"too few rows of {listed(scarce)} for every split: {' or '.join(missing)} has none of them"
         )
     return {split: sorted(indices) for split, indices in chosen.items()}, notes
 
@@ -62,14 +77,18 @@ def choose(
     classes = _classes(names, seed, "subset")
     if per_class:
         small = [name for name, members in classes if len(members) < size]
-        notes = [f"train: fewer than {size} rows of {listed(small)}, all taken"] if small else []
+        notes = [f"train: fewer than {counted(size, 'row')} of {listed(small)}, all taken"] if small else []
         return sorted(index for _, members in classes for index in members[:size]), notes
     if size > len(names):
         return list(range(len(names))), [
-            f"train: task.subset={size} is more than the {len(names)} rows, all taken"
+            f"train: task.subset={size} is more than the {counted(len(names), 'row')}, all taken"
         ]
     words = "classes" if stratum == "class" else f"{stratum}s"
-    notes = [f"train: {size} rows for {len(classes)} {words}, some have none"] if size < len(classes) else []
+    notes = (
+        [f"train: {counted(size, 'row')} for {len(classes)} {words}, some have none"]
+        if size < len(classes)
+        else []
+    )
     # Each class first, then every class at its own pace: any beginning of this order is stratified.
     order = sorted(
         (place > 0, (place + 0.5) / len(members), number, index)
@@ -85,7 +104,7 @@ def _classes(names: list[str], seed: int, purpose: str) -> list[tuple[str, list[
     members: dict[str, list[int]] = {}
     for index, name in enumerate(names):
         members.setdefault(name, []).append(index)
-    classes = sorted(members.items(), key=lambda item: natural(item[0]))
+    classes = sorted(members.items(), key=lambda item: natural_order(item[0]))
     for name, indices in classes:
         random.Random(f"{start} {name}").shuffle(indices)
     return classes

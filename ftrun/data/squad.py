@@ -1,27 +1,22 @@
-"""Questions about paragraphs: SQuAD JSON or rows, and how an answer is scored."""
+"""Questions about paragraphs: SQuAD JSON or rows."""
 
 from __future__ import annotations
 
 import json
-import re
-import string
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftrun.data.content import ending
+from ftrun.data.content import ending, read_text
 from ftrun.data.rows import read_rows
 from ftrun.data.sources import is_path, is_saved
-from ftrun.data.tables import ENDINGS, read_text, refuse_absent
+from ftrun.data.tables import ENDINGS, refuse_absent
 from ftrun.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    pass
 
 READ = (".json", *ENDINGS)
-ARTICLES = re.compile(r"\b(a|an|the)\b")
-PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 @dataclass
@@ -133,41 +128,9 @@ def answers_of(value: Any, place: str) -> list[tuple[str, int]]:
         if not isinstance(texts, list):
             texts, starts = [texts], [starts]
         if not isinstance(starts, list) or len(texts) != len(starts):
-            raise DataError(f"{place}: answers have {len(texts)} texts, but other offsets")
+            raise DataError(f"{place}: answers have {len(texts)} texts, but another number of offsets")
         found += zip(texts, starts, strict=True)
     for text, start in found:
         if not isinstance(text, str) or not isinstance(start, int):
             raise DataError(f"{place}: an answer is a text with a whole number as its offset, not {text!r}")
-    return found
-
-
-def normalised(text: str) -> str:
-    """Lower case without ASCII punctuation, then without English articles, blanks as one (Rajpurkar 2016)."""
-    return " ".join(ARTICLES.sub(" ", text.lower().translate(PUNCTUATION)).split())
-
-
-def exact_match(answer: str, gold: str) -> float:
-    return float(normalised(answer) == normalised(gold))
-
-
-def overlap(answer: str, gold: str) -> float:
-    """F1 of the words that two answers share, as bags; where one is empty, whether both are."""
-    ours, theirs = normalised(answer).split(), normalised(gold).split()
-    if not ours or not theirs:
-        return float(ours == theirs)
-    same = (Counter(ours) & Counter(theirs)).total()
-    return 2 * same / (len(ours) + len(theirs))
-
-
-def squad_scores(answers: Sequence[str], gold: Sequence[Sequence[str]]) -> list[tuple[float, float]]:
-    """(exact match, F1) of each answer against the gold answer that suits it best.
-
-    A question without a gold answer, or with none that is left after normalising, wants the empty answer
-    (evaluation script of SQuAD 2.0, Rajpurkar et al. 2018).
-    """
-    found = []
-    for answer, texts in zip(answers, gold, strict=True):
-        options = [text for text in texts if normalised(text)] or [""]
-        best = (max(score(answer, text) for text in options) for score in (exact_match, overlap))
-        found.append((next(best), next(best)))
     return found

@@ -10,9 +10,8 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ftrun.data.content import bytes_of, ending, text_of
-from ftrun.data.labels import listed
-from ftrun.errors import ConfigError, DataError, UserError, near
+from ftrun.data.content import bytes_of, ending, refuse_missing, text_of
+from ftrun.errors import ConfigError, DataError, UserError, counted, listed, near
 from ftrun.runs.files import write_atomically
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     Record = tuple[int, list[str]]  # the line it begins in, its fields
-    Read = tuple[list[dict[str, Any]], list[str]]  # rows, and what is worth saying
+    Read = tuple[list[dict[str, Any]], list[str]]  # rows, and notes
 
 Columns = str | list[str]  # one column of texts, or a pair of them
 ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".txt", ".parquet")
@@ -30,7 +29,7 @@ QUOTED = re.compile(r'"[^"]*(?:""[^"]*)*"')
 
 
 def read_table(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """The rows of a file and what is worth saying about it; DataError when it is not what it should be."""
+    """The rows of a file and notes about it; DataError when it is not what it should be."""
     form = form_of(path)
     rows, notes = (_parquet(path), []) if form == ".parquet" else READERS[form](path, text_of(path))
     if not rows:
@@ -51,12 +50,12 @@ def form_of(path: Path) -> str:
             f"{path}: cannot tell the format from {form or 'no ending'!r}; possible: {', '.join(ENDINGS)},"
             " each also as .gz"
         )
-    _refuse_missing(path)
+    refuse_missing(path)
     return form
 
 
 def check_writable(path: Path, endings: tuple[str, ...] = WRITTEN) -> None:
-    """ConfigError when this file could not be written, said before the work is done."""
+    """ConfigError when this file could not be written, raised before the work is done."""
     if path.suffix.lower() not in endings:
         raise ConfigError(
             f"{path}: cannot tell what to write from its ending; possible: {', '.join(endings)}"
@@ -107,19 +106,6 @@ def refuse_absent(setting: str, column: str, columns: list[str], source: str) ->
 def flat(value: Any) -> Any:
     """A list or an object as JSON, which is how a csv can hold one."""
     return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list | dict) else value
-
-
-def read_text(path: Path) -> str:
-    """A whole file of UTF-8 text, line breaks as "\\n"; DataError says what is wrong with it."""
-    _refuse_missing(path)
-    return text_of(path)
-
-
-def _refuse_missing(path: Path) -> None:
-    if not path.exists():
-        names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        where = "" if path.parent.is_dir() else f": there is no directory {path.parent}"
-        raise DataError(f"{path} does not exist{where}{near(path.name, names)}")
 
 
 def _csv(path: Path, text: str) -> Read:
@@ -179,8 +165,8 @@ def records_of(path: Path, text: Iterable[str], delimiter: str) -> Iterator[Reco
                 yield line, record
             line = reader.line_num + 1
     except csv.Error as error:
-        said = "a quoted field is never closed" if "end of data" in str(error) else str(error)
-        raise DataError(f"{path}, line {line}: {said}") from None
+        reason = "a quoted field is never closed" if "end of data" in str(error) else str(error)
+        raise DataError(f"{path}, line {line}: {reason}") from None
     finally:
         csv.field_size_limit(limit)
 
@@ -199,7 +185,9 @@ def headed(path: Path, records: Iterable[Record]) -> Iterator[dict[str, Any]]:
         raise DataError(f"{path}: the header names the column {twice!r} twice")
     for line, fields in records:
         if len(fields) != len(header):
-            raise DataError(f"{path}, line {line}: {len(fields)} fields, the header has {len(header)}")
+            raise DataError(
+                f"{path}, line {line}: {counted(len(fields), 'field')}, the header has {len(header)}"
+            )
         yield dict(zip(header, fields, strict=True))
 
 
@@ -217,7 +205,9 @@ def json_row(path: Path, number: int, line: str) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise DataError(f"{path}, line {number}: not JSON ({error.msg} at column {error.colno})") from None
     except UnicodeEncodeError:
-        raise DataError(f"{path}, line {number}: half of a surrogate pair, which is no character") from None
+        raise DataError(
+            f"{path}, line {number}: half of a surrogate pair, which is not a character"
+        ) from None
     if not isinstance(row, dict):
         raise DataError(f"{path}, line {number}: a {type(row).__name__}; each line is one JSON object")
     return row

@@ -1,8 +1,8 @@
 """Which strategy to begin with: a table of labels per class and of how close the task is to the pre-training.
 
-Closeness is measured: what the frozen network's features say about the labels, by the nearest neighbours and
-by a linear probe, against what the words alone say (TF-IDF and logistic regression on the same tokens); and,
-where the checkpoint has the head of its pre-training, how hard the task's words are for it (`familiarity`).
+Closeness is measured: the accuracy of the frozen model's features, by nearest neighbours and by a
+linear probe, against that of the words alone (TF-IDF and logistic regression on the same tokens); and, where
+the checkpoint has its pre-training head, its loss on the task's texts (`familiarity`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from ftrun.errors import DataError
 
 if TYPE_CHECKING:
     from ftrun.models.model import Model
-    from ftrun.tasks.base import Example, Task
+    from ftrun.tasks.data import TaskData
+    from ftrun.tasks.dataset import Dataset, Example
 
 FEW = 1000  # labels per class
 ROWS = 600  # training rows that are measured, at most
@@ -67,25 +68,16 @@ def advise(
     return Advice(close, few, "train everything, lower layers at a smaller rate", rates, [])
 
 
-def texts_of(task: Any) -> list[str]:
-    """The texts of the encoded training rows; of two columns both."""
-    from ftrun.data.tables import columns_of
-
-    names = columns_of(task.text)
-    rows = [task.rows.train[example.row] for example in task.examples("train")]
-    return ["\n".join(row[name] for name in names) for row in rows]
-
-
-def measure(task: Task, model: Model) -> Closeness:
+def measure(data: TaskData, model: Model) -> Closeness:
     """From the encoded training rows and the network as its checkpoint left it."""
-    examples = task.examples("train")
+    examples = data.dataset("train").examples
     examples = examples[:: max(1, -(-len(examples) // ROWS))]
     targets = [example.target for example in examples]
     smallest = min(targets.count(target) for target in set(targets))
     if len(set(targets)) < 2 or smallest < 2:
-        raise DataError("advise: every class needs two of the training rows that are measured")
+        raise DataError("advise: every class needs at least two of the sampled training rows")
     folds = min(FOLDS, smallest)
-    features = features_of(task, model, examples)
+    features = features_of(data.dataset("train"), model, examples)
     return Closeness(
         neighbours=of_neighbours(features, targets),
         probe=of_probe(features, targets, folds),
@@ -94,7 +86,7 @@ def measure(task: Task, model: Model) -> Closeness:
     )
 
 
-def features_of(task: Task, model: Model, examples: Any) -> Any:
+def features_of(dataset: Dataset, model: Model, examples: Any) -> Any:
     """The mean of the last layer over the tokens of each example, (examples, width)."""
     import torch
 
@@ -106,7 +98,7 @@ def features_of(task: Task, model: Model, examples: Any) -> Any:
     rows = []
     with torch.no_grad():
         for start in range(0, len(examples), BATCH):
-            inputs = task.collate(examples[start : start + BATCH])["inputs"]
+            inputs = dataset.collate(examples[start : start + BATCH])["inputs"]
             model(**inputs)
             hidden, mask = kept.pop(), inputs["attention_mask"].unsqueeze(-1).float()
             rows.append((hidden * mask).sum(1) / mask.sum(1))

@@ -1,4 +1,4 @@
-"""Hydra's complaints about a command line, said in one line and in terms of ftrun's settings."""
+"""Hydra's errors about a command line, explained in one line in terms of ftrun's settings."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 OWN_FILES = {
-    "model": "; a checkpoint directory or a name on the Hub is model.name=",
-    "task": "; files of your own are task=classify task.train=FILE",
+    "model": "; for a checkpoint directory or a name on the Hub, set model.name=",
+    "task": "; for files of your own, set task=classify task.train=FILE",
 }
 
 
@@ -36,7 +36,7 @@ def explain(error: Exception, words: Sequence[str]) -> ConfigError:
     if match := re.match(r"Could not delete from config. '([^']+)' does not exist", text):
         return ConfigError(absent(match[1], words))
     if match := re.search(r"Sweep parameters '(.+)' requires --multirun|argument '(.+)'\s+1. To use", text):
-        return ConfigError(f"{match[1] or match[2]} has several values; a sweep is started with ftrun -m …")
+        return ConfigError(f"{match[1] or match[2]} has several values; start a sweep with ftrun -m …")
     if match := re.search(r"Error merging override (\S+)", text):
         return ConfigError(misplaced(match[1]))
     if match := re.search(r"config group '?([^\s']+)'? does not\s+exist", text):
@@ -44,8 +44,8 @@ def explain(error: Exception, words: Sequence[str]) -> ConfigError:
     if match := re.match(r"(?:Multiple values for )?(\w+)(?:\.| appears more than once)", text):
         added = [word[1:] for word in words if word.startswith(f"+{match[1]}=")]
         if added:
-            return ConfigError(f"{match[1]} is chosen already; write {added[0]} without the +")
-        return ConfigError(f"{match[1]}= is given more than once")
+            return ConfigError(f"{match[1]} is already selected; write {added[0]} without the +")
+        return ConfigError(f"{match[1]}= is set more than once")
     if "Config group override must be a string" in text:
         return ConfigError(
             f"an option is missing: {' '.join(word for word in words if word.endswith('=null'))}"
@@ -63,13 +63,13 @@ def missing(error: MissingConfigException, words: Sequence[str]) -> str:
         return f"there is no configuration '{name}'"
     if group == "task" and any(word.startswith("task@source=") for word in words):
         return (
-            f"there is no source '{name}': it is none, pretraining, a finished run's directory or a task"
+            f"there is no source '{name}'; possible: none, pretraining, a finished run's directory or a task"
             f" ({', '.join(options)}){near(name, options)}"
         )
     if group.split("/")[0] in OWN_FILES:  # a path or Hub name in the place of an option
         group, _, name = str(error.missing_cfg_file).partition("/")
         options = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
-    choice = f", there are {', '.join(options)}" if options else ""
+    choice = f"; possible: {', '.join(options)}" if options else ""
     return f"there is no {group} '{name}'{choice}{near(name, options) or OWN_FILES.get(group, '')}"
 
 
@@ -78,7 +78,7 @@ def unreadable(word: str) -> str:
     if "=" not in word:
         return f"'{word}' is not key=value (a command such as ftrun report is the first word)"
     key, _, value = word.partition("=")
-    return f"""cannot read the value of {key}; in quotes it is taken as it stands: '{key}="{value}"'"""
+    return f"""cannot read the value of {key}; quote it to use it literally: '{key}="{value}"'"""
 
 
 def absent(name: str, words: Sequence[str]) -> str:
@@ -89,7 +89,7 @@ def absent(name: str, words: Sequence[str]) -> str:
     known = set(keys(yaml)) - {"strategy", "train"} if yaml.is_file() else set()
     if "," in strategy and owner(name):
         return (
-            f"not every run of this sweep has '{name}', it belongs to strategy={owner(name)}; "
+            f"not every run of this sweep has '{name}', which belongs to strategy={owner(name)}; "
             f"sweep over strategies that have it, with {name}='choice(…)'"
         )
     tail = meant(name, known) or "; ftrun --help lists them"

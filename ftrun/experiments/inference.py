@@ -1,4 +1,4 @@
-"""A finished run at work: its model, read back from its directory, on any rows."""
+"""Evaluation and predictions of a finished run's model."""
 
 from __future__ import annotations
 
@@ -7,22 +7,27 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from ftrun.errors import ConfigError
-from ftrun.models.image_processor import Reader, reopen
-from ftrun.models.load import fit_inputs, quiet
+from ftrun.models.architecture import IMAGES
+from ftrun.models.image_processor import ImageProcessor, reopen
+from ftrun.models.load import quiet
 from ftrun.models.logits import logits_of
-from ftrun.models.save import reload
-from ftrun.models.small import IMAGES
-from ftrun.settings.schema import Settings, read
+from ftrun.models.reload import reload
+from ftrun.models.tokenizer import fit_inputs
+from ftrun.settings.read import read
+from ftrun.tasks.data import TaskData
+from ftrun.training.evaluate import evaluate, predict
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
-    from transformers import PreTrainedTokenizerBase
+    from pathlib import Path
+
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
     from ftrun.runs.run import Run
+    from ftrun.tasks.scorer import Row
 
 
 class Saved(nn.Module):
-    """The saved network with the face that evaluation knows: named tensors in, logits out."""
+    """The saved network with the interface that evaluation uses: named tensors in, logits out."""
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
@@ -33,27 +38,69 @@ class Saved(nn.Module):
         return logits_of(self.net, inputs)
 
 
-def open_model(run: Run) -> tuple[Settings, nn.Module, PreTrainedTokenizerBase | Reader | None, Accelerator]:
-    """The settings, network and tokenizer or image reader of a finished run, on its settings' device."""
-    from transformers import AutoConfig, AutoTokenizer
+class FinishedRun:
+    """The settings, network, processor and configuration of a finished run, on its settings' device."""
 
-    from ftrun.training.devices import open_accelerator
+    def __init__(self, run: Run) -> None:
+        from transformers import AutoConfig
 
-    if not run.finished:
-        raise ConfigError(
-            f"{run.path} is not finished, so it has no model yet; to go on with it: ftrun resume {run.path}"
-        )
-    settings = read(run.settings)
-    accelerator = open_accelerator(settings.device, settings.train.precision, settings.train.deterministic)
-    with quiet():
-        net = reload(run.model_dir, settings.task.auto_class)
-    images = settings.task.auto_class == IMAGES
-    config = AutoConfig.from_pretrained(run.model_dir)
+        from ftrun.training.devices import open_accelerator
+
+        if not run.finished:
+            raise ConfigError(
+                f"{run.path} is not finished, so it has no model yet; to continue it: ftrun resume {run.path}"
+            )
+        self.settings = settings = read(run.settings)
+        train, spec = settings.train, settings.task.spec(None)
+        self.accelerator = open_accelerator(settings.device, train.precision, train.deterministic)
+        with quiet():
+            net = reload(run.model_dir, spec.auto_class)
+        self.config = AutoConfig.from_pretrained(run.model_dir)
+        self.processor = processor_of(run.model_dir, self.config, spec.auto_class == IMAGES)
+        self.model = self.accelerator.prepare_model(Saved(net), evaluation_mode=True)
+
+    def data(self, file: str | None = None, answered: bool = True) -> TaskData:
+        """The run's own data, or a file's rows as its test split."""
+        task = self.settings.task
+        if file is None:
+            found = TaskData.read(task, self.settings.seed, self.config)
+        else:
+            found = TaskData.of_file(task, file, self.config, answered)
+        found.processor = self.processor
+        return found
+
+    def evaluate(self, data: TaskData) -> tuple[dict[str, float], list[Row]]:
+        """Every metric on the test split, and each row's answer."""
+        size = 4 * self.settings.train.batch_size
+        return evaluate(self.model, data, data.dataset("test"), size, self.accelerator)
+
+    def predict(self, data: TaskData) -> list[Row]:
+        """The answers to a file's rows."""
+        size = 4 * self.settings.train.batch_size
+        return predict(self.model, data, data.dataset("test"), size, self.accelerator)
+
+
+def processor_of(
+    directory: Path, config: PretrainedConfig, images: bool
+) -> PreTrainedTokenizerBase | ImageProcessor | None:
+    """What is saved beside a network; None for a task that scales its images itself."""
+    from transformers import AutoTokenizer
+
     if images:
-        tokenizer = reopen(run.model_dir, config)
-    else:
-        tokenizer = AutoTokenizer.from_pretrained(run.model_dir)
-        fit_inputs(tokenizer, config)
-    settings.task.restore(config)
-    model = accelerator.prepare_model(Saved(net), evaluation_mode=True)
-    return settings, model, tokenizer, accelerator
+        return reopen(directory, config)
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+    fit_inputs(tokenizer, config)
+    return tokenizer
+
+
+def score(run: Run, file: str | None = None) -> dict[str, float]:
+    """Every metric of a finished run's model, on a file or on the run's own test split."""
+    from ftrun.runs.terminal import say
+
+    finished = FinishedRun(run)
+    data = finished.data(file)
+    if file is not None:
+        for note in data.rows.notes:
+            say(note)
+    say(data.dataset("test").summary)
+    return finished.evaluate(data)[0]

@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from ftrun.errors import ConfigError
-from ftrun.experiments import single as experiment
+from ftrun.experiments import single
 from ftrun.runs.files import Lock
 from ftrun.runs.run import Run, is_run
 from ftrun.runs.terminal import say
-from ftrun.settings.schema import FIXED, Settings, read
+from ftrun.settings.read import FIXED, NOTHING_BEFORE, read
+from ftrun.settings.resolve import load_class
+from ftrun.settings.schema import Settings
 
-NOTHING = {"pretrain": {"name": "none"}, "source": {"kind": "none"}, "protect": {"name": "none"}}
+NOTHING = {"pretrain": {"name": "none"}, **NOTHING_BEFORE}
 WAIT = 1.0  # seconds between two looks at a pre-training that another run of the sweep is doing
 
 
@@ -22,7 +24,7 @@ def pretrained(raw: dict[str, Any], beside: Path) -> dict[str, Any]:
     """The settings of the fine-tuning, its model being what `pretrain` made of random weights.
 
     The run of the pre-training is `pretrain.directory`, or `pretraining` in the directory `beside`; what is
-    there already is gone on with or taken as it is. ConfigError where something else is there, and before
+    there already is continued or taken as it is. ConfigError where something else is there, and before
     anything is trained for what is wrong in either of the two.
     """
     node = raw["pretrain"]
@@ -31,16 +33,16 @@ def pretrained(raw: dict[str, Any], beside: Path) -> dict[str, Any]:
     try:
         first = read(settings_of(raw, node))
     except ConfigError as error:
-        raise ConfigError(f"pretrain={node['name']}: {error} (its settings stand at pretrain.)") from None
+        raise ConfigError(f"pretrain={node['name']}: {error} (its settings begin with pretrain.)") from None
     read(second)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError(
-            f"pretrain={node['name']} does not go with several processes;"
-            " pre-train first, then model.name=RUN"
+            f"pretrain={node['name']} cannot be combined with several processes;"
+            " pre-train first, then set model.name=RUN"
         )
     lock = held(place)
     try:
-        made(first, place)
+        finished(first, place)
     finally:
         lock.release()
     return second
@@ -48,25 +50,21 @@ def pretrained(raw: dict[str, Any], beside: Path) -> dict[str, Any]:
 
 def start(strategy: str, place: Path) -> dict[str, Any]:
     """Which network the fine-tuning has; its control the same one, and the same tokens, at random weights."""
-    init = "random" if strategy == "scratch" else "pretrained"
+    init = "random" if load_class("strategies", strategy).starts_random else "pretrained"
     return {"name": str(place), "init": init, "layers": None, "width": None, "heads": None}
 
 
-def made(settings: Settings, place: Path) -> None:
-    """The finished pre-training at `place`, made, gone on with, or there already."""
-    if not is_run(place):
-        say(f"pre-training first: {settings.task.name}, {place}")
-        experiment.run(settings, place)
-        return
-    there = Run.open(place)
-    if there.settings != settings.raw:
-        raise ConfigError(
-            f"pretrain.directory={place} holds a run with other settings; give another directory"
-        )
-    if there.finished:
-        say(f"pre-trained already: {place}")
-    else:
-        experiment.resume(place)
+def finished(settings: Settings, place: Path) -> None:
+    """The finished pre-training at `place`: made, continued, or there already."""
+    if is_run(place):
+        there = Run.open(place)
+        if there.settings != settings.raw:
+            raise ConfigError(
+                f"pretrain.directory={place} contains a run with other settings; set another directory"
+            )
+        if there.finished:
+            say(f"already pre-trained: {place}")
+    single.made(settings.raw, place, f"pre-training first: {settings.task.name}, {place}")
 
 
 def settings_of(raw: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:

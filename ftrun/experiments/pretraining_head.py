@@ -1,4 +1,4 @@
-"""The head of a checkpoint's own pretraining on the backbone that is being fine-tuned."""
+"""The pre-training head of a checkpoint on the backbone that is being fine-tuned."""
 
 from __future__ import annotations
 
@@ -13,27 +13,31 @@ from torch import Tensor, nn
 
 from ftrun.data.batching import epoch_batches
 from ftrun.errors import ConfigError
+from ftrun.models.heads import backbone_of
 from ftrun.models.load import quiet
 from ftrun.models.locate import locate
-from ftrun.models.model import Model, backbone_of
+from ftrun.models.model import Model
 from ftrun.runs.terminal import say
+from ftrun.tasks.data import TaskData
+from ftrun.tasks.dataset import SPLITS
 
 if TYPE_CHECKING:
+    from ftrun.models.spec import Spec
+    from ftrun.settings.protocols import Task
     from ftrun.settings.schema import ModelSettings
-    from ftrun.tasks.base import Batch
-    from ftrun.tasks.pretraining import Pretraining
+    from ftrun.tasks.dataset import Batch
 
-FIT_BATCHES, FIT_BATCH, FIT_PASSES, FIT_LR = 100, 32, 3, 1e-3  # of a head that the checkpoint does not bring
+FIT_BATCHES, FIT_BATCH, FIT_PASSES, FIT_LR = 100, 32, 3, 1e-3  # for a checkpoint without a pre-training head
 
 
-class Objective(Model):
-    """A language model that shares its backbone, and whose head can be asked alone."""
+class PretrainingHead(Model):
+    """A language model with a shared backbone, whose head can be computed alone."""
 
     def head(self, states: Tensor) -> Tensor:
         """The head alone, which works on every position for itself: (chosen, width) to logits."""
         name = self.net.base_model_prefix
         backbone = self.net._modules[name]
-        self.net._modules[name] = Given(states.unsqueeze(0))
+        self.net._modules[name] = FixedBackbone(states.unsqueeze(0))
         try:
             ids = torch.zeros(1, len(states), dtype=torch.long, device=states.device)
             return self.net(input_ids=ids).logits[0]
@@ -41,8 +45,8 @@ class Objective(Model):
             self.net._modules[name] = backbone
 
 
-class Given(nn.Module):
-    """Stands for a backbone whose output is known."""
+class FixedBackbone(nn.Module):
+    """A backbone that returns fixed states."""
 
     def __init__(self, states: Tensor) -> None:
         super().__init__()
@@ -54,56 +58,57 @@ class Given(nn.Module):
         return BaseModelOutputWithPastAndCrossAttentions(last_hidden_state=self.states)
 
 
-def open_objective(task: Pretraining, checkpoint: ModelSettings, model: Model) -> Model:
-    """The checkpoint's language-model head on the model's backbone; one is fitted where it brings none.
+def open_pretraining_head(
+    task: Task, checkpoint: ModelSettings, model: Model
+) -> tuple[TaskData, PretrainingHead]:
+    """The checkpoint's language-model head on the model's backbone; one is fitted where it has none.
 
-    Raises ConfigError for random weights, which were pretrained for nothing.
+    Raises ConfigError for random weights, which have no pre-training.
     """
-    task.decide(locate(checkpoint).config({}))
+    spec = task.spec(locate(checkpoint).config({}))
     if checkpoint.init == "random":
-        raise ConfigError("source=pretraining: model.init=random has no pretraining that could be forgotten")
-    found, missing = pretrained_objective(task, checkpoint, model)
+        raise ConfigError("source=pretraining: model.init=random has no pre-training to forget")
+    found, missing = pretrained_head(spec, checkpoint, model)
     net: Any = found.net
-    for note in task.read(0):
+    data = TaskData(task, task.load(0), spec)
+    for note in data.rows.notes:
         say(note)
-    for split in ("train", "validation", "test"):
-        task.encode(model.tokenizer, split)
+    data.encode(model.tokenizer, *SPLITS)
     if missing:  # on the checkpoint's own backbone, whatever a strategy has put into the model's
-        fitted(found, task, digest(net, task))
+        fitted(found, data, digest(net, data))
     setattr(net, net.base_model_prefix, backbone_of(model.net))
     net.tie_weights(recompute_mapping=False)  # and not what the checkpoint left untied
-    return found
+    return data, found
 
 
-def pretrained_objective(
-    task: Pretraining, checkpoint: ModelSettings, model: Model
-) -> tuple[Objective, list[str]]:
-    """The checkpoint with the head that `task` has decided on, and the weights of it that are not there."""
+def pretrained_head(spec: Spec, checkpoint: ModelSettings, model: Model) -> tuple[PretrainingHead, list[str]]:
+    """The checkpoint with the head of its pre-training, and the weights of it that are not there."""
     import transformers
 
     place = locate(checkpoint)
     with torch.random.fork_rng(), quiet():
         torch.manual_seed(0)
-        net, info = getattr(transformers, task.auto_class).from_pretrained(
+        net, info = getattr(transformers, spec.auto_class).from_pretrained(
             place.name, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **place.options
         )
     prefix = net.base_model_prefix
     missing = [name for name in info["missing_keys"] if not name.startswith(prefix + ".")]
     device = next(model.parameters()).device
-    return Objective(net.to(device), model.tokenizer, model.source, set()), missing
+    return PretrainingHead(net.to(device), model.tokenizer, model.source, set()), missing
 
 
-def digest(net: nn.Module, task: Pretraining) -> str:
+def digest(net: nn.Module, data: TaskData) -> str:
     """Of all that a fitted head depends on."""
+    length = getattr(data.spec.inputs, "max_length", None)
     found = hashlib.sha256(
-        f"{task.fingerprint()} {task.max_length} {FIT_BATCHES} {FIT_BATCH} {FIT_PASSES} {FIT_LR}".encode()
+        f"{data.rows.fingerprint} {length} {FIT_BATCHES} {FIT_BATCH} {FIT_PASSES} {FIT_LR}".encode()
     )
     for name, value in net.state_dict().items():
         found.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
     return found.hexdigest()[:16]
 
 
-def fitted(model: Objective, task: Pretraining, key: str) -> None:
+def fitted(model: PretrainingHead, data: TaskData, key: str) -> None:
     """Fit the head, or take the one that was fitted before for the same network and text."""
     inside = {id(parameter) for parameter in backbone_of(model.net).parameters()}
     head = {name: p for name, p in model.named_parameters() if id(p) not in inside}
@@ -111,52 +116,52 @@ def fitted(model: Objective, task: Pretraining, key: str) -> None:
         Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "ftrun" / f"head-{key}.safetensors"
     )
     if not cache.is_file():
-        fit(model, task, list(head.values()))
+        fit(model, data, list(head.values()))
         cache.parent.mkdir(parents=True, exist_ok=True)
         beside = cache.with_suffix(f".{os.getpid()}")
         save_file({name: p.detach().contiguous() for name, p in head.items()}, beside)
         beside.rename(cache)
         return
-    say(f"{model.source} brings no head for its pretraining; the one fitted before is taken")
+    say(f"{model.source} has no pre-training head; using the one fitted in an earlier run")
     kept = load_file(cache)
     for name, parameter in head.items():
         parameter.data.copy_(kept[name])
 
 
-def fit(model: Objective, task: Pretraining, head: list[nn.Parameter]) -> None:
+def fit(model: PretrainingHead, data: TaskData, head: list[nn.Parameter]) -> None:
     """Train the head on the frozen backbone, from the same start every time."""
-    say(f"{model.source} brings no head for its pretraining; one is fitted on the frozen network first")
+    say(f"{model.source} has no pre-training head; fitting one on the frozen network")
     wanted = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
     model.eval().requires_grad_(False)
     for parameter in head:
         parameter.requires_grad_(True)
-    kept = [states_of(model, task, rows) for rows in fitting_batches(task)]
+    kept = [states_of(model, data, rows) for rows in fitting_batches(data)]
     optimizer = torch.optim.AdamW(head, lr=FIT_LR, weight_decay=0.0)
     steps = FIT_PASSES * len(kept)
     for step in range(steps):
         states, batch = kept[step % len(kept)]
-        loss, count = task.loss(model.head(states), batch)
-        (loss / count).backward()
+        loss = data.objective.loss(model.head(states), batch)
+        (loss.sum / loss.count).backward()
         for group in optimizer.param_groups:
             group["lr"] = FIT_LR * (1 - step / steps)
         optimizer.step()
         optimizer.zero_grad()
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(wanted[name])
-    say(f"fitted in {steps} steps; its last loss was {loss.item() / count:.2f} nats per token")
+    say(f"fitted in {steps} steps; its last loss was {loss.sum.item() / loss.count:.2f} nats per token")
 
 
-def fitting_batches(task: Pretraining) -> list[list[int]]:
+def fitting_batches(data: TaskData) -> list[list[int]]:
     """Batches of training examples, at most FIT_BATCHES of them."""
-    lengths = [example.size for example in task.examples("train")]
+    lengths = [example.size for example in data.dataset("train").examples]
     return epoch_batches(lengths, FIT_BATCH, 0, 0)[:FIT_BATCHES]
 
 
 @torch.no_grad()
-def states_of(model: Objective, task: Pretraining, rows: list[int]) -> tuple[Tensor, Batch]:
-    """What the frozen backbone says at the tokens to guess, (chosen, width), and their batch."""
-    examples = task.examples("train")
-    batch = task.collate([examples[row] for row in rows])
+def states_of(model: PretrainingHead, data: TaskData, rows: list[int]) -> tuple[Tensor, Batch]:
+    """The states of the frozen backbone at the tokens to predict, (chosen, width), and their batch."""
+    dataset = data.dataset("train")
+    batch = dataset.collate([dataset[row] for row in rows])
     device = next(model.parameters()).device
     inputs = {name: value.to(device) for name, value in batch["inputs"].items()}
     positions = inputs.pop("positions")

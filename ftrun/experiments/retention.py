@@ -1,4 +1,4 @@
-"""What a run looks at of the tasks before it: what a strategy shall hold, and what is left in the end."""
+"""The earlier tasks of a run: the memory of its strategy, and forgetting at its end."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ DRIFT_ROWS = 256  # examples whose features are compared
 def memory_of(loop: Loop, settings: Settings, directory: Run) -> Memory:
     source = settings.source
     return Memory(
-        model=loop.model,
-        pasts=list(loop.pasts),
-        rows=len(loop.examples),
+        model=loop.step.model,
+        pasts=list(loop.sources),
+        rows=len(loop.step.dataset),
         shared=settings.scenario != "task" and source is not None and source.kind == "run",
         seed=settings.seed,
-        way=sum(loop.course.rate(step) for step in range(loop.length.total)),
+        lr_sum=sum(loop.step.course.rate(step) for step in range(loop.length.total)),
         directory=directory.path,
         earlier=Path(source.run) if source is not None and source.kind == "run" else None,
     )
@@ -36,37 +36,38 @@ def memory_of(loop: Loop, settings: Settings, directory: Run) -> Memory:
 
 def features_of(loop: Loop) -> list[Tensor]:
     """What each layer makes of the latest earlier task's texts; nothing where there is no source."""
-    if not loop.pasts:
+    if not loop.sources:
         return []
-    task = loop.pasts[-1].task
-    examples = task.examples("validation")[:DRIFT_ROWS]
-    batches = [task.collate(examples[i : i + PROBE])["inputs"] for i in range(0, len(examples), PROBE)]
-    return features(loop.pasts[-1].model, batches)
+    latest = loop.sources[-1]
+    dataset = latest.data.dataset("validation")
+    examples = dataset.examples[:DRIFT_ROWS]
+    batches = [dataset.collate(examples[i : i + PROBE])["inputs"] for i in range(0, len(examples), PROBE)]
+    return features(latest.model, batches)
 
 
 def measure_before(loop: Loop) -> None:
     """What the network knows before the first step, on the test split of every earlier task."""
     loop.state.before = loop.source_scores("test")
     loop.log(loop.source_metrics("validation"))
-    for past, scores in zip(loop.pasts, loop.state.before, strict=True):
-        metric = past.task.default_metric
-        say(f"before: {past.name} {metric} {scores[metric]:.4f}")
+    for source, scores in zip(loop.sources, loop.state.before, strict=True):
+        metric = source.data.metric
+        say(f"before training: {source.name} {metric} {scores[metric]:.4f}")
 
 
-def left(loop: Loop, first: list[Tensor]) -> dict[str, Any]:
+def measure_after(loop: Loop, first: list[Tensor]) -> dict[str, Any]:
     """What is left of the earlier tasks: scores before and after, what is forgotten, and drift by layer."""
-    if not loop.pasts:
+    if not loop.sources:
         return {}
-    measured = list(zip(loop.pasts, loop.state.before, loop.source_scores("test"), strict=True))
+    measured = list(zip(loop.sources, loop.state.before, loop.source_scores("test"), strict=True))
     sources = [
         {
-            "name": past.name,
-            "metric": past.task.default_metric,
+            "name": source.name,
+            "metric": source.data.metric,
             "before": before,
             "after": now,
-            "forgetting": past.forgotten(before, now),
+            "forgetting": source.forgetting(before, now),
         }
-        for past, before, now in measured
+        for source, before, now in measured
     ]
-    forgetting = sum(past.forgotten(*pair) for past, *pair in measured) / len(measured)
+    forgetting = sum(source.forgetting(*pair) for source, *pair in measured) / len(measured)
     return {"forgetting": forgetting, "sources": sources, "drift": drift(first, features_of(loop))}

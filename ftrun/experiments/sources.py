@@ -4,65 +4,38 @@ from __future__ import annotations
 
 import copy
 import shutil
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from ftrun.data.labels import listed
-from ftrun.errors import ConfigError
-from ftrun.experiments.pretraining_head import open_objective
+from ftrun.errors import ConfigError, listed
+from ftrun.experiments.pretraining_head import open_pretraining_head
+from ftrun.models.heads import Pooled, backbone_of
 from ftrun.models.image_processor import PROCESSOR
 from ftrun.models.load import quiet
-from ftrun.models.model import Model, Pooled, backbone_of
-from ftrun.models.save import reload
+from ftrun.models.model import Model
+from ftrun.models.reload import reload
 from ftrun.runs.run import Run
-from ftrun.settings.resolve import load_class
-from ftrun.settings.schema import ModelSettings, Settings, read
-from ftrun.tasks.base import SPLITS, Task
-from ftrun.training.evaluate import evaluate
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
+from ftrun.settings.read import read
+from ftrun.settings.schema import ModelSettings, Settings, Source
+from ftrun.tasks.data import TaskData
+from ftrun.tasks.dataset import SPLITS
+from ftrun.training.source_task import SourceTask
 
 START = "start"  # in a run directory: the source's weights, where these stand in no checkpoint of their own
-
-
-@dataclass
-class Past:
-    """An earlier task, and the network with that task's head."""
-
-    name: str
-    task: Task
-    model: Model
-
-    @property
-    def rows(self) -> int:
-        """Training texts or rows; a text that is masked in several ways counts once."""
-        return len({example.row for example in self.task.examples("train")})
-
-    def scores(self, split: str, size: int, accelerator: Accelerator) -> dict[str, float]:
-        """Every metric of the task on a split, for the network as it now is."""
-        return evaluate(self.model, self.task, self.task.examples(split), size, accelerator)[0]
-
-    def forgotten(self, before: dict[str, float], now: dict[str, float]) -> float:
-        """How much of the task's main metric is lost between two scores; below zero it has gained."""
-        metric = self.task.default_metric
-        sign = 1 if self.task.metrics[metric] == "max" else -1
-        return sign * (before[metric] - now[metric])
 
 
 def chain(path: str) -> list[Run]:
     """The run at `path` and the sources before it, oldest first; ConfigError where one is not finished."""
     run = Run.open(path)
     if not run.finished:
-        raise ConfigError(f"source={path} is not finished; to go on with it: ftrun resume {path}")
+        raise ConfigError(f"source={path} is not finished; to continue it: ftrun resume {path}")
     if run.config.get("sequence"):
         last = max(path.parent for path in run.path.glob("*-*/config.yaml"))
         raise ConfigError(f"source={path} is a sequence; take one of its runs, such as source={last}")
-    refuse_pretraining(run.config["task"], path)
+    refuse_contrastive(run, path)
     before = run.config.get("source") or {}
     kind = before.get("kind", "none")
     if kind in ("none", "pretraining"):
@@ -70,12 +43,13 @@ def chain(path: str) -> list[Run]:
     return [*chain(before["run"] if kind == "run" else str(run.path / "source")), run]
 
 
-def refuse_pretraining(task: dict[str, Any], path: str) -> None:
+def refuse_contrastive(run: Run, path: str) -> None:
     """ConfigError for a source that answers nothing, so that nothing says what of it is forgotten."""
-    if load_class("tasks", task["kind"]).pretrains:
+    task = read(run.settings).task
+    if task.spec(None).projection is not None:
         raise ConfigError(
-            f"source={path}: task={task['name']} answers nothing that could be forgotten; to start from its"
-            f" weights: model.name={path}"
+            f"source={path}: task={task.name} makes no predictions, so forgetting cannot be measured;"
+            f" to start from its weights: model.name={path}"
         )
 
 
@@ -92,29 +66,31 @@ def start(settings: Settings, directory: Path) -> ModelSettings:
     if (theirs["name"], theirs["pooling"]) != (settings.model.name, settings.model.pooling):
         raise ConfigError(
             f"source={run.path} is {theirs['name']} (model.pooling={theirs['pooling']}), this run is "
-            f"{settings.model.name} (model.pooling={settings.model.pooling}): another network;"
-            " leave model= out to take the source's"
+            f"{settings.model.name} (model.pooling={settings.model.pooling}), another model;"
+            " omit model= to use the source's"
         )
-    if settings.strategy_name == "scratch":
-        raise ConfigError("strategy=scratch starts from random weights; it takes no source=RUN")
+    if settings.strategy.starts_random:
+        raise ConfigError(
+            f"strategy={settings.strategy_name} starts from random weights and takes no source=RUN"
+        )
     place = run.model_dir
     if (place / "adapter.json").is_file():
         raise ConfigError(
             f"source={run.path}: the layers of strategy=adapter cannot be folded into the weights;"
-            " take a run of another strategy"
+            " use a run of another strategy"
         )
     if (place / "adapter_config.json").is_file():
-        place = folded(run, read(run.settings).task, directory / START)
+        place = folded(run, directory / START)
     plain = replace(settings.model, layers=None, width=None, heads=None)  # as the weights are
     return replace(plain, name=str(place.resolve()), init="pretrained", revision=None)
 
 
-def folded(run: Run, task: Task, place: Path) -> Path:
+def folded(run: Run, place: Path) -> Path:
     """A checkpoint with the source's low-rank updates added to its weights, in fp32, made once."""
     if not place.is_dir():
         fresh = place.with_suffix(".new")
         shutil.rmtree(fresh, ignore_errors=True)
-        net = plain(run, task)
+        net = plain(run)
         with quiet():
             (net.backbone if isinstance(net, Pooled) else net).save_pretrained(fresh)
         for file in [*run.model_dir.glob("token*"), *run.model_dir.glob(PROCESSOR)]:
@@ -123,10 +99,10 @@ def folded(run: Run, task: Task, place: Path) -> Path:
     return place
 
 
-def plain(run: Run, task: Task) -> nn.Module:
+def plain(run: Run) -> nn.Module:
     """A finished run's network without adapters beside its weights."""
     with quiet():
-        net = reload(run.model_dir, task.auto_class)
+        net = reload(run.model_dir, read(run.settings).task.spec(None).auto_class)
     if isinstance(net, Pooled):
         if hasattr(net.backbone, "merge_and_unload"):
             net.backbone = net.backbone.merge_and_unload()
@@ -160,9 +136,9 @@ def with_fresh_head(model: Model, auto_class: str, seed: int) -> Model:
     return Model(with_backbone(other, backbone_of(net)), model.tokenizer, model.source, fresh | kept)
 
 
-def with_head_of(model: Model, run: Run, task: Task) -> Model:
+def with_head_of(model: Model, run: Run) -> Model:
     """The network with the head that a source run ended with; ConfigError where it has other labels."""
-    theirs = plain(run, task)
+    theirs = plain(run)
     refuse_other_labels(run, theirs.config.id2label, model.net.config.id2label)
     model.net.load_state_dict(
         {name: value for name, value in theirs.state_dict().items() if not inside(name, model.net)},
@@ -178,7 +154,7 @@ def inside(name: str, net: nn.Module) -> bool:
     return name.startswith(prefix + ".")
 
 
-def open_pasts(settings: Settings, model: Model) -> list[Past]:
+def open_sources(settings: Settings, data: TaskData, model: Model) -> list[SourceTask]:
     """The earlier tasks, oldest first; reads and encodes their data. Raises what reading them raises."""
     if settings.source is None:
         return []
@@ -189,36 +165,36 @@ def open_pasts(settings: Settings, model: Model) -> list[Past]:
         earlier = read(run.settings)
         if earlier.source is not None and earlier.source.kind == "pretraining":
             found.append(open_pretraining(earlier.source, earlier.model, model))
-        found.append(open_run(run, earlier, settings, model))
+        found.append(open_run(run, earlier, settings, data, model))
     return found
 
 
-def open_pretraining(source: Any, checkpoint: ModelSettings, model: Model) -> Past:
-    task = source.task()
-    objective = open_objective(task, checkpoint, model)
-    still(objective, model)
-    return Past("pretraining", task, objective)
+def open_pretraining(source: Source, checkpoint: ModelSettings, model: Model) -> SourceTask:
+    """The checkpoint's own pre-training on the backbone that is trained now."""
+    assert source.task is not None
+    data, head = open_pretraining_head(source.task, checkpoint, model)
+    still(head, model)
+    return SourceTask("pretraining", data, head)
 
 
-def open_run(run: Run, earlier: Settings, settings: Settings, model: Model) -> Past:
+def open_run(run: Run, earlier: Settings, settings: Settings, data: TaskData, model: Model) -> SourceTask:
     """A finished run's task under its own head, or under this run's where the scenario shares one."""
-    task = earlier.task
-    task.read(earlier.seed)
-    if task.auto_class == settings.task.auto_class and not task.new_head:  # one language model, more text
+    theirs = TaskData.read(earlier.task, earlier.seed)
+    spec, ours = theirs.spec, data.spec
+    if spec.auto_class == ours.auto_class and not spec.new_head:  # one language model, more text
         own = model
-    elif settings.scenario == "task" or not (task.new_head or settings.task.new_head):
+    elif settings.scenario == "task" or not (spec.new_head or ours.new_head):
         device = next(model.parameters()).device
-        net = with_backbone(plain(run, task).to(device), backbone_of(model.net))
-        if not task.new_head:
+        net = with_backbone(plain(run).to(device), backbone_of(model.net))
+        if not spec.new_head:
             net.tie_weights(recompute_mapping=False)  # and not what the checkpoint left untied
         own = Model(net, model.tokenizer, model.source, set())
         still(own, model)
     else:
-        refuse_other_labels(run, task.head().get("id2label", {}), settings.task.head().get("id2label", {}))
+        refuse_other_labels(run, spec.config.get("id2label", {}), ours.config.get("id2label", {}))
         own = model
-    for split in SPLITS:
-        task.encode(model.tokenizer, split)
-    return Past(task.name, task, own)
+    theirs.encode(model.tokenizer, *SPLITS)
+    return SourceTask(earlier.task.name, theirs, own)
 
 
 def still(past: Model, model: Model) -> None:

@@ -1,4 +1,4 @@
-"""A run of a sweep, noted in the ledger of its directory: what is finished there is not done again."""
+"""A run of a sweep, recorded in the ledger of its directory: finished runs are not repeated."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def noted(raw: Settings, path: Path, directory: Path, make: Callable[[Settings, 
     there = ledger.place_of(key)
     if there is not None:
         vacate(path)
-        print(f"there already: {os.path.relpath(there)}", flush=True)
+        print(f"already finished: {os.path.relpath(there)}", flush=True)
         return score_of(Run.open(there))
     place = path if is_free(path, raw) else path.with_name(f"{path.name}-{key[:6]}")
     if place != path:
@@ -41,7 +41,7 @@ def noted(raw: Settings, path: Path, directory: Path, make: Callable[[Settings, 
 
 
 def is_free(path: Path, raw: Settings) -> bool:
-    """Whether no run is there, or one of these settings that is to be gone on with."""
+    """Whether no run is there, or one of these settings that is to be continued."""
     return not is_run(path) or (not Run(path).finished and chosen(Run(path).config) == chosen(raw))
 
 

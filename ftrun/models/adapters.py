@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
-
-if TYPE_CHECKING:
-    from ftrun.models.model import Model
 
 STD = 1e-3  # of the weights at the start, as in the code of Houlsby et al. 2019
 
@@ -62,20 +58,20 @@ class AdaptedConv1D(Conv1D):
 
 @dataclass
 class Adapters:
-    """Which adapters a network has; their numbers are what `adapter.json` says."""
+    """Which adapters a network has, as `adapter.json` stores it."""
 
     placement: str
     bottleneck: int
     activation: str
 
-    def attach(self, model: Model) -> None:
+    def attach(self, net: nn.Module, outputs: tuple[list[str], list[str]]) -> None:
         """Put an adapter behind the last linear layer of every block, before the residual is added.
 
-        houlsby: behind attention and feed-forward (Houlsby et al. 2019); pfeiffer: behind feed-forward alone
-        (Pfeiffer et al. 2021). ConfigError where the blocks of the network are not known.
+        `outputs` names these layers of the attention and of the feed-forward blocks. houlsby: behind both
+        (Houlsby et al. 2019); pfeiffer: behind feed-forward alone (Pfeiffer et al. 2021).
         """
-        attention, feed_forward = model.output_layers()
+        attention, feed_forward = outputs
         for name in attention + feed_forward if self.placement == "houlsby" else feed_forward:
-            dense = model.net.get_submodule(name)
+            dense = net.get_submodule(name)
             kind = AdaptedConv1D if isinstance(dense, Conv1D) else Adapted
-            model.net.set_submodule(name, kind(dense, self.bottleneck, self.activation))
+            net.set_submodule(name, kind(dense, self.bottleneck, self.activation))

@@ -1,20 +1,24 @@
-"""Which networks model language, from the left alone or from both sides, and what fits neither."""
+"""What a network reads, text or images, to the left or on both sides, and which tasks it cannot have."""
 
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import ConfigError
-
-ORDER_LABELS = {"next_sentence_label", "sentence_order_label"}  # of BERT and of ALBERT
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PretrainedConfig
 
-    from ftrun.models.small import Task
+    from ftrun.models.spec import Spec
     from ftrun.settings.schema import ModelSettings
+
+IMAGES = "AutoModelForImageClassification"
+WORDS, SPANS = "AutoModelForTokenClassification", "AutoModelForQuestionAnswering"
+PER_TOKEN = (WORDS, SPANS)
+LANGUAGE = ("AutoModelForMaskedLM", "AutoModelForCausalLM", "AutoModelForPreTraining")
+ORDER_LABELS = {"next_sentence_label", "sentence_order_label"}  # of BERT and of ALBERT
 
 
 def is_decoder(config: PretrainedConfig) -> bool:
@@ -37,8 +41,8 @@ def is_language_model(net: nn.Module) -> bool:
     )
 
 
-def tells_order(config: PretrainedConfig) -> bool:
-    """Whether a network's pretraining has a head that says if one segment follows another."""
+def predicts_order(config: PretrainedConfig) -> bool:
+    """Whether a network's pretraining has a head for whether one segment follows another."""
     from transformers import AutoModelForPreTraining
 
     if type(config) not in AutoModelForPreTraining._model_mapping:
@@ -47,22 +51,22 @@ def tells_order(config: PretrainedConfig) -> bool:
     return bool(ORDER_LABELS & set(inspect.signature(network.forward).parameters))
 
 
-def refuse_other_direction(settings: ModelSettings, task: Task, config: PretrainedConfig) -> None:
+def refuse_other_direction(settings: ModelSettings, spec: Spec, config: PretrainedConfig) -> None:
     """ConfigError where the task wants a decoder and the network is none, or the other way round."""
     decoder = is_decoder(config)
-    if task.auto_class == "AutoModelForCausalLM" and not decoder:
+    if spec.auto_class == "AutoModelForCausalLM" and not decoder:
         raise ConfigError(
-            f"task={task.name} needs a decoder, such as model=gpt2; model.name={settings.name}, a"
-            f" {config.model_type}, is none; possible: task=mlm"
+            f"task={spec.task} needs a decoder, such as model=gpt2; model.name={settings.name}"
+            f" ({config.model_type}) is not one; possible: task=mlm"
         )
-    if task.auto_class == "AutoModelForMaskedLM" and decoder:
+    if spec.auto_class == "AutoModelForMaskedLM" and decoder:
         raise ConfigError(
-            f"task={task.name} needs an encoder, such as model=tiny_bert; model.name={settings.name}, a"
-            f" {config.model_type}, is a decoder; possible: task=lm"
+            f"task={spec.task} needs an encoder, such as model=tiny_bert; model.name={settings.name}"
+            f" ({config.model_type}) is a decoder; possible: task=lm"
         )
-    if task.auto_class == "AutoModelForPreTraining" and not tells_order(config):
+    if spec.auto_class == "AutoModelForPreTraining" and not predicts_order(config):
         raise ConfigError(
-            f"task={task.name}: task.next= needs a head for pairs of segments, which BERT, ALBERT and their"
+            f"task={spec.task}: task.next= needs a head for pairs of segments, which BERT, ALBERT and their"
             f" relatives have; model.name={settings.name} is a {config.model_type}; possible: task.next=none"
         )
     if settings.pooling == "cls" and decoder:
@@ -70,3 +74,62 @@ def refuse_other_direction(settings: ModelSettings, task: Task, config: Pretrain
             "model.pooling=cls: the first token of a decoder sees no other; possible: head, which takes the"
             " last one, or mean"
         )
+
+
+def refuse_other_inputs(settings: ModelSettings, spec: Spec, config: PretrainedConfig) -> None:
+    """ConfigError when the network does not read what the task has: text, or images of its shape."""
+    import transformers
+
+    images = type(config) in getattr(transformers, IMAGES)._model_mapping
+    own = getattr(transformers, spec.auto_class)._model_mapping
+    fits = type(config) in own or spec.auto_class in getattr(config, "auto_map", {})
+    kind, other = ("images", "text") if spec.auto_class == IMAGES else ("text", "images")
+    if not fits and images != (kind == "images"):
+        instead = "; model=mlp and model=cnn_small read images" if kind == "images" else ""
+        raise ConfigError(
+            f"task={spec.task} needs a network for {kind}, model.name={settings.name} reads {other}{instead}"
+        )
+    if kind == "images" and settings.pooling != "head":
+        raise ConfigError(f"model.pooling={settings.pooling} is for text; images take model.pooling=head")
+    if settings.pooling != "head" and spec.auto_class in (*PER_TOKEN, *LANGUAGE):
+        raise ConfigError(
+            f"model.pooling={settings.pooling} makes one vector of a text; task={spec.task} needs one for"
+            " each token: model.pooling=head"
+        )
+    if spec.auto_class in PER_TOKEN:
+        refuse_other_heads(settings, spec, config, fits)
+    shape = getattr(spec.inputs, "shape", None)
+    if shape is not None and (taken := shape_of(config)) not in (None, shape):
+        raise ConfigError(
+            f"task={spec.task} has images of {by(shape)}, model.name={settings.name} takes {by(taken)}"
+        )
+
+
+def refuse_other_heads(settings: ModelSettings, spec: Spec, config: PretrainedConfig, fits: bool) -> None:
+    """ConfigError when a network cannot have a head on each of its tokens, or reads them in one direction."""
+    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
+
+    kind = type(config)
+    one_way = kind in AutoModelForCausalLM._model_mapping and kind not in AutoModelForMaskedLM._model_mapping
+    if spec.auto_class == SPANS and one_way:
+        raise ConfigError(
+            f"task={spec.task} needs an encoder, which sees what comes after a word;"
+            f" model.name={settings.name} ({config.model_type}) is a decoder"
+        )
+    if not fits:
+        raise ConfigError(
+            f"task={spec.task} needs a head on each token; transformers has none for"
+            f" model.name={settings.name} ({config.model_type})"
+        )
+
+
+def shape_of(config: PretrainedConfig) -> tuple[Any, ...] | None:
+    """Channels, height and width of the images that a network takes, None where it does not say."""
+    channels, size = getattr(config, "num_channels", None), getattr(config, "image_size", None)
+    if channels is None or size is None:
+        return None
+    return (channels, size, size) if isinstance(size, int) else (channels, *size)
+
+
+def by(shape: Any) -> str:
+    return " x ".join(map(str, shape))

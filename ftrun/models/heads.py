@@ -1,9 +1,9 @@
-"""The projection of contrastive learning, in the place of a classifier and kept apart when saved."""
+"""Heads of ours: one on pooled features, and contrastive learning's projection in a classifier's place."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -19,7 +19,7 @@ PLACE = "classifier"  # where the networks for images have their head
 
 
 class Projection(nn.Module):
-    """Two layers with a ReLU between them (Chen et al. 2020): features (pictures, width, …) to embeddings.
+    """Two layers with a ReLU between them (Chen et al. 2020): features (images, width, …) to embeddings.
 
     The output is features and embeddings side by side: the embeddings are trained, the features kept.
     """
@@ -30,7 +30,7 @@ class Projection(nn.Module):
         self.outer = nn.Linear(hidden, width)
 
     def forward(self, features: Tensor) -> Tensor:
-        """(pictures, features + width)."""
+        """(images, features + width)."""
         features = features.flatten(1)
         return torch.cat([features, self.outer(self.inner(features).relu())], 1)
 
@@ -81,3 +81,34 @@ def without(names: Iterable[str], net: nn.Module) -> list[str]:
     """The names of weights of a network but for its projection's."""
     apart = isinstance(getattr(net, PLACE, None), Projection)
     return [name for name in names if not (apart and name.startswith(f"{PLACE}."))]
+
+
+class Pooled(nn.Module):
+    """A backbone whose output is pooled at the first token or over all tokens, and one linear layer."""
+
+    def __init__(self, backbone: nn.Module, pooling: str, classes: int):
+        super().__init__()
+        self.config = backbone.config
+        self.pooling = pooling
+        self.backbone = backbone
+        self.dropout = nn.Dropout(getattr(self.config, "hidden_dropout_prob", 0.1))
+        self.classifier = nn.Linear(self.config.hidden_size, classes)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, **inputs: Tensor) -> Any:
+        from transformers.modeling_outputs import SequenceClassifierOutput
+
+        hidden = self.backbone(input_ids=input_ids, attention_mask=attention_mask, **inputs).last_hidden_state
+        if self.pooling == "cls":
+            pooled = hidden[:, 0]
+        else:
+            weights = attention_mask.unsqueeze(-1).to(hidden.dtype)
+            pooled = (hidden * weights).sum(1) / weights.sum(1)
+        return SequenceClassifierOutput(logits=self.classifier(self.dropout(pooled)))
+
+
+def backbone_of(net: nn.Module) -> nn.Module:
+    return net.backbone if isinstance(net, Pooled) else net.base_model
+
+
+def name_of(net: nn.Module, part: nn.Module) -> str:
+    return next(name for name, module in net.named_modules() if module is part)

@@ -1,4 +1,4 @@
-"""A checkpoint's image processor taken apart: pictures to bytes once, bytes to numbers in every batch."""
+"""A checkpoint's image processor taken apart: images to bytes once, bytes to numbers in every batch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftrun.data.images.transforms import BRIGHTEST
 from ftrun.errors import ConfigError
-from ftrun.models.small import shape_of
+from ftrun.models.architecture import shape_of
 
 if TYPE_CHECKING:
     from numpy import ndarray
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PretrainedConfig
 
-    from ftrun.models.locate import Place
+    from ftrun.models.locate import Checkpoint
     from ftrun.settings.schema import ModelSettings
 
 PROCESSOR = "preprocessor_config.json"
-HALF = 0.5  # mean and deviation where a checkpoint names none, so that pixels go from -1 to 1, as ViT has it
+HALF = 0.5  # mean and deviation where a checkpoint has none, so that pixels go from -1 to 1, as ViT has it
 
 
 @dataclass
-class Reader:
-    """A checkpoint's image processor, by which pictures become arrays of bytes and bytes become numbers.
+class ImageProcessor:
+    """A checkpoint's image processor, by which images become arrays of bytes and bytes become numbers.
 
     It stands where a text network has its tokenizer. `scale(arrays(…))` is what the processor itself gives;
     it is taken apart so that memory holds bytes.
@@ -78,28 +78,34 @@ class Reader:
         )
         return mean, deviation
 
-    def said(self) -> str:
-        """How it scales, in words, where it is not the checkpoint's own."""
-        return "" if self.own else f", scaled to mean {HALF} and deviation {HALF} (the network names none)"
+    def note(self) -> str:
+        """How it scales, where it is not the checkpoint's own; for the line about the images."""
+        if self.own:
+            return ""
+        return f", scaled to mean {HALF} and deviation {HALF} (the model does not specify any)"
 
     def save_pretrained(self, directory: Path) -> None:
         self.processor.save_pretrained(directory)
 
 
-def open_reader(
-    settings: ModelSettings, place: Place, config: PretrainedConfig, size: int | None, channels: int | None
-) -> Reader:
+def open_processor(
+    settings: ModelSettings,
+    checkpoint: Checkpoint,
+    config: PretrainedConfig,
+    size: int | None,
+    channels: int | None,
+) -> ImageProcessor:
     """The checkpoint's image processor, or a plain one; random weights take `size` and `channels` as theirs.
 
     Raises ConfigError when pretrained weights take images of another shape than was asked for, or when the
-    processor does what a Reader cannot.
+    processor does what a ImageProcessor cannot.
     """
     if settings.init == "random":
         wanted = {"image_size": size, "num_channels": channels}
         config.update({name: value for name, value in wanted.items() if value is not None})
     refuse_other_shape(settings, config, size, channels)
-    own = stored_processor(place)
-    reader = read_by(own, config, size) if own else plain(settings, config, size)
+    own = stored_processor(checkpoint)
+    reader = adjusted(own, config, size) if own else plain(settings, config, size)
     refuse_other_steps(settings, reader, config)
     return reader
 
@@ -121,11 +127,13 @@ def refuse_other_shape(
         )
 
 
-def stored_processor(place: Place | Path) -> Any:
-    """What the checkpoint brings, computed with Pillow whatever is installed; None where it brings none."""
+def stored_processor(checkpoint: Checkpoint | Path) -> Any:
+    """The checkpoint's own processor, on Pillow whatever is installed; None where it has none."""
     from transformers import AutoImageProcessor
 
-    name, options = (str(place), {}) if isinstance(place, Path) else (place.name, place.options)
+    name, options = (
+        (str(checkpoint), {}) if isinstance(checkpoint, Path) else (checkpoint.name, checkpoint.options)
+    )
     if Path(name).is_dir() and not (Path(name) / PROCESSOR).is_file():
         return None
     try:
@@ -134,13 +142,13 @@ def stored_processor(place: Place | Path) -> Any:
         return None
 
 
-def reopen(directory: Path, config: PretrainedConfig) -> Reader | None:
+def reopen(directory: Path, config: PretrainedConfig) -> ImageProcessor | None:
     """The reader saved beside a network; None for a task that scales its images itself."""
     processor = stored_processor(directory)
-    return None if processor is None else read_by(processor, config, None)
+    return None if processor is None else adjusted(processor, config, None)
 
 
-def read_by(processor: Any, config: PretrainedConfig, size: int | None) -> Reader:
+def adjusted(processor: Any, config: PretrainedConfig, size: int | None) -> ImageProcessor:
     if size is not None:
         edge = {"shortest_edge": size} if processor.size.shortest_edge else {"height": size, "width": size}
         processor.size = type(processor.size)(**edge)
@@ -148,25 +156,27 @@ def read_by(processor: Any, config: PretrainedConfig, size: int | None) -> Reade
             processor.crop_size = type(processor.size)(height=size, width=size)
     final = processor.crop_size if getattr(processor, "do_center_crop", None) else processor.size
     side = final.height or final.shortest_edge
-    return Reader(processor, getattr(config, "num_channels", 3), side, own=True)
+    return ImageProcessor(processor, getattr(config, "num_channels", 3), side, own=True)
 
 
-def plain(settings: ModelSettings, config: PretrainedConfig, size: int | None) -> Reader:
+def plain(settings: ModelSettings, config: PretrainedConfig, size: int | None) -> ImageProcessor:
     from transformers import ViTImageProcessorPil
 
     shape, channels = shape_of(config), getattr(config, "num_channels", 3)
     side = size or (shape[1] if shape else None)
     if side is None:
-        raise ConfigError(f"model.name={settings.name} does not say which images it takes; set task.size")
+        raise ConfigError(
+            f"model.name={settings.name} does not specify the size of its images; set task.size"
+        )
     half = [HALF] * channels
     square = {"height": side, "width": side}
-    return Reader(
+    return ImageProcessor(
         ViTImageProcessorPil(size=square, image_mean=half, image_std=half), channels, side, own=False
     )
 
 
-def refuse_other_steps(settings: ModelSettings, reader: Reader, config: PretrainedConfig) -> None:
-    """One made-up picture through the processor and through the Reader must come out the same."""
+def refuse_other_steps(settings: ModelSettings, reader: ImageProcessor, config: PretrainedConfig) -> None:
+    """One made-up image through the processor and through the ImageProcessor must come out the same."""
     import numpy
     import torch
     from PIL import Image

@@ -14,70 +14,71 @@ from safetensors import SafetensorError
 from torch import nn
 
 from ftrun.errors import ConfigError
-from ftrun.models.architecture import is_decoder, refuse_other_direction
-from ftrun.models.image_processor import Reader, open_reader
-from ftrun.models.locate import Place, locate
-from ftrun.models.model import Model, Pooled
+from ftrun.models.architecture import IMAGES, refuse_other_direction, refuse_other_inputs
+from ftrun.models.heads import Pooled, project
+from ftrun.models.image_processor import ImageProcessor, open_processor
+from ftrun.models.locate import Checkpoint, locate
+from ftrun.models.model import Model
 from ftrun.models.resize import resize
-from ftrun.models.small import IMAGES, Task, refuse_other_inputs
-from ftrun.models.tokenizer import brings_one
+from ftrun.models.spec import ImageInput, Spec
+from ftrun.models.tokenizer import load_tokenizer, trained_for
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig
 
     from ftrun.settings.schema import ModelSettings
 
 
-def load(settings: ModelSettings, task: Task, seed: int) -> Model:
+def load(settings: ModelSettings, spec: Spec, seed: int) -> Model:
     """The network of a checkpoint with the head of the task, in fp32 on the CPU.
 
     `seed` decides the weights that the checkpoint does not bring. Raises ConfigError for a checkpoint that
     is missing, incomplete, pickled or out of reach or reads something else than the task has, and for texts
     longer than its positions.
     """
-    place, config, tokenizer = fitting(settings, task, task.head())
-    if task.auto_class != IMAGES:
-        tokenizer = load_tokenizer(place, config, task.make_tokenizer(brings_one(place.name)))
+    checkpoint, config, tokenizer = fitting(settings, spec, spec.config)
+    source = checkpoint.name if settings.init == "pretrained" else None
+    if spec.auto_class != IMAGES:
+        tokenizer = load_tokenizer(checkpoint, config, trained_for(spec, checkpoint.name))
     with torch.random.fork_rng(), quiet():
         torch.manual_seed(seed)
-        net, fresh = build(settings, place, config, task.auto_class)
-        fresh |= task.dress(net, place.name if settings.init == "pretrained" else None)
-    return Model(net, tokenizer, place.name if settings.init == "pretrained" else None, fresh)
+        net, fresh = build(settings, checkpoint, config, spec.auto_class)
+        if spec.projection is not None:
+            fresh |= project(net, *spec.projection, source)
+    return Model(net, tokenizer, source, fresh)
 
 
-def outline(settings: ModelSettings, task: Task) -> Model:
+def outline(settings: ModelSettings, spec: Spec) -> Model:
     """The network without weights, a moment's work, to see what it has; ConfigError as `load` raises it."""
-    place, config, _ = fitting(settings, task, {})
+    checkpoint, config, _ = fitting(settings, spec, {})
     with torch.device("meta"), quiet():
-        net, _ = build(replace(settings, init="random"), place, config, task.auto_class)
-        task.dress(net, None)
-    return Model(net, None, place.name if settings.init == "pretrained" else None, set())
+        net, _ = build(replace(settings, init="random"), checkpoint, config, spec.auto_class)
+        if spec.projection is not None:
+            project(net, *spec.projection, None)
+    return Model(net, None, checkpoint.name if settings.init == "pretrained" else None, set())
 
 
 def fitting(
-    settings: ModelSettings, task: Task, head: dict[str, Any]
-) -> tuple[Place, PretrainedConfig, Reader | None]:
+    settings: ModelSettings, spec: Spec, head: dict[str, Any]
+) -> tuple[Checkpoint, PretrainedConfig, ImageProcessor | None]:
     """Where the network lies, its configuration and its reader of images; ConfigError where none fits."""
-    place = locate(settings)
-    config = place.config(head)
-    refuse_other_inputs(settings, task, config)
-    refuse_other_direction(settings, task, config)
+    checkpoint = locate(settings)
+    config = checkpoint.config(head)
+    refuse_other_inputs(settings, spec, config)
+    refuse_other_direction(settings, spec, config)
     resize(config, settings)
-    if task.auto_class == IMAGES:
-        own_shape = task.shape is not None
-        return (
-            place,
-            config,
-            None if own_shape else open_reader(settings, place, config, task.size, task.channels),
-        )
+    inputs = spec.inputs
+    if isinstance(inputs, ImageInput):
+        if inputs.shape is not None:
+            return checkpoint, config, None
+        return checkpoint, config, open_processor(settings, checkpoint, config, inputs.size, inputs.channels)
     limit = positions(config)
-    if task.max_length > limit:
-        length = f"task.{'block' if hasattr(task, 'block') else 'max_length'}"
+    if inputs.max_length > limit:
         raise ConfigError(
-            f"{length}={task.max_length}, but {settings.name} has {limit} positions; set {length}={limit} or"
-            " less, or take another model="
+            f"{inputs.setting}={inputs.max_length}, but {settings.name} has {limit} positions; set"
+            f" {inputs.setting}={limit} or less, or take another model="
         )
-    return place, config, None
+    return checkpoint, config, None
 
 
 def positions(config: PretrainedConfig) -> int:
@@ -88,18 +89,22 @@ def positions(config: PretrainedConfig) -> int:
 
 
 def build(
-    settings: ModelSettings, place: Place, config: PretrainedConfig, auto_class: str
+    settings: ModelSettings, checkpoint: Checkpoint, config: PretrainedConfig, auto_class: str
 ) -> tuple[nn.Module, set[str]]:
     """The network and the names of its fresh weights, by the architecture's own head or a pooled one."""
     if settings.pooling == "head":
-        return network(settings, place, config, auto_class, {})
-    backbone, fresh = network(settings, place, config, "AutoModel", without_pooler(config))
+        return network(settings, checkpoint, config, auto_class, {})
+    backbone, fresh = network(settings, checkpoint, config, "AutoModel", without_pooler(config))
     net = Pooled(backbone, settings.pooling, config.num_labels)
     return net, {f"backbone.{name}" for name in fresh} | {"classifier.weight", "classifier.bias"}
 
 
 def network(
-    settings: ModelSettings, place: Place, config: PretrainedConfig, auto_class: str, extra: dict[str, Any]
+    settings: ModelSettings,
+    checkpoint: Checkpoint,
+    config: PretrainedConfig,
+    auto_class: str,
+    extra: dict[str, Any],
 ) -> tuple[nn.Module, set[str]]:
     import transformers
 
@@ -111,13 +116,13 @@ def network(
         return net, set()  # nothing is pretrained, so nothing is fresh beside it
     try:
         net, info = auto.from_pretrained(
-            place.name,
+            checkpoint.name,
             config=config,
             dtype=torch.float32,  # transformers 5 would keep a half-precision checkpoint and train it so
             use_safetensors=True,
             ignore_mismatched_sizes=True,  # a checkpoint's own head for other labels; it is fresh then
             output_loading_info=True,
-            **place.options,
+            **checkpoint.options,
             **extra,
         )
     except (OSError, SafetensorError) as error:
@@ -127,49 +132,11 @@ def network(
 
 
 def without_pooler(config: PretrainedConfig) -> dict[str, Any]:
-    """What AutoModel must be told to leave out a pooler that would have no part in the loss."""
+    """What AutoModel needs to leave out a pooler, which would have no part in the loss."""
     from transformers import AutoModel
 
     arguments = inspect.signature(AutoModel._model_mapping[type(config)].__init__).parameters
     return {"add_pooling_layer": False} if "add_pooling_layer" in arguments else {}
-
-
-def load_tokenizer(
-    place: Place, config: PretrainedConfig, made: PreTrainedTokenizerBase | None
-) -> PreTrainedTokenizerBase:
-    """The checkpoint's tokenizer, or one that was `made` for a network which then has as many tokens.
-
-    It has a token for padding, and a decoder is told which: it classifies at the last other token.
-    """
-    from transformers import AutoTokenizer
-
-    if made is not None:
-        config.vocab_size = len(made)
-        for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
-            setattr(config, name, getattr(made, name))
-        return made
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(place.name, **place.options)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"model.name={place.name} has no tokenizer that loads") from error
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    if config.pad_token_id is None or is_decoder(config):
-        config.pad_token_id = tokenizer.pad_token_id
-    fit_inputs(tokenizer, config)
-    if len(tokenizer) > config.vocab_size:
-        raise ConfigError(
-            f"model.name={place.name}: the tokenizer has {len(tokenizer)} tokens, "
-            f"the network {config.vocab_size}"
-        )
-    return tokenizer
-
-
-def fit_inputs(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> None:
-    """Let the tokenizer give token types only to a network that tells two of them apart."""
-    if getattr(config, "type_vocab_size", 0) < 2:
-        names = tokenizer.model_input_names
-        tokenizer.model_input_names = [name for name in names if name != "token_type_ids"]
 
 
 @contextmanager

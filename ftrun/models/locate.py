@@ -19,7 +19,7 @@ PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
 @dataclass
-class Place:
+class Checkpoint:
     """A checkpoint that exists: its name for `from_pretrained`, and the options to pass along."""
 
     name: str
@@ -36,23 +36,23 @@ class Place:
         return config
 
 
-def locate(settings: ModelSettings) -> Place:
-    """The place of `model.name`; ConfigError in one line when there is none or its weights cannot be used."""
+def locate(settings: ModelSettings) -> Checkpoint:
+    """The checkpoint of `model.name`; ConfigError where there is none or its weights cannot be used."""
     options: dict[str, Any] = {"trust_remote_code": settings.trust_remote_code}
     directory = local(settings.name)
     if directory is None:
-        return Place(settings.name, options | on_hub(settings))
+        return Checkpoint(settings.name, options | on_hub(settings))
     if any((directory / name).is_file() for name in ("adapter_config.json", "adapter.json")):
         raise ConfigError(f"model.name={settings.name} holds an adapter, not a whole model to start from")
     if not (directory / "config.json").is_file():
-        raise ConfigError(f"model.name={settings.name} is no checkpoint: it has no config.json")
+        raise ConfigError(f"model.name={settings.name} is not a checkpoint: it has no config.json")
     if settings.init == "pretrained" and not list(directory.glob("*.safetensors")):
         pickled = [name for name in PICKLES if (directory / name).is_file()]
         why = f"only {pickled[0]}, and pickles are not loaded" if pickled else "no *.safetensors"
         raise ConfigError(
             f"model.name={settings.name} has no usable weights: {why}; model.init=random needs none"
         )
-    return Place(str(directory), options)
+    return Checkpoint(str(directory), options)
 
 
 def local(name: str) -> Path | None:

@@ -1,4 +1,4 @@
-"""What a network answers, as tensors; over a vocabulary only where a token is to be guessed."""
+"""The logits of a network; over a vocabulary only at the positions to predict."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ORDER = ("seq_relationship_logits", "sop_logits")  # as BERT and ALBERT call the
 
 
 class Both(NamedTuple):
-    """The logits of a network that guesses tokens and says whether one segment follows another."""
+    """The logits of a network that predicts tokens and whether one segment follows another."""
 
     words: Tensor  # (chosen, vocabulary)
     order: Tensor  # (batch, 2): it does, it does not
@@ -32,7 +32,7 @@ def logits_of(net: nn.Module, inputs: Mapping[str, Tensor], **asked: Any) -> Any
     only, (chosen, vocabulary), and `Both` of one with two heads, whose words alone they are without. Those of
     a span's start and end are one tensor, (batch, 2, length).
 
-    Pictures go in with their channels last in memory, as the layers behind then keep them: no number changes,
+    Images go in with their channels last in memory, as the layers behind then keep them: no number changes,
     and convolutions are faster (PyTorch, "Channels Last Memory Format"); `memory_format_of` says where not.
     """
     given = dict(inputs)

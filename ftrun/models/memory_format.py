@@ -1,4 +1,4 @@
-"""How a network's pictures lie in memory: channels last where torch's kernels for that are sound."""
+"""How a network's images lie in memory: channels last where torch's kernels for that are sound."""
 
 from __future__ import annotations
 

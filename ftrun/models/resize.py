@@ -27,7 +27,7 @@ def resize(config: PretrainedConfig, settings: ModelSettings) -> None:
         return
     for name, own in NAMES.items():
         if own in wanted and not isinstance(getattr(config, own, None), int):
-            raise ConfigError(f"model.{name}: {settings.name}, a {config.model_type}, has no such number")
+            raise ConfigError(f"model.{name}: {settings.name}, a {config.model_type}, has no such setting")
     before = {own: getattr(config, own) for own in NAMES.values()}
     now = before | wanted
     if now["hidden_size"] % now["num_attention_heads"]:

@@ -2,23 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
-
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel, ResNetConfig, ResNetForImageClassification
 from transformers.modeling_outputs import ImageClassifierOutput
-
-from ftrun.errors import ConfigError
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-    from ftrun.settings.schema import ModelSettings
-
-IMAGES = "AutoModelForImageClassification"
-WORDS, SPANS = "AutoModelForTokenClassification", "AutoModelForQuestionAnswering"
-PER_TOKEN = (WORDS, SPANS)
-LANGUAGE = ("AutoModelForMaskedLM", "AutoModelForCausalLM", "AutoModelForPreTraining")
 
 
 class MlpConfig(PreTrainedConfig):
@@ -155,78 +141,3 @@ def register() -> None:
         config = network.config_class
         AutoConfig.register(config.model_type, config, exist_ok=True)
         AutoModelForImageClassification.register(config, network, exist_ok=True)
-
-
-class Task(Protocol):
-    """What loading a network needs to know of a task."""
-
-    name: str
-    max_length: int  # of texts
-    auto_class: ClassVar[str]
-    shape: ClassVar[tuple[int, int, int] | None]  # of images, where the task fixes it
-    size: int | None  # of images, where it does not
-    channels: int | None
-
-    def head(self) -> dict[str, Any]: ...
-
-    def dress(self, net: nn.Module, checkpoint: str | None) -> set[str]: ...
-
-    def make_tokenizer(self, given: bool) -> PreTrainedTokenizerBase | None: ...
-
-
-def refuse_other_inputs(settings: ModelSettings, task: Task, config: PreTrainedConfig) -> None:
-    """ConfigError when the network does not read what the task has: text, or images of its shape."""
-    import transformers
-
-    images = type(config) in getattr(transformers, IMAGES)._model_mapping
-    own = getattr(transformers, task.auto_class)._model_mapping
-    fits = type(config) in own or task.auto_class in getattr(config, "auto_map", {})
-    kind, other = ("images", "text") if task.auto_class == IMAGES else ("text", "images")
-    if not fits and images != (kind == "images"):
-        instead = "; model=mlp and model=cnn_small read images" if kind == "images" else ""
-        raise ConfigError(
-            f"task={task.name} needs a network for {kind}, model.name={settings.name} reads {other}{instead}"
-        )
-    if kind == "images" and settings.pooling != "head":
-        raise ConfigError(f"model.pooling={settings.pooling} is for text; images take model.pooling=head")
-    if settings.pooling != "head" and task.auto_class in (*PER_TOKEN, *LANGUAGE):
-        raise ConfigError(
-            f"model.pooling={settings.pooling} makes one vector of a text; task={task.name} needs one for"
-            " each token: model.pooling=head"
-        )
-    if task.auto_class in PER_TOKEN:
-        refuse_as_reader(settings, task, config, fits)
-    if task.shape is not None and (taken := shape_of(config)) not in (None, task.shape):
-        raise ConfigError(
-            f"task={task.name} has images of {by(task.shape)}, model.name={settings.name} takes {by(taken)}"
-        )
-
-
-def refuse_as_reader(settings: ModelSettings, task: Task, config: PreTrainedConfig, fits: bool) -> None:
-    """ConfigError when a network cannot have a head on each of its tokens, or reads them in one direction."""
-    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
-
-    kind = type(config)
-    one_way = kind in AutoModelForCausalLM._model_mapping and kind not in AutoModelForMaskedLM._model_mapping
-    if task.auto_class == SPANS and one_way:
-        raise ConfigError(
-            f"task={task.name} needs an encoder, which sees what comes after a word;"
-            f" model.name={settings.name} ({config.model_type}) is a decoder"
-        )
-    if not fits:
-        raise ConfigError(
-            f"task={task.name} needs a head on each token; transformers has none for"
-            f" model.name={settings.name} ({config.model_type})"
-        )
-
-
-def shape_of(config: PreTrainedConfig) -> tuple[Any, ...] | None:
-    """Channels, height and width of the images that a network takes, None where it does not say."""
-    channels, size = getattr(config, "num_channels", None), getattr(config, "image_size", None)
-    if channels is None or size is None:
-        return None
-    return (channels, size, size) if isinstance(size, int) else (channels, *size)
-
-
-def by(shape: Any) -> str:
-    return " x ".join(map(str, shape))

@@ -1,4 +1,7 @@
-"""A tokenizer trained on the spot: byte-level pair encoding (Sennrich et al. 2016; Radford et al. 2019)."""
+"""A network's tokenizer: the checkpoint's, or one trained on the spot.
+
+That one is byte-level pair encoding (Sennrich et al. 2016; Radford et al. 2019).
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ftrun.errors import ConfigError
+from ftrun.models.architecture import is_decoder
+
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+
+    from ftrun.models.locate import Checkpoint
+    from ftrun.models.spec import Spec
 
 BYTES = 256  # the smallest vocabulary: no pair is ever merged
 END = "<|endoftext|>"  # begins and ends a document, and pads, as in GPT-2
@@ -55,3 +64,49 @@ def brings_one(place: str) -> bool:
     """Whether a checkpoint directory holds a tokenizer; a name on the Hub is taken to."""
     directory = Path(place)
     return not directory.is_dir() or any((directory / name).is_file() for name in FILES)
+
+
+def load_tokenizer(
+    place: Checkpoint, config: PretrainedConfig, made: PreTrainedTokenizerBase | None
+) -> PreTrainedTokenizerBase:
+    """The checkpoint's tokenizer, or one that was `made` for a network which then has as many tokens.
+
+    It has a token for padding, and a decoder is told which: it classifies at the last other token.
+    """
+    from transformers import AutoTokenizer
+
+    if made is not None:
+        config.vocab_size = len(made)
+        for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+            setattr(config, name, getattr(made, name))
+        return made
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place.name, **place.options)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"model.name={place.name} has no tokenizer that loads") from error
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if config.pad_token_id is None or is_decoder(config):
+        config.pad_token_id = tokenizer.pad_token_id
+    fit_inputs(tokenizer, config)
+    if len(tokenizer) > config.vocab_size:
+        raise ConfigError(
+            f"model.name={place.name}: the tokenizer has {len(tokenizer)} tokens, "
+            f"the network {config.vocab_size}"
+        )
+    return tokenizer
+
+
+def fit_inputs(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> None:
+    """Let the tokenizer give token types only to a network that tells two of them apart."""
+    if getattr(config, "type_vocab_size", 0) < 2:
+        names = tokenizer.model_input_names
+        tokenizer.model_input_names = [name for name in names if name != "token_type_ids"]
+
+
+def trained_for(spec: Spec, place: str) -> PreTrainedTokenizerBase | None:
+    """A tokenizer trained on the task's texts, where it is asked for or `place` brings none; else None."""
+    own = spec.tokenizer
+    if own is None or own.wanted is False or (own.wanted is None and brings_one(place)):
+        return None
+    return train(own.texts(), own.vocabulary, own.masking)

@@ -1,1 +1,1 @@
-"""Runs read again from their directories: told, compared, tested and drawn."""
+"""Finished runs summarised, compared, tested and plotted; reads run directories, never imports torch."""

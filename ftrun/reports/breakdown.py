@@ -1,4 +1,4 @@
-"""What stands behind a score, on the terminal: tables of numbers by class, type or whatever a task counts."""
+"""Tables behind a score, on the terminal: numbers by class, by entity type or whatever a task counts."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-MOST = 12  # rows and columns of a table that is shown
-WIDEST = 16  # letters of a row's or column's name
-CORNERS = {"confusion": "given ↓ answered →"}  # what a table's name alone would not say
+from ftrun.errors import counted
+
+MOST = 12  # rows or columns; a larger table is left to the file
+WIDEST = 16  # characters of a row's or column's name
+CORNERS = {"confusion": "true ↓ predicted →"}  # instead of the table's name
 
 
 def tables(details: dict[str, Any], form: Callable[[float, str], str], file: Path) -> Iterator[Any]:
-    """Each table as rich shows it, or a line that says where it stands; `form` writes a column's number."""
+    """Each table for rich, or a line that names its file; `form` formats a number of the named column."""
     from rich.table import Table
 
     for name, rows in details.items():
         columns = columns_of(rows)
         if max(len(rows), len(columns)) > MOST:
-            yield f"{name}: {len(rows)} rows, in {file}"
+            yield f"{name}: {counted(len(rows), 'row')}, in {file}"
             continue
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
         table.add_column(CORNERS.get(name, name))
@@ -30,13 +32,13 @@ def tables(details: dict[str, Any], form: Callable[[float, str], str], file: Pat
 
 
 def columns_of(rows: dict[str, dict[str, Any]]) -> list[str]:
-    """The names of the columns: those that are rows too in the rows' order, then the others as they come."""
+    """The names of the columns: those that are also rows, in the order of the rows, then the others."""
     seen = dict.fromkeys(column for values in rows.values() for column in values)
     return [row for row in rows if row in seen] + [column for column in seen if column not in rows]
 
 
 def cell(value: float | None, column: str, form: Callable[[float, str], str]) -> str:
-    """A count as it is, a score as the column's name wants it, a dot for nothing."""
+    """A count as it is, a score formatted by its column's name, a dot for a missing value."""
     if value is None:
         return "·"
     return f"{value:,}" if isinstance(value, int) else form(value, column)

@@ -1,27 +1,27 @@
-"""Whether probabilities mean what they say: how sure the answers are, against how often they are right."""
+"""Calibration: the probability of the answers against the share of them that is correct."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-BINS = 15  # of equal numbers of answers, as Guo et al. 2017 count them, but none of them empty
+BINS = 15  # as many as in Guo et al. 2017, but of equal numbers of answers, so that none is empty
 SURE = 0.99
 
 
 @dataclass
 class Calibration:
-    """Of the answers given; all are shares of 1."""
+    """Calibration errors and overconfident answers; all values are shares of 1."""
 
-    error: float  # expected calibration error: the mean distance of probability and share of right answers
-    brier: float  # mean square of the probability minus 1 where right, 0 where wrong
+    error: float  # expected calibration error: mean distance of probability and share of correct answers
+    brier: float  # mean square of the probability minus 1 where correct, minus 0 where wrong
     sure: float  # answers with a probability above 0.99
     wrong_though_sure: float  # of these, how many are wrong
-    bins: list[tuple[float, float, int]]  # mean probability, share right, answers
+    bins: list[tuple[float, float, int]]  # mean probability, share correct, number of answers
 
 
 def calibration(probabilities: Sequence[float], right: Sequence[bool], bins: int = BINS) -> Calibration:
-    """From the probability of each answer and whether it was right."""
+    """The calibration from each answer's probability and whether the answer was correct."""
     ordered = sorted(zip(probabilities, right, strict=True), key=lambda pair: pair[0])
     count = len(ordered)
     parts = []

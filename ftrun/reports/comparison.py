@@ -1,4 +1,4 @@
-"""Runs side by side: what differs between them, their means over seeds, and how both look."""
+"""Rows of a report: how runs differ, their means over seeds, and the columns that show both."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from os.path import abspath, commonpath, dirname, relpath, sep
 from typing import Any
 
-from ftrun.reports.summary import count, duration, score, share, size, words
+from ftrun.errors import counted
+from ftrun.reports.numbers import count, duration, score, share, size, words
 
 Row = dict[str, Any]
-APART = ("seed", "device", "tracker")  # settings that do not make another experiment of it
+APART = ("seed", "device", "tracker")  # settings that do not make it a different experiment
 CHOICES = (
     "schedule.",
     "compose.",
@@ -21,12 +22,12 @@ CHOICES = (
     "source.",
     "pretrain.",
 )  # groups whose options have a name or kind of their own
-HEADING = ("task", "model", "seed", "metric", "state")  # said once above the table where all runs agree
+HEADING = ("task", "model", "seed", "metric", "state")  # above the table where all runs agree on it
 
 
 @dataclass(frozen=True)
 class Column:
-    """A fact of a row: how it is called, and how it is written for a reader."""
+    """A column of the table: its key in a row, its title, and its text for a reader."""
 
     key: str
     title: str
@@ -35,12 +36,12 @@ class Column:
 
 
 def strategy_words(row: Row) -> str:
-    """The strategy and the settings in which the run differs from its like: lora rank=4."""
+    """The strategy and the settings in which the run differs from similar runs: lora rank=4."""
     return f"{row['strategy']} {words(row['differing'])}".rstrip()
 
 
 def plain(key: str) -> Callable[[Row], str]:
-    """A fact as it is; nothing where it is missing."""
+    """The value as it is; empty where it is missing."""
     return lambda row: "" if row[key] is None else str(row[key])
 
 
@@ -75,14 +76,14 @@ COLUMNS = (
 
 
 def damaged(run: str, why: str) -> Row:
-    """The row of a run of which nothing can be read."""
+    """The row of a run that cannot be read."""
     nothing = dict.fromkeys([*(column.key for column in COLUMNS), "forgetting_metric"])
     known = {"run": run, "strategy": "", "state": "damaged", "failure": why, "config": {}, "sources": []}
     return nothing | known
 
 
 def side_by_side(rows: list[Row]) -> list[Row]:
-    """The facts of runs, each with a short label and the settings in which it differs from its like."""
+    """The rows with a short label each, and the settings in which each differs from similar runs."""
     paths = [abspath(row["run"]) for row in rows]
     folder = commonpath([dirname(path) for path in paths])
     like: dict[tuple[str, ...], list[dict[str, Any]]] = {}
@@ -103,7 +104,7 @@ def _near(folder: str) -> str:
 
 
 def _brief(labels: list[str]) -> list[str]:
-    """Labels whose first part is cut where it is still told apart: 16-30-12…/3-lora."""
+    """Labels whose first part is shortened as far as it stays unique: 16-30-12…/3-lora."""
     firsts = {label.split(sep, 1)[0] for label in labels}
     longest = max(map(len, firsts))
     length = next(n for n in range(8, longest + 9) if len({first[:n] for first in firsts}) == len(firsts))
@@ -112,7 +113,7 @@ def _brief(labels: list[str]) -> list[str]:
 
 
 def means(rows: list[Row]) -> list[Row]:
-    """One row per experiment that finished with at least two seeds; the same seed run twice counts once."""
+    """One row per experiment with at least two finished seeds; a seed that ran twice counts once."""
     groups: dict[str, dict[int, Row]] = {}
     for row in rows:
         if row["state"] == "finished":
@@ -134,7 +135,7 @@ def _mean(rows: list[Row]) -> Row:
 
 
 def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings with dotted names: train.lr; a choice by its group's name: schedule=cosine."""
+    """Nested settings with dotted names, as train.lr; an option under its group's name: schedule=cosine."""
     found: dict[str, Any] = {}
     for name, value in config.items():
         chosen = prefix in CHOICES and name in ("name", "kind")
@@ -148,7 +149,7 @@ def _kind(row: Row) -> tuple[str, ...]:
 
 
 def _differing(config: dict[str, Any], others: list[dict[str, Any]]) -> dict[str, Any]:
-    """What differs from any like; settings of a choice, from those that have made the same choice."""
+    """Settings that differ from any similar run; an option's own settings only from runs with that option."""
 
     def like(name: str) -> list[dict[str, Any]]:
         group, dot, _ = name.partition(".")
@@ -164,25 +165,25 @@ def _differing(config: dict[str, Any], others: list[dict[str, Any]]) -> dict[str
 
 
 def heading(rows: list[Row]) -> tuple[str, list[str]]:
-    """What all runs have in common, as a line, and the keys it makes superfluous as columns."""
+    """What all runs have in common, as a line, and the columns that it makes redundant."""
     known = [row for row in rows if row["state"] != "damaged"] or rows
     agreed = [key for key in HEADING if len({row[key] for row in known}) == 1 and known[0][key] is not None]
     if len(rows) == 1 or {row["state"] for row in rows} != {"finished"}:
         agreed = [key for key in agreed if key != "state"]
-    number = f"{len(rows)} run{'s' if len(rows) > 1 else ''}"
+    number = counted(len(rows), "run")
     parts = [f"{number} in {rows[0]['folder']}" if rows[0]["folder"] else number]
     parts += [f"{key} {known[0][key]}" for key in agreed if key != "state"]
     return " · ".join(parts), agreed
 
 
 def columns_for(rows: list[Row], without: list[str]) -> list[Column]:
-    """The columns that say something about these rows."""
-    said = [column for column in COLUMNS if column.key not in without]
-    return [column for column in said if any(column.text(row) for row in rows)]
+    """The columns that are not empty for all of these rows."""
+    kept = [column for column in COLUMNS if column.key not in without]
+    return [column for column in kept if any(column.text(row) for row in rows)]
 
 
 def as_csv(rows: list[Row]) -> str:
-    """Every run with every fact as a raw number; settings that differ anywhere have columns of their own."""
+    """Every run with raw numbers; settings that differ between any runs have columns of their own."""
     configs = [row["settings"] for row in rows]
     names = list(dict.fromkeys(name for config in configs for name in config))
     varied = [name for name in names if len({repr(config.get(name)) for config in configs}) > 1]
@@ -200,7 +201,7 @@ def as_csv(rows: list[Row]) -> str:
 
 
 def as_markdown(rows: list[Row]) -> str:
-    """A table of runs, and one of means where there are several seeds."""
+    """A table of runs, and a table of means where there are several seeds."""
     line, agreed = heading(rows)
     parts = [line, "", *_markdown(rows, agreed)]
     if averaged := means(rows):

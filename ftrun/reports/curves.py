@@ -1,4 +1,4 @@
-"""Score against a quantity such as labels: where curves cross, and how many times fewer of it suffice."""
+"""Score against a quantity such as labels: where curves cross, and how many times fewer labels suffice."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Curve = Sequence[tuple[float, float]]  # (quantity, score), by growing quantity
 
 
 def monotone(curve: Curve) -> list[tuple[float, float]]:
-    """The nearest curve that never falls (least squares, pooling adjacent violators: Ayer et al. 1955)."""
+    """The closest non-decreasing curve (least squares by pooling adjacent violators, Ayer et al. 1955)."""
     blocks: list[list[float]] = []
     for _, value in curve:
         blocks.append([value, 1])
@@ -22,7 +22,7 @@ def monotone(curve: Curve) -> list[tuple[float, float]]:
 
 
 def reaching(curve: Curve, level: float) -> float | None:
-    """Where a monotone curve first reaches a score, between points by the logarithm; None = never."""
+    """The quantity at which a monotone curve reaches a score, interpolated in the logarithm; None = never."""
     for (x, y), (x0, y0) in zip(curve, [curve[0], *curve], strict=False):
         if y >= level:
             if y == y0 or x == x0:
@@ -33,9 +33,9 @@ def reaching(curve: Curve, level: float) -> float | None:
 
 
 def times_fewer(curve: Curve, control: Curve) -> float | None:
-    """The control's quantity over the curve's at the best score of the control; None where it is not known.
+    """The control's quantity over the curve's at the control's best score; None where that is unknown.
 
-    That is where the curve has that score never, or at its first point already: `at_least_times`.
+    It is unknown where the curve never has that score, or has it at its first point: see `at_least_times`.
     """
     level = monotone(control)[-1][1]
     mine = monotone(curve)
@@ -47,7 +47,7 @@ def times_fewer(curve: Curve, control: Curve) -> float | None:
 
 
 def at_least_times(curve: Curve, control: Curve) -> float | None:
-    """The smallest such factor at the first score of the curve, where the control has none that is better."""
+    """A lower bound of that factor, at the curve's first score, where the control never exceeds it."""
     x, level = monotone(curve)[0]
     if level < monotone(control)[-1][1]:
         return None
@@ -56,7 +56,7 @@ def at_least_times(curve: Curve, control: Curve) -> float | None:
 
 
 def crossings(first: Curve, second: Curve) -> list[float]:
-    """Where one curve overtakes the other, over the quantities both have, interpolated in the logarithm."""
+    """The quantities at which the curves cross, over those both have, interpolated in the logarithm."""
     other = dict(second)
     both = [(x, y - other[x]) for x, y in first if x in other]
     found = []

@@ -1,6 +1,6 @@
-"""Overfitting in words: three signs in what a run left behind, when it began, and what the settings offer.
+"""Diagnosis of a run: three signs of overfitting, when it began, and the settings to try against it.
 
-A run that answers as well as one label for all rows would has nothing to overfit: that is said instead.
+A run that is no better than one label for all rows cannot overfit; it is reported to have learned nothing.
 """
 
 from __future__ import annotations
@@ -10,40 +10,42 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ftrun.reports.rescoring import scored
-from ftrun.reports.summary import PERCENT, score
+from ftrun.reports.numbers import score
+from ftrun.tasks.metrics.metric import lookup
+from ftrun.tasks.metrics.rescoring import scored
 
 if TYPE_CHECKING:
     from ftrun.reports.calibration import Calibration
 
 WIDTH = 3  # evaluations that are averaged before a minimum is looked for
 RISE = 0.05  # of the lowest validation loss, at least
-GAP = 0.05  # of a score of which 1 is the best, at least
+GAP = 0.05  # between training and validation score, at least
 OVERSURE = 0.08  # calibration error, at least
-UNRELATED = 0.1  # correlation of answers and labels (Matthews), below
-WRONG = 0.05  # of answers with a probability above 0.99, where 0.01 is promised
+UNRELATED = 0.1  # correlation of answers and labels (Matthews), at most
+WRONG = 0.05  # share of answers with a probability above 0.99, at least; 0.01 would be calibrated
 
 
 @dataclass
 class Diagnosis:
-    """What was seen of a run; no signs, no accusation."""
+    """The signs of overfitting in a run, if any."""
 
     signs: list[str]
     epoch: float | None  # where it began
     remedies: list[str]
-    only_sure: bool = False  # the probabilities alone speak against it
-    untaught: str | None = None  # why it has learned nothing; then there are no signs
+    overconfident: bool = False
+    untaught: str | None = None  # the evidence that it learned nothing; then there are no signs
 
     @property
     def text(self) -> str:
         """One paragraph."""
         if self.untaught:
-            return f"has learned nothing: {self.untaught}. Settings that help: {', '.join(self.remedies)}."
+            return f"learned nothing: {self.untaught}. Settings to try: {', '.join(self.remedies)}."
         if not self.signs:
             return "no sign of overfitting"
-        began = f" It began at epoch {self.epoch:g}." if self.epoch is not None else ""
-        verdict = "too sure of itself" if self.only_sure else "overfits"
-        return f"{verdict}: {'; '.join(self.signs)}.{began} Settings that help: {', '.join(self.remedies)}."
+        began = f" Overfitting began at epoch {self.epoch:g}." if self.epoch is not None else ""
+        found = ["overfits"] if len(self.signs) > self.overconfident else []
+        verdict = " and ".join([*found, "is overconfident"] if self.overconfident else found)
+        return f"{verdict}: {'; '.join(self.signs)}.{began} Settings to try: {', '.join(self.remedies)}."
 
 
 def diagnose(
@@ -53,7 +55,7 @@ def diagnose(
     metric: str | None,
     found: Calibration | None,
 ) -> Diagnosis:
-    """From the settings, metrics.jsonl, result.json and the calibration of the test answers."""
+    """The diagnosis from the settings, metrics.jsonl, result.json and the calibration of the test answers."""
     rows = result.get("rows", {})
     signs, epoch = [], None
     if rise := rising(lines, rows.get("validation")):
@@ -61,16 +63,16 @@ def diagnose(
         signs.append(text)
     if wide := gap(result, metric, rows):
         signs.append(wide)
-    only_sure = not signs
-    if found is not None and (sure := crowding(found, rows.get("test"))):
+    sure = overconfidence(found, rows.get("test")) if found is not None else None
+    if sure:
         signs.append(sure)
-    return Diagnosis(signs, epoch, remedies(config) if signs else [], only_sure)
+    return Diagnosis(signs, epoch, remedies(config) if signs else [], overconfident=sure is not None)
 
 
 def untaught(
     labels: list[Any], answers: list[Any], config: dict[str, Any], result: dict[str, Any]
 ) -> Diagnosis | None:
-    """A diagnosis where answers have little to do with labels, those of training rows neither."""
+    """A diagnosis where the answers are unrelated to the labels, on test and on training rows."""
     count = len(labels)
     often = Counter(labels).most_common(1)[0][1] / count
     right = sum(label == answer for label, answer in zip(labels, answers, strict=True)) / count
@@ -80,15 +82,15 @@ def untaught(
     if max(abs(related.score), abs(result.get("train_matthews_correlation", 0.0))) >= UNRELATED:
         return None
     why = (
-        f"accuracy is {score(right, 'accuracy')} on test, the most frequent label alone has"
+        f"test accuracy is {score(right, 'accuracy')}, and always answering the most frequent label gives"
         f" {score(often, 'accuracy')}"
     )
     rate = config["train"].get("lr")
-    return Diagnosis([], None, [f"another train.lr (now {rate:g})", "more train.epochs"], untaught=why)
+    return Diagnosis([], None, [f"a different train.lr (now {rate:g})", "more train.epochs"], untaught=why)
 
 
 def rising(lines: list[dict[str, Any]], rows: int | None) -> tuple[str, float] | None:
-    """Validation loss climbs from its smoothed minimum while training loss goes on falling."""
+    """The sign that validation loss rises from its smoothed minimum while training loss keeps falling."""
     evaluations = [line for line in lines if line.get("eval_loss") is not None]
     losses = [line["eval_loss"] for line in evaluations]
     if len(losses) < 3:
@@ -113,9 +115,9 @@ def rising(lines: list[dict[str, Any]], rows: int | None) -> tuple[str, float] |
 
 
 def gap(result: dict[str, Any], metric: str | None, rows: dict[str, int]) -> str | None:
-    """The score on rows that were trained on stands above that on validation by more than chance."""
+    """The sign that the score on training rows exceeds that on validation rows beyond chance."""
     trained, held = result.get(f"train_{metric}"), result.get(f"eval_{metric}")
-    if metric not in PERCENT or trained is None or held is None or not rows:
+    if not lookup(metric).is_share or trained is None or held is None or not rows:
         return None
     counts = {"train": min(512, rows["train"]), "validation": rows["validation"]}
     chance = math.sqrt(
@@ -124,33 +126,33 @@ def gap(result: dict[str, Any], metric: str | None, rows: dict[str, int]) -> str
     if trained - held < max(GAP, 2 * chance):
         return None
     return (
-        f"{metric} is {score(trained, metric)} on training rows, {score(held, metric)} on validation "
-        f"(gap {100 * (trained - held):.1f} ± {200 * chance:.1f})"
+        f"{metric} is {score(trained, metric)} on training rows but {score(held, metric)} on validation rows "
+        f"(gap {100 * (trained - held):.1f} ± {200 * chance:.1f} points)"
     )
 
 
-def crowding(found: Calibration, rows: int | None) -> str | None:
-    """Answers are surer than they are right."""
+def overconfidence(found: Calibration, rows: int | None) -> str | None:
+    """The sign that probabilities are higher than the share of correct answers."""
     sure = sum(p * n for p, _, n in found.bins) - sum(r * n for _, r, n in found.bins)
     noise = (
         math.sqrt(len(found.bins) / rows) / 2 if rows else 0.0
     )  # what a calibrated network shows by chance
-    lies = found.wrong_though_sure > WRONG and found.sure * (rows or 0) * found.wrong_though_sure >= 5
-    if sure <= 0 or found.error < max(noise, OVERSURE if not lies else OVERSURE / 2):
+    many_wrong = found.wrong_though_sure > WRONG and found.sure * (rows or 0) * found.wrong_though_sure >= 5
+    if sure <= 0 or found.error < max(noise, OVERSURE if not many_wrong else OVERSURE / 2):
         return None
     total = sum(n for _, _, n in found.bins)
-    said, hit = (sum(pair[at] * pair[2] for pair in found.bins) / total for at in (0, 1))
-    text = f"probabilities are too sure: {said:.0%} on average with {hit:.0%} right"
-    if lies:
+    promised, hit = (sum(pair[at] * pair[2] for pair in found.bins) / total for at in (0, 1))
+    text = f"the mean probability is {100 * promised:.0f} % but {100 * hit:.0f} % of the answers are correct"
+    if many_wrong:
         text = (
-            f"probabilities are too sure: {found.sure:.0%} of the answers have p > 0.99, of which "
-            f"{found.wrong_though_sure:.0%} are wrong"
+            f"{100 * found.sure:.0f} % of the answers have a probability above 0.99, and of these "
+            f"{100 * found.wrong_though_sure:.0f} % are wrong"
         )
     return f"{text} (ECE {found.error:.3f}, Brier {found.brier:.3f})"
 
 
 def remedies(config: dict[str, Any]) -> list[str]:
-    """Settings of ftrun that hold against overfitting and are not in use yet."""
+    """Settings against overfitting that the run does not use yet."""
     train, strategy = config["train"], config["strategy"]
     found = ["train.patience=2"] if train.get("patience") is None else []
     if config.get("dropout") == 0:
@@ -171,7 +173,7 @@ def remedies(config: dict[str, Any]) -> list[str]:
 
 
 def smooth(values: list[float]) -> list[float]:
-    """The mean of each value and its neighbours."""
+    """A moving average: the mean of each value and its neighbours."""
     reach = WIDTH // 2
     return [mean(values[max(0, i - reach) : i + reach + 1]) for i in range(len(values))]
 

@@ -1,4 +1,4 @@
-"""Score against the number of labels: who is ahead where, and how many times fewer pre-training needs."""
+"""Score against the number of labels: which strategy leads where, and how many labels pre-training saves."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from itertools import combinations
 from typing import TYPE_CHECKING
 
 from ftrun.reports.curves import at_least_times, crossings, monotone, reaching, times_fewer
+from ftrun.reports.numbers import score, words
 from ftrun.reports.significance import difference
-from ftrun.reports.summary import score, words
 
 if TYPE_CHECKING:
     from ftrun.reports.study import Group, Study
@@ -17,7 +17,7 @@ Points = list[tuple[float, float]]
 
 
 def curves(group: Group) -> dict[str, list[Study]]:
-    """The studies of each strategy by growing number of labels, where there are several numbers of them."""
+    """Each strategy's studies by growing number of labels, where it has at least two such numbers."""
     found: dict[str, list[Study]] = {}
     for study in group.studies:
         if study.facts["labels"] is not None:
@@ -35,7 +35,7 @@ def curves(group: Group) -> dict[str, list[Study]]:
 
 
 def points(studies: list[Study], sign: int, seed: int | None = None) -> Points:
-    """(labels, score), turned so that more is better; of one seed, or the mean over all."""
+    """(labels, score) with the sign that makes more better; of one seed, or the mean over all."""
     found = []
     for study in studies:
         if seed is None:
@@ -48,15 +48,15 @@ def points(studies: list[Study], sign: int, seed: int | None = None) -> Points:
     return found
 
 
-def label_words(group: Group) -> list[str]:
-    """Crossovers, and the factor between each strategy and training from scratch, as sentences."""
+def label_lines(group: Group) -> list[str]:
+    """Sentences on crossovers, and on the labels each strategy saves against training from scratch."""
     found = curves(group)
     lines = []
     for (first, one), (second, other) in combinations(found.items(), 2):
         clear = crossovers(one, other, group.sign)
-        lines += [f"{first} and {second} cross at about {place:,.0f} labels" for place in clear]
+        lines += [f"the curves of {first} and {second} cross at about {place:,.0f} labels" for place in clear]
         if not clear and crossings(points(one, group.sign), points(other, group.sign)):
-            lines.append(f"{first} and {second} cross within what chance explains")
+            lines.append(f"the curves of {first} and {second} cross, but within the margin of error")
     if CONTROL in found:
         for name in found:
             if name != CONTROL:
@@ -65,7 +65,7 @@ def label_words(group: Group) -> list[str]:
 
 
 def crossovers(one: list[Study], other: list[Study], sign: int) -> list[float]:
-    """The labels at which two curves cross, where each is ahead beyond noise on its side of it."""
+    """The numbers of labels at which two curves cross, where each leads significantly on one side."""
     theirs = {study.facts["labels"]: study for study in other}
     ahead: list[tuple[float, int]] = []
     for study in one:
@@ -82,16 +82,17 @@ def crossovers(one: list[Study], other: list[Study], sign: int) -> list[float]:
 
 
 def _reached(name: str, group: Group) -> list[str]:
-    """At how many labels the control has what a strategy has with each of its numbers, in one sentence."""
+    """How many labels the control needs to match a strategy at each of its numbers, in one sentence."""
     found = curves(group)
     control = monotone(points(found[CONTROL], group.sign))
-    said = []
+    needs = []
     for labels, level in monotone(points(found[name], group.sign)):
         there = reaching(control, level)
         where = f"more than {control[-1][0]:,.0f}" if there is None else f"about {there:,.0f}"
+        reached = score(group.sign * level, group.metric)
         if there is None or there > control[0][0]:
-            said.append(f"{where} for its {score(group.sign * level, group.metric)} with {labels:,.0f}")
-    return [f"labels {CONTROL} needs to be as good as {name}: {', '.join(said)}"] if said else []
+            needs.append(f"{where} to match {name} with {labels:,.0f} ({reached})")
+    return [f"labels that {CONTROL} needs: {', '.join(needs)}"] if needs else []
 
 
 def _factor(name: str, group: Group) -> str:
@@ -101,21 +102,21 @@ def _factor(name: str, group: Group) -> str:
     if least := at_least_times(mine, control):
         labels, first = monotone(mine)[0]
         return (
-            f"{name} needs at least {least:.2g} times fewer labels than {CONTROL} for"
-            f" {score(group.sign * first, group.metric)}: it has that with {labels:,.0f}, and {CONTROL} has"
-            f" no more with {control[-1][0]:,.0f}"
+            f"{name} needs at least {least:.2g} times fewer labels than {CONTROL}: it scores"
+            f" {score(group.sign * first, group.metric)} with {labels:,.0f}, which {CONTROL} does not exceed"
+            f" with {control[-1][0]:,.0f}"
         )
     factor = times_fewer(mine, control)
     if factor is None:
-        return f"{name} does not reach {top}, the best of {CONTROL}, with these labels"
+        return f"{name} does not reach {top}, the best score of {CONTROL}, at any of these numbers of labels"
     seeds = set.intersection(*(set(study.runs.seeds) for study in [*found[name], *found[CONTROL]]))
     each = [
         times_fewer(points(found[name], group.sign, seed), points(found[CONTROL], group.sign, seed))
         for seed in sorted(seeds)
     ]
     known = [value for value in each if value is not None]
-    spread = f", {min(known):.2g} to {max(known):.2g} over seeds" if len(known) > 1 else ""
-    return f"{name} needs {factor:.2g} times fewer labels than {CONTROL} for {top}{spread}"
+    spread = f" ({min(known):.2g} to {max(known):.2g} across seeds)" if len(known) > 1 else ""
+    return f"{name} needs {factor:.2g} times fewer labels than {CONTROL} to score {top}{spread}"
 
 
 def _name(study: Study) -> str:

@@ -1,4 +1,4 @@
-"""The page of a comparison: tables, sentences and pictures, as markdown, HTML or on the terminal."""
+"""The page of a comparison: tables, sentences and plots, as markdown, as HTML or on the terminal."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ import html
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ftrun.reports.labelling import label_words
-from ftrun.reports.summary import count, duration, score, size
-from ftrun.reports.verdicts import chance, elbow, interval, sentence
+from ftrun.errors import counted
+from ftrun.reports.labelling import label_lines
+from ftrun.reports.numbers import count, duration, score, size
+from ftrun.reports.verdicts import elbow, interval, p_value_source, sentence, standard_error
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,47 +20,50 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Picture:
-    """A figure as PNG, and what it shows."""
+class Plot:
+    """A plot as PNG with its title."""
 
-    name: str  # of a file, without ending
+    name: str  # of its file, without .png
     title: str
     png: bytes
 
 
 @dataclass
 class Section:
-    """A heading with what stands under it."""
+    """A heading with a table, lines and plots below it."""
 
     title: str
-    columns: list[tuple[str, bool]] = field(default_factory=list)  # title, whether numbers
+    columns: list[tuple[str, bool]] = field(default_factory=list)  # title, whether right-aligned
     rows: list[list[str]] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
-    pictures: list[Picture] = field(default_factory=list)
+    plots: list[Plot] = field(default_factory=list)
 
 
 def sections_of(group: Group) -> list[Section]:
-    """What is to be said of runs that belong together."""
+    """The sections on one group of comparable runs."""
     metric = group.metric
     rows = [_cells(study, metric) for study in group.studies]
     titles = [title for title, _ in COLUMNS]
     used = [place for place in range(len(titles)) if any(row[place] for row in rows)]
     table = Section(
-        f"{group.task}: {metric} on {group.items:,} test examples, 95 % intervals",
+        f"{group.task}: {metric} on {counted(group.items, 'test example')}, with 95 % confidence intervals",
         [COLUMNS[place] for place in used],
         [[row[place] for place in used] for row in rows],
-        [f"{study.name}: standard error {chance(study, metric)}" for study in group.studies],
+        [f"{study.name}: standard error {standard_error(study, metric)}" for study in group.studies],
     )
     found = [table]
     if group.pairs:
-        title = f"Which is better? ({len(group.pairs)} tests, Holm's correction)"
-        found.append(Section(title, lines=[sentence(pair, group) for pair in group.pairs]))
+        correction = ", Holm-corrected" if len(group.pairs) > 1 else ""
+        title = f"Pairwise comparison ({counted(len(group.pairs), 'test')}{correction})"
+        found.append(
+            Section(title, lines=[*(sentence(pair, group) for pair in group.pairs), p_value_source(group)])
+        )
     if ranked := elbow(group):
-        found.append(Section("Rank", lines=[ranked[2]]))
-    if lines := label_words(group):
-        found.append(Section("Labels", lines=lines))
+        found.append(Section("LoRA rank", lines=[ranked[2]]))
+    if lines := label_lines(group):
+        found.append(Section("Label efficiency", lines=lines))
     if lines := _untaught(group):
-        found.append(Section("Learning", lines=lines))
+        found.append(Section("Runs that learned nothing", lines=lines))
     found.append(Section("Overfitting", lines=_overfitting(group)))
     return found
 
@@ -82,43 +86,45 @@ def _cells(study: Study, metric: str) -> list[str]:
         size(facts["peak_memory_bytes"]),
         size(facts["bytes"]),
         score(facts["forgetting"], row["forgetting_metric"]),
-        f"dominated by {study.dominated_by}" if study.dominated_by else "★",
+        f"dominated by {study.dominated_by}" if study.dominated_by else "optimal",
     ]
 
 
 def _untaught(group: Group) -> list[str]:
-    """A line for each study of which a run has learned nothing."""
+    """A line for each study with a run that learned nothing."""
     seen = [(study, [each for each in study.tried if each.diagnosis.untaught]) for study in group.studies]
-    return [_told(study, found, found[0]) for study, found in seen if found]
+    return [_diagnosis_line(study, found, found[0]) for study, found in seen if found]
 
 
-def _told(study: Study, seen: list[Tried], clearest: Tried) -> str:
-    often = f"{len(seen)} of {len(study.tried)} runs; " if len(study.tried) > 1 else ""
+def _diagnosis_line(study: Study, seen: list[Tried], clearest: Tried) -> str:
+    often = f"{len(seen)} of {len(study.tried)} runs, here " if len(study.tried) > 1 else ""
     return f"{study.name} ({often}seed {clearest.row['seed']}) {clearest.diagnosis.text}"
 
 
 def _overfitting(group: Group) -> list[str]:
-    """A line for each study: in how many of its runs, and the words for the clearest of them."""
+    """A line for each study with signs: in how many of its runs, and the diagnosis of the clearest one."""
     lines, healthy = [], []
     for study in group.studies:
         if seen := [each for each in study.tried if each.diagnosis.signs]:
             worst = max(seen, key=lambda each: (len(each.diagnosis.signs), -each.row["seed"]))
-            lines.append(_told(study, seen, worst))
+            lines.append(_diagnosis_line(study, seen, worst))
         elif not all(each.diagnosis.untaught for each in study.tried):
             healthy.append(study.name)
     if healthy:
-        lines.append(f"no sign of it: {', '.join(healthy)}")
+        lines.append(f"no sign of overfitting: {', '.join(healthy)}")
     return lines
 
 
 def runs_section(rows: list[Row]) -> Section:
-    """Every run with its state, and why it has no result."""
+    """The table of all runs, with a line for each one that has no result."""
     from ftrun.reports.comparison import columns_for, heading
 
     columns = columns_for(rows, heading(rows)[1])
     lines = [f"{row['label']} failed: {row['failure']}" for row in rows if row["state"] == "failed"]
     lines += [
-        f"{row['label']} is {row['state']}" for row in rows if row["state"] in ("interrupted", "running")
+        f"{row['label']} {'is' if row['state'] == 'running' else 'was'} {row['state']}"
+        for row in rows
+        if row["state"] in ("interrupted", "running")
     ]
     lines += [f"damaged: {row['failure']}" for row in rows if row["state"] == "damaged"]
     cells = [[column.text(row) for column in columns] for row in rows]
@@ -126,13 +132,13 @@ def runs_section(rows: list[Row]) -> Section:
 
 
 def on_terminal(screen: Console, sections: list[Section]) -> None:
-    """As text in the terminal, long lines folded."""
+    """The sections as text in the terminal, long lines folded."""
     from rich import box
     from rich.padding import Padding
     from rich.table import Table
 
     for section in sections:
-        if section.pictures:
+        if section.plots:
             continue
         screen.print(f"\n{section.title}", style="bold", soft_wrap=True)
         if section.rows:
@@ -147,9 +153,9 @@ def on_terminal(screen: Console, sections: list[Section]) -> None:
 
 
 def as_markdown(sections: list[Section]) -> str:
-    """As a document; pictures are named, not shown."""
+    """The sections as a document, without plots."""
     parts = []
-    for section in [section for section in sections if not section.pictures]:
+    for section in [section for section in sections if not section.plots]:
         parts += ["", f"## {section.title}", ""]
         if section.rows:
             parts.append(f"| {' | '.join(title for title, _ in section.columns)} |")
@@ -171,7 +177,7 @@ STYLE = (
 
 
 def as_html(title: str, sections: list[Section]) -> str:
-    """As one file that needs no other: the pictures are inside."""
+    """The sections as one self-contained file, with the plots inside."""
     parts = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8">',
         f"<title>{html.escape(title)}</title><style>{STYLE}</style></head><body>",
@@ -183,9 +189,9 @@ def as_html(title: str, sections: list[Section]) -> str:
             parts.append(_html_table(section))
         if section.lines:
             parts.append(f"<ul>{''.join(f'<li>{html.escape(line)}</li>' for line in section.lines)}</ul>")
-        for picture in section.pictures:
-            data = base64.b64encode(picture.png).decode()
-            words = html.escape(picture.title)
+        for plot in section.plots:
+            data = base64.b64encode(plot.png).decode()
+            words = html.escape(plot.title)
             parts.append(
                 f'<figure><img alt="{words}" src="data:image/png;base64,{data}">'
                 f"<figcaption>{words}</figcaption></figure>"

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy
 
-from ftrun.reports.rescoring import Scored
+from ftrun.tasks.metrics.rescoring import Scored
 
 Array = Any  # numpy.ndarray of floats
 RESAMPLES = 10_000

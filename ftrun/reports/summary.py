@@ -1,4 +1,4 @@
-"""What a run came to, read from its directory: the facts, their words, and the end of an experiment."""
+"""The summary of one run, read from its directory: its row of facts, and the end of an experiment."""
 
 from __future__ import annotations
 
@@ -7,35 +7,25 @@ from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import ConfigError
 from ftrun.reports.breakdown import tables
+from ftrun.reports.numbers import count, duration, score, share, short, size, words
+from ftrun.runs.artifacts import PROJECTION
 from ftrun.runs.run import CONFIG, DETAILS, FAILURE, RESULT
-from ftrun.settings.schema import FIXED
+from ftrun.settings.read import FIXED
+from ftrun.tasks.metrics.metric import lookup
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from ftrun.runs.run import Run
 
-NEEDED = ("seed", "task", "model", "train", "strategy")  # to say anything about a run
-PERCENT = (
-    "accuracy",
-    "next_accuracy",
-    "top5_accuracy",
-    "f1",
-    "f1_weighted",
-    "micro_f1",
-    "macro_f1",
-    "subset_accuracy",
-    "precision",
-    "recall",
-    "exact_match",
-)
+NEEDED = ("seed", "task", "model", "train", "strategy")  # settings without which a run is damaged
 
 
 def row_of(run: Run) -> dict[str, Any]:
-    """The raw facts of a run, finished or not; None stands for what it does not have yet."""
+    """The raw facts of a run, finished or not; None for what it does not have yet."""
     config, result = run.config, run.read_json(RESULT) or {}
     if missing := [name for name in NEEDED if name not in config]:
-        raise ConfigError(f"{run.path / CONFIG} is not of ftrun: it has no {', '.join(missing)}")
+        raise ConfigError(f"{run.path / CONFIG} is no configuration of ftrun: it lacks {', '.join(missing)}")
     cost, failure = run.read_json("cost.json") or {}, run.read_json(FAILURE) or {}
     seen: dict[str, Any] = {}
     for line in run.metrics():
@@ -57,7 +47,7 @@ def row_of(run: Run) -> dict[str, Any]:
         "eval_score": scores.get(f"eval_{metric}"),
         "test_score": scores.get(f"test_{metric}"),
         "best_step": result.get("best_step"),
-        "step": result.get("best_step", seen.get("step")),  # how far it came, while there is no best
+        "step": result.get("best_step", seen.get("step")),  # the latest one while there is no best
         **{name: cost.get(name) for name in ("seconds", "cpu_seconds", *SPEEDS)},
         "peak_memory_bytes": cost.get("peak_memory_bytes"),
         "device": cost.get("device"),
@@ -69,95 +59,26 @@ def row_of(run: Run) -> dict[str, Any]:
 
 
 def forgetting_of(result: dict[str, Any], metric: str | None) -> dict[str, Any]:
-    """How much of the earlier tasks is lost, and in which unit; a sequence's own number where it is one."""
+    """The forgetting of earlier tasks, its metric, and the scores before and after; of a sequence its own."""
     sources = result.get("sources", [])
     unit = sources[-1]["metric"] if sources else metric
     return {"forgetting": result.get("forgetting"), "forgetting_metric": unit, "sources": sources}
 
 
 def metric_of(config: dict[str, Any], result: dict[str, Any], scores: dict[str, Any]) -> str | None:
-    """The metric that chose the best weights, without eval_; the first score where nothing names it."""
+    """The metric that chose the best weights, without eval_; the first score where none is named."""
     known = [name[5:] for name in scores if name.startswith("eval_") and name != "eval_loss"]
-    said = config["train"]["metric"] or result.get("metric")
-    return said.removeprefix("eval_") if said else next(iter(known), None)
-
-
-def lower_is_better(metric: str | None) -> bool:
-    """Whether a smaller value of the metric is the better one."""
-    return (metric or "").endswith(("loss", "perplexity", "bits_per_byte", "error", "mae", "rmse"))
+    chosen = config["train"]["metric"] or result.get("metric")
+    return chosen.removeprefix("eval_") if chosen else next(iter(known), None)
 
 
 def strategy_settings(config: dict[str, Any]) -> dict[str, Any]:
-    """The settings that only this strategy has: rank, alpha, …"""
+    """The strategy's own settings: rank, alpha, …"""
     return {name: value for name, value in config.items() if name not in FIXED}
 
 
-def short(model: str) -> str:
-    """The last part of a path, a Hub name or embedded:NAME."""
-    return model.rstrip("/").replace(":", "/").rsplit("/", 1)[-1]
-
-
-def words(settings: dict[str, Any]) -> str:
-    """Settings as one would type them: rank=4 targets=[query,value]."""
-    return " ".join(f"{name}={_value(value)}" for name, value in settings.items())
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, (list, tuple)):
-        return f"[{','.join(map(_value, value))}]"
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def score(value: float | None, metric: str | None, spread: float | None = None) -> str:
-    """84.4 %, with its standard deviation 84.4 ± 0.3 %; a metric without an upper end as it is."""
-    if value is None:
-        return ""
-    percent = metric is not None and metric.startswith(PERCENT)  # f1_person, too
-    factor, form = (100, ".1f") if percent else (1, ".3f" if 0.01 <= abs(value) < 1000 else ".3g")
-    text = format(factor * value, form)
-    if spread is not None:
-        text += f" ± {format(factor * spread, '.1f' if percent else '.2g')}"
-    return f"{text} %" if percent else text
-
-
-def share(value: float | None) -> str:
-    """100 %, 3.38 %, 0.0673 %."""
-    return "" if value is None else f"{100 * value:.3g} %"
-
-
-def count(value: float | None) -> str:
-    """512, 73.7 k, 2.18 M."""
-    return "" if value is None else _scaled(value, ("", " k", " M", " G", " T"))
-
-
-def size(value: float | None) -> str:
-    """512 MB, 1.25 GB."""
-    return "" if value is None else _scaled(value, (" B", " kB", " MB", " GB", " TB"))
-
-
-def duration(seconds: float | None) -> str:
-    """8.2 s, 72 s, 4:05 min, 2:05 h."""
-    if seconds is None:
-        return ""
-    if seconds < 100:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    if seconds < 5999.5:
-        return f"{round(seconds) // 60}:{round(seconds) % 60:02d} min"
-    return f"{round(seconds / 60) // 60}:{round(seconds / 60) % 60:02d} h"
-
-
-def _scaled(value: float, units: tuple[str, ...]) -> str:
-    for unit in units[:-1]:
-        if value < 999.5:
-            return f"{value:.3g}{unit}"
-        value /= 1000
-    return f"{value:.3g}{units[-1]}"
-
-
 def console() -> Console:
-    """The terminal; a pipe is as wide as the table wants, NO_COLOR is heeded by rich."""
+    """The terminal; a pipe is 240 columns wide, and rich respects NO_COLOR."""
     from rich.console import Console
 
     terminal = Console(highlight=False, markup=False, soft_wrap=False)
@@ -167,7 +88,7 @@ def console() -> Console:
 
 
 def show_result(run: Run) -> None:
-    """The end of an experiment: what it scored, what it cost, where it lies and how to go on."""
+    """The end of an experiment: its scores, its cost, its directory and the next commands."""
     from rich.padding import Padding
 
     screen, row = console(), row_of(run)
@@ -187,11 +108,9 @@ def show_result(run: Run) -> None:
 
 
 def use_of(run: Run) -> str:
-    """What to do with a run's model: answer rows, or train it for a task."""
-    from ftrun.settings.resolve import load_class
-
-    if load_class("tasks", run.config["task"]["kind"]).pretrains:
-        return f"ftrun task=image task.train=PLACE strategy=linear_probe model.name={run.path}"
+    """The command that uses a run's model: to predict, or to train it for a task."""
+    if (run.model_dir / PROJECTION).is_file():  # of contrastive learning, which predicts nothing
+        return f"ftrun task=image task.train=DATA strategy=linear_probe model.name={run.path}"
     return f"ftrun predict {run.path} --input FILE --output FILE"
 
 
@@ -217,16 +136,35 @@ def _scores(row: dict[str, Any], baselines: dict[str, Any]) -> Any:
     return table
 
 
-def better_baselines(row: dict[str, Any], baselines: dict[str, Any]) -> list[str]:
-    """The baselines whose test score the run does not beat."""
-    metric, sign = row["metric"], -1 if lower_is_better(row["metric"]) else 1
-    found = {name: baselines.get(name, {}).get(f"test_{metric}") for name in BASELINES}
-    ours = row["test_score"]
-    return [
-        name
-        for name, theirs in found.items()
-        if ours is not None and theirs is not None and sign * theirs >= sign * ours
-    ]
+def baseline_warnings(row: dict[str, Any], baselines: dict[str, Any]) -> list[str]:
+    """A sentence for each baseline whose test score the run does not beat."""
+    metric, ours = row["metric"], row["test_score"]
+    sign, lines = lookup(metric).sign, []
+    for name in BASELINES:
+        theirs = baselines.get(name, {}).get(f"test_{metric}")
+        if ours is None or theirs is None or sign * theirs < sign * ours:
+            continue
+        figures = f"({metric} {score(theirs, metric)} against {score(ours, metric)})"
+        if name == "majority":
+            lines.append(
+                f"no better than always answering the most frequent label on the test split {figures}"
+            )
+        else:
+            verdict = "matches" if theirs == ours else "beats"
+            lines.append(f"{BASELINES[name]} {verdict} this model on the test split {figures}")
+    return lines
+
+
+def forgetting_line(source: dict[str, Any]) -> str:
+    """accuracy on reviews fell by 5.2 points (80.1 % → 74.9 %)."""
+    metric, name = source["metric"], source["name"]
+    before, after = source["before"][metric], source["after"][metric]
+    what = f"pre-training {metric}" if name == "pretraining" else f"{metric} on {name}"
+    change = f"{score(before, metric)} → {score(after, metric)}"
+    if before == after:
+        return f"{what} is unchanged ({score(after, metric)})"
+    by = score(abs(after - before), metric).replace(" %", " points")
+    return f"{what} {'rose' if after > before else 'fell'} by {by} ({change})"
 
 
 def _facts(row: dict[str, Any], card: dict[str, Any]) -> Any:
@@ -237,18 +175,14 @@ def _facts(row: dict[str, Any], card: dict[str, Any]) -> Any:
     table.add_column(overflow="fold")
     for leak in card.get("leaks", []):
         some = f"{leak['rows']:,} of {leak['of']:,} {leak['split']} {leak['unit']}"
-        said = f"{some} are also in {leak['other']}"
-        table.add_row("LEAK", said, style="bold yellow")
-    for name in better_baselines(row, card.get("baselines", {})):
-        table.add_row("warning", f"{BASELINES[name]} scores no less on test", style="bold yellow")
+        table.add_row("LEAK", f"{some} are also in {leak['other']}", style="bold yellow")
+    for line in baseline_warnings(row, card.get("baselines", {})):
+        table.add_row("warning", line, style="bold yellow")
     if row["trained_share"] is not None:
         numbers = f"{row['trained_parameters']:,} of {row['total_parameters']:,} weights"
         table.add_row("trained", f"{numbers} ({share(row['trained_share'])})")
-    for past in row["sources"]:
-        metric = past["metric"]
-        before, after = (score(past[when][metric], metric) for when in ("before", "after"))
-        lost = score(past["forgetting"], metric)
-        table.add_row("forgotten", f"{lost} of {past['name']} ({metric} {before} → {after})")
+    for source in row["sources"]:
+        table.add_row("forgetting", forgetting_line(source))
     if row["step"] is not None:
         table.add_row("best step", f"{row['step']:,}")
     if row["seconds"] is not None:

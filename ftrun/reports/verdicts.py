@@ -1,18 +1,20 @@
-"""The findings of a comparison as sentences."""
+"""The results of a comparison as sentences."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING
 
+from ftrun.errors import counted
+from ftrun.reports.numbers import score
 from ftrun.reports.significance import items_needed
-from ftrun.reports.summary import PERCENT, score
+from ftrun.tasks.metrics.metric import lookup
 
 if TYPE_CHECKING:
     from ftrun.reports.significance import Estimate
     from ftrun.reports.study import Group, Pair, Study
 
-MOST = 10_000_000  # examples; more is as good as never
+MOST = 10_000_000  # test examples that anybody could collect
 
 
 def interval(found: Estimate, metric: str) -> str:
@@ -22,56 +24,63 @@ def interval(found: Estimate, metric: str) -> str:
 
 
 def sentence(pair: Pair, group: Group) -> str:
-    """Which of two is better, or that they cannot be told apart and how many examples would tell."""
-    factor = 100 if group.metric in PERCENT else 1
-    digits = ".1f" if factor == 100 else ".3g"
+    """Which of two studies is better, or that it is undecided and how many examples would decide it."""
     better = group.sign * pair.found.value >= 0
     first, second = (pair.first, pair.second) if better else (pair.second, pair.first)
-    reach = factor * (pair.found.high - pair.found.low) / 2
-    size = f"difference {factor * abs(pair.found.value):{digits}} ± {reach:{digits}}"
+    size = f"difference {difference_words(pair.found, group.metric)}"
+    where = f"on {counted(group.items, 'test example')}"
     if pair.apart:
         chance = "p < 0.001" if pair.corrected < 0.001 else f"p = {pair.corrected:.2g}"
-        return (
-            f"{first.name} is better than {second.name} on {group.items:,} examples ({size}, {chance}); "
-            f"{pair.test}"
-        )
-    return (
-        f"{first.name} and {second.name} cannot be told apart on {group.items:,} examples ({size})"
-        f"{needed(pair, group)}"
-    )
+        return f"{first.name} is better than {second.name} {where} ({size}, {chance})"
+    return f"{first.name} and {second.name} do not differ significantly {where} ({size}){needed(pair, group)}"
+
+
+def p_value_source(group: Group) -> str:
+    """The tests that the p-values of the group's pairs come from."""
+    return f"p-values: {'; '.join(dict.fromkeys(pair.test for pair in group.pairs))}"
+
+
+def difference_words(found: Estimate, metric: str) -> str:
+    """5.1 ± 2.0 points, with half the width of the interval."""
+    factor, share = lookup(metric).factor, lookup(metric).is_share
+    digits = ".1f" if share else ".3g"
+    reach = factor * (found.high - found.low) / 2
+    return f"{factor * abs(found.value):{digits}} ± {reach:{digits}}{' points' if share else ''}"
 
 
 def needed(pair: Pair, group: Group) -> str:
-    """The end of such a sentence: what would decide it."""
-    count = items_needed(pair.found, group.items)
-    if count is None:
-        return "; the seeds differ too much for any number of examples, more seeds are needed"
+    """The end of an undecided sentence: what would decide it."""
+    count, tests = items_needed(pair.found, group.items), len(group.pairs)
+    if count is None and pair.found.items_error < (pair.found.seeds_error or 0.0):
+        return "; the seeds vary too much for a larger test set to decide, so more seeds are needed"
     if count == math.inf:
-        return "; they score the same"
-    if count > MOST:
-        return "; no test set that could be had would be enough"
-    if count <= group.items:
-        return f"; p = {pair.p:.2g} alone, {pair.corrected:.2g} among {len(group.pairs)} tests"
-    return f"; about {rounded(count):,} would be needed"
+        return "; their scores are equal"
+    if count is None or count > MOST:
+        return "; the difference is too small to resolve"
+    if count > group.items:
+        return f"; about {rounded(count):,} would be needed to decide"
+    if tests > 1 and pair.p < pair.corrected:
+        return f"; p = {pair.p:.2g}, or {pair.corrected:.2g} corrected for {tests} tests"
+    return f"; p = {pair.p:.2g}"
 
 
 def rounded(count: float) -> int:
-    """To two figures, upwards."""
+    """Rounded up to two figures."""
     unit = 10 ** max(0, math.floor(math.log10(count)) - 1)
     return math.ceil(count / unit) * unit
 
 
-def chance(study: Study, metric: str) -> str:
-    """Where the width of the interval comes from."""
-    factor = 100 if metric in PERCENT else 1
+def standard_error(study: Study, metric: str) -> str:
+    """The sources of the interval's width: the finite test set and the seeds."""
+    factor, unit = lookup(metric).factor, " points" if lookup(metric).is_share else ""
     if study.score.seeds_error is None:
-        return f"{factor * study.score.items_error:.2g} from the test set, one seed"
+        return f"{factor * study.score.items_error:.2g}{unit} from the test set (one seed)"
     items, seeds = factor * study.score.items_error, factor * study.score.seeds_error
-    return f"{items:.2g} from the test set, {seeds:.2g} from seeds"
+    return f"{items:.2g}{unit} from the test set, {seeds:.2g}{unit} from the seeds"
 
 
 def elbow(group: Group) -> tuple[list[Study], Study, str] | None:
-    """Studies that differ in `rank` alone, the smallest that is not told from the best, and the sentence."""
+    """Studies that differ in `rank` alone, the smallest that is as good as the best, and a sentence."""
     from ftrun.reports.study import tested
 
     ranked = sorted(
@@ -89,13 +98,16 @@ def elbow(group: Group) -> tuple[list[Study], Study, str] | None:
     chosen = next(study for study in ranked if id(study) not in apart)
     rank, top = chosen.config["rank"], best.config["rank"]
     if chosen is best:
-        why = "the smallest scores best" if chosen is ranked[0] else "every smaller rank scores worse"
+        why = (
+            "the smallest rank scores best"
+            if chosen is ranked[0]
+            else "every smaller rank is significantly worse"
+        )
         return ranked, chosen, f"rank {rank} is the elbow: {why}"
     found = next(pair for pair in pairs if pair.second is chosen)
-    factor = 100 if group.metric in PERCENT else 1
     text = (
-        f"rank {rank} is the elbow: the smallest that cannot be told apart from the best, rank {top} "
-        f"(difference {factor * abs(found.found.value):.2g}, corrected p = {found.corrected:.2g})"
+        f"rank {rank} is the elbow: the smallest that does not differ significantly from the best, rank {top}"
+        f" (difference {difference_words(found.found, group.metric)}, corrected p = {found.corrected:.2g})"
     )
     return ranked, chosen, text
 

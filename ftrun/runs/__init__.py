@@ -1,1 +1,1 @@
-"""A run directory: its files, how it is found, locked and written, and what else is said of a run."""
+"""Run directories: how they are written, locked, read and found, and the ledger of a study."""

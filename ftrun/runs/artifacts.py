@@ -1,4 +1,4 @@
-"""What a finished run has left in model/, told before anything heavy is loaded, and where more may go."""
+"""What a finished run left in model/, read before anything heavy is loaded, and where output may go."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 LORA = "adapter_config.json"  # as peft names them
 LORA_WEIGHTS = "adapter_model.safetensors"
 BOTTLENECKS = "adapter.json"
+PROJECTION = "projection.safetensors"
 
 
 def low_rank(run: Run, curved: str) -> dict[str, Any]:
@@ -25,7 +26,7 @@ def low_rank(run: Run, curved: str) -> dict[str, Any]:
     """
     if not run.finished:
         raise ConfigError(
-            f"{run.path} is not finished, so it has no model yet; to go on with it: ftrun resume {run.path}"
+            f"{run.path} is not finished, so it has no model yet; to continue it: ftrun resume {run.path}"
         )
     if run.config.get("sequence"):
         raise ConfigError(f"{run.path} is a sequence; take one of the runs in it")
@@ -45,28 +46,29 @@ def low_rank(run: Run, curved: str) -> dict[str, Any]:
     if Path(base).is_absolute() and not Path(base).is_dir():
         raise ConfigError(
             f"{run.path}: the checkpoint it was trained on is gone: {base}; put it back, "
-            f"or write its place into {place / LORA}"
+            f"or write its new path into {place / LORA}"
         )
     return settings
 
 
 def why_no_update(run: Run) -> str:
     """Why a run's model/ holds no low-rank update."""
-    strategy = run.config.get("strategy")
     if not (run.model_dir / "config.json").is_file():
         return "it is damaged: model/config.json is missing"
-    if strategy != "lora":
-        return (
-            f"strategy={strategy} trained the weights themselves and left no low-rank update; "
-            "model/ is the whole network"
-        )
+    whole = any(run.model_dir.glob("model*.safetensors"))
+    if not whole or (run.model_dir / LORA_WEIGHTS).is_file():
+        return f"it is damaged: model/{LORA} is missing"
     if run.config["model"].get("init") == "random":
-        return "LoRA beside random weights was folded into them when the run was saved; model/ is whole"
-    return f"it is damaged: model/{LORA} is missing"
+        return "model/ is the whole network: what trains beside random weights is folded into them when saved"
+    strategy = run.config.get("strategy")
+    return (
+        f"strategy={strategy} trained the weights themselves and left no low-rank update; "
+        "model/ is the whole network"
+    )
 
 
 def refuse_existing(output: Path) -> None:
-    """ConfigError when a directory cannot be made there; said before the work is done."""
+    """ConfigError when a directory cannot be made there; raised before the work is done."""
     if output.exists() or output.is_symlink():
         raise ConfigError(f"--output {output} exists; nothing is overwritten, name another")
     parent = output.absolute().parent

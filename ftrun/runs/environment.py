@@ -17,7 +17,7 @@ PACKAGES = (
 
 
 def describe(device: str) -> dict[str, Any]:
-    """What one needs to know to repeat a run elsewhere; nothing here decides a number of the run."""
+    """What is needed to repeat a run elsewhere; no number of the run depends on it."""
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": [os.path.basename(sys.argv[0]), *sys.argv[1:]],

@@ -1,4 +1,4 @@
-"""Files that survive a kill and a full disk: replaced whole, appended line by line, locked by the living."""
+"""Files that survive a kill and a full disk: replaced or appended to whole, locked while a process lives."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import errno
 import json
 import math
 import os
+import shutil
 import time
 import weakref
-from typing import IO, TYPE_CHECKING, Any
+from pathlib import Path
+from typing import IO, Any
 
 from ftrun.errors import UserError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 try:
     import fcntl
@@ -112,3 +111,24 @@ def _try_lock(handle: int, *, exclusive: bool) -> bool:
         if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
             raise
     return True
+
+
+def free_space_check(path: str | os.PathLike[str], needed_bytes: int) -> None:
+    """Refuse to begin what the disk cannot hold; the path itself need not exist yet."""
+    place = Path(path).absolute()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if free < needed_bytes:
+        raise UserError(
+            f"no space left for {path}: the run needs {_size(needed_bytes)}, {_size(free)} are free; "
+            "free some space, or choose another directory with hydra.run.dir=DIR"
+        )
+
+
+def _size(count: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.4g} {unit}"
+        count /= 1000
+    return f"{count:.4g} TB"

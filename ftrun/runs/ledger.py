@@ -1,4 +1,4 @@
-"""The ledger of a study: which experiments were finished or failed, known by their settings and the code."""
+"""The ledger of a study: which experiments finished or failed, identified by their settings and the code."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ftrun.runs.run import RESULT
 
 
 class Ledger:
-    """ledger.jsonl in the study's directory; the last line of a key counts, what was deleted does not."""
+    """ledger.jsonl in the study's directory; the last line of a key counts, unless its run was deleted."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory

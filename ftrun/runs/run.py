@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import shutil
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ftrun.errors import ConfigError, UserError
 from ftrun.runs.files import (
@@ -22,9 +20,6 @@ from ftrun.runs.files import (
     write_atomically,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
 CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
 TIMING = "timing.jsonl"
@@ -32,7 +27,6 @@ RESULT = "result.json"
 FAILURE = "failure.json"
 DETAILS = "details.json"
 BEGINNING = (CONFIG, METRICS, "environment.json", "data.json")
-ORIGIN = "ftrun.yaml"  # in a model directory made from runs: the settings of the run whose head serves
 
 
 class Run:
@@ -56,7 +50,7 @@ class Run:
         except FileExistsError as error:
             if error.filename == str(run.path):
                 raise ConfigError(f"{run.path} is a file; a run directory is expected") from None
-            raise ConfigError(f"{run.path} already holds a run; to go on with it: ftrun resume DIR") from None
+            raise ConfigError(f"{run.path} already holds a run; to continue it: ftrun resume DIR") from None
         except OSError as error:
             raise UserError(f"cannot create the run directory {run.path}: {error.strerror}") from None
         run.hold()
@@ -75,11 +69,11 @@ class Run:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The resolved settings, as they were written when the run began."""
-        return _source_found(_from_yaml(self.path / CONFIG), self.path.resolve())
+        return _source_found(from_yaml(self.path / CONFIG), self.path.resolve())
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The same, with those that are younger than the run at their defaults."""
+        """The same, with settings that are newer than the run at their defaults."""
         from ftrun.settings.upgrade import completed
 
         return completed(self.config)
@@ -123,8 +117,8 @@ class Run:
             self._lock.release()
             self._lock = None
 
-    def removed_unless_begun(self) -> bool:
-        """Take the directory away if it holds nothing but what every run begins with."""
+    def remove_unless_begun(self) -> bool:
+        """Remove the directory if it holds only what every run begins with; whether it was removed."""
         names = {file.name for file in self.path.iterdir()}
         if not names <= set(BEGINNING) or (self.path / METRICS).stat().st_size:
             return False
@@ -135,7 +129,7 @@ class Run:
         return True
 
     def log(self, values: dict[str, Any]) -> None:
-        """Append one line to metrics.jsonl; it is on the disk when this returns. Numbers only, no clock."""
+        """Append one line to metrics.jsonl; it is on the disk when this returns. Numbers only, no times."""
         append_line(self.path / METRICS, values)
 
     def log_time(self, values: dict[str, Any]) -> None:
@@ -184,62 +178,9 @@ class Run:
             raise UserError(f"{path} is damaged: {error}") from None
 
 
-class Exported(Run):
-    """A model directory made from finished runs: it can be asked and scored, and has no history."""
-
-    @cached_property
-    def config(self) -> dict[str, Any]:
-        """The settings of the run whose head serves."""
-        return _from_yaml(self.path / ORIGIN)
-
-    @property
-    def finished(self) -> bool:
-        return True
-
-    @property
-    def model_dir(self) -> Path:
-        return self.path
-
-
-def open_trained(path: str | os.PathLike[str]) -> Run:
-    """A run, or a model directory that `ftrun merge` or `ftrun compose` has made of runs."""
-    return Exported(path) if (Path(path) / ORIGIN).is_file() else Run.open(path)
-
-
 def is_run(path: Path) -> bool:
     """Whether a directory is a run: settings, and what came of them."""
     return (path / CONFIG).is_file() and ((path / METRICS).is_file() or (path / RESULT).is_file())
-
-
-def find_runs(directories: Iterable[str | os.PathLike[str]]) -> list[Path]:
-    """The run directories at or below the given ones, each once, in natural order (2-lora before 10-lora)."""
-    found: dict[Path, Path] = {}
-    for top in map(Path, directories):
-        if not top.is_dir():
-            raise ConfigError(
-                f"{top} is not a directory; expected are runs, or directories with runs in them"
-            )
-        for folder, below, _ in os.walk(top):
-            path = Path(folder)
-            if is_run(path):
-                found.setdefault(path.resolve(), path)
-                below.clear()
-            else:
-                below[:] = sorted((name for name in below if not name.startswith(".")), key=_natural)
-    return list(found.values())
-
-
-def free_space_check(path: str | os.PathLike[str], needed_bytes: int) -> None:
-    """Refuse to begin what the disk cannot hold; the path itself need not exist yet."""
-    place = Path(path).absolute()
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
-    if free < needed_bytes:
-        raise UserError(
-            f"no space left for {path}: the run needs {_size(needed_bytes)}, {_size(free)} are free; "
-            "free some, or choose another place with hydra.run.dir=DIR"
-        )
 
 
 def _source_beside(config: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -257,25 +198,13 @@ def _source_found(config: dict[str, Any], path: Path) -> dict[str, Any]:
     return config | {"source": source | {"run": str((path / source["run"]).resolve())}}
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
-
-
-def _size(count: float) -> str:
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.4g} {unit}"
-        count /= 1000
-    return f"{count:.4g} TB"
-
-
 def _to_yaml(config: dict[str, Any]) -> str:
     from omegaconf import OmegaConf
 
     return OmegaConf.to_yaml(config)
 
 
-def _from_yaml(path: Path) -> dict[str, Any]:
+def from_yaml(path: Path) -> dict[str, Any]:
     import yaml  # ten times as fast as OmegaConf.load, for a report of many runs
 
     try:

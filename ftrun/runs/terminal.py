@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: lines, and a progress bar where there is a terminal."""
+"""What the user sees during a run: lines and, on a terminal, a progress bar."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def console() -> Console:
 
 
 def leads() -> bool:
-    """Whether this process speaks for the run: the only one, or the first of several."""
+    """Whether this process prints for the run: the only one, or the first of several."""
     return os.environ.get("RANK", "0") == "0"
 
 

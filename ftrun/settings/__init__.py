@@ -1,1 +1,1 @@
-"""From composed YAML to typed settings: what may be set, the checks, and what is near a misspelt word."""
+"""From composed YAML to typed settings: the schema, its checks, and suggestions for misspelt names."""

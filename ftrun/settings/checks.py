@@ -1,8 +1,9 @@
-"""Checks of single values: is it of the type the dataclass names, is it in the range the setting allows."""
+"""Checks of single values: their type and their range."""
 
 from __future__ import annotations
 
 import math
+import re
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 WORDS = {
     int: "a whole number",
     float: "a number",
-    str: "a text",
+    str: "a string",
     bool: "true or false",
     list: "a list",
     dict: "a group of settings",
@@ -23,7 +24,7 @@ WORDS = {
 
 
 def convert(name: str, value: Any, hint: Any) -> Any:
-    """`value` as the type of its field; nothing is lost: 3 is the number 3.0 and the text "3"."""
+    """`value` converted to the type of its field without loss: 3 becomes the number 3.0 or the string "3"."""
     if hint is Any:
         return value
     options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
@@ -35,18 +36,18 @@ def convert(name: str, value: Any, hint: Any) -> Any:
     if type(value) in (int, float) and str in options:
         return str(value)
     words = " or ".join(WORDS.get(get_origin(option) or option, str(option)) for option in options)
-    raise ConfigError(f"{name} is {words}, not {shown(value)}")
+    raise ConfigError(f"{name} is {words}, not {in_yaml(value)}")
 
 
-def shown(value: Any) -> str:
-    """A value as the YAML would write it, texts in quotes."""
+def in_yaml(value: Any) -> str:
+    """A value as YAML writes it, strings in quotes."""
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 def mapping(name: str, value: Any) -> dict[str, Any]:
-    """Refuses a single value where a group of settings belongs (`train=5`)."""
+    """Refuses a single value in place of a group of settings (`train=5`)."""
     if not isinstance(value, dict):
-        raise ConfigError(f"{name} is a group of settings ({name}.…), not {shown(value)}")
+        raise ConfigError(f"{name} is a group of settings ({name}.…), not {in_yaml(value)}")
     return value
 
 
@@ -57,27 +58,27 @@ def finite(name: str, value: float | None) -> None:
 
 
 def above(name: str, value: float | None, low: float) -> None:
-    """Refuses what is not larger than `low`; null passes."""
+    """Refuses values that are not greater than `low`; null passes."""
     finite(name, value)
     if value is not None and not value > low:
         raise ConfigError(f"{name} is above {low}, not {value}")
 
 
 def at_least(name: str, value: float | None, low: float) -> None:
-    """Refuses what is smaller than `low`; null passes."""
+    """Refuses values below `low`; null passes."""
     finite(name, value)
     if value is not None and value < low:
         raise ConfigError(f"{name} is at least {low}, not {value}")
 
 
 def one_of(name: str, value: str, possible: Sequence[str]) -> None:
-    """Refuses a word outside a fixed choice."""
+    """Refuses a value outside a fixed set of choices."""
     if value not in possible:
         raise ConfigError(f"{name} is one of {', '.join(possible)}, not '{value}'{near(value, possible)}")
 
 
 def every(name: str, value: str | int | float) -> None:
-    """Refuses what is neither "epoch" nor a number of optimizer steps nor a share of the run below 1."""
+    """Refuses an interval other than "epoch", a number of optimizer steps or a share of the run below 1."""
     if isinstance(value, str):
         if value != "epoch":
             raise ConfigError(
@@ -89,6 +90,14 @@ def every(name: str, value: str | int | float) -> None:
         raise ConfigError(f"{name} is a whole number of steps or a share of the run below 1, not {value}")
 
 
+def natural_order(name: str) -> list[tuple[int, int, str]]:
+    """A sort key that puts "2" before "10", "2-lora" before "10-lora" and "-1" before "0"."""
+    if re.fullmatch(r"[+-]?\d+", name):
+        return [(0, int(name), "")]
+    parts = re.findall(r"\d+|\D+", name)
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
+
+
 def steps_of(value: float, total: int) -> int:
-    """Optimizer steps: a share of `total` where the value is below 1, else their number."""
+    """A number of optimizer steps; a value below 1 is a share of `total`."""
     return round(value * total) if value < 1 else int(value)

@@ -1,4 +1,4 @@
-"""A name to the class in the file of that name, and settings to an instance of it."""
+"""Classes by the name of their file, and instances of them from settings."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KINDS = {
 
 
 def build(cls: type, node: dict[str, Any], prefix: str, owner: str) -> Any:
-    """An instance of the dataclass `cls` from exactly its keys; `prefix` is where the node stands."""
+    """An instance of the dataclass `cls`, whose fields are the node's keys; `prefix` is the node's path."""
     names = {setting(field.name): field.name for field in fields(cls)}
     for key in node:
         if key not in names:
@@ -31,12 +31,12 @@ def build(cls: type, node: dict[str, Any], prefix: str, owner: str) -> Any:
     try:
         return cls(**{own: convert(prefix + name, node[name], hints[own]) for name, own in names.items()})
     except ConfigError as error:
-        said = not owner or str(error).startswith(owner)
-        raise ConfigError(str(error) if said else f"{owner}: {error}") from None
+        complete = not owner or str(error).startswith(owner)
+        raise ConfigError(str(error) if complete else f"{owner}: {error}") from None
 
 
 def setting(field: str) -> str:
-    """The setting of a field; `from_` is `from`, which Python keeps for itself."""
+    """The setting of a field; the field `from_` is the setting `from`, a keyword in Python."""
     return field.removesuffix("_")
 
 
@@ -55,7 +55,7 @@ def load_class(folder: str, name: str) -> Any:
             ) from None
         found = sorted(path.stem for path in (CONF / word).glob("*.yaml"))
         raise ConfigError(
-            f"there is no {word} '{name}', there are {', '.join(found)}{near(name, found)}"
+            f"there is no {word} '{name}'; possible: {', '.join(found)}{near(name, found)}"
         ) from None
     cls = getattr(module, camel(name), None)
     if not isinstance(cls, type):
@@ -63,14 +63,18 @@ def load_class(folder: str, name: str) -> Any:
     return cls
 
 
-def schedule_class(name: str) -> type:
-    """The learning-rate curve of a name: "slanted_triangular" is SlantedTriangular in schedules.py."""
-    from ftrun.settings import schedules
+def holds(strategy: str) -> bool:
+    """Whether a strategy protects earlier knowledge, as its class declares."""
+    return bool(load_class("strategies", strategy).holds())
 
+
+def schedule_class(name: str) -> type:
+    """The schedule of a name: "slanted_triangular" is SlantedTriangular in schedules.py."""
+    schedules = importlib.import_module("ftrun.settings.schedules")
     found = [path.stem for path in sorted((CONF / "schedule").glob("*.yaml"))]
     cls = getattr(schedules, camel(name), None)
     if not isinstance(cls, type):
-        raise ConfigError(f"there is no schedule '{name}', there are {', '.join(found)}{near(name, found)}")
+        raise ConfigError(f"there is no schedule '{name}'; possible: {', '.join(found)}{near(name, found)}")
     return cls
 
 

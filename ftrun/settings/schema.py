@@ -1,25 +1,18 @@
-"""Composed YAML to typed settings.
-
-YAML owns the values, the dataclasses own types and ranges and have no defaults.
-"""
+"""The settings of an experiment, their types and ranges; the defaults are in the YAML."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from ftrun import CONF
-from ftrun.errors import ConfigError, near
-from ftrun.settings.checks import above, at_least, convert, every, finite, mapping, one_of
-from ftrun.settings.resolve import build, load_class, schedule_class
-
-NODES = ("task", "model", "schedule", "train", "compose", "protect", "source")
-FIXED = (*NODES, "pretrain", "seed", "device", "tracker", "strategy", "scenario", "sequence")
+from ftrun.errors import ConfigError
+from ftrun.settings.checks import above, at_least, every, finite, mapping, one_of
+from ftrun.settings.protocols import Schedule, Strategy, Task
 
 
 @dataclass
 class Train:
-    """Everything about the loop; the same for every task and strategy."""
+    """Settings of the training loop, the same for every task and strategy."""
 
     optimizer: str
     lr: float
@@ -67,13 +60,13 @@ class Train:
         if self.micro_batch is not None and self.micro_batch > self.batch_size:
             raise ConfigError(
                 f"train.micro_batch={self.micro_batch} is larger than train.batch_size={self.batch_size}; "
-                "it is the part of a batch that fits in memory"
+                "it is the part of a batch that fits into memory"
             )
 
 
 @dataclass
 class ModelSettings:
-    """Which network, and how its weights and its sentence vector are obtained."""
+    """The model, the origin of its weights, and the pooling of its sentence vector."""
 
     name: str
     init: str
@@ -89,47 +82,48 @@ class ModelSettings:
             at_least("model." + name, getattr(self, name), 1)
             if getattr(self, name) is not None and self.init == "pretrained":
                 raise ConfigError(
-                    f"model.{name}={getattr(self, name)} does not go with pretrained weights, which have the"
-                    " checkpoint's shape; possible: model.init=random"
+                    f"model.{name}={getattr(self, name)} cannot be combined with pretrained weights,"
+                    " which have the checkpoint's shape; possible: model.init=random"
                 )
         if not self.name:
-            raise ConfigError("model.name is empty; it is embedded:NAME, a directory or a name on the Hub")
+            raise ConfigError(
+                "model.name is empty; possible: embedded:NAME, a directory or a name on the Hub"
+            )
         one_of("model.init", self.init, ["pretrained", "random"])
         one_of("model.pooling", self.pooling, ["head", "cls", "mean"])
 
 
 @dataclass
 class Source:
-    """What the network knew before: its pretraining, a finished run, or a task to train first."""
+    """What the model learned before: its pre-training, a finished run, or a task to train first."""
 
     kind: str  # pretraining | run | task
-    run: str
-    node: dict[str, Any]
-
-    def task(self) -> Any:
-        """The pretraining as a task."""
-        return build(load_class("tasks", "pretraining"), self.node, "source.", "source=pretraining")
+    run: str  # the run's directory
+    node: dict[str, Any]  # the settings of the task to train first
+    task: Task | None  # the pre-training task
 
 
 @dataclass
 class Domain:
-    """A domain's text, what a second LoRA learns, and labelled rows of it."""
+    """A domain: text on which a second LoRA is trained, and labelled rows."""
 
-    text: Any  # the task of its language, as a node
+    text: Any  # the task of modelling the domain's text, as a node
     rows: str | list[str] | None
     test: str | list[str] | None
     columns: list[str] | None
     weights: list[float]
-    train: Any  # settings of train that differ for the text
+    train: Any  # settings of train that differ for this text
 
     def __post_init__(self) -> None:
         mapping("compose.text", self.text)
         mapping("compose.train", self.train)
         if self.rows is None:
-            raise ConfigError("compose.rows is not set: give labelled rows of the domain, compose.rows=FILE")
+            raise ConfigError(
+                "compose.rows is not set; it takes labelled rows of the domain: compose.rows=FILE"
+            )
         if len(self.weights) != 2:
             raise ConfigError(
-                f"compose.weights is one for the task and one for the domain, not {self.weights}"
+                f"compose.weights is a list of two numbers, for task and domain, not {self.weights}"
             )
         for weight in self.weights:
             finite("compose.weights", weight)
@@ -137,17 +131,17 @@ class Domain:
 
 @dataclass
 class Settings:
-    """One experiment, checked; `raw` is the plain dict it was read from and can be read from again."""
+    """The validated settings of one experiment; `raw` is the plain dict that they were read from."""
 
     seed: int
     device: str
     tracker: str
-    task: Any
-    strategy: Any
-    schedule: Any
+    task: Task
+    strategy: Strategy
+    schedule: Schedule
     model: ModelSettings
     train: Train
-    protect: Any  # a strategy whose hold is used with another one's way to train, or None
+    protect: Strategy | None  # a strategy that protects earlier knowledge while `strategy` trains
     source: Source | None
     scenario: str
     sequence: list[Any] | None
@@ -162,140 +156,22 @@ class Settings:
         if not (self.device.startswith("cuda:") and self.device[5:].isdigit()):
             one_of("device", self.device, ["auto", "cpu", "cuda"])
         if self.device == "cpu" and self.train.precision == "fp16":
-            raise ConfigError("train.precision=fp16 needs a GPU; with device=cpu it is auto, fp32 or bf16")
-        self.check_metric()
-        self.task.under(self.seed, self.train)
-        if self.scenario != "task" and not self.task.shares_head:
+            raise ConfigError("train.precision=fp16 needs a GPU; possible with device=cpu: auto, fp32, bf16")
+        self.task.check(self)
+        self.guard.check(self)
+        spec = self.task.spec(None)
+        if self.scenario != "task" and spec.labels is None:
             raise ConfigError(
-                f"scenario={self.scenario} shares one head over labels, and task={self.task.name} has none;"
+                f"scenario={self.scenario} needs labels, which task={self.task.name} does not have;"
                 " possible: scenario=task"
             )
-        if self.train.optimizer == "lars" and getattr(self.guard, "apply", None) == "proximal":
+        if self.strategy.needs_new_head and not spec.new_head:
             raise ConfigError(
-                "train.optimizer=lars takes a step of its own length for each weight, and apply=proximal"
-                " pulls by the learning rate; possible: apply=loss, or train.optimizer=sgd"
-            )
-        if self.strategy.needs_new_head and not self.task.new_head:
-            raise ConfigError(
-                f"strategy={self.strategy_name} trains a new head, and task={self.task.name} has none: it"
-                " trains the network itself; possible: strategy=full, lora, freeze, gradual_unfreeze"
-            )
-        if getattr(self.task, "tokenizer", None) == "train" and self.model.init != "random":
-            raise ConfigError(
-                "task.tokenizer=train makes other tokens than the checkpoint's weights know; possible:"
-                " model.init=random"
+                f"strategy={self.strategy_name} trains a new head, which task={self.task.name} does not have;"
+                " possible: strategy=full, lora, freeze, gradual_unfreeze"
             )
 
     @property
-    def guard(self) -> Any:
-        """The strategy that holds the network to what it knew."""
+    def guard(self) -> Strategy:
+        """The strategy that protects earlier knowledge."""
         return self.protect or self.strategy
-
-    def check_metric(self) -> None:
-        """Refuses a train.metric that the task does not compute."""
-        possible = [f"eval_{name}" for name in self.task.metrics]
-        if self.train.metric is not None and self.train.metric not in possible:
-            raise ConfigError(
-                f"train.metric: task={self.raw['task'].get('name')} has no '{self.train.metric}', "
-                f"it has {', '.join(possible)}{near(self.train.metric, possible)}"
-            )
-
-
-def read(raw: dict[str, Any]) -> Settings:
-    """Settings from a composed, resolved configuration; whatever is wrong in it is a ConfigError.
-
-    Top level is the fixed settings and, flat beside them, those of the chosen strategy.
-    """
-    for name in FIXED:
-        if name not in raw:
-            raise ConfigError(f"the configuration has no '{name}'")
-    nodes = {name: mapping(name, raw[name]) for name in NODES}
-    strategy_name = convert("strategy", raw["strategy"], str)
-    own = {key: value for key, value in raw.items() if key not in FIXED}
-    strategy = build(load_class("strategies", strategy_name), own, "", f"strategy={strategy_name}")
-    protect = protection(nodes["protect"], strategy_name)
-    if (protect or strategy).needs_source and nodes["source"].get("kind") == "none":
-        raw = raw | {"source": pretraining()}
-        nodes["source"] = raw["source"]
-    task, schedule = dict(nodes["task"]), dict(nodes["schedule"])
-    kind = convert("task.kind", task.pop("kind", None), str)
-    task_class = load_class("tasks", kind)
-    for name in task_class.passed_over:
-        task.pop(name, None)
-    curve = convert("schedule.name", schedule.pop("name", None), str)
-    return Settings(
-        seed=convert("seed", raw["seed"], int),
-        device=convert("device", raw["device"], str),
-        tracker=convert("tracker", raw["tracker"], str),
-        strategy=strategy,
-        task=build(task_class, task, "task.", f"task={task.get('name')}"),
-        schedule=build(schedule_class(curve), schedule, "schedule.", f"schedule={curve}"),
-        model=build(ModelSettings, nodes["model"], "model.", ""),
-        train=build(Train, nodes["train"], "train.", ""),
-        protect=protect,
-        source=source_of(nodes["source"]),
-        scenario=convert("scenario", raw["scenario"], str),
-        sequence=sequence_of(raw["sequence"]),
-        compose=domain_of(nodes["compose"]),
-        strategy_name=strategy_name,
-        raw=raw,
-    )
-
-
-def protection(node: dict[str, Any], strategy: str) -> Any:
-    """The strategy named by protect=, with its own settings; None for none."""
-    values = dict(node)
-    name = convert("protect.name", values.pop("name", None), str)
-    if name == "none":
-        return None
-    if (CONF / f"protect/{strategy}.yaml").is_file():
-        raise ConfigError(
-            f"strategy={strategy} holds the network already; protect={name} goes with another strategy,"
-            " such as strategy=full"
-        )
-    return build(load_class("strategies", name), values, "protect.", f"protect={name}")
-
-
-def source_of(node: dict[str, Any]) -> Source | None:
-    values = dict(node)
-    kind = convert("source.kind", values.pop("kind", None), str)
-    if kind == "none":
-        return None
-    if kind == "run":
-        return Source("run", convert("source.run", values.get("run"), str), {})
-    if kind == "pretraining":
-        source = Source("pretraining", "", values)
-        source.task()  # refuses what is wrong in it
-        return source
-    task = build(load_class("tasks", kind), values, "source.", f"source={values.get('name')}")
-    if task.pretrains:
-        raise ConfigError(
-            f"source={task.name} answers nothing that could be forgotten; run it first, and take"
-            " model.name=RUN"
-        )
-    return Source("task", "", dict(node))
-
-
-def domain_of(node: dict[str, Any]) -> Domain | None:
-    values = dict(node)
-    name = convert("compose.name", values.pop("name", None), str)
-    one_of("compose.name", name, ["none", "domain"])
-    return None if name == "none" else build(Domain, values, "compose.", "compose=domain")
-
-
-def sequence_of(value: Any) -> list[Any] | None:
-    if value is None:
-        return None
-    if not isinstance(value, list) or len(value) < 2:
-        given = f"has {len(value)} task" if isinstance(value, list) else f"is {value}"
-        raise ConfigError(
-            f"sequence {given}: at least two tasks, names [a,b] or settings over task [{{train: a.csv}},…]"
-        )
-    return value
-
-
-def pretraining() -> dict[str, Any]:
-    """The settings of source=pretraining, for strategies that need a source and were given none."""
-    import yaml
-
-    return yaml.safe_load((CONF / "source" / "pretraining.yaml").read_text(encoding="utf-8"))

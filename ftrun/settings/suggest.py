@@ -1,4 +1,4 @@
-"""What a setting that does not exist was meant to be: another tool's name, another option, or a near one."""
+"""Suggestions for a setting that does not exist: ftrun's name for it, its strategy, or a similar name."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-# names that users of transformers, peft, axolotl and LLaMA-Factory type -> what ftrun calls it
+# settings of transformers, peft, axolotl and LLaMA-Factory -> their names in ftrun
 ELSEWHERE = {
     "learning_rate": "train.lr",
     "batch_size": "train.batch_size",
     "train_batch_size": "train.batch_size",
-    "per_device_train_batch_size": "train.batch_size (train.micro_batch is what fits in memory)",
-    "per_device_eval_batch_size": "train.micro_batch (evaluation finds its own batch)",
+    "per_device_train_batch_size": "train.batch_size (train.micro_batch is the part that fits into memory)",
+    "per_device_eval_batch_size": "train.micro_batch (evaluation chooses its own batch size)",
     "micro_batch_size": "train.micro_batch",
-    "gradient_accumulation_steps": "train.batch_size over train.micro_batch",
+    "gradient_accumulation_steps": "train.batch_size divided by train.micro_batch",
     "num_train_epochs": "train.epochs",
     "num_epochs": "train.epochs",
     "warmup_ratio": "train.warmup (below 1 a share of all steps)",
@@ -123,7 +123,7 @@ KEY = re.compile(r"( *)([A-Za-z_]\w*): ?(.*)")
 
 
 def keys(path: Path) -> dict[str, str]:
-    """Dotted names of a YAML file's settings, two levels deep, each with what stands on its line."""
+    """The dotted names of a YAML file's settings, two levels deep, with the rest of their lines."""
     found, parent = {}, ""
     for line in path.read_text(encoding="utf-8").splitlines():
         match = KEY.match(line)
@@ -136,7 +136,7 @@ def keys(path: Path) -> dict[str, str]:
 
 
 def owner(name: str) -> str | None:
-    """The strategy whose YAML has this setting at the root, if any."""
+    """The strategy that has this setting, if any."""
     for path in sorted((CONF / "strategy").glob("*.yaml")):
         if name in keys(path).keys() - {"strategy", "train", "model"}:
             return path.stem
@@ -144,12 +144,12 @@ def owner(name: str) -> str | None:
 
 
 def aside(name: str) -> tuple[bool, str]:
-    """Sorts the settings of a run's own task before those of what it knew, which often have the same name."""
+    """A sort key that puts a run's own settings before those of source, protect and compose."""
     return name.startswith(("source.", "protect.", "compose.")), name
 
 
 def everywhere() -> set[str]:
-    """Every setting that stands in config.yaml or in one of the groups that have a place of their own."""
+    """Every setting in config.yaml or in a group of options."""
     found = {name for name in keys(CONF / "config.yaml") if not name.startswith(("defaults", "hydra"))}
     for group in ("task", "model", "schedule", "compose", "protect", "source", "pretrain"):
         found.add(group)
@@ -159,7 +159,7 @@ def everywhere() -> set[str]:
 
 
 def meant(name: str, known: Iterable[str] = ()) -> str:
-    """The end of the message about a setting that does not exist: whose it is, its name here, the nearest.
+    """The end of an error message about an unknown setting: its strategy, its name in ftrun or a similar one.
 
     `known` are names that exist only in this run, such as the settings of its strategy.
     """
@@ -169,9 +169,9 @@ def meant(name: str, known: Iterable[str] = ()) -> str:
         inner = {f"pretrain.{each}" for each in possible if each.startswith(("task.", "train."))}
         possible = inner | {each for each in possible if each.startswith("pretrain.")}
     if last in possible and "." not in last and last != name:
-        return f"; it is written {last}=, without {name.removesuffix(last)}"
+        return f"; write {last}=, without {name.removesuffix(last)}"
     if strategy := owner(last):
-        return f"; it belongs to strategy={strategy}" + ("" if last == name else f" and is written {last}=")
+        return f"; it belongs to strategy={strategy}" + ("" if last == name else f", write {last}=")
     if last in ELSEWHERE:
         return f"; ftrun calls it {ELSEWHERE[last]}"
     same = sorted((place for place in possible if place.split(".")[-1] == last), key=aside)

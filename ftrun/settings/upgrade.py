@@ -1,6 +1,6 @@
-"""Settings that are younger than a run, at the values of the YAML that comes with ftrun.
+"""Settings that were added after a run was made, at the values of ftrun's own YAML.
 
-With them an old run can be asked, scored, started from and gone on with.
+With them an old run can be evaluated, used for predictions or as a source, and continued.
 """
 
 from __future__ import annotations
@@ -10,14 +10,16 @@ from typing import Any
 
 from ftrun import CONF
 
-# node → what names it
+# node → the setting that names its option
 OPTIONAL = {"compose": "name", "pretrain": "name", "protect": "name", "source": "kind"}
 
 
 def completed(config: dict[str, Any]) -> dict[str, Any]:
-    """A run's configuration with every setting that its nodes lack; what is no mapping stays as it is."""
+    """A run's configuration with the settings that its nodes lack; other values stay as they are."""
     top = preset("config")
-    flat = preset("strategy", str(config.get("strategy"))) | top  # a strategy's stand beside the fixed ones
+    flat = (
+        preset("strategy", str(config.get("strategy"))) | top
+    )  # a strategy's settings are beside the fixed ones
     names = {name: value for name, value in flat.items() if name not in ("train", "model", "hydra")}
     whole = filled(config, names | {name: {key: "none"} for name, key in OPTIONAL.items()})
     whole["train"] = filled(whole.get("train"), top["train"])
@@ -33,7 +35,7 @@ def completed(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def by_name(node: Any, group: str, key: str) -> Any:
-    """A node with what it lacks of the preset it is named after."""
+    """A node with the settings that it lacks of the preset that it is named after."""
     name = str(node.get(key)) if isinstance(node, dict) else ""
     if group == "source" and name not in ("none", "run", "pretraining"):
         group = "task"  # source=TASK
@@ -41,14 +43,14 @@ def by_name(node: Any, group: str, key: str) -> Any:
 
 
 def filled(node: Any, values: dict[str, Any]) -> Any:
-    """A node with the values that it lacks, but for those that have to be given."""
-    given = {name: value for name, value in values.items() if name != "defaults" and value != "???"}
-    return given | node if isinstance(node, dict) else node
+    """A node with the values that it lacks, except those that a user must set."""
+    defaults = {name: value for name, value in values.items() if name != "defaults" and value != "???"}
+    return defaults | node if isinstance(node, dict) else node
 
 
 @cache
 def preset(group: str, name: str | None = None) -> dict[str, Any]:
-    """A YAML of ftrun's own; empty where there is none of that name, as for a strategy of the user's."""
+    """The content of one of ftrun's own YAML files; empty where there is none, as for a user's strategy."""
     import yaml
 
     path = CONF / f"{group}.yaml" if name is None else CONF / group / f"{name}.yaml"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from ftrun.errors import ConfigError
 from ftrun.settings.checks import one_of
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 @dataclass
 class Adapter(Strategy):
     """Train adapters and the head; with placement=houlsby the normalisation layers too, as in that paper."""
+
+    foldable: ClassVar[bool] = False  # there is a non-linearity between its matrices
 
     placement: str
     bottleneck: int
@@ -30,14 +32,17 @@ class Adapter(Strategy):
     def fits(self, model: Model) -> None:
         if model.source is None:
             raise ConfigError("strategy=adapter keeps a pretrained network, but model.init=random has none")
-        model.output_layers()
+        from ftrun.models.layers import output_layers
+
+        output_layers(model)
 
     def prepare(self, model: Model) -> None:
         from ftrun.models.adapters import Adapters
+        from ftrun.models.layers import output_layers
 
         model.requires_grad_(False)
         model.adapter = Adapters(self.placement, self.bottleneck, self.activation)
-        model.adapter.attach(model)
+        model.adapter.attach(model.net, output_layers(model))
         trained = {name for name, _ in model.head_parameters()}
         if self.placement == "houlsby":
             trained |= model.norms()

@@ -1,4 +1,4 @@
-"""What L2-SP and EWC share: an anchor on what the checkpoint brought, however the strategy moves it."""
+"""What L2-SP and EWC share: an anchor on the pretrained weights, or on what low-rank updates add to them."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from ftrun.strategies.full import Full
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ftrun.settings.schema import Settings
     from ftrun.strategies.base import Memory
     from ftrun.strategies.penalty import Anchor, UpdateAnchor
 
     Strengths = dict[str, Tensor | float]
 
-LITTLE = 0.05  # of a move taken back, below which a hold is said to do nothing
+LITTLE = 0.05  # share of a move undone, below which a hold is reported to do almost nothing
 
 
 @dataclass
@@ -40,6 +41,13 @@ class Anchored(Full, ABC):
         self.anchors: list[Anchor] = []
         self.updates: UpdateAnchor | None = None
 
+    def check(self, settings: Settings) -> None:
+        if settings.train.optimizer == "lars" and self.apply == "proximal":
+            raise ConfigError(
+                "train.optimizer=lars takes a step of its own length for each weight, and apply=proximal"
+                " pulls by the learning rate; possible: apply=loss, or train.optimizer=sgd"
+            )
+
     @abstractmethod
     def strengths(self, memory: Memory, names: list[str]) -> tuple[Strengths, dict[str, Tensor]]:
         """How strongly each weight is held, and where to, by name; no target is where it now stands."""
@@ -55,11 +63,11 @@ class Anchored(Full, ABC):
         model = memory.model
         head = set() if memory.shared else {name for name, _ in model.head_parameters()}
         if isinstance(model.adapter, Adapters):
-            raise ConfigError(
-                "protect= holds pretrained weights; strategy=adapter leaves them where they are"
-            )
+            raise ConfigError("protect= holds pretrained weights; strategy=adapter does not change them")
         if model.adapter is not None and model.adapter.use_dora:
-            raise ConfigError("protect= holds what lora, rslora and pissa add to weights; dora also rescales")
+            raise ConfigError(
+                "protect= holds what lora, rslora and pissa add to weights; variant=dora also rescales them"
+            )
         updates = updates_of(model) if model.adapter is not None else {}
         held = {n: p for n, p in model.trained().items() if n not in head and ".lora_" not in n}
         if not held and not updates:
@@ -68,7 +76,7 @@ class Anchored(Full, ABC):
         start = {name: targets.get(name, p.detach().clone()).to(p.device) for name, p in held.items()}
         self.anchors = [Anchor(held, start, {name: strengths[name] for name in held})]
         if held and self.apply == "proximal":
-            say(self.told(memory.way))
+            say(self.strength_note(memory.lr_sum))
         if updates:
             self.updates = UpdateAnchor(updates, {name: strengths[name] for name in updates})
         if self.head_strength() > 0 and not memory.shared:
@@ -76,16 +84,18 @@ class Anchored(Full, ABC):
             zero = {name: p.detach() * 0 for name, p in new.items()}
             self.anchors.append(Anchor(new, zero, dict.fromkeys(new, self.head_strength())))
 
-    def told(self, way: float) -> str:
-        """How strong the hold is, in words: a pull that does nothing looks like one that works."""
-        undone = self.anchors[0].undone(way)
+    def strength_note(self, lr_sum: float) -> str:
+        """How strong the hold is, for the terminal: a pull that does nothing looks like one that works."""
+        undone = self.anchors[0].share_undone(lr_sum)
         most = float(undone.sort().values[len(undone) * 9 // 10])
-        whose = "every weight" if undone.min() == undone.max() else "the tenth of the weights held most"
-        said = f"hold: of a move, the run takes back {most:.2%} for {whose}"
+        whose = (
+            "every weight" if undone.min() == undone.max() else "the tenth of the weights held most strongly"
+        )
+        note = f"hold: the run undoes {most:.2%} of a move for {whose}"
         if not 0 < most < LITTLE:
-            return said
+            return note
         enough = getattr(self, self.strength) * math.log(2) / -math.log1p(-most)
-        return f"{said}, next to nothing; {self.strength.rstrip('_')}={enough:.0e} would take back half"
+        return f"{note}, almost nothing; {self.strength.rstrip('_')}={enough:.0e} would undo half"
 
     def add_gradient(self) -> None:
         if self.apply == "loss":

@@ -1,4 +1,4 @@
-"""What every strategy promises: which weights of the network may move, when, and what holds them."""
+"""The interface of every strategy: which weights of the network may move, when, and what holds them."""
 
 from __future__ import annotations
 
@@ -8,33 +8,40 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 
 if TYPE_CHECKING:
     from ftrun.models.model import Model
-    from ftrun.tasks.base import Task
-    from ftrun.training.state import Course
+    from ftrun.settings.schedules import Course
+    from ftrun.settings.schema import Settings
+    from ftrun.tasks.data import TaskData
 
 
-class Past(Protocol):
+class SourceTask(Protocol):
     """An earlier task, and the network with that task's head."""
 
     name: str
-    task: Task
+    data: TaskData
     model: Model
 
     @property
     def rows(self) -> int: ...
 
 
+Past = SourceTask
+
+
 @dataclass
 class Memory:
-    """What a strategy may look at before the first step, to know what it shall hold."""
+    """What a strategy may look at before the first step, to decide what it holds."""
 
     model: Model
-    pasts: list[Past]  # oldest first; empty where the run has no source
+    pasts: list[SourceTask]  # oldest first; empty where the run has no source
     rows: int  # training examples of the task
     shared: bool  # one head for all tasks
     seed: int
-    way: float  # the sum of all steps' learning rates, before `train.layer_decay`
+    lr_sum: float  # the sum of all steps' learning rates, before `train.layer_decay`
     directory: Path  # of this run
     earlier: Path | None  # the run that is this one's source
+
+
+HOLDS = ("remember", "replay", "add_gradient", "pull")  # the hooks of a strategy that holds weights
 
 
 @dataclass
@@ -46,6 +53,18 @@ class Strategy:
 
     needs_source: ClassVar[bool] = False
     needs_new_head: ClassVar[bool] = False  # there is nothing to train first where a checkpoint brings all
+    foldable: ClassVar[bool] = (
+        True  # what it adds can be folded into the weights, for a next task or as a source
+    )
+    starts_random: ClassVar[bool] = False  # it trains a network without pretrained weights
+
+    @classmethod
+    def holds(cls) -> bool:
+        """Whether it keeps the network to what it has learned: it overrides a hook that does so."""
+        return any(getattr(cls, hook) is not getattr(Strategy, hook) for hook in HOLDS)
+
+    def check(self, settings: Settings) -> None:
+        """ConfigError where the strategy does not go with the other settings."""
 
     def fits(self, model: Model) -> None:
         """ConfigError where the network has no part that this could train; it has no weights yet."""
@@ -69,7 +88,7 @@ class Strategy:
     def remember(self, memory: Memory) -> None:
         """Look at the network and the earlier tasks once, before the first step and again when resuming."""
 
-    def replay(self, step: int, size: int) -> list[tuple[Past, list[int]]]:
+    def replay(self, step: int, size: int) -> list[tuple[SourceTask, list[int]]]:
         """Earlier examples to go with a batch of `size`: (task, rows of its training split)."""
         return []
 

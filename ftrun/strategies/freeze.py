@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ftrun.errors import ConfigError
+from ftrun.errors import ConfigError, counted
 from ftrun.strategies.base import Strategy
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Freeze(Strategy):
         if self.layers is None:
             if self.bottom > depth:
                 raise ConfigError(
-                    f"strategy=freeze: bottom={self.bottom}, but this network has {depth} layers"
+                    f"strategy=freeze: bottom={self.bottom}, but this network has {counted(depth, 'layer')}"
                 )
             return set(range(self.bottom + 1))
         layers = middle(depth) if self.layers == MIDDLE else named_layers(self.layers)
@@ -62,7 +62,7 @@ def middle(depth: int) -> list[int]:
     if not edge:
         raise ConfigError(
             f"strategy=freeze: layers=middle keeps a quarter at either end in training, "
-            f"but this network has {depth} layer{'s'[: depth != 1]}; it takes 4"
+            f"but this network has {counted(depth, 'layer')}; it takes 4"
         )
     return list(range(edge, depth - edge))
 

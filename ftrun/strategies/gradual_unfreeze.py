@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ftrun.errors import ConfigError
+from ftrun.errors import ConfigError, counted
 from ftrun.settings.checks import above, one_of
 from ftrun.strategies.full import Full
 
 if TYPE_CHECKING:
-    from ftrun.training.state import Course
+    from ftrun.settings.schedules import Course
 
 RAMP = 10  # steps in which an opened stage comes to its rate: Adam's first ones ignore the gradient's size
 
@@ -36,7 +36,7 @@ class GradualUnfreeze(Full):
         if steps >= length.total:
             raise ConfigError(
                 f"strategy=gradual_unfreeze: every={self.every:g} opens nothing but the head in a run of "
-                f"{length.total} steps; give a share of the run below 1, such as every=0.1"
+                f"{counted(length.total, 'step')}; give a share of the run below 1, such as every=0.1"
             )
         return steps
 

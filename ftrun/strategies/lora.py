@@ -38,15 +38,18 @@ class Lora(Strategy):
             self.targets = [self.targets]
         if not self.targets:
             raise ConfigError(
-                "strategy=lora: targets is empty; say attention, all or names such as [query,value]"
+                "strategy=lora: targets is empty; use attention, all or names such as [query,value]"
             )
 
     def fits(self, model: Model) -> None:
-        model.linear_layers(self.targets)
+        from ftrun.models.layers import linear_layers
+
+        linear_layers(model, self.targets)
 
     def prepare(self, model: Model) -> None:
         from peft import LoraConfig, inject_adapter_in_model
 
+        from ftrun.models.layers import linear_layers, transposed
         from ftrun.models.load import quiet
 
         model.requires_grad_(False)
@@ -54,10 +57,10 @@ class Lora(Strategy):
             r=self.rank,
             lora_alpha=self.alpha,
             lora_dropout=self.dropout,
-            target_modules=model.linear_layers(self.targets),
+            target_modules=linear_layers(model, self.targets),
             use_dora=self.variant == "dora",
             use_rslora=self.variant == "rslora",
-            fan_in_fan_out=model.transposed(),
+            fan_in_fan_out=transposed(model),
             init_lora_weights="pissa" if self.variant == "pissa" else True,
         )
         with quiet():

@@ -10,7 +10,7 @@ from ftrun.settings.checks import above
 from ftrun.strategies.full import Full
 
 if TYPE_CHECKING:
-    from ftrun.training.state import Course
+    from ftrun.settings.schedules import Course
 
 
 @dataclass

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 if TYPE_CHECKING:
     from ftrun.models.model import Model
 
-SAMPLED = 100_000  # weights that are looked at, about, to say how strong a hold is
+SAMPLED = 100_000  # weights, about, by which the strength of a hold is estimated
 
 
 @dataclass
@@ -41,10 +41,10 @@ class Anchor:
                 parameter.lerp_(self.targets[name], strength / (strength + 1 / rate))
 
     @torch.no_grad()
-    def undone(self, way: float) -> Tensor:
-        """The share of a move at the start that a whole run takes back, of a choice of weights, (chosen,).
+    def share_undone(self, lr_sum: float) -> Tensor:
+        """The share of an initial move that a whole run undoes, for a sample of the weights, (sampled,).
 
-        `way` is the sum of the learning rates: the product of the steps' 1/(1 + k) is about exp(−s·way).
+        `lr_sum` is the sum of all learning rates: the steps' product of 1/(1 + k) is about exp(−s·lr_sum).
         """
         sizes = {name: self.targets[name].numel() for name in self.strengths}
         stride = max(1, sum(sizes.values()) // SAMPLED)
@@ -52,7 +52,7 @@ class Anchor:
             s.flatten()[::stride] if isinstance(s, Tensor) else torch.full((-(-sizes[name] // stride),), s)
             for name, s in self.strengths.items()
         ]
-        return -torch.expm1(-way * torch.cat([part.double().cpu() for part in parts]))
+        return -torch.expm1(-lr_sum * torch.cat([part.double().cpu() for part in parts]))
 
     @torch.no_grad()
     def add_gradient(self) -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from ftrun.errors import ConfigError
+from ftrun.errors import ConfigError, counted
 from ftrun.settings.checks import at_least, one_of
 from ftrun.strategies.full import Full
 
 if TYPE_CHECKING:
     from random import Random
 
-    from ftrun.strategies.base import Memory, Past
+    from ftrun.strategies.base import Memory, SourceTask
 
 
 @dataclass
@@ -34,27 +34,28 @@ class Replay(Full):
             raise ConfigError(f"share is above 0 and below 1, not {self.share:g}")
         at_least("buffer", self.buffer, 1)
         one_of("choose", self.choose, ["reservoir", "balanced"])
-        self.kept: list[tuple[Past, list[int]]] = []
+        self.kept: list[tuple[SourceTask, list[int]]] = []
 
     def remember(self, memory: Memory) -> None:
         """Fill the buffer: an equal part for each earlier task, the same in every run of the seed."""
         from random import Random
 
         from ftrun.settings.seeds import stream
-        from ftrun.tasks.parts.labelled import Labelled
 
         part = self.buffer // len(memory.pasts)
         if part == 0:
-            raise ConfigError(f"buffer={self.buffer} has no room for {len(memory.pasts)} earlier tasks")
+            raise ConfigError(
+                f"buffer={self.buffer} has no room for {counted(len(memory.pasts), 'earlier task')}"
+            )
         self.seed, self.kept = memory.seed, []
         for number, past in enumerate(memory.pasts):
             chance = Random(stream(memory.seed, "buffer", number))
-            targets = [example.target for example in past.task.examples("train")]
-            if self.choose == "balanced" and isinstance(past.task, Labelled):
+            targets = [example.target for example in past.data.dataset("train").examples]
+            if self.choose == "balanced" and has_classes(past):
                 if part < len(set(targets)):
                     raise ConfigError(
-                        f"buffer={self.buffer} has room for {part} examples of {past.name}, not for one"
-                        f" of each of its {len(set(targets))} classes;"
+                        f"buffer={self.buffer} has room for {counted(part, 'example')} of {past.name},"
+                        f" not for one of each of its {len(set(targets))} classes;"
                         " possible: a larger buffer or choose=reservoir"
                     )
                 rows = balanced(targets, part, chance)
@@ -62,7 +63,7 @@ class Replay(Full):
                 rows = reservoir(len(targets), part, chance)
             self.kept.append((past, rows))
 
-    def replay(self, step: int, size: int) -> list[tuple[Past, list[int]]]:
+    def replay(self, step: int, size: int) -> list[tuple[SourceTask, list[int]]]:
         """Which earlier examples go with a batch of `size`: (task, rows) for each task that has any."""
         from random import Random
 
@@ -77,6 +78,11 @@ class Replay(Full):
 
     def replayed_share(self) -> float:
         return self.share
+
+
+def has_classes(past: SourceTask) -> bool:
+    """Whether the examples of an earlier task have labels out of a set."""
+    return str(past.data.spec.config.get("problem_type")).endswith("label_classification")
 
 
 def reservoir(count: int, size: int, chance: Random) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from ftrun.strategies.base import Strategy
 
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 @dataclass
 class Scratch(Strategy):
     """Train every weight; the strategy's YAML sets `model.init` to random."""
+
+    starts_random: ClassVar[bool] = True
 
     def prepare(self, model: Model) -> None:
         model.requires_grad_(True)

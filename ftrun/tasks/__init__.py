@@ -1,1 +1,1 @@
-"""What can be learned, one kind per file; the file's name is the task's kind."""
+"""The tasks, one kind per file; the name of the file is the kind."""

@@ -1,4 +1,4 @@
-"""Text classification: one text or two, one label out of a set."""
+"""Text classification: one text or two, one label of a set."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ftrun.data import balance
-from ftrun.data.labels import classes_of
+from ftrun.data.labels import Labels, classes_of
 from ftrun.settings.checks import one_of
-from ftrun.tasks.base import Batch, Example
-from ftrun.tasks.parts.labelled import Labelled
-from ftrun.tasks.parts.table import TextTable, collated
+from ftrun.tasks.dataset import SPLITS
+from ftrun.tasks.parts import labelled
+from ftrun.tasks.parts.table import TableRows, TextTable, labels_of_rows, texts_of
 
 if TYPE_CHECKING:
-    from ftrun.data.labels import Labels
+    from ftrun.models.spec import Spec
+    from ftrun.tasks.data import TaskData
+    from ftrun.tasks.dataset import Epochs
+    from ftrun.tasks.objective import Objective
 
 
 @dataclass
-class Classify(TextTable, Labelled):
+class Classify(TextTable):
     """One text column or a pair of them, one label column."""
 
     labels: Any  # the declared label names, or null for the union of the splits
@@ -27,33 +30,42 @@ class Classify(TextTable, Labelled):
 
     def __post_init__(self) -> None:
         one_of("task.balance", self.balance, balance.WAYS)
-        self.in_use = classes_of(self.classes)  # type: ignore[misc]
+        classes_of(self.classes)
         super().__post_init__()
 
-    def balanced_by(self) -> str:
-        return self.balance
+    def in_use(self) -> list[str] | None:
+        return classes_of(self.classes)
 
-    def read(self, seed: int) -> list[str]:
-        from ftrun.data.rows import label_set
+    def load(self, seed: int) -> TableRows:
+        from ftrun.data.labels import label_set
 
-        self.load(seed)
-        self.names = label_set(self.rows, self.label, self.labels)
-        return [*self.rows.notes, *self.names.notes]
+        table = self.load_table(seed)
+        return self.rows_from(table, label_set(table, self.label, self.labels), [])
 
-    def target(self, row: dict[str, Any]) -> int:
-        return self.names.index(row[self.label])
+    def spec(self, source: Any) -> Spec:
+        if isinstance(source, TableRows):
+            names = tuple(source.labels.names) if source.labels is not None else ()
+        else:
+            names = () if source is None else labelled.names_in(source)
+        return self.spec_of(names, labelled.head_of(names))
 
-    def labels_known(self) -> Labels:
-        return self.names
+    def targets(self, rows: Sequence[dict[str, Any]], spec: Spec) -> list[Any]:
+        names = Labels(list(spec.labels or ()), [])
+        return [names.index(row[self.label]) for row in rows]
 
-    def collate(self, examples: Sequence[Example]) -> Batch:
-        inputs = collated(examples, self.pad)
-        return {"inputs": inputs, "labels": [example.target for example in examples]}
+    def epochs_of(self, targets: Sequence[Any]) -> Epochs | None:
+        return labelled.balanced_epochs(targets) if self.balance == "sample" else None
 
-    def card(self) -> dict[str, Any]:
-        from ftrun.data.card import counted
+    def describe(self, data: TaskData) -> dict[str, Any]:
+        from ftrun.data.card import frequencies
 
-        found, labels = super().card(), self.labels_used()
-        found["notes"] += self.names.notes
-        baselines = self.baselines(self.texts(), labels)
-        return found | self.weighing() | {"labels": counted(labels), "baselines": baselines}
+        labels = labels_of_rows(data)
+        weights = labelled.named_weights(data) if self.balance == "weights" else {}
+        baselines = labelled.baselines(data, {split: texts_of(data, split) for split in SPLITS}, labels)
+        return weights | {"labels": frequencies(labels), "baselines": baselines}
+
+    def objective(self, data: TaskData) -> Objective:
+        return labelled.class_objective(data, self.balance == "weights")
+
+    def scorer(self, data: TaskData) -> labelled.ClassScorer:
+        return labelled.ClassScorer(data.spec.labels or ())

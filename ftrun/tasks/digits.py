@@ -1,4 +1,4 @@
-"""Handwritten digits of 8 x 8 pixels (Alpaydin & Kaynak 1998, from scikit-learn), or tasks made of them.
+"""Handwritten digits of 8 x 8 pixels (Alpaydin & Kaynak 1998, from scikit-learn) and tasks derived from them.
 
 The scenarios in which forgetting is studied (van de Ven & Tolias 2019): with `classes` and `modulo` other
 digits come under the same labels, with `classes` and `labels` the labels come bit by bit, and with `permute`
@@ -15,22 +15,36 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ftrun.data.images.digits import BRIGHTEST, SIDE, fixed_splits
 from ftrun.data.images.transforms import order_of, seeds_of
-from ftrun.data.labels import Labels, listed, name_of
+from ftrun.data.labels import Labels, name_of
 from ftrun.data.splits import choose, parse_subset, pick
-from ftrun.errors import ConfigError, DataError, near
+from ftrun.errors import ConfigError, DataError, listed, near
+from ftrun.models.spec import ImageInput, Spec
 from ftrun.settings.checks import at_least
-from ftrun.tasks.base import Batch, Example
-from ftrun.tasks.parts.labelled import Labelled
+from ftrun.tasks.base import Task
+from ftrun.tasks.dataset import Batch, Dataset, Draw, Example, Rows
+from ftrun.tasks.parts import labelled
+from ftrun.tasks.parts.images import IMAGES, stacked
 
 if TYPE_CHECKING:
     from numpy import ndarray
-    from transformers import PreTrainedTokenizerBase
+
+    from ftrun.tasks.data import TaskData
+    from ftrun.tasks.objective import Objective
 
 COLUMNS = [f"pixel{number}" for number in range(SIDE * SIDE)]
+SHAPE = (1, SIDE, SIDE)
 
 
 @dataclass
-class Digits(Labelled):
+class DigitRows(Rows):
+    """Of each split the pixels, (rows, 64) of float32 from 0 to 1, and the labels; None: to be answered."""
+
+    def card(self, data: TaskData) -> dict[str, Any]:
+        return labelled.examples_card(data)
+
+
+@dataclass
+class Digits(Task):
     """Some digits or all, under their own names or modulo a number, as they are or with permuted pixels."""
 
     name: str
@@ -40,100 +54,114 @@ class Digits(Labelled):
     permute: Any  # a seed, null for the pixels as they are, or a list of these
     subset: Any  # null, a number of training rows, or "k per class"
 
-    auto_class: ClassVar[str] = "AutoModelForImageClassification"
-    unit: ClassVar[str] = "images"
-    shape: ClassVar[tuple[int, int, int]] = (1, SIDE, SIDE)
-    passed_over: ClassVar[tuple[str, ...]] = ("max_length",)
+    ignored_settings: ClassVar[tuple[str, ...]] = ("max_length",)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         self.used = digits_of(self.classes)
         at_least("task.modulo", self.modulo, 2)
         found = list(dict.fromkeys(self.label_of(digit) for digit in sorted(self.used)))
         self.names = Labels(found if self.labels is None else declared(self.labels, found), [])
         if len(found) < 2:
             raise ConfigError(
-                f"task.modulo={self.modulo} leaves the digits {self.used} one label; two are needed"
+                f"task.modulo={self.modulo} maps the digits {self.used} to one label; two are needed"
             )
         self.orders = [permutation(seed) for seed in seeds_of(self.permute)]
         if self.subset is not None:
             parse_subset(self.subset)
-        self.pixels: dict[str, ndarray] = {}  # split → (rows, 64), float32 from 0 to 1
-        self.targets: dict[str, list[str]] = {}
 
     def label_of(self, digit: int) -> str:
         return str(digit if self.modulo is None else digit % self.modulo)
 
-    def read(self, seed: int) -> list[str]:
+    def load(self, seed: int) -> DigitRows:
         import numpy
 
         notes: list[str] = []
+        splits: dict[str, Any] = {}
         for split, (pixels, digits) in fixed_splits().items():
             rows = [row for row, digit in enumerate(digits) if digit in self.used]
             if split == "train" and self.subset is not None:
-                chosen, said = choose([str(digits[row]) for row in rows], self.subset, seed)
+                chosen, warnings = choose([str(digits[row]) for row in rows], self.subset, seed)
                 notes.append(
                     f"train: {len(chosen)} of {len(rows)} rows chosen (task.subset={self.subset},"
                     f" seed {seed})"
                 )
-                notes += said
+                notes += warnings
                 rows = pick(rows, chosen)
             own = (pixels[rows] / BRIGHTEST).astype(numpy.float32)
-            self.pixels[split] = numpy.concatenate([own[:, order] for order in self.orders])
-            self.targets[split] = [self.label_of(digits[row]) for row in rows] * len(self.orders)
-        return notes
+            labels = [self.label_of(digits[row]) for row in rows] * len(self.orders)
+            splits[split] = numpy.concatenate([own[:, order] for order in self.orders]), labels
+        return DigitRows(splits, notes, fingerprint(splits))
 
-    def encode(self, tokenizer: PreTrainedTokenizerBase | None, split: str) -> str:
-        images = self.pixels[split].reshape(-1, *self.shape)
-        self.encoded[split] = [
-            Example(image, self.names.index(target), row)
-            for row, (image, target) in enumerate(zip(images, self.targets[split], strict=True))
-        ]
-        permuted = "" if self.permute is None else f", pixels permuted (task.permute={self.permute})"
-        return f"{split}: {len(images):,} images of {SIDE} x {SIDE}{permuted}"
-
-    def read_test(self, file: str) -> list[str]:
+    def load_file(self, file: str, answered: bool, spec: Spec) -> DigitRows:
         from ftrun.data.rows import read_rows
 
         rows = read_rows(file)
-        self.pixels["test"] = self.permuted(pixels_of(rows, file), file)
-        self.targets["test"] = []
+        if not answered:
+            return DigitRows({"test": (self.unanswered(rows, file), None)}, inputs=rows)
+        pixels, labels = self.permuted(pixels_of(rows, file), file), []
+        names = Labels(list(spec.labels or ()), [])
         for number, row in enumerate(rows, 1):
             try:
-                self.targets["test"].append(self.names.names[self.names.index(row.get("label"))])
+                labels.append(names.names[names.index(row.get("label"))])
             except DataError as error:
                 raise DataError(f"{file}, row {number}, column 'label': {error}") from None
-        return []
+        splits = {"test": (pixels, labels)}
+        return DigitRows(splits, [], fingerprint(splits))
 
-    def questions(
-        self, tokenizer: PreTrainedTokenizerBase | None, rows: list[dict[str, Any]], file: str
-    ) -> list[Example]:
+    def unanswered(self, rows: list[dict[str, Any]], file: str) -> dict[int, ndarray]:
+        """The pixels of rows that are not blank."""
         readable = [row for row, content in enumerate(rows) if not is_blank(content)]
         pixels = self.permuted(pixels_of([rows[row] for row in readable], file), file)
-        images = pixels.reshape(-1, *self.shape)
-        return [Example(image, None, row) for image, row in zip(images, readable, strict=True)]
+        return dict(zip(readable, pixels, strict=True))
+
+    def spec(self, source: Any) -> Spec:
+        known = source is None or isinstance(source, Rows)
+        names = tuple(self.names.names) if known else labelled.names_in(source)
+        inputs = ImageInput(shape=SHAPE)
+        return Spec(self.name, IMAGES, inputs, labelled.head_of(names), labels=names)
+
+    def encode(self, data: TaskData, split: str) -> DigitImages:
+        pixels, labels = data.rows.splits[split]
+        if labels is None:
+            return DigitImages([Example(each.reshape(SHAPE), None, row) for row, each in pixels.items()], "")
+        names, images = Labels(list(data.spec.labels or ()), []), pixels.reshape(-1, *SHAPE)
+        examples = [
+            Example(image, names.index(label), row)
+            for row, (image, label) in enumerate(zip(images, labels, strict=True))
+        ]
+        permuted = "" if self.permute is None else f", pixels permuted (task.permute={self.permute})"
+        return DigitImages(examples, f"{split}: {len(images):,} images of {SIDE} x {SIDE}{permuted}")
 
     def permuted(self, pixels: ndarray, file: str) -> ndarray:
-        """The pixels of a file in the order in which this run has learned to see them."""
+        """The pixels of a file in the order of this run's permutation."""
         if len(self.orders) > 1:
             raise ConfigError(
-                f"task.permute={self.permute}: this run knows {len(self.orders)} permutations, "
-                f"and {file} does not say which one is meant"
+                f"task.permute={self.permute}: this run has {len(self.orders)} permutations, "
+                f"and {file} does not specify which one to use"
             )
         return pixels[:, self.orders[0]]
 
-    def collate(self, examples: Sequence[Example]) -> Batch:
-        import numpy
-        import torch
+    def objective(self, data: TaskData) -> Objective:
+        return labelled.class_objective(data, weighted=False)
 
-        pixels = torch.from_numpy(numpy.stack([example.inputs for example in examples]))
+    def scorer(self, data: TaskData) -> labelled.ClassScorer:
+        return labelled.ClassScorer(data.spec.labels or ())
+
+
+class DigitImages(Dataset):
+    """Pixels that are scaled already."""
+
+    def collate(self, examples: Sequence[Example], draw: Draw | None = None) -> Batch:
+        pixels = stacked([example.inputs for example in examples])
         return {"inputs": {"pixel_values": pixels}, "labels": [example.target for example in examples]}
 
-    def fingerprint(self) -> str:
-        digest = hashlib.sha256(json.dumps(self.targets).encode())
-        for pixels in self.pixels.values():
-            digest.update(pixels.tobytes())
-        return digest.hexdigest()
+
+def fingerprint(splits: dict[str, Any]) -> str:
+    """A hash of all labels and pixels."""
+    digest = hashlib.sha256(json.dumps({split: labels for split, (_, labels) in splits.items()}).encode())
+    for pixels, _ in splits.values():
+        digest.update(pixels.tobytes())
+    return digest.hexdigest()
 
 
 def digits_of(classes: Any) -> list[int]:
@@ -158,11 +186,12 @@ def declared(labels: Any, needed: list[str]) -> list[str]:
         raise ConfigError(f"task.labels is a list of labels such as [0,1,2,3,4], not {labels}")
     names = [name_of(label) or "" for label in labels]
     if len(set(names)) != len(names) or "" in names:
-        raise ConfigError(f"task.labels={labels}: different labels, none of them empty")
+        raise ConfigError(f"task.labels={labels}: labels must be different and not empty")
     lacking = [name for name in needed if name not in names]
     if lacking:
         raise ConfigError(
-            f"task.labels={labels} lacks {listed(lacking)}, of digits in use{near(lacking[0], names)}"
+            f"task.labels={labels} does not include {listed(lacking)}, labels of digits in use"
+            f"{near(lacking[0], names)}"
         )
     return names
 

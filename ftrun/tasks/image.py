@@ -1,4 +1,4 @@
-"""Image classification: one picture, one label out of a set."""
+"""Image classification: one image, one label of a set."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ftrun.data.balance import WAYS
 from ftrun.data.images.transforms import moved, order_of, seeds_of
-from ftrun.data.labels import classes_of
+from ftrun.data.labels import Labels, classes_of
 from ftrun.errors import ConfigError, DataError
 from ftrun.runs.terminal import say
 from ftrun.settings.checks import at_least, one_of
 from ftrun.settings.seeds import stream
-from ftrun.tasks.base import SPLITS, Answer, Batch, Example
-from ftrun.tasks.parts.image_files import ImageFiles
-from ftrun.tasks.parts.labelled import Labelled
+from ftrun.tasks.dataset import Draw, Example
+from ftrun.tasks.metrics.classification import SINGLE_LABEL, TOP5
+from ftrun.tasks.parts import labelled
+from ftrun.tasks.parts.images import ImageRows, ImageTask, Pixels, given_splits
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ftrun.data.images.sources import Picture
-    from ftrun.data.images.splits import Reading
-    from ftrun.models.image_processor import Reader
+    from ftrun.data.images.splits import ImageSelection
+    from ftrun.models.spec import Spec
+    from ftrun.tasks.data import TaskData
+    from ftrun.tasks.dataset import Batch
+    from ftrun.tasks.objective import Objective
+    from ftrun.tasks.scorer import Answer, Row
 
 TOP = 5
 
 
-class Varied(Example):
-    """A training picture that comes out a little different in every step."""
-
-
 @dataclass
-class Image(ImageFiles, Labelled):
-    """Pictures of any size in folders, arrays, tables or data sets, as they are or with permuted pixels."""
+class Image(ImageTask):
+    """Images of any size in folders, arrays, tables or data sets, as they are or with permuted pixels."""
 
     labels: Any  # the names of the head's labels, or null for those found
     classes: Any  # the labels in use, or null for all
@@ -43,117 +43,126 @@ class Image(ImageFiles, Labelled):
     permute: Any  # a seed, null for the pixels as they are, or a list of these
 
     folder: ClassVar[str] = "a folder of class folders"
-    metrics: ClassVar[dict[str, str]] = {**Labelled.metrics, "top5_accuracy": "max"}
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_files()
         at_least("task.modulo", self.modulo, 2)
         one_of("task.balance", self.balance, WAYS)
         one_of("task.augment", self.augment, ["none", "flip", "crop+flip"])
-        self.used = classes_of(self.classes)
+        classes_of(self.classes)
         seeds_of(self.permute)
         if self.permute is not None and self.augment != "none":
             raise ConfigError(
-                f"task.augment={self.augment} moves neighbouring pixels together, and task.permute="
-                f"{self.permute} leaves none; one of them"
+                f"task.augment={self.augment} needs the order of the pixels, which"
+                f" task.permute={self.permute} changes; set only one of them"
             )
-        self.pictures: dict[str, list[Picture]] = {}
 
-    def balanced_by(self) -> str:
-        return self.balance
+    def reading(self) -> ImageSelection:
+        from ftrun.data.images.splits import ImageSelection
 
-    def reading(self) -> Reading:
-        from ftrun.data.images.splits import Reading
+        return ImageSelection(self.image, self.label, classes_of(self.classes), self.modulo)
 
-        return Reading(self.image, self.label, self.used, self.modulo)
-
-    def read(self, seed: int) -> list[str]:
+    def load(self, seed: int) -> ImageRows:
         from ftrun.data.images.splits import load_splits
 
-        sources = {split: getattr(self, split) for split in SPLITS}
-        self.pictures, self.names, self.notes, self.hash = load_splits(
-            sources, self.reading(), self.labels, self.subset, seed, self.leaks
+        images, names, notes, fingerprint = load_splits(
+            given_splits(self), self.reading(), self.labels, self.subset, seed, self.leaks
         )
-        if len(self.names.names) <= TOP:
-            self.metrics = Labelled.metrics  # type: ignore[misc]
-        return self.notes
+        return ImageRows(images, notes, fingerprint, task=self, labels=names)
 
-    def card(self) -> dict[str, Any]:
-        from ftrun.data.card import repetitions
-        from ftrun.data.images.splits import said_by
+    def load_file(self, file: str, answered: bool, spec: Spec) -> ImageRows:
+        if not answered:
+            return self.load_unanswered(file)
+        notes: list[str] = []
+        reading = self.reading()
+        found = reading.labelled("test", file, notes)
+        reading.rest(found)
+        names = Labels(list(spec.labels or ()), [])
+        for image in found:
+            try:
+                names.index(image.label)
+            except DataError as error:
+                raise DataError(f"{file}, {image.name}: {error}") from None
+        return ImageRows({"test": found}, notes, task=self, labels=names)
 
-        found = super().card() | repetitions(said_by(self.pictures), "images")
-        return found | self.weighing() | {"notes": self.notes}
+    def load_unanswered(self, file: str) -> ImageRows:
+        from ftrun.data.images.sources import read_images
 
-    def encode(self, tokenizer: Reader, split: str) -> str:
-        """Decoded once, as bytes; `tokenizer` is the network's Reader."""
-        arrays, kept, line = self.decoded(tokenizer, self.pictures[split], split)
-        targets = [self.names.index(self.pictures[split][row].label) for row in kept]
-        kind = Varied if split == "train" and self.augment != "none" else Example
-        self.encoded[split] = [
-            kind(inputs, target, len(self.pictures[split]) * number + row)
+        if len(seeds_of(self.permute)) > 1:
+            raise ConfigError(
+                f"task.permute={self.permute}: this run has {len(seeds_of(self.permute))} permutations,"
+                f" and {file} does not specify which one to use"
+            )
+        images, _ = read_images(file, self.image, self.label)
+        inputs = [image.about for image in images]
+        return ImageRows({"test": images}, inputs=inputs, task=self, answered=False, source=file)
+
+    def spec(self, source: Any) -> Spec:
+        if isinstance(source, ImageRows):
+            names = tuple(source.labels.names)
+        else:
+            names = () if source is None else labelled.names_in(source)
+        return self.spec_of(config=labelled.head_of(names), labels=names)
+
+    def encode(self, data: TaskData, split: str) -> Pixels:
+        """Decoded once, as bytes."""
+        rows = data.rows
+        arrays, kept, line = self.decoded(data, split)
+        images, names = rows.splits[split], Labels(list(data.spec.labels or ()), [])
+        targets = [names.index(images[row].label) if rows.answered else None for row in kept]
+        examples = [
+            Example(inputs, target, len(images) * number + row)
             for number, seed in enumerate(seeds_of(self.permute))
             for inputs, target, row in zip(permuted(arrays, seed), targets, kept, strict=True)
         ]
-        self.notes.append(line)
-        return line if self.permute is None else f"{line}; pixels permuted (task.permute={self.permute})"
+        rows.notes.append(line)
+        if not rows.answered:
+            say(line)
+        summary = line if self.permute is None else f"{line}; pixels permuted (task.permute={self.permute})"
+        if split != "train":
+            return Pixels(examples, summary, data.processor)
+        sampled = self.balance == "sample"
+        epochs = labelled.balanced_epochs([each.target for each in examples]) if sampled else None
+        kind = Pixels if self.augment == "none" else Augmented
+        found = kind(examples, summary, data.processor, epochs)
+        if isinstance(found, Augmented):
+            found.crop = self.augment == "crop+flip"
+        return found
 
-    def decoded(self, reader: Reader, pictures: list[Picture], split: str) -> tuple[Any, list[int], str]:
-        from ftrun.data.images.decoding import decode_all
+    def describe(self, data: TaskData) -> dict[str, Any]:
+        return labelled.examples_card(data)
 
-        self.reader = reader
-        return decode_all(pictures, reader, split, self.unreadable)
+    def describe_weights(self, data: TaskData) -> dict[str, Any]:
+        return labelled.named_weights(data) if self.balance == "weights" else {}
 
-    def read_test(self, file: str) -> list[str]:
-        notes: list[str] = []
-        reading = self.reading()
-        self.pictures["test"] = reading.labelled("test", file, notes)
-        reading.rest(self.pictures["test"])
-        for picture in self.pictures["test"]:
-            try:
-                self.names.index(picture.label)
-            except DataError as error:
-                raise DataError(f"{file}, {picture.name}: {error}") from None
-        return notes
+    def objective(self, data: TaskData) -> Objective:
+        return labelled.class_objective(data, self.balance == "weights")
 
-    def input_rows(self, file: str) -> list[dict[str, Any]]:
-        from ftrun.data.images.sources import read_pictures
+    def scorer(self, data: TaskData) -> ImageScorer:
+        return ImageScorer(data.spec.labels or ())
 
-        pictures, _ = read_pictures(file, self.image, self.label)
-        self.asked = pictures
-        return [picture.about for picture in pictures]
 
-    def questions(self, tokenizer: Reader, rows: list[dict[str, Any]], file: str) -> list[Example]:
-        seeds = seeds_of(self.permute)
-        if len(seeds) > 1:
-            raise ConfigError(
-                f"task.permute={self.permute}: this run knows {len(seeds)} permutations, and {file} does not"
-                " say which one is meant"
-            )
-        arrays, kept, line = self.decoded(tokenizer, self.asked, file)
-        say(line)
-        return [
-            Example(inputs, None, row) for inputs, row in zip(permuted(arrays, seeds[0]), kept, strict=True)
-        ]
+class Augmented(Pixels):
+    """Training images, randomly shifted or mirrored in every step and unchanged in an evaluation."""
 
-    def collate(self, examples: Sequence[Example]) -> Batch:
-        import numpy
-        import torch
+    crop = False
 
-        pixels = torch.from_numpy(numpy.stack([self.shown(example) for example in examples]))
-        inputs = {"pixel_values": self.reader.scale(pixels)}
-        return {"inputs": inputs, "labels": [example.target for example in examples]}
-
-    def shown(self, example: Example) -> Any:
-        """The picture as this step sees it: a function of seed, step and row, whatever the batch."""
-        if self.moment is None or not isinstance(example, Varied):
+    def seen(self, example: Example, draw: Draw | None) -> Any:
+        """A function of seed, step and row, whatever the batch."""
+        if draw is None:
             return example.inputs
-        seed, step = self.moment
-        return moved(example.inputs, stream(seed, "augment", step, example.row), self.augment == "crop+flip")
+        return moved(example.inputs, stream(draw.seed, "augment", draw.step, example.row), self.crop)
+
+
+class ImageScorer(labelled.ClassScorer):
+    """The likeliest label and, with more than five labels, the top-5 accuracy."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__(names)
+        if len(self.names) > TOP or not self.names:
+            self.metrics = SINGLE_LABEL | TOP5
 
     def answers(self, outputs: Tensor, batch: Batch) -> list[Answer]:
-        """With `top5`, whether the label is among the five likeliest, where known and there are more."""
         found = super().answers(outputs, batch)
         if outputs.shape[-1] > TOP and None not in batch["labels"]:
             best = outputs.detach().float().topk(TOP).indices.tolist()
@@ -161,10 +170,10 @@ class Image(ImageFiles, Labelled):
                 answer["top5"] = label in likeliest
         return found
 
-    def score(self, answers: Sequence[Answer], examples: Sequence[Example]) -> dict[str, float]:
-        hits = [answer["top5"] for answer in answers if "top5" in answer]
+    def score(self, rows: Sequence[Row]) -> dict[str, float]:
+        hits = [row.detail["top5"] for row in rows if "top5" in row.detail]
         top = {"top5_accuracy": sum(hits) / len(hits)} if hits else {}
-        return super().score(answers, examples) | top
+        return super().score(rows) | top
 
 
 def permuted(arrays: Any, seed: int | None) -> Any:

@@ -1,39 +1,37 @@
-"""Text classification with any number of labels per row: each label is a yes or a no of its own."""
+"""Multi-label text classification: any number of labels per row, each a binary decision."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from ftrun.data.label_columns import refuse_per_class, several
-from ftrun.errors import ConfigError
-from ftrun.tasks.base import Answer, Batch, Example
-from ftrun.tasks.parts.labelled import Labelled, by_class
-from ftrun.tasks.parts.table import TextTable, collated
+from ftrun.data.label_columns import LabelColumn, refuse_per_class, several
+from ftrun.data.labels import Labels
+from ftrun.errors import ConfigError, counted
+from ftrun.tasks.dataset import SPLITS
+from ftrun.tasks.losses import binary_cross_entropy
+from ftrun.tasks.metrics.classification import MULTILABEL, multilabel_scores
+from ftrun.tasks.parts import labelled
+from ftrun.tasks.parts.table import TableRows, TextTable, labels_of_rows, texts_of
+from ftrun.tasks.scorer import Answer, Row, Scorer
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ftrun.data.labels import Labels
+    from ftrun.models.spec import Spec
+    from ftrun.tasks.data import TaskData
+    from ftrun.tasks.dataset import Batch, Example
+    from ftrun.tasks.objective import Objective
 
 
 @dataclass
-class Multilabel(TextTable, Labelled):
+class Multilabel(TextTable):
     """One text column or a pair of them, a column with a list of labels; a row may have none."""
 
     labels: Any  # the declared label names, or null for the union of the splits
     separator: str | None
     threshold: float
-
-    metrics: ClassVar[dict[str, str]] = {
-        "micro_f1": "max",
-        "macro_f1": "max",
-        "subset_accuracy": "max",
-        "loss": "min",
-    }
-    default_metric: ClassVar[str] = "micro_f1"
-    answer_columns: ClassVar[tuple[str, ...]] = ("answer", "probabilities")
 
     def __post_init__(self) -> None:
         refuse_per_class(self.subset, "a row may have several labels")
@@ -41,63 +39,71 @@ class Multilabel(TextTable, Labelled):
             raise ConfigError(f"task.threshold is between 0 and 1, not {self.threshold:g}")
         if self.separator == "":
             raise ConfigError("task.separator is empty; null means that the column holds lists")
-        self.reading = several(self.separator)  # type: ignore[misc]
         super().__post_init__()
 
-    def read(self, seed: int) -> list[str]:
-        from ftrun.data.rows import label_set
+    def reading(self) -> LabelColumn:
+        return several(self.separator)
 
-        self.load(seed)
-        self.names = label_set(self.rows, self.label, self.labels)
-        return [*self.rows.notes, *self.names.notes, self.counted()]
+    def load(self, seed: int) -> TableRows:
+        from ftrun.data.labels import label_set
 
-    def counted(self) -> str:
-        numbers = [len(row[self.label]) for row in self.rows.train]
-        return (
-            f"train: {sum(numbers) / len(numbers):.2f} of {len(self.names.names)} labels per row, "
-            f"{numbers.count(0):,} of {len(numbers):,} rows have none"
+        table = self.load_table(seed)
+        names = label_set(table, self.label, self.labels)
+        numbers = [len(row[self.label]) for row in table.train]
+        line = (
+            f"train: {sum(numbers) / len(numbers):.2f} of {len(names.names)} labels per row, "
+            f"{numbers.count(0):,} of {counted(len(numbers), 'row')} without a label"
         )
+        return self.rows_from(table, names, [line])
 
-    def card(self) -> dict[str, Any]:
-        from ftrun.data.card import counted
+    def spec(self, source: Any) -> Spec:
+        if isinstance(source, TableRows):
+            names = tuple(source.labels.names) if source.labels is not None else ()
+        else:
+            names = () if source is None else labelled.names_in(source)
+        head = labelled.head_of(names)
+        return self.spec_of(names, head | {"problem_type": "multi_label_classification"} if head else {})
 
-        labels, found = self.labels_used(), super().card()
-        found["notes"] += self.names.notes
+    def targets(self, rows: Sequence[dict[str, Any]], spec: Spec) -> list[Any]:
+        names = Labels(list(spec.labels or ()), [])
+        return [tuple(sorted(map(names.index, row[self.label]))) for row in rows]
+
+    def labels_of(self, spec: Spec) -> Callable[[Sequence[Any]], list[Any]]:
+        """A 1 for each label of a row and a 0 for each other: (batch, labels)."""
+        wide = range(len(spec.labels or ()))
+        return lambda targets: [[float(index in set(own or ())) for index in wide] for own in targets]
+
+    def describe(self, data: TaskData) -> dict[str, Any]:
+        from ftrun.data.card import frequencies
+
+        labels = labels_of_rows(data)
         each = {split: [name for row in rows for name in row] for split, rows in labels.items()}
-        baselines = self.baselines(self.texts(), labels, self.threshold)
-        return found | {"labels": counted(each), "baselines": baselines}
+        baselines = labelled.baselines(
+            data, {split: texts_of(data, split) for split in SPLITS}, labels, self.threshold
+        )
+        return {"labels": frequencies(each), "baselines": baselines}
 
-    def head(self) -> dict[str, Any]:
-        return super().head() | {"problem_type": "multi_label_classification"}
+    def objective(self, data: TaskData) -> Objective:
+        """In training the mean over rows of the sum over labels, in evaluation the mean over both."""
+        from ftrun.tasks.objective import Objective, Weighted
 
-    def target(self, row: dict[str, Any]) -> tuple[int, ...]:
-        return tuple(sorted(map(self.names.index, row[self.label])))
+        wide = len(data.spec.labels or ())
+        evaluation = Objective(binary_cross_entropy, lambda batch: len(batch["labels"]) * wide)
+        return Weighted(Objective(binary_cross_entropy), evaluation)
 
-    def labels_known(self) -> Labels:
-        return self.names
+    def scorer(self, data: TaskData) -> MultilabelScorer:
+        return MultilabelScorer(data.spec.labels or (), self.threshold)
 
-    def collate(self, examples: Sequence[Example]) -> Batch:
-        """`labels` has a 1 for each label of a row and a 0 for each other: (batch, labels)."""
-        wide = range(len(self.names.names))
-        given = [set(example.target or ()) for example in examples]
-        return {
-            "inputs": collated(examples, self.pad),
-            "labels": [[float(index in own) for index in wide] for own in given],
-        }
 
-    def target_count(self, batch: Batch) -> int:
-        return len(batch["labels"]) * len(self.names.names)
+class MultilabelScorer(Scorer):
+    """Every label of at least the threshold, and the probability of each."""
 
-    def loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, int]:
-        """Binary cross-entropy over rows and labels; its mean is transformers' own multi-label loss."""
-        import torch
+    columns = ("answer", "probabilities")
 
-        labels = torch.tensor(batch["labels"], device=outputs.device)
-        total = torch.nn.functional.binary_cross_entropy_with_logits(outputs.float(), labels, reduction="sum")
-        return total, labels.numel()
+    def __init__(self, names: Sequence[str], threshold: float) -> None:
+        self.metrics, self.names, self.threshold = MULTILABEL, Labels(list(names), []), threshold
 
     def answers(self, outputs: Tensor, batch: Batch) -> list[Answer]:
-        """Every label of at least `threshold`, and the probability of each."""
         found = []
         for row in outputs.detach().float().sigmoid().cpu().tolist():
             probabilities = dict(zip(self.names.names, row, strict=True))
@@ -105,31 +111,32 @@ class Multilabel(TextTable, Labelled):
             found.append({"answer": chosen, "probabilities": probabilities})
         return found
 
-    def given(self, example: Example) -> list[str]:
-        return [self.names.names[index] for index in example.target]
+    def rows(
+        self, answers: Sequence[Answer], examples: Sequence[Example], reference: Sequence[Row] = ()
+    ) -> list[Row]:
+        names = self.names.names
+        return [
+            Row(example.row, [names[index] for index in example.target or ()], answer, example)
+            for answer, example in zip(answers, examples, strict=True)
+        ]
 
-    def score(self, answers: Sequence[Answer], examples: Sequence[Example]) -> dict[str, float]:
-        from sklearn.metrics import f1_score
+    def score(self, rows: Sequence[Row]) -> dict[str, float]:
+        return multilabel_scores(*self.indicators(rows))
 
-        given, answered = self.indicators(answers, examples)
+    def tables(self, rows: Sequence[Row]) -> dict[str, Any]:
+        names = self.names.names
         return {
-            "micro_f1": float(f1_score(given, answered, average="micro", zero_division=0)),
-            "macro_f1": float(f1_score(given, answered, average="macro", zero_division=0)),
-            "subset_accuracy": float((given == answered).all(axis=1).mean()),
+            "details.json": {"classes": labelled.by_class(*self.indicators(rows), names, range(len(names)))}
         }
 
-    def details(self, answers: Sequence[Answer], examples: Sequence[Example]) -> dict[str, Any]:
-        given, answered = self.indicators(answers, examples)
-        return {"classes": by_class(given, answered, self.names.names, range(len(self.names.names)))}
-
-    def indicators(self, answers: Sequence[Answer], examples: Sequence[Example]) -> tuple[Any, Any]:
-        """What was right and what was answered as zeros and ones, (rows, labels)."""
+    def indicators(self, rows: Sequence[Row]) -> tuple[Any, Any]:
+        """What is correct and what was answered as zeros and ones, (rows, labels)."""
         import numpy
 
-        shape = len(examples), len(self.names.names)
-        given: Any = numpy.zeros(shape, dtype=int)
+        shape = len(rows), len(self.names.names)
+        labels: Any = numpy.zeros(shape, dtype=int)
         answered: Any = numpy.zeros(shape, dtype=int)
-        for row, (answer, example) in enumerate(zip(answers, examples, strict=True)):
-            given[row, list(example.target)] = 1
-            answered[row, [self.names.index(name) for name in answer["answer"]]] = 1
-        return given, answered
+        for number, row in enumerate(rows):
+            labels[number, list(row.example.target)] = 1
+            answered[number, [self.names.index(name) for name in row.answer["answer"]]] = 1
+        return labels, answered

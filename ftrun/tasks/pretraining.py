@@ -1,6 +1,6 @@
-"""What a checkpoint was pretrained for, on held-out text: guess masked tokens, or the next one.
+"""The pre-training task of a checkpoint on held-out text: predict masked tokens or the next token.
 
-As a source it says how well the network still knows language: loss in nats per token, and accuracy.
+As a source it measures how much of the pre-training is kept: loss in nats per token, and accuracy.
 """
 
 from __future__ import annotations
@@ -9,20 +9,29 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import ConfigError, DataError
+from ftrun.models.spec import Spec, TextInput
 from ftrun.settings.checks import at_least
-from ftrun.tasks.base import Answer, Batch, Example, Task
+from ftrun.tasks.base import Task
+from ftrun.tasks.dataset import Batch, Dataset, Draw, Example, Rows
+from ftrun.tasks.losses import Loss, positions_in
+from ftrun.tasks.metrics.tokens import PRETRAINING
+from ftrun.tasks.scorer import Answer, Row, Scorer
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
+    from ftrun.tasks.data import TaskData
+    from ftrun.tasks.objective import Objective
+
 EMBEDDED = "embedded:docstrings"
 HELD_OUT = 10  # of a file's texts one in ten is held out, chosen by its hash
 DRAWS = 10  # masks of every training text (Devlin et al. 2019, reference code: dupe_factor)
-SHARE = 0.15  # of the tokens are guessed (Devlin et al. 2019)
+SHARE = 0.15  # of the tokens are predicted (Devlin et al. 2019)
+CAUSAL, MASKED = "AutoModelForCausalLM", "AutoModelForMaskedLM"
 
 
 @dataclass
@@ -33,38 +42,27 @@ class Pretraining(Task):
     rows: int  # held-out texts that are scored
     max_length: int  # tokens of a text
 
-    metrics: ClassVar[dict[str, str]] = {"loss": "min", "accuracy": "max"}
-    default_metric: ClassVar[str] = "loss"
-    answer_columns: ClassVar[tuple[str, ...]] = ("right", "guessed")
-    auto_class: ClassVar[str] = "AutoModelForMaskedLM"  # or AutoModelForCausalLM; see `decide`
-
     def __post_init__(self) -> None:
+        self.name = "pretraining"
         at_least("source.rows", self.rows, 1)
         at_least("source.max_length", self.max_length, 8)
-        self.name = "pretraining"
-        self.causal = False
-        self.encoded: dict[str, list[Example]] = {}
 
-    def decide(self, config: PretrainedConfig) -> None:
+    def spec(self, source: Any) -> Spec:
         """Masked or causal, by what the architecture has; ConfigError when it has neither."""
-        from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
+        known = source is not None and not isinstance(source, Rows)
+        auto_class = objective_of(source) if known else MASKED
+        return Spec(self.name, auto_class, TextInput(self.max_length, "source.max_length"), new_head=False)
 
-        if type(config) in AutoModelForMaskedLM._model_mapping:
-            return
-        if type(config) not in AutoModelForCausalLM._model_mapping:
-            raise ConfigError(
-                f"source=pretraining needs a language model; {config.model_type} has neither a masked nor a"
-                " causal one. Possible: source=RUN or source=TASK"
-            )
-        self.causal = True
-        self.auto_class = "AutoModelForCausalLM"  # type: ignore[misc]
-
-    def read(self, seed: int) -> list[str]:
+    def load(self, seed: int) -> Rows:
         held, train = self.texts()
         if not held or not train:
-            raise DataError(f"source.text={self.text} has too few texts to hold some out")
-        self.kept = {"train": train, "validation": held[: self.rows], "test": held[: self.rows]}
-        return []
+            raise DataError(f"source.text={self.text} has too few texts for a held-out split")
+        kept = {"train": train, "validation": held[: self.rows], "test": held[: self.rows]}
+        texts = "\n".join(text for split in kept.values() for text in split)
+        return Rows(kept, [], hashlib.sha256(texts.encode()).hexdigest())
+
+    def load_file(self, file: str, answered: bool, spec: Spec) -> Rows:
+        raise ConfigError("the pre-training task is only a source; it cannot read another file")
 
     def texts(self) -> tuple[list[str], list[str]]:
         """Held-out and training texts."""
@@ -78,31 +76,42 @@ class Pretraining(Task):
         pairs = list(zip(found, out, strict=True))
         return [text for text, held in pairs if held], [text for text, held in pairs if not held]
 
-    def head(self) -> dict[str, Any]:
-        return {}
-
-    def encode(self, tokenizer: PreTrainedTokenizerBase, split: str) -> str:
-        if tokenizer.mask_token_id is None and not self.causal:
-            raise ConfigError(
-                "source=pretraining: the checkpoint's tokenizer has no token that stands for a gap"
-            )
-        self.tokenizer = tokenizer
-        whole = tokenizer(self.kept[split], truncation=True, max_length=self.max_length, verbose=False)
-        draws = DRAWS if split == "train" and not self.causal else 1
-        self.encoded[split] = [
-            Example(ids, draw * len(self.kept[split]) + row, row)
+    def encode(self, data: TaskData, split: str) -> PretrainingTexts:
+        tokenizer, causal = data.processor, data.spec.auto_class == CAUSAL
+        if tokenizer.mask_token_id is None and not causal:
+            raise ConfigError("source=pretraining: the checkpoint's tokenizer has no mask token")
+        texts = data.rows.splits[split]
+        whole = tokenizer(texts, truncation=True, max_length=self.max_length, verbose=False)
+        draws = DRAWS if split == "train" and not causal else 1
+        found = [
+            Example(ids, draw * len(texts) + row, row)
             for draw in range(draws)
             for row, ids in enumerate(whole["input_ids"])
             if len(ids) > 3
         ]
-        if not self.encoded[split]:
+        if not found:
             raise DataError(f"source.text={self.text}: no {split} text is longer than a word")
-        return f"{split}: {len(self.kept[split]):,} texts of {self.text}"
+        return PretrainingTexts(found, f"{split}: {len(texts):,} texts of {self.text}", tokenizer, causal)
 
-    def examples(self, split: str) -> Sequence[Example]:
-        return self.encoded[split]
+    def objective(self, data: TaskData) -> Objective:
+        from ftrun.tasks.objective import Objective
 
-    def collate(self, examples: Sequence[Example]) -> Batch:
+        return Objective(token_loss, positions_in)
+
+    def scorer(self, data: TaskData) -> TokenScorer:
+        return TokenScorer()
+
+
+class PretrainingTexts(Dataset):
+    """Texts, each masked in several ways that are its own, or with the next token as the label of each."""
+
+    def __init__(
+        self, examples: list[Example], summary: str, tokenizer: PreTrainedTokenizerBase, causal: bool
+    ) -> None:
+        super().__init__(examples, summary)
+        self.tokenizer, self.causal = tokenizer, causal
+
+    def collate(self, examples: Sequence[Example], draw: Draw | None = None) -> Batch:
         from ftrun.data.batching import pad
         from ftrun.data.text.masking import IGNORED
 
@@ -132,16 +141,14 @@ class Pretraining(Task):
         )
         return inputs[0].tolist(), labels[0].tolist()
 
-    def target_count(self, batch: Batch) -> int:
-        return int(batch["inputs"]["positions"].sum())
 
-    def loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, int]:
-        import torch
+class TokenScorer(Scorer):
+    """How many tokens are predicted correctly."""
 
-        chosen = batch["inputs"]["positions"]
-        labels = batch["labels"][chosen].to(outputs.device)
-        logits = outputs if outputs.ndim == 2 else outputs[chosen.to(outputs.device)]
-        return torch.nn.functional.cross_entropy(logits.float(), labels, reduction="sum"), len(labels)
+    columns = ("right", "guessed")
+
+    def __init__(self) -> None:
+        self.metrics = PRETRAINING
 
     def answers(self, outputs: Tensor, batch: Batch) -> list[Answer]:
         chosen = batch["inputs"]["positions"]
@@ -152,27 +159,40 @@ class Pretraining(Task):
             start += count
         return found
 
-    def given(self, example: Example) -> Any:
-        return self.kept["test"][example.row]
+    def rows(
+        self, answers: Sequence[Answer], examples: Sequence[Example], reference: Sequence[Row] = ()
+    ) -> list[Row]:
+        pairs = zip(answers, examples, strict=True)
+        return [Row(example.row, None, answer, example) for answer, example in pairs]
 
-    def score(self, answers: Sequence[Answer], examples: Sequence[Example]) -> dict[str, float]:
-        guessed = sum(answer["guessed"] for answer in answers)
-        return {"accuracy": sum(answer["right"] for answer in answers) / max(1, guessed)}
+    def score(self, rows: Sequence[Row]) -> dict[str, float]:
+        predicted = sum(row.answer["guessed"] for row in rows)
+        return {"accuracy": sum(row.answer["right"] for row in rows) / max(1, predicted)}
 
-    def fingerprint(self) -> str:
-        texts = "\n".join(text for split in self.kept.values() for text in split)
-        return hashlib.sha256(texts.encode()).hexdigest()
 
-    def restore(self, config: PretrainedConfig) -> None:
-        raise ConfigError("pretraining is a source, it has no labels")
+def token_loss(outputs: Tensor, batch: Batch) -> Loss:
+    """Cross-entropy summed over the chosen positions; outputs are theirs, or of all positions."""
+    import torch
 
-    def read_test(self, file: str) -> list[str]:
-        raise ConfigError("pretraining is a source, it reads no test file")
+    chosen = batch["inputs"]["positions"]
+    labels = batch["labels"][chosen].to(outputs.device)
+    logits = outputs if outputs.ndim == 2 else outputs[chosen.to(outputs.device)]
+    total = torch.nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
+    return Loss(total, len(labels))
 
-    def questions(
-        self, tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], file: str
-    ) -> list[Example]:
-        raise ConfigError("pretraining is a source, it answers nothing")
+
+def objective_of(config: PretrainedConfig) -> str:
+    """The class of the architecture's own pre-training; ConfigError when it has none."""
+    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
+
+    if type(config) in AutoModelForMaskedLM._model_mapping:
+        return MASKED
+    if type(config) not in AutoModelForCausalLM._model_mapping:
+        raise ConfigError(
+            f"source=pretraining needs a language model, and {config.model_type} has neither a masked nor"
+            " a causal head; possible: source=RUN, source=TASK"
+        )
+    return CAUSAL
 
 
 def number_of(text: str) -> int:

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
-from ftrun.data.label_columns import NUMBER, Reading, refuse_per_class
+from ftrun.data.label_columns import NUMBER, LabelColumn, refuse_per_class
 from ftrun.errors import DataError
+from ftrun.models.spec import label_config
 from ftrun.runs.terminal import say
-from ftrun.tasks.base import Answer, Batch, Example
-from ftrun.tasks.parts.table import TextTable, collated
+from ftrun.tasks.losses import squared_error
+from ftrun.tasks.metrics.regression import METRICS, scores
+from ftrun.tasks.parts.table import TableRows, TextTable, labels_of_rows
+from ftrun.tasks.scorer import Answer, Row, Scorer
 
 if TYPE_CHECKING:
-    from numpy import ndarray
     from torch import Tensor
-    from transformers import PretrainedConfig
+
+    from ftrun.models.spec import Spec
+    from ftrun.tasks.data import TaskData
+    from ftrun.tasks.dataset import Batch, Example
+    from ftrun.tasks.objective import Objective
 
 SAME = 1e-6  # standard deviations of the target: answers closer together differ by the rounding of fp32
 
@@ -30,36 +36,42 @@ class Regress(TextTable):
     these: 1 for always answering the mean. Everything else is in the units of the column.
     """
 
-    metrics: ClassVar[dict[str, str]] = {
-        "pearson": "max",
-        "spearmanr": "max",
-        "mae": "min",
-        "rmse": "min",
-        "loss": "min",
-    }
-    default_metric: ClassVar[str] = "pearson"
-    answer_columns: ClassVar[tuple[str, ...]] = ("answer",)
-    reading: ClassVar[Reading] = NUMBER
-    shares_head: ClassVar[bool] = False
-
     def __post_init__(self) -> None:
         super().__post_init__()
         refuse_per_class(self.subset, "numbers have no classes")
-        self.scaling: tuple[float, float] | None = None  # mean and scale; a finished run's stay as they were
 
-    def read(self, seed: int) -> list[str]:
-        self.load(seed)
-        numbers = [row[self.label] for row in self.rows.train]
-        if self.scaling is None:
-            self.scaling = scaling_of(numbers, self.label)
+    def reading(self) -> LabelColumn:
+        return NUMBER
+
+    def load(self, seed: int) -> TableRows:
+        table = self.load_table(seed)
+        numbers = [row[self.label] for row in table.train]
         low, high = min(numbers), max(numbers)
-        mean, scale = self.scaling
-        said = (
+        mean, scale = scaling_of(numbers, self.label)
+        line = (
             f"train: {self.label} from {low:g} to {high:g}, mean {mean:.4g}, standard deviation {scale:.4g}"
         )
-        return [*self.rows.notes, said]
+        return self.rows_from(table, None, [line])
 
-    def card(self) -> dict[str, Any]:
+    def spec(self, source: Any) -> Spec:
+        if source is None:
+            return self.spec_of(None, {})
+        if isinstance(source, TableRows):
+            mean, scale = scaling_of([row[self.label] for row in source.splits["train"]], self.label)
+        else:
+            mean, scale = source.target_mean, source.target_scale
+        scaling = {"target_mean": mean, "target_scale": scale}
+        return self.spec_of(None, label_config([self.label], problem_type="regression", **scaling))
+
+    def targets(self, rows: Sequence[dict[str, Any]], spec: Spec) -> list[Any]:
+        return [row[self.label] for row in rows]
+
+    def labels_of(self, spec: Spec) -> Callable[[Sequence[Any]], list[Any]]:
+        """Standardised numbers; what has none yet counts as the mean."""
+        mean, scale = standard(spec)
+        return lambda targets: [((mean if number is None else number) - mean) / scale for number in targets]
+
+    def describe(self, data: TaskData) -> dict[str, Any]:
         from statistics import fmean, pstdev
 
         numbers = {
@@ -69,75 +81,56 @@ class Regress(TextTable):
                 "highest": max(part),
                 "deviation": pstdev(part),
             }
-            for split, part in self.labels_used().items()
+            for split, part in labels_of_rows(data).items()
         }
-        return super().card() | {"numbers": numbers}
+        return {"numbers": numbers}
 
-    @property
-    def standard(self) -> tuple[float, float]:
-        """Mean and scale of the targets."""
-        assert self.scaling is not None, "the rows are read first"
-        return self.scaling
+    def objective(self, data: TaskData) -> Objective:
+        from ftrun.tasks.objective import Objective
 
-    def head(self) -> dict[str, Any]:
-        mean, scale = self.standard
-        return {
-            "num_labels": 1,
-            "id2label": {0: self.label},
-            "label2id": {self.label: 0},
-            "problem_type": "regression",
-            "target_mean": mean,
-            "target_scale": scale,
-        }
+        return Objective(squared_error)
 
-    def restore(self, config: PretrainedConfig) -> None:
-        self.scaling = (config.target_mean, config.target_scale)
+    def scorer(self, data: TaskData) -> NumberScorer:
+        return NumberScorer(*(standard(data.spec) if data.spec.config else (0.0, 1.0)))
 
-    def target(self, row: dict[str, Any]) -> float:
-        return row[self.label]
 
-    def collate(self, examples: Sequence[Example]) -> Batch:
-        """`labels` are the standardised numbers; what has none yet counts as the mean."""
-        mean, scale = self.standard
-        numbers = [mean if example.target is None else example.target for example in examples]
-        return {
-            "inputs": collated(examples, self.pad),
-            "labels": [(number - mean) / scale for number in numbers],
-        }
+class NumberScorer(Scorer):
+    """Numbers in the units of the column."""
 
-    def loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, int]:
-        import torch
+    columns = ("answer",)
 
-        labels = torch.tensor(batch["labels"], device=outputs.device)
-        total = torch.nn.functional.mse_loss(outputs[:, 0].float(), labels, reduction="sum")
-        return total, len(labels)
+    def __init__(self, mean: float, scale: float) -> None:
+        self.metrics, self.mean, self.scale = METRICS, mean, scale
 
     def answers(self, outputs: Tensor, batch: Batch) -> list[Answer]:
-        mean, scale = self.standard
-        return [{"answer": mean + scale * value} for value in outputs[:, 0].detach().double().cpu().tolist()]
+        values = outputs[:, 0].detach().double().cpu().tolist()
+        return [{"answer": self.mean + self.scale * value} for value in values]
 
-    def given(self, example: Example) -> float:
-        return example.target
+    def rows(
+        self, answers: Sequence[Answer], examples: Sequence[Example], reference: Sequence[Row] = ()
+    ) -> list[Row]:
+        pairs = zip(answers, examples, strict=True)
+        return [Row(example.row, example.target, answer, example) for answer, example in pairs]
 
-    def score(self, answers: Sequence[Answer], examples: Sequence[Example]) -> dict[str, float]:
+    def score(self, rows: Sequence[Row]) -> dict[str, float]:
         import numpy
 
-        given = numpy.array([example.target for example in examples])
-        answered = numpy.array([answer["answer"] for answer in answers])
+        labels = numpy.array([row.label for row in rows])
+        answers = numpy.array([row.answer["answer"] for row in rows])
         constant = False
-        for what, values in (("label", given), ("answer", answered)):
-            if values.max() - values.min() <= SAME * self.standard[1]:
+        for what, values in (("label", labels), ("answer", answers)):
+            if values.max() - values.min() <= SAME * self.scale:
                 constant = True
                 say(
-                    f"warning: the {what} of all {len(values)} rows is {values[0]:.4g}, so there is no "
-                    "correlation; pearson and spearmanr count as 0"
+                    f"warning: the {what} of all {len(values)} rows is {values[0]:.4g}, so the "
+                    "correlation is undefined; pearson and spearmanr are 0"
                 )
-        return {
-            "pearson": 0.0 if constant else correlation(given, answered),
-            "spearmanr": 0.0 if constant else correlation(ranks(given), ranks(answered)),
-            "mae": float(abs(given - answered).mean()),
-            "rmse": float(((given - answered) ** 2).mean() ** 0.5),
-        }
+        return scores(labels, answers, constant)
+
+
+def standard(spec: Spec) -> tuple[float, float]:
+    """Mean and scale of the targets."""
+    return spec.config["target_mean"], spec.config["target_scale"]
 
 
 def scaling_of(numbers: list[float], label: str) -> tuple[float, float]:
@@ -151,18 +144,3 @@ def scaling_of(numbers: list[float], label: str) -> tuple[float, float]:
     if not 0 < scale < math.inf:
         raise DataError(f"task.label={label}: from {min(numbers):g} to {max(numbers):g}; rescale the column")
     return mean, scale
-
-
-def correlation(one: ndarray, other: ndarray) -> float:
-    """Pearson's."""
-    import numpy
-
-    return float(numpy.corrcoef(one, other)[0, 1])
-
-
-def ranks(values: ndarray) -> ndarray:
-    """From 1; equal numbers share the mean of theirs, as in Spearman's correlation."""
-    import numpy
-
-    _, inverse, counts = numpy.unique(values, return_inverse=True, return_counts=True)
-    return (counts.cumsum() - (counts - 1) / 2)[inverse]

@@ -1,1 +1,1 @@
-"""The loop: a step, its gradient, evaluation, checkpoints, and how a run ends and goes on."""
+"""The training loop: steps and their gradients, evaluation, checkpoints, interruption and resumption."""

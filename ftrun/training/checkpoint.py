@@ -1,4 +1,4 @@
-"""What a run needs to go on as if it had never stopped: complete on disk, or not there at all."""
+"""Checkpoints, from which a run continues as if it had never stopped; each is written whole or not at all."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Tensors = dict[str, dict[str, Tensor]]  # file stem → tensors
 def save(directory: Path, tensors: Tensors, state: dict[str, Any]) -> None:
     """Replace the checkpoint at `directory`.
 
-    It is written beside as `.new`, with a manifest of sizes and hashes last, and takes its place by
-    renaming; the former one stands as `.old` until then. A kill at any moment leaves at least one of
-    the three complete.
+    The new one is written to `.new`, its manifest of sizes and hashes last, and then renamed; the former
+    one is kept as `.old` until then. At every moment at least one of the three is complete, even if the
+    process is killed.
     """
     new, old = directory.with_suffix(".new"), directory.with_suffix(".old")
     if new.exists():
@@ -56,7 +56,7 @@ def save(directory: Path, tensors: Tensors, state: dict[str, Any]) -> None:
 
 
 def newest(directory: Path) -> tuple[Path | None, list[str]]:
-    """The newest complete one of `directory`, its `.new` and its `.old`, and why others were skipped."""
+    """The newest complete checkpoint among `directory`, `.new` and `.old`, and why others were skipped."""
     found: list[tuple[int, Path]] = []
     skipped = []
     for candidate in (directory, directory.with_suffix(".new"), directory.with_suffix(".old")):
@@ -71,11 +71,11 @@ def newest(directory: Path) -> tuple[Path | None, list[str]]:
 
 
 def damage(directory: Path) -> str:
-    """What is wrong with a checkpoint on disk, in words; empty when every file is as its manifest says."""
+    """A description of a checkpoint's damage; empty when every file agrees with the manifest."""
     try:
         manifest = json.loads((directory / MANIFEST).read_text())
     except (FileNotFoundError, json.JSONDecodeError):
-        return "no manifest: it was cut off while being written"
+        return "it has no manifest: writing it was interrupted"
     for name, expected in manifest.items():
         file = directory / name
         if not file.is_file():
@@ -96,14 +96,14 @@ def read_tensors(directory: Path, stem: str) -> dict[str, Tensor]:
 
 
 def load_weights(weights: dict[str, Tensor], model: nn.Module) -> None:
-    """Put saved tensors into their parameters and buffers, by name; a name that is not there is a bug."""
+    """Copy saved tensors into the parameters and buffers of the same names, which must exist."""
     own = model.state_dict(keep_vars=True)
     for name, value in weights.items():
         own[name].data.copy_(value)
 
 
 def weights_of(model: nn.Module, trained: Collection[str]) -> dict[str, Tensor]:
-    """What training can change: trained parameters, and the buffers that a checkpoint keeps."""
+    """The tensors that training can change: trained parameters and persistent buffers."""
     own = model.state_dict(keep_vars=True)
     return {
         name: value for name, value in own.items() if name in trained or not isinstance(value, nn.Parameter)

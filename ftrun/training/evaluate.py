@@ -1,90 +1,91 @@
-"""Scoring a network on a split: batches go by, only answers and sums are kept."""
+"""Evaluation of a model on a split, batch by batch; only answers and sums are kept."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
 from ftrun.data.batching import sorted_batches
-from ftrun.tasks.base import Answer, Batch, Example, Task
+from ftrun.tasks.objective import outputs_of
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-Answered = tuple[Example, Answer]  # an example of a row, and the row's answer
+    from ftrun.tasks.data import TaskData
+    from ftrun.tasks.dataset import Batch, Dataset
+    from ftrun.tasks.scorer import Answer, Row
 
-
-def outputs_of(model: nn.Module, task: Task, batch: Batch) -> Any:
-    """The network's output for a batch, on the device where its weights are."""
-    device = next(model.parameters()).device
-    inputs = {name: value.to(device) for name, value in batch["inputs"].items()}
-    return model(**task.seen(inputs, batch, model.training))
+SMALLEST = 32  # rows of an evaluation batch, which without gradients may exceed the micro-batch
 
 
 def evaluate(
-    model: nn.Module, task: Task, examples: Sequence[Example], size: int, accelerator: Accelerator
-) -> tuple[dict[str, float], list[Answered]]:
-    """Every metric of the task, and each row's answer in their order; all processes share the work."""
-    if bank := task.bank(examples):
-        task.recall(predict(model, task, bank, size, accelerator))
-    total, count = 0.0, 0
+    model: nn.Module, data: TaskData, dataset: Dataset, size: int, accelerator: Accelerator
+) -> tuple[dict[str, float], list[Row]]:
+    """Every metric of the task, and the rows with their answers; all processes share the work."""
+    reference = dataset.reference(data)
+    known = [] if reference is None else predict(model, data, reference, size, accelerator)
+    total, count = 0.0, 0.0
     answers: list[tuple[int, Answer]] = []
-    for outputs, batch, rows in batches_through(model, task, examples, size, accelerator):
-        loss, targets = task.loss(outputs, batch)
-        total, count = total + float(loss), count + targets
-        answers += zip(rows, task.answers(outputs, batch), strict=True)
+    for outputs, batch, places in batches_through(model, data, dataset, size, accelerator):
+        loss = data.objective.loss(outputs, batch)
+        total, count = total + float(loss.sum), count + loss.count
+        answers += zip(places, data.scorer.answers(outputs, batch), strict=True)
     sums = gathered([(total, count)], accelerator)
     mean = sum(t for t, _ in sums) / sum(c for _, c in sums)
-    found, rows_of = task.merged(ordered(answers, accelerator), examples)
-    return {"loss": mean, **task.score(found, rows_of)}, [*zip(rows_of, found, strict=True)]
+    rows = data.scorer.rows(ordered(answers, accelerator), dataset.examples, known)
+    return {"loss": mean, **data.scorer.score(rows)}, rows
 
 
 def predict(
-    model: nn.Module, task: Task, examples: Sequence[Example], size: int, accelerator: Accelerator
-) -> list[Answered]:
-    """Each row's answer in the order of the examples, which need no targets."""
+    model: nn.Module, data: TaskData, dataset: Dataset, size: int, accelerator: Accelerator
+) -> list[Row]:
+    """The rows with their answers, in the order of the examples, which need no targets."""
     answers: list[tuple[int, Answer]] = []
-    for outputs, batch, rows in batches_through(model, task, examples, size, accelerator):
-        answers += zip(rows, task.answers(outputs, batch), strict=True)
-    found, rows_of = task.merged(ordered(answers, accelerator), examples)
-    return [*zip(rows_of, found, strict=True)]
+    for outputs, batch, places in batches_through(model, data, dataset, size, accelerator):
+        answers += zip(places, data.scorer.answers(outputs, batch), strict=True)
+    return data.scorer.rows(ordered(answers, accelerator), dataset.examples)
 
 
 @torch.no_grad()
 def batches_through(
-    model: nn.Module, task: Task, examples: Sequence[Example], size: int, accelerator: Accelerator
+    model: nn.Module, data: TaskData, dataset: Dataset, size: int, accelerator: Accelerator
 ) -> Iterator[tuple[Any, Batch, list[int]]]:
-    """Outputs, batch and rows of this process's share; a batch that does not fit is halved."""
-    was_training = model.training
+    """Outputs, batches and places of this process's examples; a batch that exceeds the memory is halved."""
+    was_training, objective = model.training, data.objective
+    objective_trained = objective.training
     model.eval()
-    batches = sorted_batches([e.size for e in examples], task.rows_at_once(size))
+    objective.eval()
+    batches = sorted_batches([example.size for example in dataset.examples], max(size, SMALLEST))
     pending = batches[accelerator.process_index :: accelerator.num_processes]
     while pending:
-        rows = pending.pop(0)
-        batch = task.collate([examples[row] for row in rows])
+        places = pending.pop(0)
+        batch = dataset.collate([dataset[place] for place in places])
         try:
-            outputs = outputs_of(model, task, batch)
+            outputs = outputs_of(model, objective, batch)
         except torch.OutOfMemoryError:
-            if len(rows) == 1:
+            if len(places) == 1:
                 raise
             torch.cuda.empty_cache()
-            pending[:0] = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
+            pending[:0] = [places[: len(places) // 2], places[len(places) // 2 :]]
         else:
-            yield outputs, batch, rows
+            yield outputs, batch, places
     model.train(was_training)
+    objective.train(objective_trained)
 
 
 def gathered(values: list[Any], accelerator: Accelerator) -> list[Any]:
-    """The lists of all processes as one."""
+    """The lists of all processes, concatenated."""
     if accelerator.num_processes == 1:
         return values
     from accelerate.utils import gather_object
 
-    return gather_object(values)
+    found: list[Any] = gather_object(values)
+    return found
 
 
 def ordered(answers: list[tuple[int, Answer]], accelerator: Accelerator) -> list[Answer]:
+    """The answers of all processes in the order of the examples."""
     return [answer for _, answer in sorted(gathered(answers, accelerator), key=lambda pair: pair[0])]

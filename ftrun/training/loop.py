@@ -1,4 +1,4 @@
-"""The training loop. It knows the network, the task and the strategy only by their methods."""
+"""The training loop, which uses model, task and strategy only through their interfaces."""
 
 from __future__ import annotations
 
@@ -17,55 +17,50 @@ from ftrun.training import checkpoint
 from ftrun.training.evaluate import evaluate
 from ftrun.training.signals import interruptions
 from ftrun.training.state import State, better
-from ftrun.training.step import Stepper
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
-
-    from ftrun.experiments.sources import Past
-    from ftrun.models.model import Model
-    from ftrun.runs.run import Run
-    from ftrun.settings.schema import Settings
+    from ftrun.tasks.data import TaskData
+    from ftrun.tasks.dataset import Dataset
+    from ftrun.tasks.scorer import Row
+    from ftrun.training.source_task import SourceTask
+    from ftrun.training.step import Step
     from ftrun.training.trackers import Tracker
 
 
-class Loop(Stepper):
-    """One training run: `run` goes from wherever the state stands to the end."""
+class Loop:
+    """One training run, from the current state of its step to the end."""
 
-    def __init__(
-        self,
-        model: Model,
-        settings: Settings,
-        run: Run,
-        accelerator: Accelerator,
-        tracker: Tracker,
-        pasts: list[Past],
-    ) -> None:
-        super().__init__(model, settings, run, accelerator)
-        self.tracker, self.pasts = tracker, pasts
-        self.metric = (settings.train.metric or f"eval_{self.task.default_metric}").removeprefix("eval_")
-        sampling = settings.train.sampling
-        self.at_random = self.task.samples_at_random if sampling == "auto" else sampling == "random"
+    def __init__(self, step: Step, data: TaskData, tracker: Tracker, sources: list[SourceTask]) -> None:
+        self.step, self.data, self.tracker, self.sources = step, data, tracker, sources
+        self.settings, self.accelerator = step.settings, step.accelerator
+        self.run_directory, self.length = step.run_directory, step.length
+        train = self.settings.train
+        self.metric = (train.metric or f"eval_{data.metric}").removeprefix("eval_")
+        order = data.task.default_order if train.sampling == "auto" else train.sampling
+        self.pool = 1 if order == "random" else POOL  # batches whose examples are sorted by length
         self._clock = time.perf_counter(), time.process_time()
 
+    @property
+    def state(self) -> State:
+        return self.step.state
+
     def run(self) -> None:
-        """Train to the end; raises Interrupted, Diverged or OutOfMemory, each with what was saved."""
+        """Train to the end; raises Interrupted, Diverged or OutOfMemory."""
         with bar(self.length.total) as progress, interruptions() as signals:
             while self.state.step < self.length.total and not self.state.stopped:
                 self.epoch(progress, signals)
-            self.heed(self.agreed(signals))  # one that came during the last evaluation
+            self.raise_if_signalled(self.agreed(signals))  # during the last evaluation
 
     def epoch(self, progress: Bar, signals: list[int]) -> None:
         state, settings = self.state, self.settings
-        chosen = self.task.epoch_rows(settings.seed, state.epoch)
-        lengths = [self.examples[row].size for row in chosen]
-        pool = 1 if self.at_random else POOL
-        batches = epoch_batches(lengths, settings.train.batch_size, settings.seed, state.epoch, pool)
-        self.task.turn(state.epoch)
-        self.wrapped.train()
+        dataset = self.step.dataset
+        chosen = dataset.epoch(settings.seed, state.epoch)
+        lengths = [dataset[row].size for row in chosen]
+        batches = epoch_batches(lengths, settings.train.batch_size, settings.seed, state.epoch, self.pool)
+        self.step.wrapped.train()
         for batch in batches[state.position :]:
             epoch_done = state.position + 1 == len(batches)
-            norm = self.step([chosen[place] for place in batch])
+            norm = self.step.take([chosen[place] for place in batch])
             state.step, state.position = state.step + 1, state.position + 1
             if epoch_done:
                 state.epoch, state.position = state.epoch + 1, 0
@@ -74,7 +69,7 @@ class Loop(Stepper):
                 return
 
     def after_step(self, norm: float, progress: Bar, signum: int) -> None:
-        """What follows a step, in this order: metrics, evaluation, checkpoint, a signal that came."""
+        """Log, evaluate, save a checkpoint and handle a signal, in this order."""
         state, length = self.state, self.length
         last = state.step >= length.total
         progress.show(state.step, f"loss {state.loss_sum / (state.loss_count or 1):.3f}")
@@ -85,10 +80,10 @@ class Loop(Stepper):
             self.evaluate()
         if evaluated or state.step % length.checkpoint_every == 0 or signum:
             self.save()
-        self.heed(signum)
+        self.raise_if_signalled(signum)
 
-    def heed(self, signum: int) -> None:
-        """End the run, which is saved, where a signal came."""
+    def raise_if_signalled(self, signum: int) -> None:
+        """Raise Interrupted if a signal arrived; the checkpoint has been written."""
         if signum:
             name = signal.Signals(signum).name
             raise Interrupted(f"{name}: saved at step {self.state.step} of {self.length.total}", signum)
@@ -96,12 +91,12 @@ class Loop(Stepper):
     def log_training(self, norm: float) -> None:
         state = self.state
         mean = state.loss_sum / state.loss_count if state.loss_count else math.nan
-        rate = max(group["lr"] for group in self.optimizer.param_groups)
+        rate = max(group["lr"] for group in self.step.optimizer.param_groups)
         values = {"train_loss": mean, "learning_rate": rate, "grad_norm": norm}
-        if (penalty := self.guard.penalty()) is not None:
+        if (penalty := self.step.guard.penalty()) is not None:
             values["penalty"] = penalty
         values |= {f"train_{name}": total / (count or 1) for name, (total, count) in state.parts.items()}
-        self.log(values | self.task.watched())
+        self.log(values | self.step.objective.figures())
         state.parts = {}
         state.loss_sum, state.loss_count = 0.0, 0.0
 
@@ -114,26 +109,26 @@ class Loop(Stepper):
             self.tracker.log(values, state.step)
 
     def spend(self) -> dict[str, float]:
-        """Add the time since the last call to the cost; returns what a line of timing shows."""
+        """Add the time since the last call to the cost; returns the values of a line of timing.jsonl."""
         now, cost = (time.perf_counter(), time.process_time()), self.state.cost
         cost["seconds"] += now[0] - self._clock[0]
         cost["cpu_seconds"] += now[1] - self._clock[1]
         self._clock = now
         return {
             "seconds": round(cost["seconds"], 3),
-            f"{self.task.unit}_per_second": round(cost["tokens"] / max(cost["train_seconds"], 1e-9), 1),
+            f"{self.data.spec.inputs.unit}_per_second": round(
+                cost["tokens"] / max(cost["train_seconds"], 1e-9), 1
+            ),
         }
 
     def evaluate(self) -> None:
-        """Score the validation split, keep the best weights, stop when they have not improved for long."""
+        """Score the validation split, keep the best weights, and stop when patience is exhausted."""
         state = self.state
-        scores, _ = evaluate(
-            self.model, self.task, self.task.examples("validation"), 4 * state.micro_batch, self.accelerator
-        )
+        scores, _ = self.scores(self.data.dataset("validation"))
         self.log(
             {f"eval_{name}": value for name, value in scores.items()} | self.source_metrics("validation")
         )
-        if better(scores, state.best, self.metric, self.task.metrics[self.metric]):
+        if better(scores, state.best, self.data.scorer.metrics[self.metric]):
             state.best, state.stale = {"step": state.step, **scores}, 0
             self.save_best()
         else:
@@ -141,19 +136,24 @@ class Loop(Stepper):
         patience = self.settings.train.patience
         state.stopped = patience is not None and state.stale >= patience
         mark = "  best so far" if state.best.get("step") == state.step else ""
-        shown = "".join(f"  eval_{name} {scores[name]:.4f}" for name in dict.fromkeys(("loss", self.metric)))
-        say(f"step {state.step:>5} of {self.length.total}{shown}{mark}")
+        text = "".join(f"  eval_{name} {scores[name]:.4f}" for name in dict.fromkeys(("loss", self.metric)))
+        say(f"step {state.step:>5} of {self.length.total}{text}{mark}")
+
+    def scores(self, dataset: Dataset) -> tuple[dict[str, float], list[Row]]:
+        """Every metric of the current model, and the rows with their answers."""
+        size = 4 * self.state.micro_batch
+        return evaluate(self.step.model, self.data, dataset, size, self.accelerator)
 
     def source_scores(self, split: str) -> list[dict[str, float]]:
-        """What the network still knows: every metric of each earlier task."""
+        """Every metric of each earlier task."""
         size = 4 * self.state.micro_batch
-        found = [past.scores(split, size, self.accelerator) for past in self.pasts]
-        self.wrapped.train()
+        found = [source.scores(split, size, self.accelerator) for source in self.sources]
+        self.step.wrapped.train()
         return found
 
     def source_metrics(self, split: str) -> dict[str, float]:
-        """The same as named metrics: source_loss, or source1_loss and so on where there are several."""
-        several = len(self.pasts) > 1
+        """These metrics by name: source_loss, or source1_loss and so on for several tasks."""
+        several = len(self.sources) > 1
         return {
             f"source{number + 1 if several else ''}_{name}": value
             for number, scores in enumerate(self.source_scores(split))
@@ -162,18 +162,18 @@ class Loop(Stepper):
 
     def save_best(self) -> None:
         if self.accelerator.is_main_process:
-            tensors = {"weights": checkpoint.weights_of(self.model, self.parameters)}
+            tensors = {"weights": checkpoint.weights_of(self.step.model, self.step.parameters)}
             checkpoint.save(self.run_directory.checkpoints / "best", tensors, {"step": self.state.step})
 
     def save(self) -> None:
-        """The checkpoint `last`; the metrics up to here belong to it."""
+        """Write the checkpoint `last`, with the current size of the metrics."""
         if self.accelerator.is_main_process:
             self.spend()
             self.state.metrics_size = self.run_directory.metrics_size()
             tensors = {
-                "weights": checkpoint.weights_of(self.model, self.parameters),
-                "optimizer": checkpoint.moments(self.plain_optimizer(), self.parameters),
-                **({"task": own} if (own := self.task.tensors()) else {}),
+                "weights": checkpoint.weights_of(self.step.model, self.step.parameters),
+                "optimizer": checkpoint.moments(self.step.plain_optimizer(), self.step.parameters),
+                **({"task": own} if (own := dict(self.step.objective.named_buffers())) else {}),
             }
             state = asdict(self.state)
             if self.accelerator.scaler is not None:
@@ -182,7 +182,7 @@ class Loop(Stepper):
         self.accelerator.wait_for_everyone()
 
     def restore(self) -> None:
-        """Continue from the newest complete checkpoint, or from the beginning when there is none."""
+        """Continue from the newest complete checkpoint, or from the start when there is none."""
         place, skipped = checkpoint.newest(self.run_directory.checkpoints / "last")
         for reason in skipped:
             say(f"skipped: {reason}")
@@ -190,13 +190,16 @@ class Loop(Stepper):
             state = checkpoint.read_state(place)
             if scaler := state.pop("scaler", None):
                 self.accelerator.scaler.load_state_dict(scaler)
-            self.state = State(**state)
-            checkpoint.load_weights(checkpoint.read_tensors(place, "weights"), self.model)
-            checkpoint.load_moments(
-                checkpoint.read_tensors(place, "optimizer"), self.plain_optimizer(), self.parameters
-            )
-            if own := self.task.tensors():
+            step = self.step
+            step.state = State(**state)
+            checkpoint.load_weights(checkpoint.read_tensors(place, "weights"), step.model)
+            moments = checkpoint.read_tensors(place, "optimizer")
+            checkpoint.load_moments(moments, step.plain_optimizer(), step.parameters)
+            if own := dict(step.objective.named_buffers()):
                 saved = checkpoint.read_tensors(place, "task")
+                saved = {
+                    name.replace("/", "."): value for name, value in saved.items()
+                }  # of earlier versions
                 for name, value in own.items():
                     value.copy_(saved[name])
         if self.accelerator.is_main_process:
@@ -204,7 +207,7 @@ class Loop(Stepper):
         say(f"resuming at step {self.state.step} of {self.length.total}")
 
     def agreed(self, signals: list[int]) -> int:
-        """The signal that came, the same in every process, or 0."""
+        """The signal that any process received, or 0."""
         mine = signals[0] if signals else 0
         if self.accelerator.num_processes == 1:
             return mine

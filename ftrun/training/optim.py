@@ -1,4 +1,4 @@
-"""The optimizer over parameter groups: one per stage and kind, each with its share of the learning rate."""
+"""The optimizer and its parameter groups, one per stage and weight decay."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ftrun.models.model import Model
     from ftrun.settings.schema import Train
 
-FROZEN_IN_PRACTICE = 1e-4  # a stage below this share of the rate hardly changes in fp32 within a fine-tuning
+FROZEN_IN_PRACTICE = 1e-4  # below this share of the rate a stage hardly changes during fine-tuning in fp32
 
 
 @dataclass
@@ -26,11 +26,11 @@ class Group:
 
 
 def groups(model: Model, train: Train) -> list[Group]:
-    """Every trained parameter in exactly one group.
+    """The parameter groups; every trained parameter is in exactly one.
 
-    With L layers and the factor d, the head and the top layer take the full rate, layer i takes
-    d^(L-1-i) and the embeddings d^L (Howard & Ruder 2018 with d = 1/2.6). Biases, norms and other vectors are
-    not decayed (Devlin et al. 2019, reference code).
+    With L layers and the factor d, the head and the top layer have the full rate, layer i has
+    d^(L-1-i) and the embeddings d^L of it (Howard & Ruder 2018 with d = 1/2.6). Biases, norms and other
+    vectors have no weight decay (Devlin et al. 2019, reference code).
     """
     norms = model.norms()
     found: dict[tuple[int, bool], Group] = {}
@@ -46,10 +46,10 @@ def groups(model: Model, train: Train) -> list[Group]:
 
 
 def optimizer(found: list[Group], train: Train, device: torch.device) -> torch.optim.Optimizer:
-    """AdamW (betas 0.9 and 0.999, eps 1e-8), SGD or LARS with momentum; fused where torch has the kernel.
+    """AdamW (betas 0.9 and 0.999, eps 1e-8), SGD or LARS with momentum; fused where torch supports it.
 
     LARS scales the rate of each weight by 0.001·|w|/|g| (You et al. 2017); biases, norms and other vectors
-    take the plain step and are not decayed, as in SimCLR.
+    have neither this scaling nor weight decay, as in SimCLR.
     """
     described = [
         {
@@ -71,8 +71,7 @@ def optimizer(found: list[Group], train: Train, device: torch.device) -> torch.o
 
 
 def plan(model: Model, found: list[Group], lr: float, opens: dict[int, int], steps: int) -> list[str]:
-    """What trains, stage by stage: parameters, rate, decay, the step of `steps` at which it opens;
-    and what is frozen."""
+    """A line per stage: trained parameters, rate, weight decay and the step at which it is unfrozen."""
     names = model.stage_names()
     totals = dict.fromkeys(range(len(names)), 0)
     for name, parameter in model.named_parameters():
@@ -85,24 +84,24 @@ def plan(model: Model, found: list[Group], lr: float, opens: dict[int, int], ste
         count = sum(p.numel() for g in here for p in g.parameters.values())
         decay = max((g.weight_decay for g in here), default=0.0)
         text = (
-            f"{count:,} of {totals[stage]:,} train, rate {lr * here[0].scale:.3g}, decay {decay:g}"
+            f"{count:,} of {totals[stage]:,} trained, rate {lr * here[0].scale:.3g}, weight decay {decay:g}"
             if count
             else ""
         )
         if count and opens.get(stage):
-            text += f", opens at step {opens[stage]:,}" if opens[stage] < steps else ", never opens"
+            text += f", unfrozen at step {opens[stage]:,}" if opens[stage] < steps else ", never unfrozen"
         rows.append((name, text or f"frozen ({totals[stage]:,})"))
     lines = merge_equal(rows)
     lowest = min((g for g in found), key=lambda g: g.scale, default=None)
     if lowest and lowest.scale < FROZEN_IN_PRACTICE:
         lines.append(
-            f"{names[lowest.stage]}: {lowest.scale:.1e} of the rate, as good as frozen (train.layer_decay)"
+            f"{names[lowest.stage]}: {lowest.scale:.1e} of the rate, effectively frozen (train.layer_decay)"
         )
     return lines
 
 
 def merge_equal(rows: list[tuple[str, str]]) -> list[str]:
-    """Neighbouring layers that say the same become one line."""
+    """Merge the lines of neighbouring layers with the same text."""
     lines: list[list[str]] = []
     for name, text in rows:
         if lines and lines[-1][2] == text and name.startswith("layer"):

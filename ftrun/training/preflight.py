@@ -1,64 +1,68 @@
-"""One real batch through everything a run will do, before its first step: what would fail late fails now."""
+"""A preflight check: one batch through every part of a run before its first step."""
 
 from __future__ import annotations
 
 import shutil
 from typing import TYPE_CHECKING
 
-from ftrun.errors import ConfigError, UserError
+from ftrun.errors import ConfigError, UserError, counted
 from ftrun.models.model import put_back
-from ftrun.models.save import difference, export
+from ftrun.models.reload import difference
+from ftrun.models.save import export
 from ftrun.training.evaluate import evaluate
 
 if TYPE_CHECKING:
+    from ftrun.tasks.data import TaskData
     from ftrun.training.loop import Loop
+    from ftrun.training.step import Step
 
-LARGEST_DIFFERENCE = 1e-3  # of a logit between the network and its reloaded copy, fp32
+LARGEST_DIFFERENCE = 1e-3  # of a logit between the model and its reloaded copy, in fp32
 PROBE = 8  # rows
 
 
 def preflight(loop: Loop) -> None:
-    """Train, evaluate, score, save and reload on the longest rows; nothing of it stays behind.
+    """Train, evaluate, save and reload on the longest rows, then undo all of it.
 
-    Raises ConfigError when a weight that shall train gets no gradient, UserError when what was saved does not
-    load to the same network.
+    Raises ConfigError when a trained weight receives no gradient, UserError when the saved model differs
+    from the model in memory.
     """
-    examples = loop.task.examples("train")
-    rows = sorted(range(len(examples)), key=lambda i: -examples[i].size)[: loop.settings.train.batch_size]
-    cost = dict(loop.state.cost)
-    loop.wrapped.train()
-    with put_back([*loop.model.buffers(), *loop.task.tensors().values()]):
-        loop.gradient(rows)
-    check_gradients(loop)
-    loop.optimizer.zero_grad()
-    loop.state.cost = cost
-    evaluate(loop.model, loop.task, loop.task.examples("validation")[:PROBE], PROBE, loop.accelerator)
+    step, data = loop.step, loop.data
+    train = step.dataset
+    rows = sorted(range(len(train)), key=lambda i: -train[i].size)[: loop.settings.train.batch_size]
+    cost = dict(step.state.cost)
+    step.wrapped.train()
+    with put_back([*step.model.buffers(), *step.objective.buffers()]):
+        step.gradient(rows)
+    check_gradients(step)
+    step.optimizer.zero_grad()
+    step.state.cost = cost
+    validation = data.dataset("validation")
+    evaluate(step.model, data, validation.of(validation.examples[:PROBE]), PROBE, loop.accelerator)
     if loop.accelerator.is_main_process:
-        check_export(loop, rows[:PROBE])
+        check_export(step, data, rows[:PROBE])
     loop.accelerator.wait_for_everyone()
 
 
-def check_gradients(loop: Loop) -> None:
-    silent = [name for name, parameter in loop.parameters.items() if parameter.grad is None]
+def check_gradients(step: Step) -> None:
+    silent = [name for name, parameter in step.parameters.items() if parameter.grad is None]
     if silent:
         some = ", ".join(name.removeprefix("net.") for name in silent[:3])
         raise ConfigError(
-            f"{len(silent)} weights that shall train have no part in the loss: {some};"
-            f" strategy={loop.settings.strategy_name} does not fit this network"
+            f"{counted(len(silent), 'trained weight')} without a gradient: {some};"
+            f" strategy={step.settings.strategy_name} does not fit this model"
         )
-    moved = [name for name, p in loop.model.named_parameters() if not p.requires_grad and p.grad is not None]
+    moved = [name for name, p in step.model.named_parameters() if not p.requires_grad and p.grad is not None]
     assert not moved, f"frozen weights received a gradient: {moved[:3]}"
 
 
-def check_export(loop: Loop, rows: list[int]) -> None:
-    directory = loop.run_directory.path / "preflight"
-    examples = loop.task.examples("train")
+def check_export(step: Step, data: TaskData, rows: list[int]) -> None:
+    """UserError when the saved model differs from the model in memory."""
+    directory, auto_class = step.run_directory.path / "preflight", data.spec.auto_class
+    probe = step.dataset.collate([step.dataset[row] for row in rows])
     try:
-        export(loop.model, directory, loop.task.auto_class)
-        found = difference(
-            loop.model, directory, loop.task.auto_class, loop.task.collate([examples[row] for row in rows])
-        )
+        export(step.model, directory, auto_class)
+        found = difference(step.model, directory, auto_class, probe)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
     if not found <= LARGEST_DIFFERENCE:
-        raise UserError(f"the saved model does not load to the same network: a logit differs by {found:.2g}")
+        raise UserError(f"the saved model differs from the trained one: a logit by {found:.2g}")

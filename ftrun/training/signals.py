@@ -1,4 +1,4 @@
-"""Ctrl-C and termination: the first one is remembered for the end of the step."""
+"""SIGINT and SIGTERM: the first one ends the run after the current step."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 
 @contextmanager
 def interruptions() -> Iterator[list[int]]:
-    """Collects the first SIGINT or SIGTERM for the end of the step; the second does what it always does."""
+    """Collect the first SIGINT or SIGTERM; a second one has its usual effect."""
     caught: list[int] = []
     former: dict[int, Any] = {}
 
     def remember(signum: int, frame: Any) -> None:
         caught.append(signum)
-        give_back()
+        restore()
 
-    def give_back() -> None:
+    def restore() -> None:
         for number, handler in former.items():
             signal.signal(number, handler)
 
@@ -28,4 +28,4 @@ def interruptions() -> Iterator[list[int]]:
     try:
         yield caught
     finally:
-        give_back()
+        restore()

@@ -1,4 +1,4 @@
-"""The numbers of a run sent along to TensorBoard, W&B or MLflow; a tracker that fails never fails the run."""
+"""Trackers: TensorBoard, W&B and MLflow. A failing tracker never fails the run."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from ftrun.runs.run import Run
 
 NAMES = ("none", "tensorboard", "wandb", "mlflow")
-STORED = "tracker.json"  # the service's own id of the run, so that a resumed run goes on in the same one
+STORED = "tracker.json"  # the service's id of the run, under which a resumed run continues
 
 Log = Callable[[dict[str, float], int], Any]
 Close = Callable[[], Any]
 
 
 class Tracker:
-    """Passes numbers on until its library fails: that costs one line on stderr, and the tracker is off."""
+    """Sends metrics until its library fails, which prints a warning and disables the tracker."""
 
     def __init__(self, name: str, connect: Callable[[Run], tuple[Log, Close]] | None, run: Run) -> None:
         self.name = name
@@ -31,13 +31,13 @@ class Tracker:
             self._guarded(self._connect, connect, run)
 
     def log(self, values: dict[str, Any], step: int) -> None:
-        """Send what is a number; a run keeps the rest in its own files."""
+        """Send the numbers among the values."""
         if self._log is not None:
             numbers = {name: value for name, value in values.items() if isinstance(value, (int, float))}
             self._guarded(self._log, numbers, step)
 
     def close(self) -> None:
-        """Send what is still waiting; harmless when the tracker is off or closed."""
+        """Send pending values; does nothing when the tracker is disabled or closed."""
         close, self._log, self._close = self._close, None, None
         if close is not None:
             self._guarded(close)
@@ -48,10 +48,10 @@ class Tracker:
     def _guarded(self, call: Callable[..., Any], *arguments: Any) -> None:
         try:
             call(*arguments)
-        except Exception as error:  # whatever a foreign service raises, hours of training are worth more
+        except Exception as error:  # no error of a tracking service may end the training
             self._log = self._close = None
             reason = " ".join(f"{type(error).__name__}: {error}".split())
-            print(f"ftrun: warning: tracker={self.name} is off from here on: {reason[:300]}", file=sys.stderr)
+            print(f"ftrun: warning: tracker={self.name} is disabled: {reason[:300]}", file=sys.stderr)
 
 
 def check(name: str) -> None:
@@ -60,11 +60,11 @@ def check(name: str) -> None:
         raise ConfigError(f"tracker={name} is unknown; possible: {', '.join(NAMES)}{near(name, NAMES)}")
     if name != "none" and name not in sys.modules and find_spec(name) is None:
         package = "tensorboard" if name == "tensorboard" else f'"ftrun[{name}]"'
-        raise ConfigError(f"tracker={name} is not installed; get it with: pip install {package}")
+        raise ConfigError(f"tracker={name} is not installed; install it: pip install {package}")
 
 
 def open_tracker(name: str, run: Run) -> Tracker:
-    """The tracker of a run; with a run that is resumed it goes on where it was."""
+    """The tracker of a run; of a resumed run, the same one as before."""
     check(name)
     connect = {"none": None, "tensorboard": _tensorboard, "wandb": _wandb, "mlflow": _mlflow}
     return Tracker(name, connect[name], run)
@@ -76,7 +76,7 @@ def _tensorboard(run: Run) -> tuple[Log, Close]:
     writers: list[SummaryWriter] = []
 
     def log(values: dict[str, float], step: int) -> None:
-        if not writers:  # purge_step hides what a killed run showed beyond the checkpoint it is resumed from
+        if not writers:  # purge_step hides the steps after the checkpoint from which a killed run is resumed
             folder = str(run.path / "tensorboard")
             writers.append(SummaryWriter(folder, purge_step=step, flush_secs=20))
         for name, value in values.items():
@@ -94,7 +94,7 @@ def _wandb(run: Run) -> tuple[Log, Close]:
     import wandb
 
     online = wandb.init(
-        project=os.environ.get("WANDB_PROJECT", "ftrun"),  # what is passed here would hide the environment
+        project=os.environ.get("WANDB_PROJECT", "ftrun"),  # an argument would override the environment
         name=os.environ.get("WANDB_NAME", run.path.name),
         dir=os.environ.get("WANDB_DIR", str(run.path)),
         id=_stored_id(run, "wandb"),
@@ -102,7 +102,7 @@ def _wandb(run: Run) -> tuple[Log, Close]:
         config=run.config,
     )
     run.write_json(STORED, {"wandb": online.id})
-    online.define_metric("*", step_metric="step")  # W&B's own step refuses to go back, a resumed run does
+    online.define_metric("*", step_metric="step")  # W&B's own step cannot go back, as a resumed run does
 
     def log(values: dict[str, float], step: int) -> None:
         online.log({**values, "step": step})

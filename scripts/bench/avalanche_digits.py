@@ -80,11 +80,11 @@ def read(scenario: str) -> Splits:
     for fields in TASKS[scenario]:
         free = {"classes": None, "modulo": None, "labels": None, "permute": None, "subset": None}
         task = Digits(name="digits", **(free | fields))
-        task.read(0)
+        splits = task.load(0).splits
         found.append(
             {
-                split: (torch.from_numpy(pixels), torch.tensor([int(name) for name in task.targets[split]]))
-                for split, pixels in task.pixels.items()
+                split: (torch.from_numpy(pixels), torch.tensor([int(name) for name in names]))
+                for split, (pixels, names) in splits.items()
             }
         )
     return found

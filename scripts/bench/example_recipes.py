@@ -110,7 +110,7 @@ def words(options: argparse.Namespace, tokenizer: Any) -> tuple[Any, ...]:
     """A tag per word at its first token; F1 of entities as ftrun counts it, whose sums are seqeval's."""
     from transformers import AutoModelForTokenClassification, DataCollatorForTokenClassification
 
-    from ftrun.data.entity_tags import entity_scores
+    from ftrun.tasks.metrics.entities import entity_scores
 
     sentences = {file: read_columns(file) for file in (options.train, options.test)}
     names = sorted({tag for _, tags in sentences[options.train] for tag in tags})

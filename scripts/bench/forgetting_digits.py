@@ -26,11 +26,12 @@ import numpy
 import torch
 from PIL import Image
 
-from ftrun.experiments import launch, sequence
+from ftrun.experiments import overrides, sequence
 from ftrun.experiments import single as experiment
-from ftrun.experiments.inference import open_model
+from ftrun.experiments.inference import FinishedRun
 from ftrun.runs.run import Run
-from ftrun.settings.schema import read
+from ftrun.settings.read import read
+from ftrun.tasks.data import TaskData
 from ftrun.tasks.digits import Digits
 
 Settings = dict[str, Any]
@@ -140,7 +141,7 @@ def trained(out: Path, scenario: str, method: str, choice: Settings, seed: int) 
     if run.finished:
         return run
     raw = settings(strategy, scenario, seed) | fixed | choice
-    raw = launch.with_tasks(raw | {"scenario": scenario_of(scenario), "sequence": TASKS[scenario]}, [])
+    raw = overrides.with_tasks(raw | {"scenario": scenario_of(scenario), "sequence": TASKS[scenario]}, [])
     shared = out / scenario / "first" / f"seed{seed}"
     first = f"1-{TASKS[scenario][0]['name']}"
     start = time.process_time()
@@ -179,13 +180,10 @@ def joint(out: Path, scenario: str, seed: int) -> Scores:
 
 def told_the_half(run: Run) -> Scores:
     """Test accuracy on each half where only the half's five outputs of the ten are looked at."""
-    _, model, _, _ = open_model(run)
-    task = Digits("digits", None, None, None, None, None)
-    task.read(0)
-    task.encode(None, "test")
+    dataset = TaskData.read(Digits("digits", None, None, None, None, None), 0).dataset("test")
     digits = torch.tensor(test_digits())
     with torch.no_grad():
-        logits = model(**task.collate(task.examples("test"))["inputs"])
+        logits = FinishedRun(run).model(**dataset.collate(dataset.examples)["inputs"])
     scores = []
     for half in (LOW, HIGH):
         rows = torch.isin(digits, torch.tensor(half))
@@ -196,9 +194,8 @@ def told_the_half(run: Run) -> Scores:
 
 @cache
 def test_digits() -> list[int]:
-    task = Digits("digits", None, None, None, None, None)
-    task.read(0)
-    return [int(name) for name in task.targets["test"]]
+    _, names = Digits("digits", None, None, None, None, None).load(0).splits["test"]
+    return [int(name) for name in names]
 
 
 def files(place: Path) -> Settings:
@@ -225,7 +222,7 @@ def larger(image: numpy.ndarray) -> numpy.ndarray:
 
 @cache
 def composed(strategy: str, task: str) -> Settings:
-    return launch.compose([*COMMON, f"strategy={strategy}", *task.split()])
+    return overrides.compose([*COMMON, f"strategy={strategy}", *task.split()])
 
 
 def settings(strategy: str, scenario: str, seed: int) -> Settings:

@@ -19,12 +19,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ftrun.data.batching import sorted_batches
-from ftrun.data.rows import read_rows
 from ftrun.data.tables import write_table
-from ftrun.experiments.inference import open_model
+from ftrun.experiments.inference import FinishedRun
 from ftrun.runs.run import Run
-from ftrun.tasks.base import SMALLEST
-from ftrun.training.evaluate import outputs_of, predict
+from ftrun.tasks.objective import outputs_of
+from ftrun.training.evaluate import SMALLEST
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,24 +35,24 @@ def main() -> None:
     parser.add_argument("--input", required=True, help="a file with the run's text column")
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
-    settings, model, tokenizer, accelerator = open_model(Run.open(options.run))
-    task, size = settings.task, 4 * settings.train.batch_size
-    examples = task.questions(tokenizer, read_rows(options.input), options.input)
-    order = sorted_batches([example.size for example in examples], max(size, SMALLEST))
-    batches = [task.collate([examples[row] for row in rows]) for rows in order]
+    finished = FinishedRun(Run.open(options.run))
+    model, size = finished.model, 4 * finished.settings.train.batch_size
+    data = finished.data(options.input, answered=False)
+    dataset = data.dataset("test")
+    order = sorted_batches([example.size for example in dataset.examples], max(size, SMALLEST))
+    batches = [dataset.collate([dataset[place] for place in places]) for places in order]
 
     @torch.no_grad()
     def bare() -> None:
         model.eval()
         for batch in batches:
-            outputs_of(model, task, batch)
+            outputs_of(model, data.objective, batch)
 
     def whole() -> None:
-        rows = read_rows(options.input)
-        asked = task.questions(tokenizer, rows, options.input)
-        found = predict(model, task, asked, size, accelerator)
-        answered = {example.row: answer for example, answer in found}
-        empty: dict[str, Any] = dict.fromkeys(task.answer_columns)
+        asked = finished.data(options.input, answered=False)
+        rows = asked.rows.inputs
+        answered = {row.row: row.answer for row in finished.predict(asked)}
+        empty: dict[str, Any] = dict.fromkeys(asked.scorer.columns)
         with tempfile.TemporaryDirectory() as place:
             answers_file = Path(place) / "answers.csv"
             write_table(answers_file, [{**row, **answered.get(i, empty)} for i, row in enumerate(rows)])
@@ -68,7 +67,7 @@ def main() -> None:
             side()
             seconds[name].append(time.process_time() - start)
     ratios = [ours / theirs for ours, theirs in zip(seconds["predict"], seconds["bare"], strict=True)]
-    found = {"rows": len(examples), "threads": torch.get_num_threads(), **seconds, "ratio": median(ratios)}
+    found = {"rows": len(dataset), "threads": torch.get_num_threads(), **seconds, "ratio": median(ratios)}
     print(json.dumps(found, indent=1))
 
 

@@ -13,7 +13,7 @@ import pytest
 from ftrun import CONF, cli
 from ftrun.errors import Diverged, Interrupted
 from ftrun.settings import suggest as names
-from ftrun.settings.schema import read
+from ftrun.settings.read import read
 
 ROOT = Path(cli.__file__).parent.parent
 SEVEN = [
@@ -54,7 +54,7 @@ def ftrun(monkeypatch):
 @pytest.fixture
 def runs(monkeypatch):
     """A stand-in for training that writes a result and remembers its runs; rank 3 fails as a test wishes."""
-    module = ModuleType("ftrun.experiments.sequence")
+    module = ModuleType("ftrun.experiments.start")
     module.calls, module.error, module.resumed = [], None, []
 
     def run(settings, path):
@@ -69,8 +69,8 @@ def runs(monkeypatch):
         return 0.5
 
     module.run, module.resume = run, lambda path: module.resumed.append(path) or 0.5
-    monkeypatch.setitem(sys.modules, "ftrun.experiments.sequence", module)
-    monkeypatch.setattr("ftrun.experiments.sequence", module, raising=False)
+    monkeypatch.setitem(sys.modules, "ftrun.experiments.start", module)
+    monkeypatch.setattr("ftrun.experiments.start", module, raising=False)
     return module
 
 
@@ -140,13 +140,13 @@ def test_version(ftrun, capsys):
 @pytest.mark.parametrize(
     "line, said",
     [
-        ("resum", "'resum' is neither key=value nor a command; the commands are advise, "),
+        ("resum", "'resum' is neither a command nor key=value; the commands are advise, "),
         ("resum", "did you mean 'resume'?"),
         ("strategy=lora resume", "'resume' is not key=value"),
-        ("strategy=full,lora", "strategy=full,lora has several values; a sweep is started with ftrun -m …"),
+        ("strategy=full,lora", "strategy=full,lora has several values; start a sweep with ftrun -m …"),
         (
             "-m strategy=full,lora rank=4",
-            "not every run of this sweep has 'rank', it belongs to strategy=lora",
+            "not every run of this sweep has 'rank', which belongs to strategy=lora",
         ),
         ("-m strategy=lora,lroa", "there is no strategy 'lroa'"),
         ("-m train.learning_rate=1,2", "ftrun calls it train.lr"),
@@ -359,7 +359,7 @@ def test_a_sweep_started_again_goes_on_with_what_is_there(ftrun, runs, capsys):
     assert [(s.strategy.rank, s.seed) for s, _ in runs.calls] == [(1, 0), (2, 0), (1, 1), (2, 1)]
     names = [path.name for _, path in runs.calls]
     assert names[:2] == ["0-lora", "1-lora"] and names[2].startswith("1-lora-") and names[3] == "3-lora"
-    assert "there already: here/1-lora" in capsys.readouterr().out
+    assert "already finished: here/1-lora" in capsys.readouterr().out
     assert {path.name for path in Path("here").iterdir() if path.is_dir()} == {*names}
     assert ftrun("-m strategy=lora rank=1,2 seed=0,1 hydra.sweep.dir=here") == 0
     assert len(runs.calls) == 4 and runs.resumed == []
@@ -396,7 +396,7 @@ def test_only_the_first_process_speaks_of_a_mistake(ftrun, monkeypatch, capsys):
 def test_several_processes_do_not_sweep(ftrun, monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert ftrun("strategy=lora -m rank=1,2") == 2
-    assert "-m does not go with several processes" in capsys.readouterr().err
+    assert "-m cannot be combined with several processes" in capsys.readouterr().err
 
 
 def test_options_and_code_of_ones_own(ftrun, runs):
@@ -414,4 +414,4 @@ def test_options_and_code_of_ones_own(ftrun, runs):
 
 def test_a_sweep_over_sources_of_two_kinds_is_refused(ftrun, capsys):
     assert ftrun("-m source=none,docstrings") == 2
-    assert "source=none,docstrings mixes what is an option and what is not" in capsys.readouterr().err
+    assert "source=none,docstrings mixes options with tasks or runs" in capsys.readouterr().err

@@ -31,7 +31,7 @@ def test_an_experiment_says_what_it_does_and_how_to_go_on(ftrun_inprocess, toy_w
     for said in (
         "train: 120 rows",
         "none too long",
-        "parameters train",
+        "parameters trained",
         "embeddings: frozen",
         "eval_accuracy",
     ):
@@ -73,7 +73,7 @@ def test_predict_keeps_rows_and_columns_and_adds_the_answer(ftrun_inprocess, run
         writer.writeheader()
         writer.writerows(rows)
     out = ftrun_inprocess("predict", str(run.path), "--input", "new.csv", "--output", "answered.csv").stdout
-    assert "40 of 41 rows answered" in out
+    assert "predicted 40 of 41 rows: answered.csv" in out
     answered = table(tmp_path / "answered.csv")
     assert list(answered[0]) == ["text", "label", "answer", "probability"]
     assert [row["text"] for row in answered] == [row["text"] for row in rows]
@@ -86,7 +86,8 @@ def test_predict_keeps_rows_and_columns_and_adds_the_answer(ftrun_inprocess, run
         "predict", str(run.path), "--input", "answered.csv", "--output", "again.csv"
     ).stdout
     assert (
-        "answered.csv has the column 'answer', 'probability'; in again.csv the answers stand there" in again
+        "answered.csv already has the columns 'answer', 'probability'; again.csv has predictions there"
+        in again
     )
     (tmp_path / "new.csv.gz").write_bytes(gzip.compress((tmp_path / "new.csv").read_bytes()))
     ftrun_inprocess("predict", str(run.path), "--input", "new.csv.gz", "--output", "unpacked.csv")
@@ -212,4 +213,4 @@ def test_an_option_that_one_of_the_house_would_hide_is_refused(ftrun, tmp_path):
     (tmp_path / "conf" / "strategy" / "norms.yaml").write_text(YAML)
     refused = ftrun("--config-dir", "conf", "strategy=norms", check=False)
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert "conf/strategy/norms.yaml has the name of an option of ftrun itself" in refused.stderr
+    assert "conf/strategy/norms.yaml has the name of one of ftrun's own options" in refused.stderr

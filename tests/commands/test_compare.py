@@ -27,10 +27,10 @@ def test_a_study_goes_on_with_more_seeds(
     two = ["--strategies", "full,scratch", "--lr", "default"]
     code, text = compared(capsys, *two, "--seeds", "1")
     assert code == 0
-    assert text.count("run: ") == 2 and "there already" not in text
-    assert "Which is better? (1 tests, Holm's correction)" in text
+    assert text.count("run: ") == 2 and "already finished" not in text
+    assert "Pairwise comparison (1 test)" in text
     code, text = compared(capsys, *two, "--seeds", "2")
-    assert (code, text.count("run: "), text.count("there already: ")) == (0, 2, 2)
+    assert (code, text.count("run: "), text.count("already finished: ")) == (0, 2, 2)
     entries = [json.loads(line) for line in Path("study/ledger.jsonl").read_text().splitlines()]
     assert [entry["state"] for entry in entries] == ["finished"] * 4
     assert len(list(Path("study/runs").iterdir())) == 4
@@ -63,10 +63,10 @@ def test_a_failure_is_shown_and_the_others_go_on(
     ("words", "message"),
     [
         (["--strategies", "lroa"], "there is no strategy 'lroa'"),
-        (["strategy=full"], "strategy= is chosen by --strategies"),
-        (["--seeds", "0"], "--seeds is at least 1, not 0"),
-        (["--budget", "hours=1"], "--budget hours=1: steps=N or minutes=M"),
-        (["--budget", "steps=x"], "--budget steps=x: steps=N or minutes=M"),
+        (["strategy=full"], "strategy= cannot be set here; use --strategies"),
+        (["--seeds", "0"], "--seeds must be at least 1, not 0"),
+        (["--budget", "hours=1"], "--budget hours=1: expected steps=N or minutes=M"),
+        (["--budget", "steps=x"], "--budget steps=x: expected steps=N or minutes=M"),
         (["reviews.csv"], "'reviews.csv' is not key=value"),
         (["task.subsett=3"], "subsett"),
     ],

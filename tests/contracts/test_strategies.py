@@ -10,8 +10,9 @@ from transformers import AutoModelForSequenceClassification
 from ftrun.errors import ConfigError
 from ftrun.experiments import finish as outcome
 from ftrun.models.load import load, quiet
-from ftrun.models.save import difference, reload
+from ftrun.models.reload import difference, reload
 from ftrun.settings.seeds import stream
+from ftrun.tasks.data import TaskData
 from ftrun.training.checkpoint import newest, read_tensors
 
 NEAR = {"adapter"}  # these start near the pretrained function, the others at it
@@ -27,9 +28,8 @@ def experiment(files, model, strategy, *words):
 
 
 def prepared(settings):
-    task = settings.task
-    task.read(settings.seed)
-    model = load(settings.model, task, stream(settings.seed, "init"))
+    spec = TaskData.read(settings.task, settings.seed).spec
+    model = load(settings.model, spec, stream(settings.seed, "init"))
     plain = {name: value.clone() for name, value in model.state_dict().items()}
     logits = model.eval()(**INPUTS)
     settings.strategy.prepare(model)
@@ -169,7 +169,7 @@ def test_a_model_that_saves_something_else_is_noticed(toy_files, tiny_dir, tmp_p
         return difference(*args) + 1.0
 
     monkeypatch.setattr(preflight, "difference", other)
-    with pytest.raises(UserError, match="does not load to the same network: a logit differs by 1"):
+    with pytest.raises(UserError, match="the saved model differs from the trained one: a logit by 1"):
         ran(tmp_path / "run", experiment(toy_files, tiny_dir("bert"), "full"))
 
 

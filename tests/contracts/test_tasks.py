@@ -3,23 +3,18 @@
 import re
 
 import pytest
-import toys_image
-import toys_lm
-import toys_ner
-import toys_qa
-import toys_text
 from lab import STRATEGIES, ran, settings
+from toys_tasks import BERT, CONTRASTIVE, words_of
 
 from ftrun.errors import ConfigError, DataError
 from ftrun.models.load import load, outline
-from ftrun.tasks.base import SPLITS
+from ftrun.tasks.data import TaskData
+from ftrun.tasks.dataset import SPLITS
 
-BERT = {"pairs", "multilabel", "regress", "ner", "qa"}
-CONTRASTIVE = {"simclr": "vit", "moco": "resnet"}
 TASKS = [*sorted(BERT), "lm", "mlm", "vit", "resnet", *CONTRASTIVE]
 SMALL = ["train.max_steps=2", "train.batch_size=8", "task.subset=16"]
 SOURCE = ["source=pretraining", "source.rows=8", "source.max_length=16"]
-NO_HEAD = "trains a new head, and task=.* has none"
+NO_HEAD = "trains a new head, which task=.* does not have"
 ADAPTED = "strategy=adapter keeps a pretrained network, but model.init=random"  # test_image.py has one
 REFUSED = {  # strategy, task → why
     ("linear_probe", "lm"): NO_HEAD, ("lp_ft", "lm"): NO_HEAD,
@@ -33,24 +28,6 @@ REFUSED = {  # strategy, task → why
     ("lora", "moco"): "adapts linear layers, and below its head .* has none",
     ("lora", "resnet"): "adapts linear layers, and below its head .* has none",
 }  # fmt: skip
-
-
-def words_of(task, place, tiny_dir):
-    """The settings of a small experiment on a tiny network with pretrained weights."""
-    if task in BERT:
-        make = {"pairs": toys_text.pairs, "multilabel": toys_text.multilabel, "regress": toys_text.regress}
-        made = (make.get(task) or {"ner": toys_ner.words, "qa": toys_qa.words}[task])(place)
-        return [*made, f"model.name={tiny_dir('bert')}", "device=cpu"]
-    if task in ("vit", "resnet"):
-        return toys_image.words(place, task)
-    if task in CONTRASTIVE:
-        return [f"task={task}", *toys_image.words(place, CONTRASTIVE[task])[1:], "task.crop=[0.3,1]"]
-    toys_lm.files(place)
-    if task == "mlm":
-        own = [f"task.train={place}/text.txt", "task.documents=line", f"model.name={tiny_dir('bert')}"]
-    else:
-        own = [f"task.train={place}/rows.jsonl", f"model.name={toys_lm.tiny_decoder('gpt2', place / 'gpt2')}"]
-    return [f"task={task}", *own, "task.block=32", "device=cpu"]
 
 
 def extra(strategy, task, place):
@@ -88,17 +65,19 @@ def test_what_train_shares_with_another_split_is_a_leak(task, tiny_dir, tmp_path
     words = words_of(task, tmp_path, tiny_dir)
     source = next(word for word in words if word.startswith("task.train=")).partition("=")[2]
     words += [f"task.test={source}", "task.validation=null", "task.subset=null"]
-    notes = settings(*words).task.read(0)
-    assert any(re.match(r"warning: LEAK: \d+ of \d+ test \w+ are also in train \('", note) for note in notes)
+    notes = settings(*words).task.load(0).notes
+    assert any(
+        re.match(r"warning: LEAK: \d+ of \d+ test \w+ (is|are) also in train \('", note) for note in notes
+    )
     for way, message in (("error", "task.leaks=error: .* test"), ("drop", "leaves no training row")):
         with pytest.raises(DataError, match=message):
-            settings(*words, f"task.leaks={way}").task.read(0)
+            settings(*words, f"task.leaks={way}").task.load(0)
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_a_network_s_outline_has_its_parts_and_no_weights(task, tiny_dir, tmp_path):
     chosen = settings(*words_of(task, tmp_path, tiny_dir))
-    chosen.task.read(0)
-    found, whole = outline(chosen.model, chosen.task), load(chosen.model, chosen.task, 0)
+    spec = TaskData.read(chosen.task, 0).spec
+    found, whole = outline(chosen.model, chosen.task.spec(None)), load(chosen.model, spec, 0)
     assert [name for name, _ in found.named_parameters()] == [name for name, _ in whole.named_parameters()]
     assert all(parameter.is_meta for parameter in found.parameters()) and found.source == whole.source

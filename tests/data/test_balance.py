@@ -14,7 +14,9 @@ from toys import toy_rows
 from ftrun.data.balance import balanced_rows, class_weights
 from ftrun.errors import ConfigError
 from ftrun.experiments import single as experiment
+from ftrun.tasks.parts.labelled import weights_of
 from ftrun.training.loop import Loop
+from ftrun.training.step import Step
 
 TARGETS = [0] * 30 + [1] * 9 + [3]
 
@@ -57,28 +59,28 @@ def test_weights_are_those_of_scikit_learn():
 def test_the_gradient_is_that_of_torchs_weighted_cross_entropy(files, still_dir, tmp_path, loops, micro):
     words = "task.balance=weights", "train.max_steps=1", f"train.micro_batch={micro}"
     ran(tmp_path / "run", toy(files, still_dir, *words))
-    loop, rows = loops[0], list(range(16))
-    loop.model.eval()
-    loop.optimizer.zero_grad()
-    total, count = loop.accumulate(rows)
-    found = {name: p.grad.clone() for name, p in loop.parameters.items()}
+    step, data, rows = loops[0].step, loops[0].data, list(range(16))
+    step.model.eval()
+    step.optimizer.zero_grad()
+    total, count = step.backward.accumulate(rows, step.state)
+    found = {name: p.grad.clone() for name, p in step.parameters.items()}
 
-    loop.optimizer.zero_grad()
-    task = loop.task
-    assert len(set(task.weights)) == 2
-    batch = task.collate([task.examples("train")[row] for row in rows])
-    weighted = torch.nn.CrossEntropyLoss(weight=torch.tensor(task.weights), reduction="mean")
-    loss = weighted(loop.model(**batch["inputs"]), torch.tensor(batch["labels"]))
+    step.optimizer.zero_grad()
+    train, weights = data.dataset("train"), weights_of(data)
+    assert len(set(weights)) == 2
+    batch = train.collate([train[row] for row in rows])
+    weighted = torch.nn.CrossEntropyLoss(weight=torch.tensor(weights), reduction="mean")
+    loss = weighted(step.model(**batch["inputs"]), torch.tensor(batch["labels"]))
     loss.backward()
     assert total / count == pytest.approx(float(loss.detach()), rel=1e-5)
-    for name, parameter in loop.parameters.items():
+    for name, parameter in step.parameters.items():
         assert torch.allclose(found[name], parameter.grad, atol=1e-6, rtol=1e-4), name
 
 
 def test_evaluation_is_not_weighted(files, still_dir, tmp_path, loops):
     run = ran(tmp_path / "run", toy(files, still_dir, "task.balance=weights", "train.max_steps=1"))
-    model, task = loops[0].model.eval(), loops[0].task
-    batch = task.collate(task.examples("validation"))
+    model, validation = loops[0].step.model.eval(), loops[0].data.dataset("validation")
+    batch = validation.collate(validation.examples)
     with torch.no_grad():
         loss = torch.nn.functional.cross_entropy(model(**batch["inputs"]), torch.tensor(batch["labels"]))
     assert run.read_json("result.json")["eval_loss"] == pytest.approx(float(loss), rel=1e-4)
@@ -108,11 +110,11 @@ def test_balanced_rows_are_what_is_trained_on_also_after_a_resume(
     """A run stopped in the middle of an epoch and resumed ends with the numbers of the one that was not."""
     words = "task.balance=sample", "train.epochs=2", "train.checkpoint_every=2", "train.batch_size=8"
     seen = []
-    honest = Loop.step
-    monkeypatch.setattr(Loop, "step", lambda self, rows: (seen.append(rows), honest(self, rows))[1])
+    honest = Step.take
+    monkeypatch.setattr(Step, "take", lambda self, rows: (seen.append(rows), honest(self, rows))[1])
     whole = ran(tmp_path / "whole", toy(files, tiny_dir("bert"), *words))
-    task = loops[0].task
-    counts = Counter(task.examples("train")[row].target for rows in seen for row in rows)
+    train = loops[0].data.dataset("train")
+    counts = Counter(train[row].target for rows in seen for row in rows)
     assert abs(counts[0] - counts[1]) <= 1
 
     def stop(self, rows):
@@ -120,10 +122,10 @@ def test_balanced_rows_are_what_is_trained_on_also_after_a_resume(
             raise KeyboardInterrupt
         return honest(self, rows)
 
-    monkeypatch.setattr(Loop, "step", stop)
+    monkeypatch.setattr(Step, "take", stop)
     with pytest.raises(KeyboardInterrupt):
         experiment.run(toy(files, tiny_dir("bert"), *words), tmp_path / "stopped")
-    monkeypatch.setattr(Loop, "step", honest)
+    monkeypatch.setattr(Step, "take", honest)
     experiment.resume(tmp_path / "stopped")
     metrics = [(tmp_path / name / "metrics.jsonl").read_text() for name in ("whole", "stopped")]
     assert metrics[0] == metrics[1] and whole.finished

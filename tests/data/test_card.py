@@ -12,7 +12,7 @@ import pytest
 from lab import ran, settings, toy
 
 from ftrun.data import baselines
-from ftrun.data.card import counted, lines, repetitions
+from ftrun.data.card import frequencies, lines, repetitions
 from ftrun.data.leaks import normalised, of_columns
 from ftrun.data.rows import load_splits
 from ftrun.data.splits import choose
@@ -54,7 +54,7 @@ def test_a_leak_is_warned_of_with_examples(leaking: dict[str, str]) -> None:
     splits = load(leaking, "warn")
     assert len(splits.train) == 20
     assert splits.notes == [
-        "warning: LEAK: 1 of 10 validation rows are also in train ('train 3\\xa0'); "
+        "warning: LEAK: 1 of 10 validation rows is also in train ('train 3\\xa0'); "
         "task.leaks=drop takes them out of train",
         "warning: LEAK: 2 of 10 test rows are also in train ('TRAIN  3', ' ｔrain 4'); "
         "task.leaks=drop takes them out of train",
@@ -88,7 +88,7 @@ def test_the_card_counts_rows_labels_and_repetitions() -> None:
     rows = {"train": train, "validation": held, "test": held}
     card = {
         "rows": {"train": 8},
-        "labels": counted({"train": [row["label"] for row in train]}),
+        "labels": frequencies({"train": [row["label"] for row in train]}),
         **repetitions(of_columns(rows, "text")),
     }
     assert card["labels"]["train"] == {"b": 5, "a": 3}
@@ -98,7 +98,7 @@ def test_the_card_counts_rows_labels_and_repetitions() -> None:
     ]
     assert lines(card, "accuracy") == [
         "labels: b 62.5%, a 37.5%",
-        "rows that repeat an earlier one of their split: train 2 ('x 1')",
+        "duplicate rows: train 2 ('x 1')",
     ]
 
 
@@ -125,7 +125,7 @@ def test_a_run_keeps_its_card_and_shows_the_baselines_beside_its_score(
     said = capsys.readouterr().out
     assert "baselines: test_accuracy 0.500 always the most frequent label, 1.000 TF-IDF" in said
     assert re.search(r"eval +test +most frequent label +TF-IDF", said)
-    assert "TF-IDF scores no less on test" in said
+    assert "TF-IDF beats this model on the test split (accuracy 100.0 % against " in said
     again = ran(tmp_path / "again", toy(toy_files, tiny_model_dir, "train.max_steps=1", "seed=0"))
     assert (again.path / "data.json").read_bytes() == (run.path / "data.json").read_bytes()
     assert Run.open(run.path).finished

@@ -26,6 +26,7 @@ def library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_classes_are_chapters_with_enough_examples() -> None:
     counts = Counter(row["label"] for split in CUTS for row in rows(split))
     assert set(counts) == set(chapters().values())
@@ -60,6 +61,7 @@ def test_texts_are_long_enough_and_do_not_name_their_module() -> None:
         assert row["module"].partition(".")[0].lower() not in words
 
 
+@pytest.mark.slow
 def test_reading_takes_seconds() -> None:
     began = time.process_time()
     docstrings._by_label.__wrapped__()

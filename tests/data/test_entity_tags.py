@@ -3,8 +3,9 @@
 import pytest
 
 from ftrun.data.conll import Sentence
-from ftrun.data.entity_tags import entities, entity_scores, parse, parsed, scheme_of, to_iob2
+from ftrun.data.entity_tags import entities, parse, parsed, scheme_of, to_iob2
 from ftrun.errors import DataError
+from ftrun.tasks.metrics.entities import entity_scores
 
 
 def pairs(text):

@@ -98,7 +98,7 @@ def test_out_of_reach_is_one_line_with_the_local_way(monkeypatch: pytest.MonkeyP
     assert time.monotonic() - before < 10
     assert str(caught.value) == (
         "the Hub cannot be reached for the data set someone/toy, and no copy is cached; "
-        "give files instead: task.train=FILE task.validation=FILE task.test=FILE"
+        "use files instead: task.train=FILE task.validation=FILE task.test=FILE"
     )
 
 
@@ -200,5 +200,5 @@ def test_a_bug_behind_the_hub_stays_a_bug(monkeypatch: pytest.MonkeyPatch) -> No
     ["hub:toy", "hub::train", "hub:a:b:c:d", "hub:/data/toy:train", "hub:a/b/c:train", "hub:a@:train"],
 )
 def test_the_form_is_said(source: str) -> None:
-    with pytest.raises(DataError, match="is not hub:NAME:SPLIT|is no data set's name"):
+    with pytest.raises(DataError, match="is not hub:NAME:SPLIT|is not the name of a data set"):
         read_rows(source)

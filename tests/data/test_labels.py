@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from ftrun.data.rows import Splits, label_set
+from ftrun.data.labels import label_set
+from ftrun.data.splits import Splits
 from ftrun.errors import ConfigError, DataError
 
 
@@ -45,7 +46,7 @@ def test_labels_are_the_union_and_the_unseen_ones_are_named() -> None:
     assert found.names == ["a", "b", "c"]
     assert found.notes == [
         "warning: label 'c' occurs in test only (2 rows): training never sees it",
-        "validation has no row of label 'b'",
+        "no validation row has the label 'b'",
     ]
 
 
@@ -54,15 +55,15 @@ def test_labels_that_look_alike_are_named_and_kept_apart() -> None:
     assert len(found.names) == 5
     assert found.notes == [
         "warning: labels that differ only in case or blanks are kept apart: "
-        "'New one' (1 rows), 'new_one' (1 rows)",
-        "warning: labels that differ only in case or blanks are kept apart: 'Pos' (2 rows), 'pos ' (1 rows)",
+        "'New one' (1 row), 'new_one' (1 row)",
+        "warning: labels that differ only in case or blanks are kept apart: 'Pos' (2 rows), 'pos ' (1 row)",
     ]
 
 
 def test_declared_labels_keep_their_order_and_refuse_others() -> None:
     splits = split_of(train=[1, 0], test=[1])
     found = label_set(splits, "label", [1, 0, 5])
-    assert found.names == ["1", "0", "5"] and "label '5' is declared and no row has it" in found.notes
+    assert found.names == ["1", "0", "5"] and "label '5' is declared, but no row has it" in found.notes
     splits.test.append({"text": "the odd one", "label": "yse"})
     with pytest.raises(DataError) as caught:
         label_set(splits, "label", [1, 0, "yes"])

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from ftrun.data.labels import Labels
-from ftrun.data.rows import Splits, load_splits, load_test, read_rows, texts_of
+from ftrun.data.rows import load_splits, load_test, read_rows, texts_of
+from ftrun.data.splits import Splits
 from ftrun.errors import ConfigError, DataError
 
 
@@ -72,7 +73,10 @@ def test_a_class_too_small_to_carve_stays_in_train_and_is_named(tmp_path: Path) 
     splits = load(table(tmp_path / "a.jsonl", many({"a": 20, "b": 20, "lone": 1, "pair": 2})))
     assert labels(splits.train)["lone"] == 1 and labels(splits.train)["pair"] == 1
     assert labels(splits.test)["pair"] == 1 and labels(splits.validation)["pair"] == 0
-    assert any("too few rows of 'lone', 'pair' to carve from" in note for note in splits.notes)
+    assert any(
+        "too few rows of 'lone', 'pair' for every split: test or validation has none of them" in note
+        for note in splits.notes
+    )
 
 
 def test_nothing_left_to_carve_is_an_error(tmp_path: Path) -> None:

@@ -4,8 +4,9 @@ import json
 
 import pytest
 
-from ftrun.data.squad import normalised, overlap, read_questions, squad_scores
+from ftrun.data.squad import read_questions
 from ftrun.errors import DataError
+from ftrun.tasks.metrics.spans import normalised, overlap, squad_scores
 
 COLUMNS = {"question": "question", "context": "context", "answers": "answers"}
 

@@ -96,13 +96,13 @@ def test_a_wrong_line_is_said_when_it_is_reached(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", b"text,label\na,1\nb\n", "line 3: 1 fields, the header has 2"),
+        ("a.csv", b"text,label\na,1\nb\n", "line 3: 1 field, the header has 2"),
         ("a.csv", b'text,label\n"a,1\n', "a quoted field is never closed"),
         ("a.txt", b"", "is empty"),
         ("a.txt", b"ok\ncaf\xe9\n", r"line 2: not valid UTF-8 \(byte 0xe9\)"),
         ("a.txt", b"ok\n\0\n", "a NUL byte in line 2"),
         ("a.txt", "x".encode("utf-16"), "is UTF-16"),
-        ("a.txt.gz", gzip.compress(b"text\n" * 999, mtime=0)[:-12], "is not a whole gzip file"),
+        ("a.txt.gz", gzip.compress(b"text\n" * 999, mtime=0)[:-12], "is not a complete gzip file"),
         ("a.tsv", b"text\tlabel\n", "has no rows"),
         ("a.parquet", b"no such thing", "cannot be read as parquet"),
         ("a.json", b"", "is empty"),

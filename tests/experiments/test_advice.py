@@ -11,7 +11,7 @@ from ftrun.cli import start
 from ftrun.commands.advise import auto
 from ftrun.errors import ConfigError, DataError
 from ftrun.experiments.advice import Closeness, advise, of_neighbours, of_probe, of_words
-from ftrun.tasks.base import Example
+from ftrun.tasks.dataset import Example
 
 NEAR, FAR = Closeness(0.8, 0.9, 0.85, 600), Closeness(0.6, 0.7, 0.85, 600)
 
@@ -57,9 +57,9 @@ def test_the_command_prints_what_to_run(
     words = ["task=classify", "task.train=a.csv", "task.max_length=16"]
     assert start(["advise", *words, "--text", "own.txt", "--harder=-9"]) == 0
     out = capsys.readouterr().out
-    assert "nats per guessed token of these texts; " in out and "for text like its own (own.txt)" in out
-    assert "far from its pre-training (lead over the words " in out  # however close, no text is 9 nats easier
-    assert "words alone (TF-IDF)" in out and "few labels (24 per class" in out
+    assert "nats per predicted token of these texts; " in out and "pre-training corpus (own.txt)" in out
+    assert "far from the pre-training (lead over TF-IDF " in out  # however close, no text is 9 nats easier
+    assert "TF-IDF, on the words alone" in out and "few labels (24 per class" in out
     assert "\n  ftrun task=classify task.train=a.csv task.max_length=16 strategy=" in out
 
 
@@ -69,12 +69,12 @@ def test_auto_becomes_what_is_recommended(tmp_path: Path, monkeypatch: pytest.Mo
     found = auto(["-c", "job", *words, "strategy=auto"])
     assert found[:5] == ["-c", "job", *words]
     assert found[5].startswith("strategy=") and found[5] != "strategy=auto"
-    with pytest.raises(ConfigError, match="strategy=auto is one experiment"):
+    with pytest.raises(ConfigError, match="strategy=auto chooses one strategy"):
         start(["-m", "strategy=auto", "seed=0,1"])
 
 
 def test_other_tasks_are_refused() -> None:
-    with pytest.raises(ConfigError, match="task=digits is no classification of texts"):
+    with pytest.raises(ConfigError, match="task=digits is not text classification"):
         start(["advise", "task=digits", "model=mlp"])
 
 

@@ -74,16 +74,16 @@ def test_the_control_has_the_network_and_none_of_its_weights(ftrun_inprocess, li
 def test_a_sweep_shares_one_and_ends_with_its_page(ftrun_inprocess, line, tmp_path):
     sweep = [
         "-m", *line, "strategy=full,scratch", "task.subset=2 per class,4 per class", "hydra.sweep.dir=pays",
-        "+hydra.callbacks.page._target_=ftrun.experiments.launch.Page",
+        "+hydra.callbacks.page._target_=ftrun.experiments.callbacks.Page",
     ]  # fmt: skip
     said = ftrun_inprocess(*sweep).stdout
-    assert said.count("pre-training first: mlm") == 1 and said.count("pre-trained already") == 3
-    assert "5 of 5 runs finished" in said and "with pictures: pays/report.html" in said
+    assert said.count("pre-training first: mlm") == 1 and said.count("already pre-trained") == 3
+    assert "5 of 5 runs finished" in said and "report with plots: pays/report.html" in said
     page = (tmp_path / "pays/report.html").read_text()
     assert "labels than scratch" in page or "does not reach" in page
     assert {"labels.png", "scratch.png"} <= {path.name for path in (tmp_path / "pays").glob("*.png")}
     again = ftrun_inprocess(*sweep).stdout
-    assert "pre-training first" not in again and again.count("there already: pays") == 4
+    assert "pre-training first" not in again and again.count("already finished: pays") == 4
 
 
 def test_a_pre_training_that_was_stopped_goes_on(ftrun_inprocess, line, tmp_path):
@@ -116,7 +116,7 @@ def test_two_that_begin_at_once_wait_for_each_other(tmp_path, monkeypatch):
         (["pretrain.train.lr=0"], "pretrain=mlm: train.lr is above 0"),
         (["pretrain.task.maks=0.4"], "did you mean 'pretrain.task.mask'?"),
         (["pretrain.epochs=3"], "pretrain.train.epochs"),
-        (["pretrain=clm"], "there is no pretrain 'clm', there are mlm, none"),
+        (["pretrain=clm"], "there is no pretrain 'clm'; possible: mlm, none"),
         (["strategy=lora", "rank=0"], "rank is at least 1"),
     ],
 )
@@ -130,4 +130,4 @@ def test_a_directory_of_something_else_is_refused(ftrun_inprocess, line, tmp_pat
     ftrun_inprocess(*line, "hydra.run.dir=run", "pretrain.directory=prior")
     more = ["pretrain.directory=prior", "pretrain.seed=1", "hydra.run.dir=other"]
     found = ftrun_inprocess(*line, *more, check=False)
-    assert found.returncode == 2 and "holds a run with other settings" in found.stderr
+    assert found.returncode == 2 and "contains a run with other settings" in found.stderr

@@ -8,15 +8,18 @@ from dataclasses import replace
 import pytest
 from lab import settings
 
-from ftrun.commands import report
 from ftrun.errors import ConfigError, Interrupted
-from ftrun.experiments import sequence
+from ftrun.experiments import sequence, start
 from ftrun.experiments import single as experiment
-from ftrun.experiments.launch import with_tasks
+from ftrun.experiments.overrides import with_tasks
 from ftrun.experiments.sources import chain
-from ftrun.runs.run import Run, find_runs
-from ftrun.settings.schema import read
+from ftrun.reports import table
+from ftrun.runs.find import find_runs
+from ftrun.runs.run import Run
+from ftrun.settings.read import read
+from ftrun.tasks.data import TaskData
 from ftrun.tasks.metrics import continual as forgetting
+from ftrun.training.step import Step
 
 DIGITS = [
     "task=digits", "model=mlp", "device=cpu", "train.optimizer=sgd", "train.lr=0.05", "train.momentum=0.9",
@@ -36,7 +39,7 @@ def halves(more=""):
 
 
 def went(path, experiment_):
-    sequence.run(experiment_, path)
+    start.run(experiment_, path)
     return Run.open(path)
 
 
@@ -74,29 +77,35 @@ def test_the_untrained_row_and_the_tasks_to_come_are_scored_with_the_network_of_
 
     from ftrun.experiments.inference import Saved
     from ftrun.models.load import load
-    from ftrun.models.save import reload
+    from ftrun.models.reload import reload
     from ftrun.settings.seeds import stream
     from ftrun.training.evaluate import evaluate
 
     result, first = domain.read_json("result.json"), Run.open(domain.path / "1-low")
-    task = read(Run.open(domain.path / "2-high").config | {"source": {"kind": "none"}}).task
-    task.read(0)
-    task.encode(None, "test")
-    start = load(read(first.config).model, task, stream(0, "init"))
-    after = Saved(reload(first.model_dir, task.auto_class))
-    for model, wanted in ((start, result["untrained"][1]), (after, result["matrix"][0][1])):
-        scores, _ = evaluate(model, task, task.examples("test"), 128, Accelerator(cpu=True))
+    data = TaskData.read(read(Run.open(domain.path / "2-high").config | {"source": {"kind": "none"}}).task, 0)
+    untrained = load(read(first.config).model, data.spec, stream(0, "init"))
+    after = Saved(reload(first.model_dir, data.spec.auto_class))
+    for model, wanted in ((untrained, result["untrained"][1]), (after, result["matrix"][0][1])):
+        scores, _ = evaluate(model, data, data.dataset("test"), 128, Accelerator(cpu=True))
         assert scores["accuracy"] == wanted
 
 
 def test_picture_table_and_report(domain, capsys):
     assert (domain.path / "matrix.png").read_bytes().startswith(b"\x89PNG")
-    assert sequence.resume(domain.path) == domain.read_json("result.json")["average"]
+    assert start.resume(domain.path) == domain.read_json("result.json")["average"]
     shown = capsys.readouterr().out
-    for word in ("no task", "low", "high", "average", "backward transfer", "forward transfer", "matrix.png"):
+    for word in (
+        "untrained",
+        "low",
+        "high",
+        "average",
+        "backward transfer",
+        "forward transfer",
+        "matrix.png",
+    ):
         assert word in shown
     assert find_runs([domain.path.parent]) == [domain.path]
-    report.main([str(domain.path.parent), "--format", "csv"])
+    table.write([str(domain.path.parent)], "csv")
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 and "low → high" in lines[1]
 
@@ -121,7 +130,7 @@ def test_with_heads_of_their_own_nothing_is_known_of_what_comes(tmp_path, capsys
     assert result["untrained"] == [None] * 3 and result["forward_transfer"] is None
     assert result["forgetting"] == forgetting.forgetting(result["matrix"])
     shown = capsys.readouterr().out
-    assert "not defined: the tasks have heads of their own" in shown and "no task" not in shown
+    assert "undefined, as each task has its own head" in shown and "untrained" not in shown
 
 
 def test_of_a_loss_less_is_better(tmp_path):
@@ -145,24 +154,24 @@ def test_interrupted_in_the_second_task_it_ends_the_same(tmp_path, monkeypatch, 
         "task.subset=200",
     )
     whole = went(tmp_path / "whole", digits(permuted, *words))
-    honest, seen = experiment.Loop.step, []
+    honest, seen = Step.take, []
 
-    def step(self, rows):
+    def take(self, rows):
         seen.append(self.state.step)
         if len(seen) == 10:
             os.kill(os.getpid(), signal.SIGTERM)
         return honest(self, rows)
 
     with monkeypatch.context() as patch, pytest.raises(Interrupted) as caught:
-        patch.setattr(experiment.Loop, "step", step)
+        patch.setattr(Step, "take", take)
         went(tmp_path / "torn", digits(permuted, *words))
     torn = Run.open(tmp_path / "torn")
-    assert f"to go on with the sequence: ftrun resume {torn.path}\n" in capsys.readouterr().out
+    assert f"to continue the sequence: ftrun resume {torn.path}\n" in capsys.readouterr().out
     assert caught.value.exit_code == 143 and torn.read_json("failure.json")["exit_code"] == 143
     assert torn.state == "interrupted"
     assert Run.open(torn.path / "1-digits1").finished and not Run.open(torn.path / "2-digits2").finished
     torn = Run.open(shutil.move(torn.path, tmp_path / "moved"))  # its tasks are each other's sources
-    sequence.resume(torn.path)
+    start.resume(torn.path)
     assert torn.read_json("result.json") == whole.read_json("result.json")
     assert torn.read_json("failure.json") is None
     name = "2-digits2/metrics.jsonl"
@@ -194,7 +203,7 @@ def test_the_first_task_has_nothing_to_hold_and_the_next_ones_do(tmp_path):
             ["scenario=domain"],
             "low has the labels '0', '1', .* high has '5', .*possible: scenario=class",
         ),
-        (halves(), ["source=run", "source.run=/tmp"], "it takes no source=RUN and no source=TASK"),
+        (halves(), ["source=run", "source.run=/tmp"], "takes no source=RUN or source=TASK"),
         (["{clases: [1,2]}", "{permute: 1}"], [], "has no setting 'task.clases'"),
     ],
 )
@@ -207,7 +216,7 @@ def test_a_sequence_that_cannot_be_is_refused_before_it_begins(tmp_path, tasks, 
 def test_several_processes_are_refused(tmp_path, monkeypatch):
     experiment_ = digits(halves())
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ConfigError, match="does not go with several processes"):
+    with pytest.raises(ConfigError, match="cannot be combined with several processes"):
         went(tmp_path / "run", experiment_)
 
 
@@ -238,16 +247,16 @@ def said(ftrun_inprocess):
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("sequence=5", "sequence is 5: at least two tasks"),
-        ("sequence=docstrings", "at least two tasks, names [a,b] or settings over task"),
-        ("sequence=[digits]", "sequence has 1 task: at least two tasks"),
-        ("sequence=[docstrings,digts]", "there is no task 'digts', there are ag_news, "),
+        ("sequence=5", "sequence is 5; it needs at least two"),
+        ("sequence=docstrings", "it needs at least two: names of tasks, [a,b], or settings of tasks"),
+        ("sequence=[digits]", "sequence has 1 task; it needs at least two"),
+        ("sequence=[docstrings,digts]", "there is no task 'digts'; possible: ag_news, "),
         ("scenario=shared", "scenario is one of task, domain, class, not 'shared'"),
         (
             "source=sst3",
-            "there is no source 'sst3': it is none, pretraining, a finished run's directory or a task",
+            "there is no source 'sst3'; possible: none, pretraining, a finished run's directory or a task",
         ),
-        ("source=run", "source=run: give the run's directory, source=DIR"),
+        ("source=run", "source=run: set the directory of the run, source=DIR"),
         ("source=./nowhere", "nowhere is not a directory; a run directory is expected"),
     ],
 )

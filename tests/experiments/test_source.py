@@ -13,13 +13,17 @@ from accelerate import Accelerator
 from lab import ran, settings, toy
 
 from ftrun.errors import ConfigError, DataError, Interrupted
-from ftrun.experiments import pretraining_head as objective
+from ftrun.experiments import pretraining_head
 from ftrun.experiments import single as experiment
-from ftrun.experiments.sources import Past, chain, open_pasts
+from ftrun.experiments.sources import chain, open_sources
 from ftrun.models.load import load, quiet
-from ftrun.models.save import reload
+from ftrun.models.reload import reload
 from ftrun.models.similarity import drift, features, linear_cka
 from ftrun.runs.run import Run
+from ftrun.tasks.data import TaskData
+from ftrun.tasks.metrics.metric import Metric
+from ftrun.training.source_task import SourceTask
+from ftrun.training.step import Step
 
 DIGITS = [
     "task=digits", "model=mlp", "device=cpu", "train.optimizer=sgd", "train.lr=0.05", "task.modulo=5",
@@ -43,9 +47,9 @@ def source(run):
 
 def prepared(experiment_, path):
     """The network of a run before its first step."""
-    experiment_.task.read(experiment_.seed)
+    data = TaskData.read(experiment_.task, experiment_.seed)
     path.mkdir(exist_ok=True)
-    return experiment.prepare_model(experiment_, Run(path), Accelerator(cpu=True))
+    return experiment.prepare_model(experiment_, data, Run(path), Accelerator(cpu=True))
 
 
 @pytest.fixture(scope="module")
@@ -129,15 +133,15 @@ def test_a_task_as_source_is_trained_first_and_survives_an_interruption(low, tmp
     assert inner.finished and inner.config["source"] == {"kind": "none"}
     before = whole.read_json("result.json")["sources"][0]["before"]["accuracy"]
     assert before == inner.read_json("result.json")["test_accuracy"]
-    honest = experiment.Loop.step
+    honest = Step.take
 
-    def step(self, rows):
+    def take(self, rows):
         if self.state.step == 6:
             os.kill(os.getpid(), signal.SIGTERM)
         return honest(self, rows)
 
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        patch.setattr(experiment.Loop, "step", step)
+        patch.setattr(Step, "take", take)
         ran(tmp_path / "torn", first_task(*words))
     assert not (tmp_path / "torn" / "source" / "result.json").exists()
     experiment.resume(tmp_path / "torn")
@@ -173,14 +177,14 @@ def pretrained(tiny_dir, tmp_path):
 
 
 def opened(files, place, *words):
-    """The settings, network and objective of source=pretraining."""
+    """The network and the source of source=pretraining."""
     text = f"source.text={files}/train.csv"
     experiment_ = toy(
         files, place, "source=pretraining", text, "source.max_length=16", "source.rows=8", *words
     )
-    experiment_.task.read(0)
-    model = load(experiment_.model, experiment_.task, 0)
-    [past] = open_pasts(experiment_, model)
+    data = TaskData.read(experiment_.task, 0)
+    model = load(experiment_.model, data.spec, 0)
+    [past] = open_sources(experiment_, data, model)
     return model, past
 
 
@@ -190,9 +194,9 @@ def test_the_checkpoints_own_head_is_used_and_the_short_way_is_the_long_one(
 ):
     place = pretrained(name)
     _, past = opened(toy_files, place)
-    assert "brings no head" not in capsys.readouterr().out
-    examples = past.task.examples("test")
-    batch = past.task.collate(examples)
+    assert "has no pre-training head" not in capsys.readouterr().out
+    examples = past.data.dataset("test").examples
+    batch = past.data.dataset("test").collate(examples)
     chosen, labels = batch["inputs"]["positions"], batch["labels"]
     plain = {key: value for key, value in batch["inputs"].items() if key != "positions"}
     past.model.eval()
@@ -213,7 +217,8 @@ def test_the_checkpoints_own_head_is_used_and_the_short_way_is_the_long_one(
 
 def test_the_next_token_is_the_causal_target(toy_files, pretrained):
     _, past = opened(toy_files, pretrained("gpt2"))
-    batch = past.task.collate(past.task.examples("test"))
+    test = past.data.dataset("test")
+    batch = test.collate(test.examples)
     ids, mask, labels = batch["inputs"]["input_ids"], batch["inputs"]["attention_mask"], batch["labels"]
     assert torch.equal(labels[:, :-1][mask[:, 1:] == 1], ids[:, 1:][mask[:, 1:] == 1])
     assert int((labels != -100).sum()) == int(mask.sum()) - len(mask)
@@ -221,7 +226,8 @@ def test_the_next_token_is_the_causal_target(toy_files, pretrained):
 
 def test_it_is_on_the_backbone_that_is_trained(toy_files, pretrained):
     model, past = opened(toy_files, pretrained("bert"))
-    batch = past.task.collate(past.task.examples("test"))
+    test = past.data.dataset("test")
+    batch = test.collate(test.examples)
     past.model.eval()
     before = past.model(**batch["inputs"]).detach()
     with torch.no_grad():
@@ -236,48 +242,46 @@ def test_a_head_is_fitted_where_the_checkpoint_brings_none_and_kept(
     toy_files, tiny_dir, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(objective, "FIT_BATCHES", 7)
+    monkeypatch.setattr(pretraining_head, "FIT_BATCHES", 7)
     model, first = opened(toy_files, tiny_dir("bert"))
     weights = {name: value.clone() for name, value in model.state_dict().items()}
     said = capsys.readouterr().out
-    assert "brings no head for its pretraining; one is fitted on the frozen network first" in said
+    assert "has no pre-training head; fitting one on the frozen network" in said
     assert "fitted in 21 steps" in said
     assert len(list((tmp_path / "cache" / "ftrun").glob("head-*.safetensors"))) == 1
     _, second = opened(toy_files, tiny_dir("bert"))
-    assert "the one fitted before is taken" in capsys.readouterr().out
+    assert "has no pre-training head; using the one fitted in an earlier run" in capsys.readouterr().out
     scores = [past.scores("test", 8, Accelerator(cpu=True)) for past in (first, second)]
     assert scores[0] == scores[1]
-    fresh = load(toy(toy_files, tiny_dir("bert")).model, read_task(toy_files, tiny_dir), 0)
+    fresh = read_network(toy_files, tiny_dir)
     assert all(torch.equal(value, weights[name]) for name, value in fresh.state_dict().items())
 
 
-def read_task(files, tiny_dir):
-    task = toy(files, tiny_dir("bert")).task
-    task.read(0)
-    return task
+def read_network(files, tiny_dir):
+    experiment_ = toy(files, tiny_dir("bert"))
+    return load(experiment_.model, TaskData.read(experiment_.task, 0).spec, 0)
 
 
 def test_a_fitted_head_is_better_than_a_random_one(toy_files, tiny_dir, tmp_path, monkeypatch):
     found = []
     for batches in (1, 20):
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / str(batches)))
-        monkeypatch.setattr(objective, "FIT_BATCHES", batches)
+        monkeypatch.setattr(pretraining_head, "FIT_BATCHES", batches)
         found.append(opened(toy_files, tiny_dir("bert"))[1].scores("test", 8, Accelerator(cpu=True))["loss"])
     assert found[1] < found[0] - 0.05
 
 
-class Scored:
-    """Stands for a task with one metric."""
-
-    def __init__(self, direction):
-        self.default_metric, self.metrics = "m", {"m": direction}
+def scored(direction):
+    """A source whose task has one metric."""
+    scorer = SimpleNamespace(metrics={"m": Metric("m", direction)})
+    return SourceTask("past", SimpleNamespace(metric="m", scorer=scorer), None)
 
 
 def test_forgetting_is_above_zero_where_something_is_lost():
-    accuracy, loss = (Past("past", Scored(direction), None) for direction in ("max", "min"))
-    assert accuracy.forgotten({"m": 0.9}, {"m": 0.6}) == pytest.approx(0.3)
-    assert loss.forgotten({"m": 1.0}, {"m": 1.5}) == pytest.approx(0.5)
-    assert loss.forgotten({"m": 1.0}, {"m": 0.5}) == pytest.approx(-0.5)
+    accuracy, loss = scored("max"), scored("min")
+    assert accuracy.forgetting({"m": 0.9}, {"m": 0.6}) == pytest.approx(0.3)
+    assert loss.forgetting({"m": 1.0}, {"m": 1.5}) == pytest.approx(0.5)
+    assert loss.forgetting({"m": 1.0}, {"m": 0.5}) == pytest.approx(-0.5)
 
 
 def hsic_cka(one, other):
@@ -309,7 +313,7 @@ def test_drift_of_nothing_is_one_and_of_constant_features_unknown():
 
 
 def test_features_know_no_padding(toy_files, tiny_dir):
-    model = load(toy(toy_files, tiny_dir("bert")).model, read_task(toy_files, tiny_dir), 0)
+    model = read_network(toy_files, tiny_dir)
     ids, mask = torch.zeros(1, 9, dtype=torch.long), torch.zeros(1, 9, dtype=torch.long)
     ids[:, :5], mask[:, :5] = INPUTS["input_ids"][:1], 1
     short = features(model, [{name: value[:1] for name, value in INPUTS.items()}])
@@ -339,7 +343,7 @@ def test_a_source_that_is_none_is_one_line(low, tmp_path):
 def test_another_network_is_one_line(low, toy_files, tiny_dir, tmp_path):
     refused(
         toy(toy_files, tiny_dir("bert"), *source(low)), tmp_path / "run",
-        r"is embedded:mlp \(model.pooling=head\), this run is .*another network",
+        r"is embedded:mlp \(model.pooling=head\), this run is .*another model",
     )  # fmt: skip
 
 
@@ -376,7 +380,7 @@ def test_data_that_are_gone_are_named(toy_files, tiny_dir, tmp_path):
 def test_random_weights_have_no_pretraining(toy_files, tiny_dir, tmp_path):
     words = "source=pretraining", "strategy=scratch"
     refused(
-        toy(toy_files, tiny_dir("bert"), *words), tmp_path / "run", "model.init=random has no pretraining"
+        toy(toy_files, tiny_dir("bert"), *words), tmp_path / "run", "model.init=random has no pre-training"
     )
     refused(
         digits(LOW, "source=pretraining"), tmp_path / "other", "ftrun_mlp has neither a masked nor a causal"
@@ -406,13 +410,13 @@ def test_held_out_texts_come_from_everywhere_and_are_not_trained_on(toy_files, m
     }
     monkeypatch.setattr("ftrun.data.docstrings.rows", made.__getitem__)
     for text, count in (("embedded:docstrings", 50), (f"{toy_files}/train.csv", 5)):
-        task = settings("source=pretraining", f"source.text={text}", f"source.rows={count}").source.task()
-        task.read(0)
-        held, train = set(task.kept["test"]), set(task.kept["train"])
+        task = settings("source=pretraining", f"source.text={text}", f"source.rows={count}").source.task
+        kept = TaskData.read(task, 0).rows.splits
+        held, train = set(kept["test"]), set(kept["train"])
         assert len(held) == count and train and not held & train
         if text == "embedded:docstrings":
             assert len({int(each.split()[1]) // 50 for each in held}) > 8
 
 
 def test_settings_without_a_source_measure_nothing():
-    assert open_pasts(SimpleNamespace(source=None), None) == []
+    assert open_sources(SimpleNamespace(source=None), None, None) == []

@@ -22,9 +22,10 @@ from transformers import (
 from ftrun.errors import ConfigError
 from ftrun.experiments import finish as outcome
 from ftrun.models.adapters import Adapted, Bottleneck
+from ftrun.models.layers import output_layers
 from ftrun.models.load import quiet
 from ftrun.models.model import Model
-from ftrun.models.save import reload
+from ftrun.models.reload import reload
 from ftrun.runs.run import Run
 from ftrun.strategies.adapter import Adapter
 
@@ -128,21 +129,21 @@ def test_the_places_are_the_ends_of_attention_and_feed_forward(tiny_dir):
         "modernbert": ("model.layers.1.attn.Wo", "model.layers.1.mlp.Wo"),
     }  # fmt: skip
     for name, expected in ends.items():
-        attention, feed_forward = random_network(tiny_dir(name)).output_layers()
+        attention, feed_forward = output_layers(random_network(tiny_dir(name)))
         assert (attention[-1], feed_forward[-1]) == expected
         assert len(attention) == len(feed_forward) == 2
 
 
 def test_a_vision_transformer_has_its_places():
     model = on_meta(ViTForImageClassification, ViTConfig(num_hidden_layers=3))
-    attention, feed_forward = model.output_layers()
+    attention, feed_forward = output_layers(model)
     assert len(attention) == len(feed_forward) == 3
 
 
 def test_a_network_of_another_build_is_refused():
     model = on_meta(BloomForSequenceClassification, BloomConfig(n_layer=2), "score.weight")
     message = (
-        "strategy=adapter knows no place for adapters in a checkpoint, a BloomForSequenceClassification; "
+        "strategy=adapter does not know where adapters go in a checkpoint, a BloomForSequenceClassification; "
     )
     with pytest.raises(ConfigError, match=message) as caught:
         Adapter("houlsby", 64, "gelu").fits(model)
@@ -185,7 +186,7 @@ def test_a_run_saves_what_it_trained_alone_and_reloads_to_the_bit(
     assert json.loads((run.model_dir / "adapter.json").read_text()) == {
         "placement": "houlsby", "bottleneck": 4, "activation": activation, "base_model": str(tiny_dir("bert"))
     }  # fmt: skip
-    assert "from ftrun.models.save import reload" in (run.model_dir / "README.md").read_text()
+    assert "from ftrun.models.reload import reload" in (run.model_dir / "README.md").read_text()
 
 
 def test_the_embedded_checkpoint_is_named_not_its_place(toy_files, tmp_path):
@@ -231,11 +232,11 @@ def test_tasks_swapped_on_one_network_keep_their_logits_to_the_bit(trained):
 
 
 def test_a_run_in_the_house_of_evaluate_reads_adapters(trained):
-    from ftrun.experiments.inference import open_model
+    from ftrun.experiments.inference import FinishedRun
 
     run, model = trained
-    _, net, _, _ = open_model(Run.open(run.path))
-    assert torch.equal(net(**INPUTS), model.eval()(**INPUTS))
+    finished = FinishedRun(Run.open(run.path))
+    assert torch.equal(finished.model(**INPUTS), model.eval()(**INPUTS))
 
 
 def test_a_checkpoint_that_is_gone_and_weights_of_another_network_are_one_line(trained, tmp_path):

@@ -8,8 +8,10 @@ from lab import ran, settings, toy
 from toys_lm import files, tiny_decoder
 
 from ftrun.errors import ConfigError
+from ftrun.models.layers import linear_layers, output_layers
 from ftrun.models.load import load
 from ftrun.settings.seeds import stream
+from ftrun.tasks.data import TaskData
 
 DECODERS = ["gpt2", "llama", "qwen2"]
 EXTRA = {"freeze": ["bottom=1"], "gradual_unfreeze": ["every=0.4"]}
@@ -28,8 +30,8 @@ def decoder(tmp_path_factory):
 
 
 def loaded(experiment):
-    experiment.task.read(experiment.seed)
-    return load(experiment.model, experiment.task, stream(experiment.seed, "init"))
+    data = TaskData.read(experiment.task, experiment.seed)
+    return load(experiment.model, data.spec, stream(experiment.seed, "init"))
 
 
 def on_text(place, *words):
@@ -44,14 +46,15 @@ def on_text(place, *words):
 def test_a_label_does_not_depend_on_padding(toy_files, decoder, name, pooling):
     experiment = toy(toy_files, decoder(name), f"model.pooling={pooling}")
     model = loaded(experiment).eval()
-    task = experiment.task
-    task.encode(model.tokenizer, "validation")
-    examples = sorted(task.examples("validation"), key=lambda e: e.size)
+    data = TaskData.read(experiment.task, experiment.seed)
+    data.encode(model.tokenizer, "validation")
+    validation = data.dataset("validation")
+    examples = sorted(validation.examples, key=lambda e: e.size)
     examples = [examples[0], examples[20], examples[-1]]
     assert examples[0].size < examples[-1].size
-    together = model(**task.collate(examples)["inputs"])
+    together = model(**validation.collate(examples)["inputs"])
     for row, example in enumerate(examples):
-        alone = model(**task.collate([example])["inputs"])[0]
+        alone = model(**validation.collate([example])["inputs"])[0]
         torch.testing.assert_close(together[row], alone, rtol=0, atol=1e-6)
 
 
@@ -85,7 +88,8 @@ def test_every_strategy_trains_a_decoder_and_saves_it(toy_files, decoder, tmp_pa
 
 @pytest.mark.parametrize("strategy", ["linear_probe", "lp_ft"])
 def test_a_language_model_has_no_new_head_to_train_first(decoder, strategy):
-    with pytest.raises(ConfigError, match=f"strategy={strategy} trains a new head, and task=lm has none"):
+    message = f"strategy={strategy} trains a new head, which task=lm does not have"
+    with pytest.raises(ConfigError, match=message):
         on_text(decoder("gpt2"), f"strategy={strategy}")
 
 
@@ -104,7 +108,7 @@ def test_the_head_of_a_language_model_is_not_new(decoder, name, tied):
     [("gpt2", {"c_attn", "c_proj"}), ("llama", {"q_proj", "k_proj", "v_proj", "o_proj"})],
 )
 def test_lora_s_attention_targets(decoder, name, targets):
-    found = loaded(on_text(decoder(name))).linear_layers("attention")
+    found = linear_layers(loaded(on_text(decoder(name))), "attention")
     assert {each.split(".")[-1] for each in found} == targets
     assert not any(".mlp." in each for each in found)
 
@@ -112,7 +116,7 @@ def test_lora_s_attention_targets(decoder, name, targets):
 def test_adapters_on_conv1d_stand_behind_the_projection(decoder):
     model = loaded(on_text(decoder("gpt2"), "strategy=adapter"))
     plain = model.eval()(input_ids=torch.tensor([[5, 6, 7]]))
-    attention, feed_forward = model.output_layers()
+    attention, feed_forward = output_layers(model)
     assert attention == ["transformer.h.0.attn.c_proj", "transformer.h.1.attn.c_proj"]
     assert feed_forward == ["transformer.h.0.mlp.c_proj", "transformer.h.1.mlp.c_proj"]
     settings("strategy=adapter").strategy.prepare(model)
@@ -123,10 +127,13 @@ def test_adapters_on_conv1d_stand_behind_the_projection(decoder):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["model=tiny_bert"], "task=lm needs a decoder, such as model=gpt2; .*tiny_bert, a bert, is none"),
+        (
+            ["model=tiny_bert"],
+            "task=lm needs a decoder, such as model=gpt2; .*tiny_bert \\(bert\\) is not one",
+        ),
         (["model.pooling=cls"], "model.pooling=cls makes one vector of a text; task=lm needs one for each"),
-        (["model.layers=3"], "model.layers=3 does not go with pretrained weights"),
-        (["task.tokenizer=train"], "task.tokenizer=train makes other tokens than the checkpoint's weights"),
+        (["model.layers=3"], "model.layers=3 cannot be combined with pretrained weights"),
+        (["task.tokenizer=train"], "task.tokenizer=train needs random weights"),
         (
             ["model.init=random", "model.width=30", "model.heads=4"],
             "model.width=30 is not divisible by model.heads=4",
@@ -164,5 +171,5 @@ def test_random_weights_take_another_size(toy_files, tiny_dir, decoder, name):
 
 def test_a_network_without_such_a_number_is_told(tmp_path):
     experiment = settings("task=digits", "model=mlp", "model.layers=3", "device=cpu")
-    with pytest.raises(ConfigError, match="model.layers: embedded:mlp, a ftrun_mlp, has no such number"):
+    with pytest.raises(ConfigError, match="model.layers: embedded:mlp, a ftrun_mlp, has no such setting"):
         loaded(experiment)

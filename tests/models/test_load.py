@@ -10,9 +10,13 @@ from torch import nn
 from transformers import AutoModelForImageClassification, ViTConfig, ViTForImageClassification
 
 from ftrun.errors import ConfigError
+from ftrun.models.architecture import IMAGES
+from ftrun.models.layers import linear_layers
 from ftrun.models.load import load, outline
-from ftrun.models.save import difference, export, reload
-from ftrun.models.small import IMAGES, Cnn, CnnConfig, Mlp, MlpConfig, register
+from ftrun.models.reload import difference, reload
+from ftrun.models.save import export
+from ftrun.models.small import Cnn, CnnConfig, Mlp, MlpConfig, register
+from ftrun.tasks.data import TaskData
 
 pytestmark = pytest.mark.images
 
@@ -28,8 +32,7 @@ def digits(*words):
 
 
 def loaded(experiment, seed=0):
-    experiment.task.read(0)
-    return load(experiment.model, experiment.task, seed)
+    return load(experiment.model, TaskData.read(experiment.task, 0).spec, seed)
 
 
 @pytest.mark.parametrize(("name", "weights"), [("mlp", 7_510), ("cnn_small", 38_282)])
@@ -91,7 +94,7 @@ def test_every_layer_is_a_stage_and_nothing_is_below_the_first(name, depth):
     stages = [model.stage_of(key) for key, _ in model.named_parameters()]
     assert stages == sorted(stages) and set(stages) == set(range(1, depth + 2))
     assert {key for key, _ in model.head_parameters()} == {"net.classifier.weight", "net.classifier.bias"}
-    assert len(model.linear_layers("all")) == 1  # the head is not among them
+    assert len(linear_layers(model, "all")) == 1  # the head is not among them
 
 
 @pytest.mark.parametrize(
@@ -172,7 +175,7 @@ def test_no_attention_to_adapt():
     with pytest.raises(
         ConfigError, match="no attention projection in ftrun_mlp of random weights; targets=all"
     ):
-        experiment.strategy.fits(outline(experiment.model, experiment.task))
+        experiment.strategy.fits(outline(experiment.model, experiment.task.spec(None)))
 
 
 def test_weights_that_are_nowhere():

@@ -7,30 +7,22 @@ from lab import ran, toy
 from rich.console import Console
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from ftrun.data.labels import Labels
 from ftrun.reports.breakdown import MOST, columns_of, tables
-from ftrun.reports.summary import score
-from ftrun.tasks.base import Example
-from ftrun.tasks.parts.labelled import Labelled
+from ftrun.reports.numbers import score
+from ftrun.tasks.dataset import Example
+from ftrun.tasks.parts.labelled import ClassScorer
 
 NAMES = ["bad", "fine", "good", "odd"]
 GIVEN = [0, 0, 0, 1, 1, 2]
 ANSWERED = [0, 0, 1, 1, 2, 2]
 
 
-class Any(Labelled):
-    """What a labelled task shares, alone."""
-
-
-Any.__abstractmethods__ = frozenset()
-
-
 @pytest.fixture
 def details():
-    task = Any()
-    task.names = Labels(NAMES, [])
+    scorer = ClassScorer(NAMES)
     examples = [Example([1], target, row) for row, target in enumerate(GIVEN)]
-    return task.details([{"answer": NAMES[index]} for index in ANSWERED], examples)
+    answers = [{"answer": NAMES[index], "probability": 1.0} for index in ANSWERED]
+    return scorer.tables(scorer.rows(answers, examples))["details.json"]
 
 
 def shown(details, tmp_path):
@@ -60,7 +52,7 @@ def test_tables_on_the_terminal(details, tmp_path):
     lines = [line.split() for line in shown(details, tmp_path).splitlines()]
     assert lines[0] == ["classes", "precision", "recall", "f1", "support"]
     assert lines[1] == ["bad", "100.0", "%", "66.7", "%", "80.0", "%", "3"]
-    assert lines[5] == ["given", "↓", "answered", "→", *NAMES]
+    assert lines[5] == ["true", "↓", "predicted", "→", *NAMES]
     assert lines[6] == ["bad", "2", "1", "·", "·"]
 
 
@@ -80,4 +72,4 @@ def test_a_run_keeps_and_shows_them(toy_files, tiny_model_dir, tmp_path, capsys)
     assert sum(sum(row.values()) for row in kept["confusion"].values()) == 40
     assert 0 <= run.read_json("result.json")["test_f1_weighted"] <= 1
     seen = capsys.readouterr().out
-    assert "given ↓ answered →" in seen and "support" in seen
+    assert "true ↓ predicted →" in seen and "support" in seen

@@ -36,7 +36,7 @@ def test_a_rise_of_validation_loss_is_named_with_its_epoch() -> None:
         "overfits: validation loss rises from 0.550 at epoch 3 to 1.100 while training loss falls from 0.583"
     )
     assert found.text.endswith(
-        "Settings that help: train.patience=2, strategy=freeze, strategy=lora, protect=l2sp."
+        "Settings to try: train.patience=2, strategy=freeze, strategy=lora, protect=l2sp."
     )
 
 
@@ -98,7 +98,7 @@ def test_enough_rows_with_right_labels_are_not_accused() -> None:
 def test_the_gap_counts_when_it_is_beyond_chance() -> None:
     result = ROWS | {"train_accuracy": 1.0, "eval_accuracy": 0.8}
     assert diagnose(CONFIG, [], result, "accuracy", None).signs == [
-        "accuracy is 100.0 % on training rows, 80.0 % on validation (gap 20.0 ± 4.0)"
+        "accuracy is 100.0 % on training rows but 80.0 % on validation rows (gap 20.0 ± 4.0 points)"
     ]
     few = {"rows": {"train": 20, "validation": 20, "test": 20}, "train_accuracy": 0.9, "eval_accuracy": 0.75}
     assert diagnose(CONFIG, [], few, "accuracy", None).signs == []
@@ -106,11 +106,17 @@ def test_the_gap_counts_when_it_is_beyond_chance() -> None:
 
 def test_probabilities_that_crowd_at_one_are_counted() -> None:
     found = calibration([0.999] * 1000, [i % 5 != 0 for i in range(1000)])
-    (sign,) = diagnose(CONFIG, [], ROWS, "accuracy", found).signs
-    assert sign == (
-        "probabilities are too sure: 100% of the answers have p > 0.99, of which 20% are wrong "
-        "(ECE 0.199, Brier 0.200)"
+    seen = diagnose(CONFIG, [], ROWS, "accuracy", found)
+    assert seen.text.startswith(
+        "is overconfident: 100 % of the answers have a probability above 0.99, and of these 20 % are wrong "
+        "(ECE 0.199, Brier 0.200). Settings to try: "
     )
+    both = diagnose(CONFIG, OVER, ROWS, "accuracy", found).text
+    assert both.startswith("overfits and is overconfident: validation loss rises from 0.550")
+    assert "epoch 3" in both and both.count("Overfitting began at epoch 3.") == 1
+    less = calibration([0.95] * 1000, [i % 5 != 0 for i in range(1000)])
+    (sign,) = diagnose(CONFIG, [], ROWS, "accuracy", less).signs
+    assert sign.startswith("the mean probability is 95 % but 80 % of the answers are correct (ECE 0.150")
 
 
 def test_remedies_are_settings_of_the_strategy() -> None:
@@ -151,8 +157,8 @@ def test_a_run_that_answers_one_label_has_learned_nothing() -> None:
     found = untaught(labels, ["good"] * 500, config, {})
     assert found is not None and not found.signs
     assert found.text == (
-        "has learned nothing: accuracy is 50.2 % on test, the most frequent label alone has 50.2 %. "
-        "Settings that help: another train.lr (now 0.0003), more train.epochs."
+        "learned nothing: test accuracy is 50.2 %, and always answering the most frequent label gives 50.2 %."
+        " Settings to try: a different train.lr (now 0.0003), more train.epochs."
     )
     by_chance = [("good", "bad")[i * 7919 % 503 % 2] for i in range(500)]
     assert untaught(labels, by_chance, config, {}) is not None

@@ -13,7 +13,8 @@ import pytest
 
 from ftrun.commands.report import main
 from ftrun.errors import ConfigError, UserError
-from ftrun.reports.summary import count, duration, score, share, show_result, size
+from ftrun.reports.numbers import count, duration, score, share, size
+from ftrun.reports.summary import baseline_warnings, forgetting_line, show_result
 from ftrun.runs.run import Run
 
 LORA = {"rank": 8, "targets": ["query", "value"]}
@@ -118,8 +119,8 @@ def test_the_terminal_table_fits(
     assert all(len(line.rstrip()) <= width for line in runs)
     assert "50.0 %" in runs[0]
     assert "failed failed: the loss is not finite at step 121" in lines
-    assert "killed was interrupted; go on: ftrun resume outputs/killed" in lines
-    assert ("too narrow for: step" in text) == (width < 120)
+    assert "killed was interrupted; to continue: ftrun resume outputs/killed" in lines
+    assert ("columns that do not fit: step" in text) == (width < 120)
     assert "\x1b" not in text
 
 
@@ -152,6 +153,19 @@ def test_scores_sort_best_first_and_what_is_missing_last(
         row[0] for row in table(report(capsys, outputs, "--sort", "test_loss", "--format", "markdown"))[2:11]
     ]
     assert names[0] == "sweep/2-lora"
+
+
+@pytest.mark.parametrize("metric", ["alignment", "uniformity", "negative_similarity", "loss", "mae"])
+def test_the_lowest_value_sorts_first_where_less_is_better(
+    metric: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in (("high", 0.9), ("low", 0.1)):
+        scores = {f"test_{metric}": value, f"eval_{metric}": value}
+        run = finish(make(tmp_path / name), **scores)
+        run.write_json("result.json", (run.read_json("result.json") or {}) | {"metric": f"eval_{metric}"})
+    for column in ("test", f"eval_{metric}"):
+        lines = table(report(capsys, tmp_path, "--sort", column, "--format", "markdown"))
+        assert [line[0] for line in lines[2:4]] == ["low", "high"]
 
 
 def test_an_unknown_column_is_refused(outputs: Path) -> None:
@@ -195,10 +209,8 @@ def test_a_damaged_run_is_listed_as_such(outputs: Path, capsys: pytest.CaptureFi
     assert said.startswith("outputs/full/result.json is damaged")
     text = report(capsys, outputs)
     assert text.startswith("\n9 runs in outputs · task docstrings · model tiny_bert · metric accuracy")
-    assert "\ndamaged: outputs/killed/config.yaml is not of ftrun: it has no seed, " in text
-    with pytest.raises(
-        UserError, match="none of the 1 runs in outputs/full can be read: outputs/full/result"
-    ):
+    assert "\ndamaged: outputs/killed/config.yaml is no configuration of ftrun: it lacks seed, " in text
+    with pytest.raises(UserError, match="the only run in outputs/full cannot be read: outputs/full/result"):
         main(["outputs/full"])
 
 
@@ -263,3 +275,32 @@ def test_a_report_imports_nothing_heavy(outputs: Path) -> None:
     )
     environment = {"PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONIOENCODING": "utf-8"}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment, stdout=subprocess.DEVNULL)
+
+
+def test_a_baseline_that_is_not_beaten_is_a_warning_with_its_score() -> None:
+    row = {"metric": "accuracy", "test_score": 0.603}
+    found = {"majority": {"test_accuracy": 0.603}, "tfidf": {"test_accuracy": 0.752}}
+    assert baseline_warnings(row, found) == [
+        "no better than always answering the most frequent label on the test split "
+        "(accuracy 60.3 % against 60.3 %)",
+        "TF-IDF beats this model on the test split (accuracy 75.2 % against 60.3 %)",
+    ]
+    assert baseline_warnings(row | {"test_score": 0.8}, found) == []
+    (line,) = baseline_warnings(row | {"test_score": 0.752}, found)
+    assert line == "TF-IDF matches this model on the test split (accuracy 75.2 % against 75.2 %)"
+    errors = {"tfidf": {"test_mae": 0.5}}
+    assert baseline_warnings({"metric": "mae", "test_score": 0.4}, errors) == []
+    assert len(baseline_warnings({"metric": "mae", "test_score": 0.6}, errors)) == 1
+
+
+def test_what_became_of_an_earlier_task_in_words() -> None:
+    def line(name: str, metric: str, before: float, after: float) -> str:
+        return forgetting_line(
+            {"name": name, "metric": metric, "before": {metric: before}, "after": {metric: after}}
+        )
+
+    assert line("pretraining", "loss", 2.0, 2.134) == "pre-training loss rose by 0.134 (2.000 → 2.134)"
+    assert (
+        line("reviews", "accuracy", 0.8, 0.75) == "accuracy on reviews fell by 5.0 points (80.0 % → 75.0 %)"
+    )
+    assert line("reviews", "accuracy", 0.8, 0.8) == "accuracy on reviews is unchanged (80.0 %)"

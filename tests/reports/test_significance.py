@@ -10,7 +10,6 @@ from scipy import stats
 from sklearn import metrics
 
 from ftrun.reports.calibration import calibration
-from ftrun.reports.rescoring import Scored, scored
 from ftrun.reports.significance import (
     Estimate,
     Runs,
@@ -22,6 +21,7 @@ from ftrun.reports.significance import (
     p_of,
     resamples,
 )
+from ftrun.tasks.metrics.rescoring import Scored, scored
 
 
 def right(values: object) -> Scored:
@@ -124,6 +124,7 @@ def test_a_difference_is_scipys_paired_bootstrap() -> None:
     assert (mine.low, mine.high) != pytest.approx(tuple(plain))  # neither bias nor acceleration is nothing
 
 
+@pytest.mark.slow
 def test_infinitely_many_items_leave_the_seeds() -> None:
     found = runs_of([right(numpy.arange(200_000) % 100 < share) for share in (80, 82, 87)], count=20)
     mine = estimate(found.observed, found.draws, found.left_out)

@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 from finished import finished
 
-from ftrun.commands.report import main, rows_of
-from ftrun.reports.labelling import label_words
-from ftrun.reports.study import Group, groups_of
-from ftrun.reports.verdicts import elbow, rounded, sentence
+from ftrun.commands.report import main
+from ftrun.reports.groups import groups_of
+from ftrun.reports.labelling import label_lines
+from ftrun.reports.significance import Estimate
+from ftrun.reports.study import Group
+from ftrun.reports.table import rows_of
+from ftrun.reports.verdicts import elbow, needed, p_value_source, rounded, sentence
 
 
 def grouped(path: Path) -> tuple[list[Group], list[str]]:
@@ -40,9 +43,10 @@ def test_pairs_are_told_apart_or_not_in_words(three: Path) -> None:
     assert [study.name for study in group.studies][-1] == "scratch"
     said = [sentence(pair, group) for pair in group.pairs]
     assert len(said) == 3
+    assert p_value_source(group) == "p-values: paired bootstrap over examples with Student's t over seeds"
     alike = next(line for line in said if "scratch" not in line)
-    assert "cannot be told apart on 400 examples (difference 0." in alike
-    assert sum(" is better than scratch on 400 examples (difference " in line for line in said) == 2
+    assert "do not differ significantly on 400 test examples (difference 0." in alike
+    assert sum(" is better than scratch on 400 test examples (difference " in line for line in said) == 2
 
 
 def test_what_a_choice_brings_along_is_said_where_like_choices_differ(tmp_path: Path) -> None:
@@ -76,9 +80,9 @@ def test_single_runs_are_tested_exactly(tmp_path: Path) -> None:
     finished(tmp_path / "b", "lora", accuracy=0.79, rank=8)
     finished(tmp_path / "c", "scratch", accuracy=0.4)
     (group,), _ = grouped(tmp_path)
-    assert {pair.test for pair in group.pairs} == {"exact McNemar"}
+    assert {pair.test for pair in group.pairs} == {"exact McNemar test"}
     alike = next(sentence(pair, group) for pair in group.pairs if not pair.apart)
-    assert "would be needed" in alike or "score the same" in alike
+    assert "would be needed to decide" in alike or "their scores are equal" in alike
 
 
 def test_the_cheaper_of_two_that_score_alike_dominates(three: Path) -> None:
@@ -109,7 +113,7 @@ def test_other_test_rows_and_other_metrics_are_never_compared(
     groups, _ = grouped(three)
     assert [len(group.studies) for group in groups] == [3, 1, 1]
     text = report(capsys, three, "--format", "markdown")
-    assert "## Not compared with each other" in text
+    assert "## Not comparable with each other" in text
     assert "reviews: accuracy on 300 test examples" in text
 
 
@@ -129,7 +133,11 @@ def test_answers_that_do_not_give_the_score_are_left_out_and_said(three: Path) -
 
 def test_overfitting_is_named_and_its_absence_too(three: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = report(capsys, three, "--format", "markdown")
-    assert "scratch (3 of 3 runs; seed 0) overfits: validation loss rises from 0.540 at epoch 4" in text
+    assert (
+        "scratch (3 of 3 runs, here seed 0) overfits and is overconfident: validation loss rises from 0.540"
+        " at epoch 4"
+    ) in text
+    assert "no sign of overfitting: full" in text
 
 
 def test_the_elbow_is_the_smallest_rank_that_is_not_told_from_the_best(tmp_path: Path) -> None:
@@ -141,13 +149,13 @@ def test_the_elbow_is_the_smallest_rank_that_is_not_told_from_the_best(tmp_path:
     assert found is not None
     assert found[1].config["rank"] == 4
     assert found[2].startswith(
-        "rank 4 is the elbow: the smallest that cannot be told apart from the best, rank 8 "
+        "rank 4 is the elbow: the smallest that does not differ significantly from the best, rank 8"
     )
     group.studies = [study for study in group.studies if study.config["rank"] >= 4]
     for study in group.studies:
         study.score.value += 0.2 * (study.config["rank"] == 4)
     ends = elbow(group)
-    assert ends is not None and ends[2] == "rank 4 is the elbow: the smallest scores best"
+    assert ends is not None and ends[2] == "rank 4 is the elbow: the smallest rank scores best"
 
 
 def test_labels_crossover_and_how_many_times_fewer(
@@ -162,9 +170,10 @@ def test_labels_crossover_and_how_many_times_fewer(
                 finished(name, strategy, seed, accuracy=accuracy, subset=subset)
     pictures = tmp_path / "pictures"
     text = report(capsys, tmp_path, "--format", "markdown", "--plots", pictures)
-    assert "full and linear_probe cross at about " in text
-    assert "full and lora cross within what chance explains" in text and "full and lora cross at" not in text
-    assert "full needs " in text and " times fewer labels than scratch for " in text
+    assert "the curves of full and linear_probe cross at about " in text
+    assert "the curves of full and lora cross, but within the margin of error" in text
+    assert "full and lora cross at" not in text
+    assert "full needs " in text and " times fewer labels than scratch to score " in text
     names = {path.stem for path in pictures.iterdir()}
     assert names == {"training", "scratch", "rates", "labels", "reliability"}
 
@@ -176,10 +185,10 @@ def test_where_the_control_has_what_pre_training_has_in_words(tmp_path: Path) ->
             name = tmp_path / f"{strategy}-{labels}"
             finished(name, strategy, accuracy=accuracy, subset=f"{labels} per class", items=2000)
     (group,), _ = grouped(tmp_path)
-    said = label_words(group)[-1]
+    said = label_lines(group)[-1]
     found = re.fullmatch(
-        r"labels scratch needs to be as good as full: about (\d+) for its \d+\.\d % with 10,"
-        r" about (\d+) for its \d+\.\d % with 100, more than 1,000 for its \d+\.\d % with 1,000",
+        r"labels that scratch needs: about (\d+) to match full with 10 \(\d+\.\d %\), about (\d+) to match"
+        r" full with 100 \(\d+\.\d %\), more than 1,000 to match full with 1,000 \(\d+\.\d %\)",
         said,
     )
     assert found is not None, said
@@ -196,7 +205,7 @@ def test_html_is_one_file_with_pictures_inside(three: Path, capsys: pytest.Captu
     text = page.read_text(encoding="utf-8")
     assert text.count("data:image/png;base64,") == 4
     assert "http" not in text.replace("https://", "http://").split("<h1>")[0]
-    assert "killed is interrupted" in text
+    assert "killed was interrupted" in text
 
 
 def test_a_repeated_seed_counts_once(tmp_path: Path) -> None:
@@ -225,5 +234,33 @@ def test_ranks_that_learned_nothing_have_no_elbow(tmp_path: Path, capsys: pytest
     for rank in (1, 2, 4):
         finished(tmp_path / f"lora-{rank}", "lora", accuracy=0.5, rank=rank)
     text = report(capsys, tmp_path, "--format", "markdown")
-    assert "elbow" not in text and text.count("has learned nothing: accuracy is") == 3
-    assert "no sign of it" not in text
+    assert "elbow" not in text and text.count("learned nothing: test accuracy is") == 3
+    assert "no sign of overfitting" not in text
+
+
+@pytest.mark.parametrize(
+    ("value", "items_error", "seeds_error", "p", "end"),
+    [
+        (0.0, 0.01, 0.001, 1.0, "; their scores are equal"),
+        (0.0001, 0.01, 0.0001, 0.9, "; the difference is too small to resolve"),  # although the seeds agree
+        (1e-6, 0.01, None, 0.9, "; the difference is too small to resolve"),
+        (
+            0.02, 0.01, 0.05, 0.7,
+            "; the seeds vary too much for a larger test set to decide, so more seeds are needed",
+        ),
+        (0.02, 0.01, 0.001, 0.05, "; about 810 would be needed to decide"),
+        (0.04, 0.01, 0.001, 0.04, "; p = 0.04, or 0.12 corrected for 3 tests"),
+    ],
+)  # fmt: skip
+def test_an_undecided_pair_says_what_would_decide_it(
+    three: Path, value: float, items_error: float, seeds_error: float | None, p: float, end: str
+) -> None:
+    (group,), _ = grouped(three)
+    pair = group.pairs[0]
+    pair.found = Estimate(value, value - 0.1, value + 0.1, items_error, seeds_error, 2.0)
+    pair.p, pair.corrected = p, min(1.0, 3 * p)
+    assert needed(pair, group) == end
+    if len(group.pairs) > 1 and pair.corrected > p:
+        group.pairs = [pair]
+        pair.corrected = p
+        assert "corrected" not in needed(pair, group)

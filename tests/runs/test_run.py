@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from ftrun.errors import ConfigError, UserError
-from ftrun.runs.run import Run, find_runs, free_space_check
+from ftrun.runs.files import free_space_check
+from ftrun.runs.find import find_runs
+from ftrun.runs.run import Run
 
 CONFIG = {"seed": 3, "train": {"lr": 1e-5, "patience": None}, "label": "1e-3", "answer": "yes", "on": True}
 

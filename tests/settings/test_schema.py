@@ -9,9 +9,10 @@ import pytest
 
 from ftrun import CONF
 from ftrun.errors import ConfigError
-from ftrun.experiments.launch import compose
+from ftrun.experiments.overrides import compose
+from ftrun.settings.read import read
 from ftrun.settings.resolve import load_class, schedule_class, setting
-from ftrun.settings.schema import ModelSettings, Train, read
+from ftrun.settings.schema import ModelSettings, Train
 from ftrun.settings.suggest import ELSEWHERE, everywhere, keys, meant, owner
 
 FILES = sorted(CONF.rglob("*.yaml"))
@@ -113,22 +114,22 @@ def test_values_are_typed():
         (["batch_size=8"], "train.batch_size"),
         (["max_length=8"], "did you mean 'task.max_length'?"),
         (["task.max_lenght=8"], "did you mean 'task.max_length'?"),
-        (["train.seed=3"], "it is written seed=, without train."),
-        (["strategy=lora", "train.rank=3"], "it is written rank=, without train."),
-        (["strategy.rank=3"], "it belongs to strategy=lora and is written rank="),
+        (["train.seed=3"], "write seed=, without train."),
+        (["strategy=lora", "train.rank=3"], "write rank=, without train."),
+        (["strategy.rank=3"], "it belongs to strategy=lora, write rank="),
         (["nonsense=3"], "no setting 'nonsense' in this run"),
         (["~nonsense"], "no setting 'nonsense' in this run"),
         (["+model.nonsense=3"], "model has no setting 'model.nonsense'"),
         (["+schedule.cut=3"], "schedule=linear has no setting 'schedule.cut'"),
         (["+train.lr=3"], "train.lr exists; write train.lr=… without the +"),
-        (["+strategy=lora"], "strategy is chosen already; write strategy=lora without the +"),
+        (["+strategy=lora"], "strategy is already selected; write strategy=lora without the +"),
         (["train=5"], "train is a group of settings (train.…), not 5"),
         (["task=null"], "task=null"),
         (["~train.lr"], "needs the setting 'train.lr'"),
         (["train.lr=${nothing}"], "train.lr: Interpolation key 'nothing' not found"),
         (["train.lr=[1"], "cannot read the value of train.lr"),
-        (["model=some/where"], "there is no model 'some/where', there are bert_base"),
-        (["model=some/where"], "is model.name="),
+        (["model=some/where"], "there is no model 'some/where'; possible: bert_base"),
+        (["model=some/where"], "set model.name="),
         (["task=mine.csv"], "task=classify task.train=FILE"),
         (["task=classify"], "task.train is not set"),
         (["rank"], "'rank' is not key=value"),

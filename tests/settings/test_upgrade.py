@@ -4,9 +4,9 @@ import pytest
 import yaml
 
 from ftrun.errors import ConfigError
-from ftrun.experiments.launch import compose
+from ftrun.experiments.overrides import compose
 from ftrun.runs.run import Run
-from ftrun.settings.schema import read
+from ftrun.settings.read import read
 
 PRESET = {"train.lr", "model.init", "source", "source.validation", "source.test"}  # by more than the kind
 KEPT = {"kind", "strategy", "train", "task", "model", "schedule", "name", "seed"}

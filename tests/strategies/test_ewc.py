@@ -9,11 +9,12 @@ from safetensors import safe_open
 from torch import nn
 
 from ftrun.experiments.inference import Saved
-from ftrun.models.save import reload
+from ftrun.models.reload import reload
 from ftrun.strategies.base import Memory
 from ftrun.strategies.ewc import FILE, Ewc, fisher
 from ftrun.strategies.penalty import Anchor
-from ftrun.training.evaluate import outputs_of
+from ftrun.tasks.data import TaskData
+from ftrun.tasks.objective import outputs_of
 
 DIGITS = [
     "task=digits", "model=mlp", "device=cpu", "train.optimizer=sgd", "train.lr=0.05", "task.modulo=5",
@@ -132,7 +133,7 @@ def test_a_source_that_remembered_nothing_is_said(monkeypatch, tmp_path, capsys)
         linear(torch.zeros(4)), tmp_path / "run", [Earlier("a"), Earlier("b")], earlier=tmp_path / "before"
     )
     ewc(monkeypatch, {"weight": torch.ones(1, 4)}).remembered(known, ["weight"])
-    assert "ewc holds b alone" in capsys.readouterr().out
+    assert "ewc holds only b" in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")
@@ -162,14 +163,13 @@ def test_what_is_kept_is_the_information_of_the_whole_source(low, tmp_path, kind
     run, found, about = held(low, tmp_path / "run", "scenario=domain", "samples=100000", f"fisher={kind}")
     with safe_open(run.path / FILE, "pt") as file:
         assert json.loads(file.metadata()["about"]) == about
-    task = settings(*DIGITS, LOW).task
-    task.read(0)
-    task.encode(None, "train")
-    assert about == {"source": "digits", "rows": str(len(task.examples("train"))), "kind": kind}
-    net = reload(low.model_dir, task.auto_class)
-    batch = task.collate(task.examples("train"))
+    data = TaskData.read(settings(*DIGITS, LOW).task, 0)
+    train = data.dataset("train")
+    assert about == {"source": "digits", "rows": str(len(train)), "kind": kind}
+    net = reload(low.model_dir, data.spec.auto_class)
+    batch = train.collate(train.examples)
     with torch.no_grad():
-        p = outputs_of(Saved(net).eval(), task, batch).softmax(-1)
+        p = outputs_of(Saved(net).eval(), data.objective, batch).softmax(-1)
         states = net.backbone(batch["inputs"]["pixel_values"])
     each = p * (1 - p)
     if kind == "empirical":

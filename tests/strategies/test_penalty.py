@@ -59,21 +59,20 @@ def test_what_a_run_takes_back_of_a_move_is_foretold(strength):
     rates = [1e-3 * (1 - step / 1000) for step in range(1000)]
     for rate in rates:
         anchor.pull({"w": rate})
-    torch.testing.assert_close(anchor.undone(sum(rates)), 2.0 - weight.detach(), rtol=2e-3, atol=1e-12)
+    torch.testing.assert_close(anchor.share_undone(sum(rates)), 2.0 - weight.detach(), rtol=2e-3, atol=1e-12)
 
 
 def test_a_hold_that_does_nothing_is_said_with_the_strength_that_would():
-    """alpha=0.01 over 0.01 of learning rates takes back 1e-4; half of it needs ln 2 / 0.01."""
+    """alpha=0.01 over 0.01 of learning rates undoes 1e-4; half of it needs ln 2 / 0.01."""
     strategy = L2sp(apply="proximal", alpha=0.01, beta=0.0)
     strategy.anchors = [anchored([2.0] * 3, [1.0] * 3, 0.01)[1]]
-    assert strategy.told(0.01) == (
-        "hold: of a move, the run takes back 0.01% for every weight, next to nothing;"
-        " alpha=7e+01 would take back half"
+    assert strategy.strength_note(0.01) == (
+        "hold: the run undoes 0.01% of a move for every weight, almost nothing; alpha=7e+01 would undo half"
     )
-    assert strategy.told(100.0) == "hold: of a move, the run takes back 63.21% for every weight"
+    assert strategy.strength_note(100.0) == "hold: the run undoes 63.21% of a move for every weight"
     strategy.anchors = [anchored([2.0] * 20, [1.0] * 20, [0.0] * 15 + [1.0] * 5)[1]]
-    assert strategy.told(1.0) == (
-        "hold: of a move, the run takes back 63.21% for the tenth of the weights held most"
+    assert strategy.strength_note(1.0) == (
+        "hold: the run undoes 63.21% of a move for the tenth of the weights held most strongly"
     )
 
 
@@ -181,7 +180,7 @@ def test_it_holds_whatever_a_strategy_trains(toy_files, tiny_dir, tmp_path, stra
             "nothing to hold: this strategy trains no pretrained weight",
         ),
         (["strategy=lora", "variant=dora", "protect=l2sp"], "dora also rescales"),
-        (["strategy=ewc", "protect=l2sp"], "strategy=ewc holds the network already"),
+        (["strategy=ewc", "protect=l2sp"], "strategy=ewc already protects earlier knowledge"),
         (["strategy=ewc", "pull=-1"], "pull is at least 0, not -1"),
         (["strategy=ewc", "fisher=exakt"], "fisher is one of auto, exact, sampled, empirical, not 'exakt'"),
         (["strategy=ewc", "gamma=2"], "gamma is between 0 and 1, not 2"),
@@ -208,7 +207,7 @@ def test_the_fisher_information_is_kept_and_can_be_used_again(toy_files, tiny_di
         json.loads(json.dumps(first.read_json("result.json")["sources"]))
         == second.read_json("result.json")["sources"]
     )
-    with pytest.raises(ConfigError, match="is of other weights than this strategy trains"):
+    with pytest.raises(ConfigError, match="belongs to other weights than this strategy trains"):
         ran(
             tmp_path / "other",
             toy(

@@ -14,7 +14,9 @@ from scipy.stats import chisquare
 from ftrun.errors import ConfigError
 from ftrun.experiments import single as experiment
 from ftrun.strategies.replay import Replay, reservoir
-from ftrun.tasks.base import Example
+from ftrun.tasks.data import TaskData
+from ftrun.tasks.dataset import Example
+from ftrun.tasks.digits import DigitImages
 from ftrun.training.checkpoint import newest, read_tensors
 
 DIGITS = [
@@ -55,12 +57,11 @@ class Earlier:
     name: str = "earlier"
 
     @property
-    def task(self):
-        from ftrun.tasks.digits import Digits
-
-        task = Digits("digits", None, None, None, None, None)
-        task.encoded["train"] = [Example([0], target, row) for row, target in enumerate(self.targets)]
-        return task
+    def data(self):
+        data = TaskData(settings(*DIGITS).task)
+        examples = [Example([0], target, row) for row, target in enumerate(self.targets)]
+        data.encoded["train"] = DigitImages(examples, "")
+        return data
 
 
 def filled(pasts, seed=0, **words):
@@ -121,12 +122,12 @@ def test_a_batch_has_earlier_examples_in_proportion(share, count):
 
 def test_only_training_examples_are_replayed(low, tmp_path, loops):
     ran(tmp_path / "run", after(low, "strategy=replay", "buffer=100", "train.max_steps=1"))
-    [(past, rows)] = loops[-1].guard.kept
+    [(past, rows)] = loops[-1].step.guard.kept
     images = {
-        split: {hashlib.sha256(e.inputs.tobytes()).digest() for e in past.task.examples(split)}
+        split: {hashlib.sha256(e.inputs.tobytes()).digest() for e in past.data.dataset(split).examples}
         for split in ("train", "validation", "test")
     }
-    kept = [past.task.examples("train")[row] for row in rows]
+    kept = [past.data.dataset("train")[row] for row in rows]
     hashes = {hashlib.sha256(e.inputs.tobytes()).digest() for e in kept}
     assert len(kept) == 100 and {e.target for e in kept} == set(range(5))
     assert hashes <= images["train"] and not hashes & (images["validation"] | images["test"])
@@ -134,17 +135,18 @@ def test_only_training_examples_are_replayed(low, tmp_path, loops):
 
 def gradients(loop, rows):
     """The gradient of one step, by name."""
-    loop.optimizer.zero_grad()
-    loop.accumulate(rows)
-    return {name: p.grad.clone() for name, p in loop.parameters.items()}
+    loop.step.optimizer.zero_grad()
+    loop.step.backward.accumulate(rows, loop.step.state)
+    return {name: p.grad.clone() for name, p in loop.step.parameters.items()}
 
 
-def mean_gradient(loop, model, task, rows):
+def mean_gradient(loop, model, data, rows):
     """By hand: of the mean cross-entropy over some training examples."""
-    batch = task.collate([task.examples("train")[row] for row in rows])
+    train = data.dataset("train")
+    batch = train.collate([train[row] for row in rows])
     loss = torch.nn.functional.cross_entropy(model(**batch["inputs"]), torch.tensor(batch["labels"]))
-    found = torch.autograd.grad(loss, list(loop.parameters.values()), allow_unused=True)
-    named = zip(loop.parameters.items(), found, strict=True)
+    found = torch.autograd.grad(loss, list(loop.step.parameters.values()), allow_unused=True)
+    named = zip(loop.step.parameters.items(), found, strict=True)
     return {name: torch.zeros_like(p) if g is None else g for (name, p), g in named}
 
 
@@ -154,10 +156,10 @@ def test_the_gradient_is_the_mixture_of_both_means(low, tmp_path, loops, scenari
     words = "strategy=replay", f"share={share}", "train.max_steps=1", f"scenario={scenario}"
     ran(tmp_path / "run", after(low, *words))
     loop, rows = loops[-1], list(range(20))
-    [(past, drawn)] = loop.guard.replay(loop.state.step, len(rows))
+    [(past, drawn)] = loop.step.guard.replay(loop.state.step, len(rows))
     found = gradients(loop, rows)
-    own = mean_gradient(loop, loop.model, loop.task, rows)
-    earlier = mean_gradient(loop, past.model, past.task, drawn)
+    own = mean_gradient(loop, loop.step.model, loop.data, rows)
+    earlier = mean_gradient(loop, past.model, past.data, drawn)
     for name, gradient in found.items():
         wanted = (1 - share) * own[name] + share * earlier[name]
         torch.testing.assert_close(gradient, wanted, rtol=1e-5, atol=1e-7)
@@ -167,7 +169,7 @@ def test_the_micro_batch_changes_nothing(low, tmp_path, loops):
     ran(tmp_path / "run", after(low, "strategy=replay", "train.max_steps=1"))
     loop, rows = loops[-1], list(range(20))
     whole = gradients(loop, rows)
-    loop.state = replace(loop.state, micro_batch=1)
+    loop.step.state = replace(loop.state, micro_batch=1)
     for name, gradient in gradients(loop, rows).items():
         torch.testing.assert_close(gradient, whole[name], rtol=1e-5, atol=1e-7)
 
@@ -177,13 +179,13 @@ def test_a_text_is_masked_the_same_way_in_every_batch(toy_files, tiny_dir):
 
     from ftrun.tasks.pretraining import Pretraining
 
-    task = Pretraining(f"{toy_files}/train.csv", 8, 32)
-    task.read(0)
-    task.encode(AutoTokenizer.from_pretrained(tiny_dir("bert")), "train")
-    examples = sorted(task.examples("train"), key=lambda example: example.size)[::200]
-    together = task.collate(examples)
+    data = TaskData.read(Pretraining(f"{toy_files}/train.csv", 8, 32), 0)
+    data.encode(AutoTokenizer.from_pretrained(tiny_dir("bert")), "train")
+    train = data.dataset("train")
+    examples = sorted(train.examples, key=lambda example: example.size)[::200]
+    together = train.collate(examples)
     for number, example in enumerate(examples):
-        alone = task.collate([example])
+        alone = train.collate([example])
         for one, all_ in ((alone["inputs"]["input_ids"], together["inputs"]["input_ids"]),
                           (alone["labels"], together["labels"])):  # fmt: skip
             assert torch.equal(one[0], all_[number, : example.size])
@@ -191,7 +193,7 @@ def test_a_text_is_masked_the_same_way_in_every_batch(toy_files, tiny_dir):
 
 def test_earlier_heads_stay_as_they_were_and_the_backbone_moves(low, tmp_path, loops):
     run = ran(tmp_path / "run", after(low, "strategy=replay", "train.epochs=1"))
-    [past], theirs = loops[-1].pasts, read_model(low)
+    [past], theirs = loops[-1].sources, read_model(low)
     ours = read_tensors(newest(run.checkpoints / "best")[0], "weights")
     for name in ("classifier.weight", "classifier.bias"):
         assert torch.equal(past.model.state_dict()[f"net.{name}"], theirs[name])

@@ -8,12 +8,11 @@ from lab import ran, settings, toy
 from transformers import BertConfig, BertForSequenceClassification
 
 from ftrun.errors import ConfigError
-from ftrun.experiments import single as experiment
 from ftrun.models.model import Model
-from ftrun.settings.schedules import Constant, Linear
+from ftrun.settings.schedules import Constant, Course, Length, Linear
 from ftrun.strategies.gradual_unfreeze import GradualUnfreeze
 from ftrun.strategies.lp_ft import LpFt
-from ftrun.training.state import Course, Length
+from ftrun.training.step import Step
 
 LENGTH = Length(per_epoch=10, total=200, warmup=0, eval_every=10, checkpoint_every=10, log_every=4)
 
@@ -70,9 +69,9 @@ def test_a_stage_keeps_its_bits_until_it_opens_and_moments_are_kept(
     toy_files, tiny_dir, tmp_path, monkeypatch, words
 ):
     history = []
-    honest = experiment.Loop.step
+    honest = Step.take
 
-    def step(self, rows):
+    def take(self, rows):
         norm = honest(self, rows)
         history.append(
             (
@@ -87,7 +86,7 @@ def test_a_stage_keeps_its_bits_until_it_opens_and_moments_are_kept(
         )
         return norm
 
-    monkeypatch.setattr(experiment.Loop, "step", step)
+    monkeypatch.setattr(Step, "take", take)
     words = *words, "schedule=constant", "train.warmup=0", "train.epochs=8", "task.subset=32"
     ran(tmp_path / "run", toy(toy_files, tiny_dir("bert"), *words))
     model = load_plain(tiny_dir("bert"))

@@ -9,15 +9,16 @@ import pytest
 import torch
 import toys_image
 from lab import ran, settings
+from opened import opened
 from PIL import Image
 from safetensors.torch import load_file
 
 from ftrun.errors import ConfigError, DataError, Diverged
 from ftrun.experiments import single as experiment
-from ftrun.models.load import load, quiet
+from ftrun.models.load import quiet
 from ftrun.runs.run import Run
 from ftrun.training import checkpoint
-from ftrun.training import gradcache as coupled
+from ftrun.training import gradient as stepping
 from ftrun.training.loop import Loop
 
 pytestmark = pytest.mark.images
@@ -88,8 +89,7 @@ def test_the_backbone_is_the_model_and_the_projection_lies_beside_it(runs, task,
         f"model.name={runs[task].path}", "strategy=linear_probe", "train.batch_size=16", "train.epochs=1",
         "device=cpu",
     )  # fmt: skip
-    probe.task.read(0)
-    model = load(probe.model, probe.task, 0)
+    _, model = opened(probe)
     own, weights = model.net.state_dict(), learned(runs[task])
     assert len(weights) > 8 and all(torch.equal(own[name], value) for name, value in weights.items())
     probed = ran(tmp_path / "probe", probe).read_json("result.json")
@@ -110,14 +110,11 @@ def test_transformers_alone_loads_what_vit_has_learned(runs):
 
 def test_pre_training_goes_on_with_the_projection(runs, place):
     more = words(place, "simclr", "resnet", f"model.name={runs['simclr'].path}", "model.init=pretrained")
-    again = settings(*more)
-    again.task.read(0)
+    _, model = opened(settings(*more))
     kept = load_file(runs["simclr"].model_dir / "projection.safetensors")
-    model = load(again.model, again.task, 0)
     assert all(torch.equal(value, kept[name]) for name, value in model.net.classifier.state_dict().items())
-    other = settings(*more, "task.width=4")
-    other.task.read(0)
-    assert load(other.model, other.task, 0).net.classifier.outer.out_features == 4
+    _, other = opened(settings(*more, "task.width=4"))
+    assert other.net.classifier.outer.out_features == 4
 
 
 def test_lora_adapts_what_was_pre_trained_and_merges(runs, place, tmp_path, ftrun_inprocess):
@@ -165,26 +162,23 @@ def test_a_run_that_was_stopped_and_resumed_is_the_run_that_was_not(place, tmp_p
         assert [key for key in ours if key.endswith("running_mean")]
 
 
-def gradient_of(place, tmp_path, network, micro, **changes):
+def gradient_of(place, tmp_path, network, micro, coupled=True):
     """The gradient of the first step, by name, and the loss."""
     with pytest.MonkeyPatch.context() as patch:
         found = {}
 
-        def keep(loop, again):
-            return None
-
         def take(loop):
-            found["loss"] = loop.gradient(list(range(12)))[1]
-            found["gradient"] = {name: p.grad.clone() for name, p in loop.parameters.items()}
+            found["loss"] = loop.step.gradient(list(range(12)))[1]
+            found["gradient"] = {name: p.grad.clone() for name, p in loop.step.parameters.items()}
             raise KeyboardInterrupt
 
         patch.setattr(Loop, "run", take)
         patch.setattr(experiment, "preflight", lambda loop: None)
-        for name, value in changes.items():
-            patch.setattr(f"ftrun.tasks.simclr.Simclr.{name}", value)
+        if not coupled:
+            patch.setattr(stepping, "Coupled", ())
         more = words(place, "simclr", network, "train.batch_size=12", f"train.micro_batch={micro}")
         with pytest.raises(KeyboardInterrupt):
-            ran(tmp_path / f"{micro}{len(changes)}", settings(*more, "train.clip=null"))
+            ran(tmp_path / f"{micro}{coupled}", settings(*more, "train.clip=null"))
     return found
 
 
@@ -193,7 +187,7 @@ def test_the_micro_batch_gives_the_exact_gradient_of_the_large_batch_and_accumul
 ):
     whole = gradient_of(place, tmp_path, "vit", 12)
     cached = gradient_of(place, tmp_path, "vit", 5)
-    accumulated = gradient_of(place, tmp_path, "vit", 5, joint=False)
+    accumulated = gradient_of(place, tmp_path, "vit", 5, coupled=False)
     assert cached["loss"] == pytest.approx(whole["loss"], rel=1e-5)
     scale = max(float(value.abs().max()) for value in whole["gradient"].values())
     far = 0.0
@@ -207,8 +201,8 @@ def test_running_statistics_move_once_in_a_step_of_parts(place, tmp_path):
     counted = []
 
     def count(loop):
-        loop.gradient(list(range(12)))
-        counted.append(int(loop.model.batch_norms()[0].num_batches_tracked))
+        loop.step.gradient(list(range(12)))
+        counted.append(int(loop.step.model.batch_norms()[0].num_batches_tracked))
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
@@ -224,22 +218,22 @@ def test_running_statistics_move_once_where_memory_runs_out(place, tmp_path, pas
     """In the first pass over the parts, the one without a graph; what begins again is halved."""
     seen = {}
 
-    def short(stepper, number, batch, plain=coupled.output):
-        found = plain(stepper, number, batch)
+    def short(model, objective, batch, plain=stepping.outputs_of):
+        found = plain(model, objective, batch)
         seen["passes"] = seen.get("passes", 0) + 1
         if seen["passes"] == passes:
             raise torch.OutOfMemoryError("out of memory")
         return found
 
     def count(loop):
-        loop.gradient(list(range(12)))
-        seen["counted"] = int(loop.model.batch_norms()[0].num_batches_tracked)
+        loop.step.gradient(list(range(12)))
+        seen["counted"] = int(loop.step.model.batch_norms()[0].num_batches_tracked)
         raise KeyboardInterrupt
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Loop, "run", count)
         patch.setattr(experiment, "preflight", lambda loop: None)
-        patch.setattr(coupled, "output", short)
+        patch.setattr(stepping, "outputs_of", short)
         with pytest.raises(KeyboardInterrupt):
             ran(tmp_path / "run", settings(*words(place, "simclr", "resnet", "train.micro_batch=6")))
     assert seen["counted"] == 4
@@ -255,7 +249,7 @@ def test_pictures_without_labels_are_enough(place, tmp_path, capsys):
     result = ran(tmp_path / "run", settings(*more, "train.epochs=1")).read_json("result.json")
     assert result["metric"] == "eval_loss" and "test_knn_accuracy" not in result
     said = capsys.readouterr().out
-    assert "train: no labels (task.label=label), so there is no kNN accuracy" in said
+    assert "train: no labels (task.label=label), so kNN accuracy is not computed" in said
     assert "validation: 6 rows carved from train" in said
 
 
@@ -270,12 +264,10 @@ def test_an_epoch_leaves_out_what_is_less_than_a_batch_and_a_queue_holds_no_more
     assert run.read_json("result.json")["steps"] == 6
     kept = checkpoint.read_tensors(checkpoint.newest(run.checkpoints / "last")[0], "task")
     assert kept["queue"].shape == (64, 8) and kept["pointer"] == 6 * 48 % 64
-    task = settings(*more).task
-    task.read(0)
-    task.encoded["train"] = [None] * 64
-    chosen = [task.epoch_rows(0, epoch) for epoch in range(2)]
+    train = opened(settings(*more), "train")[0].dataset("train")
+    chosen = [train.epoch(0, epoch) for epoch in range(2)]
     assert [len(each) for each in chosen] == [48, 48] and chosen[0] != chosen[1]
-    assert task.epoch_rows(0, 1) == chosen[1]
+    assert train.epoch(0, 1) == chosen[1]
 
 
 @pytest.mark.parametrize(
@@ -284,15 +276,15 @@ def test_an_epoch_leaves_out_what_is_less_than_a_batch_and_a_queue_holds_no_more
         (
             "simclr",
             ["train.batch_size=1"],
-            "train.batch_size=1: a view is told apart from those of the other",
+            "train.batch_size=1: a view is compared with the other images",
         ),
         ("simclr", ["task.tau=0"], "task.tau is above 0, not 0"),
         ("simclr", ["task.tau=-0.1"], "task.tau is above 0, not -0.1"),
         ("simclr", ["task.tau_start=0"], "task.tau_start is above 0"),
         ("simclr", ["task.schedule_tau=linear"], "task.schedule_tau is one of constant, cosine"),
-        ("simclr", ["strategy=linear_probe"], "trains a new head, and task=simclr has none"),
-        ("moco", ["task.queue=15"], "task.queue=15 holds fewer keys than a step makes, 16"),
-        ("moco", ["task.queue=31", "task.symmetric=true"], "fewer keys than a step makes, 32"),
+        ("simclr", ["strategy=linear_probe"], "trains a new head, which task=simclr does not have"),
+        ("moco", ["task.queue=15"], "task.queue=15 is smaller than the number of keys of a step, 16"),
+        ("moco", ["task.queue=31", "task.symmetric=true"], "smaller than the number of keys of a step, 32"),
         ("moco", ["task.momentum=1"], "task.momentum is at least 0 and below 1, not 1"),
     ],
 )
@@ -326,10 +318,13 @@ def test_mixed_precision_goes_with_every_part(place, tmp_path, task):
 
 
 def test_processes_have_equal_shares_of_a_batch(place):
-    task = settings(*words(place, "simclr", "resnet", "train.batch_size=13")).task
-    task.encoded["train"] = [None] * 64
-    with pytest.raises(ConfigError, match="train.batch_size=13 in 2 processes: .* train.batch_size=12"):
-        task.meet(None, SimpleNamespace(num_processes=2))
+    asked = settings(*words(place, "simclr", "resnet", "train.batch_size=13"))
+    data, model = opened(asked, "train")
+    with pytest.raises(
+        ConfigError,
+        match="train.batch_size=13 is not divisible by the 2 processes; possible: train.batch_size=12",
+    ):
+        data.objective.setup(model, SimpleNamespace(num_processes=2))
 
 
 def test_pictures_smaller_than_the_crop_are_refused(place, tmp_path):
@@ -345,7 +340,7 @@ def test_pictures_smaller_than_the_crop_are_refused(place, tmp_path):
 def test_a_source_has_answers(runs, place, tmp_path):
     run = runs["simclr"].path
     with pytest.raises(
-        ConfigError, match="answers nothing that could be forgotten; to start from its weights"
+        ConfigError, match="makes no predictions, so forgetting cannot be measured; to start from its weights"
     ):
         ran(tmp_path / "run", settings(*toys_image.words(place, "resnet"), "source=run", f"source.run={run}"))
 
@@ -367,14 +362,14 @@ def test_an_embedding_that_collapses_is_noticed(place, tmp_path, monkeypatch, ca
 
     monkeypatch.setattr(Projection, "forward", flat)
     run = ran(tmp_path / "run", settings(*words(place, "simclr", "resnet")))
-    assert "warning: the embedding collapses: effective rank 1." in capsys.readouterr().out
+    assert "warning: the embedding has collapsed: effective rank 1." in capsys.readouterr().out
     assert lines(run)[-2]["eval_effective_rank"] < 1.2
 
 
 def test_the_command_line_predicts_nothing_and_scores_again(runs, ftrun_inprocess, tmp_path, place):
     run = str(runs["simclr"].path)
     said = ftrun_inprocess("predict", run, "--input", f"{place}/test", "--output", "a.csv", check=False)
-    assert said.returncode == 2 and "makes features and answers nothing" in said.stderr
+    assert said.returncode == 2 and "learns features and makes no predictions" in said.stderr
     scored = ftrun_inprocess("evaluate", run).stdout
     before = runs["simclr"].read_json("result.json")["test_knn_accuracy"]
     assert f"test_knn_accuracy          {before:.6f}" in scored

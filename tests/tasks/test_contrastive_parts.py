@@ -207,7 +207,7 @@ def test_spikes_and_collapse_are_said_once_or_end_the_run(capsys):
     said = capsys.readouterr().out.splitlines()
     assert len(said) == 2
     assert "warm-up of the temperature is too short: gradient norm 250 at step 3" in said[0]
-    assert "the embedding collapses: effective rank 1.20 of 128 at step 9" in said[1]
+    assert "the embedding has collapsed: effective rank 1.20 of 128 at step 9" in said[1]
     with pytest.raises(Diverged, match="warm-up of the temperature is too short"):
         Watch("stop").gradient(101.0, 0, 0.07)
     with pytest.raises(ConfigError, match="task.on_instability is one of warn, stop"):

@@ -8,8 +8,9 @@ import numpy
 import pytest
 import torch
 from lab import ran, settings
+from opened import opened
 from PIL import Image
-from test_resume import FILES
+from resuming import FILES, same, scored_on_train, stopped
 from toys_image import network, rows, words
 from transformers import (
     AutoImageProcessor,
@@ -20,12 +21,13 @@ from transformers import (
 )
 
 from ftrun.data.images.transforms import moved
-from ftrun.errors import ConfigError, Interrupted
-from ftrun.experiments import single as experiment
-from ftrun.models.load import load
+from ftrun.errors import ConfigError
+from ftrun.experiments import start
 from ftrun.models.small import register
 from ftrun.runs.run import Run
 from ftrun.strategies.ewc.per_example import split
+from ftrun.tasks.data import TaskData
+from ftrun.tasks.dataset import Draw
 from ftrun.training import checkpoint
 
 pytestmark = pytest.mark.images
@@ -43,15 +45,6 @@ def place(tmp_path_factory):
 def made(place, tmp_path_factory):
     """A finished run of the tiny ResNet."""
     return ran(tmp_path_factory.mktemp("made") / "run", settings(*words(place, "resnet"), "train.epochs=4"))
-
-
-def opened(*said):
-    experiment = settings(*said)
-    experiment.task.read(0)
-    model = load(experiment.model, experiment.task, 0)
-    for part in ("train", "validation", "test"):
-        experiment.task.encode(model.tokenizer, part)
-    return experiment, model
 
 
 @pytest.mark.parametrize("name", ["vit", "resnet"])
@@ -79,18 +72,18 @@ def test_the_checkpoint_s_own_processor_makes_the_pixels(place, tmp_path):
     processor.save_pretrained(net)
     Image.fromarray(rows(1, side=24)[0][0][:18]).save(tmp_path / "wide.png")
     (tmp_path / "wide.csv").write_text("file,label\nwide.png,low\n")
-    experiment, _ = opened(*own, f"model.name={net}", f"task.test={tmp_path}/wide.csv")
+    data, _ = opened(settings(*own, f"model.name={net}", f"task.test={tmp_path}/wide.csv"))
     for part, file in [
         ("validation", place / "validation" / "high" / "000.png"),
         ("test", tmp_path / "wide.png"),
     ]:
-        batch = experiment.task.collate(experiment.task.examples(part)[:1])
+        batch = data.dataset(part).collate(data.dataset(part).examples[:1])
         right = processor(images=[Image.open(file)], return_tensors="pt")["pixel_values"]
         assert right.shape == (1, 3, 8, 8)
         assert torch.allclose(batch["inputs"]["pixel_values"], right, atol=1e-6)
-    experiment, _ = opened(*own, f"model.name={net}", "task.size=6")
-    assert experiment.task.examples("train")[0].inputs.shape == (3, 6, 6)
-    assert experiment.task.examples("train")[0].inputs.dtype == numpy.uint8
+    data, _ = opened(settings(*own, f"model.name={net}", "task.size=6"), "train")
+    assert data.dataset("train")[0].inputs.shape == (3, 6, 6)
+    assert data.dataset("train")[0].inputs.dtype == numpy.uint8
 
 
 def test_a_processor_that_does_more_is_refused(place, tmp_path):
@@ -99,7 +92,7 @@ def test_a_processor_that_does_more_is_refused(place, tmp_path):
     with pytest.raises(
         ConfigError, match="its image processor, ConvNext.* does not make 3 x 8 x 8 by resizing"
     ):
-        opened(*words(place), f"model.name={net}")
+        opened(settings(*words(place), f"model.name={net}"))
 
 
 def test_pretrained_weights_keep_their_shape(place, tmp_path):
@@ -121,8 +114,8 @@ def test_pretrained_weights_keep_their_shape(place, tmp_path):
         ("task.channels=1", "task.channels=1, but the weights of model.name=.* take 3; task.channels=null"),
     ]:
         with pytest.raises(ConfigError, match=message):
-            opened(*own, word)
-    opened(*own, "task.size=8")
+            opened(settings(*own, word))
+    opened(settings(*own, "task.size=8"))
 
 
 def test_more_than_five_classes_have_a_top_five(tmp_path):
@@ -131,9 +124,11 @@ def test_more_than_five_classes_have_a_top_five(tmp_path):
     asked = settings(*own, "train.epochs=1", "train.metric=eval_top5_accuracy")
     result = ran(tmp_path / "run", asked).read_json("result.json")
     assert result["test_top5_accuracy"] >= result["test_accuracy"]
-    answers = asked.task.answers(-torch.arange(8.0).repeat(8, 1), {"labels": list(range(8))})
+    scorer = TaskData.read(asked.task, 0).scorer
+    answers = scorer.answers(-torch.arange(8.0).repeat(8, 1), {"labels": list(range(8))})
     assert [answer["top5"] for answer in answers] == [True] * 5 + [False] * 3
-    with pytest.raises(ConfigError, match="task=image has no 'eval_top5_accuracy', it has eval_accuracy"):
+    message = "train.metric=eval_top5_accuracy: task=image has no such metric; possible: eval_accuracy"
+    with pytest.raises(ConfigError, match=message):
         ran(tmp_path / "few", settings(*words(tmp_path), "train.metric=eval_top5_accuracy"))
 
 
@@ -150,21 +145,23 @@ def test_several_folders_are_one_set_and_rare_classes_can_weigh_more(place, tmp_
 
 
 def test_augmentation_is_a_function_of_seed_step_and_picture(place):
-    task = opened(*words(place), "task.augment=crop+flip")[0].task
-    examples = task.examples("train")[:16]
-    plain = task.collate(examples)["inputs"]["pixel_values"]
-    task.at(0, 5)
-    whole = task.collate(examples)["inputs"]["pixel_values"]
-    parts = [task.collate(examples[i : i + 4])["inputs"]["pixel_values"] for i in range(0, 16, 4)]
+    data, _ = opened(settings(*words(place), "task.augment=crop+flip"))
+    train, validation = data.dataset("train"), data.dataset("validation")
+    examples = train.examples[:16]
+
+    def pixels(some, step=None, dataset=train):
+        draw = None if step is None else Draw(0, 0, step)
+        return dataset.collate(some, draw)["inputs"]["pixel_values"]
+
+    plain, whole = pixels(examples), pixels(examples, 5)
+    parts = [pixels(examples[i : i + 4], 5) for i in range(0, 16, 4)]
     assert torch.equal(whole, torch.cat(parts)) and not torch.equal(whole, plain)
-    task.at(0, 6)
-    assert not torch.equal(task.collate(examples)["inputs"]["pixel_values"], whole)
-    task.at(0, 5)
-    assert torch.equal(task.collate(examples)["inputs"]["pixel_values"], whole)
-    held = task.examples("validation")[:4]
-    assert torch.equal(
-        task.collate(held)["inputs"]["pixel_values"][0], task.reader.scale(torch.from_numpy(held[0].inputs))
-    )
+    assert not torch.equal(pixels(examples, 6), whole)
+    assert torch.equal(pixels(examples, 5), whole)
+    held = validation.examples[:4]
+    scaled = data.processor.scale(torch.from_numpy(held[0].inputs))
+    assert torch.equal(pixels(held, dataset=validation)[0], scaled)
+    assert torch.equal(pixels(held, 5, validation)[0], scaled)
 
 
 def test_a_moved_picture_is_mirrored_or_shifted_within_an_eighth():
@@ -177,31 +174,12 @@ def test_a_moved_picture_is_mirrored_or_shifted_within_an_eighth():
     assert numpy.array_equal(corner[:, 1:, 1:], pixels[:, :-1, :-1]) and not corner[:, 0].any()
 
 
-def interrupted(path, experiment_, step):
-    """A run that ends after `step` with a checkpoint."""
-    from ftrun.training.loop import Loop
-
-    honest = Loop.save
-
-    def save(self):
-        honest(self)
-        if self.state.step >= step:
-            raise Interrupted("stopped", 15)
-
-    Loop.save = save
-    try:
-        with pytest.raises(Interrupted):
-            experiment.run(experiment_, path)
-    finally:
-        Loop.save = honest
-
-
 @pytest.mark.parametrize("strategy", ["full", "freeze"])
 def test_batch_norms_and_augmentation_resume_bit_for_bit(strategy, place, tmp_path):
     own = [*words(place, "resnet"), *VARIED, f"strategy={strategy}", *(["bottom=1"] * (strategy == "freeze"))]
     whole = ran(tmp_path / "whole", settings(*own))
-    interrupted(tmp_path / "cut", settings(*own), 3)
-    experiment.resume(tmp_path / "cut")
+    stopped(tmp_path / "cut", settings(*own), 3)
+    start.resume(tmp_path / "cut")
     for name in FILES:
         assert (whole.path / name).read_bytes() == (tmp_path / "cut" / name).read_bytes(), name
     mine, other = (checkpoint.newest(p / "checkpoints" / "last")[0] for p in (whole.path, tmp_path / "cut"))
@@ -213,27 +191,38 @@ def test_batch_norms_and_augmentation_resume_bit_for_bit(strategy, place, tmp_pa
     assert saved["net.resnet.encoder.stages.1.layers.0.layer.0.normalization.running_mean"].any()
 
 
+def test_the_closing_score_on_train_is_of_the_images_as_they_are(place, tmp_path):
+    own = [*words(place), "task.augment=flip"]
+    run = ran(tmp_path / "run", settings(*own))
+    result = run.read_json("result.json")
+    accuracy, loss = scored_on_train(run)
+    assert result["train_accuracy"] == accuracy and result["train_loss"] == pytest.approx(loss, rel=1e-5)
+    stopped(tmp_path / "cut", settings(*own), result["steps"])
+    start.resume(tmp_path / "cut")
+    same(run.path, tmp_path / "cut")
+
+
 def test_a_run_killed_before_its_first_checkpoint_begins_where_it_began(place, tmp_path):
     """What is tried before the first step leaves no trace in the running statistics."""
     own = [*words(place, "resnet"), "train.max_steps=2"]
     whole = ran(tmp_path / "whole", settings(*own))
-    interrupted(tmp_path / "cut", settings(*own), 1)
+    stopped(tmp_path / "cut", settings(*own), 1)
     shutil.rmtree(tmp_path / "cut" / "checkpoints")
-    experiment.resume(tmp_path / "cut")
+    start.resume(tmp_path / "cut")
     for name in FILES:
         assert (whole.path / name).read_bytes() == (tmp_path / "cut" / name).read_bytes(), name
 
 
 def test_small_batches_of_batch_norms_are_said(place, tmp_path, capsys):
     ran(tmp_path / "run", settings(*words(place, "resnet"), "train.micro_batch=8", "train.max_steps=1"))
-    said = "batch normalisation: its statistics are of train.micro_batch=8 images, not of 16"
+    said = "batch normalisation: statistics over train.micro_batch=8 images, not over 16"
     assert said in capsys.readouterr().out
     ran(tmp_path / "vit", settings(*words(place), "train.micro_batch=8", "train.max_steps=1"))
     assert "batch normalisation" not in capsys.readouterr().out
 
 
 def test_stages_norms_and_what_does_not_fit_a_residual_network(place):
-    experiment, model = opened(*words(place, "resnet"))
+    _, model = opened(settings(*words(place, "resnet")))
     assert model.depth == 2 and model.stage_of("net.resnet.embedder.conv.weight") == 0
     assert model.stage_of("net.resnet.encoder.stages.1.layers.0.shortcut.convolution.weight") == 2
     assert {name for name, _ in model.head_parameters()} == {
@@ -278,13 +267,11 @@ def test_hooks_see_every_layer_of_a_residual_network(place):
     """And so its Fisher information needs no loop over the examples; the estimate is that of a loop."""
     from ftrun.strategies.ewc import fisher
 
-    experiment, model = opened(*words(place, "resnet"))
-    model.train()(**experiment.task.collate(experiment.task.examples("train")[:32])["inputs"])
+    data, model = opened(settings(*words(place, "resnet")), "train")
+    train = data.dataset("train")
+    model.train()(**train.collate(train.examples[:32])["inputs"])
     names = [name for name, _ in model.named_parameters()]
-    batches = [
-        {"inputs": experiment.task.collate(experiment.task.examples("train")[i : i + 5])["inputs"]}
-        for i in (0, 5)
-    ]
+    batches = [{"inputs": train.collate(train.examples[i : i + 5])["inputs"]} for i in (0, 5)]
     seen = {
         name for own in split(model.eval(), names, batches[0]["inputs"]).values() for name in own.values()
     }
@@ -334,7 +321,7 @@ def test_answers_for_files_in_their_order(made, place, ftrun_inprocess, tmp_path
         said = ftrun_inprocess("predict", str(made.path), "--input", source, "--output", "out.csv").stdout
         answered = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
         good = [row for row in answered if row["answer"]]
-        assert f"{len(good)} of {count} rows answered" in said
+        assert f"predicted {len(good)} of {count} rows" in said
         assert len(good) == count - (source != "a.npz")
         assert ("1 dropped that cannot be read: " in said) == (source != "a.npz")
     ftrun_inprocess("predict", str(made.path), "--input", "t.csv", "--output", "out.csv")

@@ -6,14 +6,17 @@ import math
 import pytest
 import torch
 from lab import ran, settings
+from opened import opened
 from toys_lm import files, tiny_decoder, words
 
 from ftrun.data.documents import Columns, Document, Stream, carved, documents
-from ftrun.data.text.packing import GIVEN, IGNORED, SCORED, START, pack, together
+from ftrun.data.text.packing import GIVEN, SCORED, START, pack, together
 from ftrun.errors import ConfigError, DataError
-from ftrun.models.load import load
 from ftrun.models.tokenizer import END, train
 from ftrun.runs.run import Run
+from ftrun.tasks.data import TaskData
+from ftrun.tasks.lm import NONE
+from ftrun.tasks.losses import IGNORED
 
 
 @pytest.fixture
@@ -27,14 +30,6 @@ def piece(*ids, prompt=0):
 
 def quick(place, *more):
     return settings(*words(place), *more)
-
-
-def opened(experiment):
-    experiment.task.read(experiment.seed)
-    model = load(experiment.model, experiment.task, 0)
-    for split in ("train", "validation", "test"):
-        experiment.task.encode(model.tokenizer, split)
-    return experiment.task, model
 
 
 def test_every_token_but_the_first_of_a_document_is_scored_once():
@@ -81,25 +76,26 @@ def test_a_document_in_a_pack_is_the_document_alone(tmp_path, name, attention):
 
 
 def test_the_loss_is_the_one_of_transformers(place):
-    task, model = opened(quick(place))
-    batch = task.collate(task.examples("train")[:3])
+    data, model = opened(quick(place))
+    objective, train = data.objective, data.dataset("train")
+    batch = train.collate(train.examples[:3])
     with torch.no_grad():
-        loss, count = task.loss(model.eval()(**batch["inputs"]), batch)
+        loss = objective.loss(model.eval()(**batch["inputs"]), batch)
         theirs = model.net(**batch["inputs"], use_cache=True).logits.log_softmax(-1)
     labels = batch["labels"]
     kept = labels >= 0
     expected = -theirs.gather(-1, labels.clamp(min=0)[..., None])[..., 0][kept].sum()
-    torch.testing.assert_close(loss, expected)
-    assert count == int(kept.sum()) == task.target_count(batch)
-    one = [task.kept["train"][0]]
-    document = pack(task.pieces(model.tokenizer, one), 256, False).block(0)
+    torch.testing.assert_close(loss.sum, expected)
+    assert loss.count == int(kept.sum()) == objective.count([batch])
+    one = [data.rows.splits["train"][0]]
+    document = pack(data.task.tokens(model.tokenizer, one, dict(NONE)), 256, False).block(0)
     ids = torch.tensor([document[0].tolist()])
     whole, _ = together([document], 0)
     ours = {"inputs": whole, "labels": torch.tensor([document[1].tolist()]), "bytes": [1.0]}
     with torch.no_grad():
         mean = model.net(input_ids=ids, labels=ids).loss
-        loss, count = task.loss(model(**whole), ours)
-    torch.testing.assert_close(loss / count, mean)
+        loss = objective.loss(model(**whole), ours)
+    torch.testing.assert_close(loss.sum / loss.count, mean)
 
 
 def test_untrained_loss_is_the_logarithm_of_the_vocabulary(place):
@@ -111,9 +107,8 @@ def test_untrained_loss_is_the_logarithm_of_the_vocabulary(place):
 
 def test_bits_per_byte_count_the_bytes_of_the_text_and_every_nat(place):
     run = ran(place / "run", quick(place))
-    experiment = quick(place)
-    experiment.task.read(0)
-    texts = [document.text for document in experiment.task.kept["test"]]
+    rows = TaskData.read(quick(place).task, 0).rows
+    texts = [document.text for document in rows.splits["test"]]
     size, tokens = sum(map(len, texts)), sum(len(text) + 1 for text in texts)  # ASCII, bytes as tokens
     result = run.read_json("result.json")
     assert result["test_bits_per_byte"] == pytest.approx(
@@ -142,23 +137,24 @@ def test_a_stream_gives_the_same_tokens_and_is_read_once(place, monkeypatch):
     named = [f"task.{split}={place}/rows.jsonl" for split in ("validation", "test")]
     plain, model = opened(quick(place, *named))
     streamed, _ = opened(quick(place, *named, "task.stream=true"))
-    one, other = plain.examples("train").corpus, streamed.examples("train").corpus
+    one, other = plain.dataset("train").examples.corpus, streamed.dataset("train").examples.corpus
     assert one.tokens.tolist() == other.tokens.tolist() and one.bytes == other.bytes
     assert type(other.tokens).__name__ == "memmap"
-    assert "tokenised before" in streamed.encode(model.tokenizer, "train")
+    assert "tokens from the cache" in streamed.encode(model.tokenizer, "train")[0]
     monkeypatch.setattr("ftrun.data.text.token_cache.PAYS", 100)
-    first, second = (plain.encode(model.tokenizer, "train") for _ in range(2))
-    assert second == f"{first} (tokenised before)" and one.bytes == plain.examples("train").corpus.bytes
-    assert plain.examples("train").corpus.tokens.tolist() == one.tokens.tolist()
-    assert plain.examples("train").corpus.flags.tolist() == one.flags.tolist()
+    (first,), (second,) = (plain.encode(model.tokenizer, "train") for _ in range(2))
+    kept = plain.dataset("train").examples.corpus
+    assert second == f"{first} (tokens from the cache)" and one.bytes == kept.bytes
+    assert kept.tokens.tolist() == one.tokens.tolist()
+    assert kept.flags.tolist() == one.flags.tolist()
     (place / "rows.jsonl").write_text('{"text": "something else than it was before"}\n' * 3)
-    again, other_model = opened(quick(place, *named, "task.stream=true"))
-    assert "tokenised before" not in again.line("train", again.examples("train").corpus, False)
-    assert again.examples("train").corpus.documents == 3
+    again, _ = opened(quick(place, *named, "task.stream=true"))
+    assert "tokens from the cache" not in again.dataset("train").summary
+    assert again.dataset("train").examples.corpus.documents == 3
 
 
 def test_a_stream_that_stopped_goes_on_bit_for_bit(place, monkeypatch):
-    from ftrun.experiments import single as experiment
+    from ftrun.experiments import start
     from ftrun.training.checkpoint import newest, read_tensors
     from ftrun.training.loop import Loop
 
@@ -175,9 +171,9 @@ def test_a_stream_that_stopped_goes_on_bit_for_bit(place, monkeypatch):
 
     monkeypatch.setattr(Loop, "after_step", stop)
     with pytest.raises(KeyboardInterrupt):
-        experiment.run(quick(place, *more), place / "part")
+        start.run(quick(place, *more), place / "part")
     monkeypatch.setattr(Loop, "after_step", honest)
-    experiment.resume(place / "part")
+    start.resume(place / "part")
     ends = [
         read_tensors(newest(run.checkpoints / "last")[0], "weights")
         for run in (whole, Run.open(place / "part"))
@@ -190,11 +186,11 @@ def test_completions_alone_are_learned_when_asked(place):
     columns = [f"task.train={place}/asked.jsonl", "task.prompt=question", "task.completion=reply"]
     everything, model = opened(quick(place, *columns))
     answers, _ = opened(quick(place, *columns, "task.loss_on=completion"))
-    text = [document.text for document in answers.kept["test"]]
-    prompts = [document.prompt for document in answers.kept["test"]]
-    corpus = answers.examples("test").corpus
+    text = [document.text for document in answers.rows.splits["test"]]
+    prompts = [document.prompt for document in answers.rows.splits["test"]]
+    corpus = answers.dataset("test").examples.corpus
     assert corpus.bytes == sum(map(len, text)) and corpus.scored == corpus.bytes + len(text)
-    assert everything.examples("test").corpus.bytes == sum(map(len, [*text, *prompts]))
+    assert everything.dataset("test").examples.corpus.bytes == sum(map(len, [*text, *prompts]))
 
 
 @pytest.mark.parametrize("long", ["truncate", "drop"])
@@ -209,13 +205,13 @@ def test_a_prompt_too_long_is_cut_from_the_left_or_dropped(tmp_path, long):
         *words(tmp_path), f"task.train={source}", f"task.validation={source}", f"task.test={source}",
         "task.prompt=p", "task.completion=c", f"task.long={long}",
     )  # fmt: skip
-    task, model = opened(experiment)
-    line = task.encode(model.tokenizer, "train")
+    data, model = opened(experiment)
+    train = data.dataset("train")
     if long == "drop":
-        assert "1 too long and dropped" in line and task.examples("train").corpus.documents == 20
+        assert "1 too long and dropped" in train.summary and train.examples.corpus.documents == 20
         return
-    assert "1 too long and cut" in line
-    tokens = task.examples("train")[0].inputs
+    assert "1 too long and cut" in train.summary
+    tokens = train[0].inputs
     assert len(tokens) == 32
     assert model.tokenizer.decode(tokens, skip_special_tokens=True) == ("abcdefghij" * 5)[-27:] + "xyz"
 
@@ -282,15 +278,14 @@ def test_a_stream_of_a_saved_data_set_and_its_first_documents(place, monkeypatch
     datasets.DatasetDict(parts).save_to_disk(str(place / "saved"))
     datasets.enable_progress_bars()
     splits = [f"task.{split}={place}/saved" for split in ("train", "validation", "test")]
-    plain = quick(place, *splits).task
-    plain.read(0)
-    streamed = quick(place, *splits, "task.stream=true", "task.subset=7").task
-    assert streamed.read(0) == ["train: the first 7 documents (task.subset)"]
-    assert [d.text for d in plain.kept["train"]] == texts
-    assert [d.text for d in streamed.kept["train"]] == texts[:7]
-    assert [d.text for d in streamed.kept["test"]] == texts
+    plain = TaskData.read(quick(place, *splits).task, 0).rows
+    streamed = TaskData.read(quick(place, *splits, "task.stream=true", "task.subset=7").task, 0).rows
+    assert streamed.notes == ["train: the first 7 documents (task.subset)"]
+    assert [d.text for d in plain.splits["train"]] == texts
+    assert [d.text for d in streamed.splits["train"]] == texts[:7]
+    assert [d.text for d in streamed.splits["test"]] == texts
     with pytest.raises(DataError, match="task.text=body: row 1 of .*saved has no such column"):
-        quick(place, *splits, "task.stream=true", "task.text=body").task.read(0)
+        TaskData.read(quick(place, *splits, "task.stream=true", "task.text=body").task, 0)
 
 
 def test_one_text_is_carved_at_its_end_and_many_by_what_they_say():
@@ -324,9 +319,9 @@ def test_a_trained_tokenizer_knows_every_byte_and_is_the_same_again():
         (["task.documents=page"], ConfigError, "task.documents is one of file, line, paragraph, not 'page'"),
         (["task.text=body"], DataError, "task.text=body: row 1 of .* has no such column; it has text"),
         (["task.loss_on=completion"], ConfigError, "task.loss_on=completion needs the columns"),
-        (["task.prompt=question"], ConfigError, "task.prompt and task.completion go together"),
+        (["task.prompt=question"], ConfigError, "task.prompt and task.completion belong together"),
         (["task.vocab=100"], ConfigError, "task.vocab is at least 256, not 100"),
-        (["task.stream=true", "task.documents=file"], ConfigError, "task.documents=file holds a file"),
+        (["task.stream=true", "task.documents=file"], ConfigError, "task.documents=file keeps a whole file"),
         (["task.block=256", "task.subset=1"], DataError, "task.train has .* tokens, fewer than"),
         (["task.train={place}/empty.jsonl"], DataError, "empty.jsonl has no text"),
         (["task.train={place}/broken.txt"], DataError, "broken.txt, line 2: not valid UTF-8"),

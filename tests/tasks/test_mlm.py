@@ -5,13 +5,16 @@ import math
 import pytest
 import torch
 from lab import ran, settings
+from opened import opened
+from resuming import same, scored_on_train, stopped
 from toys_mlm import files, words
 
-from ftrun.data.text.mask_ids import continuing, hide
-from ftrun.data.text.masking import IGNORED
+from ftrun.data.text.masking import continuing, hide
 from ftrun.errors import ConfigError
-from ftrun.models.load import load
+from ftrun.experiments import start
 from ftrun.models.tokenizer import train
+from ftrun.tasks.dataset import Draw
+from ftrun.tasks.losses import IGNORED
 from ftrun.tasks.metrics.tokens import KINDS
 
 SPECIAL, MASK, VOCABULARY = 5, 4, 1000
@@ -22,12 +25,12 @@ def place(tmp_path):
     return files(tmp_path / "data")
 
 
-def gaps(length=100_000, share=0.15, split=(0.8, 0.1, 0.1), spans=False, goes_on=None, seed=0):
+def gaps(length=100_000, share=0.15, split=(0.8, 0.1, 0.1), spans=False, continues_word=None, seed=0):
     generator = torch.Generator().manual_seed(seed)
     ids = torch.randint(SPECIAL, VOCABULARY, (length,), generator=generator)
     ids[::50] = 2  # specials
     inputs, labels, kinds = hide(
-        ids, ids < SPECIAL, share=share, split=list(split), words=goes_on, spans=spans, mask_id=MASK,
+        ids, ids < SPECIAL, share=share, split=list(split), words=continues_word, spans=spans, mask_id=MASK,
         ordinary=torch.arange(SPECIAL, VOCABULARY), generator=generator,
     )  # fmt: skip
     return ids, inputs, labels, kinds
@@ -58,8 +61,8 @@ def test_a_short_text_has_a_gap_always():
 
 
 def test_words_are_hidden_whole():
-    goes_on = torch.arange(10_000) % 3 != 0
-    ids, _, labels, _ = gaps(10_000, goes_on=goes_on)
+    continues_word = torch.arange(10_000) % 3 != 0
+    ids, _, labels, _ = gaps(10_000, continues_word=continues_word)
     chosen = (labels != IGNORED)[:9_999].view(-1, 3)
     plain = (ids >= SPECIAL)[:9_999].view(-1, 3).all(1)
     assert set(chosen[plain].sum(1).tolist()) == {0, 3}
@@ -84,22 +87,18 @@ def test_a_word_ends_at_a_blank():
 
 
 def test_gaps_change_with_the_epoch_and_not_with_the_batch(place):
-    experiment = settings(*words(place))
-    task = experiment.task
-    task.read(0)
-    model = load(experiment.model, task, 0)
-    for split in ("train", "validation"):
-        task.encode(model.tokenizer, split)
+    data, _ = opened(settings(*words(place)), "train", "validation")
 
-    def labels(split, count):
-        return task.collate(task.examples(split)[:count])["labels"]
+    def labels(split, count, epoch=None):
+        dataset = data.dataset(split)
+        draw = None if epoch is None else Draw(0, epoch, 4 * epoch)
+        return dataset.collate(dataset.examples[:count], draw)["labels"]
 
-    first, alone, held = labels("train", 4), labels("train", 1), labels("validation", 2)
+    first, alone = labels("train", 4, 0), labels("train", 1, 0)
     assert torch.equal(first[:1, : alone.shape[1]], alone)
-    task.turn(1)
-    assert not torch.equal(labels("train", 4), first) and torch.equal(labels("validation", 2), held)
-    task.turn(0)
-    assert torch.equal(labels("train", 4), first)
+    assert not torch.equal(labels("train", 4, 1), first)
+    assert torch.equal(labels("train", 4, 0), first)
+    assert torch.equal(labels("validation", 2), labels("validation", 2))
 
 
 @pytest.mark.parametrize(
@@ -111,6 +110,18 @@ def test_a_run_begins_at_the_logarithm_of_the_vocabulary_and_says_accuracy_by_ki
     assert abs(result["test_loss"] - math.log(261)) < 0.15
     assert result["reload_difference"] < 1e-6 and 0 <= result["test_accuracy"] <= 1
     assert ("test_accuracy_random" in result) is (more != ["task=mlm_40"])
+
+
+def test_the_masks_of_the_closing_score_on_train_are_always_the_same(place):
+    own = [*words(place), "train.epochs=3", "train.max_steps=null", "train.lr=1e-2"]
+    run = ran(place / "run", settings(*own))
+    result = run.read_json("result.json")
+    accuracy, loss = scored_on_train(run)
+    assert result["train_accuracy"] == pytest.approx(accuracy)
+    assert result["train_loss"] == pytest.approx(loss, rel=1e-5)
+    stopped(place / "cut", settings(*own), result["steps"])
+    start.resume(place / "cut")
+    same(run.path, place / "cut")
 
 
 def test_what_comes_out_can_be_fine_tuned(place, toy_files):
@@ -127,13 +138,11 @@ def test_what_comes_out_can_be_fine_tuned(place, toy_files):
     [
         (["task.mask=0"], "task.mask is a share above 0 and below 1, not 0"),
         (["task.mask_split=[0.5,0.1,0.1]"], "task.mask_split is three shares, masked, random and kept"),
-        (["task.whole_words=true", "task.spans=true"], "task.whole_words and task.spans are two ways"),
+        (["task.whole_words=true", "task.spans=true"], "task.whole_words=true and task.spans=true exclude"),
         (["model=gpt2_small_random"], "task=mlm needs an encoder, such as model=tiny_bert"),
-        (["strategy=linear_probe"], "strategy=linear_probe trains a new head, and task=mlm has none"),
+        (["strategy=linear_probe"], "strategy=linear_probe trains a new head, which task=mlm does not have"),
     ],
 )
 def test_mistakes_are_one_line(place, more, message):
     with pytest.raises(ConfigError, match=message):
-        experiment = settings(*words(place), *more)
-        experiment.task.read(0)
-        load(experiment.model, experiment.task, 0)
+        opened(settings(*words(place), *more))

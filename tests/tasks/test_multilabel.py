@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import random
+from types import SimpleNamespace
 
 import numpy
 import pytest
@@ -11,12 +12,13 @@ import torch
 import toys_text
 from lab import ran, settings
 from sklearn.metrics import f1_score, precision_recall_fscore_support
+from toys import tiny_tokenizer
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from ftrun.data.label_columns import names_in, rarest
-from ftrun.data.labels import Labels
 from ftrun.errors import ConfigError, DataError
-from ftrun.tasks.base import Example
+from ftrun.tasks.data import TaskData
+from ftrun.tasks.dataset import Example
 
 NAMES = ["a", "b", "c", "d"]
 
@@ -25,11 +27,17 @@ def task_of(tmp_path, *words, suffix=".jsonl"):
     return settings(*toys_text.multilabel(tmp_path, suffix), *words).task
 
 
-def known(tmp_path):
-    """The task with four labels, without rows."""
-    task = task_of(tmp_path)
-    task.names, task.pad = Labels(NAMES, []), 0
-    return task
+def network(tmp_path):
+    """What the configuration of a saved network with four labels says."""
+    return SimpleNamespace(id2label=dict(enumerate(NAMES)), num_labels=len(NAMES))
+
+
+def known(tmp_path, *words):
+    """The data of the task with four labels, without rows to speak of."""
+    file = toys_text.write(tmp_path / "few.jsonl", [{"text": "some text", "genres": ["a"]}])
+    data = TaskData.of_file(task_of(tmp_path, *words), str(file), network(tmp_path))
+    data.processor = tiny_tokenizer("bert")
+    return data
 
 
 @pytest.mark.parametrize(
@@ -55,8 +63,8 @@ def test_what_a_cell_holds(value, separator, names):
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ("x, y", "'x, y' is no list; task.separator says what stands between labels"),
-        ("[x", "is no JSON list"),
+        ("x, y", "'x, y' is not a list; task.separator sets what separates labels"),
+        ("[x", "is not a JSON list"),
         (3, "several labels are a list, not a int; one per row: task=classify"),
         ([["x"]], "a label is text"),
     ],
@@ -72,33 +80,38 @@ def test_rows_are_drawn_by_their_rarest_label():
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".csv"])
 def test_lists_and_separated_labels_are_the_same_rows(tmp_path, suffix):
-    task = task_of(tmp_path, suffix=suffix)
-    notes = task.read(0)
-    assert task.names.names == ["comedy", "crime", "drama"]
-    assert [row["genres"] for row in task.rows.train[:4]] == [[], ["drama"], ["comedy"], ["drama", "comedy"]]
-    assert "train: 1.50 of 3 labels per row, 12 of 96 rows have none" in notes
-    assert task.head()["problem_type"] == "multi_label_classification"
+    data = TaskData.read(task_of(tmp_path, suffix=suffix), 0)
+    assert data.spec.labels == ("comedy", "crime", "drama")
+    assert [row["genres"] for row in data.rows.splits["train"][:4]] == [
+        [],
+        ["drama"],
+        ["comedy"],
+        ["drama", "comedy"],
+    ]
+    assert "train: 1.50 of 3 labels per row, 12 of 96 rows without a label" in data.rows.notes
+    assert data.spec.config["problem_type"] == "multi_label_classification"
 
 
 def test_a_null_is_a_row_without_an_answer_and_an_empty_list_is_one(tmp_path):
     task = task_of(tmp_path)
     rows = toys_text.many_rows(40, random.Random(0))
     toys_text.write(tmp_path / "train.jsonl", [*rows, rows[3] | {"genres": None}])
-    assert "train: 1 of 41 rows dropped, no label (row 41)" in task.read(0)
-    assert len(task.rows.train) == 40
+    data = TaskData.read(task, 0)
+    assert "train: 1 of 41 rows dropped, no label (row 41)" in data.rows.notes
+    assert len(data.rows.splits["train"]) == 40
 
 
 def test_classify_says_which_task_takes_lists(tmp_path):
     words = [word for word in toys_text.multilabel(tmp_path) if "multilabel" not in word]
     with pytest.raises(DataError, match="not a list; several labels per row: task=multilabel"):
-        settings("task=classify", *words).task.read(0)
+        TaskData.read(settings("task=classify", *words).task, 0)
 
 
 def test_a_foreign_label_of_a_new_file_is_named(tmp_path):
-    task = known(tmp_path)
+    task = task_of(tmp_path)
     rows = [{"text": "some text", "genres": ["a", "e"]}]
     with pytest.raises(DataError, match="label 'e' of the test row 'some text' is not a label of this run"):
-        task.read_test(str(toys_text.write(tmp_path / "new.jsonl", rows)))
+        TaskData.of_file(task, str(toys_text.write(tmp_path / "new.jsonl", rows)), network(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -115,42 +128,42 @@ def test_wrong_settings(tmp_path, word, said):
 
 
 def test_the_loss_is_that_of_transformers(tmp_path, tiny_dir):
-    task = known(tmp_path)
-    net = AutoModelForSequenceClassification.from_pretrained(tiny_dir("bert"), **task.head()).eval()
+    data = known(tmp_path)
+    net = AutoModelForSequenceClassification.from_pretrained(tiny_dir("bert"), **data.spec.config).eval()
     examples = [Example([2, 7, 8, 3], (0, 2), 0), Example([2, 9, 3], (), 1), Example([2, 5, 3], (3,), 2)]
-    batch = task.collate(examples)
+    batch = data.dataset("test").collate(examples)
     theirs = net(**batch["inputs"], labels=torch.tensor(batch["labels"]))
-    loss, count = task.loss(theirs.logits, batch)
-    assert count == task.target_count(batch) == 12
-    torch.testing.assert_close(loss / count, theirs.loss)
+    loss = data.objective.loss(theirs.logits, batch)
+    assert loss.count == data.objective.count([batch]) == 12
+    torch.testing.assert_close(loss.sum / loss.count, theirs.loss)
 
 
 def test_answers_and_scores_are_those_of_scikit_learn(tmp_path):
-    task = known(tmp_path)
+    scorer = known(tmp_path).scorer
     chance = numpy.random.default_rng(0)
     logits = chance.normal(size=(50, 4)).astype("float32")
     given = (chance.random((50, 4)) < 0.4).astype(int)
     given[:, 3] = 0  # a label that no row has
     examples = [Example([1], tuple(int(i) for i in row.nonzero()[0]), n) for n, row in enumerate(given)]
-    answers = task.answers(torch.tensor(logits), {})
+    answers = scorer.answers(torch.tensor(logits), {})
     answered = (logits >= 0).astype(int)
     assert [answer["answer"] for answer in answers[:9]] == [
         [NAMES[i] for i in row.nonzero()[0]] for row in answered[:9]
     ]
     assert answers[0]["probabilities"].keys() == set(NAMES)
-    scores = task.score(answers, examples)
+    found = scorer.rows(answers, examples)
+    scores = scorer.score(found)
     assert scores["micro_f1"] == f1_score(given, answered, average="micro", zero_division=0)
     assert scores["macro_f1"] == f1_score(given, answered, average="macro", zero_division=0)
     assert scores["subset_accuracy"] == (given == answered).all(1).mean()
-    table = task.details(answers, examples)["classes"]
+    table = scorer.tables(found)["details.json"]["classes"]
     theirs = precision_recall_fscore_support(given, answered, zero_division=0)
     assert [[*row.values()] for row in table.values()] == [list(row) for row in zip(*theirs, strict=True)]
 
 
 def test_a_higher_threshold_answers_less(tmp_path):
-    strict = task_of(tmp_path, "task.threshold=0.9")
-    strict.names = Labels(NAMES, [])
-    (answer,) = strict.answers(torch.tensor([[3.0, 2.0, 0.1, -1.0]]), {})
+    strict = known(tmp_path, "task.threshold=0.9")
+    (answer,) = strict.scorer.answers(torch.tensor([[3.0, 2.0, 0.1, -1.0]]), {})
     assert answer["answer"] == ["a"]
 
 

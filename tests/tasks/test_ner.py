@@ -8,6 +8,7 @@ from lab import EXTRA, ran, settings
 
 from ftrun.data.text.word_alignment import worded
 from ftrun.errors import ConfigError, DataError
+from ftrun.tasks.data import TaskData
 
 FEW = "device=cpu", "train.max_steps=2"
 
@@ -104,30 +105,31 @@ def test_a_word_the_tokenizer_drops_is_outside(tmp_path, tiny_dir, tiny_model_di
     )
     file = tmp_path / "t.jsonl"
     task = settings("task=ner", f"task.train={file}", f"task.validation={file}", f"task.test={file}").task
-    task.read(0)
-    assert "2 words without a token are O" in task.encode(
-        AutoTokenizer.from_pretrained(tiny_model_dir), "test"
-    )
-    batch = task.collate(task.examples("test"))
-    assert task.target_count(batch) == 1
+    data = TaskData.read(task, 0)
+    (said,) = data.encode(AutoTokenizer.from_pretrained(tiny_model_dir), "test")
+    assert "2 words without a token tagged O" in said
+    examples = data.dataset("test").examples
+    batch = data.dataset("test").collate(examples)
+    assert data.objective.count([batch]) == 1
     import torch
 
     outputs = torch.zeros(*batch["labels"].shape, 3)
-    answers, _ = task.merged(task.answers(outputs, batch), task.examples("test"))
-    assert answers == [{"answer": ["O"] * 3, "probability": [pytest.approx(1 / 3), None, None]}]
+    rows = data.scorer.rows(data.scorer.answers(outputs, batch), examples)
+    assert [row.answer for row in rows] == [
+        {"answer": ["O"] * 3, "probability": [pytest.approx(1 / 3), None, None]}
+    ]
 
 
 def test_the_loss_is_a_sum_over_first_tokens(tmp_path, tiny_dir):
     import torch
     from transformers import AutoTokenizer
 
-    task = experiment(tmp_path, tiny_dir("bert")).task
-    task.read(0)
-    task.encode(AutoTokenizer.from_pretrained(tiny_dir("bert")), "test")
-    batch = task.collate(task.examples("test"))
-    words = sum(len(tags) for tags in task.given_tags["test"])
-    loss, count = task.loss(torch.zeros(*batch["labels"].shape, 5), batch)
-    assert count == words and float(loss) == pytest.approx(
+    data = TaskData.read(experiment(tmp_path, tiny_dir("bert")).task, 0)
+    data.encode(AutoTokenizer.from_pretrained(tiny_dir("bert")), "test")
+    batch = data.dataset("test").collate(data.dataset("test").examples)
+    words = sum(len(tags) for tags in data.rows.tags["test"])
+    loss = data.objective.loss(torch.zeros(*batch["labels"].shape, 5), batch)
+    assert loss.count == words and float(loss.sum) == pytest.approx(
         words * torch.log(torch.tensor(5.0)).item(), rel=1e-5
     )
 
@@ -146,16 +148,15 @@ Blackburn NNP I-NP I-PER
 def read(tmp_path, content, *words, name="a.txt"):
     (tmp_path / name).write_text(content)
     files = [f"task.{split}={tmp_path / name}" for split in ("train", "validation", "test")]
-    task = settings("task=ner", *files, *words).task
-    return task, task.read(0)
+    return TaskData.read(settings("task=ner", *files, *words).task, 0)
 
 
 def test_four_columns_of_iob1(tmp_path):
-    task, notes = read(tmp_path, CONLL)
-    assert "tags are IOB1, read as IOB2" in notes
-    assert task.given_tags["train"] == [["B-ORG", "O"], ["B-PER", "I-PER"]]
-    assert task.rows["train"][1].tokens == ["Peter", "Blackburn"]
-    assert task.names == ["O", "B-ORG", "I-ORG", "B-PER", "I-PER"]
+    data = read(tmp_path, CONLL)
+    assert "tags are IOB1, read as IOB2" in data.rows.notes
+    assert data.rows.tags["train"] == [["B-ORG", "O"], ["B-PER", "I-PER"]]
+    assert data.rows.splits["train"][1].tokens == ["Peter", "Blackburn"]
+    assert list(data.spec.labels) == ["O", "B-ORG", "I-ORG", "B-PER", "I-PER"]
 
 
 def test_a_saved_data_set_gives_each_split_its_own(tmp_path):
@@ -169,22 +170,24 @@ def test_a_saved_data_set_gives_each_split_its_own(tmp_path):
     datasets.enable_progress_bars()
     for source in (tmp_path / "saved", f"{tmp_path}/saved:test"):
         task = settings("task=ner", f"task.train={tmp_path}/saved", f"task.test={source}").task
-        task.read(0)
-        assert len(task.rows["test"]) == 2
+        data = TaskData.read(task, 0)
+        assert len(data.rows.splits["test"]) == 2
 
 
 def test_columns_by_number_and_by_header(tmp_path):
-    task, _ = read(tmp_path, CONLL, "task.tags=3")
-    assert task.names == ["O", "B-NP", "I-NP", "B-VP", "I-VP"]
-    task, _ = read(tmp_path, "ner\tword\nO\tNew York\nB-X\tb\n", "task.tokens=word", "task.tags=ner")
-    assert task.rows["train"][0].tokens == ["New York", "b"] and task.given_tags["train"] == [["O", "B-X"]]
+    data = read(tmp_path, CONLL, "task.tags=3")
+    assert list(data.spec.labels) == ["O", "B-NP", "I-NP", "B-VP", "I-VP"]
+    data = read(tmp_path, "ner\tword\nO\tNew York\nB-X\tb\n", "task.tokens=word", "task.tags=ner")
+    assert data.rows.splits["train"][0].tokens == ["New York", "b"] and data.rows.tags["train"] == [
+        ["O", "B-X"]
+    ]
 
 
 def test_illegal_transitions_and_unseen_types_are_said(tmp_path):
     (tmp_path / "v.txt").write_text("a B-Y\n\nb O\nc I-X\n")
-    _, notes = read(tmp_path, "a B-X\nb I-X\n\nb B-X\n", f"task.validation={tmp_path / 'v.txt'}")
+    notes = read(tmp_path, "a B-X\nb I-X\n\nb B-X\n", f"task.validation={tmp_path / 'v.txt'}").rows.notes
     assert any(
-        "validation: 1 illegal transitions of IOB2, the first in " in n and "line 3" in n for n in notes
+        "validation: 1 illegal transition of IOB2, the first in " in n and "line 3" in n for n in notes
     )
     assert any("type 'Y' occurs in validation (1 words) and not in train" in note for note in notes)
 
@@ -192,9 +195,9 @@ def test_illegal_transitions_and_unseen_types_are_said(tmp_path):
 def test_splits_are_carved_and_the_subset_is_said(tmp_path):
     (tmp_path / "a.txt").write_text("\n\n".join(f"w{n} B-X" for n in range(30)))
     task = settings("task=ner", f"task.train={tmp_path / 'a.txt'}", "task.subset=5").task
-    notes = task.read(0)
-    assert [len(task.rows[split]) for split in ("train", "validation", "test")] == [5, 3, 3]
-    assert "train: 5 of 24 sentences chosen (task.subset=5, seed 0)" in notes
+    data = TaskData.read(task, 0)
+    assert [len(data.rows.splits[split]) for split in ("train", "validation", "test")] == [5, 3, 3]
+    assert "train: 5 of 24 sentences chosen (task.subset=5, seed 0)" in data.rows.notes
 
 
 @pytest.mark.parametrize(
@@ -208,7 +211,7 @@ def test_splits_are_carved_and_the_subset_is_said(tmp_path):
         ("a\nb\n", [], "a.txt has one column, so its words have no tags"),
         ("a B-X\n", ["task.tags=3"], "task.tags=3: .* has 2 columns"),
         ("a ner\nb O\n", ["task.tags=net"], "task.tags=net: .* no such column; .*did you mean 'ner'"),
-        ("a O\n", [], "every word is outside"),
+        ("a O\n", [], "every tag is O"),
         ("a B:X\n", [], r"line 1 \(sentence 1\): the token 'a' has the tag 'B:X'; tags are O and B-TYPE"),
         ("-DOCSTART- O\n\n", [], "a.txt has no words"),
         ("\n", [], "a.txt is empty"),
@@ -222,7 +225,7 @@ def test_bad_columns(tmp_path, content, words, message):
 @pytest.mark.parametrize(
     "row, message",
     [
-        ({"tokens": ["a", "b"], "tags": ["O"]}, "row 1 of .*: 2 tokens, but 1 tags"),
+        ({"tokens": ["a", "b"], "tags": ["O"]}, "row 1 of .*: 2 tokens, but 1 tag"),
         ({"tokens": ["a"], "ner": ["O"]}, "task.tags=tags: .* has no such column; it has 'tokens', 'ner'"),
         ({"tokens": "a", "tags": ["O"]}, "task.tokens=tokens: row 1 of .* holds a str, not a list"),
         ({"tokens": ["a"], "tags": [3]}, "task.tags=tags: row 1 of .*: 3 is a int, not a text"),
@@ -237,7 +240,7 @@ def test_bad_rows(tmp_path, row, message):
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["task.train=null"], "task.train is not set: give a file of CoNLL columns"),
+        (["task.train=null"], "task.train is not set; it takes a file of CoNLL columns"),
         (["task.train=a", "task.max_length=36"], "task.max_length=36 is at least 37: task.stride=32"),
         (["task.train=a", "task.tags=0"], "task.tags=0: a column's name or its number from 1"),
         (["task.train=a", "task.subset=3 per class"], "these rows have no class"),

@@ -8,13 +8,13 @@ import pytest
 import torch
 import transformers
 from lab import ran, settings
+from opened import opened
 from toys_mlm import files, words
 
 from ftrun.errors import ConfigError, DataError, Interrupted
-from ftrun.experiments import single as experiment
-from ftrun.models.load import load
+from ftrun.experiments import start
 from ftrun.runs.run import Run
-from ftrun.training import state
+from ftrun.settings import schedules
 from ftrun.training.loop import Loop
 
 
@@ -49,17 +49,14 @@ def test_both_losses_begin_at_chance_and_the_checkpoint_has_both_heads(place, fa
 
 
 def test_segments_have_their_ids_and_the_order_of_the_pair(place):
-    experiment_ = settings(*words(place), "task.next=sop")
-    task = experiment_.task
-    task.read(0)
-    tokenizer = load(experiment_.model, task, 0).tokenizer
-    task.encode(tokenizer, "validation")
-    some = task.examples("validation")[:6]
-    batch = task.collate(some)
+    data, model = opened(settings(*words(place), "task.next=sop"), "validation")
+    tokenizer, validation = model.tokenizer, data.dataset("validation")
+    some = validation.examples[:6]
+    batch = validation.collate(some)
     ids, types = batch["inputs"]["input_ids"], batch["inputs"]["token_type_ids"]
     assert set(batch["order"].tolist()) == {0, 1}
     for row, example in enumerate(some):
-        one, other, false = task.examples("validation").segments.drawn(example.row, "sop", 0, 0)
+        one, other, false = validation.examples.segments.drawn(example.row, "sop", 0, 0)
         length = len(one) + len(other) + 3
         assert types[row].tolist() == [0] * (len(one) + 2) + [1] * (len(other) + 1) + [0] * (
             ids.shape[1] - length
@@ -89,14 +86,14 @@ def without_dropout(place):
 
 
 def test_the_losses_of_a_resumed_run_are_those_of_one_that_was_not(place, monkeypatch):
-    monkeypatch.setattr(state, "LOG_POINTS", 2)
+    monkeypatch.setattr(schedules, "LOG_POINTS", 2)
     experiment_ = settings(*words(place), "task.next=nsp", "train.max_steps=6")
     whole = ran(place / "whole", experiment_)
     monkeypatch.setattr(Loop, "agreed", lambda loop, _: signal.SIGINT if loop.state.step == 2 else 0)
     with pytest.raises(Interrupted):
         ran(place / "stopped", experiment_)
     monkeypatch.setattr(Loop, "agreed", lambda loop, _: 0)
-    experiment.resume(place / "stopped")
+    start.resume(place / "stopped")
     stopped = Run.open(place / "stopped")
     assert (whole.path / "metrics.jsonl").read_bytes() == (stopped.path / "metrics.jsonl").read_bytes()
 

@@ -6,12 +6,13 @@ import pytest
 import torch
 import toys_text
 from lab import ran, settings
+from opened import opened
 from toys import tiny_tokenizer
 
 from ftrun.data.text.encoding import encode, encode_pairs
 from ftrun.errors import ConfigError, DataError
-from ftrun.models.load import load
-from ftrun.tasks.parts.table import collated, examples_of, separates
+from ftrun.tasks.data import TaskData
+from ftrun.tasks.parts.texts import examples_of, padded, separates
 
 FIRST = ["the film", "a good and lovely story of the plot and the music"]
 SECOND = ["is dull", "it is bad"]
@@ -51,16 +52,15 @@ def test_a_single_text_has_no_token_types_and_the_same_ids_as_before(bert):
     found, _ = examples_of(bert, [FIRST], **LIMITS)
     ids, _, _ = encode(bert, FIRST, **LIMITS)
     assert [example.inputs for example in found] == ids == bert(FIRST)["input_ids"]
-    assert collated(found, 0).keys() == {"input_ids", "attention_mask"}
+    assert padded(found, 0).keys() == {"input_ids", "attention_mask"}
 
 
 @pytest.mark.parametrize(("name", "types"), [("bert", True), ("roberta", False), ("modernbert", False)])
 def test_token_types_go_to_networks_that_have_them(tmp_path, tiny_dir, name, types):
-    task = composed(tmp_path, tiny_dir(name)).task
-    task.read(0)
-    model = load(composed(tmp_path, tiny_dir(name)).model, task, 0)
-    said = task.encode(model.tokenizer, "train")
-    inputs = task.collate(task.examples("train")[:4])["inputs"]
+    data, model = opened(composed(tmp_path, tiny_dir(name)), "train")
+    train = data.dataset("train")
+    said = train.summary
+    inputs = train.collate(train.examples[:4])["inputs"]
     assert ("token_type_ids" in inputs) == types
     assert "none too long" in said and "warning" not in said
     logits = model.eval()(**inputs)
@@ -81,13 +81,12 @@ def test_a_tokenizer_with_types_serves_a_network_without(tmp_path, tiny_dir):
 
 
 def test_padding_and_types_never_change_a_pair(tmp_path, tiny_dir):
-    task = composed(tmp_path, tiny_dir("bert")).task
-    task.read(0)
-    model = load(composed(tmp_path, tiny_dir("bert")).model, task, 0).eval()
-    task.encode(model.tokenizer, "test")
-    examples = task.examples("test")[:6]
-    together = model(**task.collate(examples)["inputs"])
-    alone = torch.cat([model(**task.collate([example])["inputs"]) for example in examples])
+    data, model = opened(composed(tmp_path, tiny_dir("bert")), "test")
+    test = data.dataset("test")
+    examples = test.examples[:6]
+    model.eval()
+    together = model(**test.collate(examples)["inputs"])
+    alone = torch.cat([model(**test.collate([example])["inputs"]) for example in examples])
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-6)
 
 
@@ -112,7 +111,7 @@ def test_one_empty_text_leaves_a_row_out(tmp_path, tiny_dir):
         *toys_text.pair_rows(12, toys_text.random.Random(1)),
     ]
     toys_text.write(tmp_path / "train.csv", rows)
-    notes = words.task.read(0)
+    notes = TaskData.read(words.task, 0).rows.notes
     assert "train: 1 of 13 rows dropped, an empty text (row 1)" in notes
 
 
@@ -122,15 +121,13 @@ def test_a_pair_in_two_splits_is_counted_and_a_text_is_not(tmp_path, tiny_dir):
     toys_text.write(tmp_path / "train.csv", rows)
     changed = [row | {"hypothesis": f"{row['hypothesis']} so"} for row in rows[1:]]
     toys_text.write(tmp_path / "test.csv", [rows[0], *changed])
-    [leak] = [line for line in task.read(0) if "LEAK" in line]
-    assert leak.startswith("warning: LEAK: 1 of 12 test rows are also in train ('is of")
+    [leak] = [line for line in TaskData.read(task, 0).rows.notes if "LEAK" in line]
+    assert leak.startswith("warning: LEAK: 1 of 12 test rows is also in train ('is of")
 
 
 def test_the_fingerprint_knows_both_texts(tmp_path, tiny_dir):
     def fingerprint(*words):
-        task = composed(tmp_path, tiny_dir("bert"), *words).task
-        task.read(0)
-        return task.fingerprint()
+        return TaskData.read(composed(tmp_path, tiny_dir("bert"), *words).task, 0).rows.fingerprint
 
     assert fingerprint() == fingerprint() != fingerprint("task.text=[hypothesis,premise]")
 
@@ -152,7 +149,7 @@ def test_wrong_settings(tmp_path, words, said):
 def test_a_missing_second_column_is_named(tmp_path):
     task = composed(tmp_path, "x", "task.text=[premise,hypotesis]").task
     with pytest.raises(DataError, match=r"task.text=hypotesis: .* has no such column.*hypothesis"):
-        task.read(0)
+        TaskData.read(task, 0)
 
 
 def test_a_tokenizer_that_puts_nothing_between_says_so(bert):

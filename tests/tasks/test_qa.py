@@ -10,7 +10,8 @@ from lab import EXTRA, ran, settings
 
 from ftrun.data.text.answer_spans import candidates, decided
 from ftrun.errors import ConfigError, DataError
-from ftrun.tasks.parts.windowed import IGNORED
+from ftrun.tasks.data import TaskData
+from ftrun.tasks.losses import IGNORED
 
 FEW = "device=cpu", "train.max_steps=2"
 
@@ -78,12 +79,11 @@ def test_strategies_and_architectures(tmp_path, tiny_dir, strategy, architecture
     assert run.read_json("result.json")["reload_difference"] < 1e-5
 
 
-def encoded(task, model, split="test"):
+def encoded(data, model, split="test"):
     from transformers import AutoTokenizer
 
-    task.read(0)
-    said = task.encode(AutoTokenizer.from_pretrained(model), split)
-    return said, task.examples(split)
+    (said,) = data.encode(AutoTokenizer.from_pretrained(model), split)
+    return said, data.dataset(split)
 
 
 def test_windows_hold_the_question_and_point_at_the_answer(tmp_path, tiny_dir):
@@ -96,8 +96,9 @@ def test_windows_hold_the_question_and_point_at_the_answer(tmp_path, tiny_dir):
     (tmp_path / "a.jsonl").write_text(json.dumps(row))
     files = [f"task.{split}={tmp_path}/a.jsonl" for split in ("train", "validation", "test")]
     small = "task.max_length=24", "task.max_question=4", "task.stride=8"
-    task = settings("task=qa", *files, *small).task
-    said, examples = encoded(task, tiny_dir("bert"))
+    data = TaskData.read(settings("task=qa", *files, *small).task, 0)
+    said, test = encoded(data, tiny_dir("bert"))
+    examples = test.examples
     assert len(examples) > 4 and {example.row for example in examples} == {0}
     assert said.endswith(f"{sum(e.target.span != (0, 0) for e in examples)} with the answer")
     found = [example for example in examples if example.target.span != (0, 0)]
@@ -111,28 +112,29 @@ def test_windows_hold_the_question_and_point_at_the_answer(tmp_path, tiny_dir):
         assert ("good" in "".join(tokens).replace("##", "")) == (first > 0)
         if first:
             assert "".join(tokens[first : last + 1]).replace("##", "") == "good"
-    batch = task.collate(examples)
+    batch = test.collate(examples)
     assert batch["inputs"]["token_type_ids"].sum() > 0
     assert batch["labels"].tolist() == [list(example.target.span) for example in examples]
 
 
 def test_the_loss_is_the_mean_of_start_and_end_and_knows_no_padding(tmp_path, tiny_dir):
     from ftrun.models.load import load
-    from ftrun.training.evaluate import outputs_of
+    from ftrun.tasks.objective import outputs_of
 
     chosen = experiment(tmp_path, tiny_dir("bert"))
-    task = chosen.task
-    _, examples = encoded(task, tiny_dir("bert"))
-    model = load(chosen.model, task, 0).eval().requires_grad_(False)
-    whole = task.collate(examples)
-    total, count = task.loss(outputs_of(model, task, whole), whole)
-    assert count == len(examples) == task.target_count(whole)
+    data = TaskData.read(chosen.task, 0)
+    _, test = encoded(data, tiny_dir("bert"))
+    model = load(chosen.model, data.spec, 0).eval().requires_grad_(False)
+    objective, examples = data.objective, test.examples
+    whole = test.collate(examples)
+    loss = objective.loss(outputs_of(model, objective, whole), whole)
+    assert loss.count == len(examples) == objective.count([whole])
     single = 0.0
     for example in examples:
-        batch = task.collate([example])
-        starts, ends = outputs_of(model, task, batch)[0].log_softmax(-1)
+        batch = test.collate([example])
+        starts, ends = outputs_of(model, objective, batch)[0].log_softmax(-1)
         single -= float(starts[example.target.span[0]] + ends[example.target.span[1]]) / 2
-    assert float(total) == pytest.approx(single, rel=1e-5)
+    assert float(loss.sum) == pytest.approx(single, rel=1e-5)
 
 
 def test_candidates_are_the_best_spans_in_order():
@@ -166,8 +168,7 @@ def test_no_answer_wins_by_the_lowest_null_score_above_the_threshold(threshold, 
 
 def read(tmp_path, rows, *words):
     (tmp_path / "a.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-    task = settings("task=qa", f"task.train={tmp_path}/a.jsonl", *words).task
-    return task, task.read(0)
+    return TaskData.read(settings("task=qa", f"task.train={tmp_path}/a.jsonl", *words).task, 0)
 
 
 def row(number, answer="good", start=4, context="the good film"):
@@ -178,30 +179,31 @@ def row(number, answer="good", start=4, context="the good film"):
 def test_misplaced_answers_are_counted_named_and_dropped(tmp_path):
     rows = [row(n) for n in range(30)] + [row(n, start=5) for n in range(30, 34)]
     test = f"task.test={tmp_path}/a.jsonl", f"task.validation={tmp_path}/a.jsonl"
-    task, notes = read(tmp_path, rows, *test)
-    (said,) = [note for note in notes if note.startswith("task.train=")]
+    data = read(tmp_path, rows, *test)
+    (said,) = [note for note in data.rows.notes if note.startswith("task.train=")]
     assert "4 answers are not in their context at their offset: 'good' in row 31 of" in said
     assert "row 33" in said and "row 34" not in said and said.endswith("4 questions dropped")
-    assert len(task.rows["train"]) == 30 and len(task.rows["test"]) == 34
-    with pytest.raises(DataError, match="4 answers are not in .*; task.misplaced=drop learns without them"):
+    assert len(data.rows.splits["train"]) == 30 and len(data.rows.splits["test"]) == 34
+    with pytest.raises(DataError, match="4 answers are not in .*; possible: task.misplaced=drop"):
         read(tmp_path, rows, *test, "task.misplaced=error")
 
 
 def test_a_misplaced_answer_is_scored_but_has_no_place_to_learn(tmp_path, tiny_dir):
     (tmp_path / "t.jsonl").write_text("\n".join(json.dumps(r) for r in (row(1), row(2, start=5))))
-    task, _ = read(tmp_path, [row(n) for n in range(30)], f"task.test={tmp_path}/t.jsonl")
-    _, examples = encoded(task, tiny_dir("bert"))
-    batch = task.collate(examples)
-    assert batch["labels"][1].tolist() == [IGNORED, IGNORED] and task.target_count(batch) == 1
-    assert task.given(examples[1]) == ["good"]
+    data = read(tmp_path, [row(n) for n in range(30)], f"task.test={tmp_path}/t.jsonl")
+    _, test = encoded(data, tiny_dir("bert"))
+    batch = test.collate(test.examples)
+    assert batch["labels"][1].tolist() == [IGNORED, IGNORED] and data.objective.count([batch]) == 1
+    answers = [{"candidates": [(1.0, 0, 3)], "null": 0.0}] * 2
+    assert data.scorer.rows(answers, test.examples)[1].label == ["good"]
 
 
 def test_splits_are_carved_by_paragraph(tmp_path):
     rows = [row(n // 3) | {"id": n} for n in range(90)]
-    task, notes = read(tmp_path, rows)
-    contexts = [{r.context for r in task.rows[split]} for split in ("train", "validation", "test")]
+    data = read(tmp_path, rows)
+    contexts = [{r.context for r in data.rows.splits[split]} for split in ("train", "validation", "test")]
     assert [len(found) for found in contexts] == [24, 3, 3] and not contexts[0] & contexts[1]
-    assert "test: 9 questions carved from train (10%, seed 0)" in notes
+    assert "test: 9 questions carved from train (10%, seed 0)" in data.rows.notes
 
 
 def test_questions_without_an_answer_must_be_expected(tmp_path):
@@ -213,16 +215,16 @@ def test_questions_without_an_answer_must_be_expected(tmp_path):
 
 def test_a_long_question_is_cut_and_said(tmp_path, tiny_dir):
     rows = [row(n) | {"question": "was the film good or bad " * 10} for n in range(30)]
-    task, _ = read(tmp_path, rows, "task.max_question=8", "task.max_length=40", "task.stride=8")
-    said, examples = encoded(task, tiny_dir("bert"))
+    data = read(tmp_path, rows, "task.max_question=8", "task.max_length=40", "task.stride=8")
+    said, test = encoded(data, tiny_dir("bert"))
     assert "3 questions cut to 8 tokens" in said
-    assert all(example.size <= 40 for example in examples)
+    assert all(example.size <= 40 for example in test.examples)
 
 
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["task.train=null"], "task.train is not set: give SQuAD JSON"),
+        (["task.train=null"], "task.train is not set; it takes SQuAD JSON"),
         (
             ["task.train=a", "task.max_length=190"],
             "task.max_length=190 is at least 197: task.max_question=64",

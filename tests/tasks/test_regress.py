@@ -14,7 +14,9 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTok
 
 from ftrun.data.label_columns import number_in, quantiles
 from ftrun.errors import ConfigError, DataError
-from ftrun.tasks.base import Example
+from ftrun.tasks.data import TaskData
+from ftrun.tasks.dataset import Example
+from ftrun.tasks.regress import NumberScorer
 
 LEARN = ["train.epochs=8", "train.lr=5e-3", "train.eval_every=24"]
 
@@ -48,9 +50,8 @@ def test_a_plain_transformers_user_finds_mean_and_scale(run):
     assert config.target_mean == 1375
     assert config.target_scale == pytest.approx(numpy.std([1000, 1250, 1500, 1750]))
     first = json.loads((run.path / "predictions.jsonl").read_text().splitlines()[0])
-    task = settings(*toys_text.regress(run.path.parent)).task
-    task.read(0)
-    text = task.rows.test[first["row"]]["text"]
+    data = TaskData.read(settings(*toys_text.regress(run.path.parent)).task, 0)
+    text = data.rows.splits["test"][first["row"]]["text"]
     with torch.no_grad():
         logit = net(**AutoTokenizer.from_pretrained(run.model_dir)(text, return_tensors="pt")).logits
     assert first["answer"] == pytest.approx(config.target_mean + config.target_scale * float(logit), rel=1e-5)
@@ -69,31 +70,29 @@ def test_files_are_answered_and_scored_with_the_scale_of_the_run(run, tmp_path, 
 
 
 def test_the_loss_is_that_of_transformers(tmp_path, tiny_dir):
-    task = task_of(tmp_path)
-    task.read(0)
-    task.pad = 0
+    data = TaskData.read(task_of(tmp_path), 0)
+    data.processor = AutoTokenizer.from_pretrained(tiny_dir("bert"))
     config = AutoConfig.from_pretrained(tiny_dir("bert"))
-    config.update(task.head())
+    config.update(data.spec.config)
     net = AutoModelForSequenceClassification.from_pretrained(tiny_dir("bert"), config=config).eval()
     examples = [Example([2, 7, 8, 3], 1000.0, 0), Example([2, 9, 3], 1375.0, 1), Example([2, 5, 3], 2e3, 2)]
-    batch = task.collate(examples)
+    batch = data.dataset("test").collate(examples)
     assert batch["labels"][1] == 0
     theirs = net(**batch["inputs"], labels=torch.tensor(batch["labels"]))
-    loss, count = task.loss(theirs.logits, batch)
-    torch.testing.assert_close(loss / count, theirs.loss)
+    loss = data.objective.loss(theirs.logits, batch)
+    torch.testing.assert_close(loss.sum / loss.count, theirs.loss)
 
 
-def scored(tmp_path, given, answered):
-    task = task_of(tmp_path)
-    task.scaling = (float(numpy.mean(given)), float(numpy.std(given)) or 1.0)
+def scored(given, answered):
+    scorer = NumberScorer(float(numpy.mean(given)), float(numpy.std(given)) or 1.0)
     examples = [Example([1], float(value), row) for row, value in enumerate(given)]
-    return task.score([{"answer": float(value)} for value in answered], examples)
+    return scorer.score(scorer.rows([{"answer": float(value)} for value in answered], examples))
 
 
-def test_scores_are_those_of_scipy_also_with_ties(tmp_path):
+def test_scores_are_those_of_scipy_also_with_ties():
     chance = numpy.random.default_rng(0)
     given, answered = chance.integers(0, 5, 40) / 2, chance.normal(size=40).round(1)
-    scores = scored(tmp_path, given, answered)
+    scores = scored(given, answered)
     assert scores["pearson"] == pytest.approx(stats.pearsonr(given, answered).statistic)
     assert scores["spearmanr"] == pytest.approx(stats.spearmanr(given, answered).statistic)
     assert scores["mae"] == pytest.approx(abs(given - answered).mean())
@@ -102,13 +101,13 @@ def test_scores_are_those_of_scipy_also_with_ties(tmp_path):
 @pytest.mark.parametrize(
     ("given", "answered", "said"),
     [
-        ([1, 2, 4], [2.5, 2.5, 2.5 + 1e-9], "warning: the answer of all 3 rows is 2.5, so there is no"),
-        ([3, 3, 3], [1, 2, 3], "warning: the label of all 3 rows is 3, so there is no"),
+        ([1, 2, 4], [2.5, 2.5, 2.5 + 1e-9], "warning: the answer of all 3 rows is 2.5, so the correlation"),
+        ([3, 3, 3], [1, 2, 3], "warning: the label of all 3 rows is 3, so the correlation"),
         ([7], [1], "warning: the label of all 1 rows is 7"),
     ],
 )
-def test_nothing_varies_and_no_correlation_is_nan(tmp_path, capsys, given, answered, said):
-    scores = scored(tmp_path, given, answered)
+def test_nothing_varies_and_no_correlation_is_nan(capsys, given, answered, said):
+    scores = scored(given, answered)
     assert (scores["pearson"], scores["spearmanr"]) == (0, 0) and scores["rmse"] > 0
     assert said in capsys.readouterr().out
 
@@ -153,14 +152,14 @@ def test_columns_that_cannot_be_learned(tmp_path, prices, said):
     task = task_of(tmp_path)
     toys_text.write(tmp_path / "train.csv", [{"text": f"row {n}", "price": p} for n, p in enumerate(prices)])
     with pytest.raises(DataError, match=said):
-        task.read(0)
+        TaskData.read(task, 0)
 
 
 def test_secret_labels_are_said(tmp_path):
     task = task_of(tmp_path)
     toys_text.write(tmp_path / "test.csv", [{"text": "a", "price": -1.0}, {"text": "b", "price": -1.0}])
     with pytest.raises(DataError, match=r"test=.* has no labels .*task.test=null carves one from train"):
-        task.read(0)
+        TaskData.read(task, 0)
 
 
 def test_text_in_the_column_is_one_line_and_exit_3(tmp_path, ftrun_inprocess):
@@ -176,7 +175,7 @@ def test_decimals_given_to_classify_name_this_task(tmp_path):
     words = [word for word in toys_text.regress(tmp_path) if word != "task=regress"]
     toys_text.write(tmp_path / "train.csv", [{"text": f"t{n}", "price": n / 4} for n in range(12)])
     with pytest.raises(DataError, match="task=regress"):
-        settings("task=classify", *words).task.read(0)
+        TaskData.read(settings("task=classify", *words).task, 0)
 
 
 def test_subsets_lie_in_each_other_and_cover_the_range(tmp_path):
@@ -187,11 +186,11 @@ def test_subsets_lie_in_each_other_and_cover_the_range(tmp_path):
 
     def chosen(*words):
         task = settings("task=regress", "task.label=price", f"task.train={tmp_path}/train.csv", *words).task
-        notes = task.read(0)
-        return [row["price"] for row in task.rows.train], notes, task
+        data = TaskData.read(task, 0)
+        return [row["price"] for row in data.rows.splits["train"]], data.rows.notes, data
 
     small, _, _ = chosen("task.subset=100")
-    large, notes, task = chosen("task.subset=200")
+    large, notes, data = chosen("task.subset=200")
     assert set(small) < set(large) and len(small) == 100 and len(large) == 200
     assert "test: 50 rows carved from train (10% of each quantile, seed 0)" in notes
     assert all(abs(sum(place == str(k) for place in quantiles(large)) - 20) <= 2 for k in range(10))
@@ -199,7 +198,8 @@ def test_subsets_lie_in_each_other_and_cover_the_range(tmp_path):
     for part in range(10):
         inside = sum(every[50 * part] <= price <= every[50 * part + 49] for price in large)
         assert 18 <= inside <= 22
-    assert task.scaling == pytest.approx((numpy.mean(large), numpy.std(large)))
+    scaling = data.spec.config["target_mean"], data.spec.config["target_scale"]
+    assert scaling == pytest.approx((numpy.mean(large), numpy.std(large)))
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_subsets_lie_in_each_other_and_cover_the_range(tmp_path):
         (["task.subset='3 per class'"], "numbers have no classes; it is a number of rows here"),
         (
             ["scenario=domain"],
-            "shares one head over labels, and task=regress has none; possible: scenario=task",
+            "needs labels, which task=regress does not have; possible: scenario=task",
         ),
     ],
 )

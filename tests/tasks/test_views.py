@@ -102,6 +102,6 @@ def test_strengths_that_cannot_be_are_refused(changes, said):
 def test_grey_pictures_have_no_saturation_and_small_ones_no_small_crops():
     with pytest.raises(ConfigError, match="have no saturation and no hue; possible"):
         views(jitter=[0.4, 0.4, 0.4, 0.0]).refuse(1, 28)
-    with pytest.raises(ConfigError, match="cuts less than 2 pixels out of pictures of 8 x 8"):
+    with pytest.raises(ConfigError, match="crops less than 2 pixels from images of 8 x 8"):
         views(crop=[0.05, 1.0]).refuse(3, 8)
     views(crop=[0.2, 1.0]).refuse(3, 8)

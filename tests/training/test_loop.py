@@ -8,11 +8,15 @@ from lab import ran, settings, toy
 
 from ftrun.errors import Diverged, OutOfMemory
 from ftrun.runs.run import Run
-from ftrun.settings.schedules import Linear
+from ftrun.settings.schedules import Length, Linear
 from ftrun.settings.seeds import stream
 from ftrun.tasks.classify import Classify
+from ftrun.tasks.metrics.metric import Metric
+from ftrun.tasks.objective import Objective
+from ftrun.tasks.parts.labelled import ClassScorer
 from ftrun.training import loop as engine
-from ftrun.training.state import Length, better
+from ftrun.training.gradient import Gradient
+from ftrun.training.state import better
 
 
 def weights(run):
@@ -45,12 +49,17 @@ def test_the_micro_batch_never_changes_the_result(toy_files, still_dir, tmp_path
 
 @pytest.mark.parametrize(
     ("sampling", "own", "pool"),
-    [("auto", False, 50), ("auto", True, 1), ("random", False, 1), ("group_by_length", True, 50)],
+    [
+        ("auto", "group_by_length", 50),
+        ("auto", "random", 1),
+        ("random", "group_by_length", 1),
+        ("group_by_length", "random", 50),
+    ],
 )
 def test_batches_are_of_like_length_or_of_any(
     toy_files, still_dir, tmp_path, monkeypatch, sampling, own, pool
 ):
-    monkeypatch.setattr(Classify, "samples_at_random", own)
+    monkeypatch.setattr(Classify, "default_order", own)
     honest, seen = engine.epoch_batches, []
     monkeypatch.setattr(engine, "epoch_batches", lambda *a: seen.append(a[-1]) or honest(*a))
     ran(tmp_path / "run", toy(toy_files, still_dir, "task.subset=16", f"train.sampling={sampling}"))
@@ -61,14 +70,14 @@ def test_out_of_memory_halves_the_micro_batch_and_goes_the_same_way(
     toy_files, still_dir, tmp_path, monkeypatch, capsys
 ):
     whole = ran(tmp_path / "whole", toy(toy_files, still_dir, "train.lr=1e-3"))
-    honest = Classify.loss
+    honest = Objective.loss
 
     def loss(self, outputs, batch):
         if len(batch["labels"]) > 4 and outputs.requires_grad:
             raise torch.OutOfMemoryError("planted")
         return honest(self, outputs, batch)
 
-    monkeypatch.setattr(Classify, "loss", loss)
+    monkeypatch.setattr(Objective, "loss", loss)
     small = ran(tmp_path / "small", toy(toy_files, still_dir, "train.lr=1e-3"))
     assert small.read_json("cost.json")["micro_batch"] == 4
     assert apart(whole, small) < 1e-4
@@ -79,23 +88,23 @@ def test_when_one_example_does_not_fit_it_is_said(toy_files, still_dir, tmp_path
     def loss(self, outputs, batch):
         raise torch.OutOfMemoryError("planted")
 
-    monkeypatch.setattr(Classify, "loss", loss)
+    monkeypatch.setattr(Objective, "loss", loss)
     with pytest.raises(OutOfMemory, match="out of memory with train.micro_batch=1") as caught:
         ran(tmp_path / "run", toy(toy_files, still_dir))
     assert caught.value.exit_code == 4
 
 
 def test_a_run_that_diverges_stops_with_a_report(toy_files, still_dir, tmp_path, monkeypatch):
-    honest = engine.Loop.accumulate
+    honest = Gradient.accumulate
 
-    def accumulate(self, rows):
-        loss, count = honest(self, rows)
-        if self.state.step >= 2:
-            for parameter in self.parameters.values():
+    def accumulate(self, rows, state):
+        loss, count = honest(self, rows, state)
+        if state.step >= 2:
+            for parameter in self.model.trained().values():
                 parameter.grad *= math.nan
         return loss, count
 
-    monkeypatch.setattr(engine.Loop, "accumulate", accumulate)
+    monkeypatch.setattr(Gradient, "accumulate", accumulate)
     with pytest.raises(Diverged, match="at step 4, 3 steps in a row.*lower train.lr"):
         ran(tmp_path / "run", toy(toy_files, still_dir))
     run = Run.open(tmp_path / "run")
@@ -130,13 +139,13 @@ def test_a_learnable_task_is_learned(toy_files, tiny_dir, tmp_path):
 def test_the_best_weights_are_the_ones_scored_and_saved(toy_files, tiny_dir, tmp_path, monkeypatch):
     """The rate is so high after the first epoch that later weights are worse; the result is not theirs."""
     scores = iter([{"accuracy": 0.9}, {"accuracy": 0.5}, {"accuracy": 0.5}, {"accuracy": 0.1}])
-    honest = Classify.score
+    honest = ClassScorer.score
 
-    def score(self, answers, examples):
-        planted = next(scores, None) if len(examples) > 8 else None
-        return {**honest(self, answers, examples), **(planted or {})}
+    def score(self, rows):
+        planted = next(scores, None) if len(rows) > 8 else None
+        return {**honest(self, rows), **(planted or {})}
 
-    monkeypatch.setattr(Classify, "score", score)
+    monkeypatch.setattr(ClassScorer, "score", score)
     monkeypatch.setattr("ftrun.data.card.baseline_scores", lambda *all: {})  # they are scored, too
     run = ran(tmp_path / "run", toy(toy_files, tiny_dir("bert"), "train.epochs=3", "train.lr=1e-2"))
     result = run.read_json("result.json")
@@ -150,7 +159,7 @@ def test_the_best_weights_are_the_ones_scored_and_saved(toy_files, tiny_dir, tmp
 
 
 def test_patience_stops_early(toy_files, tiny_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr(engine, "better", lambda scores, best, metric, direction: not best)
+    monkeypatch.setattr(engine, "better", lambda scores, best, metric: not best)
     run = ran(tmp_path / "run", toy(toy_files, tiny_dir("bert"), "train.epochs=9", "train.patience=2"))
     result = run.read_json("result.json")
     assert result["steps"] == result["best_step"] * 3
@@ -169,14 +178,14 @@ def test_patience_stops_early(toy_files, tiny_dir, tmp_path, monkeypatch):
 )
 def test_better_knows_the_direction_and_nan(new, best, direction, expected):
     former = {} if best is None else {"m": best, "loss": 1.0, "step": 1}
-    assert better({"m": new, "loss": 1.0}, former, "m", direction) is expected
+    assert better({"m": new, "loss": 1.0}, former, Metric("m", direction)) is expected
 
 
 def test_a_tie_goes_to_the_lower_loss_then_to_the_earlier():
     best = {"m": 0.8, "loss": 1.0, "step": 1}
-    assert better({"m": 0.8, "loss": 0.9}, best, "m", "max")
-    assert not better({"m": 0.8, "loss": 1.0}, best, "m", "max")
-    assert not better({"m": 0.8, "loss": 1.1}, best, "m", "max")
+    assert better({"m": 0.8, "loss": 0.9}, best, Metric("m", "max"))
+    assert not better({"m": 0.8, "loss": 1.0}, best, Metric("m", "max"))
+    assert not better({"m": 0.8, "loss": 1.1}, best, Metric("m", "max"))
 
 
 def length(rows, *words):

@@ -1,6 +1,5 @@
 """A run that was killed and resumed is the run that was not: bit for bit, whatever the moment."""
 
-import multiprocessing
 import os
 import random
 import shutil
@@ -8,16 +7,14 @@ import signal
 
 import pytest
 from lab import EXTRA, STRATEGIES, ran, toy
+from resuming import PROCESSES, same
 
 from ftrun.errors import DataError, Interrupted
 from ftrun.experiments import single as experiment
 from ftrun.runs.run import Run
 from ftrun.training import checkpoint
 
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["lab"])  # torch is imported once, then forked
 WORDS = "train.epochs=3", "train.checkpoint_every=2", "train.lr=3e-3", "train.eval_every=5"
-FILES = "metrics.jsonl", "result.json", "predictions.jsonl"
 
 
 def words_of(strategy):
@@ -50,17 +47,6 @@ def in_child(*arguments):
     return process.exitcode
 
 
-def same(one, other):
-    for name in FILES:
-        assert (one / name).read_bytes() == (other / name).read_bytes(), name
-    for which in ("last", "best"):
-        ours, theirs = (checkpoint.newest(path / "checkpoints" / which)[0] for path in (one, other))
-        for file in ("weights.safetensors", "optimizer.safetensors")[: 2 if which == "last" else 1]:
-            assert (ours / file).read_bytes() == (theirs / file).read_bytes(), (which, file)
-    for file in (one / "model").glob("*.safetensors"):
-        assert file.read_bytes() == (other / "model" / file.name).read_bytes(), file
-
-
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_killed_at_random_moments_and_resumed_it_is_the_same_run(toy_files, tiny_dir, tmp_path, strategy):
     model, words = tiny_dir("bert"), words_of(strategy)
@@ -89,7 +75,7 @@ def test_killed_while_it_saves(toy_files, tiny_dir, tmp_path):
 @pytest.fixture
 def interrupted(toy_files, tiny_dir, tmp_path, monkeypatch, capsys):
     """A run that was asked to end after its third step."""
-    honest = experiment.Loop.step
+    honest = experiment.Step.take
 
     def step(self, rows):
         if self.state.step == 2:
@@ -97,10 +83,10 @@ def interrupted(toy_files, tiny_dir, tmp_path, monkeypatch, capsys):
         return honest(self, rows)
 
     with monkeypatch.context() as patch, pytest.raises(Interrupted) as caught:
-        patch.setattr(experiment.Loop, "step", step)
+        patch.setattr(experiment.Step, "take", step)
         ran(tmp_path / "run", toy(toy_files, tiny_dir("bert"), *WORDS))
     assert caught.value.exit_code == 143
-    assert f"to go on: ftrun resume {tmp_path / 'run'}" in capsys.readouterr().out
+    assert f"to continue: ftrun resume {tmp_path / 'run'}" in capsys.readouterr().out
     return tmp_path / "run"
 
 
@@ -163,7 +149,7 @@ def test_changed_data_are_refused(interrupted, toy_files):
     lines = file.read_text().splitlines()
     try:
         file.write_text("\n".join([*lines[:-1], "another text,negative"]) + "\n")
-        with pytest.raises(DataError, match="the data has changed since this run began"):
+        with pytest.raises(DataError, match="the data has changed since this run started"):
             experiment.resume(interrupted)
     finally:
         file.write_text("\n".join(lines) + "\n")

@@ -194,7 +194,7 @@ def test_a_failing_tracker_costs_one_line_and_is_off(
     wandb.broken = False
     tracker.log({"train_loss": 0.5}, 2)
     tracker.close()
-    expected = "ftrun: warning: tracker=wandb is off from here on: ConnectionError: the service is gone\n"
+    expected = "ftrun: warning: tracker=wandb is disabled: ConnectionError: the service is gone\n"
     assert capsys.readouterr().err == expected
     assert [name for name, _ in wandb.calls] == ["init", "define_metric"]
 

@@ -1,4 +1,4 @@
-"""Pictures decoded with Pillow: upright, in the colours of the network, and what cannot be read is named."""
+"""Images decoded with Pillow: upright, in the colours of the network, and what cannot be read is named."""
 
 from __future__ import annotations
 
@@ -6,51 +6,60 @@ import struct
 from collections import Counter
 from collections.abc import Sequence
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from ftrun.errors import DataError
+from ftrun.errors import DataError, counted
 
 if TYPE_CHECKING:
     from numpy import ndarray
     from PIL.Image import Image
 
-    from ftrun.data.images.sources import Picture
-    from ftrun.models.image_processor import Reader
+    from ftrun.data.images.sources import ImageFile
 
-CHUNK = 64  # pictures decoded at once
+CHUNK = 64  # images decoded at once
 COLOURS = {1: "L", 3: "RGB"}  # channels → Pillow's mode
 
 
+class ImageFormat(Protocol):
+    """The images that a network takes: how many channels, and how decoded ones become arrays."""
+
+    channels: int
+
+    def arrays(self, images: Sequence[Image]) -> ndarray: ...
+
+    def note(self) -> str: ...
+
+
 def decode_all(
-    pictures: Sequence[Picture], reader: Reader, split: str, unreadable: str, least: int = 1
+    files: Sequence[ImageFile], form: ImageFormat, split: str, unreadable: str, least: int = 1
 ) -> tuple[ndarray, list[int], str]:
-    """What can be read, (images, channels, size, size) of uint8, its places among the pictures, and a line.
+    """What can be read, (images, channels, size, size) of uint8, its places among the images, and a line.
 
     `unreadable` says what becomes of the others: left out and named in the line, or a DataError. So is a
-    picture with a side of fewer than `least` pixels.
+    image with a side of fewer than `least` pixels.
     """
     import numpy
 
     arrays, kept, bad, modes = [], [], [], Counter[str]()
     sizes: Counter[tuple[int, int]] = Counter()
-    for start in range(0, len(pictures), CHUNK):
+    for start in range(0, len(files), CHUNK):
         found = []
-        for place in range(start, min(start + CHUNK, len(pictures))):
+        for place in range(start, min(start + CHUNK, len(files))):
             try:
-                image = decoded(pictures[place].content)
+                image = decoded(files[place].content)
                 modes[image.mode] += 1
                 sizes[image.size] += 1
-                refuse_small(image, least, pictures[place].name, split)
-                found.append(in_colours(image, reader.channels))
+                refuse_small(image, least, files[place].name, split)
+                found.append(in_colours(image, form.channels))
                 kept.append(place)
             except unreadable_errors() as error:
-                bad.append(f"{pictures[place].name} ({reason(error)})")
+                bad.append(f"{files[place].name} ({reason(error)})")
         if found:
-            arrays.append(reader.arrays(found))
+            arrays.append(form.arrays(found))
     if bad and (unreadable == "error" or not arrays):
-        raise DataError(f"{split}: {len(bad)} of {len(pictures)} images cannot be read: {some(bad)}")
+        raise DataError(f"{split}: {len(bad)} of {len(files)} images cannot be read: {some(bad)}")
     whole = numpy.concatenate(arrays)
-    line = described(split, whole, sizes, modes, COLOURS[reader.channels]) + reader.said()
+    line = described(split, whole, sizes, modes, COLOURS[form.channels]) + form.note()
     return whole, kept, line + (f"; {len(bad)} dropped that cannot be read: {some(bad)}" if bad else "")
 
 
@@ -71,7 +80,7 @@ def unreadable_errors() -> tuple[type[Exception], ...]:
 
 
 def decoded(content: Any) -> Image:
-    """A picture in its own mode, upright; raises what Pillow raises."""
+    """An image in its own mode, upright; raises what Pillow raises."""
     from PIL import Image, ImageOps
 
     if content is None:
@@ -97,7 +106,11 @@ def in_colours(image: Image, channels: int) -> Image:
 
 
 def reason(error: Exception) -> str:
-    text = "no image file" if type(error).__name__ == "UnidentifiedImageError" else str(error).splitlines()[0]
+    text = (
+        "not an image file"
+        if type(error).__name__ == "UnidentifiedImageError"
+        else str(error).splitlines()[0]
+    )
     return getattr(error, "strerror", None) or text[:60]
 
 
@@ -109,7 +122,7 @@ def described(split: str, whole: ndarray, sizes: Counter, modes: Counter, wanted
     """How many there are, in which shape, and what was done to make it so."""
     count, _, height, width = whole.shape
     shape = " x ".join(map(str, whole.shape[1:]))
-    line = f"{split}: {count:,} images of {shape} ({whole.nbytes / 1e6:,.1f} MB)"
+    line = f"{split}: {counted(count, 'image')} of {shape} ({whole.nbytes / 1e6:,.1f} MB)"
     others = sorted(size for size in sizes if size != (width, height))
     if others:
         number = sum(sizes[size] for size in others)

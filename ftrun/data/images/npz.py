@@ -5,8 +5,7 @@ from __future__ import annotations
 import zipfile
 from typing import TYPE_CHECKING, Any
 
-from ftrun.data.labels import listed
-from ftrun.errors import DataError
+from ftrun.errors import DataError, listed
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,4 +1,4 @@
-"""Pictures as people have them: folders of class folders, zips of these, npz, tables of files, data sets."""
+"""Images as people have them: folders of class folders, zips of these, npz, tables of files, data sets."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 from ftrun.data.hub import hub_rows, named_rows
 from ftrun.data.images.digits import embedded
 from ftrun.data.images.npz import read_arrays
-from ftrun.data.labels import listed
 from ftrun.data.sources import Given, saved_data, sources_of
 from ftrun.data.tables import ENDINGS, read_table, refuse_absent
-from ftrun.errors import DataError, near
+from ftrun.errors import DataError, counted, listed, near
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,7 +29,7 @@ SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"} 
 
 
 @dataclass
-class Picture:
+class ImageFile:
     """An image not yet decoded, what names it, and its label."""
 
     name: str  # for messages
@@ -55,21 +54,21 @@ def stored(content: Any) -> bytes:
     return str(content.shape).encode() + content.tobytes()
 
 
-def read_pictures(
+def read_images(
     given: Given, image: str | None, label: str, split: str | None = None
-) -> tuple[list[Picture], list[str]]:
-    """The pictures of all that a setting names, in order, and what is worth saying; DataError what is wrong.
+) -> tuple[list[ImageFile], list[str]]:
+    """The images of all that a setting names, in order, and notes; DataError where one cannot be read.
 
     `image` and `label` name the columns of a table or data set; a folder brings labels of its own. `split` is
     whose they are, for a saved data set of several.
     """
     parts = [of_source(source, image, label, split) for source in sources_of(given)]
-    return [picture for found, _ in parts for picture in found], [note for _, said in parts for note in said]
+    return [file for found, _ in parts for file in found], [note for _, notes in parts for note in notes]
 
 
 def of_source(
     source: str, image: str | None, label: str, split: str | None
-) -> tuple[list[Picture], list[str]]:
+) -> tuple[list[ImageFile], list[str]]:
     if source.startswith("embedded:"):
         return numbered(*embedded(source)), []
     if source.startswith("hub:"):
@@ -102,13 +101,13 @@ def parted(source: str) -> tuple[Path, str | None]:
     return path, None
 
 
-def of_folder(source: str, path: Path) -> tuple[list[Picture], list[str]]:
+def of_folder(source: str, path: Path) -> tuple[list[ImageFile], list[str]]:
     files = sorted(file for file in path.rglob("*") if file.is_file())
     inner = {file.name for file in path.iterdir() if file.is_dir()}
     return of_files(source, [(file.relative_to(path).as_posix(), file) for file in files], inner)
 
 
-def of_zip(source: str, path: Path) -> tuple[list[Picture], list[str]]:
+def of_zip(source: str, path: Path) -> tuple[list[ImageFile], list[str]]:
     try:
         archive = zipfile.ZipFile(path)
     except (OSError, zipfile.BadZipFile) as error:
@@ -123,11 +122,11 @@ def of_zip(source: str, path: Path) -> tuple[list[Picture], list[str]]:
 
 def of_files(
     source: str, files: Iterable[tuple[str, Any]], folders: set[str]
-) -> tuple[list[Picture], list[str]]:
-    """A picture's label is the first folder of its path; hidden files and folders are none."""
+) -> tuple[list[ImageFile], list[str]]:
+    """An image's label is the first folder of its path; hidden files and folders are none."""
     visible = [(name, content) for name, content in files if not re.search(r"(^|/)[._]", name)]
     found = [
-        Picture(name, {"file": name}, content, name.split("/")[0] if "/" in name else None)
+        ImageFile(name, {"file": name}, content, name.split("/")[0] if "/" in name else None)
         for name, content in visible
         if name.lower().endswith(PICTURES)
     ]
@@ -136,16 +135,16 @@ def of_files(
     classes = {folder for folder in folders if not folder.startswith((".", "_"))}
     if len(classes) > 1 and classes <= SPLITS:
         raise DataError(f"{source} holds the folders {listed(sorted(classes))}: name each as a split")
-    empty = sorted(classes - {picture.label for picture in found})
+    empty = sorted(classes - {file.label for file in found})
     if empty:
         raise DataError(f"{source}: the class folder {listed(empty)} holds no images")
     others = len(visible) - len(found)
-    return found, [f"{source}: {others} files that are no images were passed over"] if others else []
+    return found, [f"{source}: skipped {counted(others, 'file')} without an image"] if others else []
 
 
 def of_rows(
     source: str, rows: list[dict[str, Any]], image: str | None, label: str, base: Path
-) -> list[Picture]:
+) -> list[ImageFile]:
     """Rows with an image, or with the name of a file relative to the table."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     column = image_column(source, rows, columns, image)
@@ -156,7 +155,7 @@ def of_rows(
         if not isinstance(value, str):
             about.setdefault("row", number)
         name = value if isinstance(value, str) and value.strip() else f"row {number}"
-        found.append(Picture(name, about, content_of(value, base), row.get(label)))
+        found.append(ImageFile(name, about, content_of(value, base), row.get(label)))
     return found
 
 
@@ -169,7 +168,7 @@ def image_column(source: str, rows: list[dict[str, Any]], columns: list[str], im
     found = found or (["file"] if "file" in columns else [])
     if len(found) != 1:
         raise DataError(
-            f"{source}: which column holds the images? It has {listed(columns)}; say task.image=COLUMN "
+            f"{source}: which column holds the images? It has {listed(columns)}; set task.image=COLUMN "
             "(images, or names of files)"
         )
     return found[0]
@@ -183,13 +182,13 @@ def content_of(value: Any, base: Path) -> Any:
     return value
 
 
-def of_npz(source: str, path: Path, part: str | None) -> list[Picture]:
+def of_npz(source: str, path: Path, part: str | None) -> list[ImageFile]:
     """Labels are None where the file has no array of them."""
     return numbered(*read_arrays(source, path, part))
 
 
-def numbered(pixels: Iterable[Any], labels: list[Any] | None) -> list[Picture]:
+def numbered(pixels: Iterable[Any], labels: list[Any] | None) -> list[ImageFile]:
     return [
-        Picture(f"row {row}", {"row": row}, picture, None if labels is None else labels[row])
-        for row, picture in enumerate(pixels)
+        ImageFile(f"row {row}", {"row": row}, array, None if labels is None else labels[row])
+        for row, array in enumerate(pixels)
     ]

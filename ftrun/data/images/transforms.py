@@ -1,4 +1,4 @@
-"""Pixels moved by chance, of a picture mirrored or shifted, or by a fixed permutation of their places."""
+"""Pixels moved by chance, of an image mirrored or shifted, or by a fixed permutation of their places."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from numpy import ndarray
 
 BRIGHTEST = 255  # of a byte
-PADDING = 8  # a crop moves a picture by up to an eighth of its side, 4 of 32 pixels
+PADDING = 8  # a crop moves an image by up to an eighth of its side, 4 of 32 pixels
 
 
 def moved(pixels: ndarray, seed: int, crop: bool) -> ndarray:
-    """A picture (channels, height, width) mirrored or not and, with `crop`, shifted; black comes in.
+    """An image (channels, height, width) mirrored or not and, with `crop`, shifted; black comes in.
 
     Mirroring and shifts by up to 4 of 32 pixels: He et al. 2016 (arXiv:1512.03385, section 4.2).
     """

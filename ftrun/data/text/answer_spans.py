@@ -58,7 +58,7 @@ def passages(
 ) -> tuple[list[tuple[int, list[int], Passage]], bool]:
     """Row, token ids and passage of each window, and whether they are kept from an earlier run.
 
-    `texts` are the questions as they are asked.
+    `texts` are the questions, shortened.
     """
     found, known = windows(tokenizer, [each.context for each in questions], max_length, stride, texts)
     pairs = [(questions[window.text], window) for window in found]

@@ -9,6 +9,7 @@ from ftrun.data.documents import batched
 from ftrun.data.text.encoding import parts, tokens_of
 from ftrun.data.text.packing import SCORED, START
 from ftrun.data.text.sentence_pairs import SENTENCE, sentences
+from ftrun.errors import ConfigError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -41,3 +42,13 @@ def tokenised(
             tokens = [part for part in (next(flat) for _ in each) if part]
             if tokens:
                 yield tokens
+
+
+def separators(tokenizer: PreTrainedTokenizerBase) -> tuple[int, int, int]:
+    """The token that begins a document, the one that ends it, and padding."""
+    end = tokenizer.eos_token_id
+    begin = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else end
+    if begin is None or end is None:
+        raise ConfigError("the tokenizer has no token that ends a text; task.tokenizer=train makes one")
+    pad = tokenizer.pad_token_id
+    return begin, end, end if pad is None else pad

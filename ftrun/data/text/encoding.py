@@ -7,7 +7,7 @@ from typing import Any
 
 from ftrun.data.card import quantile
 from ftrun.data.text.token_cache import kept_tokens
-from ftrun.errors import ConfigError, DataError, near
+from ftrun.errors import ConfigError, DataError, counted, near
 
 ONLY_IDS = {"return_attention_mask": False, "return_token_type_ids": False}
 POLICIES = ("truncate", "drop", "error")
@@ -26,19 +26,20 @@ class LengthReport:
     p95: int
     longest: int
     pairs: bool = False  # the longer of the two texts is cut first
-    cached: bool = False  # tokenised in an earlier run
+    cached: bool = False  # tokens of an earlier run, from the cache
 
     def line(self) -> str:
         """The report in one line for the terminal."""
         lengths = f"{self.p50}/{self.p95}/{self.longest} tokens (median/95 %/longest)"
-        said = f"{self.split}: {self.rows:,} rows{', tokenised before' if self.cached else ''}, {lengths}"
+        origin = ", tokens from the cache" if self.cached else ""
+        line = f"{self.split}: {counted(self.rows, 'row')}{origin}, {lengths}"
         if self.dropped:
-            return f"{said}, {self.dropped:,} too long and dropped ({self.tokens_lost:,} tokens)"
+            return f"{line}, {self.dropped:,} too long and dropped ({counted(self.tokens_lost, 'token')})"
         if self.truncated_share:
             how = " from the longer text" if self.pairs else ""
             share = _percent(self.truncated_share)
-            return f"{said}, {share} truncated ({self.tokens_lost:,} tokens lost{how})"
-        return f"{said}, none too long"
+            return f"{line}, {share} truncated ({counted(self.tokens_lost, 'token')} lost{how})"
+        return f"{line}, none too long"
 
 
 def encode(
@@ -127,8 +128,8 @@ def _refuse(split: str, over: list[int], lengths: list[int], texts: list[str], m
     excerpt = texts[at] if len(texts[at]) <= 40 else texts[at][:39] + "…"
     raise DataError(
         f"task.long=error: {split} row {at + 1} ({excerpt!r}) has {lengths[at]} tokens, more than "
-        f"task.max_length={max_length}, and so have {len(over) - 1} others (longest {max(lengths)}); "
-        "raise task.max_length or set task.long=truncate or drop"
+        f"task.max_length={max_length} ({len(over):,} of {counted(len(texts), 'row')} too long, longest"
+        f" {max(lengths)}); raise task.max_length or set task.long=truncate or drop"
     )
 
 

@@ -27,7 +27,7 @@ def directory() -> Path:
 
 
 def token_ids(tokenizer: Any, texts: list[str], **options: Any) -> tuple[list[list[int]], bool]:
-    """What the tokenizer says of the texts under its own `options`, and whether the cache had it."""
+    """The token ids of the texts under the tokenizer's own `options`, and whether the cache had it."""
     found, kept = kept_tokens(tokenizer, [texts], ["input_ids"], **options)
     return found["input_ids"], kept
 

@@ -1,4 +1,4 @@
-"""The words of a sentence among the tokens of its windows: which token speaks for which word."""
+"""The words of a sentence among the tokens of its windows: which token stands for which word."""
 
 from __future__ import annotations
 

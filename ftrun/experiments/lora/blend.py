@@ -10,7 +10,7 @@ from torch import nn
 
 from ftrun.errors import ConfigError
 from ftrun.experiments.lora.lowrank import Factors, Update, bare
-from ftrun.models.model import Pooled, backbone_of
+from ftrun.models.heads import Pooled, backbone_of
 from ftrun.models.save import HEAD
 from ftrun.runs.artifacts import LORA_WEIGHTS
 

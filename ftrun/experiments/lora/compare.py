@@ -1,4 +1,4 @@
-"""Networks that answered the same labelled rows, side by side: scores, intervals, paired tests in words."""
+"""Comparison of models on the same labelled rows: scores, intervals and paired tests."""
 
 from __future__ import annotations
 
@@ -7,32 +7,29 @@ from typing import Any
 
 from ftrun.errors import DataError
 from ftrun.experiments.finish import prediction_lines
-from ftrun.experiments.inference import open_model
+from ftrun.experiments.inference import FinishedRun
 from ftrun.reports.diagnosis import Diagnosis
+from ftrun.reports.numbers import score
 from ftrun.reports.page import Section, as_markdown, on_terminal
-from ftrun.reports.rescoring import scored
 from ftrun.reports.significance import resamples
 from ftrun.reports.study import Group, Tried, studied, tested
-from ftrun.reports.summary import console, score
-from ftrun.reports.verdicts import interval, sentence
+from ftrun.reports.summary import console
+from ftrun.reports.verdicts import interval, p_value_source, sentence
 from ftrun.runs.files import read_lines, write_atomically
-from ftrun.runs.run import open_trained
-from ftrun.training.evaluate import evaluate
+from ftrun.runs.find import open_trained
+from ftrun.tasks.metrics.rescoring import scored
 
 PREDICTIONS = "predictions.jsonl"
 BESIDE = "f1"  # the second score of the table
 
 
 def answer(place: Path, file: str) -> None:
-    """predictions.jsonl of a composition on the rows of a file, unless it is there."""
+    """Write predictions.jsonl of a composition for the rows of a file, unless it exists."""
     if (place / PREDICTIONS).is_file():
         return
-    settings, model, tokenizer, accelerator = open_model(open_trained(place))
-    task = settings.task
-    task.read_test(file)
-    task.encode(tokenizer, "test")
-    _, answered = evaluate(model, task, task.examples("test"), 4 * settings.train.batch_size, accelerator)
-    write_atomically(place / PREDICTIONS, prediction_lines(task, answered))
+    finished = FinishedRun(open_trained(place))
+    _, rows = finished.evaluate(finished.data(file))
+    write_atomically(place / PREDICTIONS, prediction_lines(rows))
 
 
 def group_of(task: str, metric: str, places: dict[str, Path]) -> Group:
@@ -53,7 +50,7 @@ def _tried(metric: str, place: Path) -> Tried:
     labels, answers = ([each[key] for each in lines] for key in ("label", "answer"))
     found = scored(metric, labels, answers)
     if found is None:
-        raise DataError(f"{place / PREDICTIONS} does not tell {metric}")
+        raise DataError(f"{place / PREDICTIONS} does not contain the data for {metric}")
     row = {"seed": 0, "metric": metric, BESIDE: scored(BESIDE, labels, answers)}
     right = [label == answer for label, answer in zip(labels, answers, strict=True)]
     return Tried(row, found, right, None, [], {}, Diagnosis([], None, []))
@@ -69,14 +66,15 @@ def standing(group: Group) -> list[dict[str, Any]]:
 
 
 def section_of(group: Group) -> Section:
-    """The table and the sentences, the first study being what the others are held against."""
+    """The table and the sentences, which compare every study with the first."""
     rows = [
         [study.name, interval(study.score, group.metric), score(study.tried[0].row[BESIDE].score, BESIDE)]
         for study in group.studies
     ]
     title = f"{group.task}: {group.metric} on {group.items:,} rows of the domain, 95 % intervals"
     columns = [("", False), (group.metric, True), ("F1", True)]
-    return Section(title, columns, rows, [sentence(pair, group) for pair in group.pairs])
+    sentences = [sentence(pair, group) for pair in group.pairs]
+    return Section(title, columns, rows, [*sentences, p_value_source(group)])
 
 
 def show(group: Group) -> None:

@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 
 from ftrun.errors import UserError
 from ftrun.experiments.lora.blend import Blend, with_head
-from ftrun.experiments.lora.equivalence import HEADING, Agreement, in_fp32, rows_to_compare
+from ftrun.experiments.lora.equivalence import COMPARED, HEADING, Agreement, in_fp32, rows_to_compare
 from ftrun.experiments.lora.lowrank import Factors, Update, bare, by_peft, weighted_sum
-from ftrun.experiments.lora.merge import Source, beside, merge, opened, told, write_card, write_origin
-from ftrun.models.model import backbone_of
+from ftrun.experiments.lora.merge import Source, beside, compared, merge, opened, write_card, write_origin
+from ftrun.models.heads import backbone_of
 from ftrun.models.save import PEFT_PREFIX, on_cpu
 from ftrun.runs.artifacts import LORA, LORA_WEIGHTS
 from ftrun.runs.terminal import say
@@ -87,25 +87,31 @@ def prove(composition: Composition, factors: Factors, source: Source) -> None:
     """The adapter as peft reads it against W₀ + the dense sum; UserError where they differ."""
     settings = in_fp32(source.settings)
     accelerator = open_accelerator(settings.device, "fp32", settings.train.deterministic)
-    net, tokenizer = opened(source.place, settings)
-    examples, words = rows_to_compare(settings, tokenizer)
+    net, tokenizer, config = opened(source.place, settings)
+    data, words = rows_to_compare(settings, tokenizer, config)
+    rows, size = len(data.dataset(COMPARED)), 4 * settings.train.batch_size
     exact = composition.method == "linear"
     parts = [update.factors for update in composition.updates] if exact else [factors]
     blend = Blend(with_head(composition.serving), parts)
     blend.set(composition.weights if exact else [1.0])
-    say(f"compared on {len(examples):,} {words}")
+    say(f"compared on {rows:,} {words}")
     say(HEADING)
     found: list[Agreement] = [
-        told("as peft reads it, and dense sum", net, blend.net, settings, examples, accelerator)
+        compared("read by peft, and dense sum", net, blend.net, data, size, accelerator)
     ]
     if not found[0].largest_difference <= TOLERANCE:
         raise UserError(
-            f"the composed adapter is not the sum: a logit differs by {found[0].largest_difference:.1e}; "
+            f"the composed adapter differs from the sum: a logit by {found[0].largest_difference:.1e}; "
             "nothing was written"
         )
     write_origin(source.place, source.settings)
     write_card(
-        source.place, source, found, f"{len(examples):,} {words}", "composed", code(settings.task.auto_class)
+        source.place,
+        source,
+        found,
+        f"{rows:,} {words}",
+        "composed",
+        code(settings.task.spec(None).auto_class),
     )
 
 
@@ -161,8 +167,8 @@ def story(composition: Composition, factors: Factors) -> str:
     how = "the exact sum" if composition.method == "linear" else f"peft's {composition.method}"
     return (
         f"{composition.said()}: {how} of low-rank updates trained on the same base weights, of rank "
-        f"{widest(factors)}, with the head of {composition.serving.run.path.resolve().name}. What is written "
-        "here was read back and compared:"
+        f"{widest(factors)}, with the head of {composition.serving.run.path.resolve().name}. The saved "
+        "adapter was read back and compared:"
     )
 
 

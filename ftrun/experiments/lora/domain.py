@@ -9,21 +9,22 @@ from pathlib import Path
 from typing import Any
 
 from ftrun import CONF
-from ftrun.data.labels import listed
 from ftrun.data.rows import load_test
 from ftrun.data.tables import columns_of, write_table
-from ftrun.errors import ConfigError, DataError
-from ftrun.experiments import single as experiment
-from ftrun.experiments.lora import compare as contest
+from ftrun.errors import ConfigError, DataError, counted, listed
+from ftrun.experiments import single
+from ftrun.experiments.lora import compare
 from ftrun.experiments.lora.compose import RECORD, Composition, compose
 from ftrun.experiments.lora.lowrank import Update, read_update, refuse_other_bases
 from ftrun.experiments.lora.merge import merge, of_run
 from ftrun.experiments.lora.weights import search
 from ftrun.runs.files import write_atomically
-from ftrun.runs.run import RESULT, Run, is_run
+from ftrun.runs.run import RESULT, Run
 from ftrun.runs.terminal import say
-from ftrun.settings.schema import FIXED, Domain, Settings, read
+from ftrun.settings.read import FIXED, read
+from ftrun.settings.schema import Domain, Settings
 from ftrun.tasks.classify import Classify
+from ftrun.tasks.data import TaskData
 
 GRID = [0.0, 0.25, 0.5, 0.75, 1.0]
 MERGED = Path("domain") / "merged"
@@ -35,46 +36,46 @@ Node = dict[str, Any]
 def run(settings: Settings, path: Path) -> float:
     """Train, compose and score in a new directory; returns the score that chose the weights."""
     refuse(settings)
-    settings.task.read(settings.seed)
-    parts = parts_of(settings)
-    text = read(plan(settings, path)["domain"]).task
-    text.read(settings.seed)  # a wrong file is said before anything is trained
-    return recorded(settings, parts, Run.create(path, settings.raw))
+    data = TaskData.read(settings.task, settings.seed)
+    parts = parts_of(settings, data)
+    text = read(plan(settings, data, path)["domain"])
+    TaskData.read(text.task, settings.seed)  # a wrong file is refused before anything is trained
+    return recorded(settings, data, parts, Run.create(path, settings.raw))
 
 
 def resume(directory: Run) -> float:
-    """Go on; what is finished of it is not done again."""
+    """Continue; what is finished of it is not done again."""
     settings = read(directory.settings)
     if directory.finished:
-        return told(settings, directory)
+        return show_result(settings, directory)
     directory.hold()
-    settings.task.read(settings.seed)
-    return recorded(settings, parts_of(settings), directory)
+    data = TaskData.read(settings.task, settings.seed)
+    return recorded(settings, data, parts_of(settings, data), directory)
 
 
-def recorded(settings: Settings, parts: dict[str, list[Node]], directory: Run) -> float:
+def recorded(settings: Settings, data: TaskData, parts: dict[str, list[Node]], directory: Run) -> float:
     """Everything up to the result, with the reason kept where it ends early."""
-    path, metric = directory.path, settings.task.default_metric
-    with experiment.reason_kept(directory, "to go on with the composition"):
+    path, metric = directory.path, data.metric
+    with single.reason_kept(directory, "to continue the composition"):
         (path / "rows").mkdir(exist_ok=True)
         for name, rows in parts.items():
             write_table(path / "rows" / f"{name}.jsonl", rows)
-        names = trained(settings, path)
-        group = contest.group_of(settings.raw["task"]["name"], metric, placed(names, path))
-        shutil.copy(path / MODEL / contest.PREDICTIONS, path)
-        write_atomically(path / "comparison.md", contest.page(group))
+        names = trained(settings, data, path)
+        group = compare.group_of(settings.raw["task"]["name"], metric, placed(names, path))
+        shutil.copy(path / MODEL / compare.PREDICTIONS, path)
+        write_atomically(path / "comparison.md", compare.page(group))
         seen = json.loads((path / MODEL / RECORD).read_text(encoding="utf-8"))["search"]["score"]
         scores = {f"eval_{metric}": seen, f"test_{metric}": group.studies[0].score.value}
-        own = {"metric": f"eval_{metric}", **scores, "names": names, "contest": contest.standing(group)}
+        own = {"metric": f"eval_{metric}", **scores, "names": names, "contest": compare.standing(group)}
         directory.write_json(RESULT, own)
-    return told(settings, directory)
+    return show_result(settings, directory)
 
 
-def told(settings: Settings, directory: Run) -> float:
+def show_result(settings: Settings, directory: Run) -> float:
     """The result on the terminal."""
     path, result = directory.path, directory.read_json(RESULT)
-    metric = settings.task.default_metric
-    contest.show(contest.group_of(settings.raw["task"]["name"], metric, placed(result["names"], path)))
+    metric = result["metric"].removeprefix("eval_")
+    compare.show(compare.group_of(settings.raw["task"]["name"], metric, placed(result["names"], path)))
     say(f"\n  run:      {path}\n  use:      ftrun predict {path} --input FILE --output FILE\n")
     return float(result[f"eval_{metric}"])
 
@@ -87,52 +88,60 @@ def refuse(settings: Settings) -> None:
     """ConfigError for settings of which no sum of two updates comes."""
     task, variant = settings.task, settings.raw.get("variant")
     if variant is None or variant == "dora":
-        given = "variant=dora" if variant else f"strategy={settings.strategy_name}"
-        raise ConfigError(f"compose=domain sums low-rank updates, and {given} makes none; strategy=lora does")
+        actual = "variant=dora" if variant else f"strategy={settings.strategy_name}"
+        raise ConfigError(
+            f"compose=domain sums low-rank updates, which {actual} does not have; possible: strategy=lora"
+        )
     if type(task) is not Classify:
-        raise ConfigError(f"compose=domain scores the classes of texts, and task={task.name} has none")
+        raise ConfigError(
+            f"compose=domain needs text classification, not task={task.name}; possible: task=classify"
+        )
     if settings.model.init == "random":
         raise ConfigError("compose=domain needs pretrained weights for its LoRAs, not model.init=random")
     if settings.sequence is not None or settings.source is not None:
-        raise ConfigError("compose=domain begins with the model itself; it takes no source= and no sequence=")
+        raise ConfigError("compose=domain starts with the model itself; it takes no source= and no sequence=")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError("compose=domain does not go with several processes")
+        raise ConfigError("compose=domain cannot be combined with several processes")
 
 
-def parts_of(settings: Settings) -> dict[str, list[Node]]:
+def parts_of(settings: Settings, data: TaskData) -> dict[str, list[Node]]:
     """The labelled rows by what they are for, with the task's own columns; DataError for foreign labels."""
-    task, domain = settings.task, settings.compose
+    domain = settings.compose
     assert domain is not None
-    few = labelled(task, domain, domain.rows)
-    few, test = (few[0::2], few[1::2]) if domain.test is None else (few, labelled(task, domain, domain.test))
+    few = labelled(data, domain, domain.rows)
+    few, test = (few[0::2], few[1::2]) if domain.test is None else (few, labelled(data, domain, domain.test))
     if not few or not test:
-        raise DataError(f"compose.rows={domain.rows} is too few rows to find weights on and to score with")
-    known = task.rows.train, task.rows.validation
+        raise DataError(f"compose.rows={domain.rows} has too few rows to search for weights and to score")
+    known = data.rows.splits["train"], data.rows.splits["validation"]
     own, held = ([{name: row[name] for name in few[0]} for row in rows] for rows in known)
     return {"task": own, "validation": held, "few": few, "both": own + few, "test": test}
 
 
-def labelled(task: Classify, domain: Domain, source: Any) -> list[Node]:
+def labelled(data: TaskData, domain: Domain, source: Any) -> list[Node]:
     """Labelled rows of the domain under the names that the task has for its columns."""
+    task: Any = data.task
+    labels = list(data.spec.labels or ())
     own = [*columns_of(task.text), task.label]
     names = domain.columns or own
     if len(names) != len(own):
-        raise ConfigError(f"compose.columns={domain.columns} names {len(names)} columns, task= has {own}")
+        raise ConfigError(
+            f"compose.columns={domain.columns} has {counted(len(names), 'column')}; the task has {own}"
+        )
     text: Any = names[0] if isinstance(task.text, str) else names[:-1]
     rows = load_test(source, text=text, label=names[-1], labels=None).test
-    if foreign := sorted({str(row[names[-1]]) for row in rows} - set(task.names.names)):
-        known = listed(task.names.names)
-        raise DataError(f"compose.rows: {listed(foreign)} is no label of task={task.name}, which has {known}")
+    if foreign := sorted({str(row[names[-1]]) for row in rows} - set(labels)):
+        known = listed(labels)
+        raise DataError(f"compose.rows has the labels {listed(foreign)}; possible: {known}")
     return [{mine: row[theirs] for mine, theirs in zip(own, names, strict=True)} for row in rows]
 
 
-def plan(settings: Settings, path: Path) -> dict[str, Node]:
+def plan(settings: Settings, data: TaskData, path: Path) -> dict[str, Node]:
     """The settings of every run by its directory; ConfigError for what is wrong in one of them."""
-    domain, task = settings.compose, settings.task
+    domain = settings.compose
     assert domain is not None
     raw = settings.raw | {"compose": {"name": "none"}}
     files = {name: str((path / "rows" / f"{name}.jsonl").absolute()) for name in ("validation", "test")}
-    node = raw["task"] | files | {"subset": None, "labels": list(task.names.names)}
+    node = raw["task"] | files | {"subset": None, "labels": list(data.spec.labels or ())}
 
     def on(rows: str) -> Node:
         return {"task": node | {"train": str((path / "rows" / f"{rows}.jsonl").absolute())}}
@@ -159,37 +168,28 @@ def probe(raw: Node) -> Node:
     return {name: raw[name] for name in FIXED} | {"strategy": own["strategy"], "train": raw["train"] | rate}
 
 
-def trained(settings: Settings, path: Path) -> dict[str, str]:
+def trained(settings: Settings, data: TaskData, path: Path) -> dict[str, str]:
     """Makes every run and composition that is not there yet; the name of each by its directory."""
     domain = settings.compose
     assert domain is not None
-    for name, raw in plan(settings, path).items():
+    for name, raw in plan(settings, data, path).items():
         if name == "domain-probe" and not (path / MERGED).exists():
             merge(of_run(Run.open(path / "domain")), path / MERGED, "fp32", TOLERANCE)
-        one(name, raw, path / name)
+        single.made(raw, path / name, f"\n{name}: strategy={raw['strategy']} on {raw['task']['name']}")
     updates = [read_update(Run.open(path / name)) for name in ("task", "domain")]
     refuse_other_bases(updates)
     found = composed(updates, None, path / MODEL, str(path / "rows" / "few.jsonl"))
-    given = composed(updates, domain.weights, path / "composed", None)
+    fixed = composed(updates, domain.weights, path / "composed", None)
     for name in (MODEL, "composed"):
-        contest.answer(path / name, str(path / "rows" / "test.jsonl"))
+        compare.answer(path / name, str(path / "rows" / "test.jsonl"))
     return {
-        MODEL: f"composed {spoken(found)}, found by search",
-        "composed": f"composed {spoken(given)}",
+        MODEL: f"composed {joined(found)}, found by search",
+        "composed": f"composed {joined(fixed)}",
         "task": "LoRA of the task alone",
-        "domain-probe": "LoRA of the domain alone, a head on it",
-        "none": "no LoRA, a head",
+        "domain-probe": "LoRA of the domain alone, with a linear probe",
+        "none": "no LoRA, with a linear probe",
         "both": "one LoRA trained on both",
     }
-
-
-def one(name: str, raw: Node, place: Path) -> None:
-    """One run, begun or gone on with where that is needed."""
-    if not is_run(place):
-        say(f"\n{name}: strategy={raw['strategy']} on {raw['task']['name']}")
-        experiment.run(read(raw), place)
-    elif not Run.open(place).finished:
-        experiment.resume(place)
 
 
 def composed(updates: list[Update], weights: list[float] | None, place: Path, few: str | None) -> list[float]:
@@ -206,6 +206,6 @@ def composed(updates: list[Update], weights: list[float] | None, place: Path, fe
     return weights
 
 
-def spoken(weights: list[float]) -> str:
+def joined(weights: list[float]) -> str:
     """0.7 and 0.3."""
     return " and ".join(f"{weight:g}" for weight in weights)

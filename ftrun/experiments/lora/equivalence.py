@@ -13,16 +13,18 @@ from torch import nn
 from ftrun.data.rows import read_rows
 from ftrun.errors import ConfigError, DataError
 from ftrun.settings.schema import Settings
-from ftrun.tasks.base import Answer, Example, Task
 from ftrun.tasks.classify import Classify
+from ftrun.tasks.data import TaskData
+from ftrun.tasks.scorer import Answer
 from ftrun.training.evaluate import batches_through, ordered
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from accelerate import Accelerator
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
+COMPARED = "validation"  # the split
 INSTEAD = "embedded:docstrings:validation"  # real sentences, for a run whose own are gone
 
 
@@ -55,58 +57,48 @@ def as_markdown(found: Sequence[Agreement]) -> str:
 
 
 def rows_to_compare(
-    settings: Settings, tokenizer: PreTrainedTokenizerBase | None
-) -> tuple[Sequence[Example], str]:
+    settings: Settings, tokenizer: PreTrainedTokenizerBase | None, config: PretrainedConfig
+) -> tuple[TaskData, str]:
     """The run's validation examples, or embedded sentences when its data is gone; and in words which.
 
     Raises the DataError where the task is not one text per row and no other text would do.
     """
     task = settings.task
-    labels = getattr(task, "names", None)
     try:
-        task.read(settings.seed)
-        task.encode(tokenizer, "validation")
+        data = TaskData.read(task, settings.seed, config)
+        data.encode(tokenizer, COMPARED)
     except (DataError, ConfigError) as error:
         if not isinstance(task, Classify):
             raise
-        if labels is not None:
-            task.names = labels
         columns = task.text if isinstance(task.text, list) else [task.text]
         rows = [dict.fromkeys(columns, row["text"]) for row in read_rows(INSTEAD)]
-        assert tokenizer is not None
-        examples = task.questions(tokenizer, rows, INSTEAD)
-        return examples, f"sentences of {INSTEAD}, since the run's own data cannot be read ({error})"
-    return task.examples("validation"), f"validation rows of task={task.name}"
+        data = TaskData(task, task.unanswered(rows, INSTEAD), task.spec(config))
+        data.encode(tokenizer, COMPARED)
+        return data, f"sentences of {INSTEAD}, since the run's own data cannot be read ({error})"
+    return data, f"validation rows of task={task.name}"
 
 
 def agreement(
-    what: str,
-    pair: tuple[nn.Module, nn.Module],
-    settings: Settings,
-    examples: Sequence[Example],
-    accelerator: Accelerator,
+    what: str, pair: tuple[nn.Module, nn.Module], data: TaskData, size: int, accelerator: Accelerator
 ) -> Agreement:
     """Both networks on every example, in the order and the batches of an evaluation."""
-    task, size = settings.task, 4 * settings.train.batch_size
+    dataset, scorer = data.dataset(COMPARED), data.scorer
     largest = 0.0
     answers: tuple[list[tuple[int, Answer]], ...] = ([], [])
-    for both in zip(*(batches_through(net, task, examples, size, accelerator) for net in pair), strict=True):
+    for both in zip(*(batches_through(net, data, dataset, size, accelerator) for net in pair), strict=True):
         (here, _, _), (there, _, _) = both
         difference = float((here.float() - there.float()).abs().max())
         largest = difference if not difference <= largest else largest  # nan is the largest of all
-        for kept, (outputs, batch, rows) in zip(answers, both, strict=True):
-            kept += zip(rows, task.answers(outputs, batch), strict=True)
-    ours, theirs = (task.merged(ordered(each, accelerator), examples)[0] for each in answers)
-    flipped = sum(said(task, one) != said(task, other) for one, other in zip(ours, theirs, strict=True))
+        for kept, (outputs, batch, places) in zip(answers, both, strict=True):
+            kept += zip(places, scorer.answers(outputs, batch), strict=True)
+    ours, theirs = (scorer.rows(ordered(each, accelerator), dataset.examples) for each in answers)
+    pairs = zip(ours, theirs, strict=True)
+    flipped = sum(without_measures(one.answer) != without_measures(other.answer) for one, other in pairs)
     return Agreement(what, len(ours), largest, flipped)
 
 
-def said(task: Task, answer: Answer) -> Answer:
-    """What a row is answered, without probabilities and other measures, which differ in the last digit."""
-    return {name: without_measures(answer[name]) for name in task.answer_columns}
-
-
 def without_measures(value: Any) -> Any:
+    """What is answered, without probabilities and other measures, which differ in the last digit."""
     if isinstance(value, dict):
         return {key: without_measures(each) for key, each in value.items()}
     if isinstance(value, list | tuple):

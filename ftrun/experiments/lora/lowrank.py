@@ -14,13 +14,15 @@ from torch import Tensor, nn
 
 from ftrun.errors import ConfigError
 from ftrun.experiments.lora.equivalence import readable
+from ftrun.models.heads import name_of
 from ftrun.models.load import quiet, without_pooler
-from ftrun.models.model import name_of
-from ftrun.models.save import PEFT_PREFIX, base_network
+from ftrun.models.reload import base_network
+from ftrun.models.save import PEFT_PREFIX
 from ftrun.models.small import register
 from ftrun.runs.artifacts import LORA, LORA_WEIGHTS, low_rank
 from ftrun.runs.run import Run
-from ftrun.settings.schema import Settings, read
+from ftrun.settings.read import read
+from ftrun.settings.schema import Settings
 from ftrun.settings.seeds import stream
 
 Factors = dict[str, tuple[Tensor, Tensor]]  # layer within the backbone → A (rank, inputs), B (outputs, rank)
@@ -46,7 +48,7 @@ class Update:
 def refuse_unsummable(run: Run) -> None:
     """ConfigError, before anything heavy is loaded, for a run whose update is no sum of matrices."""
     settings = low_rank(
-        run, "so their effect is no sum of matrices and cannot be weighed; compose takes LoRAs"
+        run, "so their effect is not a sum of matrices and cannot be weighted; compose takes LoRAs"
     )
     if settings.get("use_dora"):
         raise ConfigError(
@@ -87,7 +89,7 @@ def read_update(run: Run) -> Update:
                 a, b = torch.cat([a, before[0]]), torch.cat([b, -before[1]], 1)
             factors[own] = (scaling * a, b)
     if not factors:
-        raise ConfigError(f"{run.path} is damaged: model/{LORA_WEIGHTS} holds no LoRA")
+        raise ConfigError(f"{run.path} is damaged: model/{LORA_WEIGHTS} contains no LoRA")
     return Update(
         run, settings, factors, head, prefix, hashes(backbone, {n.removeprefix(prefix) for n in head})
     )
@@ -101,7 +103,8 @@ def bare(run: Run, settings: Settings) -> nn.Module:
     config = AutoConfig.from_pretrained(run.model_dir)
     source = json.loads((run.model_dir / LORA).read_text(encoding="utf-8"))["base_model_name_or_path"]
     pooled = getattr(config, "ftrun_pooling", None)
-    auto_class, extra = ("AutoModel", without_pooler(config)) if pooled else (settings.task.auto_class, {})
+    own = settings.task.spec(None).auto_class
+    auto_class, extra = ("AutoModel", without_pooler(config)) if pooled else (own, {})
     with quiet():
         return base_network(source, auto_class, config, extra)
 
@@ -147,10 +150,10 @@ def refuse_other_bases(updates: list[Update]) -> None:
         strange = sorted(name for name in other.factors if f"{name}.weight" not in first.base)
         strange += sorted(name for name in first.factors if f"{name}.weight" not in other.base)
         if different or strange:
-            what = f"{len(different)} of {len(shared)} tensors differ" if shared else "no tensor is shared"
+            what = f"{len(different)} of {len(shared)} tensors differ" if different else "layers are missing"
             raise ConfigError(
-                f"{other.run.path} and {first.run.path} stand on different base checkpoints ({what}, "
-                f"{(different or strange)[0]} for one); a sum of updates is defined over one base only"
+                f"{other.run.path} and {first.run.path} have different base checkpoints ({what}, "
+                f"such as {(different or strange)[0]}); updates can only be summed over the same base"
             )
 
 

@@ -18,6 +18,7 @@ from ftrun import __version__
 from ftrun.errors import UserError
 from ftrun.experiments.inference import Saved
 from ftrun.experiments.lora.equivalence import (
+    COMPARED,
     HEADING,
     Agreement,
     agreement,
@@ -26,21 +27,25 @@ from ftrun.experiments.lora.equivalence import (
     readable,
     rows_to_compare,
 )
-from ftrun.models.heads import save_beside
-from ftrun.models.image_processor import Reader, reopen
+from ftrun.models.architecture import IMAGES
+from ftrun.models.heads import Pooled, save_beside
+from ftrun.models.image_processor import ImageProcessor, reopen
 from ftrun.models.load import quiet
-from ftrun.models.model import Pooled
-from ftrun.models.save import HEAD, on_cpu, reload, save_network
-from ftrun.models.small import IMAGES
+from ftrun.models.reload import reload
+from ftrun.models.save import HEAD, on_cpu, save_network
 from ftrun.runs.artifacts import low_rank
-from ftrun.runs.run import ORIGIN, Run, free_space_check
+from ftrun.runs.files import free_space_check
+from ftrun.runs.find import ORIGIN
+from ftrun.runs.run import Run
 from ftrun.runs.terminal import say
-from ftrun.settings.schema import Settings, read
+from ftrun.settings.read import read
+from ftrun.settings.schema import Settings
+from ftrun.tasks.data import TaskData
 from ftrun.training.devices import open_accelerator
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 CARD = """\
@@ -61,7 +66,7 @@ on {rows}.
 {code}
 ```
 
-Or `ftrun predict DIR --input FILE --output FILE`. Made by ftrun {version}; `{origin}` holds the settings.
+Or `ftrun predict DIR --input FILE --output FILE`. Made by ftrun {version}; the settings are in `{origin}`.
 """
 
 
@@ -84,44 +89,46 @@ def merge(source: Source, output: Path, dtype: str, tolerance: float) -> list[Ag
     """
     settings = in_fp32(source.settings)
     accelerator = open_accelerator(settings.device, "fp32", settings.train.deterministic)
-    net, tokenizer = opened(source.place, settings)
+    net, tokenizer, config = opened(source.place, settings)
     free_space_check(output, 4 * sum(p.numel() for p in net.parameters()))
-    examples, words = rows_to_compare(settings, tokenizer)
-    say(f"compared on {len(examples):,} {words}")
+    data, words = rows_to_compare(settings, tokenizer, config)
+    rows, size = len(data.dataset(COMPARED)), 4 * settings.train.batch_size
+    say(f"compared on {rows:,} {words}")
     say(HEADING)
     with beside(output) as place:
         write_whole(folded(source.place, settings), place, tokenizer)
         written = reloaded(place, settings)
-        found = [told("folded in fp32", net, written, settings, examples, accelerator)]
+        found = [compared("folded in fp32", net, written, data, size, accelerator)]
         if not found[0].largest_difference <= tolerance:
             raise UserError(
-                f"the folded network is not the run's: a logit differs by {found[0].largest_difference:.1e}, "
+                f"the merged network differs from the run's: a logit by {found[0].largest_difference:.1e}, "
                 f"more than --tolerance {tolerance:g}; nothing was written"
             )
         if dtype != "fp32":
             write_whole(reloaded(place, settings).to(DTYPES[dtype]), place, tokenizer)
             cast = reloaded(place, settings).float()  # the arithmetic of low precision differs by machine
-            found.append(told(f"cast to {dtype}", written, cast, settings, examples, accelerator))
+            found.append(compared(f"cast to {dtype}", written, cast, data, size, accelerator))
         write_origin(place, source.settings)
-        write_card(place, source, found, f"{len(examples):,} {words}", "merged", plain_code(settings))
+        write_card(place, source, found, f"{rows:,} {words}", "merged", plain_code(settings))
     return found
 
 
-def opened(place: Path, settings: Settings) -> tuple[nn.Module, PreTrainedTokenizerBase | Reader | None]:
-    """The network with its LoRA beside the weights, its tokenizer or reader; the task knows its labels."""
+def opened(
+    place: Path, settings: Settings
+) -> tuple[nn.Module, PreTrainedTokenizerBase | ImageProcessor | None, PretrainedConfig]:
+    """The network with its LoRA beside the weights, its tokenizer or image processor, its configuration."""
     from transformers import AutoConfig, AutoTokenizer
 
     net = reloaded(place, settings)
     with readable(place):
         config = AutoConfig.from_pretrained(place)
-        settings.task.restore(config)
-        images = settings.task.auto_class == IMAGES
-        return net, reopen(place, config) if images else AutoTokenizer.from_pretrained(place)
+        images = settings.task.spec(None).auto_class == IMAGES
+        return net, reopen(place, config) if images else AutoTokenizer.from_pretrained(place), config
 
 
 def reloaded(place: Path, settings: Settings) -> nn.Module:
     with quiet(), readable(place):
-        return reload(place, settings.task.auto_class)
+        return reload(place, settings.task.spec(None).auto_class)
 
 
 def folded(place: Path, settings: Settings) -> nn.Module:
@@ -146,7 +153,9 @@ def tie_again(net: Any) -> None:
         out.weight = into.weight
 
 
-def write_whole(net: nn.Module, place: Path, tokenizer: PreTrainedTokenizerBase | Reader | None) -> None:
+def write_whole(
+    net: nn.Module, place: Path, tokenizer: PreTrainedTokenizerBase | ImageProcessor | None
+) -> None:
     """Weights, configuration and tokenizer, as plain transformers loads them; a pooled head beside."""
     if isinstance(net, Pooled):
         net.backbone.config.ftrun_pooling = net.pooling
@@ -159,12 +168,12 @@ def write_whole(net: nn.Module, place: Path, tokenizer: PreTrainedTokenizerBase 
         tokenizer.save_pretrained(place)
 
 
-def told(
-    what: str, one: nn.Module, other: nn.Module, settings: Settings, examples: Any, accelerator: Accelerator
+def compared(
+    what: str, one: nn.Module, other: nn.Module, data: TaskData, size: int, accelerator: Accelerator
 ) -> Agreement:
     """How far two networks agree, as a line of the table."""
     pair = tuple(accelerator.prepare_model(Saved(net), evaluation_mode=True) for net in (one, other))
-    found = agreement(what, (pair[0], pair[1]), settings, examples, accelerator)
+    found = agreement(what, (pair[0], pair[1]), data, size, accelerator)
     say(found.line())
     return found
 
@@ -200,11 +209,10 @@ def on_hub(name: str) -> str:
 
 def plain_code(settings: Settings) -> str:
     """How the network is loaded: by transformers alone, but for a pooled head."""
-    name = settings.task.auto_class
+    name = settings.task.spec(None).auto_class
     if settings.model.pooling != "head":
-        return (
-            f'from pathlib import Path\nfrom ftrun.models.save import reload\n\nreload(Path("DIR"), "{name}")'
-        )
+        imports = "from pathlib import Path\nfrom ftrun.models.reload import reload"
+        return f'{imports}\n\nreload(Path("DIR"), "{name}")'
     return f'from transformers import {name}\n\nnet = {name}.from_pretrained("DIR")'
 
 
@@ -223,12 +231,12 @@ def beside(output: Path) -> Iterator[Path]:
 def of_run(run: Run) -> Source:
     """The source that a run is."""
     settings = read(run.settings)
-    lora = low_rank(run, "so nothing can be folded")
+    lora = low_rank(run, "so there is nothing to merge")
     kind = next((name for name in ("dora", "rslora") if lora.get(f"use_{name}")), "lora")
     story = (
         f"The network of an ftrun run on task={settings.task.name}: the low-rank update ({kind}, "
-        f"rank {lora['r']}) was added to the weights of `{settings.model.name}` in fp32. What is written "
-        "here was read back and compared with what the run saved:"
+        f"rank {lora['r']}) was added to the weights of `{settings.model.name}` in fp32. The merged "
+        "network was read back and compared with the run's:"
     )
     title = f"{Path(settings.model.name).name} on {settings.task.name}, LoRA merged"
     return Source(run.model_dir, settings, title, story)

@@ -12,16 +12,17 @@ from ftrun.experiments.lora.blend import Blend, with_head
 from ftrun.experiments.lora.equivalence import in_fp32
 from ftrun.experiments.lora.lowrank import Update
 from ftrun.runs.terminal import say
-from ftrun.settings.schema import Settings, read
+from ftrun.settings.read import read
+from ftrun.settings.schema import Settings
 from ftrun.settings.seeds import stream
+from ftrun.tasks.data import TaskData
 from ftrun.training.devices import open_accelerator
 from ftrun.training.evaluate import evaluate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ftrun.tasks.base import Example, Task
-    from ftrun.training.evaluate import Answered
+    from ftrun.tasks.scorer import Row, Scorer
 
 POINTS = 400  # of a grid at most
 HALVINGS = 2  # of the step, after the grid
@@ -46,19 +47,19 @@ class Slice:
 
         serving = updates[head]
         settings = in_fp32(with_columns(serving.settings, columns))
-        self.settings, self.task = settings, settings.task
+        self.settings = settings
         self.accelerator = open_accelerator(settings.device, "fp32", settings.train.deterministic)
-        self.task.restore(AutoConfig.from_pretrained(serving.run.model_dir))
-        self.task.read_test(file)
-        self.task.encode(AutoTokenizer.from_pretrained(serving.run.model_dir), "test")
-        self.examples: Sequence[Example] = self.task.examples("test")
+        place = serving.run.model_dir
+        self.data = TaskData.of_file(settings.task, file, AutoConfig.from_pretrained(place))
+        self.data.encode(AutoTokenizer.from_pretrained(place), "test")
+        self.examples = self.data.dataset("test")
         net = with_head(serving)
         self.net = self.accelerator.prepare_model(Saved(net), evaluation_mode=True)
         self.blend = Blend(net, [update.factors for update in updates])
-        self.metric = self.task.default_metric
-        self.sign = 1 if self.task.metrics[self.metric] == "max" else -1
+        self.metric = self.data.metric
+        self.sign = self.data.scorer.metrics[self.metric].sign
         self.known: dict[tuple[float, ...], Point] = {}
-        self.answered: dict[tuple[float, ...], list[Answered]] = {}
+        self.answered: dict[tuple[float, ...], list[Row]] = {}
 
     def at(self, weights: Sequence[float]) -> Point:
         """The score at these weights."""
@@ -66,7 +67,7 @@ class Slice:
         if key not in self.known:
             self.blend.set(list(key))
             size = 4 * self.settings.train.batch_size
-            scores, self.answered[key] = evaluate(self.net, self.task, self.examples, size, self.accelerator)
+            scores, self.answered[key] = evaluate(self.net, self.data, self.examples, size, self.accelerator)
             self.known[key] = Point(list(key), scores[self.metric], scores["loss"])
         return self.known[key]
 
@@ -97,7 +98,7 @@ def search(
     if len(grid) ** len(updates) > POINTS:
         raise ConfigError(
             f"compose: --grid of {len(grid)} values for {len(updates)} runs makes "
-            f"{len(grid) ** len(updates):,} points; at most {POINTS}, so give fewer values"
+            f"{len(grid) ** len(updates):,} points, more than {POINTS}; use fewer values"
         )
     rows = Slice(updates, head, file, columns)
     count = len(grid) ** len(updates)
@@ -146,15 +147,15 @@ def interval(rows: Slice, point: Point) -> tuple[float, float]:
     chance = np.random.default_rng(stream(rows.settings.seed, "bootstrap"))
     answered = rows.answered[tuple(point.weights)]
     draws = chance.integers(0, len(answered), (DRAWS, len(answered)))
-    scores = [score_of(rows.task, rows.metric, [answered[i] for i in draw]) for draw in draws]
+    scores = [score_of(rows.data.scorer, rows.metric, [answered[i] for i in draw]) for draw in draws]
     return float(np.percentile(scores, 2.5)), float(np.percentile(scores, 97.5))
 
 
-def score_of(task: Task, metric: str, pairs: list[Answered]) -> float:
+def score_of(scorer: Scorer, metric: str, rows: list[Row]) -> float:
     """The task's score of answers; accuracy counted here, which is a hundred times as fast."""
     if metric == "accuracy":
-        return sum(task.given(example) == answer["answer"] for example, answer in pairs) / len(pairs)
-    return task.score([answer for _, answer in pairs], [example for example, _ in pairs])[metric]
+        return sum(row.label == row.answer["answer"] for row in rows) / len(rows)
+    return scorer.score(rows)[metric]
 
 
 def show(
@@ -177,10 +178,10 @@ def show(
             say(f"{cells}{point.score:>12.4f}{point.loss:>10.4f}{note}")
     say(
         f"chosen: {rows.metric} {ranked[0].score:.4f}, 95 % interval {bounds[0]:.4f} to {bounds[1]:.4f}; "
-        f"the best of {len(ranked)} on the same rows, so expect a little less on others"
+        f"the best of {len(ranked)} points on these rows, so expect a little less on other rows"
     )
     if max(ranked[0].weights) == max(grid):
-        say(f"{max(grid):g} is the end of the grid; a wider one may find more: --grid 0,0.5,1,1.5,2")
+        say(f"{max(grid):g} is the end of the grid; a wider one may be better: --grid 0,0.5,1,1.5,2")
 
 
 def surface(rows: Slice, names: list[str], grid: list[float]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from ftrun.errors import ConfigError
 from ftrun.runs.terminal import say
 from ftrun.settings.checks import at_least, one_of
+from ftrun.settings.seeds import stream
 from ftrun.strategies.anchored import Anchored
 
 if TYPE_CHECKING:
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
 
     from ftrun.models.model import Model
     from ftrun.strategies.anchored import Strengths
-    from ftrun.strategies.base import Memory, Past
-    from ftrun.tasks.base import Batch
+    from ftrun.strategies.base import Memory, SourceTask
+    from ftrun.tasks.dataset import Batch
 
 FILE = "fisher.safetensors"
 DRAWS = 8  # labels per example where they are sampled; of a text one, at each of its positions
@@ -62,7 +63,8 @@ class Ewc(Anchored):
     def remember(self, memory: Memory) -> None:
         if memory.model.adapter is not None and not self.online:
             raise ConfigError(
-                "online=false holds weights where each task left them, which low-rank updates lack"
+                "online=false anchors weights where each task left them;"
+                " low-rank updates have no such weights"
             )
         super().remember(memory)
 
@@ -90,7 +92,8 @@ class Ewc(Anchored):
         if summed.keys() != set(names):
             odd = sorted(summed.keys() ^ set(names))
             raise ConfigError(
-                f"{kept} is of other weights than this strategy trains: {len(odd)} differ, such as {odd[0]}"
+                f"{kept} belongs to other weights than this strategy trains:"
+                f" {len(odd)} differ, such as {odd[0]}"
             )
         start = len("anchor/")
         return summed, {name[start:]: value for name, value in found.items() if name.startswith("anchor/")}
@@ -107,11 +110,11 @@ class Ewc(Anchored):
         }
         if memory.earlier is None or not (memory.earlier / FILE).is_file():
             if len(memory.pasts) > 1:
-                say(f"ewc holds {latest.name} alone: {memory.earlier} kept no {FILE} of the tasks before")
+                say(f"ewc holds only {latest.name}: {memory.earlier} has no {FILE} of the tasks before it")
             return summed, now
         found, _ = fisher.load(memory.earlier / FILE)
         if not set(names) <= found.keys():
-            raise ConfigError(f"{memory.earlier / FILE} is of other weights than this strategy trains")
+            raise ConfigError(f"{memory.earlier / FILE} belongs to other weights than this strategy trains")
         if self.online:
             return {name: self.gamma * found[name] + summed[name] for name in names}, now
         total = {name: found[name] + summed[name] for name in names}
@@ -119,31 +122,21 @@ class Ewc(Anchored):
         before = {name: found.get(f"anchor/{name}", now[name]) for name in names}
         return total, {name: now[name] + share[name] * (before[name] - now[name]) for name in names}
 
-    def of(self, past: Past, model: Model, names: list[str], seed: int) -> dict[str, Tensor]:
+    def of(self, past: SourceTask, model: Model, names: list[str], seed: int) -> dict[str, Tensor]:
         """The mean Fisher information of an earlier task on a seeded choice of its training examples.
 
         Zero for a weight that has no part in that task, such as the pooler in a language model.
         """
         import torch
 
-        from ftrun.data.batching import sorted_batches
-        from ftrun.settings.seeds import stream
         from ftrun.strategies.ewc.fisher import estimate
 
-        examples = past.task.examples("train")
-        generator = torch.Generator().manual_seed(stream(seed, "fisher"))
-        chosen = torch.randperm(len(examples), generator=generator)[: self.samples].tolist()
-        batches = [
-            past.task.collate([examples[chosen[row]] for row in rows])
-            for rows in sorted_batches([examples[row].size for row in chosen], BATCH)
-        ]
-        for batch in batches:
-            batch["inputs"].pop("positions", None)
+        batches = chosen_batches(past, self.samples, seed)
         several = isinstance(batches[0]["labels"], torch.Tensor) and batches[0]["labels"].dim() > 1
         if several and self.fisher == "exact":
             raise ConfigError(
-                f"fisher=exact needs one answer per example, {past.name} has one at each of several places;"
-                " possible: auto, sampled, empirical"
+                f"fisher=exact needs one answer per example, {past.name} has one at each of several"
+                " positions; possible: auto, sampled, empirical"
             )
         own = dict(model.named_parameters())
         parts = parts_in(past, batches[-1], {name: own[name] for name in names})
@@ -162,16 +155,35 @@ class Ewc(Anchored):
         return {name: theirs[other] for name, other in parts.items()} | nothing
 
 
-def parts_in(past: Past, batch: Batch, parameters: dict[str, Parameter]) -> dict[str, str]:
+def chosen_batches(past: SourceTask, samples: int, seed: int) -> list[Batch]:
+    """Batches of a seeded choice of an earlier task's training examples, with the logits of all positions."""
+    import torch
+
+    from ftrun.data.batching import sorted_batches
+
+    dataset = past.data.dataset("train")
+    examples = dataset.examples
+    generator = torch.Generator().manual_seed(stream(seed, "fisher"))
+    chosen = torch.randperm(len(examples), generator=generator)[:samples].tolist()
+    batches = [
+        dataset.collate([examples[chosen[row]] for row in rows])
+        for rows in sorted_batches([examples[row].size for row in chosen], BATCH)
+    ]
+    for batch in batches:
+        batch["inputs"].pop("positions", None)
+    return batches
+
+
+def parts_in(past: SourceTask, batch: Batch, parameters: dict[str, Parameter]) -> dict[str, str]:
     """The names that another network on the same backbone has for these weights, of those it uses."""
     import torch
 
-    from ftrun.training.evaluate import outputs_of
+    from ftrun.tasks.objective import outputs_of
 
     wanted = {name: parameter.requires_grad for name, parameter in parameters.items()}
     for parameter in parameters.values():
         parameter.requires_grad_(True)
-    whole = outputs_of(past.model, past.task, batch).sum()
+    whole = outputs_of(past.model, past.data.objective, batch).sum()
     found = torch.autograd.grad(whole, list(parameters.values()), allow_unused=True)
     for name, parameter in parameters.items():
         parameter.requires_grad_(wanted[name])

@@ -1,4 +1,4 @@
-"""The diagonal of the Fisher information: how much the answers of a network depend on each of its weights."""
+"""The diagonal of the Fisher information: how much a network's outputs depend on each of its weights."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ftrun.errors import DataError
-from ftrun.strategies.ewc.output_factors import Answers
-from ftrun.strategies.ewc.per_example import Hooks, Sums, split
+from ftrun.strategies.ewc.output_factors import LabelSampling
+from ftrun.strategies.ewc.per_example import Hooks, split
+from ftrun.strategies.ewc.squares import Sums
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,7 +63,7 @@ def estimate(
     parameters = dict(model.named_parameters())
     if unknown := sorted(set(names) - set(parameters)):
         raise KeyError(f"the model has no parameters {', '.join(unknown)}")
-    answers = Answers(kind, samples, seed)
+    sampling = LabelSampling(kind, samples, seed)
     batches = iter(batches)
     first = next(batches, None)
     if first is None:
@@ -70,7 +71,7 @@ def estimate(
     sums, number = zeros({name: parameters[name] for name in names}), 0
     with at_rest(model):
         some = cut(first, torch.arange(CHECKED) % size_of(first))  # twice the same, rather than only one
-        estimator = Estimator(model, split(model, sums, moved(some, model)["inputs"]), answers)
+        estimator = Estimator(model, split(model, sums, moved(some, model)["inputs"]), sampling)
         estimator.check(sums, moved(cut(first, slice(CHECKED)), model))
         for batch in itertools.chain([first], batches):
             estimator.add(sums, moved(batch, model), number)
@@ -84,7 +85,7 @@ class Estimator:
 
     model: nn.Module
     layers: dict[nn.Module, dict[str, str]]  # what hooks see: layer → its name of a parameter → the full name
-    answers: Answers
+    sampling: LabelSampling
 
     def seen(self, sums: Sums) -> Sums:
         return {name: sums[name] for names in self.layers.values() for name in names.values()}
@@ -101,9 +102,9 @@ class Estimator:
         hooks = Hooks(self.layers, sums)
         with hooks.attached(size_of(batch)):
             logits = self.model(**batch["inputs"])
-            columns = self.answers.columns(logits.detach(), batch.get("labels"), number)
-            for left in reversed(range(columns.count)):
-                hooks.backward(logits, columns.draw(left), last=left == 0)
+            factors = self.sampling.factors(logits.detach(), batch.get("labels"), number)
+            for left in reversed(range(factors.count)):
+                hooks.backward(logits, factors.draw(left), last=left == 0)
 
     def add_by_loop(self, sums: Sums, batch: Batch, number: int) -> None:
         """An ordinary backward pass per example and column, whatever the network does with a weight."""
@@ -113,12 +114,12 @@ class Estimator:
         for row in range(size_of(batch)):
             one = cut(batch, slice(row, row + 1))
             logits = self.model(**one["inputs"])
-            columns = self.answers.columns(logits.detach(), one.get("labels"), number + row)
-            for left in reversed(range(columns.count if logits.requires_grad else 0)):
+            factors = self.sampling.factors(logits.detach(), one.get("labels"), number + row)
+            for left in reversed(range(factors.count if logits.requires_grad else 0)):
                 gradients = torch.autograd.grad(
                     logits,
                     [*parameters.values()],
-                    columns.draw(left),
+                    factors.draw(left),
                     retain_graph=left > 0,
                     allow_unused=True,
                 )
@@ -145,7 +146,7 @@ class Estimator:
         worst = max(off, key=lambda name: (math.isnan(off[name]), off[name]))
         if not off[worst] <= TOLERANCE:  # also when it is not a number
             raise RuntimeError(
-                f"squared gradients by hooks are not those of single examples, least of all of {worst}: "
+                f"squared gradients from hooks differ from those of single examples, most for {worst}: "
                 f"off by {off[worst]:.1e} of its largest entry, more than {TOLERANCE:.0e}"
             )
 
@@ -209,6 +210,6 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             about = json.loads((file.metadata() or {})[ABOUT])
             return {name: file.get_tensor(name) for name in file.keys()}, about
     except FileNotFoundError:
-        raise DataError(f"{path}: there is no such file of Fisher information") from None
+        raise DataError(f"{path}: no such file") from None
     except (SafetensorError, KeyError, ValueError, OSError) as error:
         raise DataError(f"{path} holds no Fisher information that ftrun saved: {error}") from error

@@ -1,4 +1,4 @@
-"""The derivative of log p(y|x) by the logits, for the y that stand for the expectation over all answers."""
+"""The derivative of log p(y|x) by the logits, for the labels y that the expectation is taken over."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ IGNORED = -100  # label of a position without a target
 
 
 @dataclass
-class Columns:
+class Factors:
     """Vectors c over a batch's logits z: squared gradients of ⟨c, z⟩ add up to the Fisher information."""
 
     count: int
@@ -24,8 +24,8 @@ class Columns:
 
 
 @dataclass
-class Answers:
-    """Which y stand for the expectation over them."""
+class LabelSampling:
+    """Which labels y the expectation is taken over."""
 
     kind: str
     samples: int
@@ -37,24 +37,27 @@ class Answers:
         if self.samples < 1:
             raise ValueError(f"samples={self.samples}: at least 1")
 
-    def columns(self, logits: Tensor, labels: Tensor | None, number: int) -> Columns:
+    def factors(self, logits: Tensor, labels: Tensor | None, number: int) -> Factors:
         """For logits (batch, classes) or (batch, length, vocabulary); `number` is the first example's.
 
         Labels of the logits' shape, 0 or 1, say that every label is an answer of its own, yes or no.
         """
         if logits.dim() not in (2, 3):
-            raise ValueError(f"logits of shape {tuple(logits.shape)}: neither of examples nor of positions")
+            raise ValueError(
+                f"logits of shape {tuple(logits.shape)}: expected (batch, classes) or"
+                " (batch, length, vocabulary)"
+            )
         kind = self.kind_for(logits)
         if labels is not None and labels.shape == logits.shape and logits.shape[1] > 1:
             return self.independent(logits, labels, number, kind)
         if kind == "exact":
             vectors = exact(logits)
-            return Columns(len(vectors), vectors.__getitem__)
+            return Factors(len(vectors), vectors.__getitem__)
         if labels is None and (kind == "empirical" or logits.dim() == 3):
             raise ValueError(f"kind={kind} with logits of shape {tuple(logits.shape)} needs labels")
         if logits.dim() == 2 and logits.shape[1] == 1:
             noise = self.noise(logits, labels, number, kind)
-            return Columns(1, lambda k: noise)
+            return Factors(1, lambda k: noise)
         used = torch.ones(logits.shape[:-1], dtype=torch.bool, device=logits.device)
         if logits.dim() == 3 and labels is not None:
             used = labels != IGNORED
@@ -73,18 +76,18 @@ class Answers:
             column[used] = values * scale
             return column
 
-        return Columns(len(drawn), draw)
+        return Factors(len(drawn), draw)
 
-    def independent(self, logits: Tensor, labels: Tensor, number: int, kind: str) -> Columns:
+    def independent(self, logits: Tensor, labels: Tensor, number: int, kind: str) -> Factors:
         """For a Bernoulli on each logit: y - p, whose expected square is p(1 - p)."""
         p = logits.double().sigmoid()
         if kind == "exact":
             root = (p * (1 - p)).sqrt().to(logits)
             at = torch.arange(logits.shape[1], device=logits.device)
-            return Columns(len(at), lambda k: root * (at == k))
+            return Factors(len(at), lambda k: root * (at == k))
         if kind == "empirical":
             found = (labels.to(p) - p).to(logits)
-            return Columns(1, lambda k: found)
+            return Factors(1, lambda k: found)
         chance = torch.stack(
             [
                 torch.rand(self.samples, p.shape[1], dtype=p.dtype, generator=self.generator(number + row))
@@ -93,11 +96,13 @@ class Answers:
             1,
         ).to(p.device)  # (samples, batch, labels)
         drawn = (((chance < p).to(p) - p) * self.samples**-0.5).to(logits)
-        return Columns(self.samples, drawn.__getitem__)
+        return Factors(self.samples, drawn.__getitem__)
 
     def kind_for(self, logits: Tensor) -> str:
         if self.kind == "exact" and logits.dim() == 3:
-            raise ValueError("kind=exact: the answers at several positions are too many; sampled, empirical")
+            raise ValueError(
+                "kind=exact: there are too many answers at several positions; possible: sampled, empirical"
+            )
         if self.kind != "auto":
             return self.kind
         return "exact" if logits.dim() == 2 and logits.shape[1] <= EXACT_CLASSES else "sampled"

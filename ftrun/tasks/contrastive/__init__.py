@@ -1,1 +1,1 @@
-"""Learning from two views of one image: the views, the losses, the key encoder, and signs of collapse."""
+"""Contrastive learning from two views of an image: views, losses, key encoder and signs of collapse."""

@@ -1,4 +1,4 @@
-"""What SimCLR and MoCo share: pictures, two views of each, a projection, and how well it goes."""
+"""What SimCLR and MoCo share: images, two views of each, a projection, and their evaluation."""
 
 from __future__ import annotations
 
@@ -6,43 +6,42 @@ import random
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from ftrun.data.images.transforms import BRIGHTEST
-from ftrun.errors import ConfigError
+from ftrun.errors import ConfigError, counted
 from ftrun.settings.checks import at_least
+from ftrun.settings.schedules import Length
 from ftrun.settings.seeds import stream
-from ftrun.tasks.base import Answer, Batch, Example
 from ftrun.tasks.contrastive.collapse import Watch
 from ftrun.tasks.contrastive.temperature import Temperature
 from ftrun.tasks.contrastive.views import Views
-from ftrun.tasks.parts.images import Pictures, Trained
-from ftrun.training.state import Length
+from ftrun.tasks.dataset import SPLITS, Batch, Draw, Example
+from ftrun.tasks.metrics import contrastive, knn
+from ftrun.tasks.parts.images import ImageRows, ImageTask, Pixels, stacked
+from ftrun.tasks.scorer import Answer, Row, Scorer, main_metric
 
 if TYPE_CHECKING:
-    from accelerate import Accelerator
-    from torch import Tensor, nn
+    from torch import Tensor
 
-    from ftrun.models.image_processor import Reader
-    from ftrun.models.model import Model
-    from ftrun.settings.schema import Train
-    from ftrun.tasks.metrics.knn import Bank
+    from ftrun.models.spec import Spec
+    from ftrun.settings.schema import Settings
+    from ftrun.tasks.contrastive.objective import Contrast
+    from ftrun.tasks.data import TaskData
 
-PER_PICTURE = 100  # of the bank at most: few pictures to be scored need few to compare with
-SCORED = {
-    "loss": "min", "contrastive_accuracy": "max", "positive_similarity": "max", "negative_similarity": "min",
-    "alignment": "min", "uniformity": "min", "effective_rank": "max",
-}  # fmt: skip
+PER_IMAGE = 100  # images of the kNN reference for each scored image, at most
 
 
-class Kept(Example):
-    """A training picture of the bank, of which only the features count."""
+class Reference(Example):
+    """A training image of which only the features are computed."""
+
+
+class Trained(Example):
+    """A training image, which is not its own neighbour when scored."""
 
 
 @dataclass
-class Contrastive(Pictures):
-    """Settings of views, projection, temperature and kNN; what the two methods differ in is theirs."""
+class Contrastive(ImageTask):
+    """Settings of views, projection, temperature and kNN, which both methods share."""
 
     crop: list[float] | None
     flip: float
@@ -61,9 +60,7 @@ class Contrastive(Pictures):
     neighbours: int
     bank_size: int
 
-    metrics: ClassVar[dict[str, str]] = {"knn_accuracy": "max", **SCORED}
-    default_metric: ClassVar[str] = "knn_accuracy"
-    answer_columns: ClassVar[tuple[str, ...]] = ("answer", "probability")
+    folder: ClassVar[str] = "a folder of images, with class folders or without"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,172 +70,164 @@ class Contrastive(Pictures):
             self.crop, self.flip, self.jitter, self.jitter_share, self.grey, self.blur, self.blur_sigma
         )
         self.temperature = Temperature(self.schedule_tau, self.tau, self.tau_start, self.tau_warmup)
-        self.watch = Watch(self.on_instability)
-        self.known: Bank | None = None
+        Watch(self.on_instability)
 
-    def under(self, seed: int, train: Train) -> None:
-        self.seed, self.loop = seed, train
+    def check(self, settings: Settings) -> None:
+        super().check(settings)
+        self.seed, self.loop = settings.seed, settings.train
 
-    def read(self, seed: int) -> list[str]:
-        super().read(seed)
-        lacking = [split for split in ("train", "validation") if not self.labels_in(split)]
-        if lacking:  # the loss chooses the best weights
-            self.metrics, self.default_metric = SCORED, "loss"  # type: ignore[misc]
-            said = f"{lacking[0]}: no labels (task.label={self.label}), so there is no kNN accuracy"
+    def load(self, seed: int) -> ImageRows:
+        from ftrun.data.images.splits import load_images
+
+        sources = {split: place for split in SPLITS if (place := getattr(self, split)) is not None}
+        images, notes, fingerprint = load_images(
+            sources, self.image, self.label, self.subset, seed, self.leaks
+        )
+        rows = ImageRows(images, notes, fingerprint, task=self)
+        if (split := unlabelled_split(rows)) is not None:  # the loss chooses the best weights
+            notes.append(f"{split}: no labels (task.label={self.label}), so kNN accuracy is not computed")
         else:
-            said = f"train: {len(self.labels_in('train'))} labels, for the kNN accuracy alone"
-        self.notes.append(said)
-        return self.notes
+            labels = counted(len(labels_in(rows, "train")), "label")
+            notes.append(f"train: {labels}, used for kNN accuracy only")
+        return rows
 
-    def dress(self, net: nn.Module, checkpoint: str | None) -> set[str]:
-        from ftrun.models.heads import project
+    def load_file(self, file: str, answered: bool, spec: Spec) -> ImageRows:
+        from ftrun.data.images.splits import images_of
 
-        return project(net, self.hidden, self.width, checkpoint)
-
-    def encode(self, tokenizer: Reader, split: str) -> str:
-        self.views.refuse(tokenizer.channels, tokenizer.size)
-        return super().encode(tokenizer, split)
-
-    def meet(self, model: Model, accelerator: Accelerator) -> None:
-        """ConfigError where the processes would have unequal shares of a batch."""
-        batch, parts = self.batch(), accelerator.num_processes
-        if batch % parts:
+        if not answered:
             raise ConfigError(
-                f"train.batch_size={batch} in {parts} processes: each needs as many images as the others;"
-                f" possible: train.batch_size={max(2, batch // parts) * parts}"
+                f"task={self.name} learns features and makes no predictions; possible: fine-tune it with"
+                " task=image model.name=RUN and predict with that run"
             )
+        rows = self.load(self.seed)
+        rows.splits["test"], rows.notes = images_of(file, self.image, self.label, "test")
+        return rows
 
-    def batch(self) -> int:
-        """Images of a batch: as set, or all where there are fewer."""
-        return min(self.loop.batch_size, len(self.examples("train")))
+    def spec(self, source: Any) -> Spec:
+        return self.spec_of(new_head=False, projection=(self.hidden, self.width))
 
-    def epoch_rows(self, seed: int, epoch: int) -> Sequence[int]:
-        """What is too little for a whole batch is left out, other images in each epoch."""
-        count = len(self.examples("train"))
-        left = count % self.batch()
+    def encode(self, data: TaskData, split: str) -> Pairs:
+        """The images of a split, decoded once to bytes."""
+        processor, rows = data.processor, data.rows
+        self.views.refuse(processor.channels, processor.size)
+        arrays, kept, line = self.decoded(data, split, processor.size)
+        kind, images = Trained if split == "train" else Example, rows.splits[split]
+        examples = [kind(pixels, images[row].label, row) for pixels, row in zip(arrays, kept, strict=True)]
+        rows.notes.append(line)
+        return Pairs(examples, line, processor, self)
+
+    def describe(self, data: TaskData) -> dict[str, Any]:
+        return {"rows": {split: len(data.dataset(split)) for split in SPLITS}}
+
+    def batch_of(self, images: int) -> int:
+        """The images of a batch: train.batch_size, or all where there are fewer."""
+        return min(self.loop.batch_size, images)
+
+    def length(self, train: Pairs) -> Length:
+        """The length of the run."""
+        return Length.of(self.loop, len(train.epoch(self.seed, 0)))
+
+    @abstractmethod
+    def objective(self, data: TaskData) -> Contrast: ...
+
+    def scorer(self, data: TaskData) -> ViewScorer:
+        return ViewScorer(self, data)
+
+
+class Pairs(Pixels):
+    """Images of which the model sees two views."""
+
+    def __init__(self, examples: Sequence[Example], summary: str, processor: Any, task: Contrastive) -> None:
+        super().__init__(list(examples), summary, processor)
+        self.task = task
+
+    def collate(self, examples: Sequence[Example], draw: Draw | None = None) -> Batch:
+        pixels = stacked([example.inputs for example in examples])
+        return {
+            "inputs": {"pixel_values": self.processor.scale(pixels)},
+            "labels": [example.target for example in examples],
+            "rows": [example.row for example in examples],
+            "features": isinstance(examples[0], Reference),
+            "draw": draw,
+        }
+
+    def epoch(self, seed: int, epoch: int) -> Sequence[int]:
+        """Whole batches only; each epoch leaves out other images."""
+        count = len(self)
+        left = count % self.task.batch_of(count)
         chosen = random.Random(stream(seed, "left out", epoch)).sample(range(count), count - left)
         return sorted(chosen) if left else range(count)
 
-    def collate(self, examples: Sequence[Example]) -> Batch:
-        import numpy
-        import torch
+    def reference(self, data: TaskData) -> Pairs | None:
+        """Labelled training images at regular intervals, where the examples have labels too."""
+        if main_metric(data.scorer) == "loss" or all(example.target is None for example in self.examples):
+            return None
+        train = data.dataset("train")
+        found = [each for each in train.examples if each.target is not None]
+        wanted = min(self.task.bank_size, PER_IMAGE * len(self))
+        chosen = found[:: -(-len(found) // wanted)]
+        kept = [Reference(each.inputs, each.target, each.row) for each in chosen]
+        return Pairs(kept, "", self.processor, self.task)
 
-        pixels = torch.from_numpy(numpy.stack([example.inputs for example in examples]))
-        return {
-            "inputs": {"pixel_values": self.reader.scale(pixels)},
-            "labels": [example.target for example in examples],
-            "rows": [example.row for example in examples],
-            "bank": isinstance(examples[0], Kept),
-        }
 
-    def seen(self, inputs: dict[str, Tensor], batch: Batch, training: bool) -> dict[str, Tensor]:
-        """In training the views; in evaluation the picture itself and two views that are always the same."""
-        import torch
+class ViewScorer(Scorer):
+    """The label of the nearest training images, and the similarity of the two views."""
 
-        pixels = inputs["pixel_values"]
-        if batch["bank"]:
-            return inputs
-        if training:
-            return self.shown(self.two_views(pixels, batch["rows"], self.moment), batch)
-        views = self.two_views(pixels, batch["rows"], (0, 0))
-        return {"pixel_values": torch.cat([pixels.unsqueeze(1), views], 1).flatten(0, 1)}
+    columns = ("answer", "probability")
 
-    def two_views(self, pixels: Tensor, rows: Sequence[int], moment: tuple[int, int] | None) -> Tensor:
-        """(pictures, 2, channels, side, side): a function of seed, step and row, whatever the batch."""
-        from ftrun.tasks.contrastive.views import draw
-
-        assert moment is not None
-        seed, step = moment
-        draws = draw([stream(seed, "augment", step, row) for row in rows], 2).to(pixels.device)
-        twice = self.reader.unscale(pixels).repeat_interleave(2, 0)
-        views = self.views.shown(twice, draws.flatten(0, 1)) * BRIGHTEST
-        return self.reader.scale(views).unflatten(0, (-1, 2))
-
-    @abstractmethod
-    def shown(self, views: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """What the network is shown of the two views in training."""
-
-    def embeddings(self, outputs: Tensor) -> Tensor:
-        """(views, width), behind the features of a network's output."""
-        return outputs[:, -self.width :]
-
-    @property
-    def step(self) -> int:
-        return self.moment[1] if self.moment is not None else 0
-
-    @cached_property
-    def length(self) -> Length:
-        return Length.of(self.loop, len(self.epoch_rows(self.seed, 0)))
-
-    @property
-    def tau_now(self) -> float:
-        return self.temperature.at(self.step, self.length.total)
-
-    def stepped(self, norm: float) -> None:
-        if self.step < self.length.per_epoch:
-            self.watch.gradient(norm, self.step, self.tau_now)
-
-    def watched(self) -> dict[str, float]:
-        found = self.figures()
-        if self.step >= self.length.per_epoch and found:
-            rank, others = found["effective_rank"], found["negative_similarity"]
-            self.watch.embedding(rank, self.width, self.step, others)
-        return {"temperature": self.tau_now, **found}
-
-    @abstractmethod
-    def figures(self) -> dict[str, float]:
-        """How near pairs and others were in the last step; nothing before the first."""
-
-    def loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, int]:
-        """Nothing yet: the loss of a split is of batches of its own, see `score`."""
-        return outputs.new_zeros(()), len(batch["labels"])
+    def __init__(self, task: Contrastive, data: TaskData) -> None:
+        labelled = unlabelled_split(data.rows) is None
+        self.metrics = (knn.METRICS if labelled else {}) | contrastive.METRICS
+        self.task, self.data = task, data
 
     def answers(self, outputs: Tensor, batch: Batch) -> list[Answer]:
-        found = outputs.detach().float().cpu()
-        if batch["bank"]:
-            return [{"features": row[: -self.width]} for row in found]
+        found, width = outputs.detach().float().cpu(), self.task.width
+        if batch["features"]:
+            return [{"features": row[:-width]} for row in found]
         return [
-            {"features": row[0, : -self.width], "views": row[1:, -self.width :]}
-            for row in found.unflatten(0, (-1, 3))
+            {"features": row[0, :-width], "views": row[1:, -width:]} for row in found.unflatten(0, (-1, 3))
         ]
 
-    def bank(self, examples: Sequence[Example]) -> Sequence[Example]:
-        """Labelled training pictures at equal distances, where the examples have labels too."""
-        self.known = None
-        if self.default_metric == "loss" or all(example.target is None for example in examples):
-            return ()
-        found = [each for each in self.examples("train") if each.target is not None]
-        wanted = min(self.bank_size, PER_PICTURE * len(examples))
-        return [Kept(each.inputs, each.target, each.row) for each in found[:: -(-len(found) // wanted)]]
+    def rows(
+        self, answers: Sequence[Answer], examples: Sequence[Example], reference: Sequence[Row] = ()
+    ) -> list[Row]:
+        votes: Sequence[tuple[Any, Any]] = [(None, None)] * len(examples)
+        if reference:
+            votes = self.votes(answers, examples, reference)
+        return [
+            Row(example.row, example.target, {"answer": label, "probability": share}, example, answer)
+            for answer, example, (label, share) in zip(answers, examples, votes, strict=True)
+        ]
 
-    def recall(self, answered: list[tuple[Example, Answer]]) -> None:
+    def votes(
+        self, answers: Sequence[Answer], examples: Sequence[Example], reference: Sequence[Row]
+    ) -> list[tuple[Any, Any]]:
+        """The label with the most votes of the nearest reference images, and its share."""
         import torch
 
-        from ftrun.tasks.metrics.knn import Bank
+        features = torch.stack([row.detail["features"] for row in reference])
+        bank = knn.Bank(features, [row.label for row in reference], [row.row for row in reference])
+        own = torch.stack([answer["features"] for answer in answers])
+        places = [each.row if isinstance(each, Trained) else None for each in examples]
+        return [*zip(*bank.answers(own, self.task.neighbours, places), strict=True)]
 
-        features = torch.stack([answer["features"] for _, answer in answered])
-        self.known = Bank(features, [each.target for each, _ in answered], [each.row for each, _ in answered])
-
-    def merged(
-        self, answers: Sequence[Answer], examples: Sequence[Example]
-    ) -> tuple[Sequence[Answer], Sequence[Example]]:
-        """With the label that the nearest of the bank vote for, and its share of the votes."""
-        if self.known is None or isinstance(examples[0], Kept):
-            return [answer | {"answer": None, "probability": None} for answer in answers], examples
+    def score(self, rows: Sequence[Row]) -> dict[str, float]:
+        """Every metric; the loss is NT-Xent at the final temperature, in batches of the training size."""
         import torch
 
-        features = torch.stack([answer["features"] for answer in answers])
-        rows = [each.row if isinstance(each, Trained) else None for each in examples]
-        said = zip(answers, *self.known.answers(features, self.neighbours, rows), strict=True)
-        return [a | {"answer": label, "probability": share} for a, label, share in said], examples
+        labelled = [(row.answer["answer"], row.label) for row in rows if row.label]
+        correct = [answer == label for answer, label in labelled if answer is not None]
+        known = {"knn_accuracy": sum(correct) / len(correct)} if correct else {}
+        views = torch.stack([row.detail["views"] for row in rows])
+        batch = self.task.batch_of(len(self.data.dataset("train")))
+        return known | contrastive.scores_of(views, batch, self.task.tau)
 
-    def score(self, answers: Sequence[Answer], examples: Sequence[Example]) -> dict[str, float]:
-        """The loss is NT-Xent at the final temperature, in batches like those of training."""
-        import torch
 
-        from ftrun.tasks.metrics.contrastive import scores_of
+def labels_in(rows: Any, split: str) -> set[str]:
+    return {image.label for image in rows.splits[split] if image.label is not None}
 
-        labelled = [(a["answer"], e.target) for a, e in zip(answers, examples, strict=True) if e.target]
-        right = [answer == label for answer, label in labelled if answer is not None]
-        known = {"knn_accuracy": sum(right) / len(right)} if right else {}
-        return known | scores_of(torch.stack([each["views"] for each in answers]), self.batch(), self.tau)
+
+def unlabelled_split(rows: Any) -> str | None:
+    """The first of train and validation that has no labels, if any."""
+    splits = [split for split in ("train", "validation") if split in rows.splits]
+    return next((split for split in splits if not labels_in(rows, split)), None)

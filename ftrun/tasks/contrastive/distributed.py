@@ -1,4 +1,4 @@
-"""Tensors of all processes as one, in each of them; with one process nothing happens."""
+"""Tensors gathered from all processes; with one process they stay as they are."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def place() -> int:
 
 
 def gathered(own: Tensor) -> Tensor:
-    """Those of all processes one after the other, all of one length; gradients find their way back."""
+    """The tensors of all processes, of equal length, concatenated; gradients flow back."""
     return Gather.apply(own) if several() else own
 
 
 def in_turns(own: Tensor) -> Tensor:
-    """The same without gradients, in the order of the batch, whose rows the processes took in turns."""
+    """The same without gradients, in the order of the batch, whose rows the processes take in turns."""
     if not several():
         return own.detach()
     parts = gathered(own.detach()).unflatten(0, (distributed.get_world_size(), len(own)))
@@ -32,7 +32,7 @@ def in_turns(own: Tensor) -> Tensor:
 
 
 class Gather(torch.autograd.Function):
-    """all_gather, whose gradient is the sum of what every process has for this one's part."""
+    """all_gather; its gradient is the sum over processes of the gradients of this process's part."""
 
     @staticmethod
     def forward(ctx: Any, own: Tensor) -> Tensor:
@@ -47,8 +47,8 @@ class Gather(torch.autograd.Function):
         return whole.chunk(distributed.get_world_size())[distributed.get_rank()]
 
 
-def dealt(function: Callable[[Tensor], Tensor], own: Tensor, seed: int) -> Tensor:
-    """What a function makes of every process's rows, shuffled among the processes for it."""
+def on_shuffled(function: Callable[[Tensor], Tensor], own: Tensor, seed: int) -> Tensor:
+    """The function's value for each row, computed with the rows shuffled among the processes."""
     if not several():
         return function(own)
     parts, whole = distributed.get_world_size(), gathered(own)

@@ -1,4 +1,4 @@
-"""Temperature and momentum of the keys, pure functions of the optimizer step."""
+"""Schedules of temperature and momentum, pure functions of the optimizer step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ftrun.settings.checks import above, at_least, one_of, steps_of
 
 @dataclass
 class Temperature:
-    """Constant at `tau`, or from `start` down to it by half a cosine during the warm-up."""
+    """The temperature: `tau`, or half a cosine from `start` down to it during the warm-up."""
 
     schedule: str
     tau: float
@@ -34,7 +34,7 @@ class Temperature:
 
 @dataclass
 class Momentum:
-    """What the key encoder keeps in a step: constant, or up to 1 by half a cosine (Grill et al. 2020)."""
+    """The momentum of the key encoder: constant, or half a cosine up to 1 (Grill et al. 2020)."""
 
     schedule: str
     momentum: float

@@ -1,7 +1,7 @@
-"""Views of pictures: cropped, mirrored, recoloured and blurred by chance (Chen et al. 2020, appendix A).
+"""Views of images: random crops, flips, colour jitter and blur (Chen et al. 2020, appendix A).
 
-What is drawn is a function of seed, step and picture; how it is applied, to a batch at once on its device, is
-kornia's.
+The random numbers are a function of seed, step and image; kornia applies the changes to a batch at once, on
+its device.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from ftrun.settings.checks import above
 if TYPE_CHECKING:
     from torch import Tensor
 
-DRAWS = 13  # numbers from 0 to 1 behind each view
-LONGEST = 4 / 3  # of width to height, and of height to width
-SHARE_BLURRED = 10  # the kernel is a tenth of the side wide
+DRAWS = 13  # random numbers from 0 to 1 for each view
+LONGEST = 4 / 3  # ratio of the sides
+SHARE_BLURRED = 10  # the kernel is a tenth of the side
 
 
 @dataclass
 class Views:
-    """How strong each change is."""
+    """The probabilities and strengths of the changes."""
 
-    crop: list[float] | None  # lowest and highest share of the area that is cut out, None = all of it
+    crop: list[float] | None  # lowest and highest share of the area, None = no crop
     flip: float  # share of the views
     jitter: list[float]  # brightness, contrast, saturation, hue
     jitter_share: float
@@ -53,20 +53,20 @@ class Views:
         above("task.blur_sigma", self.blur_sigma[0], 0)
 
     def refuse(self, channels: int, side: int) -> None:
-        """ConfigError for colours that grey pictures lack, and for crops of less than a pixel."""
+        """Raises ConfigError for colour changes of grey images and for crops of less than 2 pixels."""
         if channels == 1 and (self.grey or self.jitter[2] or self.jitter[3]):
             raise ConfigError(
-                f"task.jitter={self.jitter} and task.grey={self.grey:g}: pictures of one channel have no"
+                f"task.jitter={self.jitter} and task.grey={self.grey:g}: images of one channel have no"
                 " saturation and no hue; possible: task.jitter=[0.4,0.4,0,0] task.grey=0, as in"
                 " task=simclr_28 and task=moco_28"
             )
         if self.crop is not None and side * math.sqrt(self.crop[0] / LONGEST) < 2:
             raise ConfigError(
-                f"task.crop={self.crop} cuts less than 2 pixels out of pictures of {side} x {side}"
+                f"task.crop={self.crop} crops less than 2 pixels from images of {side} x {side}"
             )
 
     def shown(self, pixels: Tensor, draws: Tensor) -> Tensor:
-        """A view of each picture, (pictures, channels, side, side) from 0 to 1; draws (pictures, DRAWS).
+        """A view of each image, (images, channels, side, side) from 0 to 1; draws (images, DRAWS).
 
         Brightness, contrast, saturation and hue change in this order.
         """
@@ -88,7 +88,7 @@ class Views:
 
 
 def draw(seeds: Sequence[int], views: int) -> Tensor:
-    """(pictures, views, DRAWS) numbers from 0 to 1, those of a picture by its own seed."""
+    """Random numbers from 0 to 1, (images, views, DRAWS), those of an image by its own seed."""
     import numpy
     import torch
 
@@ -101,7 +101,7 @@ def chosen(on: Tensor, changed: Tensor, plain: Tensor) -> Tensor:
 
 
 def cropped(pixels: Tensor, draws: Tensor, crop: Sequence[float]) -> Tensor:
-    """A part of each picture, at most 4:3 or 3:4, enlarged to the whole; its sides end at the picture's."""
+    """A crop of each image, of a ratio between 3:4 and 4:3 and within its sides, resized to the whole."""
     import torch
     from kornia.geometry.transform import crop_and_resize
 
@@ -111,14 +111,14 @@ def cropped(pixels: Tensor, draws: Tensor, crop: Sequence[float]) -> Tensor:
     first = draws[:, 2:4] * (1 - size)
     (left, top), (right, bottom) = first.unbind(1), (first + size).unbind(1)
     corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
-    boxes = torch.stack([torch.stack(corner, 1) for corner in corners], 1)  # (pictures, 4, x and y)
+    boxes = torch.stack([torch.stack(corner, 1) for corner in corners], 1)  # (images, 4, x and y)
     height, width = pixels.shape[-2:]
     scale = torch.tensor([width - 1, height - 1], device=pixels.device)
     return crop_and_resize(pixels, boxes * scale, (height, width)).clamp(0, 1)
 
 
 def recoloured(pixels: Tensor, by: Tensor, strengths: Sequence[float]) -> Tensor:
-    """`by` (pictures, 4) from -1 to 1; a hue of 0.5 is half the circle."""
+    """Colour jitter; `by` (images, 4) from -1 to 1, a hue of 0.5 is half the colour circle."""
     from kornia import enhance
 
     brightness, contrast, saturation, hue = strengths
@@ -136,7 +136,7 @@ def recoloured(pixels: Tensor, by: Tensor, strengths: Sequence[float]) -> Tensor
 
 
 def blurred(pixels: Tensor, sigma: Tensor) -> Tensor:
-    """By a Gaussian of `sigma` (pictures) pixels."""
+    """Gaussian blur of `sigma` (images) pixels."""
     import torch
     from kornia.filters import gaussian_blur2d
 

@@ -1,1 +1,1 @@
-"""What is measured: each metric's name, direction, unit and mathematics."""
+"""What is measured: one file per family, with its metrics (name, direction, unit) and their mathematics."""

@@ -1,12 +1,21 @@
-"""What a sequence of tasks leaves behind, from the matrix R: R[i][j] is the score of task j after task i.
+"""Metrics of a sequence of tasks, from the matrix R: R[i][j] is the score of task j after training task i.
 
 Lopez-Paz & Ranzato 2017 (average accuracy, backward and forward transfer), Chaudhry et al. 2018 (forgetting).
-Rows and columns count the tasks in their order; what was not measured is None.
+Rows and columns count the tasks in their order; a score that was not measured is None.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+from ftrun.tasks.metrics.metric import Metric, named
+
+METRICS = named(  # in the unit of the score that the matrix holds
+    Metric("average", "max"),
+    Metric("forgetting", "min"),
+    Metric("backward_transfer", "max"),
+    Metric("forward_transfer", "max"),
+)
 
 Matrix = Sequence[Sequence[float | None]]
 
@@ -17,7 +26,7 @@ def average(matrix: Matrix) -> float:
 
 
 def forgetting(matrix: Matrix) -> float:
-    """How far each earlier task has fallen from its best before the last; below zero it has gained."""
+    """The mean drop of each earlier task from its best score before the last task; negative for a gain."""
     last = len(matrix) - 1
     falls = []
     for task in range(last):
@@ -27,15 +36,15 @@ def forgetting(matrix: Matrix) -> float:
 
 
 def backward_transfer(matrix: Matrix) -> float:
-    """What later tasks did to each earlier one, against its score right after it; mostly below zero."""
+    """The mean change of each earlier task from its score right after training it; usually negative."""
     last = len(matrix) - 1
     return _mean([a - b for i in range(last) for a, b in [_known([matrix[last][i], matrix[i][i]])]])
 
 
 def forward_transfer(matrix: Matrix, untrained: Sequence[float | None]) -> float | None:
-    """What earlier tasks brought each later one before it was trained, against the network at the start.
+    """The mean gain of each later task before it is trained, against the untrained network.
 
-    None where the tasks have heads of their own: an untrained head knows nothing to be transferred.
+    None where the tasks have heads of their own: an untrained head has nothing to transfer to.
     """
     pairs = [(matrix[i - 1][i], untrained[i]) for i in range(1, len(matrix))]
     known = [now - start for now, start in pairs if now is not None and start is not None]

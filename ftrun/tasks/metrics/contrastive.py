@@ -1,29 +1,42 @@
-"""Does contrastive learning go well? Pairs near, others apart, nothing collapsed, no spikes."""
+"""Metrics of contrastive learning: how near pairs are, how far others, and how many directions are used."""
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-from torch.nn.functional import normalize
+from ftrun.tasks.metrics.metric import LOSS, Metric, named
 
-from ftrun.tasks.contrastive.losses import ntxent
+if TYPE_CHECKING:
+    from torch import Tensor
+
+METRICS = named(
+    LOSS,
+    Metric("contrastive_accuracy", "max", "%"),
+    Metric("positive_similarity", "max"),
+    Metric("negative_similarity", "min"),
+    Metric("alignment", "min"),
+    Metric("uniformity", "min"),
+    Metric("effective_rank", "max"),
+)
 
 
 def figures(first: Tensor, second: Tensor) -> dict[str, float]:
-    """Of pairs of embeddings, both (pictures, width): how near pairs and others are, by cosine.
+    """Of pairs of embeddings, both (images, width): how near pairs and others are, by cosine.
 
     Alignment is the mean squared distance of a pair, uniformity log mean exp(-2·squared distance) of others
     (Wang & Isola 2020, α = 2, t = 2). Contrastive accuracy is how often a view is nearest to its own pair.
     """
+    import torch
+    from torch.nn.functional import normalize
+
     pairs = normalize(torch.stack([first, second], 1).float(), dim=-1)
     views = pairs.flatten(0, 1)
     near = views @ views.T
     rows = torch.arange(len(views), device=views.device)
     own = near[rows, rows ^ 1]
-    picture = rows // 2
-    others = near[picture[:, None] != picture[None, :]]
+    image = rows // 2
+    others = near[image[:, None] != image[None, :]]
     found = {"positive_similarity": float(own.mean()), "alignment": float((2 - 2 * own).mean())}
     if len(others):
         near[rows, rows] = -torch.inf
@@ -41,6 +54,9 @@ def effective_rank(embeddings: Tensor) -> float:
 
     It is 1 where all are equal, at most their width, and not a number where one of them is none.
     """
+    import torch
+    from torch.nn.functional import normalize
+
     rows = normalize(embeddings.double(), dim=-1)
     if not rows.isfinite().all():
         return math.nan
@@ -50,10 +66,14 @@ def effective_rank(embeddings: Tensor) -> float:
 
 
 def scores_of(views: Tensor, batch: int, tau: float) -> dict[str, float]:
-    """NT-Xent and the figures of a split's embeddings (pictures, 2, width): means over batches of one size.
+    """NT-Xent and the figures of a split's embeddings (images, 2, width): means over batches of one size.
 
-    The pictures are in a random order that is always the same; what is left of the last batch is left out.
+    The images are in a fixed random order; an incomplete last batch is left out.
     """
+    import torch
+
+    from ftrun.tasks.contrastive.losses import ntxent
+
     order = torch.randperm(len(views), generator=torch.Generator().manual_seed(0))
     batch = min(batch, len(views))
     parts = [views[order[i : i + batch]] for i in range(0, len(views) - batch + 1, batch)]

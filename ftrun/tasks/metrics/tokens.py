@@ -1,23 +1,29 @@
-"""What a masked language model answers, counted: hidden tokens by kind, and the order of segments."""
+"""Metrics of language models: tokens predicted, by kind where they were masked, and the order of segments."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING
 
-from ftrun.tasks.base import Answer, Batch
+from ftrun.tasks.metrics.metric import LOSS, Metric, named
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ftrun.tasks.dataset import Batch
+    from ftrun.tasks.scorer import Answer
+
 KINDS = ("masked", "random", "kept")
-WORDS = {
-    "loss": "min",
-    "perplexity": "min",
-    "accuracy": "max",
-    **{f"accuracy_{kind}": "max" for kind in KINDS},
-}
-ORDER = {"mlm_loss": "min", "next_loss": "min", "next_accuracy": "max"}
+PERPLEXITY, ACCURACY = Metric("perplexity", "min"), Metric("accuracy", "max", "%")
+CAUSAL = named(Metric("bits_per_byte", "min", "bits"), LOSS, PERPLEXITY)  # the first: whatever the tokenizer
+PRETRAINING = named(LOSS, ACCURACY)
+MASKED = named(LOSS, PERPLEXITY, ACCURACY, *(Metric(f"accuracy_{kind}", "max", "%") for kind in KINDS))
+ORDER = named(
+    Metric("mlm_loss", "min", "nats"),
+    Metric("next_loss", "min", "nats"),
+    Metric("next_accuracy", "max", "%"),
+)
+METRICS = CAUSAL | MASKED | ORDER
 
 
 def word_loss(words: Tensor, batch: Batch) -> tuple[Tensor, int]:
@@ -78,3 +84,8 @@ def scores(answers: list[Answer]) -> dict[str, float]:
         lost, right = total["order"] / guessed, total["ordered"] / len(answers)
         found |= {"mlm_loss": mean, "next_loss": lost, "next_accuracy": right}
     return found
+
+
+def bits_per_byte(nats: float, size: float) -> float:
+    """nats / (bytes·ln 2); separators cost nats and have no bytes."""
+    return nats / (max(1.0, size) * math.log(2))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ftrun.tasks.base import Example
+from ftrun.tasks.dataset import Example
 
 if TYPE_CHECKING:
     from ftrun.data.text.packing import Corpus
@@ -44,21 +44,9 @@ class Blocks(Sequence[Example]):
         return Block(tokens, labels, index, starts, float((labels >= 0).sum()) * self.each)
 
 
-class Named(Blocks):
-    """Blocks whose target is the split they are of."""
-
-    def __init__(self, corpus: Corpus, split: str) -> None:
-        super().__init__(corpus)
-        self.split = split
-
-    def __getitem__(self, index: Any) -> Any:
-        found = super().__getitem__(index)
-        return replace(found, target=self.split) if isinstance(found, Block) else found
-
-
 @dataclass
 class Pair(Example):
-    """Two segments, `inputs` being how long they are together; the target is the split they are of."""
+    """Two segments, `inputs` being how long they are together."""
 
     @property
     def size(self) -> int:
@@ -68,8 +56,8 @@ class Pair(Example):
 class Pairs(Sequence[Example]):
     """The pairs of segments of a split."""
 
-    def __init__(self, segments: Segments, split: str) -> None:
-        self.segments, self.corpus, self.split = segments, segments.corpus, split
+    def __init__(self, segments: Segments) -> None:
+        self.segments, self.corpus = segments, segments.corpus
         self.lengths = segments.end - segments.begin
 
     def __len__(self) -> int:
@@ -80,4 +68,4 @@ class Pairs(Sequence[Example]):
             return [self[i] for i in range(*index.indices(len(self)))]
         if index >= len(self):
             raise IndexError(index)
-        return Pair(int(self.lengths[index]), self.split, index)
+        return Pair(int(self.lengths[index]), None, index)

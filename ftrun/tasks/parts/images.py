@@ -1,100 +1,126 @@
-"""Pictures without labels, or with labels that only serve to look at what has been learned."""
+"""What tasks on images share: where the images are, what becomes of them, and their pixels in batches."""
 
 from __future__ import annotations
 
-from abc import ABC
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ftrun.data.leaks import WAYS
+from ftrun.data.splits import parse_subset
 from ftrun.errors import ConfigError
-from ftrun.tasks.base import SPLITS, Example, Task
-from ftrun.tasks.parts.image_files import ImageFiles
+from ftrun.models.spec import ImageInput, Spec
+from ftrun.settings.checks import at_least, one_of
+from ftrun.tasks.base import Task
+from ftrun.tasks.dataset import Batch, Dataset, Draw, Epochs, Example, Rows
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig
+    from torch import Tensor
 
-    from ftrun.data.images.sources import Picture
-    from ftrun.models.image_processor import Reader
+    from ftrun.tasks.data import TaskData
 
-
-class Trained(Example):
-    """A training picture, scored without itself among its neighbours."""
+IMAGES = "AutoModelForImageClassification"
 
 
 @dataclass
-class Pictures(ImageFiles, Task, ABC):
-    """Pictures of any size in three splits. An example's target is the name of its label, or None."""
+class ImageRows(Rows):
+    """Images of three splits, and the notes of decoding them; without `answered`, a file to be answered."""
 
-    folder: ClassVar[str] = "a folder of images, with class folders or without"
-    shares_head: ClassVar[bool] = False
-    new_head: ClassVar[bool] = False
-    pretrains: ClassVar[bool] = True
+    task: Any = None  # the ImageTask that has read them
+    answered: bool = True
+    source: str = ""  # of a file to be answered
+    labels: Any = None  # the label names found
+
+    def card(self, data: TaskData) -> dict[str, Any]:
+        from ftrun.data.card import repetitions
+        from ftrun.data.images.splits import split_texts
+
+        again = repetitions(split_texts(self.splits), "images")
+        return {**self.task.describe(data), **again, **self.task.describe_weights(data), "notes": self.notes}
+
+
+@dataclass
+class ImageTask(Task):
+    """Images of any size in folders, arrays, tables or data sets, in three splits."""
+
+    name: str
+    train: str | list[str] | None
+    validation: str | list[str] | None
+    test: str | list[str] | None
+    image: str | None
+    label: str
+    subset: Any  # null, a number of training images, or "k per class"
+    size: int | None
+    channels: int | None
+    unreadable: str
+    leaks: str
+
+    folder: ClassVar[str]  # what a folder of images is here, for a message
+    ignored_settings: ClassVar[tuple[str, ...]] = ("max_length",)
 
     def __post_init__(self) -> None:
-        self.check_files()
-        self.encoded: dict[str, list[Example]] = {}
+        if self.train is None:
+            raise ConfigError(
+                f"task.train is not set; it takes {self.folder}, a zip of it, an npz file or a table of"
+                " files, task.train=PLACE"
+            )
+        at_least("task.size", self.size, 1)
+        if self.channels not in (None, 1, 3):
+            raise ConfigError(f"task.channels is 1, 3 or null (the network's), not {self.channels}")
+        one_of("task.unreadable", self.unreadable, ["drop", "error"])
+        one_of("task.leaks", self.leaks, WAYS)
+        if self.subset is not None:
+            parse_subset(self.subset)
 
-    def read(self, seed: int) -> list[str]:
-        from ftrun.data.images.unlabelled import load_pictures
+    @abstractmethod
+    def describe(self, data: TaskData) -> dict[str, Any]:
+        """What the data card says of rows and labels."""
 
-        self.seed = seed
-        sources = {split: place for split in SPLITS if (place := getattr(self, split)) is not None}
-        self.pictures, self.notes, self.hash = load_pictures(
-            sources, self.image, self.label, self.subset, seed, self.leaks
-        )
-        return self.notes
-
-    def card(self) -> dict[str, Any]:
-        from ftrun.data.card import repetitions
-        from ftrun.data.images.splits import said_by
-
-        rows = {split: len(self.examples(split)) for split in SPLITS}
-        return {"rows": rows, **repetitions(said_by(self.pictures), "images"), "notes": self.notes}
-
-    def labels_in(self, split: str) -> set[str]:
-        return {picture.label for picture in self.pictures[split] if picture.label is not None}
-
-    def head(self) -> dict[str, Any]:
+    def describe_weights(self, data: TaskData) -> dict[str, Any]:
+        """What the data card says of class weights."""
         return {}
 
-    def encode(self, tokenizer: Reader, split: str) -> str:
-        """Decoded once, as bytes; `tokenizer` is the network's Reader."""
+    def spec_of(self, **more: Any) -> Spec:
+        """The spec of a network for images of the size and channels that are set."""
+        return Spec(self.name, IMAGES, ImageInput(self.size, self.channels), **more)
+
+    def decoded(self, data: TaskData, split: str, least: int = 1) -> tuple[Any, list[int], str]:
+        """The images of a split as bytes, which of them can be read, and a line about them."""
         from ftrun.data.images.decoding import decode_all
 
-        self.reader = tokenizer
-        pictures: list[Picture] = self.pictures[split]
-        arrays, kept, line = decode_all(pictures, tokenizer, split, self.unreadable, tokenizer.size)
-        kind = Trained if split == "train" else Example
-        self.encoded[split] = [
-            kind(pixels, pictures[row].label, row) for pixels, row in zip(arrays, kept, strict=True)
-        ]
-        self.notes.append(line)
-        return line
+        rows = data.rows
+        images = rows.splits[split]
+        return decode_all(images, data.processor, rows.source or split, self.unreadable, least)
 
-    def examples(self, split: str) -> Sequence[Example]:
-        if split not in self.encoded:  # as for a run that is scored again, of which only one is asked for
-            self.encode(self.reader, split)
-        return self.encoded[split]
 
-    def given(self, example: Example) -> Any:
-        return example.target
+class Pixels(Dataset):
+    """Images as bytes, scaled as the network's image processor does."""
 
-    def restore(self, config: PretrainedConfig) -> None:
-        return
+    def __init__(
+        self, examples: list[Example], summary: str, processor: Any, epochs: Epochs | None = None
+    ) -> None:
+        super().__init__(examples, summary, epochs)
+        self.processor = processor
 
-    def read_test(self, file: str) -> list[str]:
-        from ftrun.data.images.unlabelled import pictures_of
+    def collate(self, examples: Sequence[Example], draw: Draw | None = None) -> Batch:
+        arrays = [self.seen(example, draw) for example in examples]
+        inputs = {"pixel_values": self.processor.scale(stacked(arrays))}
+        return {"inputs": inputs, "labels": [example.target for example in examples]}
 
-        self.read(self.seed)
-        self.pictures["test"], notes = pictures_of(file, self.image, self.label, "test")
-        return notes
+    def seen(self, example: Example, draw: Draw | None) -> Any:
+        """The image as a step sees it."""
+        return example.inputs
 
-    def input_rows(self, file: str) -> list[dict[str, Any]]:
-        raise ConfigError(
-            f"task={self.name} makes features and answers nothing; possible: task=image model.name=RUN, and"
-            " predict with that run"
-        )
 
-    def questions(self, tokenizer: Any, rows: list[dict[str, Any]], file: str) -> list[Example]:
-        return []
+def stacked(arrays: Sequence[Any]) -> Tensor:
+    """(images, channels, height, width)."""
+    import numpy
+    import torch
+
+    return torch.from_numpy(numpy.stack(arrays))
+
+
+def given_splits(task: ImageTask) -> dict[str, Any]:
+    """What each split's setting says."""
+    return {"train": task.train, "validation": task.validation, "test": task.test}

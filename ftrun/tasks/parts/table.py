@@ -1,35 +1,53 @@
-"""What tasks on tables of text share: one text or two per row become examples, and examples batches."""
+"""What tasks on tables of text share: rows with one text or a pair of them, and a label column."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from ftrun.data import leaks as duplicates
-from ftrun.data.label_columns import ONE_NAME, Reading
-from ftrun.data.splits import parse_subset
+from ftrun.data import leaks
+from ftrun.data.label_columns import ONE_NAME, LabelColumn
+from ftrun.data.splits import Splits, parse_subset
 from ftrun.data.tables import Columns, columns_of
 from ftrun.errors import ConfigError
+from ftrun.models.spec import Spec, TextInput
 from ftrun.settings.checks import one_of
-from ftrun.tasks.base import SPLITS, Example, Task
+from ftrun.tasks.base import Task
+from ftrun.tasks.dataset import SPLITS, Epochs, Example, Rows
+from ftrun.tasks.parts.texts import TableDataset, examples_of, separates
 
 if TYPE_CHECKING:
-    from torch import Tensor
-    from transformers import PreTrainedTokenizerBase
-
     from ftrun.data.labels import Labels
     from ftrun.data.text.encoding import LengthReport
+    from ftrun.tasks.data import TaskData
 
 LEAST = {1: 3, 2: 6}  # tokens for one text and for two: the special ones, and a token of each text
 
 
 @dataclass
-class Pair(Example):
-    """Two texts in one example, for a network that tells them apart by their token types."""
+class TableRows(Rows):
+    """Rows of a table; without `answered`, those of a file to be answered."""
 
-    types: list[int]
+    task: Any = None  # the TextTable whose columns they have
+    answered: bool = True
+    labels: Labels | None = None  # the label names that were found, where labels are names
+    source: str = ""  # of a file to be answered
+    kept_notes: list[str] = field(default_factory=list)  # those that the data card keeps
+
+    def card(self, data: TaskData) -> dict[str, Any]:
+        from ftrun.data.card import repetitions
+
+        rows = {split: used(data, split) for split in SPLITS}
+        datasets: dict[str, Any] = {split: data.dataset(split) for split in SPLITS}
+        found = {
+            "rows": {split: len(part) for split, part in rows.items()},
+            "lengths": {split: dataset.lengths for split, dataset in datasets.items()},
+            **repetitions(leaks.of_columns(rows, self.task.text)),
+            "notes": list(self.kept_notes),
+        }
+        return found | self.task.describe(data)
 
 
 @dataclass
@@ -47,15 +65,9 @@ class TextTable(Task):
     subset: Any  # null, a number of training rows or, of classes, "k per class"
     leaks: str
 
-    auto_class: ClassVar[str] = "AutoModelForSequenceClassification"
-    reading: ClassVar[Reading] = ONE_NAME  # how the label column is read
-    in_use: ClassVar[list[str] | None] = None  # the labels whose rows are taken, None for all
-
     def __post_init__(self) -> None:
         if self.train is None:
-            raise ConfigError(
-                "task.train is not set: give a file (csv, tsv, jsonl, json, txt, parquet), task.train=FILE"
-            )
+            raise ConfigError("task.train is not set; it takes a file (csv, tsv, jsonl, json, txt, parquet)")
         texts = len(columns_of(self.text))
         if not isinstance(self.text, str) and (texts != 2 or self.text[0] == self.text[1]):
             raise ConfigError(f"task.text is a column, or two different ones [first,second], not {self.text}")
@@ -63,24 +75,43 @@ class TextTable(Task):
             of = "" if texts == 1 else " for two texts"
             raise ConfigError(f"task.max_length is at least {LEAST[texts]}{of}, not {self.max_length}")
         one_of("task.long", self.long, ["truncate", "drop", "error"])
-        one_of("task.leaks", self.leaks, duplicates.WAYS)
+        one_of("task.leaks", self.leaks, leaks.WAYS)
         if self.subset is not None:
             parse_subset(self.subset)
-        self.lengths: dict[str, dict[str, Any]] = {}  # split → its length report
-        self.encoded: dict[str, list[Example]] = {}
 
     @abstractmethod
-    def target(self, row: dict[str, Any]) -> Any:
-        """The target of an example, from its row."""
+    def targets(self, rows: Sequence[dict[str, Any]], spec: Spec) -> list[Any]:
+        """The targets of examples, from their rows."""
 
-    def labels_known(self) -> Labels | None:
-        """The names a label may have; None where it is no name."""
+    @abstractmethod
+    def describe(self, data: TaskData) -> dict[str, Any]:
+        """What the data card says of labels."""
+
+    def labels_of(self, spec: Spec) -> Callable[[Sequence[Any]], list[Any]]:
+        """What makes targets the labels of a batch; by default they are."""
+        return list
+
+    def epochs_of(self, targets: Sequence[Any]) -> Epochs | None:
+        """Which training examples an epoch goes through, where it is not all of them."""
         return None
 
-    def load(self, seed: int) -> None:
+    def reading(self) -> LabelColumn:
+        """How the label column is read."""
+        return ONE_NAME
+
+    def in_use(self) -> list[str] | None:
+        """The labels whose rows are taken, None for all."""
+        return None
+
+    def spec_of(self, labels: tuple[str, ...] | None, config: dict[str, Any]) -> Spec:
+        """The spec of a head on one vector of a text."""
+        length = TextInput(self.max_length)
+        return Spec(self.name, "AutoModelForSequenceClassification", length, config, labels=labels)
+
+    def load_table(self, seed: int) -> Splits:
         from ftrun.data.rows import load_splits
 
-        self.rows = load_splits(
+        return load_splits(
             train=self.train,
             validation=self.validation,
             test=self.test,
@@ -89,108 +120,93 @@ class TextTable(Task):
             subset=self.subset,
             seed=seed,
             leaks=self.leaks,
-            reading=self.reading,
-            classes=self.in_use,
+            reading=self.reading(),
+            classes=self.in_use(),
         )
 
-    def read_test(self, file: str) -> list[str]:
-        from ftrun.data.rows import load_test
-
-        known = self.labels_known()
-        self.rows = load_test(
-            file, text=self.text, label=self.label, labels=known, reading=self.reading, classes=self.in_use
+    def rows_from(self, table: Splits, labels: Labels | None, extra: list[str]) -> TableRows:
+        """The rows of a table that has been read, with further notes of the task."""
+        splits = {split: getattr(table, split) for split in SPLITS}
+        kept = [*table.notes, *(labels.notes if labels is not None else [])]
+        return TableRows(
+            splits, [*kept, *extra], table.fingerprint, task=self, labels=labels, kept_notes=kept
         )
-        return self.rows.notes
 
-    def encode(self, tokenizer: PreTrainedTokenizerBase, split: str) -> str:
-        self.pad = tokenizer.pad_token_id
-        rows = getattr(self.rows, split)
+    def load_file(self, file: str, answered: bool, spec: Spec) -> TableRows:
+        from ftrun.data.labels import Labels
+        from ftrun.data.rows import load_test, read_rows
+
+        if not answered:
+            return self.unanswered(read_rows(file), file)
+        known = None if spec.labels is None else Labels(list(spec.labels), [])
+        table = load_test(
+            file,
+            text=self.text,
+            label=self.label,
+            labels=known,
+            reading=self.reading(),
+            classes=self.in_use(),
+        )
+        return self.rows_from(table, known, [])
+
+    def unanswered(self, rows: list[dict[str, Any]], source: str) -> TableRows:
+        """Rows to be answered."""
+        return TableRows({"test": rows}, inputs=rows, task=self, answered=False, source=source)
+
+    def encode(self, data: TaskData, split: str) -> TableDataset:
+        if not data.rows.answered:
+            return self.encode_unanswered(data)
+        rows, tokenizer = data.rows.splits[split], data.processor
         columns = [[row[name] for row in rows] for name in columns_of(self.text)]
-        self.encoded[split], report = examples_of(
+        examples, report = examples_of(
             tokenizer, columns, split=split, max_length=self.max_length, long=self.long
         )
-        for example in self.encoded[split]:
-            example.target = self.target(rows[example.row])
-        self.lengths[split] = {name: value for name, value in asdict(report).items() if name != "cached"}
-        warning = "; warning: this tokenizer puts nothing between the two texts"
-        return report.line() + (warning if len(columns) == 2 and not separates(tokenizer) else "")
+        targets = self.targets([rows[example.row] for example in examples], data.spec)
+        for example, target in zip(examples, targets, strict=True):
+            example.target = target
+        warning = "; warning: this tokenizer puts no separator between the two texts"
+        joined = len(columns) == 2 and not separates(tokenizer)
+        epochs = self.epochs_of(targets) if split == "train" else None
+        return self.dataset(examples, report, data, warning if joined else "", epochs)
 
-    def questions(
-        self, tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, Any]], file: str
-    ) -> list[Example]:
-        """Rows of a file without targets; one with an empty text is left out. Raises DataError."""
+    def encode_unanswered(self, data: TaskData) -> TableDataset:
+        """Rows of a file without labels; one with an empty text is left out."""
         from ftrun.data.rows import texts_of
 
-        self.pad = tokenizer.pad_token_id
-        columns = [texts_of(rows, name, file) for name in columns_of(self.text)]
+        rows, source = data.rows.splits["test"], data.rows.source
+        columns = [texts_of(rows, name, source) for name in columns_of(self.text)]
         readable = [row for row, texts in enumerate(zip(*columns, strict=True)) if all(texts)]
         chosen = [[column[row] for row in readable] for column in columns]
-        found, _ = examples_of(tokenizer, chosen, split=file, max_length=self.max_length, long="truncate")
-        for example in found:
+        examples, report = examples_of(
+            data.processor, chosen, split=source, max_length=self.max_length, long="truncate"
+        )
+        for example in examples:
             example.row = readable[example.row]
-        return found
+        return self.dataset(examples, report, data)
 
-    def examples(self, split: str) -> Sequence[Example]:
-        return self.encoded[split]
-
-    def used(self) -> dict[str, list[dict[str, Any]]]:
-        """The rows of each split that became examples."""
-        return {split: [getattr(self.rows, split)[e.row] for e in self.examples(split)] for split in SPLITS}
-
-    def texts(self) -> dict[str, list[str]]:
-        """The text of each of these rows, of two columns both."""
-        names = columns_of(self.text)
-        used = self.used().items()
-        return {split: ["\n".join(row[name] for name in names) for row in rows] for split, rows in used}
-
-    def card(self) -> dict[str, Any]:
-        from ftrun.data.card import repetitions
-
-        rows = self.used()
-        return {
-            "rows": {split: len(part) for split, part in rows.items()},
-            "lengths": self.lengths,
-            **repetitions(duplicates.of_columns(rows, self.text)),
-            "notes": list(self.rows.notes),
-        }
-
-    def labels_used(self) -> dict[str, list[Any]]:
-        """What stands in the label column of the rows that became examples."""
-        return {split: [row[self.label] for row in rows] for split, rows in self.used().items()}
-
-    def fingerprint(self) -> str:
-        return self.rows.fingerprint
+    def dataset(
+        self,
+        examples: list[Example],
+        report: LengthReport,
+        data: TaskData,
+        warning: str = "",
+        epochs: Epochs | None = None,
+    ) -> TableDataset:
+        padding = data.processor.pad_token_id
+        return TableDataset(examples, report, padding, self.labels_of(data.spec), warning, epochs)
 
 
-def examples_of(
-    tokenizer: PreTrainedTokenizerBase, columns: list[list[str]], *, split: str, max_length: int, long: str
-) -> tuple[list[Example], LengthReport]:
-    """Examples without a target yet."""
-    from ftrun.data.text.encoding import encode, encode_pairs
-
-    limits: dict[str, Any] = {"split": split, "max_length": max_length, "long": long}
-    if len(columns) == 1:
-        ids, kept, report = encode(tokenizer, columns[0], **limits)
-        return [Example(tokens, None, row) for tokens, row in zip(ids, kept, strict=True)], report
-    pairs = list(zip(*columns, strict=True))
-    ids, types, kept, report = encode_pairs(tokenizer, pairs, **limits)
-    if types is None:
-        return [Example(tokens, None, row) for tokens, row in zip(ids, kept, strict=True)], report
-    return [Pair(tokens, None, row, own) for tokens, own, row in zip(ids, types, kept, strict=True)], report
+def used(data: TaskData, split: str) -> list[dict[str, Any]]:
+    """The rows of a split that became examples."""
+    return [data.rows.splits[split][example.row] for example in data.dataset(split).examples]
 
 
-def separates(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether special tokens stand between two texts; those of most decoders do not."""
-    return tokenizer.num_special_tokens_to_add(pair=True) > tokenizer.num_special_tokens_to_add(pair=False)
+def texts_of(data: TaskData, split: str) -> list[str]:
+    """The text of each of these rows, of two columns both."""
+    names = columns_of(data.task.text)
+    return ["\n".join(row[name] for name in names) for row in used(data, split)]
 
 
-def collated(examples: Sequence[Example], padding: int) -> dict[str, Tensor]:
-    """The padded tensors by the names that networks take, each (batch, length)."""
-    from ftrun.data.batching import pad
-
-    ids, mask = pad([example.inputs for example in examples], padding)
-    inputs = {"input_ids": ids, "attention_mask": mask}
-    types = [example.types for example in examples if isinstance(example, Pair)]
-    if types:
-        inputs["token_type_ids"], _ = pad(types, 0)
-    return inputs
+def labels_of_rows(data: TaskData) -> dict[str, list[Any]]:
+    """What stands in the label column of these rows, of every split."""
+    return {split: [row[data.task.label] for row in used(data, split)] for split in SPLITS}

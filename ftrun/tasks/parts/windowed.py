@@ -9,13 +9,35 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ftrun.data.leaks import WAYS, leak_notes, of_texts
 from ftrun.errors import ConfigError, DataError
+from ftrun.models.spec import Spec, TextInput, label_config
 from ftrun.settings.checks import at_least, one_of
-from ftrun.tasks.base import SPLITS, Example, Task
+from ftrun.tasks.base import Task
+from ftrun.tasks.dataset import SPLITS, Rows
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from ftrun.tasks.data import TaskData
 
-IGNORED = -100  # label of what is not learned
+
+@dataclass
+class WindowRows(Rows):
+    """Rows that are no table; without `answered`, those of a file to be answered."""
+
+    task: Any = None  # the Windowed that has read them
+    answered: bool = True
+    source: str = ""  # of a file to be answered
+
+    def card(self, data: TaskData) -> dict[str, Any]:
+        """Rows, what they repeat, and their windows."""
+        from ftrun.data.card import repetitions, spread
+
+        sizes = {split: [each.size for each in data.dataset(split).examples] for split in SPLITS}
+        return {
+            "rows": {split: len(self.splits[split]) for split in SPLITS},
+            "windows": {split: spread(found) for split, found in sizes.items()},
+            **repetitions(of_texts(self.task.parts(self.splits)), self.task.part),
+            "notes": self.notes,
+            **self.task.describe(self),
+        }
 
 
 @dataclass
@@ -31,22 +53,18 @@ class Windowed(Task):
     subset: Any
     leaks: str
 
-    answer_columns: ClassVar[tuple[str, ...]] = ("answer", "probability")
     reads: ClassVar[str]  # what task.train may be
-    unit: ClassVar[str]  # what a row is called, in the plural
+    rows_are: ClassVar[str]  # what a row is called, in the plural
     part: ClassVar[str]  # what a text of `text_of` is called
 
     def __post_init__(self) -> None:
         from ftrun.data.grouped_splits import refuse_classes
 
         if self.train is None:
-            raise ConfigError(f"task.train is not set: give {self.reads}, task.train=FILE")
+            raise ConfigError(f"task.train is not set; it takes {self.reads}, task.train=FILE")
         at_least("task.stride", self.stride, 0)
         one_of("task.leaks", self.leaks, WAYS)
         refuse_classes(self.subset)
-        self.rows: dict[str, list[Any]] = {}
-        self.encoded: dict[str, list[Example]] = {}
-        self.notes: list[str] = []
 
     @abstractmethod
     def usable(self, split: str, source: str, notes: list[str]) -> list[Any]:
@@ -56,72 +74,52 @@ class Windowed(Task):
     def text_of(self, row: Any) -> str:
         """What rows have in common that must not be torn apart, and that another split should not have."""
 
-    def read(self, seed: int) -> list[str]:
+    @abstractmethod
+    def describe(self, rows: WindowRows) -> dict[str, Any]:
+        """What the data card says beside rows and windows."""
+
+    def read_splits(self, seed: int) -> tuple[dict[str, list[Any]], list[str]]:
+        """The rows of each split, and notes on them."""
         from ftrun.data.grouped_splits import complete
         from ftrun.data.sources import sources_of
 
         notes: list[str] = []
         sources = {"train": self.train, "validation": self.validation, "test": self.test}
-        self.rows = {
+        rows = {
             split: [row for one in sources_of(given) for row in self.usable(split, one, notes)]
             for split, given in sources.items()
             if given is not None
         }
-        notes += complete(self.rows, self.subset, seed, self.text_of, self.unit, self.leaks == "drop")
-        self.notes = notes + leak_notes(of_texts(self.parts()), self.leaks, self.part)
-        return self.notes
+        notes += complete(rows, self.subset, seed, self.text_of, self.rows_are, self.leaks == "drop")
+        return rows, notes + leak_notes(of_texts(self.parts(rows)), self.leaks, self.part)
 
-    def parts(self) -> dict[str, list[str]]:
-        """What the splits must not share, each text as often as it counts."""
-        return {split: [self.text_of(row) for row in self.rows[split]] for split in SPLITS}
-
-    def kept(self, split: str, source: str, found: list[Any], full: list[Any], notes: list[str]) -> list[Any]:
-        """The rows with something to read; how many have nothing is said, DataError where all have not."""
-        if len(full) < len(found):
-            notes.append(f"{split}: {len(found) - len(full)} of {len(found)} {self.unit} dropped, empty")
-        if not full:
-            raise DataError(f"task.{split}={source}: all of the {len(found)} {self.unit} are empty")
-        return full
-
-    def read_test(self, file: str) -> list[str]:
+    def read_file(self, file: str) -> tuple[dict[str, list[Any]], list[str]]:
+        """The rows of another file as the test split, and notes on them."""
         from ftrun.data.sources import sources_of
 
         notes: list[str] = []
-        self.rows = {"test": [row for one in sources_of(file) for row in self.usable("test", one, notes)]}
-        return notes
+        return {"test": [row for one in sources_of(file) for row in self.usable("test", one, notes)]}, notes
+
+    def parts(self, rows: dict[str, list[Any]]) -> dict[str, list[str]]:
+        """What the splits must not share, each text as often as it counts."""
+        return {split: [self.text_of(row) for row in rows[split]] for split in SPLITS}
+
+    def kept(self, split: str, source: str, found: list[Any], full: list[Any], notes: list[str]) -> list[Any]:
+        """The rows with something to read; how many have nothing is noted, DataError where all have not."""
+        if len(full) < len(found):
+            notes.append(
+                f"{split}: {len(found) - len(full)} of {len(found)} {self.rows_are} dropped as empty"
+            )
+        if not full:
+            raise DataError(f"task.{split}={source}: all of the {len(found)} {self.rows_are} are empty")
+        return full
 
     def refuse_short(self, needed: int, why: str) -> None:
         """ConfigError where a window has no room for a token of its own."""
         if self.max_length < needed:
             raise ConfigError(f"task.max_length={self.max_length} is at least {needed}: {why}")
 
-    def examples(self, split: str) -> Sequence[Example]:
-        return self.encoded[split]
-
-    def card(self) -> dict[str, Any]:
-        """Rows, what they repeat, and their windows."""
-        from ftrun.data.card import repetitions, spread
-
-        return {
-            "rows": {split: len(self.rows[split]) for split in SPLITS},
-            "windows": {split: spread([each.size for each in self.encoded[split]]) for split in SPLITS},
-            **repetitions(of_texts(self.parts()), self.part),
-            "notes": self.notes,
-        }
-
-
-def labelled(names: Sequence[str]) -> dict[str, Any]:
-    """What a network's configuration says of a head with these outputs."""
-    return {
-        "num_labels": len(names),
-        "id2label": dict(enumerate(names)),
-        "label2id": {name: index for index, name in enumerate(names)},
-    }
-
-
-def summed_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy in fp32 over the last dimension of the logits, summed over the labels not ignored."""
-    import torch
-
-    flat, targets = logits.float().flatten(0, -2), labels.to(logits.device).flatten()
-    return torch.nn.functional.cross_entropy(flat, targets, ignore_index=IGNORED, reduction="sum")
+    def spec_of(self, auto_class: str, names: Sequence[str]) -> Spec:
+        """The spec of a head with these outputs at each token."""
+        config = label_config(list(names)) if names else {}
+        return Spec(self.name, auto_class, TextInput(self.max_length), config, labels=tuple(names))

@@ -11,9 +11,11 @@ from PIL import Image
 from toys_image import LABELS, files, rows, words
 
 from ftrun.data.images.decoding import decode_all, decoded, in_colours
-from ftrun.data.images.sources import Picture, read_pictures
+from ftrun.data.images.sources import ImageFile, read_images
 from ftrun.errors import ConfigError, DataError
 from ftrun.models.load import load
+from ftrun.tasks.data import TaskData
+from ftrun.tasks.dataset import SPLITS
 
 pytestmark = pytest.mark.images
 
@@ -26,7 +28,7 @@ def place(tmp_path_factory):
 
 
 def read(source, image=None, label="label"):
-    return read_pictures(str(source), image, label)[0]
+    return read_images(str(source), image, label)[0]
 
 
 def png(pixels):
@@ -93,7 +95,7 @@ def test_a_split_of_a_data_set_is_named(tmp_path):
     assert len(read(source)) == 12
     with pytest.raises(DataError, match="has several splits; possible: .*saved:train"):
         read(tmp_path / "saved")
-    assert len(read_pictures(str(tmp_path / "saved"), None, "label", "train")[0]) == 12
+    assert len(read_images(str(tmp_path / "saved"), None, "label", "train")[0]) == 12
 
 
 @pytest.mark.parametrize(
@@ -161,7 +163,7 @@ def test_places_that_hold_no_pictures(tmp_path, place):
         (tmp_path / "a.doc", "cannot tell what '.doc' is; possible: a folder of class folders"),
         (
             tmp_path / "t.csv",
-            "which column holds the images. It has 'picture', 'label'; say task.image=COLUMN",
+            "which column holds the images. It has 'picture', 'label'; set task.image=COLUMN",
         ),
         (place, "holds the folders 'test', 'train', 'validation': name each as a split"),
     ]:
@@ -174,20 +176,20 @@ def test_folders_as_people_have_them(tmp_path):
     folder = in_folder(tmp_path)
     (folder / ".DS_Store").touch()
     (folder / "high" / "notes.txt").touch()
-    found, notes = read_pictures(str(folder), None, "label")
-    assert len(found) == 12 and notes == [f"{folder}: 1 files that are no images were passed over"]
+    found, notes = read_images(str(folder), None, "label")
+    assert len(found) == 12 and notes == [f"{folder}: skipped 1 file without an image"]
     (folder / "middle").mkdir()
     with pytest.raises(DataError, match="the class folder 'middle' holds no images"):
         read(folder)
 
 
 def encoded(words, *more):
-    """Notes, lines and task of an experiment that is read but not trained."""
+    """Notes, lines and data of an experiment that is read but not trained."""
     experiment = settings(*words, *more)
-    notes = experiment.task.read(0)
-    model = load(experiment.model, experiment.task, 0)
-    lines = [experiment.task.encode(model.tokenizer, split) for split in ("train", "validation", "test")]
-    return notes, lines, experiment.task
+    data = TaskData.read(experiment.task, 0)
+    notes = list(data.rows.notes)
+    lines = data.encode(load(experiment.model, data.spec, 0).tokenizer, *SPLITS)
+    return notes, lines, data
 
 
 def test_unreadable_pictures_are_counted_named_and_dropped_or_refused(tmp_path):
@@ -196,10 +198,10 @@ def test_unreadable_pictures_are_counted_named_and_dropped_or_refused(tmp_path):
     (folder / "broken.png").write_bytes((folder / "001.png").read_bytes()[:60])
     (folder / "text.jpg").write_text("no picture")
     (folder / "void.png").touch()
-    _, lines, task = encoded(own)
-    assert len(task.examples("train")) == 64
+    _, lines, data = encoded(own)
+    assert len(data.dataset("train")) == 64
     assert "; 3 dropped that cannot be read: low/broken.png (" in lines[0]
-    assert "low/text.jpg (no image file), low/void.png (no image file)" in lines[0]
+    assert "low/text.jpg (not an image file), low/void.png (not an image file)" in lines[0]
     with pytest.raises(DataError, match="train: 3 of 67 images cannot be read: low/broken.png"):
         encoded(own, "task.unreadable=error")
 
@@ -207,8 +209,8 @@ def test_unreadable_pictures_are_counted_named_and_dropped_or_refused(tmp_path):
 def test_a_table_may_name_a_file_that_is_gone(tmp_path):
     own = words(tmp_path)
     (tmp_path / "t.csv").write_text("file,label\ntest/low/001.png,low\ngone.png,high\n,high\n")
-    _, lines, task = encoded(own, f"task.test={tmp_path}/t.csv")
-    assert len(task.examples("test")) == 1
+    _, lines, data = encoded(own, f"task.test={tmp_path}/t.csv")
+    assert len(data.dataset("test")) == 1
     assert lines[2].endswith("read: gone.png (No such file or directory), row 3 (no image)")
 
 
@@ -218,12 +220,12 @@ def test_sizes_and_modes_become_the_network_s_and_are_said(tmp_path):
     image.convert("L").save(tmp_path / "train" / "low" / "grey.png")
     image.convert("RGBA").save(tmp_path / "train" / "low" / "clear.png")
     image.quantize(4).save(tmp_path / "train" / "low" / "few.gif")
-    _, lines, task = encoded(own)
+    _, lines, data = encoded(own)
     shape = "train: 67 images of 3 x 8 x 8 (0.0 MB); 3 resized from 20 x 12; converted to RGB from "
     assert lines[0].startswith(shape + "L (1), P (1), RGBA (1), scaled to mean 0.5 and deviation 0.5")
-    assert all(example.inputs.shape == (3, 8, 8) for example in task.examples("train"))
-    _, lines, task = encoded(own, "task.size=6", "task.channels=1", "model.name=embedded:cnn_small")
-    assert "67 images of 1 x 6 x 6" in lines[0] and task.examples("test")[0].inputs.shape == (1, 6, 6)
+    assert all(example.inputs.shape == (3, 8, 8) for example in data.dataset("train").examples)
+    _, lines, data = encoded(own, "task.size=6", "task.channels=1", "model.name=embedded:cnn_small")
+    assert "67 images of 1 x 6 x 6" in lines[0] and data.dataset("test")[0].inputs.shape == (1, 6, 6)
 
 
 def test_sixteen_bits_of_grey_and_turned_pictures(tmp_path):
@@ -240,9 +242,9 @@ def test_sixteen_bits_of_grey_and_turned_pictures(tmp_path):
 def test_labels_in_use_and_what_they_become(tmp_path):
     numpy.savez(tmp_path / "a.npz", x=numpy.repeat(PIXELS, 10, 0), y=numpy.arange(120) % 6)
     own = [*words(tmp_path)[4:], "task=image", f"task.train={tmp_path}/a.npz"]
-    notes, _, task = encoded(own, "task.classes=[3,4,5]", "task.modulo=3", "task.subset='4 per class'")
-    assert task.names.names == ["0", "1", "2"] and len(task.examples("train")) == 12
-    assert [len(task.examples(split)) for split in ("validation", "test")] == [6, 6]
+    notes, _, data = encoded(own, "task.classes=[3,4,5]", "task.modulo=3", "task.subset='4 per class'")
+    assert data.spec.labels == ("0", "1", "2") and len(data.dataset("train")) == 12
+    assert [len(data.dataset(split)) for split in ("validation", "test")] == [6, 6]
     assert notes[:2] == [
         f"{s}: 6 rows carved from train (10% of each class, seed 0)" for s in ("test", "validation")
     ]
@@ -269,7 +271,7 @@ def test_labels_that_are_missing(tmp_path):
     for test, message in [
         ("t.csv", r"task.test=.*t.csv has no labels \(task.label=label\); it has 'file', 'kind'"),
         ("a.npz", r"task.test=.*a.npz has no labels"),
-        ("flat", "task.test=.*flat has no labels: its images lie in no class folders"),
+        ("flat", "task.test=.*flat has no labels: its images are not in class folders"),
     ]:
         with pytest.raises(DataError, match=message):
             encoded(own, f"task.test={tmp_path}/{test}")
@@ -286,7 +288,7 @@ def test_labels_that_are_missing(tmp_path):
         ("task.channels=2", "task.channels is 1, 3 or null"),
         ("task.augment=turn", "task.augment is one of none, flip, crop\\+flip, not 'turn'"),
         ("task.unreadable=skip", "task.unreadable is one of drop, error"),
-        ("task.train=null", "task.train is not set: give a folder of class folders"),
+        ("task.train=null", "task.train is not set; it takes a folder of class folders"),
         ("task.permute=-1", "task.permute is a seed of at least 0"),
     ],
 )
@@ -296,13 +298,13 @@ def test_settings_out_of_range(place, word, message):
 
 
 def test_permuted_pixels_have_no_neighbours(place):
-    with pytest.raises(ConfigError, match="task.augment=flip moves neighbouring pixels together"):
+    with pytest.raises(ConfigError, match="task.augment=flip needs the order of the pixels"):
         settings(*words(place), "task.permute=1", "task.augment=flip")
 
 
 def test_nothing_can_be_read():
-    class Reader:
+    class ImageProcessor:
         channels = 3
 
     with pytest.raises(DataError, match="train: 1 of 1 images cannot be read: row 0 "):
-        decode_all([Picture("row 0", {}, b"", None)], Reader(), "train", "drop")
+        decode_all([ImageFile("row 0", {}, b"", None)], ImageProcessor(), "train", "drop")

@@ -59,8 +59,8 @@ def test_error_names_the_row_and_the_way_out(tokenizer: Any) -> None:
     with pytest.raises(DataError) as caught:
         encode(tokenizer, TEXTS, split="validation", max_length=4, long="error")
     assert str(caught.value) == (
-        "task.long=error: validation row 1 ('a b c') has 5 tokens, more than task.max_length=4, "
-        "and so have 1 others (longest 12); raise task.max_length or set task.long=truncate or drop"
+        "task.long=error: validation row 1 ('a b c') has 5 tokens, more than task.max_length=4 "
+        "(2 of 4 rows too long, longest 12); raise task.max_length or set task.long=truncate or drop"
     )
     assert encode(tokenizer, TEXTS, split="validation", max_length=12, long="error")[1] == [0, 1, 2, 3]
 

@@ -47,7 +47,7 @@ def test_a_report_says_it_and_truncation_has_its_own(tokenizer: Any) -> None:
     given = {"split": "train", "max_length": 6, "long": "truncate"}
     first, second = encode(tokenizer, TEXTS, **given), encode(tokenizer, TEXTS, **given)
     assert first[:2] == second[:2]
-    assert "rows, tokenised before, " in second[2].line() and "before" not in first[2].line()
+    assert "rows, tokens from the cache, " in second[2].line() and "cache" not in first[2].line()
     other = encode(tokenizer, TEXTS, **(given | {"max_length": 5}))
     assert max(map(len, other[0])) == 5 and max(map(len, first[0])) == 6
 

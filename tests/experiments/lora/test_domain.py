@@ -6,9 +6,10 @@ import re
 import pytest
 
 from ftrun.errors import ConfigError
-from ftrun.experiments.launch import compose
 from ftrun.experiments.lora.domain import parts_of, refuse
-from ftrun.settings.schema import read
+from ftrun.experiments.overrides import compose
+from ftrun.settings.read import read
+from ftrun.tasks.data import TaskData
 
 NAMES = ["model", "composed", "task", "domain-probe", "none", "both"]
 
@@ -36,8 +37,8 @@ def test_it_trains_composes_compares_and_goes_on(words, ftrun_inprocess, tmp_pat
     assert [each["name"] for each in result["contest"]] == list(result["names"].values())
     assert result["test_accuracy"] == result["contest"][0]["score"]
     assert all(each["low"] <= each["score"] <= each["high"] for each in result["contest"])
-    assert "classify: accuracy on 20 rows of the domain" in out and out.count("on 20 examples (") == 5
-    assert "cannot be told apart" in (place / "comparison.md").read_text()
+    assert "classify: accuracy on 20 rows of the domain" in out and out.count("on 20 test examples (") == 5
+    assert "do not differ significantly" in (place / "comparison.md").read_text()
     for one, other in zip(answers(place / "composed"), answers(place / "task"), strict=True):
         assert one["answer"] == other["answer"]  # 1 and 0 are the task's LoRA alone
         assert one["probability"] == pytest.approx(other["probability"], abs=1e-5)
@@ -60,17 +61,17 @@ def test_it_trains_composes_compares_and_goes_on(words, ftrun_inprocess, tmp_pat
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["strategy=full"], "strategy=full makes none"),
-        (["variant=dora"], "variant=dora makes none"),
+        (["strategy=full"], "which strategy=full does not have"),
+        (["variant=dora"], "which variant=dora does not have"),
         (["model.init=random"], "not model.init=random"),
         (["source=pretraining"], "takes no source="),
-        (["compose.weights=[1]"], "compose.weights is one for the task and one for the domain, not [1.0]"),
+        (["compose.weights=[1]"], "compose.weights is a list of two numbers, for task and domain, not [1.0]"),
         (["compose.weights=[1,nan]"], "compose.weights is a finite number, not nan"),
         (["compose.rows=null"], "compose.rows is not set"),
-        (["compose.columns=[text]"], "compose.columns=['text'] names 1 columns"),
+        (["compose.columns=[text]"], "compose.columns=['text'] has 1 column;"),
         (["compose.rwos=a.csv"], "did you mean 'compose.rows'?"),
         (["compose.text.blokc=8"], "did you mean"),
-        (["task=digits", "model=mlp"], "task=digits has none"),
+        (["task=digits", "model=mlp"], "not task=digits;"),
         (["compose=domian"], "did you mean 'domain'?"),
     ],
 )
@@ -79,8 +80,7 @@ def test_what_cannot_be_composed_is_a_line(words, more, said):
     with pytest.raises(ConfigError, match=re.escape(said)) as caught:
         settings = read(compose(["experiment=compose", *toy, *more]))
         refuse(settings)
-        settings.task.read(0)
-        parts_of(settings)
+        parts_of(settings, TaskData.read(settings.task, 0))
     assert "\n" not in str(caught.value)
 
 
@@ -88,7 +88,7 @@ def test_what_cannot_be_composed_is_a_line(words, more, said):
     ("more", "said"),
     [
         (["compose.rows=gone.csv"], "gone.csv does not exist"),
-        (["compose.rows=foreign.csv"], "compose.rows: 'so so' is no label of task=classify"),
+        (["compose.rows=foreign.csv"], "compose.rows has the labels 'so so'; possible: "),
         (["compose.text.train=gone.txt"], "gone.txt"),
     ],
 )

@@ -6,18 +6,16 @@ import shutil
 import pytest
 import torch
 from lab import ran, settings, toy
-from test_tasks import words_of
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from saved import answered, logits, refused
+from toys_tasks import words_of
+from transformers import AutoModelForSequenceClassification
 
-from ftrun.experiments.inference import open_model
+from ftrun.experiments.inference import FinishedRun
 from ftrun.experiments.lora.equivalence import agreement, rows_to_compare
-from ftrun.models.load import quiet
-from ftrun.models.save import reload
 from ftrun.runs.run import Run
-from ftrun.settings.schema import read
+from ftrun.settings.read import read
 
 VARIANTS = ["lora", "rslora", "dora", "pissa"]
-SENTENCES = ["the film was lovely", "a very dull story and awful music of this plot", "bad"]
 
 
 @pytest.fixture(scope="module")
@@ -35,19 +33,6 @@ def runs(toy_files, tiny_model_dir, tmp_path_factory):
 
 def of_variant(runs, variant):
     return runs(variant, "strategy=lora", f"variant={variant}", "rank=3", "targets=all")
-
-
-def answered(place):
-    """The logits of a saved network, peft's warnings to transformers left out."""
-    with quiet():
-        return logits(reload(place, "AutoModelForSequenceClassification"), place)
-
-
-def logits(net, place):
-    batch = AutoTokenizer.from_pretrained(place)(SENTENCES, padding=True, return_tensors="pt")
-    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-    with torch.no_grad():
-        return net.eval()(**inputs).logits
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -129,13 +114,7 @@ def test_above_the_tolerance_nothing_is_left(runs, ftrun_inprocess, tmp_path, mo
     run = of_variant(runs, "lora")
     result = ftrun_inprocess("merge", str(run.path), "--output", "whole", check=False)
     assert result.returncode == 1 and list(tmp_path.iterdir()) == []
-    assert "a logit differs by 1.0e-02, more than --tolerance 0.0001; nothing was written" in result.stderr
-
-
-def refused(ftrun_inprocess, *words):
-    result = ftrun_inprocess(*words, check=False)
-    assert result.returncode == 2 and result.stderr.count("\n") == 1, result.stderr
-    return result.stderr
+    assert "a logit by 1.0e-02, more than --tolerance 0.0001; nothing was written" in result.stderr
 
 
 def test_what_cannot_be_merged_is_said_in_a_line(runs, ftrun_inprocess, toy_files, tmp_path):
@@ -145,11 +124,15 @@ def test_what_cannot_be_merged_is_said_in_a_line(runs, ftrun_inprocess, toy_file
     assert "no directory" in refused(ftrun_inprocess, "merge", lora, "--output", "a/b")
     assert "exists" in refused(ftrun_inprocess, "merge", lora, "--output", str(toy_files))
     adapter = runs("adapter", "strategy=adapter", "bottleneck=4")
-    assert "hold a non-linearity, so no weight" in refused(ftrun_inprocess, "merge", str(adapter.path))
+    assert "hold a non-linearity, so there is no weight" in refused(
+        ftrun_inprocess, "merge", str(adapter.path)
+    )
     full = runs("full", "strategy=full")
     assert "strategy=full trained the weights themselves" in refused(ftrun_inprocess, "merge", str(full.path))
     random = runs("random", "strategy=lora", "model.init=random")
-    assert "LoRA beside random weights was folded" in refused(ftrun_inprocess, "merge", str(random.path))
+    assert "what trains beside random weights is folded" in refused(
+        ftrun_inprocess, "merge", str(random.path)
+    )
 
 
 @pytest.mark.parametrize(
@@ -191,10 +174,12 @@ def test_an_answer_is_another_one_by_what_it_says_and_not_by_its_probabilities(
     out = ftrun_inprocess("merge", str(run.path)).stdout
     line = next(line for line in out.splitlines() if line.startswith("folded in fp32"))
     assert line.split()[-1] == "0"
-    opened, model, tokenizer, accelerator = open_model(run)
-    examples, _ = rows_to_compare(opened, tokenizer)
-    other = copy.deepcopy(model)
+    opened = FinishedRun(run)
+    data, _ = rows_to_compare(opened.settings, opened.processor, opened.config)
+    other = copy.deepcopy(opened.model)
     with torch.no_grad():
         for parameter in [*other.parameters()][-2:]:  # the head's
             parameter.neg_()
-    assert agreement("", (model, other), opened, examples, accelerator).flipped > len(examples) // 4
+    size = 4 * opened.settings.train.batch_size
+    found = agreement("", (opened.model, other), data, size, opened.accelerator)
+    assert found.flipped > len(data.dataset("validation")) // 4

@@ -1,0 +1,56 @@
+"""Hydra callbacks of a sweep, which record its directory and write its report."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import open_dict
+
+from ftrun.runs.find import find_runs
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+class Sweep(Callback):
+    """Hydra calls it in the process that starts the runs of a sweep, wherever these run."""
+
+    directory: Path | None = None
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        Sweep.directory = Path(str(config.hydra.sweep.dir))
+        prefer_command_line(config)
+
+
+class Page(Callback):
+    """Ends a sweep with its report: on the terminal, and in its directory with the plots."""
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        from ftrun.reports import table
+
+        place = Path(str(config.hydra.sweep.dir))
+        if find_runs([str(place)]):
+            table.write([str(place)], output=str(place / "report.html"), plots=str(place))
+            table.write([str(place)])
+            print(f"report with plots: {os.path.relpath(place / 'report.html')}")
+
+
+def prefer_command_line(config: DictConfig) -> None:
+    """Drop a preset's sweep over a setting that the command line sets, which Hydra would combine."""
+    params = config.hydra.sweeper.get("params")
+    for word in config.hydra.overrides.task:
+        key = str(word).partition("=")[0]
+        if params and key in params:
+            with open_dict(params):
+                del params[key]
+
+
+def summary(directory: Path) -> int:
+    """How many runs of a sweep have a result; read from their directories, for launchers run anywhere."""
+    runs = [path for path in directory.iterdir() if path.is_dir()]
+    finished = [path for path in runs if (path / "result.json").is_file()]
+    print(f"{len(finished)} of {len(runs)} runs finished: ftrun report {os.path.relpath(directory)}")
+    return 0 if len(finished) == len(runs) else 1

@@ -1,0 +1,139 @@
+"""The words of a command line: options, overrides and sources, and the configuration that they compose."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from ftrun import CONF
+from ftrun.errors import ConfigError
+from ftrun.experiments.hydra_errors import explain
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+# Hydra's options that are followed by a value
+VALUED = "--config-dir -cd --config-path -cp --config-name -cn --cfg -c --package -p --info -i".split()
+# what Hydra raises about settings and files; what a run raises comes out as Stop
+COMPOSITION = (HydraException, OmegaConfBaseException, YAMLError, ValueError)
+
+
+def options_first(arguments: list[str]) -> list[str]:
+    """Options before settings, because Hydra's parser refuses `ftrun strategy=lora -m rank=1,2`."""
+    options: list[str] = []
+    settings: list[str] = []
+    for word in arguments:
+        takes = bool(options) and options[-1] in VALUED and not word.startswith("-")
+        (options if word.startswith("-") or takes else settings).append(word)
+    return options + settings
+
+
+def sourced(word: str) -> list[str]:
+    """source=DIR is source=run with this directory, source=TASK puts the task's settings there."""
+    key, _, value = word.partition("=")
+    if key != "source" or not value:
+        return [word]
+    names = value.split(",")
+    if value == "run":
+        raise ConfigError("source=run: set the directory of the run, source=DIR")
+    if all((CONF / f"source/{name}.yaml").is_file() for name in names):
+        return [word]
+    if any((CONF / f"source/{name}.yaml").is_file() for name in names):
+        raise ConfigError(f"source={value} mixes options with tasks or runs; sweep over one kind")
+    if any("/" in name or Path(name).is_dir() for name in names):
+        quoted = ",".join(f"'{Path(name).resolve()}'" for name in names)
+        return ["source=run", f"source.run={quoted}"]
+    return [f"task@source={value}"]
+
+
+def importable(words: list[str]) -> None:
+    """Put the current directory, and the one that holds --config-dir, where user modules are found."""
+    places = [Path.cwd(), *(place.resolve().parent for place in own_options(words))]
+    sys.path += [str(place) for place in places if str(place) not in sys.path]
+
+
+def own_options(words: list[str]) -> list[Path]:
+    """The directory of --config-dir, if one is given."""
+    pairs = zip((word.partition("=") for word in words), [*words[1:], ""], strict=False)
+    return [Path(joined or value) for (name, _, joined), value in pairs if name in ("--config-dir", "-cd")]
+
+
+def hidden(words: list[str]) -> None:
+    """Raises ConfigError where a user's option has the name of ftrun's own, which Hydra would take."""
+    for place in own_options(words):
+        for word in words:
+            group, _, names = word.partition("=")
+            for file in (f"{group.partition('@')[0]}/{name}.yaml" for name in names.split(",")):
+                if (
+                    (place / file).is_file()
+                    and (CONF / file).is_file()
+                    and not same(place / file, CONF / file)
+                ):
+                    raise ConfigError(f"{place / file} has the name of one of ftrun's own options; rename it")
+
+
+def same(one: Path, other: Path) -> bool:
+    return one.read_bytes() == other.read_bytes()
+
+
+def with_tasks(raw: dict[str, Any], words: list[str]) -> dict[str, Any]:
+    """The settings with every task of a sequence spelt out: an option, a file, or settings over task."""
+    if not isinstance(raw["sequence"], list):
+        return raw
+    nodes = [task_of(each, raw["task"], words) for each in raw["sequence"]]
+    return raw | {"sequence": nodes, "task": nodes[0] if nodes else raw["task"]}
+
+
+def task_of(given: Any, task: dict[str, Any], words: list[str]) -> dict[str, Any]:
+    """One task's settings; what the command line says of `task.` holds for every task."""
+    if not isinstance(given, dict) and Path(str(given)).suffix:
+        given = {"train": given}
+    if isinstance(given, dict):
+        if "train" not in given:
+            return task | given
+        first = given["train"][0] if isinstance(given["train"], list) else given["train"]
+        own = {"name": Path(str(first)).stem, "validation": None, "test": None}  # not another file's
+        return task | own | given
+    overrides = [f"task={given}", *(word for word in words if word.startswith("task."))]
+    try:
+        return plain(hydra.compose("config", overrides=overrides).task)
+    except COMPOSITION as error:
+        raise explain(error, overrides) from None
+
+
+def with_model_of_source(raw: dict[str, Any], words: list[str]) -> dict[str, Any]:
+    """The settings with the network of source=RUN, unless another one is asked for."""
+    from ftrun.runs.run import Run
+
+    if raw["source"].get("kind") != "run" or any(word.lstrip("+~").startswith("model") for word in words):
+        return raw
+    return raw | {"model": Run.open(raw["source"]["run"]).settings["model"]}
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """The composed configuration as a plain dict, nothing left to interpolate."""
+    try:
+        return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise explain(error, []) from None
+
+
+def compose(overrides: list[str], config_dir: str | None = None) -> dict[str, Any]:
+    """The configuration of a command line, as a run would see it."""
+    importable(["--config-dir", config_dir] if config_dir else [])
+    extra = [f"hydra.searchpath=['file://{Path(config_dir).resolve()}']"] if config_dir else []
+    if config_dir and not Path(config_dir).is_dir():
+        raise ConfigError(f"--config-dir {config_dir} is not a directory")
+    try:
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3", job_name="ftrun"):
+            cfg = hydra.compose("config", overrides=overrides + extra)
+    except COMPOSITION as error:
+        raise explain(error, overrides) from None
+    return plain(cfg)

@@ -1,0 +1,71 @@
+"""Numbers, settings and names as a person reads them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ftrun.tasks.metrics.metric import lookup
+
+
+def short(model: str) -> str:
+    """The last part of a path, a Hub name or embedded:NAME."""
+    return model.rstrip("/").replace(":", "/").rsplit("/", 1)[-1]
+
+
+def words(settings: dict[str, Any]) -> str:
+    """Settings as one would type them: rank=4 targets=[query,value]."""
+    return " ".join(f"{name}={_value(value)}" for name, value in settings.items())
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(_value, value))}]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def score(value: float | None, metric: str | None, spread: float | None = None) -> str:
+    """84.4 %, with its standard deviation 84.4 ± 0.3 %; a metric that is not a share as a plain number."""
+    if value is None:
+        return ""
+    percent, factor = lookup(metric).is_share, lookup(metric).factor
+    form = ".1f" if percent else ".3f" if 0.01 <= abs(value) < 1000 else ".3g"
+    text = format(factor * value, form)
+    if spread is not None:
+        text += f" ± {format(factor * spread, '.1f' if percent else '.2g')}"
+    return f"{text} %" if percent else text
+
+
+def share(value: float | None) -> str:
+    """100 %, 3.38 %, 0.0673 %."""
+    return "" if value is None else f"{100 * value:.3g} %"
+
+
+def count(value: float | None) -> str:
+    """512, 73.7 k, 2.18 M."""
+    return "" if value is None else _scaled(value, ("", " k", " M", " G", " T"))
+
+
+def size(value: float | None) -> str:
+    """512 MB, 1.25 GB."""
+    return "" if value is None else _scaled(value, (" B", " kB", " MB", " GB", " TB"))
+
+
+def duration(seconds: float | None) -> str:
+    """8.2 s, 72 s, 4:05 min, 2:05 h."""
+    if seconds is None:
+        return ""
+    if seconds < 100:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    if seconds < 5999.5:
+        return f"{round(seconds) // 60}:{round(seconds) % 60:02d} min"
+    return f"{round(seconds / 60) // 60}:{round(seconds / 60) % 60:02d} h"
+
+
+def _scaled(value: float, units: tuple[str, ...]) -> str:
+    for unit in units[:-1]:
+        if value < 999.5:
+            return f"{value:.3g}{unit}"
+        value /= 1000
+    return f"{value:.3g}{units[-1]}"

@@ -1,0 +1,249 @@
+"""The report of finished runs: a table, tests and plots, for the terminal, a document or a spreadsheet."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ftrun.errors import ConfigError, UserError, counted, near
+from ftrun.reports.comparison import (
+    COLUMNS,
+    Column,
+    Row,
+    as_csv,
+    as_markdown,
+    columns_for,
+    damaged,
+    heading,
+    means,
+    plain,
+    side_by_side,
+)
+from ftrun.reports.summary import SPEEDS, console, row_of
+from ftrun.runs.files import write_atomically
+from ftrun.runs.find import find_runs
+from ftrun.runs.run import Run
+from ftrun.tasks.metrics.metric import lookup
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from ftrun.reports.page import Section
+
+STYLES = {"finished": "", "running": "cyan", "interrupted": "yellow", "failed": "red", "damaged": "red"}
+DROPPED = ("step", *SPEEDS, "peak_memory_bytes", "trained_parameters", "metric", "seconds")
+ENDINGS = {".md": "markdown", ".csv": "csv", ".html": "html", ".htm": "html"}
+
+
+def write(
+    paths: list[str],
+    form: str | None = None,
+    output: str | None = None,
+    plots: str | None = None,
+    *,
+    sort: str | None = None,
+    extra: Sequence[Section] = (),
+) -> None:
+    """The report of all runs below these paths, as a file or on standard output.
+
+    Without `form` it is that of the output file's ending, or a table; `plots` is a directory for PNG files.
+    Raises ConfigError where there are no runs or no such column, UserError where none can be read.
+    """
+    rows = rows_of(paths)
+    if sort:
+        rows = _sorted(rows, sort)
+    form = form or ENDINGS.get(Path(output or "").suffix, "table")
+    if form == "csv":
+        _put(as_csv(_with_studies(rows)), output)
+        return
+    sections = [*_compared(rows, plotted=form == "html" or plots is not None), *extra]
+    if plots is not None:
+        _save_plots(Path(plots), sections)
+    if form == "html":
+        from ftrun.reports.page import as_html, runs_section
+
+        _put(as_html(heading(rows)[0], [*sections, runs_section(rows)]), output)
+    elif form == "table" and output is None:
+        show(rows, sections)
+    else:
+        _put(_document(rows, sections), output)
+
+
+def _put(text: str, output: str | None) -> None:
+    if output is None:
+        sys.stdout.write(text)
+    else:
+        _save(Path(output), text)
+
+
+def _with_studies(rows: list[Row]) -> list[Row]:
+    """The rows with the mean score, interval and model size of their study added, as raw numbers."""
+    from ftrun.reports.groups import groups_of
+
+    for group in groups_of(rows)[0] if _has_predictions(rows) else []:
+        for study in group.studies:
+            found = study.score
+            own: Row = {"mean_score": found.value, "mean_low": found.low, "mean_high": found.high}
+            own |= {"model_bytes": study.facts["bytes"], "dominated_by": study.dominated_by}
+            for each in study.tried:
+                each.row.update(own)
+    return rows
+
+
+def _has_predictions(rows: list[Row]) -> bool:
+    return any((Path(row["run"]) / "predictions.jsonl").is_file() for row in rows)
+
+
+def _compared(rows: list[Row], plotted: bool) -> list[Section]:
+    """The comparison of the finished runs with predictions; nothing where there are none."""
+    from ftrun.reports.groups import groups_of
+
+    if not _has_predictions(rows):
+        return []
+    from ftrun.reports.page import Section, sections_of
+
+    groups, notes = groups_of(rows)
+    sections = []
+    for number, group in enumerate(groups):
+        found = sections_of(group)
+        if plotted:
+            from ftrun.reports.plots import plots_of
+
+            found.append(Section("Plots", plots=plots_of(group, f"{number}-" if number else "")))
+        sections += found
+    if len(groups) > 1:
+        words = "; ".join(
+            f"{group.task}: {group.metric} on {counted(group.items, 'test example')}" for group in groups
+        )
+        sections.insert(0, Section("Not comparable with each other", lines=[words]))
+    if notes:
+        sections.append(Section("Left out of the comparison", lines=notes))
+    return sections
+
+
+def _document(rows: list[Row], sections: list[Section]) -> str:
+    if not sections:
+        return as_markdown(rows)
+    from ftrun.reports.page import as_markdown as page
+
+    return as_markdown(rows) + page(sections)
+
+
+def _save_plots(folder: Path, sections: list[Section]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for section in sections:
+        for plot in section.plots:
+            (folder / f"{plot.name}.png").write_bytes(plot.png)
+
+
+def rows_of(directories: list[str]) -> list[Row]:
+    """A row for every run below these directories, also for a damaged one."""
+    found = find_runs(directories)
+    if not found:
+        raise ConfigError(
+            f"no runs in {', '.join(directories)}; a run directory has config.yaml and metrics.jsonl"
+        )
+    rows = []
+    for path in found:
+        try:
+            rows.append(row_of(Run.open(path)))
+        except UserError as error:
+            rows.append(damaged(str(path), str(error)))
+    if all(row["state"] == "damaged" for row in rows):
+        which = "the only run" if len(rows) == 1 else f"none of the {len(rows)} runs"
+        verb = "cannot" if len(rows) == 1 else "can"
+        of = f"{which} in {', '.join(directories)} {verb} be read"
+        raise UserError(f"{of}: {rows[0]['failure']}")
+    return side_by_side(rows)
+
+
+def _sorted(rows: list[Row], name: str) -> list[Row]:
+    """The rows sorted by one column: the best scores first, rows without a value last."""
+    titles = {column.title: column.key for column in COLUMNS}
+    key = titles.get(name, name)
+    possible = [*titles, *dict.fromkeys(key for row in rows for key in row)]
+    if not any(key in row for row in rows):
+        raise ConfigError(f"report: --sort {name}: no such column{near(name, possible)}")
+
+    known = [row for row in rows if row.get(key) is not None]
+    metric = known[0]["metric"] if known and key.endswith("_score") else key
+    descending = key.startswith(("eval_", "test_")) and lookup(metric).sign > 0
+    known.sort(key=lambda row: _comparable(row[key]), reverse=descending)
+    return known + [row for row in rows if row.get(key) is None]
+
+
+def _comparable(value: Any) -> tuple[float, str]:
+    return (value, "") if isinstance(value, (int, float)) else (0.0, str(value))
+
+
+def _save(path: Path, text: str) -> None:
+    try:
+        write_atomically(path, text)
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror}") from None
+
+
+def show(rows: list[Row], sections: list[Section]) -> None:
+    """The table in the terminal, with as many columns as fit."""
+    screen = console()
+    line, agreed = heading(rows)
+    screen.print(f"\n{line}", style="bold", soft_wrap=True)
+    hidden = _print_fitting(screen, rows, agreed)
+    averaged = means(rows)
+    if averaged and not sections:  # the sections show the means with their intervals
+        screen.print("\nmean ± standard deviation over seeds", style="bold")
+        _print_fitting(screen, averaged, [*agreed, "run", "state", "step"])
+    for row in rows:
+        if row["state"] == "failed":
+            screen.print(f"{row['label']} failed: {row['failure']}", style="red", soft_wrap=True)
+        elif row["state"] == "interrupted":
+            line = f"{row['label']} was interrupted; to continue: ftrun resume {row['run']}"
+            screen.print(line, style="yellow", soft_wrap=True)
+        elif row["state"] == "damaged":
+            screen.print(f"damaged: {row['failure']}", style="red", soft_wrap=True)
+    if hidden:
+        line = f"columns that do not fit: {', '.join(hidden)} (--format csv shows all)"
+        screen.print(line, style="dim", soft_wrap=True)
+    if sections:
+        from ftrun.reports.page import on_terminal
+
+        on_terminal(screen, sections)
+
+
+def _print_fitting(screen: Console, rows: list[Row], without: list[str]) -> list[str]:
+    columns, hidden = columns_for(rows, without), []
+    endless = screen.options.update(max_width=10_000)
+    for key in ("run", *DROPPED):
+        if screen.measure(_table(columns, rows), options=endless).maximum <= screen.width:
+            break
+        if key == "run":
+            columns = [replace(each, text=plain("brief")) if each.key == key else each for each in columns]
+        else:
+            hidden += [column.title for column in columns if column.key == key]
+            columns = [column for column in columns if column.key != key]
+    screen.print(_table(columns, rows))
+    return hidden
+
+
+def _table(columns: list[Column], rows: list[Row]) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
+    for column in columns:
+        wide = column.key in ("run", "strategy", "task", "model")
+        table.add_column(
+            column.title,
+            justify="right" if column.right else "left",
+            no_wrap=not wide,
+            overflow="fold" if wide else "ellipsis",
+            min_width=8 if wide else None,
+        )
+    for row in rows:
+        table.add_row(*(column.text(row) for column in columns), style=STYLES[row["state"]])
+    return table

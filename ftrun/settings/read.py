@@ -1,0 +1,130 @@
+"""Composed YAML to typed settings; every invalid setting is a ConfigError."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ftrun import CONF
+from ftrun.errors import ConfigError, counted
+from ftrun.settings.checks import convert, mapping, one_of
+from ftrun.settings.protocols import Strategy
+from ftrun.settings.resolve import build, holds, load_class, schedule_class
+from ftrun.settings.schema import Domain, ModelSettings, Settings, Source, Train
+
+NODES = ("task", "model", "schedule", "train", "compose", "protect", "source")
+FIXED = (*NODES, "pretrain", "seed", "device", "tracker", "strategy", "scenario", "sequence")
+
+
+def read(raw: dict[str, Any]) -> Settings:
+    """Settings from a composed, resolved configuration; every invalid setting is a ConfigError.
+
+    The top level holds the fixed settings and, beside them, those of the chosen strategy.
+    """
+    for name in FIXED:
+        if name not in raw:
+            raise ConfigError(f"the configuration has no '{name}'")
+    nodes = {name: mapping(name, raw[name]) for name in NODES}
+    strategy_name = convert("strategy", raw["strategy"], str)
+    own = {key: value for key, value in raw.items() if key not in FIXED}
+    strategy = build(load_class("strategies", strategy_name), own, "", f"strategy={strategy_name}")
+    protect = protection(nodes["protect"], strategy_name)
+    if (protect or strategy).needs_source and nodes["source"].get("kind") == "none":
+        raw = raw | {"source": pretraining()}
+        nodes["source"] = raw["source"]
+    task, schedule = dict(nodes["task"]), dict(nodes["schedule"])
+    kind = convert("task.kind", task.pop("kind", None), str)
+    task_class = load_class("tasks", kind)
+    for name in task_class.ignored_settings:
+        task.pop(name, None)
+    curve = convert("schedule.name", schedule.pop("name", None), str)
+    return Settings(
+        seed=convert("seed", raw["seed"], int),
+        device=convert("device", raw["device"], str),
+        tracker=convert("tracker", raw["tracker"], str),
+        strategy=strategy,
+        task=build(task_class, task, "task.", f"task={task.get('name')}"),
+        schedule=build(schedule_class(curve), schedule, "schedule.", f"schedule={curve}"),
+        model=build(ModelSettings, nodes["model"], "model.", ""),
+        train=build(Train, nodes["train"], "train.", ""),
+        protect=protect,
+        source=source_of(nodes["source"]),
+        scenario=convert("scenario", raw["scenario"], str),
+        sequence=sequence_of(raw["sequence"]),
+        compose=domain_of(nodes["compose"]),
+        strategy_name=strategy_name,
+        raw=raw,
+    )
+
+
+def protection(node: dict[str, Any], strategy: str) -> Strategy | None:
+    """The strategy named by protect=, with its own settings; None for none."""
+    values = dict(node)
+    name = convert("protect.name", values.pop("name", None), str)
+    if name == "none":
+        return None
+    if holds(strategy):
+        raise ConfigError(
+            f"strategy={strategy} already protects earlier knowledge; combine protect={name} with another"
+            " strategy, such as strategy=full"
+        )
+    return build(load_class("strategies", name), values, "protect.", f"protect={name}")
+
+
+def source_of(node: dict[str, Any]) -> Source | None:
+    values = dict(node)
+    kind = convert("source.kind", values.pop("kind", None), str)
+    if kind == "none":
+        return None
+    if kind == "run":
+        return Source("run", convert("source.run", values.get("run"), str), {}, None)
+    if kind == "pretraining":
+        task = build(load_class("tasks", "pretraining"), values, "source.", "source=pretraining")
+        return Source("pretraining", "", values, task)
+    task = build(load_class("tasks", kind), values, "source.", f"source={values.get('name')}")
+    if task.spec(None).projection is not None:  # contrastive learning
+        raise ConfigError(
+            f"source={task.name} makes no predictions, so forgetting cannot be measured; run it first and set"
+            " model.name=RUN"
+        )
+    return Source("task", "", dict(node), None)
+
+
+def domain_of(node: dict[str, Any]) -> Domain | None:
+    values = dict(node)
+    name = convert("compose.name", values.pop("name", None), str)
+    one_of("compose.name", name, ["none", "domain"])
+    return None if name == "none" else build(Domain, values, "compose.", "compose=domain")
+
+
+def sequence_of(value: Any) -> list[Any] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or len(value) < 2:
+        actual = f"has {counted(len(value), 'task')}" if isinstance(value, list) else f"is {value}"
+        raise ConfigError(
+            f"sequence {actual}; it needs at least two: names of tasks, [a,b], or settings of tasks,"
+            " [{train: a.csv},…]"
+        )
+    return value
+
+
+def pretraining() -> dict[str, Any]:
+    """The settings of source=pretraining, for strategies that need a source where none is set."""
+    import yaml
+
+    return yaml.safe_load((CONF / "source" / "pretraining.yaml").read_text(encoding="utf-8"))
+
+
+def derived(settings: Settings, **changes: Any) -> Settings:
+    """The settings with some top-level nodes replaced, read again."""
+    return read(settings.raw | changes)
+
+
+NOTHING_BEFORE = {"source": {"kind": "none"}, "protect": {"name": "none"}}
+
+
+def without_hold(raw: dict[str, Any]) -> dict[str, Any]:
+    """The same training without source and protection; a strategy that protects becomes strategy=full."""
+    if holds(raw["strategy"]):
+        raw = {name: raw[name] for name in FIXED} | {"strategy": "full"}
+    return raw | NOTHING_BEFORE

@@ -1,0 +1,104 @@
+"""Rows of three splits, and encoded examples in batches."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+Batch = dict[str, Any]
+Epochs = Callable[[int, int], Sequence[int]]  # seed and epoch → places of examples
+SPLITS = ("train", "validation", "test")
+
+
+class Draw(NamedTuple):
+    """The position of a training batch, on which its random numbers may depend."""
+
+    seed: int
+    epoch: int
+    step: int  # optimizer steps, counted from 0
+
+
+@dataclass
+class Example:
+    """One encoded example: inputs, target and the row of its split."""
+
+    inputs: Any  # a list of token ids, or an array of pixels
+    target: Any
+    row: int
+
+    @property
+    def size(self) -> int:
+        """Tokens; an image counts as one."""
+        return len(self.inputs) if isinstance(self.inputs, list) else 1
+
+
+@dataclass
+class Rows:
+    """The rows that a task has read, before they are encoded for a model."""
+
+    splits: dict[str, Any] = field(default_factory=dict)  # the rows of each split
+    notes: list[str] = field(default_factory=list)  # messages about the preparation of the rows
+    fingerprint: str = ""  # a hash of all rows, to detect changed data in a resumed run
+    inputs: list[dict[str, Any]] = field(
+        default_factory=list
+    )  # rows of a file without answers, as `predict` writes them again
+
+    def card(self, data: Any) -> dict[str, Any]:
+        """The data card of the encoded splits for data.json; `data` is the TaskData."""
+        return {}
+
+    def write(self, path: Path, rows: list[dict[str, Any]]) -> None:
+        """Write rows with their predictions, whole or not at all."""
+        from ftrun.data.tables import write_table
+
+        write_table(path, rows)
+
+
+class Dataset(ABC):
+    """One encoded split: its examples, and how they become batches."""
+
+    def __init__(self, examples: Sequence[Example], summary: str, epochs: Epochs | None = None) -> None:
+        self.examples = examples
+        self.summary = summary  # a message about their lengths or shapes
+        self._epochs = epochs  # None: every epoch has all of them
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, place: int) -> Example:
+        return self.examples[place]
+
+    @abstractmethod
+    def collate(self, examples: Sequence[Example], draw: Draw | None = None) -> Batch:
+        """One batch: `inputs`, the padded tensors that the network takes by name, and `labels`.
+
+        Without a draw, for evaluation, it is always the same.
+        """
+
+    def epoch(self, seed: int, epoch: int) -> Sequence[int]:
+        """Places of the examples of an epoch, a function of seed and epoch."""
+        return range(len(self)) if self._epochs is None else self._epochs(seed, epoch)
+
+    def of(self, examples: Sequence[Example]) -> Dataset:
+        """The same dataset with other examples."""
+        other = copy.copy(self)
+        other.examples = examples
+        return other
+
+    def reference(self, data: Any) -> Dataset | None:
+        """The examples, if any, whose answers are needed to score this dataset."""
+        return None
+
+
+def rows_of(dataset: Dataset) -> Sequence[int]:
+    """The rows of the examples, or the places in a corpus, whose examples are made on access."""
+    if isinstance(dataset.examples, list):
+        return sorted({example.row for example in dataset.examples})
+    return range(len(dataset))

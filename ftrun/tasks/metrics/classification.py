@@ -1,0 +1,54 @@
+"""Classification metrics, as scikit-learn defines them; macro averages are over the classes that occur."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ftrun.tasks.metrics.metric import LOSS, Metric, named
+
+SINGLE_LABEL = named(
+    Metric("accuracy", "max", "%"),
+    Metric("f1", "max", "%"),
+    Metric("f1_weighted", "max", "%"),
+    Metric("precision", "max", "%"),
+    Metric("recall", "max", "%"),
+    Metric("matthews_correlation", "max"),
+    LOSS,
+)
+TOP5 = named(Metric("top5_accuracy", "max", "%"))  # of images with more than five classes
+MULTILABEL = named(
+    Metric("micro_f1", "max", "%"),
+    Metric("macro_f1", "max", "%"),
+    Metric("subset_accuracy", "max", "%"),
+    LOSS,
+)
+METRICS = SINGLE_LABEL | TOP5 | MULTILABEL
+
+
+def single_label_scores(labels: Sequence[str], answers: Sequence[str]) -> dict[str, float]:
+    """Every metric of SINGLE_LABEL but the loss."""
+    from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, precision_score, recall_score
+
+    several = len({*labels, *answers}) > 1
+    macro = {"average": "macro", "zero_division": 0}
+    return {
+        "accuracy": float(accuracy_score(labels, answers)),
+        "f1": float(f1_score(labels, answers, **macro)),
+        "f1_weighted": float(f1_score(labels, answers, average="weighted", zero_division=0)),
+        "precision": float(precision_score(labels, answers, **macro)),
+        "recall": float(recall_score(labels, answers, **macro)),
+        # nothing to correlate where all is one label, of which scikit-learn warns
+        "matthews_correlation": float(matthews_corrcoef(labels, answers)) if several else 0.0,
+    }
+
+
+def multilabel_scores(labels: Any, answers: Any) -> dict[str, float]:
+    """Every metric of MULTILABEL but the loss, from zeros and ones, (rows, labels)."""
+    from sklearn.metrics import f1_score
+
+    return {
+        "micro_f1": float(f1_score(labels, answers, average="micro", zero_division=0)),
+        "macro_f1": float(f1_score(labels, answers, average="macro", zero_division=0)),
+        "subset_accuracy": float((labels == answers).all(axis=1).mean()),
+    }

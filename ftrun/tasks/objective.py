@@ -1,0 +1,77 @@
+"""What is minimised: from a network's outputs to a loss, and what must be kept between steps for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from ftrun.tasks.losses import Loss, examples_in
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from ftrun.models.model import Model
+    from ftrun.tasks.dataset import Batch
+
+
+class Objective(nn.Module):
+    """A loss of outputs and batch, and how many targets a batch has.
+
+    `training` says whether a step is being taken or an evaluation made. What an objective keeps besides the
+    network are buffers, which are part of every checkpoint.
+    """
+
+    def __init__(
+        self, loss: Callable[[Any, Batch], Loss], targets: Callable[[Batch], float] = examples_in
+    ) -> None:
+        super().__init__()
+        self._loss, self._targets = loss, targets
+
+    def setup(self, model: Model, accelerator: Accelerator) -> None:
+        """See the network as it will be trained, on its device, before the first step and when resuming."""
+
+    def count(self, batches: Sequence[Batch]) -> float:
+        """What the summed loss of all batches of a step is divided by; called once before each step."""
+        return sum(map(self._targets, batches))
+
+    def inputs(self, inputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        """What the network takes by name, made of the batch's inputs once these are on its device."""
+        return inputs
+
+    def loss(self, outputs: Any, batch: Batch) -> Loss:
+        """The loss of one batch's outputs."""
+        return self._loss(outputs, batch)
+
+    def after_step(self, grad_norm: float) -> None:
+        """An optimizer step was taken; `grad_norm` is that before clipping. Raises Diverged."""
+
+    def figures(self) -> dict[str, float]:
+        """What of the last step is logged beside loss, rate and gradient norm."""
+        return {}
+
+
+class Weighted(Objective):
+    """One loss in training, another in evaluation: that of weighted classes is not what is scored."""
+
+    def __init__(self, training: Objective, evaluation: Objective) -> None:
+        super().__init__(evaluation.loss)
+        self.both = {True: training, False: evaluation}
+
+    def count(self, batches: Sequence[Batch]) -> float:
+        return self.both[self.training].count(batches)
+
+    def loss(self, outputs: Any, batch: Batch) -> Loss:
+        return self.both[self.training].loss(outputs, batch)
+
+
+class Coupled(Objective):
+    """An objective whose loss of one example depends on the others of its batch."""
+
+
+def outputs_of(model: nn.Module, objective: Objective, batch: Batch) -> Any:
+    """The network's output for a batch, on the device where its weights are."""
+    device = next(model.parameters()).device
+    inputs = {name: value.to(device) for name, value in batch["inputs"].items()}
+    return model(**objective.inputs(inputs, batch))

@@ -1,0 +1,77 @@
+"""Texts of a table's rows, or pairs of them, as token ids in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from ftrun.tasks.dataset import Batch, Dataset, Draw, Epochs, Example
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
+
+    from ftrun.data.text.encoding import LengthReport
+
+
+@dataclass
+class Pair(Example):
+    """Two texts in one example, for a network that tells them apart by their token types."""
+
+    types: list[int]
+
+
+class TableDataset(Dataset):
+    """Encoded rows of a table; `labels` makes the targets of a batch what the objective compares with."""
+
+    def __init__(
+        self,
+        examples: list[Example],
+        report: LengthReport,
+        padding: int,
+        labels: Callable[[Sequence[Any]], list[Any]],
+        warning: str,
+        epochs: Epochs | None,
+    ) -> None:
+        super().__init__(examples, report.line() + warning, epochs)
+        self.lengths = {name: value for name, value in asdict(report).items() if name != "cached"}
+        self.padding, self.labels = padding, labels
+
+    def collate(self, examples: Sequence[Example], draw: Draw | None = None) -> Batch:
+        inputs = padded(examples, self.padding)
+        return {"inputs": inputs, "labels": self.labels([example.target for example in examples])}
+
+
+def examples_of(
+    tokenizer: PreTrainedTokenizerBase, columns: list[list[str]], *, split: str, max_length: int, long: str
+) -> tuple[list[Example], LengthReport]:
+    """Examples without a target yet."""
+    from ftrun.data.text.encoding import encode, encode_pairs
+
+    limits: dict[str, Any] = {"split": split, "max_length": max_length, "long": long}
+    if len(columns) == 1:
+        ids, kept, report = encode(tokenizer, columns[0], **limits)
+        return [Example(tokens, None, row) for tokens, row in zip(ids, kept, strict=True)], report
+    pairs = list(zip(*columns, strict=True))
+    ids, types, kept, report = encode_pairs(tokenizer, pairs, **limits)
+    if types is None:
+        return [Example(tokens, None, row) for tokens, row in zip(ids, kept, strict=True)], report
+    return [Pair(tokens, None, row, own) for tokens, own, row in zip(ids, types, kept, strict=True)], report
+
+
+def separates(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether special tokens stand between two texts; those of most decoders do not."""
+    return tokenizer.num_special_tokens_to_add(pair=True) > tokenizer.num_special_tokens_to_add(pair=False)
+
+
+def padded(examples: Sequence[Example], padding: int) -> dict[str, Tensor]:
+    """The padded tensors by the names that networks take, each (batch, length)."""
+    from ftrun.data.batching import pad
+
+    ids, mask = pad([example.inputs for example in examples], padding)
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    types = [example.types for example in examples if isinstance(example, Pair)]
+    if types:
+        inputs["token_type_ids"], _ = pad(types, 0)
+    return inputs
