@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ftrun.data.leaks import SplitTexts, of_texts
-from ftrun.tasks.dataset import SPLITS, Example, Rows
+from ftrun.tasks.dataset import SPLITS, Example
+from ftrun.tasks.parts.rows import TaskRows
 
 if TYPE_CHECKING:
     from ftrun.tasks.data import TaskData
@@ -17,12 +18,8 @@ SHOWN = 80  # characters of a document in an example
 
 
 @dataclass
-class Documents(Rows):
-    """Documents of three splits; without `answered`, rows of a file to be answered."""
-
-    task: Any = None  # the CorpusTask that has read them
-    answered: bool = True
-    source: str = ""  # of a file to be answered
+class Documents(TaskRows):
+    """Documents of three splits."""
 
     def card(self, data: TaskData) -> dict[str, Any]:
         """Documents, their tokens and blocks, and what they repeat unless they are a stream."""

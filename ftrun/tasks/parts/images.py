@@ -13,7 +13,8 @@ from ftrun.errors import ConfigError
 from ftrun.models.spec import ImageInput, Spec
 from ftrun.settings.checks import at_least, one_of
 from ftrun.tasks.base import Task
-from ftrun.tasks.dataset import Batch, Dataset, Draw, Epochs, Example, Rows
+from ftrun.tasks.dataset import Batch, Dataset, Draw, Epochs, Example
+from ftrun.tasks.parts.rows import TaskRows
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,12 +25,9 @@ IMAGES = "AutoModelForImageClassification"
 
 
 @dataclass
-class ImageRows(Rows):
-    """Images of three splits, and the notes of decoding them; without `answered`, a file to be answered."""
+class ImageRows(TaskRows):
+    """Images of three splits, and the notes of decoding them."""
 
-    task: Any = None  # the ImageTask that has read them
-    answered: bool = True
-    source: str = ""  # of a file to be answered
     labels: Any = None  # the label names found
 
     def card(self, data: TaskData) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from ftrun.errors import ConfigError
 from ftrun.models.spec import Spec, TextInput
 from ftrun.settings.checks import one_of
 from ftrun.tasks.base import Task
-from ftrun.tasks.dataset import SPLITS, Epochs, Example, Rows
+from ftrun.tasks.dataset import SPLITS, Epochs, Example
+from ftrun.tasks.parts.rows import TaskRows
 from ftrun.tasks.parts.texts import TableDataset, examples_of, separates
 
 if TYPE_CHECKING:
@@ -27,13 +28,10 @@ LEAST = {1: 3, 2: 6}  # tokens for one text and for two: the special ones, and a
 
 
 @dataclass
-class TableRows(Rows):
-    """Rows of a table; without `answered`, those of a file to be answered."""
+class TableRows(TaskRows):
+    """Rows of a table."""
 
-    task: Any = None  # the TextTable whose columns they have
-    answered: bool = True
     labels: Labels | None = None  # the label names that were found, where labels are names
-    source: str = ""  # of a file to be answered
     kept_notes: list[str] = field(default_factory=list)  # those that the data card keeps
 
     def card(self, data: TaskData) -> dict[str, Any]:

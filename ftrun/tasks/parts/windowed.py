@@ -12,19 +12,16 @@ from ftrun.errors import ConfigError, DataError
 from ftrun.models.spec import Spec, TextInput, label_config
 from ftrun.settings.checks import at_least, one_of
 from ftrun.tasks.base import Task
-from ftrun.tasks.dataset import SPLITS, Rows
+from ftrun.tasks.dataset import SPLITS
+from ftrun.tasks.parts.rows import TaskRows
 
 if TYPE_CHECKING:
     from ftrun.tasks.data import TaskData
 
 
 @dataclass
-class WindowRows(Rows):
-    """Rows that are no table; without `answered`, those of a file to be answered."""
-
-    task: Any = None  # the Windowed that has read them
-    answered: bool = True
-    source: str = ""  # of a file to be answered
+class WindowRows(TaskRows):
+    """Rows that are no table."""
 
     def card(self, data: TaskData) -> dict[str, Any]:
         """Rows, what they repeat, and their windows."""
