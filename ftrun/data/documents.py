@@ -16,7 +16,7 @@ from ftrun.errors import DataError, counted
 
 PLAIN = (".txt", ".text", ".md")  # each also as .gz
 TENTH, HUNDREDTH = 10, 100  # of the documents are carved for a split: of lists, of streams
-FEW = 3  # documents, below which a split is carved from their ends
+FEW = 3  # documents, below which a split is split off their ends
 
 
 class Document(NamedTuple):
@@ -164,7 +164,7 @@ def carved(whole: list[Document], missing: list[str]) -> tuple[dict[str, list[Do
     for document in whole:
         found[held.get(number_of(document), "train")].append(document)
     notes = [
-        f"{split}: {counted(len(found[split]), 'document')} carved from train (a tenth)" for split in missing
+        f"{split}: {counted(len(found[split]), 'document')} split off train (a tenth)" for split in missing
     ]
     return found, notes
 
@@ -181,7 +181,7 @@ def tails(whole: list[Document], missing: list[str]) -> tuple[dict[str, list[Doc
         found["train"].append(Document(prompt, left))
     if not all(document.text.strip() for part in found.values() for document in part):
         raise DataError(f"task.train is too short to carve {' and '.join(missing)} from; set them")
-    notes = [f"{split}: a tenth of the text carved from the end of train" for split in missing]
+    notes = [f"{split}: a tenth of the text split off the end of train" for split in missing]
     return found, notes
 
 

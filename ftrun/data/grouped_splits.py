@@ -66,5 +66,5 @@ def carve_groups(
     for split in missing:
         if not rows[split]:
             raise DataError(f"task.train has too few different {word} ({len(groups)}) to carve {split} from")
-    how, one = f"carved from train ({SHARE:.0%}, seed {SPLIT_SEED})", word.removesuffix("s")
+    how, one = f"split off train ({SHARE:.0%}, seed {SPLIT_SEED})", word.removesuffix("s")
     return [f"{split}: {counted(len(rows[split]), one)} {how}" for split in missing]

@@ -1,4 +1,4 @@
-"""Seeded, stratified choices among rows: splits carved from train, and subsets that lie in each other."""
+"""Seeded, stratified choices among rows: splits split off train, and subsets that lie in each other."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def carve(
     for split in missing:
         count = len(chosen[split])
         notes.append(
-            f"{split}: {counted(count, 'row')} carved from train ({SHARE:.0%} of each {stratum}, seed {seed})"
+            f"{split}: {counted(count, 'row')} split off train ({SHARE:.0%} of each {stratum}, seed {seed})"
         )
     if scarce:
         notes.append(

@@ -44,8 +44,8 @@ def test_missing_splits_are_carved_stratified_and_said(tmp_path: Path) -> None:
     everything = texts(splits.train) + texts(splits.validation) + texts(splits.test)
     assert sorted(everything) == sorted(texts(read_rows(source)))
     assert splits.notes == [
-        "test: 10 rows carved from train (10% of each class, seed 0)",
-        "validation: 10 rows carved from train (10% of each class, seed 0)",
+        "test: 10 rows split off train (10% of each class, seed 0)",
+        "validation: 10 rows split off train (10% of each class, seed 0)",
     ]
 
 

@@ -250,7 +250,7 @@ def test_pictures_without_labels_are_enough(place, tmp_path, capsys):
     assert result["metric"] == "eval_loss" and "test_knn_accuracy" not in result
     said = capsys.readouterr().out
     assert "train: no labels (task.label=label), so kNN accuracy is not computed" in said
-    assert "validation: 6 rows carved from train" in said
+    assert "validation: 6 rows split off train" in said
 
 
 def test_an_epoch_leaves_out_what_is_less_than_a_batch_and_a_queue_holds_no_more_than_there_is(

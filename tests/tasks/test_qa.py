@@ -203,7 +203,7 @@ def test_splits_are_carved_by_paragraph(tmp_path):
     data = read(tmp_path, rows)
     contexts = [{r.context for r in data.rows.splits[split]} for split in ("train", "validation", "test")]
     assert [len(found) for found in contexts] == [24, 3, 3] and not contexts[0] & contexts[1]
-    assert "test: 9 questions carved from train (10%, seed 0)" in data.rows.notes
+    assert "test: 9 questions split off train (10%, seed 0)" in data.rows.notes
 
 
 def test_questions_without_an_answer_must_be_expected(tmp_path):

@@ -192,7 +192,7 @@ def test_subsets_lie_in_each_other_and_cover_the_range(tmp_path):
     small, _, _ = chosen("task.subset=100")
     large, notes, data = chosen("task.subset=200")
     assert set(small) < set(large) and len(small) == 100 and len(large) == 200
-    assert "test: 50 rows carved from train (10% of each quantile, seed 0)" in notes
+    assert "test: 50 rows split off train (10% of each quantile, seed 0)" in notes
     assert all(abs(sum(place == str(k) for place in quantiles(large)) - 20) <= 2 for k in range(10))
     every = sorted(prices)
     for part in range(10):

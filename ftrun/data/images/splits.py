@@ -1,4 +1,4 @@
-"""Images in three splits, some of their classes or all: labels named, a missing split carved from train."""
+"""Images in three splits, some of their classes or all: labels named, a missing split split off train."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def hash_of(found: dict[str, list[ImageFile]]) -> str:
 def load_images(
     sources: dict[str, Given], image: str | None, label: str, subset: Any, seed: int, leaks: str
 ) -> tuple[dict[str, list[ImageFile]], list[str], str]:
-    """The images of every split, notes, and a hash of all; a missing split is carved from train."""
+    """The images of every split, notes, and a hash of all; a missing split is split off train."""
     notes: list[str] = []
     found: dict[str, list[ImageFile]] = {}
     for split, source in sources.items():

@@ -88,7 +88,7 @@ class Segments:
         return (*shortened(one, other, self.room), false)
 
     def stranger(self, row: int, seed: int, epoch: int) -> int:
-        """A pair of another document whose second segment is about as long: length shall tell nothing."""
+        """A pair of another document whose second segment is about as long: length must give nothing away."""
         chance, place = random.Random(stream(seed, "next", epoch, row, 1)), int(self.rank[row])
         for _ in range(TRIES):
             near = place + chance.randint(-NEAR, NEAR)

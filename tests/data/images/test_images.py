@@ -246,7 +246,7 @@ def test_labels_in_use_and_what_they_become(tmp_path):
     assert data.spec.labels == ("0", "1", "2") and len(data.dataset("train")) == 12
     assert [len(data.dataset(split)) for split in ("validation", "test")] == [6, 6]
     assert notes[:2] == [
-        f"{s}: 6 rows carved from train (10% of each class, seed 0)" for s in ("test", "validation")
+        f"{s}: 6 rows split off train (10% of each class, seed 0)" for s in ("test", "validation")
     ]
     assert any("validation images are also in train" in note for note in notes)  # each is there ten times
     for more, kind, message in [
