@@ -79,7 +79,7 @@ class Mlm(CorpusTask):
         return self.block - (3 if self.pairs else 2)
 
     def options(self, tokenizer: PreTrainedTokenizerBase) -> list[Any]:
-        return [self.pairs, self.known(tokenizer).sep]
+        return [self.pairs, tokenizer.sep_token_id]
 
     def known(self, tokenizer: PreTrainedTokenizerBase) -> MaskingTokens:
         from ftrun.data.text.masking import masking_tokens
