@@ -33,7 +33,7 @@ def linear_layers(model: Model, targets: list[str] | str) -> list[str]:
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear | Conv1D) and 0 < model.stage_of(name) <= model.depth
     }
-    where = model.source or f"{model.net.config.model_type} of random weights"
+    where = model.name
     if not inside:
         raise ConfigError(
             f"strategy=lora adapts linear layers, and below its head {where} has none;"
@@ -88,7 +88,7 @@ def output_layers(model: Model) -> tuple[list[str], list[str]]:
         ]
         if len(names) != model.depth:
             raise ConfigError(
-                f"strategy=adapter does not know where adapters go in {model.source}, a "
+                f"strategy=adapter does not know where adapters go in {model.name}, a "
                 f"{type(model.net).__name__}; it does for networks built like BERT, RoBERTa, DistilBERT, "
                 "ModernBERT, ViT, GPT-2 or Llama"
             )

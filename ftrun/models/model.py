@@ -54,6 +54,11 @@ class Model(nn.Module):
         children = [name for name, _ in backbone_of(net).named_children()]
         self._below = tuple(f"{self._backbone}{name}." for name in children[: children.index(container)])
 
+    @property
+    def name(self) -> str:
+        """Its checkpoint, or the architecture "of random weights"."""
+        return self.source or f"{self.net.config.model_type} of random weights"
+
     def forward(self, **inputs: Tensor) -> Any:
         """`logits_of` what the network takes by name: token ids and mask, both (batch, length), or pixels."""
         return logits_of(self.net, inputs, **self.asked)

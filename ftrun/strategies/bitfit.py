@@ -20,7 +20,7 @@ class Bitfit(Strategy):
         head = {name for name, _ in model.head_parameters()}
         if not biases(model) - head:
             raise ConfigError(
-                f"strategy=bitfit trains biases, but {model.source} has none below its head;"
+                f"strategy=bitfit trains biases, but {model.name} has none below its head;"
                 " possible: strategy=norms, strategy=lora"
             )
 

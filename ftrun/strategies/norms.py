@@ -19,7 +19,7 @@ class Norms(Strategy):
     def fits(self, model: Model) -> None:
         if not model.norms() - {name for name, _ in model.head_parameters()}:
             raise ConfigError(
-                f"strategy=norms trains normalisation layers, but {model.source} has none with weights"
+                f"strategy=norms trains normalisation layers, but {model.name} has none with weights"
                 " below its head"
             )
 

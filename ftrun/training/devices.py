@@ -36,6 +36,7 @@ def open_accelerator(device: str, precision: str, deterministic: bool) -> Accele
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # required by torch in this mode
     torch.use_deterministic_algorithms(deterministic)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads what it has not written
     AcceleratorState._reset_state(reset_partial_state="RANK" not in os.environ)  # a sweep opens one per run
     return Accelerator(cpu=cpu, mixed_precision=DTYPES[precision])
 

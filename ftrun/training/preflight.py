@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ftrun.errors import ConfigError, UserError, counted
@@ -12,6 +14,8 @@ from ftrun.models.save import export
 from ftrun.training.evaluate import evaluate
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
+
     from ftrun.tasks.data import TaskData
     from ftrun.training.loop import Loop
     from ftrun.training.step import Step
@@ -31,7 +35,7 @@ def preflight(loop: Loop) -> None:
     rows = sorted(range(len(train)), key=lambda i: -train[i].size)[: loop.settings.train.batch_size]
     cost = dict(step.state.cost)
     step.wrapped.train()
-    with put_back([*step.model.buffers(), *step.objective.buffers()]):
+    with put_back([*step.model.buffers(), *step.objective.buffers()]), same_scale(loop.accelerator):
         step.gradient(rows)
     check_gradients(step)
     step.optimizer.zero_grad()
@@ -41,6 +45,17 @@ def preflight(loop: Loop) -> None:
     if loop.accelerator.is_main_process:
         check_export(step, data, rows[:PROBE])
     loop.accelerator.wait_for_everyone()
+
+
+@contextmanager
+def same_scale(accelerator: Accelerator) -> Iterator[None]:
+    """Leave the scaler of fp16, if any, as it was: no gradient unscaled and the same scale."""
+    scaler = accelerator.scaler
+    before = scaler.state_dict() if scaler is not None else {}
+    yield
+    if scaler is not None:
+        scaler.update()  # an optimizer's gradients are unscaled once between two updates
+        scaler.load_state_dict(before)
 
 
 def check_gradients(step: Step) -> None:

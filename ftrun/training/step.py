@@ -112,7 +112,9 @@ class Step:
         self.accelerator.unscale_gradients(self.optimizer)
         self.guard.add_gradient()
         clip = self.settings.train.clip or math.inf
-        norm = self.accelerator.clip_grad_norm_(list(self.parameters.values()), clip)
+        norm = torch.nn.utils.clip_grad_norm_(
+            list(self.parameters.values()), clip
+        )  # accelerate's unscales again
         return float(norm), loss, count
 
     def plain_optimizer(self) -> torch.optim.Optimizer:

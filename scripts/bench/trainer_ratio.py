@@ -109,7 +109,7 @@ def one_round(options: argparse.Namespace, place: Path, swap: bool) -> dict[str,
 
 
 def run_trainer(options: argparse.Namespace, strategy: str, place: Path) -> dict[str, Any]:
-    words = json.dumps({**vars(options), "strategy": strategy})
+    words = json.dumps({**vars(options), "strategy": strategy, "device": "cpu"})
     side = Path(__file__).with_name("trainer_side.py")
     return json.loads(output([sys.executable, str(side), words], Path.cwd()).splitlines()[-1])
 

@@ -44,10 +44,15 @@ def measured(options: dict[str, Any]) -> dict[str, Any]:
         return [{**{k: v[i] for k, v in batch.items()}, "labels": label} for i, label in enumerate(labels)]
 
     rows, count = encoded(train), Counting(tokenizer)
-    model(**Counting(tokenizer)(rows[: options["batch_size"]])).loss.backward()  # first calls are slow
-    model.zero_grad()
     with tempfile.TemporaryDirectory() as place:
-        trainer = Trainer(model, arguments(options, place), data_collator=count, train_dataset=rows)
+        trainer = Trainer(
+            model,
+            arguments(options, place),
+            data_collator=count,
+            train_dataset=rows,
+            processing_class=tokenizer,
+        )
+        warm(trainer, rows[: options["batch_size"]])
         wall, cpu = time.perf_counter(), time.process_time()
         trainer.train()
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
@@ -67,6 +72,15 @@ def measured(options: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def warm(trainer: Any, rows: list[dict[str, Any]]) -> None:
+    """One batch forward and back on the device, because the first calls are slow."""
+    model = trainer.model
+    batch = trainer._prepare_inputs(Counting(trainer.processing_class)(rows))
+    with trainer.compute_loss_context_manager():
+        model(**batch).loss.backward()
+    model.zero_grad()
+
+
 def with_lora(model: Any) -> Any:
     from peft import LoraConfig, get_peft_model
 
@@ -79,12 +93,15 @@ def with_lora(model: Any) -> Any:
 def arguments(options: dict[str, Any], place: str) -> Any:
     from transformers import TrainingArguments
 
+    gpu = options["device"] != "cpu"
+    best = {"bf16": True, "train_sampling_strategy": "group_by_length"}
     return TrainingArguments(
-        output_dir=place, seed=options["seed"], use_cpu=True, dataloader_pin_memory=False,
+        output_dir=place, seed=options["seed"], use_cpu=not gpu, dataloader_pin_memory=gpu,
         per_device_train_batch_size=options["batch_size"], num_train_epochs=options["epochs"],
         learning_rate=RATES[options["strategy"]], lr_scheduler_type="linear", warmup_steps=0.06,
         weight_decay=0.01, max_grad_norm=1.0, eval_strategy="no", save_strategy="no",
         logging_strategy="no", report_to="none", disable_tqdm=True,
+        **(best if options.get("best") and gpu else {}),
     )  # fmt: skip
 
 

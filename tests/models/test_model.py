@@ -116,6 +116,9 @@ def test_networks_without_what_shall_train_are_refused(tiny_dir):
         ConfigError, match="strategy=norms .* modernbert has none with weights below its head"
     ):
         Norms().fits(model)
+    model.source = None
+    with pytest.raises(ConfigError, match="but modernbert of random weights has none"):
+        Norms().fits(model)
 
 
 @pytest.mark.parametrize(

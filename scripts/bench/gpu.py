@@ -1,0 +1,237 @@
+"""ftrun on a GPU: does every strategy run, are the numbers the CPU's, and how fast is it beside the Trainer?
+
+    scripts/bench/gpu FOLDER                        # everything, most important first
+    scripts/bench/gpu FOLDER --sections ratio       # one part
+    scripts/bench/gpu FOLDER --device cpu --tiny    # the same commands, small: what the tests run
+
+Networks are made from configurations, with random weights: speed needs no training. Rows are the embedded
+docstrings. What is measured is appended to FOLDER/gpu.jsonl at once, so that a cut-off loses nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+SHAPES = {  # hidden size, layers, heads
+    "bert_base": (768, 12, 12),
+    "minilm": (384, 6, 12),
+    "tiny": (32, 2, 2),
+}
+SPEED = {  # batch sizes and strategies of each shape
+    "bert_base": {32: ["full", "lora"], 256: ["full"]},
+    "minilm": {32: ["full"]},
+    "tiny": {16: ["full"]},
+}
+TASKS = {  # the tasks whose data comes along, and a network for each
+    "docstrings": [],
+    "digits": ["task=digits", "model=cnn_small"],
+}
+OURS = {"ftrun": [], "ftrun not deterministic": ["train.deterministic=false"]}
+OTHERS = {  # kinds of training beyond the strategies
+    "mlm": ["task=mlm", "task.corpus=docstrings"],
+    "mlm with nsp": ["task=mlm", "task.corpus=docstrings", "task.next=nsp"],
+    "fp16": ["train.precision=fp16"],
+    "fp32": ["train.precision=fp32"],
+    "protect=replay": ["protect=replay"],
+    "protect=ewc, lora": ["protect=ewc", "strategy=lora"],
+    "micro-batches": ["train.micro_batch=3"],
+}
+
+
+def main() -> None:
+    options = parse()
+    options.out.mkdir(parents=True, exist_ok=True)
+    sections = {"about": about, "ratio": ratio, "parity": parity, "smoke": smoke}
+    for name, section in sections.items():
+        if name in options.sections or name == "about":
+            start = time.perf_counter()
+            for found in section(options):
+                line = json.dumps({"section": name, **found})
+                print(line, flush=True)
+                with (options.out / "gpu.jsonl").open("a", encoding="utf-8") as file:
+                    file.write(line + "\n")
+            print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, help="folder of what is measured")
+    parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
+    parser.add_argument("--tiny", action="store_true", help="small shapes and few steps")
+    parser.add_argument("--sections", nargs="+", default=["ratio", "parity", "smoke"])
+    parser.add_argument("--cases", nargs="*", help="of smoke: names that contain one of these")
+    parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 2))
+    return parser.parse_args()
+
+
+def about(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    import torch
+    import transformers
+
+    card = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    yield {"card": card, "torch": torch.__version__, "transformers": transformers.__version__,
+           "python": sys.version.split()[0], "cpus": os.cpu_count()}  # fmt: skip
+
+
+def smoke(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """A few steps of every strategy on text and images, and of other kinds of training, side by side."""
+    strategies = sorted(path.stem for path in (ROOT / "conf/strategy").glob("*.yaml"))
+    cases = {
+        f"{strategy} on {task}": [f"strategy={strategy}", *words]
+        for task, words in TASKS.items()
+        for strategy in strategies
+    } | OTHERS
+    if options.cases:
+        cases = {name: words for name, words in cases.items() if any(part in name for part in options.cases)}
+
+    def one(case: tuple[str, list[str]]) -> dict[str, Any]:
+        name, words = case
+        start, place = (
+            time.perf_counter(),
+            options.out / "runs" / "".join(c if c.isalnum() else "_" for c in name),
+        )
+        done = ftrun(["experiment=smoke", f"device={options.device}", *words, f"hydra.run.dir={place}"])
+        found = {"case": name, "exit_code": done.returncode, "seconds": round(time.perf_counter() - start, 1)}
+        return found | ({"says": (done.stderr or done.stdout)[-1500:]} if done.returncode else {})
+
+    with ThreadPoolExecutor(options.workers) as pool:
+        yield from pool.map(one, cases.items())
+
+
+def parity(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Losses of the same run on the CPU and twice on the device, in fp32; the two are equal byte for byte."""
+
+    def one(strategy: str) -> dict[str, Any]:
+        words = [f"strategy={strategy}", "task.subset=256", f"train.max_steps={4 if options.tiny else 32}",
+                 "train.precision=fp32", "train.eval_every=16"]  # fmt: skip
+        logs = {}
+        for name, device in (("first", options.device), ("second", options.device), ("cpu", "cpu")):
+            place = options.out / "runs" / f"parity_{strategy}_{name}"
+            done = ftrun([*words, f"device={device}", f"hydra.run.dir={place}"])
+            if done.returncode:
+                return {"strategy": strategy, "says": (done.stderr or done.stdout)[-1500:]}
+            logs[name] = (place / "metrics.jsonl").read_text(encoding="utf-8")
+        cpu, gpu = (losses(logs[name]) for name in ("cpu", "first"))
+        apart = max(abs(a - b) / abs(a) for a, b in zip(cpu, gpu, strict=True))
+        return {"strategy": strategy, "losses": len(cpu), "largest_relative_difference": apart,
+                "twice_the_same": logs["first"] == logs["second"]}  # fmt: skip
+
+    with ThreadPoolExecutor(options.workers) as pool:
+        yield from pool.map(one, ("full", "lora", "ewc"))
+
+
+def losses(log: str) -> list[float]:
+    lines = [json.loads(line) for line in log.splitlines()]
+    return [line[name] for line in lines for name in ("train_loss", "eval_loss") if name in line]
+
+
+def ratio(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Seconds of training with ftrun and with the Trainer, at its defaults and at its best settings."""
+    rows = embedded_rows(options.out / "rows.tsv", 64 if options.tiny else 2048)
+    shapes = ["tiny"] if options.tiny else [shape for shape in SPEED if shape != "tiny"]
+    for shape in shapes:
+        network = made(shape, options.out / "networks" / shape)
+        for batch, strategies in SPEED[shape].items():
+            for strategy in strategies:
+                epochs = 1 if options.tiny else 2 if batch == 32 else 6
+                common = {"train": str(rows), "validation": str(rows), "text": "text", "label": "label",
+                          "model": str(network), "epochs": epochs, "batch_size": batch, "seed": 0,
+                          "strategy": strategy, "device": options.device}  # fmt: skip
+                case = {"shape": shape, "batch": batch, "strategy": strategy}
+                for side in ("defaults", "best"):
+                    yield case | {"side": f"Trainer, {side}"} | trainer(common | {"best": side == "best"})
+                for name, words in OURS.items():
+                    place = options.out / "runs" / f"{shape}_{batch}_{strategy}_{name.replace(' ', '_')}"
+                    yield case | {"side": name} | ours(common, words, place)
+
+
+def trainer(words: dict[str, Any]) -> dict[str, Any]:
+    side = Path(__file__).with_name("trainer_side.py")
+    done = subprocess.run([sys.executable, str(side), json.dumps(words)], capture_output=True, text=True)
+    if done.returncode:
+        return {"says": done.stderr[-1500:]}
+    return kept(json.loads(done.stdout.splitlines()[-1]))
+
+
+def ours(words: dict[str, Any], more: list[str], place: Path) -> dict[str, Any]:
+    from trainer_side import LORA, MAX_LENGTH, RATES
+
+    settings = [
+        f"strategy={words['strategy']}", "task=classify", f"task.train={words['train']}",
+        f"task.validation={words['validation']}", f"task.test={words['validation']}",
+        f"task.text={words['text']}", f"task.label={words['label']}", f"task.max_length={MAX_LENGTH}",
+        f"model.name={words['model']}", f"device={words['device']}", f"train.epochs={words['epochs']}",
+        f"train.batch_size={words['batch_size']}", f"train.lr={RATES[words['strategy']]}",
+        f"hydra.run.dir={place}", *more,
+    ]  # fmt: skip
+    if words["strategy"] == "lora":
+        settings += [
+            f"rank={LORA['rank']}",
+            f"alpha={LORA['alpha']}",
+            f"targets=[{','.join(LORA['targets'])}]",
+        ]
+    start = time.perf_counter()
+    done = ftrun(settings)
+    if done.returncode:
+        return {"says": (done.stderr or done.stdout)[-1500:]}
+    cost, result = (json.loads((place / name).read_text()) for name in ("cost.json", "result.json"))
+    return kept({
+        "seconds": cost["train_seconds"], "tokens": cost["tokens"], "padded_tokens": cost["padded_tokens"],
+        "steps": result["steps"], "process": time.perf_counter() - start,
+    } | {name: cost[name] for name in cost if "memory" in name})  # fmt: skip
+
+
+def kept(found: dict[str, Any]) -> dict[str, Any]:
+    """What both sides say, with a step's milliseconds."""
+    names = ("seconds", "steps", "tokens", "padded_tokens", "process", "peak_memory_bytes", "cpu_seconds")
+    values = {name: round(found[name], 2) for name in names if name in found}
+    return values | {"ms_per_step": round(1000 * found["seconds"] / found["steps"], 2)}
+
+
+def embedded_rows(path: Path, count: int) -> Path:
+    """Rows of the embedded docstrings as a tsv."""
+    from ftrun.data.docstrings import rows
+
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, delimiter="\t", quoting=csv.QUOTE_NONE, quotechar=None)
+        writer.writerow(["text", "label"])
+        for row in rows("train")[:: max(1, 2048 // count)]:
+            writer.writerow([" ".join(row["text"].split()), row["label"]])
+    return path
+
+
+def made(shape: str, place: Path) -> Path:
+    """A BERT of this shape with random weights and the tokenizer of tiny_bert."""
+    from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
+
+    from ftrun import ASSETS
+
+    width, layers, heads = SHAPES[shape]
+    tokenizer = AutoTokenizer.from_pretrained(ASSETS / "tiny_bert")
+    config = BertConfig(vocab_size=30522, hidden_size=width, num_hidden_layers=layers,
+                        num_attention_heads=heads, intermediate_size=4 * width)  # fmt: skip
+    BertForMaskedLM(config).save_pretrained(place)
+    tokenizer.save_pretrained(place)
+    return place
+
+
+def ftrun(words: list[str]) -> subprocess.CompletedProcess[str]:
+    threads = {"OMP_NUM_THREADS": "2"}  # several run side by side
+    return subprocess.run(
+        [sys.executable, "-m", "ftrun", *words], capture_output=True, text=True, env={**os.environ, **threads}
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,26 @@
+"""The benchmark for a GPU does its work on a CPU too, in small."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.mark.slow
+def test_the_benchmark_for_a_gpu_runs(tmp_path):
+    words = ["--device", "cpu", "--tiny", "--sections", "smoke", "ratio", "--workers", "1", "--cases", "fp32"]
+    command = [sys.executable, str(ROOT / "scripts/bench/gpu.py"), "--out", str(tmp_path), *words]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in (tmp_path / "gpu.jsonl").read_text().splitlines()]
+    assert not [line for line in lines if "says" in line]
+    smoke = [line for line in lines if line["section"] == "smoke"]
+    assert [line["case"] for line in smoke] == ["fp32"] and smoke[0]["exit_code"] == 0
+    sides = {line["side"]: line for line in lines if line["section"] == "ratio"}
+    assert list(sides) == ["Trainer, defaults", "Trainer, best", "ftrun", "ftrun not deterministic"]
+    assert len({line["steps"] for line in sides.values()}) == 1
+    assert all(line["ms_per_step"] > 0 for line in sides.values())
