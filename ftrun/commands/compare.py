@@ -14,6 +14,7 @@ from ftrun.errors import ConfigError, Interrupted, UserError, counted
 from ftrun.reports.numbers import score
 from ftrun.runs.ledger import Ledger, key_of
 from ftrun.runs.run import Run, is_run
+from ftrun.settings.auto import AUTO
 from ftrun.tasks.metrics.metric import lookup
 
 TUNING_SEED = 1000  # not a seed of the study: runs that choose the rate are not reported
@@ -167,14 +168,18 @@ def prepared(plan: Plan, name: str, minutes: float | None, grid: bool) -> list[s
 
 def best_rate(plan: Plan, name: str, own: list[str]) -> float | None:
     """The rate with the best validation score, from a grid around the default that grows at its edges."""
-    middle = settled([*plan.words, f"strategy={name}", *own])["train"]["lr"]
+    default = trial(plan, "grid", name, [*own, f"seed={TUNING_SEED}"])
+    if default is None:
+        return None
+    middle = default.config["train"]["lr"]
     metric: str | None = None
-    powers, found, losses = [-1, 0, 1], {}, {}
+    powers, found, losses = [0, -1, 1], {}, {}
     for _ in range(EXTENSIONS + 1):
         for power in powers:
             rate = float(f"{middle * STEP**power:.2g}")
             if rate not in found:  # at equal scores the lower loss wins
-                run = trial(plan, "grid", name, [*own, f"train.lr={rate}", f"seed={TUNING_SEED}"])
+                words = [*own, f"train.lr={rate}", f"seed={TUNING_SEED}"]
+                run = trial(plan, "grid", name, words) if power else default
                 result = run.read_json("result.json") if run else {}
                 metric = result.get("metric", metric)
                 found[rate] = result.get(metric)
@@ -213,7 +218,9 @@ def trial(plan: Plan, folder: str, name: str, own: list[str]) -> Run | None:
         print(f"already finished: {' '.join([f'strategy={name}', *own])}", flush=True)
         plan.runs += [path] if folder == "runs" else []
         return Run.open(path)
-    path = plan.directory / folder / f"{name}-lr{raw['train']['lr']:g}-seed{raw['seed']}-{key[:6]}"
+    rate = raw["train"]["lr"]
+    shown = rate if rate == AUTO else f"{rate:g}"
+    path = plan.directory / folder / f"{name}-lr{shown}-seed{raw['seed']}-{key[:6]}"
     print(f"run: {' '.join([f'strategy={name}', *own])}", flush=True)
     plan.runs += [path] if folder == "runs" else []
     try:

@@ -110,7 +110,7 @@ def one(raw: dict[str, Any], path: Path, again: bool) -> float:
 
         raw = pretrained(raw, beside=path.parent if again else path)
         settings = read(raw)
-    if again and is_run(path) and Run(path).settings == raw:
+    if again and is_run(path) and Run(path).asked == raw:
         return start.resume(path)
     return start.run(settings, path)
 

@@ -58,7 +58,7 @@ def finished(settings: Settings, place: Path) -> None:
     """The finished pre-training at `place`: made, continued, or there already."""
     if is_run(place):
         there = Run.open(place)
-        if there.settings != settings.raw:
+        if there.asked != settings.raw:
             raise ConfigError(
                 f"pretrain.directory={place} contains a run with other settings; set another directory"
             )

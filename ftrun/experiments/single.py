@@ -14,6 +14,7 @@ from ftrun.data.card import lines as card_lines
 from ftrun.errors import ConfigError, DataError, Interrupted, UserError
 from ftrun.experiments.finish import finish
 from ftrun.experiments.retention import features_of, measure_before, memory_of
+from ftrun.experiments.settle import settled
 from ftrun.experiments.sources import open_sources, start, with_fresh_head, with_head_of
 from ftrun.models.load import load, outline
 from ftrun.reports.summary import show_result
@@ -148,7 +149,8 @@ def train_and_score(
     settings: Settings, data: TaskData, directory: Run, accelerator: Accelerator, again: bool
 ) -> float:
     settings = with_trained_source(settings, directory, accelerator)
-    model = prepare_model(settings, data, directory, accelerator)
+    model = load_network(settings, data, directory)
+    settings = prepare(settings, data, model, directory, accelerator)
     sources = open_sources(settings, data, model.to(accelerator.device))
     with closing(open_tracker(settings.tracker if leads() else "none", directory)) as tracker:
         step = Step(model, data, settings, directory, accelerator)
@@ -194,18 +196,20 @@ def with_trained_source(settings: Settings, directory: Run, accelerator: Acceler
     return replace(read(settings.raw | own), task=settings.task, raw=settings.raw)
 
 
-def prepare_model(settings: Settings, data: TaskData, directory: Run, accelerator: Accelerator) -> Model:
-    """The network as the strategy wants it, and every split encoded for it."""
-    model = load_network(settings, data, directory)
+def prepare(
+    settings: Settings, data: TaskData, model: Model, directory: Run, accelerator: Accelerator
+) -> Settings:
+    """The network as the strategy wants it, every split encoded for it, and the settings without `auto`."""
     for line in data.encode(model.tokenizer, *SPLITS):
         say(line)
     if accelerator.is_main_process:
         describe_data(data, directory)
+    settings = settled(settings, data, model, directory)
     with torch.random.fork_rng():
         torch.manual_seed(stream(settings.seed, "init", 1))
         settings.strategy.prepare(model)
     describe_model(settings, data, model, accelerator)
-    return model
+    return settings
 
 
 def load_network(settings: Settings, data: TaskData, directory: Run) -> Model:

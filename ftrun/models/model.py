@@ -59,6 +59,13 @@ class Model(nn.Module):
         """Its checkpoint, or the architecture "of random weights"."""
         return self.source or f"{self.net.config.model_type} of random weights"
 
+    @property
+    def width(self) -> int | None:
+        """Units of a hidden layer, of the top one where they differ; None where the configuration has none."""
+        config = self.net.config
+        found = getattr(config, "hidden_size", None) or getattr(config, "hidden_sizes", None)
+        return found[-1] if isinstance(found, list | tuple) else found
+
     def forward(self, **inputs: Tensor) -> Any:
         """`logits_of` what the network takes by name: token ids and mask, both (batch, length), or pixels."""
         return logits_of(self.net, inputs, **self.asked)

@@ -83,14 +83,34 @@ class Lock:
     """Holds a file until `release` or the end of the process; BlockingIOError when another process has it."""
 
     def __init__(self, path: Path) -> None:
-        handle = os.open(path, os.O_RDWR)
+        self.release: Any = lambda: None
+        self.move_to(path)
+
+    def move_to(self, path: Path) -> None:
+        """Hold another file, and only then let go of the one before."""
+        before, handle = self.release, os.open(path, os.O_RDWR)
         self.release = weakref.finalize(self, os.close, handle)
         for _ in range(20):
             if _try_lock(handle, exclusive=True):
+                before()
                 return
             time.sleep(0.02)  # `is_locked` holds it for an instant
         self.release()
         raise BlockingIOError(f"{path} is locked")
+
+
+def replace_locked(path: Path, text: str, lock: Lock | None) -> None:
+    """Write atomically a file that this process holds, and hold the new one; there is no moment without."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(beside, "w", encoding="utf-8") as file:
+            file.write(text)
+            flush(file)
+        if lock is not None:
+            lock.move_to(beside)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def is_locked(path: Path) -> bool:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Protocol
 
+from ftrun.settings.auto import Habits, Pace
+
 
 class Task(Protocol):
     """The interface of a task, documented in `ftrun.tasks.base.Task`."""
 
     name: str
-    default_order: ClassVar[str]
+    habits: ClassVar[Habits]
     ignored_settings: ClassVar[tuple[str, ...]]
     endings: ClassVar[tuple[str, ...]]
 
@@ -37,6 +39,7 @@ class Strategy(Protocol):
     needs_new_head: ClassVar[bool]
     foldable: ClassVar[bool]
     starts_random: ClassVar[bool]
+    pace: ClassVar[Pace]
 
     def check(self, settings: Any) -> None: ...
 

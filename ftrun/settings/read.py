@@ -6,11 +6,16 @@ from typing import Any
 
 from ftrun import CONF
 from ftrun.errors import ConfigError, counted
+from ftrun.settings.auto import AUTO
 from ftrun.settings.checks import convert, mapping, one_of
 from ftrun.settings.protocols import Strategy
 from ftrun.settings.resolve import build, holds, load_class, schedule_class
 from ftrun.settings.schema import Domain, ModelSettings, Settings, Source, Train
 
+STAND_INS = {
+    "lr": 1e-4, "epochs": 3.0, "batch_size": 32, "eval_every": "epoch", "checkpoint_every": "epoch",
+    "patience": None,
+}  # fmt: skip
 NODES = ("task", "model", "schedule", "train", "compose", "protect", "source")
 FIXED = (*NODES, "pretrain", "seed", "device", "tracker", "strategy", "scenario", "sequence")
 
@@ -36,6 +41,7 @@ def read(raw: dict[str, Any]) -> Settings:
     task_class = load_class("tasks", kind)
     for name in task_class.ignored_settings:
         task.pop(name, None)
+    auto = frozenset(name for name in STAND_INS if nodes["train"].get(name) == AUTO)
     curve = convert("schedule.name", schedule.pop("name", None), str)
     return Settings(
         seed=convert("seed", raw["seed"], int),
@@ -45,7 +51,7 @@ def read(raw: dict[str, Any]) -> Settings:
         task=build(task_class, task, "task.", f"task={task.get('name')}"),
         schedule=build(schedule_class(curve), schedule, "schedule.", f"schedule={curve}"),
         model=build(ModelSettings, nodes["model"], "model.", ""),
-        train=build(Train, nodes["train"], "train.", ""),
+        train=build(Train, numbers(nodes["train"], auto), "train.", ""),
         protect=protect,
         source=source_of(nodes["source"]),
         scenario=convert("scenario", raw["scenario"], str),
@@ -53,7 +59,16 @@ def read(raw: dict[str, Any]) -> Settings:
         compose=domain_of(nodes["compose"]),
         strategy_name=strategy_name,
         raw=raw,
+        auto=auto,
     )
+
+
+def numbers(node: dict[str, Any], auto: frozenset[str]) -> dict[str, Any]:
+    """The settings of training, with stand-ins for what is `auto` until rows and network are known."""
+    values = node | {name: STAND_INS[name] for name in auto}
+    if "batch_size" in auto and isinstance(values.get("micro_batch"), int):
+        values["batch_size"] = max(values["batch_size"], values["micro_batch"])
+    return values
 
 
 def protection(node: dict[str, Any], strategy: str) -> Strategy | None:

@@ -148,6 +148,7 @@ class Settings:
     compose: Domain | None
     strategy_name: str
     raw: dict[str, Any]
+    auto: frozenset[str] = frozenset()  # settings of train at auto, where `train` has stand-ins for numbers
 
     def __post_init__(self) -> None:
         at_least("seed", self.seed, 0)

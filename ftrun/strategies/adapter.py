@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from ftrun.errors import ConfigError
+from ftrun.settings.auto import Pace
 from ftrun.settings.checks import one_of
 from ftrun.strategies.base import Strategy
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 @dataclass
 class Adapter(Strategy):
     """Train adapters and the head; with placement=houlsby the normalisation layers too, as in that paper."""
+
+    pace: ClassVar[Pace] = Pace(rate=10.0, steps=1.5)  # 3e-4 for BERT-base in the code of Houlsby et al. 2019
 
     foldable: ClassVar[bool] = False  # there is a non-linearity between its matrices
 

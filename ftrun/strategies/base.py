@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from ftrun.settings.auto import Pace
+
 if TYPE_CHECKING:
     from ftrun.models.model import Model
     from ftrun.settings.schedules import Course
@@ -57,6 +59,7 @@ class Strategy:
         True  # what it adds can be folded into the weights, for a next task or as a source
     )
     starts_random: ClassVar[bool] = False  # it trains a network without pretrained weights
+    pace: ClassVar[Pace] = Pace()  # its rate and its steps beside full's, where train.lr and epochs are auto
 
     @classmethod
     def holds(cls) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from ftrun.errors import ConfigError
+from ftrun.settings.auto import Pace
 from ftrun.strategies.base import Strategy
 
 if TYPE_CHECKING:
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 @dataclass
 class Bitfit(Strategy):
     """Train every bias, those of the normalisation layers included, and the head."""
+
+    pace: ClassVar[Pace] = Pace(
+        rate=20.0, steps=1.5
+    )  # 1e-3 for BERT-base in the code of Ben Zaken et al. 2022
 
     def fits(self, model: Model) -> None:
         head = {name for name, _ in model.head_parameters()}

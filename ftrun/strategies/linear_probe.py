@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from ftrun.settings.auto import Pace
 from ftrun.strategies.base import Strategy
 
 if TYPE_CHECKING:
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 @dataclass
 class LinearProbe(Strategy):
     """Train what the checkpoint did not bring: the head, and nothing that was pretrained."""
+
+    pace: ClassVar[Pace] = Pace(fixed_rate=1e-2, steps=2.0)  # a linear layer on fixed features
 
     needs_new_head: ClassVar[bool] = True
 

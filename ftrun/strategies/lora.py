@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ftrun.errors import ConfigError
+from ftrun.settings.auto import Pace
 from ftrun.settings.checks import one_of
 from ftrun.strategies.base import Strategy
 
@@ -19,6 +20,10 @@ TARGET_WORDS = ("attention", "all")
 @dataclass
 class Lora(Strategy):
     """h = W₀x + (alpha/rank)·B·A·x with W₀ frozen; rslora divides by √rank, dora and pissa as published."""
+
+    pace: ClassVar[Pace] = Pace(
+        rate=10.0, steps=1.5
+    )  # of full's rate: Schulman et al. 2025, whatever the rank
 
     rank: int
     alpha: float

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from ftrun.errors import ConfigError
+from ftrun.settings.auto import Pace
 from ftrun.strategies.base import Strategy
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 @dataclass
 class Norms(Strategy):
     """Train the weights and biases of every normalisation layer, and the head."""
+
+    pace: ClassVar[Pace] = Pace(rate=20.0, steps=1.5)  # as bitfit; Lu et al. 2021 use 1e-3
 
     def fits(self, model: Model) -> None:
         if not model.norms() - {name for name, _ in model.head_parameters()}:

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
 from ftrun.errors import ConfigError, near
+from ftrun.settings.auto import Habits
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -27,9 +28,7 @@ class Task(ABC):
 
     name: str
 
-    default_order: ClassVar[str] = (
-        "group_by_length"  # of batches; "random" where batches of similar lengths train worse
-    )
+    habits: ClassVar[Habits] = Habits()  # how it is trained where the settings do not say
     ignored_settings: ClassVar[tuple[str, ...]] = ()  # settings of presets that this task does not use
     endings: ClassVar[tuple[str, ...]] = (".csv", ".tsv", ".jsonl")  # of the files that `predict` writes
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ftrun.data.entity_tags import entities, kinds_of, parsed, scheme_of, to_iob2, unseen, written
 from ftrun.errors import ConfigError, DataError, counted
+from ftrun.settings.auto import Habits
 from ftrun.tasks.dataset import SPLITS, Batch, Dataset, Draw, Example
 from ftrun.tasks.losses import IGNORED
 from ftrun.tasks.parts.labelled import names_in
@@ -55,7 +56,11 @@ class Ner(Windowed):
     rows_are: ClassVar[str] = "sentences"
     part: ClassVar[str] = "sentences"
     endings: ClassVar[tuple[str, ...]] = (".jsonl", ".conll")
-    default_order: ClassVar[str] = "random"  # 1 to 2 points of F1 on WNUT-17: scripts/bench/RESULTS.md
+    habits: ClassVar[Habits] = Habits(
+        order="random",  # 1 to 2 points of F1 on WNUT-17: scripts/bench/RESULTS.md
+        steps=800,
+        epochs=(5, 50),
+    )
 
     def __post_init__(self) -> None:
         from ftrun.data.text.windows import SPECIAL

@@ -36,7 +36,7 @@ class Loop:
         self.run_directory, self.length = step.run_directory, step.length
         train = self.settings.train
         self.metric = (train.metric or f"eval_{data.metric}").removeprefix("eval_")
-        order = data.task.default_order if train.sampling == "auto" else train.sampling
+        order = data.task.habits.order if train.sampling == "auto" else train.sampling
         self.pool = 1 if order == "random" else POOL  # batches whose examples are sorted by length
         self._clock = time.perf_counter(), time.process_time()
 
@@ -131,7 +131,7 @@ class Loop:
         if better(scores, state.best, self.data.scorer.metrics[self.metric]):
             state.best, state.stale = {"step": state.step, **scores}, 0
             self.save_best()
-        else:
+        elif state.step > self.step.all_open:
             state.stale += 1
         patience = self.settings.train.patience
         state.stopped = patience is not None and state.stale >= patience

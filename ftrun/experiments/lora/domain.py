@@ -8,7 +8,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ftrun import CONF
 from ftrun.data.rows import load_test
 from ftrun.data.tables import columns_of, write_table
 from ftrun.errors import ConfigError, DataError, counted, listed
@@ -21,6 +20,7 @@ from ftrun.experiments.lora.weights import search
 from ftrun.runs.files import write_atomically
 from ftrun.runs.run import RESULT, Run
 from ftrun.runs.terminal import say
+from ftrun.settings.auto import AUTO
 from ftrun.settings.read import FIXED, read
 from ftrun.settings.schema import Domain, Settings
 from ftrun.tasks.classify import Classify
@@ -161,11 +161,8 @@ def plan(settings: Settings, data: TaskData, path: Path) -> dict[str, Node]:
 
 def probe(raw: Node) -> Node:
     """The same with a head alone on the network as it is, at that strategy's own rate."""
-    import yaml
-
-    own = yaml.safe_load((CONF / "strategy" / "linear_probe.yaml").read_text(encoding="utf-8"))
-    rate = {"lr": float(own["train"]["lr"])}
-    return {name: raw[name] for name in FIXED} | {"strategy": own["strategy"], "train": raw["train"] | rate}
+    own = {"strategy": "linear_probe", "train": raw["train"] | {"lr": AUTO}}
+    return {name: raw[name] for name in FIXED} | own
 
 
 def trained(settings: Settings, data: TaskData, path: Path) -> dict[str, str]:

@@ -1,0 +1,124 @@
+"""What `auto` means in train: a budget and a rate that fit the rows, the network and the strategy.
+
+Small data needs steps, not epochs: with few rows three epochs end before fine-tuning has begun (Mosbach et al.
+2021, Zhang et al. 2021, both on few-sample BERT fine-tuning). Early stopping makes a generous budget cheap.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ftrun.errors import counted
+
+if TYPE_CHECKING:
+    from ftrun.settings.schema import Train
+
+AUTO = "auto"
+WIDTH, RATE, POWER = 384, 1e-4, 1.5  # full's rate on a network this wide, and how it falls with the width
+HIGHEST = 3e-3  # rate of AdamW for all weights of a network
+NEW = 2.0  # the rate of random weights by that of pretrained ones
+SGD = 100.0  # the rate of SGD with momentum by AdamW's
+LARS = 0.3  # for a batch of 256 (Chen et al. 2020, SimCLR)
+SMALL_BATCH, FEW_ROWS, BATCH = 16, 1000, 32
+EVALUATIONS, PATIENCE = 10, 4
+EVALUATION_COST = 0.5  # of the training's, at most; a forward pass is a third of a training step
+
+
+@dataclass(frozen=True)
+class Habits:
+    """How a kind of task is trained where the settings do not say.
+
+    `steps` is the number of optimizer steps that pretrained networks need, `epochs` the fewest and the most.
+    """
+
+    order: str = "group_by_length"  # of batches; "random" where batches of similar lengths train worse
+    steps: int = 300
+    epochs: tuple[int, int] = (3, 50)
+    random_steps: int = 1000  # with random weights
+    batch: int | None = None  # None: by the number of rows
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How a strategy trains beside full fine-tuning: its rate and its number of steps, in multiples."""
+
+    rate: float = 1.0
+    steps: float = 1.0
+    fixed_rate: float | None = None  # instead, whatever the network's width
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is to be trained: the numbers of rows, the width of the network, and who trains it on what."""
+
+    rows: int
+    validation: int  # rows
+    width: int | None  # None: unknown
+    pretrained: bool
+    strategy: str
+    pace: Pace
+    habits: Habits
+
+
+def settle(train: Train, auto: frozenset[str], case: Case) -> tuple[dict[str, Any], list[str]]:
+    """The settings of train that were `auto`, as numbers, and a line for each that says why."""
+    found: dict[str, Any] = {}
+    lines: list[str] = []
+    if "batch_size" in auto:
+        found["batch_size"] = max(batch_of(case), train.micro_batch or 1)
+    batch = found.get("batch_size", train.batch_size)
+    per_epoch = math.ceil(case.rows / batch)
+    if "epochs" in auto:
+        found["epochs"] = float(epochs_of(case, per_epoch))
+    epochs = found.get("epochs", train.epochs)
+    steps = train.max_steps or max(1, round(per_epoch * epochs))
+    if found and train.max_steps is None:
+        whole = f"{counted(round(epochs), 'epoch')} of {counted(per_epoch, 'step')}, {steps:,} in all"
+        lines.append(f"{counted(case.rows, 'row')} → {whole}, in batches of {batch}")
+    elif found:
+        lines.append(f"{counted(case.rows, 'row')} → batches of {batch}")
+    if "lr" in auto:
+        found["lr"], why = rate_of(train, case, batch)
+        lines.append(f"rate {found['lr']:g} for {why}")
+    times = evaluations(case, steps * batch)
+    for name in ("eval_every", "checkpoint_every"):
+        if name in auto:
+            found[name] = max(1, math.ceil(steps / times))
+    if "patience" in auto:
+        found["patience"] = PATIENCE
+    return found, lines
+
+
+def batch_of(case: Case) -> int:
+    return case.habits.batch or (SMALL_BATCH if case.rows < FEW_ROWS else BATCH)
+
+
+def epochs_of(case: Case, per_epoch: int) -> int:
+    """As many epochs as the steps take that the kind of task and the strategy need, within the kind's limits."""
+    steps = case.habits.steps if case.pretrained else case.habits.random_steps
+    fewest, most = case.habits.epochs
+    return min(most, max(fewest, math.ceil(case.pace.steps * steps / per_epoch)))
+
+
+def rate_of(train: Train, case: Case, batch: int) -> tuple[float, str]:
+    """The peak rate, rounded to two digits, and for what."""
+    width = case.width or WIDTH
+    rate = RATE * (WIDTH / width) ** POWER * (1.0 if case.pretrained else NEW)
+    rate = min(HIGHEST, rate) * case.pace.rate
+    what = "" if case.pretrained else " random weights of"
+    why = f"{case.strategy} on{what} a network {width} wide"
+    if case.pace.fixed_rate is not None:
+        rate, why = case.pace.fixed_rate, f"{case.strategy}, whatever the network's width"
+    if train.optimizer == "sgd":
+        rate, why = rate * SGD, f"{why}, with SGD"
+    if train.optimizer == "lars":
+        rate, why = LARS * batch / 256, f"LARS and batches of {batch}"
+    return float(f"{rate:.2g}"), why
+
+
+def evaluations(case: Case, examples: int) -> int:
+    """How often validation is scored: ten times, and less where that would cost more than half the training."""
+    affordable = EVALUATION_COST * 3 * examples / max(1, case.validation)
+    return max(2, min(EVALUATIONS, math.floor(affordable)))
