@@ -8,13 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from ftrun.data.card import lines as card_lines
 from ftrun.errors import ConfigError, DataError, Interrupted, UserError
 from ftrun.experiments.finish import finish
+from ftrun.experiments.preparing import prepare
 from ftrun.experiments.retention import features_of, measure_before, memory_of
-from ftrun.experiments.settle import settled
 from ftrun.experiments.sources import open_sources, start, with_fresh_head, with_head_of
 from ftrun.models.load import load, outline
 from ftrun.reports.summary import show_result
@@ -23,15 +20,12 @@ from ftrun.runs.files import free_space_check
 from ftrun.runs.run import FAILURE, RESULT, Run, is_run
 from ftrun.runs.terminal import leads, say
 from ftrun.settings.read import FIXED, read, without_hold
-from ftrun.settings.schedules import Course, Length
 from ftrun.settings.schema import Settings
 from ftrun.settings.seeds import stream
 from ftrun.tasks.base import check_metric
 from ftrun.tasks.data import TaskData
-from ftrun.tasks.dataset import SPLITS
 from ftrun.training.devices import describe, open_accelerator
 from ftrun.training.loop import Loop
-from ftrun.training.optim import groups, plan
 from ftrun.training.preflight import preflight
 from ftrun.training.step import Step
 from ftrun.training.trackers import check, open_tracker
@@ -169,15 +163,6 @@ def train_and_score(
         return finish(loop, settings, directory, first)
 
 
-def describe_data(data: TaskData, directory: Run) -> None:
-    """The data card, once for a run: shown, and kept in data.json beside the fingerprint."""
-    kept = directory.read_json("data.json") or {"fingerprint": data.rows.fingerprint}
-    if "rows" not in kept and (card := data.rows.card(data)):
-        directory.write_json("data.json", kept | card)
-        for line in card_lines(card, data.metric):
-            say(line)
-
-
 def with_trained_source(settings: Settings, directory: Run, accelerator: Accelerator) -> Settings:
     """source=TASK becomes source=RUN: the task is trained first, the same way and without a hold."""
     if settings.source is None or settings.source.kind != "task":
@@ -196,22 +181,6 @@ def with_trained_source(settings: Settings, directory: Run, accelerator: Acceler
     return replace(read(settings.raw | own), task=settings.task, raw=settings.raw)
 
 
-def prepare(
-    settings: Settings, data: TaskData, model: Model, directory: Run, accelerator: Accelerator
-) -> Settings:
-    """The network as the strategy wants it, every split encoded for it, and the settings without `auto`."""
-    for line in data.encode(model.tokenizer, *SPLITS):
-        say(line)
-    if accelerator.is_main_process:
-        describe_data(data, directory)
-    settings = settled(settings, data, model, directory)
-    with torch.random.fork_rng():
-        torch.manual_seed(stream(settings.seed, "init", 1))
-        settings.strategy.prepare(model)
-    describe_model(settings, data, model, accelerator)
-    return settings
-
-
 def load_network(settings: Settings, data: TaskData, directory: Run) -> Model:
     """The checkpoint's network or the source's, under the head that the scenario asks for."""
     seed = stream(settings.seed, "init")
@@ -221,23 +190,6 @@ def load_network(settings: Settings, data: TaskData, directory: Run) -> Model:
     if settings.scenario == "task":
         return with_fresh_head(model, data.spec.auto_class, seed)
     return with_head_of(model, Run.open(settings.source.run))
-
-
-def describe_model(settings: Settings, data: TaskData, model: Model, accelerator: Accelerator) -> None:
-    """What trains, from when on and how fast, for the person."""
-    trained, total = model.counts()
-    share = f"{trained:,} of {total:,} parameters trained ({trained / total:.2%})"
-    say(f"{settings.strategy_name}: {share}, {describe(accelerator)}")
-    length = Length.of(settings.train, len(data.dataset("train").epoch(settings.seed, 0)))
-    course = Course(settings.train.lr, settings.schedule, length, model.depth)
-    opens = {stage: settings.strategy.opens(stage, course) for stage in range(model.depth + 2)}
-    for line in plan(model, groups(model, settings.train), settings.train.lr, opens, length.total):
-        say(f"  {line}")
-    micro, batch = settings.train.micro_batch, settings.train.batch_size
-    if model.batch_norms() and micro is not None and micro < batch:
-        say(f"batch normalisation: statistics over train.micro_batch={micro} images, not over {batch}")
-    if settings.model.pooling != "head":
-        say(f"model.pooling={settings.model.pooling}: transformers alone cannot load the saved model")
 
 
 def disk_needed(step: Step) -> int:

@@ -61,7 +61,7 @@ class Model(nn.Module):
 
     @property
     def width(self) -> int | None:
-        """Units of a hidden layer, of the top one where they differ; None where the configuration has none."""
+        """Units of a hidden layer, of the top one where they differ; None if the configuration has none."""
         config = self.net.config
         found = getattr(config, "hidden_size", None) or getattr(config, "hidden_sizes", None)
         return found[-1] if isinstance(found, list | tuple) else found

@@ -1,7 +1,7 @@
 """What `auto` means in train: a budget and a rate that fit the rows, the network and the strategy.
 
-Small data needs steps, not epochs: with few rows three epochs end before fine-tuning has begun (Mosbach et al.
-2021, Zhang et al. 2021, both on few-sample BERT fine-tuning). Early stopping makes a generous budget cheap.
+Small data needs steps, not epochs: with few rows three epochs end before fine-tuning has begun (Mosbach et
+al. 2021, Zhang et al. 2021, on few-sample fine-tuning of BERT). Early stopping makes a generous budget cheap.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import counted
+from ftrun.settings.habits import Habits, Pace
 
 if TYPE_CHECKING:
     from ftrun.settings.schema import Train
@@ -24,29 +25,6 @@ LARS = 0.3  # for a batch of 256 (Chen et al. 2020, SimCLR)
 SMALL_BATCH, FEW_ROWS, BATCH = 16, 1000, 32
 EVALUATIONS, PATIENCE = 10, 4
 EVALUATION_COST = 0.5  # of the training's, at most; a forward pass is a third of a training step
-
-
-@dataclass(frozen=True)
-class Habits:
-    """How a kind of task is trained where the settings do not say.
-
-    `steps` is the number of optimizer steps that pretrained networks need, `epochs` the fewest and the most.
-    """
-
-    order: str = "group_by_length"  # of batches; "random" where batches of similar lengths train worse
-    steps: int = 300
-    epochs: tuple[int, int] = (3, 50)
-    random_steps: int = 1000  # with random weights
-    batch: int | None = None  # None: by the number of rows
-
-
-@dataclass(frozen=True)
-class Pace:
-    """How a strategy trains beside full fine-tuning: its rate and its number of steps, in multiples."""
-
-    rate: float = 1.0
-    steps: float = 1.0
-    fixed_rate: float | None = None  # instead, whatever the network's width
 
 
 @dataclass(frozen=True)
@@ -96,7 +74,7 @@ def batch_of(case: Case) -> int:
 
 
 def epochs_of(case: Case, per_epoch: int) -> int:
-    """As many epochs as the steps take that the kind of task and the strategy need, within the kind's limits."""
+    """As many epochs as the steps take that kind and strategy need, within the kind's limits."""
     steps = case.habits.steps if case.pretrained else case.habits.random_steps
     fewest, most = case.habits.epochs
     return min(most, max(fewest, math.ceil(case.pace.steps * steps / per_epoch)))
@@ -119,6 +97,6 @@ def rate_of(train: Train, case: Case, batch: int) -> tuple[float, str]:
 
 
 def evaluations(case: Case, examples: int) -> int:
-    """How often validation is scored: ten times, and less where that would cost more than half the training."""
+    """How often validation is scored: ten times, less where it would cost more than half the training."""
     affordable = EVALUATION_COST * 3 * examples / max(1, case.validation)
     return max(2, min(EVALUATIONS, math.floor(affordable)))

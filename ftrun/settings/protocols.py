@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Protocol
 
-from ftrun.settings.auto import Habits, Pace
+from ftrun.settings.habits import Habits, Pace
 
 
 class Task(Protocol):

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from ftrun.errors import ConfigError
-from ftrun.settings.auto import Pace
 from ftrun.settings.checks import one_of
+from ftrun.settings.habits import Pace
 from ftrun.strategies.base import Strategy
 
 if TYPE_CHECKING:

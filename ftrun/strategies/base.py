@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from ftrun.settings.auto import Pace
+from ftrun.settings.habits import Pace
 
 if TYPE_CHECKING:
     from ftrun.models.model import Model

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from ftrun.errors import ConfigError
-from ftrun.settings.auto import Pace
+from ftrun.settings.habits import Pace
 from ftrun.strategies.base import Strategy
 
 if TYPE_CHECKING:
@@ -17,9 +17,7 @@ if TYPE_CHECKING:
 class Bitfit(Strategy):
     """Train every bias, those of the normalisation layers included, and the head."""
 
-    pace: ClassVar[Pace] = Pace(
-        rate=20.0, steps=1.5
-    )  # 1e-3 for BERT-base in the code of Ben Zaken et al. 2022
+    pace: ClassVar[Pace] = Pace(rate=20.0, steps=1.5)  # their code: 1e-3 for BERT-base
 
     def fits(self, model: Model) -> None:
         head = {name for name, _ in model.head_parameters()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from ftrun.settings.auto import Pace
+from ftrun.settings.habits import Pace
 from ftrun.strategies.base import Strategy
 
 if TYPE_CHECKING:

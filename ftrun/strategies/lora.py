@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ftrun.errors import ConfigError
-from ftrun.settings.auto import Pace
 from ftrun.settings.checks import one_of
+from ftrun.settings.habits import Pace
 from ftrun.strategies.base import Strategy
 
 if TYPE_CHECKING:
@@ -21,9 +21,7 @@ TARGET_WORDS = ("attention", "all")
 class Lora(Strategy):
     """h = W₀x + (alpha/rank)·B·A·x with W₀ frozen; rslora divides by √rank, dora and pissa as published."""
 
-    pace: ClassVar[Pace] = Pace(
-        rate=10.0, steps=1.5
-    )  # of full's rate: Schulman et al. 2025, whatever the rank
+    pace: ClassVar[Pace] = Pace(rate=10.0, steps=1.5)  # Schulman et al. 2025, at any rank
 
     rank: int
     alpha: float

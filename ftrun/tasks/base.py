@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
 from ftrun.errors import ConfigError, near
-from ftrun.settings.auto import Habits
+from ftrun.settings.habits import Habits
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig

@@ -12,6 +12,7 @@ from ftrun.data.labels import Labels, classes_of
 from ftrun.errors import ConfigError, DataError
 from ftrun.runs.terminal import say
 from ftrun.settings.checks import at_least, one_of
+from ftrun.settings.habits import Habits
 from ftrun.settings.seeds import stream
 from ftrun.tasks.dataset import Draw, Example
 from ftrun.tasks.metrics.classification import SINGLE_LABEL, TOP5
@@ -34,6 +35,8 @@ TOP = 5
 @dataclass
 class Image(ImageTask):
     """Images of any size in folders, arrays, tables or data sets, as they are or with permuted pixels."""
+
+    habits: ClassVar[Habits] = Habits(steps=500, random_steps=3000)
 
     labels: Any  # the names of the head's labels, or null for those found
     classes: Any  # the labels in use, or null for all

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ftrun.data.entity_tags import entities, kinds_of, parsed, scheme_of, to_iob2, unseen, written
 from ftrun.errors import ConfigError, DataError, counted
-from ftrun.settings.auto import Habits
+from ftrun.settings.habits import Habits
 from ftrun.tasks.dataset import SPLITS, Batch, Dataset, Draw, Example
 from ftrun.tasks.losses import IGNORED
 from ftrun.tasks.parts.labelled import names_in

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ftrun.data.leaks import of_texts
 from ftrun.errors import DataError, counted
 from ftrun.settings.checks import at_least, finite, one_of
+from ftrun.settings.habits import Habits
 from ftrun.tasks.dataset import SPLITS, Batch, Dataset, Draw, Example
 from ftrun.tasks.losses import IGNORED
 from ftrun.tasks.parts.spans import ENDS, SpanScorer, labelled_spans, span_loss
@@ -33,6 +34,8 @@ class Qa(Windowed):
     windows, and the best span of all answers. A window without the answer, and a question without one, point
     at the first token (Devlin et al. 2019).
     """
+
+    habits: ClassVar[Habits] = Habits(steps=600, epochs=(2, 20), batch=16)
 
     question: str
     context: str

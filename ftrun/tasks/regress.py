@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ftrun.data.label_columns import NUMBER, LabelColumn, refuse_per_class
 from ftrun.errors import DataError
 from ftrun.models.spec import label_config
 from ftrun.runs.terminal import say
+from ftrun.settings.habits import Habits
 from ftrun.tasks.losses import squared_error
 from ftrun.tasks.metrics.regression import METRICS, scores
 from ftrun.tasks.parts.table import TableRows, TextTable, labels_of_rows
@@ -35,6 +36,8 @@ class Regress(TextTable):
     both stand in its configuration as `target_mean` and `target_scale`. The loss is the mean squared error of
     these: 1 for always answering the mean. Everything else is in the units of the column.
     """
+
+    habits: ClassVar[Habits] = Habits(steps=500)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -41,9 +41,8 @@ class Step:
         self.parameters = model.trained()
         self.course = Course(settings.train.lr, settings.schedule, self.length, model.depth)
         self.open = set(range(model.depth + 2))  # stages
-        self.all_open = max(
-            self.strategy.opens(stage, self.course) for stage in self.open
-        )  # from this step on
+        # the step from which every stage trains
+        self.all_open = max(self.strategy.opens(stage, self.course) for stage in self.open)
         if self.all_open:
             accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
         self.wrapped = accelerator.prepare_model(

@@ -8,6 +8,7 @@ from lab import ran, settings, toy
 
 from ftrun.errors import Diverged, OutOfMemory
 from ftrun.runs.run import Run
+from ftrun.settings.habits import Habits
 from ftrun.settings.schedules import Length, Linear
 from ftrun.settings.seeds import stream
 from ftrun.tasks.classify import Classify
@@ -59,7 +60,7 @@ def test_the_micro_batch_never_changes_the_result(toy_files, still_dir, tmp_path
 def test_batches_are_of_like_length_or_of_any(
     toy_files, still_dir, tmp_path, monkeypatch, sampling, own, pool
 ):
-    monkeypatch.setattr(Classify, "default_order", own)
+    monkeypatch.setattr(Classify, "habits", Habits(order=own))
     honest, seen = engine.epoch_batches, []
     monkeypatch.setattr(engine, "epoch_batches", lambda *a: seen.append(a[-1]) or honest(*a))
     ran(tmp_path / "run", toy(toy_files, still_dir, "task.subset=16", f"train.sampling={sampling}"))
@@ -203,7 +204,8 @@ def test_the_number_of_steps_is_the_true_one():
 
 
 def test_the_log_has_at_least_twenty_points_and_the_rate_follows_the_schedule(toy_files, tiny_dir, tmp_path):
-    experiment = toy(toy_files, tiny_dir("bert"), "train.epochs=6", "train.batch_size=8", "train.warmup=0.2")
+    words = "train.epochs=6", "train.batch_size=8", "train.warmup=0.2", "train.lr=1e-4"
+    experiment = toy(toy_files, tiny_dir("bert"), *words)
     run = ran(tmp_path / "run", experiment)
     lines = [line for line in run.metrics() if "learning_rate" in line]
     total = run.read_json("result.json")["steps"]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ftrun.errors import ConfigError, counted
 from ftrun.settings.checks import at_least
+from ftrun.settings.habits import Habits
 from ftrun.settings.schedules import Length
 from ftrun.settings.seeds import stream
 from ftrun.tasks.contrastive.collapse import Watch
@@ -42,6 +43,8 @@ class Trained(Example):
 @dataclass
 class Contrastive(ImageTask):
     """Settings of views, projection, temperature and kNN, which both methods share."""
+
+    habits: ClassVar[Habits] = Habits(steps=1000, epochs=(10, 200), random_steps=2000, batch=64)
 
     crop: list[float] | None
     flip: float

@@ -16,6 +16,7 @@ from ftrun.data.splits import pick
 from ftrun.errors import ConfigError, DataError
 from ftrun.models.spec import Spec, TextInput, TokenizerTexts
 from ftrun.settings.checks import at_least, one_of
+from ftrun.settings.habits import Habits
 from ftrun.tasks.base import Task
 from ftrun.tasks.dataset import SPLITS
 from ftrun.tasks.parts.documents import Documents, texts_by_split
@@ -34,7 +35,6 @@ FORMS = (
 )
 SAMPLE = 50_000_000  # characters of a stream that a tokenizer is trained on
 
-
 Counts = dict[str, int]
 
 
@@ -46,6 +46,8 @@ def of_first(count: int) -> str:
 @dataclass
 class CorpusTask(Task):
     """Documents of three splits; what is learned from them is the part of the task itself."""
+
+    habits: ClassVar[Habits] = Habits(steps=500, epochs=(1, 40), random_steps=2000)
 
     name: str
     corpus: str | None
