@@ -35,13 +35,18 @@ def main() -> int:
 
 def start(arguments: list[str]) -> int:
     """Run a command or an experiment; returns the exit code."""
-    first = arguments[0] if arguments else ""
+    if not arguments:
+        from ftrun.commands.help import short
+
+        print(short(), flush=True)
+        return 0
+    first = arguments[0]
     if first == "--version":
         print(f"ftrun {__version__}")
         return 0
     if first in ("--help", "-h"):
         return command("help", arguments[1:])
-    if first and not first.startswith(("-", "+", "~")) and "=" not in first:
+    if not first.startswith(("-", "+", "~")) and "=" not in first:
         return command(first, arguments[1:])
 
     if "strategy=auto" in arguments:
@@ -50,11 +55,6 @@ def start(arguments: list[str]) -> int:
         arguments = auto(arguments)
     from ftrun.experiments.launch import launch
 
-    if not arguments:
-        print(
-            "ftrun: running the default experiment (ftrun --help lists all commands, options and settings)",
-            flush=True,
-        )
     return launch(arguments)
 
 

@@ -25,6 +25,22 @@ USAGE = """ftrun: fine-tune a pre-trained network and compare strategies for doi
 """
 
 
+SHORT = """
+  ftrun strategy=lora rank=4                             a first run on data that comes along, in a minute
+  ftrun task=classify task.train=FILE.csv task.text=COLUMN task.label=COLUMN strategy=lora
+                                                         on your own rows
+  ftrun compare task=classify task.train=FILE.csv …      which strategy is best on them
+  ftrun report outputs                                   what has been run, compared
+
+  ftrun --help lists all commands, options and settings
+"""
+
+
+def short() -> str:
+    """What is printed where nothing is asked for."""
+    return USAGE.partition("\n")[0] + "\n" + SHORT.rstrip()
+
+
 def main(arguments: list[str]) -> int | None:
     """Print the whole page, or the groups and options that are named.
 

@@ -28,8 +28,11 @@ _LEADING_CALL = re.compile(r"\A(?:\s*" + _CALL + r"[ \t]*(?:--?[ \t]|[:.;,](?=\s
 _CALL_LINE = re.compile(r"^[ \t]*" + _CALL + r"[ \t]*(?:--?[ \t]|:?[ \t]*$)", re.MULTILINE)
 
 
-def rows(split: str) -> list[dict[str, str]]:
-    """The examples of one split as {"text", "label", "module", "name"}; DataError without library sources."""
+def rows(split: str, per_class: int | None = None) -> list[dict[str, str]]:
+    """The examples of one split as {"text", "label", "module", "name"}; DataError without library sources.
+
+    `per_class` takes the first so many of each class; the order is that of hashes, so they are any of them.
+    """
     if split not in CUTS:
         raise ConfigError(
             f"embedded:docstrings has no split {split!r}{near(split, CUTS)}; it has {', '.join(CUTS)}"
@@ -38,7 +41,7 @@ def rows(split: str) -> list[dict[str, str]]:
     chosen = []
     for examples in _by_label().values():
         count = len(examples)
-        chosen += examples[round(first * count) : round(last * count)]
+        chosen += examples[round(first * count) : round(last * count)][:per_class]
     return [dict(row) for row in chosen]
 
 

@@ -144,6 +144,9 @@ def saved_data(source: str, role: str | None) -> Any:
 def _embedded(source: str) -> list[Row]:
     from ftrun.data import docstrings
 
+    whole, _, few = source.rpartition(":")
+    if few.isdecimal():
+        return docstrings.rows(embedded_split(whole, "docstrings", "data set"), per_class=int(few))
     return docstrings.rows(embedded_split(source, "docstrings", "data set"))
 
 

@@ -6,7 +6,9 @@
 `stsb` is examples/pytorch/text-classification/run_glue.py with the options of its README (128 tokens, batches
 of 32, rate 2e-5, 3 epochs) and --pad_to_max_length False, which changes the time and not the score; `wnut17`
 is run_ner.py of examples/pytorch/token-classification with the defaults of TrainingArguments (batches of 8,
-rate 5e-5, 3 epochs). Both score the last weights.
+rate 5e-5, 3 epochs); `squad` is run_qa.py of examples/pytorch/question-answering with the options of its
+README (windows of 384 tokens, stride 128, batches of 12, rate 3e-5; --epochs 2). All score the last weights.
+--epochs, --rate and --batch replace the recipe's own, to compare both sides at equal settings.
 """
 
 from __future__ import annotations
@@ -23,8 +25,10 @@ from typing import Any
 RECIPES: dict[str, dict[str, Any]] = {
     "stsb": {"batch": 32, "rate": 2e-5, "metric": "pearson"},
     "wnut17": {"batch": 8, "rate": 5e-5, "metric": "f1"},
+    "squad": {"batch": 12, "rate": 3e-5, "metric": "f1"},
 }
 EPOCHS, MAX_LENGTH = 3, 128
+WINDOW, STRIDE, ANSWER, BEST = 384, 128, 30, 20  # tokens, and spans of a window that are looked at
 Rows = list[dict[str, Any]]
 
 
@@ -34,6 +38,10 @@ def main() -> None:
     for name in ("train", "test", "model"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--epochs", type=float, default=EPOCHS)
+    parser.add_argument("--rate", type=float, help="peak rate instead of the recipe's")
+    parser.add_argument("--batch", type=int, help="examples per batch instead of the recipe's")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--lora", type=int, metavar="RANK", help="with peft, at a rate of 1e-3")
     options = parser.parse_args()
     found = []
@@ -51,16 +59,16 @@ def trained(options: argparse.Namespace, seed: int) -> dict[str, Any]:
 
     set_seed(seed)
     tokenizer = AutoTokenizer.from_pretrained(options.model)
-    build = pairs if options.recipe == "stsb" else words
+    build = {"stsb": pairs, "wnut17": words, "squad": questions}[options.recipe]
     model, collate, train, test, score = build(options, tokenizer)
     if options.lora:
         model = with_lora(model, options)
     recipe = RECIPES[options.recipe]
     with tempfile.TemporaryDirectory() as place:
         arguments = TrainingArguments(
-            output_dir=place, seed=seed, num_train_epochs=EPOCHS, use_cpu=True, dataloader_pin_memory=False,
-            per_device_train_batch_size=recipe["batch"],
-            learning_rate=1e-3 if options.lora else recipe["rate"],
+            output_dir=place, seed=seed, num_train_epochs=options.epochs, use_cpu=options.device == "cpu",
+            dataloader_pin_memory=False, per_device_train_batch_size=options.batch or recipe["batch"],
+            learning_rate=options.rate or (1e-3 if options.lora else recipe["rate"]),
             save_strategy="no", logging_strategy="no", report_to="none", disable_tqdm=True,
         )  # fmt: skip
         trainer = Trainer(model, arguments, data_collator=collate, train_dataset=train)
@@ -138,6 +146,73 @@ def words(options: argparse.Namespace, tokenizer: Any) -> tuple[Any, ...]:
     )
     collate = DataCollatorForTokenClassification(tokenizer)
     return model, collate, encoded(options.train), encoded(options.test), score
+
+
+def questions(options: argparse.Namespace, tokenizer: Any) -> tuple[Any, ...]:
+    """Start and end of an answer in a paragraph; the best span of all windows, scored by SQuAD's measure."""
+    from transformers import AutoModelForQuestionAnswering, DataCollatorWithPadding
+
+    from ftrun.tasks.metrics.spans import scores
+
+    asked = {file: read_questions(file) for file in (options.train, options.test)}
+    windows: dict[str, Rows] = {file: windows_of(asked[file], tokenizer) for file in asked}
+    names = [*tokenizer.model_input_names, "start_positions", "end_positions"]
+
+    def score(found: Any) -> dict[str, float]:
+        best: dict[int, tuple[float, str]] = {}
+        for window, start, end in zip(windows[options.test], *found.predictions[:2], strict=True):
+            value, first, last = best_span(window["spans"], start, end)
+            text = asked[options.test][window["number"]]["context"][first:last]
+            best[window["number"]] = max(best.get(window["number"], (-1e9, "")), (value, text))
+        gold = [[answer["text"] for answer in row["answers"]] for row in asked[options.test]]
+        return scores([best[number][1] for number in range(len(gold))], gold, no_answer=False)
+
+    model = AutoModelForQuestionAnswering.from_pretrained(options.model, dtype="float32")
+    train, test = ([{name: w[name] for name in names} for w in windows[file]] for file in asked)
+    return model, DataCollatorWithPadding(tokenizer), train, test, score
+
+
+def windows_of(rows: Rows, tokenizer: Any) -> Rows:
+    """Every window of every question, with its first answer's tokens, (0, 0) if another window has it."""
+    batch = tokenizer(
+        [row["question"] for row in rows], [row["context"] for row in rows], truncation="only_second",
+        max_length=WINDOW, stride=STRIDE, return_overflowing_tokens=True, return_offsets_mapping=True,
+    )  # fmt: skip
+    found = []
+    for window, number in enumerate(batch["overflow_to_sample_mapping"]):
+        sides, spans = batch.sequence_ids(window), batch["offset_mapping"][window]
+        answer = rows[number]["answers"][0]
+        begin, end = answer["answer_start"], answer["answer_start"] + len(answer["text"])
+        inside = [
+            i for i, side in enumerate(sides) if side == 1 and spans[i][1] > begin and spans[i][0] < end
+        ]
+        own = [i for i, side in enumerate(sides) if side == 1]
+        whole = bool(inside) and spans[own[0]][0] <= begin and spans[own[-1]][1] >= end
+        found.append({
+            **{name: batch[name][window] for name in tokenizer.model_input_names},
+            "start_positions": inside[0] if whole else 0, "end_positions": inside[-1] if whole else 0,
+            "number": number, "spans": [spans[i] if side == 1 else None for i, side in enumerate(sides)],
+        })  # fmt: skip
+    return found
+
+
+def best_span(spans: list[Any], start: Any, end: Any) -> tuple[float, int, int]:
+    """The span of the paragraph with the largest sum of logits: its sum and its characters."""
+    first = [i for i in start[: len(spans)].argsort()[::-1][:BEST] if spans[i]]
+    last = [i for i in end[: len(spans)].argsort()[::-1][:BEST] if spans[i]]
+    every = [(float(start[i] + end[j]), i, j) for i in first for j in last if i <= j < i + ANSWER]
+    value, i, j = max(every, default=(-1e9, -1, -1))
+    return (value, spans[i][0], spans[j][1]) if i >= 0 else (value, 0, 0)
+
+
+def read_questions(file: str) -> Rows:
+    data = json.loads(Path(file).read_text(encoding="utf-8"))["data"]
+    return [
+        {"question": qa["question"], "context": paragraph["context"], "answers": qa["answers"]}
+        for article in data
+        for paragraph in article["paragraphs"]
+        for qa in paragraph["qas"]
+    ]
 
 
 def read_columns(file: str) -> list[tuple[list[str], list[str]]]:

@@ -49,7 +49,9 @@ def prepared(experiment_, path):
     """The network of a run before its first step."""
     data = TaskData.read(experiment_.task, experiment_.seed)
     path.mkdir(exist_ok=True)
-    return experiment.prepare_model(experiment_, data, Run(path), Accelerator(cpu=True))
+    model = experiment.load_network(experiment_, data, Run(path))
+    experiment.prepare(experiment_, data, model, Run(path), Accelerator(cpu=True))
+    return model
 
 
 @pytest.fixture(scope="module")
