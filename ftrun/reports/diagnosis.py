@@ -86,7 +86,8 @@ def untaught(
         f" {score(often, 'accuracy')}"
     )
     rate = config["train"].get("lr")
-    return Diagnosis([], None, [f"a different train.lr (now {rate:g})", "more train.epochs"], untaught=why)
+    now = f" (now {rate:g})" if isinstance(rate, float) else ""  # of a composition it is auto, its runs' own
+    return Diagnosis([], None, [f"a different train.lr{now}", "more train.epochs"], untaught=why)
 
 
 def rising(lines: list[dict[str, Any]], rows: int | None) -> tuple[str, float] | None:

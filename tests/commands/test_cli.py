@@ -226,9 +226,15 @@ def test_shell_completion_is_for_ftrun(ftrun, capsys, monkeypatch):
     }
 
 
-def test_no_words_is_the_default_experiment(ftrun, runs, capsys):
+def test_no_words_is_a_short_help(ftrun, runs, capsys):
     assert ftrun() == 0
-    assert "ftrun --help" in capsys.readouterr().out.splitlines()[0]
+    lines = capsys.readouterr().out.splitlines()
+    assert "ftrun strategy=lora rank=4" in lines[2] and "ftrun --help" in lines[-1] and len(lines) < 15
+    assert not runs.calls
+
+
+def test_the_default_experiment(ftrun, runs):
+    assert ftrun("seed=0") == 0
     [(settings, path)] = runs.calls
     assert (settings.task.name, settings.model.name) == ("docstrings", "embedded:tiny_bert")
     assert settings.strategy_name == "full"
@@ -279,7 +285,7 @@ def test_a_disk_that_cannot_be_written_is_one_line(ftrun, runs, capsys, number):
 
 def test_outputs_that_is_a_file(ftrun, runs, capsys):
     Path("outputs").write_text("")
-    assert ftrun("") == 1
+    assert ftrun("seed=1") == 1
     line = capsys.readouterr().err
     assert line.startswith("ftrun: ") and "outputs" in line and line.count("\n") == 1
     assert not runs.calls

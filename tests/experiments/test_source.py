@@ -48,9 +48,10 @@ def source(run):
 def prepared(experiment_, path):
     """The network of a run before its first step."""
     data = TaskData.read(experiment_.task, experiment_.seed)
-    path.mkdir(exist_ok=True)
-    model = experiment.load_network(experiment_, data, Run(path))
-    experiment.prepare(experiment_, data, model, Run(path), Accelerator(cpu=True))
+    directory = Run.create(path, experiment_.raw)
+    model = experiment.load_network(experiment_, data, directory)
+    experiment.prepare(experiment_, data, model, directory, Accelerator(cpu=True))
+    directory.release()
     return model
 
 
