@@ -9,6 +9,7 @@ from typing import Any
 
 from ftrun.errors import ConfigError
 from ftrun.experiments import single
+from ftrun.experiments.pooling import with_pooling
 from ftrun.runs.files import Lock
 from ftrun.runs.run import Run, is_run
 from ftrun.runs.terminal import say
@@ -45,7 +46,14 @@ def pretrained(raw: dict[str, Any], beside: Path) -> dict[str, Any]:
         finished(first, place)
     finally:
         lock.release()
-    return second
+    return pooled_alike(second)
+
+
+def pooled_alike(raw: dict[str, Any]) -> dict[str, Any]:
+    """The pooling that the pre-trained network has, also for the control with its random weights."""
+    own = raw | {"model": raw["model"] | {"init": "pretrained"}}
+    pooling = with_pooling(read(own)).model.pooling
+    return raw | {"model": raw["model"] | {"pooling": pooling}}
 
 
 def start(strategy: str, place: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import torch
 from ftrun.data.card import lines as card_lines
 from ftrun.errors import ConfigError, DataError, Interrupted, UserError
 from ftrun.experiments.finish import finish
+from ftrun.experiments.pooling import for_task, loading, with_pooling
 from ftrun.experiments.retention import features_of, measure_before, memory_of
 from ftrun.experiments.sources import open_sources, start, with_fresh_head, with_head_of
 from ftrun.models.load import load, outline
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 def run(settings: Settings, path: Path) -> float:
     """Train, score and save in a new run directory; returns the score that chose the best weights."""
     check(settings.tracker)
+    settings = with_pooling(settings)
     accelerator = accelerator_of(settings)
     settings.strategy.fits(outline(settings.model, settings.task.spec(None)))
     data = read_data(settings)
@@ -81,8 +83,7 @@ def made(raw: dict[str, Any], place: Path, note: str) -> Run:
 
 def accelerator_of(settings: Settings) -> Accelerator:
     """The accelerator for the device and precision of the settings."""
-    train = settings.train
-    return open_accelerator(settings.device, train.precision, train.deterministic)
+    return open_accelerator(settings.device, settings.train.precision, settings.train.deterministic)
 
 
 def read_data(settings: Settings) -> TaskData:
@@ -187,7 +188,7 @@ def with_trained_source(settings: Settings, directory: Run, accelerator: Acceler
     accelerator.wait_for_everyone()  # all have looked before one of them makes it
     if not begun:
         say(f"training the source first: {settings.source.node['name']}")
-        run(read(raw | {"task": settings.source.node}), place)
+        run(read(for_task(settings, raw | {"task": settings.source.node})), place)
     elif not Run.open(place).finished:
         resume(place)
     own = {"source": {"kind": "run", "run": str(place)}}
@@ -222,8 +223,8 @@ def load_network(settings: Settings, data: TaskData, directory: Run) -> Model:
 def describe_model(settings: Settings, data: TaskData, model: Model, accelerator: Accelerator) -> None:
     """What trains, from when on and how fast, for the person."""
     trained, total = model.counts()
-    share = f"{trained:,} of {total:,} parameters trained ({trained / total:.2%})"
-    say(f"{settings.strategy_name}: {share}, {describe(accelerator)}")
+    share = f"{trained:,} of {total:,} parameters trained ({trained / total:.2%}), {describe(accelerator)}"
+    say(f"{settings.strategy_name}: {share}")
     length = Length.of(settings.train, len(data.dataset("train").epoch(settings.seed, 0)))
     course = Course(settings.train.lr, settings.schedule, length, model.depth)
     opens = {stage: settings.strategy.opens(stage, course) for stage in range(model.depth + 2)}
@@ -232,8 +233,8 @@ def describe_model(settings: Settings, data: TaskData, model: Model, accelerator
     micro, batch = settings.train.micro_batch, settings.train.batch_size
     if model.batch_norms() and micro is not None and micro < batch:
         say(f"batch normalisation: statistics over train.micro_batch={micro} images, not over {batch}")
-    if settings.model.pooling != "head":
-        say(f"model.pooling={settings.model.pooling}: transformers alone cannot load the saved model")
+    if (note := loading(model)) is not None:
+        say(note)
 
 
 def disk_needed(step: Step) -> int:

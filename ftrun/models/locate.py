@@ -37,7 +37,7 @@ class Checkpoint:
         return config
 
     def file(self, name: str) -> Path | None:
-        """The path of one of its small files, fetched from the Hub if need be; None where it has none like it.
+        """The path of one of its small files, fetched from the Hub if need be; None if it has none like it.
 
         Raises what `unreachable` lists when only the Hub knows, and it does not answer.
         """

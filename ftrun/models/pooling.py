@@ -1,4 +1,4 @@
-"""How a text becomes one vector under model.pooling=auto: as the checkpoint was trained, by its files alone."""
+"""How model.pooling=auto makes one vector of a text: as the checkpoint was trained, by its files alone."""
 
 from __future__ import annotations
 
@@ -77,11 +77,10 @@ def missing_pooler(settings: ModelSettings, checkpoint: Checkpoint, config: Pret
     with torch.device("meta"):
         net = auto.from_config(config, trust_remote_code=settings.trust_remote_code)
     pooler = getattr(net.base_model, "pooler", None)
-    wanted = (
-        [f"pooler.{name}" for name, _ in pooler.named_parameters()] if isinstance(pooler, nn.Module) else []
-    )
+    own = pooler.named_parameters() if isinstance(pooler, nn.Module) else []
+    wanted = [f".pooler.{name}" for name, _ in own]
     found = weights_in(checkpoint) if wanted else None
-    if found is None or all(any(f".{name}".endswith(f".{own}") for name in found) for own in wanted):
+    if found is None or all(any(f".{name}".endswith(end) for name in found) for end in wanted):
         return ""
     return type(net).__name__
 
@@ -103,7 +102,7 @@ def weights_in(checkpoint: Checkpoint) -> set[str] | None:
             with safe_open(path, "pt") as file:
                 found |= set(file.keys())
         return found
-    except (SafetensorError, *unreachable()):
+    except (SafetensorError, OSError, unreachable()[0]):
         return None
 
 

@@ -53,8 +53,8 @@ def export(model: Model, directory: Path, auto_class: str) -> None:
     """Write weights, config with label names, and tokenizer; of LoRA and adapters only what was trained.
 
     LoRA is written in the format of peft, adapters as `adapter.json` and `adapter.safetensors`. LoRA beside
-    random weights is merged into them, since nobody else has what it belongs to. A pooled network is a model of
-    sentence-transformers.
+    random weights is merged into them, since nobody else has what it belongs to. A pooled network becomes a
+    model of sentence-transformers.
     """
     directory.mkdir(parents=True, exist_ok=True)
     net = model.net

@@ -28,11 +28,13 @@ WAYS = {  # of pooling, and how every version of sentence-transformers reads the
     "weightedmean": "pooling_mode_weightedmean_tokens",
     "lasttoken": "pooling_mode_lasttoken",
 }
-ANSWERS = {  # by the configuration's problem_type: a line from logits (texts, outputs) to answers; 0 is one half
-    "regression": "scores = logits[:, 0] * config.target_scale + config.target_mean",
-    "multi_label_classification": "labels = [[config.id2label[i] for i in (row > 0).nonzero()[0]] for row in logits]",
+SCORES = "scores = logits[:, 0] * config.target_scale + config.target_mean"
+LABELS = "labels = [[config.id2label[i] for i in (row > 0).nonzero()[0]] for row in logits]  # 0 is one half"
+LABEL = "labels = [config.id2label[i] for i in logits.argmax(1)]"
+ANSWERS = {  # by the configuration's problem_type: what is found in a text, and how the logits say it
+    "regression": ("A score", SCORES),
+    "multi_label_classification": ("The labels", LABELS),
 }
-ONE_LABEL = "labels = [config.id2label[i] for i in logits.argmax(1)]"
 CARD = """\
 ---
 library_name: sentence-transformers
@@ -129,7 +131,7 @@ def _read(path: Path) -> Any:
 
 def code(net: Pooled) -> str:
     """Python that loads a saved network and answers `texts`, without ftrun."""
-    answer = ANSWERS.get(str(net.config.problem_type), ONE_LABEL)
+    _, answer = ANSWERS.get(str(net.config.problem_type), ("", LABEL))
     lines = [
         "from sentence_transformers import SentenceTransformer",
         "",
@@ -143,12 +145,7 @@ def code(net: Pooled) -> str:
 
 def card(net: Pooled, low_rank: bool) -> str:
     """README.md of a saved network; `low_rank` where it holds a LoRA, whose base is loaded from elsewhere."""
-    problem = str(net.config.problem_type)
-    what = {"regression": "A score", "multi_label_classification": "The labels"}.get(problem, "The label")
+    what, _ = ANSWERS.get(str(net.config.problem_type), ("The label", ""))
     pooled = "mean over all tokens" if net.pooling == "mean" else "first token"
-    needs = (
-        "; its low-rank layers need peft, and the checkpoint that `adapter_config.json` names"
-        if low_rank
-        else ""
-    )
-    return CARD.format(what=what, pooled=pooled, needs=needs, code=code(net))
+    needs = "; its low-rank layers need peft, and the checkpoint that `adapter_config.json` names"
+    return CARD.format(what=what, pooled=pooled, needs=needs if low_rank else "", code=code(net))
