@@ -60,6 +60,6 @@ def loading(model: Model) -> str | None:
     if not isinstance(model.net, Pooled):
         return None
     if isinstance(model.adapter, Adapters):
-        return "the saved model needs ftrun to load: no other library has these adapters"
+        return "the saved model needs ftrun: no other library has these adapters"
     peft = " and peft load" if model.adapter is not None and model.source is not None else " loads"
-    return f"the saved model needs no ftrun: sentence-transformers{peft} it, as its README.md says"
+    return f"the saved model does not need ftrun: sentence-transformers{peft} it, see model/README.md"

@@ -63,7 +63,7 @@ def export(model: Model, directory: Path, auto_class: str) -> None:
         net.config.ftrun_pooling = net.pooling
         if not isinstance(model.adapter, Adapters):
             low_rank = model.adapter is not None and model.source is not None
-            sentences.write(net, directory)
+            sentences.write(net, directory, low_rank)
             (directory / "README.md").write_text(sentences.card(net, low_rank), encoding="utf-8")
     save_beside(net, directory)
     if model.adapter is None:

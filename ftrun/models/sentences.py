@@ -35,6 +35,33 @@ ANSWERS = {  # by the configuration's problem_type: what is found in a text, and
     "regression": ("A score", SCORES),
     "multi_label_classification": ("The labels", LABELS),
 }
+PLAIN = """\
+from sentence_transformers import SentenceTransformer
+
+model = SentenceTransformer("DIR")
+config = model[0].auto_model.config
+"""
+WITH_PEFT = """\
+from peft import PeftConfig
+from sentence_transformers import SentenceTransformer, models
+from transformers import AutoConfig
+
+base = PeftConfig.from_pretrained("DIR").base_model_name_or_path
+network = models.Transformer(base, max_seq_length={length})
+network.auto_model.load_adapter("DIR")
+head = models.Pooling.load("DIR/1_Pooling"), models.Dense.load("DIR/2_Dense")
+model = SentenceTransformer(modules=[network, *head])
+config = AutoConfig.from_pretrained("DIR")
+"""
+VECTORS = """\
+`SentenceTransformer(modules=[model[0], model[1]])` gives the sentence vectors themselves, and
+`transformers.AutoModel.from_pretrained` the network below them. A pooler that is reported as missing has no
+part in it.
+"""
+MERGE = """\
+It holds a LoRA beside the weights of `base`, which are loaded from there. `ftrun merge RUN` makes one network of
+both, which `SentenceTransformer("DIR")` loads.
+"""
 CARD = """\
 ---
 library_name: sentence-transformers
@@ -44,21 +71,20 @@ tags:
 
 # {what} of a text, in one linear layer on its {pooled}
 
-It loads without ftrun, as a [sentence-transformers](https://sbert.net) model{needs}:
+It loads without ftrun, by [sentence-transformers](https://sbert.net):
 
 ```python
 {code}
 ```
 
-`SentenceTransformer(modules=[model[0], model[1]])` gives the sentence vectors themselves, and
-`transformers.AutoModel.from_pretrained` the network below them.
-"""
+{more}"""
 
 
-def write(net: Pooled, directory: Path) -> None:
+def write(net: Pooled, directory: Path, low_rank: bool = False) -> None:
     """All but the backbone: which modules there are, the pooling, the head, and the longest text in tokens.
 
-    `SentenceTransformer(directory).encode(texts)` then gives the logits, (texts, outputs).
+    `SentenceTransformer(directory).encode(texts)` then gives the logits, (texts, outputs). Beside a LoRA, to
+    which config.json bars the way of sentence-transformers, there is no list of modules.
     """
     width, outputs = net.classifier.in_features, net.classifier.out_features
     modules = [
@@ -69,7 +95,8 @@ def write(net: Pooled, directory: Path) -> None:
     pooling |= {name: way == net.pooling for way, name in WAYS.items()}
     dense = {"in_features": width, "out_features": outputs, "bias": True}
     dense["activation_function"] = "torch.nn.modules.linear.Identity"
-    _write(directory / MODULES, modules)
+    if not low_rank:
+        _write(directory / MODULES, modules)
     _write(directory / LIMIT, {"max_seq_length": net.max_length, "do_lower_case": False})
     _write(directory / POOLING / "config.json", pooling)
     _write(directory / DENSE / "config.json", dense)
@@ -129,23 +156,17 @@ def _read(path: Path) -> Any:
         raise ConfigError(f"{path} is damaged: {error}") from None
 
 
-def code(net: Pooled) -> str:
+def code(net: Pooled, low_rank: bool) -> str:
     """Python that loads a saved network and answers `texts`, without ftrun."""
     _, answer = ANSWERS.get(str(net.config.problem_type), ("", LABEL))
-    lines = [
-        "from sentence_transformers import SentenceTransformer",
-        "",
-        'model = SentenceTransformer("DIR")',
-        f"logits = model.encode(texts)  # (texts, {net.classifier.out_features})",
-        "config = model[0].auto_model.config",
-        answer,
-    ]
-    return "\n".join(lines)
+    load = WITH_PEFT.format(length=net.max_length) if low_rank else PLAIN
+    return f"{load}logits = model.encode(texts)  # (texts, {net.classifier.out_features})\n{answer}"
 
 
 def card(net: Pooled, low_rank: bool) -> str:
     """README.md of a saved network; `low_rank` where it holds a LoRA, whose base is loaded from elsewhere."""
     what, _ = ANSWERS.get(str(net.config.problem_type), ("The label", ""))
     pooled = "mean over all tokens" if net.pooling == "mean" else "first token"
-    needs = "; its low-rank layers need peft, and the checkpoint that `adapter_config.json` names"
-    return CARD.format(what=what, pooled=pooled, needs=needs if low_rank else "", code=code(net))
+    return CARD.format(
+        what=what, pooled=pooled, more=MERGE if low_rank else VECTORS, code=code(net, low_rank)
+    )

@@ -181,7 +181,7 @@ def story(composition: Composition, factors: Factors) -> str:
 def code(net: nn.Module, auto_class: str) -> str:
     """How peft loads the adapter, for a pooled network through sentence-transformers."""
     if isinstance(net, Pooled):
-        return sentences.code(net)
+        return sentences.code(net, low_rank=True)
     return (
         f"from peft import PeftConfig, PeftModel\nfrom transformers import AutoConfig, {auto_class}\n\n"
         'base = PeftConfig.from_pretrained("DIR").base_model_name_or_path\n'

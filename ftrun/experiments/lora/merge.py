@@ -217,7 +217,7 @@ def library(settings: Settings, tag: str) -> str:
 def plain_code(net: nn.Module, settings: Settings) -> str:
     """How the network is loaded: by transformers alone, a pooled one by sentence-transformers."""
     if isinstance(net, Pooled):
-        return sentences.code(net)
+        return sentences.code(net, low_rank=False)
     name = settings.task.spec(None).auto_class
     return f'from transformers import {name}\n\nnet = {name}.from_pretrained("DIR")'
 
