@@ -59,8 +59,8 @@ VECTORS = """\
 part in it.
 """
 MERGE = """\
-It holds a LoRA beside the weights of `base`, which are loaded from there. `ftrun merge RUN` makes one network of
-both, which `SentenceTransformer("DIR")` loads.
+It holds a LoRA beside the weights of `base`, which are loaded from there. `ftrun merge RUN` makes one network
+of both, which `SentenceTransformer("DIR")` loads.
 """
 CARD = """\
 ---
