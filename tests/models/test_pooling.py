@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -22,11 +23,7 @@ from ftrun.settings.settled import agree
 from ftrun.tasks.data import TaskData
 
 SAYS = "as the checkpoint's 1_Pooling/config.json says"
-FORMER = {
-    "pooling_mode_cls_token": False,
-    "pooling_mode_mean_tokens": False,
-    "pooling_mode_max_tokens": False,
-}
+FORMER = dict.fromkeys([f"pooling_mode_{way}" for way in ("cls_token", "mean_tokens", "max_tokens")], False)
 LAST = {"pooling_mode": "lasttoken"}
 QUICK = "train.max_steps=3", "train.lr=1e-2"
 
@@ -182,7 +179,7 @@ def test_a_task_as_source_has_a_pooling_of_its_own(toy_files, sbert, tmp_path):
 
 @pytest.fixture
 def on_hub(tiny_dir, tmp_path, monkeypatch):
-    """A checkpoint in the Hub's local cache, as someone/toy; its snapshot, and where missing files are noted."""
+    """someone/toy, a checkpoint in the Hub's cache: its files, and where it is noted that some are missing."""
     commit, place = "0123456789" * 4, tmp_path / "hub" / "models--someone--toy"
     (place / "refs").mkdir(parents=True)
     (place / "refs" / "main").write_text(commit)
@@ -215,7 +212,7 @@ def test_what_the_cache_lacks_is_fetched(toy_files, on_hub, sbert, monkeypatch):
     def fetch(name, file, *, revision):
         asked.append((name, file, revision))
         if file == "modules.json":
-            raise RemoteEntryNotFoundError("no such file", response=None)
+            raise RemoteEntryNotFoundError("no such file", response=Mock(headers={}))
         return str(sbert / file)
 
     monkeypatch.setattr("huggingface_hub.hf_hub_download", fetch)

@@ -70,9 +70,7 @@ def test_the_files_are_those_of_sentence_transformers(runs, pooling):
 
 @pytest.mark.parametrize("words", [(), LORA])
 def test_it_is_read_back_to_the_bit(runs, words):
-    run = runs("mean", *words)
-    assert run.read_json("result.json")["reload_difference"] == 0.0
-    assert torch.equal(answered(run.model_dir), answered(run.model_dir))
+    assert runs("mean", *words).read_json("result.json")["reload_difference"] == 0.0
 
 
 def test_the_backbone_alone_is_transformers_s(runs):
@@ -124,6 +122,7 @@ def by_its_card(place):
     return torch.tensor(names["logits"]), names["labels"]
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of other libraries to each other
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 @pytest.mark.parametrize("words", [(), LORA])
 def test_sentence_transformers_answers_the_same(runs, pooling, words):
@@ -133,6 +132,7 @@ def test_sentence_transformers_answers_the_same(runs, pooling, words):
     assert labels == [("negative", "positive")[index] for index in ours(place).argmax(1).tolist()]
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_sentence_transformers_reads_a_merged_lora(runs, ftrun_inprocess, tmp_path):
     pytest.importorskip("sentence_transformers")
     ftrun_inprocess("merge", str(runs("mean", *LORA).path), "--output", "whole")
