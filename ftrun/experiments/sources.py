@@ -65,7 +65,9 @@ def start(settings: Settings, directory: Path) -> ModelSettings:
     run = chain(settings.source.run)[-1]
     earlier = read(run.settings)
     theirs, pooling = earlier.model, settings.model.pooling
-    if theirs.name != settings.model.name or (theirs.pooling != pooling and answers_alike(earlier, settings)):
+    if theirs.name != settings.model.name or (
+        pooling not in ("auto", theirs.pooling) and answers_alike(earlier, settings)
+    ):
         raise ConfigError(
             f"source={run.path} is {theirs.name} (model.pooling={theirs.pooling}), this run is "
             f"{settings.model.name} (model.pooling={pooling}), another model;"

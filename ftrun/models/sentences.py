@@ -134,7 +134,7 @@ def stated(file: Callable[[str], Path | None]) -> tuple[str, str] | None:
     """
     folder, listed = POOLING, file(MODULES)
     if listed is not None:
-        modules = [each for each in _read(listed) if each["type"].rpartition(".")[2] == "Pooling"]
+        modules = [each for each in _read(listed) if each.get("type", "").rpartition(".")[2] == "Pooling"]
         if not modules:
             return None
         folder = modules[0]["path"]

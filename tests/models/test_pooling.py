@@ -179,7 +179,7 @@ def test_a_task_as_source_has_a_pooling_of_its_own(toy_files, sbert, tmp_path):
 
 @pytest.fixture
 def on_hub(tiny_dir, tmp_path, monkeypatch):
-    """someone/toy, a checkpoint in the Hub's cache: its files, and where it is noted that some are missing."""
+    """someone/toy, a checkpoint in the Hub's cache: its files, and where it is noted which are missing."""
     commit, place = "0123456789" * 4, tmp_path / "hub" / "models--someone--toy"
     (place / "refs").mkdir(parents=True)
     (place / "refs" / "main").write_text(commit)
