@@ -65,9 +65,8 @@ def start(settings: Settings, directory: Path) -> ModelSettings:
     run = chain(settings.source.run)[-1]
     earlier = read(run.settings)
     theirs, pooling = earlier.model, settings.model.pooling
-    if theirs.name != settings.model.name or (
-        pooling not in ("auto", theirs.pooling) and answers_alike(earlier, settings)
-    ):
+    other = pooling not in ("auto", theirs.pooling) and answers_alike(earlier, settings)
+    if other or theirs.name != settings.model.name:
         raise ConfigError(
             f"source={run.path} is {theirs.name} (model.pooling={theirs.pooling}), this run is "
             f"{settings.model.name} (model.pooling={pooling}), another model;"

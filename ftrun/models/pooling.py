@@ -42,17 +42,17 @@ def pooling_of(settings: ModelSettings, spec: Spec) -> tuple[str, str]:
         return "head", ""
     checkpoint = locate(settings)
     config = checkpoint.config({})
+    unknown = ""
     try:
-        said = stated(checkpoint.file)
+        if (said := stated(checkpoint.file)) is not None:
+            return as_stated(*said, is_decoder(config))
     except unreachable():
-        return "head", "since the Hub cannot be asked how the checkpoint pools; to set it: model.pooling=mean"
-    if said is not None:
-        return as_stated(*said, is_decoder(config))
+        unknown = "since the Hub cannot be asked how the checkpoint pools; to set it: model.pooling=mean"
     if former := getattr(config, "ftrun_pooling", None):
         return former, "as the run had it that saved this checkpoint"
     if not is_decoder(config) and (lacking := missing_pooler(settings, checkpoint, config)):
         return "mean", f"as the checkpoint has no weights of the pooler in {lacking}"
-    return "head", ""
+    return "head", unknown
 
 
 def as_stated(way: str, file: str, decoder: bool) -> tuple[str, str]:

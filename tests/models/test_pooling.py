@@ -1,4 +1,4 @@
-"""model.pooling=auto: what a checkpoint's files say of its pooling, and what becomes of it in a run."""
+"""model.pooling=auto: what a checkpoint's files say of its pooling."""
 
 import json
 import shutil
@@ -8,34 +8,21 @@ from unittest.mock import Mock
 import pytest
 import torch
 from huggingface_hub.errors import RemoteEntryNotFoundError
-from lab import ran, settings, toy
+from lab import settings, toy
+from pooled import MEAN, SAYS, sentences
 from toys_lm import tiny_decoder
 from toys_ner import words as ner_words
 from transformers import BertModel
 
 from ftrun.errors import ConfigError
-from ftrun.experiments.single import resume, run
 from ftrun.models.load import load
 from ftrun.models.locate import locate
 from ftrun.models.pooling import pooling_of
-from ftrun.runs.run import Run
-from ftrun.settings.settled import agree
 from ftrun.tasks.data import TaskData
 
-SAYS = "as the checkpoint's 1_Pooling/config.json says"
 FORMER = dict.fromkeys([f"pooling_mode_{way}" for way in ("cls_token", "mean_tokens", "max_tokens")], False)
 LAST = {"pooling_mode": "lasttoken"}
 QUICK = "train.max_steps=3", "train.lr=1e-2"
-
-
-def sentences(place, pooling, kind="Pooling", folder="1_Pooling"):
-    """The files that sentence-transformers adds to a checkpoint."""
-    modules = [("", "Transformer"), (folder, kind), ("2_Normalize", "Normalize")]
-    listed = [{"path": path, "type": f"sentence_transformers.models.{each}"} for path, each in modules]
-    (place / "modules.json").write_text(json.dumps(listed))
-    (place / folder).mkdir()
-    (place / folder / "config.json").write_text(json.dumps(pooling))
-    return place
 
 
 @pytest.fixture
@@ -46,7 +33,7 @@ def copied(tiny_dir, tmp_path):
 
 @pytest.fixture
 def sbert(copied):
-    return sentences(copied("bert"), FORMER | {"pooling_mode_mean_tokens": True})
+    return sentences(copied("bert"), MEAN)
 
 
 def found(experiment):
@@ -125,58 +112,6 @@ def test_tokens_keep_their_own_head(sbert):
     assert not hasattr(load(experiment.model, spec, 0).net.config, "ftrun_pooling")
 
 
-def test_the_run_s_settings_hold_what_it_became(toy_files, sbert, tmp_path, capsys):
-    chosen = ran(tmp_path / "auto", toy(toy_files, sbert, *QUICK))
-    assert f"pooling: mean, {SAYS}" in capsys.readouterr().out
-    assert chosen.config["model"]["pooling"] == "mean"
-    stated = ran(tmp_path / "mean", toy(toy_files, sbert, "model.pooling=mean", *QUICK))
-    assert "pooling: mean, as" not in capsys.readouterr().out
-    for name in ("metrics.jsonl", "result.json", "predictions.jsonl", "config.yaml"):
-        assert (chosen.path / name).read_bytes() == (stated.path / name).read_bytes(), name
-
-
-def test_a_run_goes_on_as_it_began_whatever_happens_to_the_checkpoint_s_files(toy_files, sbert, tmp_path):
-    from resuming import stopped
-
-    words = *QUICK, "train.eval_every=1", "train.checkpoint_every=1"
-    whole = ran(tmp_path / "whole", toy(toy_files, sbert, *words))
-    stopped(tmp_path / "stopped", toy(toy_files, sbert, *words), 2)
-    (sbert / "modules.json").unlink()
-    shutil.rmtree(sbert / "1_Pooling")
-    resume(tmp_path / "stopped")
-    for name in ("metrics.jsonl", "result.json", "predictions.jsonl"):
-        assert (whole.path / name).read_bytes() == (tmp_path / "stopped" / name).read_bytes(), name
-
-
-def test_what_a_run_saved_keeps_its_pooling(toy_files, tiny_dir, tmp_path):
-    first = ran(tmp_path / "first", toy(toy_files, tiny_dir("bert"), "model.pooling=cls", *QUICK))
-    assert found(toy(toy_files, first.path)) == ("cls", SAYS)
-    for name in ("modules.json", "1_Pooling/config.json"):  # as older versions have saved it
-        (first.model_dir / name).unlink()
-    assert found(toy(toy_files, first.path)) == ("cls", "as the run had it that saved this checkpoint")
-    own = ran(tmp_path / "own", toy(toy_files, first.path, "model.pooling=head", *QUICK))
-    assert "ftrun_pooling" not in (own.model_dir / "config.json").read_text()
-
-
-def test_a_source_decides_for_answers_of_its_kind(toy_files, sbert, tmp_path):
-    first = ran(tmp_path / "cls", toy(toy_files, sbert, "model.pooling=cls", *QUICK))
-    onto = "source=run", f"source.run={first.path}", *QUICK
-    second = ran(tmp_path / "second", toy(toy_files, sbert, *onto))
-    assert second.config["model"]["pooling"] == "cls"
-    third = ran(tmp_path / "ner", settings(*ner_words(sbert), f"model.name={sbert}", *onto))
-    assert third.config["model"]["pooling"] == "head" and third.read_json("result.json")["sources"]
-    with pytest.raises(ConfigError, match=r"\(model.pooling=cls\), this run is .*\(model.pooling=mean\)"):
-        run(toy(toy_files, sbert, "model.pooling=mean", *onto), tmp_path / "no")
-
-
-def test_a_task_as_source_has_a_pooling_of_its_own(toy_files, sbert, tmp_path):
-    files = [word.replace("task.", "source.", 1) for word in ner_words(sbert) if word.startswith("task.")]
-    words = "task@source=ner", *files, *QUICK
-    second = ran(tmp_path / "run", toy(toy_files, sbert, *words))
-    assert second.config["model"]["pooling"] == "mean"
-    assert Run.open(tmp_path / "run" / "source").config["model"]["pooling"] == "head"
-
-
 @pytest.fixture
 def on_hub(tiny_dir, tmp_path, monkeypatch):
     """someone/toy, a checkpoint in the Hub's cache: its files, and where it is noted which are missing."""
@@ -218,20 +153,6 @@ def test_what_the_cache_lacks_is_fetched(toy_files, on_hub, sbert, monkeypatch):
     monkeypatch.setattr("huggingface_hub.hf_hub_download", fetch)
     assert found(toy(toy_files, "someone/toy")) == ("mean", SAYS)
     assert asked == [("someone/toy", name, None) for name in ("modules.json", "1_Pooling/config.json")]
-
-
-def test_auto_agrees_with_whatever_came_of_it():
-    asked = {"model": {"pooling": "auto", "name": "a"}, "seed": 0}
-    assert agree(asked, {"model": {"pooling": "mean", "name": "a"}, "seed": 0})
-    assert not agree(asked, {"model": {"pooling": "mean", "name": "b"}, "seed": 0})
-    assert not agree({"model": {"pooling": "head"}}, {"model": {"pooling": "mean"}})
-    assert not agree(asked, {"model": asked["model"]})
-
-
-def test_a_run_older_than_the_setting_had_the_architecture_s_head():
-    from ftrun.settings.upgrade import completed
-
-    assert completed({"model": {"name": "a"}})["model"]["pooling"] == "head"
 
 
 def test_random_features_are_pooled_over_what_is_no_padding(toy_files, sbert):
