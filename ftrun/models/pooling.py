@@ -94,6 +94,7 @@ def weights_in(checkpoint: Checkpoint) -> set[str] | None:
         if kept[1] is not None:
             return set(json.loads(kept[1].read_text(encoding="utf-8"))["weight_map"])
         files = [kept[0]] if kept[0] is not None else []
+    refusals = (SafetensorError,) + unreachable()
     try:
         if not files:
             return on_hub(checkpoint)
@@ -102,7 +103,7 @@ def weights_in(checkpoint: Checkpoint) -> set[str] | None:
             with safe_open(path, "pt") as file:
                 found |= set(file.keys())
         return found
-    except (SafetensorError, OSError, unreachable()[0]):
+    except refusals:
         return None
 
 
