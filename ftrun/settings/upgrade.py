@@ -23,7 +23,7 @@ def completed(config: dict[str, Any]) -> dict[str, Any]:
     names = {name: value for name, value in flat.items() if name not in ("train", "model", "hydra")}
     whole = filled(config, names | {name: {key: "none"} for name, key in OPTIONAL.items()})
     whole["train"] = filled(whole.get("train"), top["train"])
-    whole["model"] = filled(whole.get("model"), preset("model", "tiny_bert") | {"pooling": "head"})
+    whole["model"] = filled(whole.get("model"), preset("model", "tiny_bert"))
     whole["schedule"] = by_name(whole.get("schedule"), "schedule", "name")
     whole["task"] = by_name(whole.get("task"), "task", "kind")
     for name, key in OPTIONAL.items():

@@ -95,12 +95,6 @@ def test_auto_agrees_with_whatever_came_of_it():
     assert not agree(asked, {"model": asked["model"]})
 
 
-def test_a_run_older_than_the_setting_had_the_architecture_s_head():
-    from ftrun.settings.upgrade import completed
-
-    assert completed({"model": {"name": "a"}})["model"]["pooling"] == "head"
-
-
 def test_a_sequence_settles_it_for_each_of_its_tasks(toy_files, sbert, ftrun_inprocess, tmp_path):
     labelled = (
         f"train: {toy_files}/train.csv, validation: {toy_files}/validation.csv, test: {toy_files}/test.csv"
