@@ -104,13 +104,14 @@ def one(raw: dict[str, Any], path: Path, again: bool) -> float:
     settings = read(raw)
     from ftrun.experiments import start
     from ftrun.runs.run import Run, is_run
+    from ftrun.settings.settled import agree
 
     if raw["pretrain"]["name"] != "none":
         from ftrun.experiments.pretrain import pretrained
 
         raw = pretrained(raw, beside=path.parent if again else path)
         settings = read(raw)
-    if again and is_run(path) and Run(path).asked == raw:
+    if again and is_run(path) and agree(raw, Run(path).settings):
         return start.resume(path)
     return start.run(settings, path)
 

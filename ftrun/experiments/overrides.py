@@ -114,7 +114,7 @@ def with_model_of_source(raw: dict[str, Any], words: list[str]) -> dict[str, Any
 
     if raw["source"].get("kind") != "run" or any(word.lstrip("+~").startswith("model") for word in words):
         return raw
-    return raw | {"model": Run.open(raw["source"]["run"]).settings["model"]}
+    return raw | {"model": Run.open(raw["source"]["run"]).settings["model"] | {"pooling": "auto"}}
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:

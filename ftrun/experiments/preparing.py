@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ftrun.data.card import lines as card_lines
+from ftrun.experiments.pooling import loading
 from ftrun.runs.terminal import leads, say
 from ftrun.settings.auto import Case, settle
 from ftrun.settings.schedules import Course, Length
@@ -85,5 +86,5 @@ def describe_model(settings: Settings, data: TaskData, model: Model, accelerator
     micro, batch = settings.train.micro_batch, settings.train.batch_size
     if model.batch_norms() and micro is not None and micro < batch:
         say(f"batch normalisation: statistics over train.micro_batch={micro} images, not over {batch}")
-    if settings.model.pooling != "head":
-        say(f"model.pooling={settings.model.pooling}: transformers alone cannot load the saved model")
+    if (note := loading(model)) is not None:
+        say(note)

@@ -9,12 +9,14 @@ from typing import Any
 
 from ftrun.errors import ConfigError
 from ftrun.experiments import single
+from ftrun.experiments.pooling import with_pooling
 from ftrun.runs.files import Lock
 from ftrun.runs.run import Run, is_run
 from ftrun.runs.terminal import say
 from ftrun.settings.read import FIXED, NOTHING_BEFORE, read
 from ftrun.settings.resolve import load_class
 from ftrun.settings.schema import Settings
+from ftrun.settings.settled import agree
 
 NOTHING = {"pretrain": {"name": "none"}, **NOTHING_BEFORE}
 WAIT = 1.0  # seconds between two looks at a pre-training that another run of the sweep is doing
@@ -45,7 +47,14 @@ def pretrained(raw: dict[str, Any], beside: Path) -> dict[str, Any]:
         finished(first, place)
     finally:
         lock.release()
-    return second
+    return pooled_alike(second)
+
+
+def pooled_alike(raw: dict[str, Any]) -> dict[str, Any]:
+    """The pooling that the pre-trained network has, also for the control with its random weights."""
+    own = raw | {"model": raw["model"] | {"init": "pretrained"}}
+    pooling = with_pooling(read(own)).model.pooling
+    return raw | {"model": raw["model"] | {"pooling": pooling}}
 
 
 def start(strategy: str, place: Path) -> dict[str, Any]:
@@ -58,7 +67,7 @@ def finished(settings: Settings, place: Path) -> None:
     """The finished pre-training at `place`: made, continued, or there already."""
     if is_run(place):
         there = Run.open(place)
-        if there.asked != settings.raw:
+        if not agree(settings.raw, there.settings):
             raise ConfigError(
                 f"pretrain.directory={place} contains a run with other settings; set another directory"
             )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import ConfigError, DataError, Interrupted, UserError
 from ftrun.experiments.finish import finish
+from ftrun.experiments.pooling import for_task, with_pooling
 from ftrun.experiments.preparing import prepare
 from ftrun.experiments.retention import features_of, measure_before, memory_of
 from ftrun.experiments.sources import open_sources, start, with_fresh_head, with_head_of
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 def run(settings: Settings, path: Path) -> float:
     """Train, score and save in a new run directory; returns the score that chose the best weights."""
     check(settings.tracker)
+    settings = with_pooling(settings)
     accelerator = accelerator_of(settings)
     settings.strategy.fits(outline(settings.model, settings.task.spec(None)))
     data = read_data(settings)
@@ -76,8 +78,7 @@ def made(raw: dict[str, Any], place: Path, note: str) -> Run:
 
 def accelerator_of(settings: Settings) -> Accelerator:
     """The accelerator for the device and precision of the settings."""
-    train = settings.train
-    return open_accelerator(settings.device, train.precision, train.deterministic)
+    return open_accelerator(settings.device, settings.train.precision, settings.train.deterministic)
 
 
 def read_data(settings: Settings) -> TaskData:
@@ -174,7 +175,7 @@ def with_trained_source(settings: Settings, directory: Run, accelerator: Acceler
     accelerator.wait_for_everyone()  # all have looked before one of them makes it
     if not begun:
         say(f"training the source first: {settings.source.node['name']}")
-        run(read(raw | {"task": settings.source.node}), place)
+        run(read(for_task(settings, raw | {"task": settings.source.node})), place)
     elif not Run.open(place).finished:
         resume(place)
     own = {"source": {"kind": "run", "run": str(place)}}

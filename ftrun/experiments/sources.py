@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ftrun.errors import ConfigError, listed
+from ftrun.experiments.pooling import answers_alike
 from ftrun.experiments.pretraining_head import open_pretraining_head
 from ftrun.models.heads import Pooled, backbone_of
 from ftrun.models.image_processor import PROCESSOR
@@ -62,11 +63,13 @@ def start(settings: Settings, directory: Path) -> ModelSettings:
     if settings.source is None or settings.source.kind != "run":
         return settings.model
     run = chain(settings.source.run)[-1]
-    theirs = run.config["model"]
-    if (theirs["name"], theirs["pooling"]) != (settings.model.name, settings.model.pooling):
+    earlier = read(run.settings)
+    theirs, pooling = earlier.model, settings.model.pooling
+    other = pooling not in ("auto", theirs.pooling) and answers_alike(earlier, settings)
+    if other or theirs.name != settings.model.name:
         raise ConfigError(
-            f"source={run.path} is {theirs['name']} (model.pooling={theirs['pooling']}), this run is "
-            f"{settings.model.name} (model.pooling={settings.model.pooling}), another model;"
+            f"source={run.path} is {theirs.name} (model.pooling={theirs.pooling}), this run is "
+            f"{settings.model.name} (model.pooling={pooling}), another model;"
             " omit model= to use the source's"
         )
     if settings.strategy.starts_random:

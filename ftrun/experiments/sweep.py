@@ -10,6 +10,7 @@ from typing import Any
 from ftrun.errors import Interrupted
 from ftrun.runs.ledger import Ledger, key_of
 from ftrun.runs.run import RESULT, Run, is_run
+from ftrun.settings.settled import agree
 
 Settings = dict[str, Any]
 
@@ -42,7 +43,7 @@ def noted(raw: Settings, path: Path, directory: Path, make: Callable[[Settings, 
 
 def is_free(path: Path, raw: Settings) -> bool:
     """Whether no run is there, or one of these settings that is to be continued."""
-    return not is_run(path) or (not Run(path).finished and chosen(Run(path).asked) == chosen(raw))
+    return not is_run(path) or (not Run(path).finished and agree(chosen(raw), chosen(Run(path).config)))
 
 
 def chosen(raw: Settings) -> Settings:

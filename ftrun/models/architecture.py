@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ftrun.settings.schema import ModelSettings
 
 IMAGES = "AutoModelForImageClassification"
+ONE_PER_TEXT = "AutoModelForSequenceClassification"
 WORDS, SPANS = "AutoModelForTokenClassification", "AutoModelForQuestionAnswering"
 PER_TOKEN = (WORDS, SPANS)
 LANGUAGE = ("AutoModelForMaskedLM", "AutoModelForCausalLM", "AutoModelForPreTraining")

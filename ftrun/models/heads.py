@@ -84,12 +84,16 @@ def without(names: Iterable[str], net: nn.Module) -> list[str]:
 
 
 class Pooled(nn.Module):
-    """A backbone whose output is pooled at the first token or over all tokens, and one linear layer."""
+    """A backbone whose output is pooled at the first token or over all tokens, and one linear layer.
 
-    def __init__(self, backbone: nn.Module, pooling: str, classes: int):
+    `max_length` is that of the texts, in tokens, for those who read the network from the disk.
+    """
+
+    def __init__(self, backbone: nn.Module, pooling: str, classes: int, max_length: int | None = None):
         super().__init__()
         self.config = backbone.config
         self.pooling = pooling
+        self.max_length = max_length
         self.backbone = backbone
         self.dropout = nn.Dropout(getattr(self.config, "hidden_dropout_prob", 0.1))
         self.classifier = nn.Linear(self.config.hidden_size, classes)

@@ -19,6 +19,7 @@ from ftrun.models.heads import Pooled, project
 from ftrun.models.image_processor import ImageProcessor, open_processor
 from ftrun.models.locate import Checkpoint, locate
 from ftrun.models.model import Model
+from ftrun.models.pooling import resolved
 from ftrun.models.resize import resize
 from ftrun.models.spec import ImageInput, Spec
 from ftrun.models.tokenizer import load_tokenizer, trained_for
@@ -36,13 +37,14 @@ def load(settings: ModelSettings, spec: Spec, seed: int) -> Model:
     is missing, incomplete, pickled or out of reach or reads something else than the task has, and for texts
     longer than its positions.
     """
+    settings = resolved(settings, spec)
     checkpoint, config, tokenizer = fitting(settings, spec, spec.config)
     source = checkpoint.name if settings.init == "pretrained" else None
     if spec.auto_class != IMAGES:
         tokenizer = load_tokenizer(checkpoint, config, trained_for(spec, checkpoint.name))
     with torch.random.fork_rng(), quiet():
         torch.manual_seed(seed)
-        net, fresh = build(settings, checkpoint, config, spec.auto_class)
+        net, fresh = build(settings, checkpoint, config, spec)
         if spec.projection is not None:
             fresh |= project(net, *spec.projection, source)
     return Model(net, tokenizer, source, fresh)
@@ -50,9 +52,10 @@ def load(settings: ModelSettings, spec: Spec, seed: int) -> Model:
 
 def outline(settings: ModelSettings, spec: Spec) -> Model:
     """The network without weights, a moment's work, to see what it has; ConfigError as `load` raises it."""
+    settings = resolved(settings, spec)
     checkpoint, config, _ = fitting(settings, spec, {})
     with torch.device("meta"), quiet():
-        net, _ = build(replace(settings, init="random"), checkpoint, config, spec.auto_class)
+        net, _ = build(replace(settings, init="random"), checkpoint, config, spec)
         if spec.projection is not None:
             project(net, *spec.projection, None)
     return Model(net, None, checkpoint.name if settings.init == "pretrained" else None, set())
@@ -89,13 +92,14 @@ def positions(config: PretrainedConfig) -> int:
 
 
 def build(
-    settings: ModelSettings, checkpoint: Checkpoint, config: PretrainedConfig, auto_class: str
+    settings: ModelSettings, checkpoint: Checkpoint, config: PretrainedConfig, spec: Spec
 ) -> tuple[nn.Module, set[str]]:
     """The network and the names of its fresh weights, by the architecture's own head or a pooled one."""
     if settings.pooling == "head":
-        return network(settings, checkpoint, config, auto_class, {})
+        config.__dict__.pop("ftrun_pooling", None)  # that of the run which saved the checkpoint
+        return network(settings, checkpoint, config, spec.auto_class, {})
     backbone, fresh = network(settings, checkpoint, config, "AutoModel", without_pooler(config))
-    net = Pooled(backbone, settings.pooling, config.num_labels)
+    net = Pooled(backbone, settings.pooling, config.num_labels, getattr(spec.inputs, "max_length", None))
     return net, {f"backbone.{name}" for name in fresh} | {"classifier.weight", "classifier.bias"}
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from ftrun.settings.schema import ModelSettings
 
+WHOLE = ("model.safetensors", "model.safetensors.index.json")  # the weights, or where they are
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
@@ -34,6 +35,34 @@ class Checkpoint:
         config = AutoConfig.from_pretrained(self.name, **self.options)
         config.update(head)
         return config
+
+    def file(self, name: str) -> Path | None:
+        """The path of one of its small files, fetched from the Hub if need be; None if it has none like it.
+
+        Raises what `unreachable` lists when only the Hub knows, and it does not answer.
+        """
+        from huggingface_hub import hf_hub_download, try_to_load_from_cache
+        from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+        directory, revision = Path(self.name), self.options.get("revision")
+        if directory.is_dir():
+            return directory / name if (directory / name).is_file() else None
+        known = try_to_load_from_cache(self.name, name, revision=revision)
+        if known is not None:  # a path, or a mark that there is no such file
+            return Path(known) if isinstance(known, str) else None
+        try:
+            return Path(within_patience(lambda: hf_hub_download(self.name, name, revision=revision)))
+        except LocalEntryNotFoundError:
+            raise  # it is not in the cache, and the Hub was not asked
+        except EntryNotFoundError:
+            return None
+
+    def cached(self, name: str) -> Path | None:
+        """The path of one of its files in the local cache of the Hub."""
+        from huggingface_hub import try_to_load_from_cache
+
+        found = try_to_load_from_cache(self.name, name, revision=self.options.get("revision"))
+        return Path(found) if isinstance(found, str) else None
 
 
 def locate(settings: ModelSettings) -> Checkpoint:
@@ -81,10 +110,7 @@ def on_hub(settings: ModelSettings) -> dict[str, Any]:
     from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
 
     options = {"revision": settings.revision} if settings.revision else {}
-    cached = (
-        try_to_load_from_cache(settings.name, file, revision=settings.revision)
-        for file in ("model.safetensors", "model.safetensors.index.json")
-    )
+    cached = (try_to_load_from_cache(settings.name, file, revision=settings.revision) for file in WHOLE)
     if any(isinstance(file, str) for file in cached):
         return options | {"local_files_only": True}
     try:

@@ -18,7 +18,8 @@ from ftrun.models.layers import output_layers
 from ftrun.models.load import quiet, without_pooler
 from ftrun.models.logits import Both, logits_of
 from ftrun.models.model import Model
-from ftrun.models.save import ADAPTER_WEIGHTS, ADAPTERS, EMBEDDED, HEAD
+from ftrun.models.save import ADAPTER_WEIGHTS, ADAPTERS, EMBEDDED
+from ftrun.models.sentences import longest, read_head
 from ftrun.models.small import register
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def reload(directory: Path, auto_class: str) -> nn.Module:
-    """What the directory holds; transformers and peft load it alone but for adapters and a pooled head."""
+    """What the directory holds; no other library reads adapters."""
     import transformers
     from transformers import AutoConfig
 
@@ -46,8 +47,9 @@ def reload(directory: Path, auto_class: str) -> nn.Module:
         net = getattr(transformers, auto_class).from_pretrained(directory, use_safetensors=True, **extra)
         restore(net, directory)
     if pooling:
-        pooled = Pooled(net, pooling, config.num_labels).to(next(net.parameters()).dtype)
-        pooled.classifier.load_state_dict(load_file(directory / HEAD))
+        pooled = Pooled(net, pooling, config.num_labels, longest(directory))
+        pooled.to(next(net.parameters()).dtype)
+        read_head(pooled, directory)
         net = pooled
     return net.eval()
 

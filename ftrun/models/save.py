@@ -1,4 +1,4 @@
-"""A trained network on disk, as plain transformers or peft loads it."""
+"""A trained network on disk, as plain transformers, peft or sentence-transformers loads it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ftrun import ASSETS
+from ftrun.models import sentences
 from ftrun.models.adapters import Adapters
 from ftrun.models.heads import Pooled, backbone_of, name_of, save_beside, without
 from ftrun.models.model import Model
@@ -19,7 +20,6 @@ from ftrun.models.model import Model
 if TYPE_CHECKING:
     from peft import LoraConfig
 
-HEAD = "head.safetensors"  # the head of model.pooling=cls|mean, which no class of transformers has
 ADAPTERS = "adapter.json"  # which adapters, and on which checkpoint
 ADAPTER_WEIGHTS = "adapter.safetensors"
 EMBEDDED = "embedded:"
@@ -53,7 +53,8 @@ def export(model: Model, directory: Path, auto_class: str) -> None:
     """Write weights, config with label names, and tokenizer; of LoRA and adapters only what was trained.
 
     LoRA is written in the format of peft, adapters as `adapter.json` and `adapter.safetensors`. LoRA beside
-    random weights is merged into them, since nobody else has what it belongs to.
+    random weights is merged into them, since nobody else has what it belongs to. A pooled network becomes a
+    model of sentence-transformers.
     """
     directory.mkdir(parents=True, exist_ok=True)
     net = model.net
@@ -61,7 +62,9 @@ def export(model: Model, directory: Path, auto_class: str) -> None:
     if isinstance(net, Pooled):
         net.config.ftrun_pooling = net.pooling
         if not isinstance(model.adapter, Adapters):
-            save_file(on_cpu(net.classifier.state_dict()), directory / HEAD)
+            low_rank = model.adapter is not None and model.source is not None
+            sentences.write(net, directory, low_rank)
+            (directory / "README.md").write_text(sentences.card(net, low_rank), encoding="utf-8")
     save_beside(net, directory)
     if model.adapter is None:
         save_network(whole, directory)

@@ -27,8 +27,7 @@ TIMING = "timing.jsonl"
 RESULT = "result.json"
 FAILURE = "failure.json"
 DETAILS = "details.json"
-AUTO = "auto.json"
-BEGINNING = (CONFIG, METRICS, AUTO, "environment.json", "data.json")
+BEGINNING = (CONFIG, METRICS, "environment.json", "data.json")
 
 
 class Run:
@@ -73,16 +72,10 @@ class Run:
         """The resolved settings, as they were written when the run began."""
         return _source_found(from_yaml(self.path / CONFIG), self.path.resolve())
 
-    @property
-    def asked(self) -> dict[str, Any]:
-        """The settings with `auto` where it was asked for, whatever came of it."""
-        return _with_train(self.settings, dict.fromkeys(self.read_json(AUTO) or {}, "auto"))
-
     def settle(self, found: dict[str, Any]) -> None:
-        """Write the numbers that came of settings of train at `auto`; auto.json keeps which they are."""
-        self.write_json(AUTO, found)
-        config = _source_beside(_with_train(self.config, found), self.path.resolve())
-        replace_locked(self.path / CONFIG, _to_yaml(config), self._lock)
+        """Write the numbers that came of settings of train at `auto`, in their place."""
+        config = self.config | {"train": self.config["train"] | found}
+        replace_locked(self.path / CONFIG, _to_yaml(_source_beside(config, self.path.resolve())), self._lock)
         self.__dict__.pop("config", None)
 
     @property
@@ -195,10 +188,6 @@ class Run:
 def is_run(path: Path) -> bool:
     """Whether a directory is a run: settings, and what came of them."""
     return (path / CONFIG).is_file() and ((path / METRICS).is_file() or (path / RESULT).is_file())
-
-
-def _with_train(config: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
-    return config | {"train": config["train"] | values} if values else config
 
 
 def _source_beside(config: dict[str, Any], path: Path) -> dict[str, Any]:

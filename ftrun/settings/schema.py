@@ -90,7 +90,7 @@ class ModelSettings:
                 "model.name is empty; possible: embedded:NAME, a directory or a name on the Hub"
             )
         one_of("model.init", self.init, ["pretrained", "random"])
-        one_of("model.pooling", self.pooling, ["head", "cls", "mean"])
+        one_of("model.pooling", self.pooling, ["auto", "head", "cls", "mean"])
 
 
 @dataclass

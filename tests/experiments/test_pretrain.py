@@ -22,7 +22,9 @@ def line(tmp_path, toy_words, monkeypatch):
 
 
 def weights(run):
-    return load_file(run / "model" / "model.safetensors")
+    """By their names in the network below the head."""
+    kept = load_file(run / "model" / "model.safetensors")
+    return {name.removeprefix("bert."): value for name, value in kept.items()}
 
 
 def test_a_run_starts_where_its_pre_training_ended(ftrun_inprocess, line, tmp_path):
@@ -39,6 +41,7 @@ def test_a_run_starts_where_its_pre_training_ended(ftrun_inprocess, line, tmp_pa
         0,
     )
     assert (first.config["train"]["max_steps"], then.config["train"]["max_steps"]) == (4, 2)
+    assert (first.config["model"]["pooling"], then.config["model"]["pooling"]) == ("head", "mean")
     assert then.config["model"]["name"] == str(first.path) and first.config["pretrain"] == {"name": "none"}
 
 
@@ -63,9 +66,10 @@ def test_the_control_has_the_network_and_none_of_its_weights(ftrun_inprocess, li
     shape = ["model.init=random", "model.layers=1", "model.width=16", "model.heads=2"]
     ftrun_inprocess(*line, *shape, "strategy=scratch", "hydra.run.dir=run", "train.lr=1e-12")
     before, after = weights(tmp_path / "run/pretraining"), weights(tmp_path / "run")
-    name = "bert.encoder.layer.0.output.dense.weight"
+    name = "encoder.layer.0.output.dense.weight"
     assert after[name].shape == before[name].shape and "layer.1." not in str(after.keys())
     assert not torch.allclose(before[name], after[name], atol=1e-3)
+    assert Run.open(tmp_path / "run").config["model"]["pooling"] == "mean"  # as what it is the control of
     assert (tmp_path / "run/model/tokenizer.json").read_bytes() == (
         tmp_path / "run/pretraining/model/tokenizer.json"
     ).read_bytes()

@@ -16,6 +16,7 @@ from ftrun.errors import ConfigError, DataError, Interrupted
 from ftrun.experiments import pretraining_head
 from ftrun.experiments import single as experiment
 from ftrun.experiments.sources import chain, open_sources
+from ftrun.models.heads import backbone_of
 from ftrun.models.load import load, quiet
 from ftrun.models.reload import reload
 from ftrun.models.similarity import drift, features, linear_cka
@@ -233,11 +234,12 @@ def test_it_is_on_the_backbone_that_is_trained(toy_files, pretrained):
     batch = test.collate(test.examples)
     past.model.eval()
     before = past.model(**batch["inputs"]).detach()
+    trained = backbone_of(model.net)
     with torch.no_grad():
-        model.net.bert.encoder.layer[0].output.dense.weight.mul_(2)
-        model.net.bert.embeddings.word_embeddings.weight.mul_(1.5)
+        trained.encoder.layer[0].output.dense.weight.mul_(2)
+        trained.embeddings.word_embeddings.weight.mul_(1.5)
     assert not torch.allclose(past.model(**batch["inputs"]), before)
-    assert past.model.net.cls.predictions.decoder.weight is model.net.bert.embeddings.word_embeddings.weight
+    assert past.model.net.cls.predictions.decoder.weight is trained.embeddings.word_embeddings.weight
     assert all(not p.requires_grad for name, p in past.model.named_parameters() if ".cls." in name)
 
 

@@ -140,7 +140,7 @@ def test_values_are_typed():
         (["train.precision=fp16", "device=cpu"], "train.precision=fp16 needs a GPU"),
         (["train.optimizer=larz"], "train.optimizer is one of adamw, sgd, lars, not 'larz'"),
         (["train.optimizer=lars", "strategy=l2sp"], "possible: apply=loss, or train.optimizer=sgd"),
-        (["model.pooling=max"], "model.pooling is one of head, cls, mean, not 'max'"),
+        (["model.pooling=max"], "model.pooling is one of auto, head, cls, mean, not 'max'"),
         (["model.init=scratch"], "model.init is one of pretrained, random"),
         (["model.name=''"], "model.name is empty"),
         (["model.trust_remote_code=1"], "model.trust_remote_code is true or false, not 1"),

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from ftrun.errors import ConfigError
 from ftrun.experiments.lora.lowrank import Factors, Update, bare
 from ftrun.models.heads import Pooled, backbone_of
-from ftrun.models.save import HEAD
+from ftrun.models.sentences import longest, read_head
 from ftrun.runs.artifacts import LORA_WEIGHTS
 
 
@@ -53,6 +52,7 @@ def with_head(update: Update) -> nn.Module:
         raise ConfigError(f"{update.run.path} is damaged: model/{LORA_WEIGHTS} does not fit: {strange[0]}")
     pooling = getattr(net.config, "ftrun_pooling", None)
     if pooling:
-        net = Pooled(net, pooling, net.config.num_labels)
-        net.classifier.load_state_dict(load_file(update.run.model_dir / HEAD))
+        place = update.run.model_dir
+        net = Pooled(net, pooling, net.config.num_labels, longest(place))
+        read_head(net, place)
     return net.eval()

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
+from torch import nn
 
 from ftrun.errors import UserError
 from ftrun.experiments.lora.blend import Blend, with_head
 from ftrun.experiments.lora.equivalence import COMPARED, HEADING, Agreement, in_fp32, rows_to_compare
 from ftrun.experiments.lora.lowrank import Factors, Update, bare, by_peft, weighted_sum
 from ftrun.experiments.lora.merge import Source, beside, compared, merge, opened, write_card, write_origin
-from ftrun.models.heads import backbone_of
+from ftrun.models import sentences
+from ftrun.models.heads import Pooled, backbone_of
 from ftrun.models.save import PEFT_PREFIX, on_cpu
 from ftrun.runs.artifacts import LORA, LORA_WEIGHTS
 from ftrun.runs.terminal import say
@@ -73,7 +75,9 @@ def compose(composition: Composition, output: Path, folded: bool, found: dict[st
             whole = place / "whole"
             merge(source, whole, "fp32", TOLERANCE)
             for file in [*place.iterdir()]:
-                if file != whole:
+                if file.is_dir() and file != whole:
+                    shutil.rmtree(file)
+                elif file != whole:
                     file.unlink()
             for file in [*whole.iterdir()]:
                 file.rename(place / file.name)
@@ -111,7 +115,7 @@ def prove(composition: Composition, factors: Factors, source: Source) -> None:
         found,
         f"{rows:,} {words}",
         "composed",
-        code(settings.task.spec(None).auto_class),
+        code(net, settings.task.spec(None).auto_class),
     )
 
 
@@ -121,7 +125,9 @@ def write_adapter(composition: Composition, factors: Factors, place: Path) -> No
 
     serving = composition.serving
     for file in serving.run.model_dir.iterdir():
-        if file.is_file() and file.name not in (LORA, LORA_WEIGHTS, "README.md"):
+        if file.is_dir():
+            shutil.copytree(file, place / file.name)
+        elif file.name not in (LORA, LORA_WEIGHTS, "README.md"):
             shutil.copy(file, place)
     full = {serving.prefix + name: pair for name, pair in factors.items()}
     ranks = {name: len(a) for name, (a, _) in full.items()}
@@ -172,8 +178,10 @@ def story(composition: Composition, factors: Factors) -> str:
     )
 
 
-def code(auto_class: str) -> str:
-    """How peft loads the adapter."""
+def code(net: nn.Module, auto_class: str) -> str:
+    """How peft loads the adapter, for a pooled network through sentence-transformers."""
+    if isinstance(net, Pooled):
+        return sentences.code(net, low_rank=True)
     return (
         f"from peft import PeftConfig, PeftModel\nfrom transformers import AutoConfig, {auto_class}\n\n"
         'base = PeftConfig.from_pretrained("DIR").base_model_name_or_path\n'

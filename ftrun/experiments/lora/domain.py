@@ -17,6 +17,7 @@ from ftrun.experiments.lora.compose import RECORD, Composition, compose
 from ftrun.experiments.lora.lowrank import Update, read_update, refuse_other_bases
 from ftrun.experiments.lora.merge import merge, of_run
 from ftrun.experiments.lora.weights import search
+from ftrun.experiments.pooling import for_task, with_pooling
 from ftrun.runs.files import write_atomically
 from ftrun.runs.run import RESULT, Run
 from ftrun.runs.terminal import say
@@ -36,6 +37,7 @@ Node = dict[str, Any]
 def run(settings: Settings, path: Path) -> float:
     """Train, compose and score in a new directory; returns the score that chose the weights."""
     refuse(settings)
+    settings = with_pooling(settings)
     data = TaskData.read(settings.task, settings.seed)
     parts = parts_of(settings, data)
     text = read(plan(settings, data, path)["domain"])
@@ -147,9 +149,10 @@ def plan(settings: Settings, data: TaskData, path: Path) -> dict[str, Node]:
         return {"task": node | {"train": str((path / "rows" / f"{rows}.jsonl").absolute())}}
 
     whole = raw["model"] | {"name": str((path / MERGED).absolute())}
+    text = {"task": domain.text, "train": raw["train"] | domain.train | {"metric": None}}
     runs = {
         "task": raw | on("task"),
-        "domain": raw | {"task": domain.text, "train": raw["train"] | domain.train | {"metric": None}},
+        "domain": for_task(settings, raw | text),
         "both": raw | on("both"),
         "none": probe(raw) | on("task"),
         "domain-probe": probe(raw) | on("task") | {"model": whole},

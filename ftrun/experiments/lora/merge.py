@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from ftrun import __version__
@@ -27,12 +26,13 @@ from ftrun.experiments.lora.equivalence import (
     readable,
     rows_to_compare,
 )
+from ftrun.models import sentences
 from ftrun.models.architecture import IMAGES
 from ftrun.models.heads import Pooled, save_beside
 from ftrun.models.image_processor import ImageProcessor, reopen
 from ftrun.models.load import quiet
 from ftrun.models.reload import reload
-from ftrun.models.save import HEAD, on_cpu, save_network
+from ftrun.models.save import save_network
 from ftrun.runs.artifacts import low_rank
 from ftrun.runs.files import free_space_check
 from ftrun.runs.find import ORIGIN
@@ -109,7 +109,7 @@ def merge(source: Source, output: Path, dtype: str, tolerance: float) -> list[Ag
             cast = reloaded(place, settings).float()  # the arithmetic of low precision differs by machine
             found.append(compared(f"cast to {dtype}", written, cast, data, size, accelerator))
         write_origin(place, source.settings)
-        write_card(place, source, found, f"{rows:,} {words}", "merged", plain_code(settings))
+        write_card(place, source, found, f"{rows:,} {words}", "merged", plain_code(written, settings))
     return found
 
 
@@ -156,11 +156,11 @@ def tie_again(net: Any) -> None:
 def write_whole(
     net: nn.Module, place: Path, tokenizer: PreTrainedTokenizerBase | ImageProcessor | None
 ) -> None:
-    """Weights, configuration and tokenizer, as plain transformers loads them; a pooled head beside."""
+    """Weights, configuration and tokenizer, as plain transformers loads them, or sentence-transformers."""
     if isinstance(net, Pooled):
         net.backbone.config.ftrun_pooling = net.pooling
         net.backbone.save_pretrained(place)
-        save_file(on_cpu(net.classifier.state_dict()), place / HEAD)
+        sentences.write(net, place)
     else:
         save_network(net, place)
         save_beside(net, place)
@@ -188,7 +188,7 @@ def write_origin(place: Path, settings: Settings) -> None:
 def write_card(place: Path, source: Source, found: list[Agreement], rows: str, tag: str, code: str) -> None:
     """README.md: what the directory is, how that was proved, and how to load it."""
     text = CARD.format(
-        library="transformers" if tag == "merged" else "peft",
+        library=library(source.settings, tag),
         base=on_hub(source.settings.model.name),
         tag=tag,
         title=source.title,
@@ -207,12 +207,18 @@ def on_hub(name: str) -> str:
     return "" if name.startswith("embedded:") or Path(name).is_dir() else f"base_model: {name}\n"
 
 
-def plain_code(settings: Settings) -> str:
-    """How the network is loaded: by transformers alone, but for a pooled head."""
-    name = settings.task.spec(None).auto_class
+def library(settings: Settings, tag: str) -> str:
+    """Who loads the directory."""
     if settings.model.pooling != "head":
-        imports = "from pathlib import Path\nfrom ftrun.models.reload import reload"
-        return f'{imports}\n\nreload(Path("DIR"), "{name}")'
+        return "sentence-transformers"
+    return "transformers" if tag == "merged" else "peft"
+
+
+def plain_code(net: nn.Module, settings: Settings) -> str:
+    """How the network is loaded: by transformers alone, a pooled one by sentence-transformers."""
+    if isinstance(net, Pooled):
+        return sentences.code(net, low_rank=False)
+    name = settings.task.spec(None).auto_class
     return f'from transformers import {name}\n\nnet = {name}.from_pretrained("DIR")'
 
 
