@@ -148,7 +148,11 @@ def work(cells: list[Cell], options: argparse.Namespace) -> None:
     """All runs, the defaults first and the grid after them, by processes that import everything once."""
     tasks: Any = multiprocessing.get_context("spawn").JoinableQueue()
     wanted = {"none": GRID[:1], "rate": [GRID[0], GRID[3], GRID[6]], "all": GRID}[options.grid]
-    order = [(1, 1)] if options.grid == "none" else sorted(wanted, key=lambda pair: sum(x != 1 for x in pair))
+    order = (
+        [(1, 1)]
+        if options.grid == "none"
+        else sorted(wanted, key=lambda p: ((p[0] != 1) + (p[1] != 1), p[1] != 1))
+    )
     for point in order:
         for cell in cells:
             tasks.put((cell, point))
@@ -163,6 +167,7 @@ def work(cells: list[Cell], options: argparse.Namespace) -> None:
         process.start()
     for process in workers:
         process.join()
+    tasks.cancel_join_thread()  # what no time was left for
 
 
 def worker(tasks: Any, options: argparse.Namespace, end: float) -> None:
