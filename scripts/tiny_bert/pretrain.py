@@ -33,9 +33,12 @@ def main() -> None:
     pieces = prepared.tokenizer(options.work, text.texts)
     run = Training(text, pieces, options.teacher, torch.device(options.device), options.pairs, options.seed)
     say(f"{len(run.views.texts)} texts known to the teacher", START)
+    end = START + options.seconds - ENDING
+    if time.monotonic() >= end:
+        raise SystemExit(f"no time is left to train: --seconds={options.seconds:g} is too little here")
     facts = {"words": text.words, "left_out": text.left_out, "device": card.device_name(run.device)}
     try:
-        run.train(START + options.seconds - ENDING, out / "curve.jsonl")
+        run.train(end, out / "curve.jsonl")
     finally:  # whatever ended it
         network.save(run.model, pieces, out)
         facts |= {"seconds": round(time.monotonic() - START), "pairs": options.pairs}
