@@ -1,15 +1,17 @@
-"""The WordPiece vocabulary of tiny_bert, and the corpus as rows of 128 token ids."""
+"""The WordPiece vocabulary of tiny_bert, and texts as rows of token ids."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
-    from numpy import ndarray
     from transformers import PreTrainedTokenizerBase
 
-SIZE = 8192
+SIZE = 7168
 LENGTH = 128
+CHARACTERS = 1200  # of a text, enough for as many tokens
 SPECIAL = {
     "pad_token": "[PAD]",
     "unk_token": "[UNK]",
@@ -33,20 +35,16 @@ def learn(texts: list[str]) -> PreTrainedTokenizerBase:
     return BertTokenizer(vocab=ordered, do_lower_case=True, model_max_length=LENGTH, **SPECIAL)
 
 
-def blocks(tokenizer: PreTrainedTokenizerBase, texts: list[str], seed: int) -> ndarray:
-    """The texts in random order, one after another, cut into [CLS] … [SEP] rows without padding."""
-    import numpy as np
-
-    order = np.random.default_rng(seed).permutation(len(texts))
+def encode(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
+    """[CLS] text [SEP] of each, padded to 128 ids: (texts, 128), and the lengths."""
     backend = tokenizer.backend_tokenizer
-    backend.no_truncation()
-    stream: list[int] = []
-    for start in range(0, len(order), 1000):
-        batch = [texts[i] for i in order[start : start + 1000]]
-        for encoding in backend.encode_batch(batch, add_special_tokens=False):
-            stream += [*encoding.ids, tokenizer.sep_token_id]
-    inner = LENGTH - 2
-    cut = np.array(stream[: len(stream) // inner * inner], dtype=np.int32).reshape(-1, inner)
-    first = np.full((len(cut), 1), tokenizer.cls_token_id, dtype=np.int32)
-    last = np.full((len(cut), 1), tokenizer.sep_token_id, dtype=np.int32)
-    return np.concatenate([first, cut, last], axis=1)
+    backend.no_padding()
+    backend.enable_truncation(LENGTH)
+    ids = np.full((len(texts), LENGTH), tokenizer.pad_token_id, dtype=np.int16)
+    lengths = np.zeros(len(texts), dtype=np.int64)
+    for start in range(0, len(texts), 4096):
+        part = [text[:CHARACTERS] for text in texts[start : start + 4096]]
+        for row, found in enumerate(backend.encode_batch_fast(part), start=start):
+            ids[row, : len(found.ids)] = found.ids
+            lengths[row] = len(found.ids)
+    return ids, lengths
