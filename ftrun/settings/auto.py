@@ -22,7 +22,8 @@ HIGHEST = 3e-3  # rate of AdamW for all weights of a network
 NEW = 2.0  # the rate of random weights by that of pretrained ones
 SGD = 100.0  # the rate of SGD with momentum by AdamW's
 LARS = 0.3  # for a batch of 256 (Chen et al. 2020, SimCLR)
-SMALL_BATCH, FEW_ROWS, BATCH = 16, 1000, 32
+BATCHES = {200: 8, 1000: 16}  # below so many rows; BATCH from there on
+BATCH = 32
 EVALUATIONS, PATIENCE = 10, 4
 EVALUATION_COST = 0.5  # of the training's, at most; a forward pass is a third of a training step
 
@@ -70,7 +71,8 @@ def settle(train: Train, auto: frozenset[str], case: Case) -> tuple[dict[str, An
 
 
 def batch_of(case: Case) -> int:
-    return case.habits.batch or (SMALL_BATCH if case.rows < FEW_ROWS else BATCH)
+    few = (size for rows, size in BATCHES.items() if case.rows < rows)
+    return case.habits.batch or next(few, BATCH)
 
 
 def epochs_of(case: Case, per_epoch: int) -> int:

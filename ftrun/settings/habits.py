@@ -14,7 +14,7 @@ class Habits:
 
     order: str = "group_by_length"  # of batches; "random" where batches of similar lengths train worse
     steps: int = 300
-    epochs: tuple[int, int] = (3, 50)
+    epochs: tuple[int, int] = (3, 60)
     random_steps: int = 1000  # with random weights
     batch: int | None = None  # None: by the number of rows
 

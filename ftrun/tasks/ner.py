@@ -59,7 +59,7 @@ class Ner(Windowed):
     habits: ClassVar[Habits] = Habits(
         order="random",  # 1 to 2 points of F1 on WNUT-17: scripts/bench/RESULTS.md
         steps=800,
-        epochs=(5, 50),
+        epochs=(5, 100),
     )
 
     def __post_init__(self) -> None:

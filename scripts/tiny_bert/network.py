@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -107,6 +107,16 @@ def save(model: BertForMaskedLM, tokenizer: PreTrainedTokenizerBase, folder: Pat
     (folder / "config.json").write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
 
 
+def sentence_files(width: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """modules.json and 1_Pooling/config.json of sentence-transformers: the mean is what was trained."""
+    kinds = {"Transformer": "", "Pooling": "1_Pooling"}
+    modules = [
+        {"idx": number, "name": str(number), "path": path, "type": f"sentence_transformers.models.{kind}"}
+        for number, (kind, path) in enumerate(kinds.items())
+    ]
+    return modules, {"word_embedding_dimension": width, "pooling_mode_mean_tokens": True}
+
+
 def publish(trained: Path, folder: Path, card: str) -> None:
     """What `save` wrote, with its card, in place of the folder as a whole."""
     fresh = folder.with_name(f".{folder.name}.{os.getpid()}")
@@ -114,7 +124,11 @@ def publish(trained: Path, folder: Path, card: str) -> None:
     for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(trained / name, fresh / name)
     (fresh / "README.md").write_text(card)
-    for file in fresh.iterdir():
+    modules, pooling = sentence_files(json.loads((fresh / "config.json").read_text())["hidden_size"])
+    (fresh / "modules.json").write_text(json.dumps(modules, indent=2) + "\n")
+    (fresh / "1_Pooling").mkdir()
+    (fresh / "1_Pooling" / "config.json").write_text(json.dumps(pooling, indent=2) + "\n")
+    for file in fresh.rglob("*.*"):
         file.chmod(0o644)
     old = folder.with_name(f".{folder.name}.old")
     shutil.rmtree(old, ignore_errors=True)
