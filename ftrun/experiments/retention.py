@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftrun.models.similarity import drift, features
-from ftrun.runs.terminal import say
+from ftrun.runs.terminal import leads, say
 from ftrun.strategies.base import Memory
 from ftrun.training.preflight import PROBE
 
@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 DRIFT_ROWS = 256  # examples whose features are compared
 
 
+def remember(loop: Loop, settings: Settings, directory: Run) -> None:
+    """What the strategy keeps of the earlier tasks; what it was to find itself is from now on in the settings."""
+    guard = settings.guard
+    guard.remember(memory_of(loop, settings, directory))
+    if (found := guard.settled()) and leads():
+        directory.settle({"protect": found} if settings.protect is not None else found)
+
+
 def memory_of(loop: Loop, settings: Settings, directory: Run) -> Memory:
     source = settings.source
     return Memory(
@@ -28,7 +36,7 @@ def memory_of(loop: Loop, settings: Settings, directory: Run) -> Memory:
         rows=len(loop.step.dataset),
         shared=settings.scenario != "task" and source is not None and source.kind == "run",
         seed=settings.seed,
-        lr_sum=sum(loop.step.course.rate(step) for step in range(loop.length.total)),
+        lr_sum=loop.step.repeats * sum(loop.step.course.rate(step) for step in range(loop.length.total)),
         directory=directory.path,
         earlier=Path(source.run) if source is not None and source.kind == "run" else None,
     )

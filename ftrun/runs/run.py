@@ -71,6 +71,17 @@ class Run:
         """The resolved settings, as they were written when the run began."""
         return _source_found(from_yaml(self.path / CONFIG), self.path.resolve())
 
+    def settle(self, found: dict[str, Any]) -> None:
+        """Write numbers that were found for settings of `auto` into config.yaml; groups as nested dicts."""
+        stored = from_yaml(self.path / CONFIG)
+        for name, value in found.items():
+            stored[name] = stored[name] | value if isinstance(value, dict) else value
+        write_atomically(self.path / CONFIG, _to_yaml(stored))
+        self.__dict__.pop("config", None)
+        if self._lock is not None:  # it was on the file that is no longer there
+            self._lock, before = Lock(self.path / CONFIG), self._lock
+            before.release()
+
     @property
     def settings(self) -> dict[str, Any]:
         """The same, with settings that are newer than the run at their defaults."""

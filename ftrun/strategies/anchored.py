@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from ftrun.errors import ConfigError
 from ftrun.runs.terminal import say
-from ftrun.settings.checks import one_of
+from ftrun.settings.checks import at_least, auto_or, one_of
 from ftrun.strategies.full import Full
 
 if TYPE_CHECKING:
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     Strengths = dict[str, Tensor | float]
 
 LITTLE = 0.05  # share of a move undone, below which a hold is reported to do almost nothing
+LEFT = 0.1  # of the harm that free training would do: what strength=auto leaves, in a quadratic estimate
 
 
 @dataclass
@@ -34,10 +34,14 @@ class Anchored(Full, ABC):
 
     apply: str  # proximal | loss
 
-    strength: ClassVar[str]  # the field that is the factor of every pull
+    strength: ClassVar[str]  # the setting that is the factor of every pull
 
     def __post_init__(self) -> None:
         one_of("apply", self.apply, ["proximal", "loss"])
+        asked = self.asked()
+        auto_or(self.strength, asked)
+        self.factor = 1.0 if isinstance(asked, str) else asked  # with auto until `remember` has found it
+        at_least(self.strength, self.factor, 0)
         self.anchors: list[Anchor] = []
         self.updates: UpdateAnchor | None = None
 
@@ -47,6 +51,13 @@ class Anchored(Full, ABC):
                 "train.optimizer=lars takes a step of its own length for each weight, and apply=proximal"
                 " pulls by the learning rate; possible: apply=loss, or train.optimizer=sgd"
             )
+
+    @abstractmethod
+    def asked(self) -> float | str:
+        """The factor of every pull as it was set, a number or auto."""
+
+    def settled(self) -> dict[str, float]:
+        return {self.strength: self.factor} if isinstance(self.asked(), str) else {}
 
     @abstractmethod
     def strengths(self, memory: Memory, names: list[str]) -> tuple[Strengths, dict[str, Tensor]]:
@@ -72,6 +83,8 @@ class Anchored(Full, ABC):
         held = {n: p for n, p in model.trained().items() if n not in head and ".lora_" not in n}
         if not held and not updates:
             raise ConfigError("protect= has nothing to hold: this strategy trains no pretrained weight")
+        if self.settled():
+            self.settle(memory, [*held, *updates])
         strengths, targets = self.strengths(memory, [*held, *updates])
         start = {name: targets.get(name, p.detach().clone()).to(p.device) for name, p in held.items()}
         self.anchors = [Anchor(held, start, {name: strengths[name] for name in held})]
@@ -84,6 +97,20 @@ class Anchored(Full, ABC):
             zero = {name: p.detach() * 0 for name, p in new.items()}
             self.anchors.append(Anchor(new, zero, dict.fromkeys(new, self.head_strength())))
 
+    def settle(self, memory: Memory, names: list[str]) -> None:
+        """Find the factor from the strengths that the weights would have with a factor of one."""
+        from ftrun.strategies.penalty import sampled
+        from ftrun.strategies.strength import that_leaves
+
+        self.factor = 1.0
+        sizes = {name: p.numel() for name, p in memory.model.named_parameters()}
+        shape = sampled(self.strengths(memory, names)[0], sizes)
+        self.factor = float(f"{that_leaves(LEFT, shape, memory.lr_sum):.3g}")
+        say(
+            f"hold: {self.strength}=auto is {self.factor:g}, at which a drift over learning rates of"
+            f" {memory.lr_sum:.3g} in all does {LEFT:.0%} of the harm that it would do freely"
+        )
+
     def strength_note(self, lr_sum: float) -> str:
         """How strong the hold is, for the terminal: a pull that does nothing looks like one that works."""
         undone = self.anchors[0].share_undone(lr_sum)
@@ -94,8 +121,7 @@ class Anchored(Full, ABC):
         note = f"hold: the run undoes {most:.2%} of a move for {whose}"
         if not 0 < most < LITTLE:
             return note
-        enough = getattr(self, self.strength) * math.log(2) / -math.log1p(-most)
-        return f"{note}, almost nothing; {self.strength.rstrip('_')}={enough:.0e} would undo half"
+        return f"{note}, almost nothing; {self.strength}=auto finds one that holds"
 
     def add_gradient(self) -> None:
         if self.apply == "loss":
