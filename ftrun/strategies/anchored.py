@@ -10,18 +10,18 @@ from ftrun.errors import ConfigError
 from ftrun.runs.terminal import say
 from ftrun.settings.checks import at_least, auto_or, one_of
 from ftrun.strategies.full import Full
+from ftrun.strategies.strength import Left
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ftrun.settings.schema import Settings
     from ftrun.strategies.base import Memory
-    from ftrun.strategies.penalty import Anchor, UpdateAnchor
+    from ftrun.strategies.penalty import Anchor, Update, UpdateAnchor
 
     Strengths = dict[str, Tensor | float]
 
 LITTLE = 0.05  # share of a move undone, below which a hold is reported to do almost nothing
-LEFT = 0.1  # of the harm that free training would do: what strength=auto leaves, in a quadratic estimate
 
 
 @dataclass
@@ -35,6 +35,7 @@ class Anchored(Full, ABC):
     apply: str  # proximal | loss
 
     strength: ClassVar[str]  # the setting that is the factor of every pull
+    left: ClassVar[Left]  # of the harm that an even drift would do: what auto leaves
 
     def __post_init__(self) -> None:
         one_of("apply", self.apply, ["proximal", "loss"])
@@ -84,7 +85,7 @@ class Anchored(Full, ABC):
         if not held and not updates:
             raise ConfigError("protect= has nothing to hold: this strategy trains no pretrained weight")
         if self.settled():
-            self.settle(memory, [*held, *updates])
+            self.settle(memory, list(held), updates)
         strengths, targets = self.strengths(memory, [*held, *updates])
         start = {name: targets.get(name, p.detach().clone()).to(p.device) for name, p in held.items()}
         self.anchors = [Anchor(held, start, {name: strengths[name] for name in held})]
@@ -97,19 +98,35 @@ class Anchored(Full, ABC):
             zero = {name: p.detach() * 0 for name, p in new.items()}
             self.anchors.append(Anchor(new, zero, dict.fromkeys(new, self.head_strength())))
 
-    def settle(self, memory: Memory, names: list[str]) -> None:
+    def settle(self, memory: Memory, held: list[str], updates: dict[str, Update]) -> None:
         """Find the factor from the strengths that the weights would have with a factor of one."""
         from ftrun.strategies.penalty import sampled
         from ftrun.strategies.strength import that_leaves
 
         self.factor = 1.0
-        sizes = {name: p.numel() for name, p in memory.model.named_parameters()}
-        shape = sampled(self.strengths(memory, names)[0], sizes)
-        self.factor = float(f"{that_leaves(LEFT, shape, memory.lr_sum):.3g}")
+        left = self.left.adaptive if memory.adaptive else self.left.plain
+        numbers = {name: p.numel() for name, p in memory.model.named_parameters()}
+        shape = sampled(self.strengths(memory, [*held, *updates])[0], numbers)
+        rates = sampled(self.rates(memory, held, updates), numbers)
+        self.factor = float(f"{that_leaves(left, shape, rates):.3g}")
         say(
             f"hold: {self.strength}=auto is {self.factor:g}, at which a drift over learning rates of"
-            f" {memory.lr_sum:.3g} in all does {LEFT:.0%} of the harm that it would do freely"
+            f" {memory.lr_sum:.3g} in all does {left:.0%} of the harm that it would do freely"
         )
+
+    def rates(self, memory: Memory, held: list[str], updates: dict[str, Update]) -> Strengths:
+        """The sum of the rates at which a pull of strength one acts on each weight, by name.
+
+        A proximal step acts at the learning rate. Where the pull is a gradient, the optimizer divides it by
+        the size of the weight's gradients as it does these; that of an update reaches it through its factors.
+        """
+        if self.apply == "proximal" and not updates:
+            return dict.fromkeys(held, memory.lr_sum)
+        sizes = memory.sizes() if memory.adaptive else {}
+        names = {id(p): name for name, p in memory.model.named_parameters()}
+        acts = {n: 1.0 if self.apply == "proximal" else 1 / sizes.get(n, 1.0) for n in held}
+        acts |= {n: each.pace() / sizes.get(names[id(each.up)], 1.0) for n, each in updates.items()}
+        return {name: memory.lr_sum * value for name, value in acts.items()}
 
     def strength_note(self, lr_sum: float) -> str:
         """How strong the hold is, for the terminal: a pull that does nothing looks like one that works."""

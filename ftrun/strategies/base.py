@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
@@ -39,6 +40,8 @@ class Memory:
     lr_sum: float  # the sum of all steps' effective learning rates, before `train.layer_decay`
     directory: Path  # of this run
     earlier: Path | None  # the run that is this one's source
+    adaptive: bool = False  # the optimizer divides gradients by their size
+    sizes: Callable[[], dict[str, float]] = dict  # of gradients, by name
 
 
 HOLDS = ("remember", "replay", "add_gradient", "pull")  # the hooks of a strategy that holds weights

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ftrun.settings.checks import at_least
 from ftrun.strategies.anchored import Anchored
+from ftrun.strategies.strength import Left
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,6 +29,7 @@ class L2sp(Anchored):
     apply: str
 
     strength: ClassVar[str] = "alpha"
+    left: ClassVar[Left] = Left(adaptive=0.5, plain=0.1)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -84,6 +84,10 @@ class Update:
         product = self.scale * (self.up @ self.down)
         return (product.T if self.transposed else product) - self.first
 
+    def pace(self) -> float:
+        """How fast ½(ΔW)² undoes ΔW by its gradient on B, at a rate of one: scale² · |a|² of A's rows."""
+        return float(self.scale**2 * self.down.detach().double().square().sum(1).mean())
+
 
 @dataclass
 class UpdateAnchor:

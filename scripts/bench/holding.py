@@ -1,9 +1,9 @@
-"""What `auto` holds: forgetting and the new task's score of every hold beside strategy=full, on pairs of tasks.
+"""What `auto` holds: forgetting and the new task's score beside strategy=full, on pairs of tasks.
 
     python scripts/bench/holding.py --out DIR --data DIR [--pairs …] [--holds l2sp=auto ewc=auto replay=auto]
 
-A hold is strategy=NUMBER, or strategy=auto@SHARE to try another constant of the rule. --data holds sst2 and mnist,
-usps as `shared/data` does. Test splits; a run that --out has finished is not made again.
+A hold is strategy=NUMBER, or strategy=auto@SHARE to try another constant of the rule. --data has sst2 and
+uci_sentiment as tsv. Test splits; a run that --out has finished is not made again.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ import torch
 from ftrun.experiments import overrides, single
 from ftrun.runs.run import Run
 from ftrun.settings.read import read
-from ftrun.strategies import anchored
+from ftrun.strategies.ewc import Ewc
+from ftrun.strategies.l2sp import L2sp
+from ftrun.strategies.strength import Left
 
 Settings = dict[str, Any]
 
@@ -36,6 +38,7 @@ TEXT = "schedule=linear train.lr=3e-4 train.epochs=5 train.batch_size=32 task.ma
 LOW, HIGH = "task.classes=[0,1,2,3,4]", "task.classes=[5,6,7,8,9]"
 ALL = "task.labels=['0','1','2','3','4','5','6','7','8','9']"
 NAMES = "task.classes=[text,numbers,data types]", "task.classes=[networking,internet data]"
+LABELS = "[text,numbers,data types,networking,internet data]"
 STRENGTH = {"l2sp": "alpha", "ewc": "pull", "replay": "share"}
 DIGITS = ["task=digits"]
 
@@ -58,11 +61,24 @@ def pairs(data: Path) -> dict[str, tuple[str, list[str], list[str], list[str]]]:
     for name, words in digits.items():
         found |= {
             f"domain-{name}": ("domain", [*words, "task=digits", "task.modulo=5"], [LOW], [HIGH]),
-            f"class-{name}": ("class", [*words, "task=digits", "task.labels=[0,1,2,3,4,5,6,7,8,9]"], [LOW], [HIGH]),
+            f"class-{name}": (
+                "class",
+                [*words, "task=digits", "task.labels=[0,1,2,3,4,5,6,7,8,9]"],
+                [LOW],
+                [HIGH],
+            ),
             f"task-{name}": ("task", [*words, "task=digits"], [LOW], [HIGH]),
             f"permuted-{name}": ("domain", [*words, "task=digits"], [], ["task.permute=1"]),
         }
     return found | {
+        "docs-class": (
+            "class",
+            [*TEXT, "task=docstrings", f"task.labels={LABELS}", "task.subset=400"],
+            [NAMES[0]],
+            [NAMES[1]],
+        ),
+        "pretraining-docs": ("task", TEXT, [], docs),
+        "pretraining-sst2": ("task", TEXT, [], sst2),
         "docs-docs": ("task", [*TEXT, "task=docstrings", "task.subset=400"], [NAMES[0]], [NAMES[1]]),
         "docs-sst2": ("task", TEXT, docs, sst2),
         "sst2-docs": ("task", TEXT, sst2, docs),
@@ -88,20 +104,28 @@ def trained(place: Path, words: list[str], change: Settings) -> Run:
     return run
 
 
-def held(out: Path, name: str, pair: tuple[str, list[str], list[str], list[str]], hold: str, seed: int) -> Run:
+def held(
+    out: Path, name: str, pair: tuple[str, list[str], list[str], list[str]], hold: str, seed: int
+) -> Run:
     """The second task after the first, which is the same run for every hold."""
     scenario, both, first, second = pair
-    source = trained(out / name / f"source-{seed}", [*both, *first, "strategy=full"], {"seed": seed})
+    source: Settings = {}
+    if name.startswith("pretraining"):
+        second = [*second, "source=pretraining", "source.rows=200", "source.max_length=64"]
+    else:
+        before = trained(out / name / f"source-{seed}", [*both, *first, "strategy=full"], {"seed": seed})
+        source = {"source": {"kind": "run", "run": str(before.path)}}
     strategy, _, value = hold.partition("=")
     number, _, left = value.partition("@")
-    anchored.LEFT = float(left) if left else LEFT
+    for kind, usual in USUAL.items():
+        kind.left = Left(float(left), float(left)) if left else usual
     words = [*both, *second, f"strategy={strategy}", *train_of(both)]
     words += [f"{STRENGTH[strategy]}={number}"] if number else []
-    change = {"seed": seed, "scenario": scenario, "source": {"kind": "run", "run": str(source.path)}}
+    change = {"seed": seed, "scenario": scenario, **source}
     return trained(out / name / f"{hold}-{seed}", words, change)
 
 
-LEFT = anchored.LEFT
+USUAL = {L2sp: L2sp.left, Ewc: Ewc.left}
 
 
 def train_of(both: list[str]) -> list[str]:
@@ -127,7 +151,7 @@ def main() -> None:
 
 
 def row(name: str, hold: str, runs: list[Run]) -> str:
-    """One line: what was lost of the first task, the second task's score, and the strengths that were found."""
+    """One line: what was lost of the first task, the second task's score, and the strengths used."""
     results = [run.read_json("result.json") for run in runs]
     key = STRENGTH.get(hold.partition("=")[0], "")
     metric = results[0]["metric"].removeprefix("eval_")

@@ -12,6 +12,7 @@ from ftrun.runs.terminal import say
 from ftrun.settings.checks import at_least, one_of
 from ftrun.settings.seeds import stream
 from ftrun.strategies.anchored import Anchored
+from ftrun.strategies.strength import Left
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,6 +49,7 @@ class Ewc(Anchored):
 
     needs_source: ClassVar[bool] = True
     strength: ClassVar[str] = "pull"
+    left: ClassVar[Left] = Left(adaptive=0.2, plain=0.05)
 
     def __post_init__(self) -> None:
         super().__post_init__()
