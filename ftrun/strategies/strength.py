@@ -24,8 +24,8 @@ WIDE = 80.0
 class Left:
     """The share of the harm of a free drift that is to be left, in the estimate of `left_of_harm`.
 
-    In plain gradient descent a weight that the task needs moves fast, in spite of a pull, and the others hardly
-    do. So the pull may be stronger than under Adam, where every weight moves at about one speed.
+    In plain gradient descent a weight that the task needs moves fast in spite of a pull, the others hardly
+    move. So the pull may be stronger than under Adam, where every weight moves at about one speed.
     """
 
     adaptive: float  # under Adam
