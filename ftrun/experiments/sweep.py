@@ -42,7 +42,7 @@ def noted(raw: Settings, path: Path, directory: Path, make: Callable[[Settings, 
 
 def is_free(path: Path, raw: Settings) -> bool:
     """Whether no run is there, or one of these settings that is to be continued."""
-    return not is_run(path) or (not Run(path).finished and chosen(Run(path).config) == chosen(raw))
+    return not is_run(path) or (not Run(path).finished and chosen(Run(path).asked) == chosen(raw))
 
 
 def chosen(raw: Settings) -> Settings:

@@ -26,7 +26,8 @@ TIMING = "timing.jsonl"
 RESULT = "result.json"
 FAILURE = "failure.json"
 DETAILS = "details.json"
-BEGINNING = (CONFIG, METRICS, "environment.json", "data.json")
+SETTLED = "settled.json"  # what was asked for where config.yaml has the number found for it
+BEGINNING = (CONFIG, METRICS, SETTLED, "environment.json", "data.json")
 
 
 class Run:
@@ -71,12 +72,16 @@ class Run:
         """The resolved settings, as they were written when the run began."""
         return _source_found(from_yaml(self.path / CONFIG), self.path.resolve())
 
+    @property
+    def asked(self) -> dict[str, Any]:
+        """The settings as they were asked for, the same for all seeds: `auto` where `settle` put a number."""
+        return _merged(self.config, self.read_json(SETTLED) or {})
+
     def settle(self, found: dict[str, Any]) -> None:
-        """Write numbers that were found for settings of `auto` into config.yaml; groups as nested dicts."""
+        """Put numbers that were found for settings of `auto` into config.yaml; groups as nested dicts."""
         stored = from_yaml(self.path / CONFIG)
-        for name, value in found.items():
-            stored[name] = stored[name] | value if isinstance(value, dict) else value
-        write_atomically(self.path / CONFIG, _to_yaml(stored))
+        self.write_json(SETTLED, _common(stored, found))  # first: without it nobody knows what was asked for
+        write_atomically(self.path / CONFIG, _to_yaml(_merged(stored, found)))
         self.__dict__.pop("config", None)
         if self._lock is not None:  # it was on the file that is no longer there
             self._lock, before = Lock(self.path / CONFIG), self._lock
@@ -207,6 +212,22 @@ def _source_found(config: dict[str, Any], path: Path) -> dict[str, Any]:
     if not str(source.get("run", "")).startswith("../"):
         return config
     return config | {"source": source | {"run": str((path / source["run"]).resolve())}}
+
+
+def _merged(config: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """The config with the values of another, group by group."""
+    return config | {
+        name: _merged(config[name], value) if isinstance(value, dict) else value
+        for name, value in other.items()
+    }
+
+
+def _common(config: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """The config's own values for what another has."""
+    return {
+        name: _common(config[name], value) if isinstance(value, dict) else config[name]
+        for name, value in other.items()
+    }
 
 
 def _to_yaml(config: dict[str, Any]) -> str:

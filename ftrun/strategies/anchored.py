@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -138,7 +139,8 @@ class Anchored(Full, ABC):
         note = f"hold: the run undoes {most:.2%} of a move for {whose}"
         if not 0 < most < LITTLE:
             return note
-        return f"{note}, almost nothing; {self.strength}=auto finds one that holds"
+        enough = self.factor * math.log(2) / -math.log1p(-most)
+        return f"{note}, almost nothing; {self.strength}={enough:.0e} would undo half"
 
     def add_gradient(self) -> None:
         if self.apply == "loss":

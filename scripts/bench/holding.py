@@ -34,7 +34,7 @@ SGD = (
     " train.warmup=0 train.weight_decay=0 train.clip=null"
 ).split()
 ADAM = "model=mlp schedule=linear train.lr=1e-3 train.epochs=20 train.batch_size=32".split()
-TEXT = "schedule=linear train.lr=3e-4 train.epochs=5 train.batch_size=32 task.max_length=64".split()
+TEXT = "schedule=linear train.lr=6e-4 train.epochs=12 train.batch_size=32 task.max_length=64".split()
 LOW, HIGH = "task.classes=[0,1,2,3,4]", "task.classes=[5,6,7,8,9]"
 ALL = "task.labels=['0','1','2','3','4','5','6','7','8','9']"
 NAMES = "task.classes=[text,numbers,data types]", "task.classes=[networking,internet data]"
