@@ -9,6 +9,7 @@ uci_sentiment as tsv. Test splits; a run that --out has finished is not made aga
 from __future__ import annotations
 
 import argparse
+import csv
 import io
 import shutil
 import time
@@ -19,6 +20,7 @@ from typing import Any
 
 import torch
 
+from ftrun.data import docstrings
 from ftrun.experiments import overrides, single
 from ftrun.runs.run import Run
 from ftrun.settings.read import read
@@ -31,60 +33,60 @@ Settings = dict[str, Any]
 ONCE = "device=cpu train.precision=fp32 train.eval_every=1000000 train.checkpoint_every=1000000".split()
 SGD = (
     "model=mlp schedule=constant train.optimizer=sgd train.lr=0.05 train.momentum=0.9 train.batch_size=32"
-    " train.warmup=0 train.weight_decay=0 train.clip=null"
+    " train.warmup=0 train.epochs=20 train.clip=null"
 ).split()
 ADAM = "model=mlp schedule=linear train.lr=1e-3 train.epochs=20 train.batch_size=32".split()
 TEXT = "schedule=linear train.lr=6e-4 train.epochs=12 train.batch_size=32 task.max_length=64".split()
 LOW, HIGH = "task.classes=[0,1,2,3,4]", "task.classes=[5,6,7,8,9]"
-ALL = "task.labels=['0','1','2','3','4','5','6','7','8','9']"
 NAMES = "task.classes=[text,numbers,data types]", "task.classes=[networking,internet data]"
 LABELS = "[text,numbers,data types,networking,internet data]"
+DOMAINS = (
+    (("text", "data types"), ("networking", "internet data")),
+    (("user interfaces", "language services"), ("internet protocols", "development tools")),
+)
 STRENGTH = {"l2sp": "alpha", "ewc": "pull", "replay": "share"}
-DIGITS = ["task=digits"]
 
 
-def pairs(data: Path) -> dict[str, tuple[str, list[str], list[str], list[str]]]:
+def pairs(data: Path, out: Path) -> dict[str, tuple[str, list[str], list[str], list[str]]]:
     """For each pair its scenario, the settings of both runs, and those of the first and the second task."""
-    sst2 = [
-        "task=classify", "task.name=sst2", f"task.train={data}/sst2/train.tsv", "task.text=sentence",
-        f"task.validation={data}/sst2/validation.tsv", f"task.test={data}/sst2/validation.tsv",
-        "task.label=label", "task.subset=600",
-    ]  # fmt: skip
-    uci = [
+    reviews = [
         "task=classify", "task.name=reviews", f"task.train={data}/uci_sentiment/train.tsv", "task.text=text",
         f"task.validation={data}/uci_sentiment/validation.tsv", f"task.test={data}/uci_sentiment/test.tsv",
         "task.label=label", "task.subset=600",
     ]  # fmt: skip
     docs = ["task=docstrings", "task.subset=600"]
-    digits = {"sgd": [*SGD, "train.epochs=20"], "adam": ADAM}
     found = {}
-    for name, words in digits.items():
+    for name, words in {"sgd": SGD, "adam": ADAM}.items():
+        digits = [*words, "task=digits"]
         found |= {
-            f"domain-{name}": ("domain", [*words, "task=digits", "task.modulo=5"], [LOW], [HIGH]),
-            f"class-{name}": (
-                "class",
-                [*words, "task=digits", "task.labels=[0,1,2,3,4,5,6,7,8,9]"],
-                [LOW],
-                [HIGH],
-            ),
-            f"task-{name}": ("task", [*words, "task=digits"], [LOW], [HIGH]),
-            f"permuted-{name}": ("domain", [*words, "task=digits"], [], ["task.permute=1"]),
+            f"domain-{name}": ("domain", [*digits, "task.modulo=5"], [LOW], [HIGH]),
+            f"class-{name}": ("class", [*digits, "task.labels=[0,1,2,3,4,5,6,7,8,9]"], [LOW], [HIGH]),
+            f"task-{name}": ("task", digits, [LOW], [HIGH]),
+            f"permuted-{name}": ("domain", digits, [], ["task.permute=1"]),
         }
+    labels = ["task=docstrings", f"task.labels={LABELS}"]
     return found | {
-        "docs-class": (
-            "class",
-            [*TEXT, "task=docstrings", f"task.labels={LABELS}", "task.subset=400"],
-            [NAMES[0]],
-            [NAMES[1]],
-        ),
+        "docs-class": ("class", [*TEXT, *labels, "task.subset=400"], [NAMES[0]], [NAMES[1]]),
+        "docs-domain": ("domain", TEXT, *(bits(out, *pair) for pair in DOMAINS[0])),
+        "docs2-domain": ("domain", TEXT, *(bits(out, *pair) for pair in DOMAINS[1])),
+        "reviews-docs": ("task", TEXT, reviews, docs),
         "pretraining-docs": ("task", TEXT, [], docs),
-        "pretraining-sst2": ("task", TEXT, [], sst2),
-        "docs-docs": ("task", [*TEXT, "task=docstrings", "task.subset=400"], [NAMES[0]], [NAMES[1]]),
-        "docs-sst2": ("task", TEXT, docs, sst2),
-        "sst2-docs": ("task", TEXT, sst2, docs),
-        "uci-docs": ("task", TEXT, uci, docs),
-        "docs-uci": ("task", TEXT, docs, uci),
     }
+
+
+def bits(out: Path, zero: str, one: str) -> list[str]:
+    """Two chapters of the docstrings as labels 0 and 1, so that another two can share the head."""
+    words = ["task=classify", f"task.name={zero.replace(' ', '-')}", "task.text=text", "task.label=label"]
+    out.mkdir(parents=True, exist_ok=True)
+    for split in ("train", "validation", "test"):
+        file = out / f"{zero}-{one}-{split}.csv".replace(" ", "_")
+        kept = [row for row in docstrings.rows(split) if row["label"] in (zero, one)]
+        with file.open("w", newline="", encoding="utf-8") as handle:
+            csv.writer(handle).writerows(
+                [("text", "label"), *((row["text"], int(row["label"] == one)) for row in kept)]
+            )
+        words.append(f"task.{split}={file}")
+    return words
 
 
 def composed(words: list[str]) -> Settings:
@@ -119,18 +121,13 @@ def held(
     number, _, left = value.partition("@")
     for kind, usual in USUAL.items():
         kind.left = Left(float(left), float(left)) if left else usual
-    words = [*both, *second, f"strategy={strategy}", *train_of(both)]
+    words = [*both, *second, f"strategy={strategy}", "train.weight_decay=0"]
     words += [f"{STRENGTH[strategy]}={number}"] if number else []
     change = {"seed": seed, "scenario": scenario, **source}
     return trained(out / name / f"{hold}-{seed}", words, change)
 
 
 USUAL = {L2sp: L2sp.left, Ewc: Ewc.left}
-
-
-def train_of(both: list[str]) -> list[str]:
-    """No weight decay in any of them, so that the hold is the only difference."""
-    return ["train.weight_decay=0"]
 
 
 def main() -> None:
@@ -142,7 +139,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     options = parser.parse_args()
     torch.set_num_threads(1)
-    known = pairs(options.data.resolve())
+    known = pairs(options.data.resolve(), options.out.resolve())
     for name in options.pairs or known:
         for hold in ["full", *options.holds]:
             start = time.process_time()

@@ -237,19 +237,15 @@ def test_it_halves_what_is_forgotten_of_digits_for_about_a_point(tmp_path, hold,
     words = [*DIGITS, "task.classes=[5,6,7,8,9]", "source=run", f"source.run={tmp_path / 'low'}"]
     ran(tmp_path / "low", settings(*DIGITS, "task.classes=[0,1,2,3,4]"))
     plain = ran(tmp_path / "full", settings(*words)).read_json("result.json")
-    held = ran(tmp_path / "held", settings(*words, f"strategy={hold}", *rate())).read_json("result.json")
+    held = ran(tmp_path / "held", settings(*words, f"strategy={hold}")).read_json("result.json")
     assert plain["forgetting"] > 0.6
     assert held["forgetting"] < 0.6 * plain["forgetting"]
     assert held["test_accuracy"] > plain["test_accuracy"] - 0.03
 
 
-def rate():
-    """A strategy's file brings a learning rate of its own."""
-    return ["train.lr=0.05"]
-
-
 def test_each_run_of_a_sequence_finds_its_own(tmp_path):
-    tasks = "sequence=[{name: a, modulo: 5, classes: [0,1,2,3,4]}, {name: b, modulo: 5, classes: [5,6,7,8,9]}, {name: c, modulo: 5}]"
+    low, high = "{name: a, modulo: 5, classes: [0,1,2,3,4]}", "{name: b, modulo: 5, classes: [5,6,7,8,9]}"
+    tasks = f"sequence=[{low},{high},{{name: c, modulo: 5}}]"
     words = [word for word in DIGITS if "modulo" not in word]
     raw = overrides.compose([*words, "train.epochs=1", "strategy=replay", tasks])
     sequence.run(read(overrides.with_tasks(raw, [])), tmp_path / "run")
