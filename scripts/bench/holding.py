@@ -32,13 +32,14 @@ Settings = dict[str, Any]
 
 ONCE = "device=cpu train.precision=fp32 train.eval_every=1000000 train.checkpoint_every=1000000".split()
 SGD = (
-    "model=mlp schedule=constant train.optimizer=sgd train.lr=0.05 train.momentum=0.9 train.batch_size=32"
+    "schedule=constant train.optimizer=sgd train.lr=0.05 train.momentum=0.9 train.batch_size=32"
     " train.warmup=0 train.epochs=20 train.clip=null"
 ).split()
-ADAM = "model=mlp schedule=linear train.lr=1e-3 train.epochs=20 train.batch_size=32".split()
+ADAM = "schedule=linear train.lr=1e-3 train.epochs=20 train.batch_size=32".split()
 TEXT = "schedule=linear train.lr=6e-4 train.epochs=12 train.batch_size=32 task.max_length=64".split()
 LOW, HIGH = "task.classes=[0,1,2,3,4]", "task.classes=[5,6,7,8,9]"
 NAMES = "task.classes=[text,numbers,data types]", "task.classes=[networking,internet data]"
+THIRDS = ["task.classes=[0,1,2]", "task.classes=[3,4,5]"]
 LABELS = "[text,numbers,data types,networking,internet data]"
 DOMAINS = (
     (("text", "data types"), ("networking", "internet data")),
@@ -57,11 +58,18 @@ def pairs(data: Path, out: Path) -> dict[str, tuple[str, list[str], list[str], l
     docs = ["task=docstrings", "task.subset=600"]
     found = {}
     for name, words in {"sgd": SGD, "adam": ADAM}.items():
-        digits = [*words, "task=digits"]
+        digits = [*words, "task=digits", "model=mlp"]
         found |= {
             f"domain-{name}": ("domain", [*digits, "task.modulo=5"], [LOW], [HIGH]),
             f"class-{name}": ("class", [*digits, "task.labels=[0,1,2,3,4,5,6,7,8,9]"], [LOW], [HIGH]),
             f"task-{name}": ("task", digits, [LOW], [HIGH]),
+            f"thirds-{name}": ("domain", [*digits, "task.modulo=3"], THIRDS[:1], THIRDS[1:]),
+            f"cnn-{name}": (
+                "domain",
+                [*words, "task=digits", "model=cnn_small", "task.modulo=5"],
+                [LOW],
+                [HIGH],
+            ),
             f"permuted-{name}": ("domain", digits, [], ["task.permute=1"]),
         }
     labels = ["task=docstrings", f"task.labels={LABELS}"]
