@@ -33,7 +33,7 @@ Settings = dict[str, Any]
 ONCE = "device=cpu train.precision=fp32 train.eval_every=1000000 train.checkpoint_every=1000000".split()
 SGD = (
     "schedule=constant train.optimizer=sgd train.lr=0.05 train.momentum=0.9 train.batch_size=32"
-    " train.warmup=0 train.epochs=20 train.clip=null"
+    " train.warmup=0 train.epochs=20 train.clip=null train.weight_decay=0"
 ).split()
 ADAM = "schedule=linear train.lr=1e-3 train.epochs=20 train.batch_size=32".split()
 TEXT = "schedule=linear train.lr=6e-4 train.epochs=12 train.batch_size=32 task.max_length=64".split()
