@@ -11,7 +11,6 @@ from ftrun.errors import ConfigError
 from ftrun.runs.terminal import say
 from ftrun.settings.checks import at_least, auto_or, one_of
 from ftrun.strategies.full import Full
-from ftrun.strategies.strength import Left
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,6 +22,18 @@ if TYPE_CHECKING:
     Strengths = dict[str, Tensor | float]
 
 LITTLE = 0.05  # share of a move undone, below which a hold is reported to do almost nothing
+
+
+@dataclass(frozen=True)
+class Left:
+    """The share of the harm of a free drift that is to be left, in the estimate of `left_of_harm`.
+
+    In plain gradient descent a weight that the task needs moves fast in spite of a pull, the others hardly
+    move. So the pull may be stronger than under Adam, where every weight moves at about one speed.
+    """
+
+    adaptive: float  # under Adam
+    plain: float  # under gradient descent
 
 
 @dataclass

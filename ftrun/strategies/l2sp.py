@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from ftrun.settings.checks import at_least
-from ftrun.strategies.anchored import Anchored
-from ftrun.strategies.strength import Left
+from ftrun.strategies.anchored import Anchored, Left
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,7 +10,6 @@ the loss's is, so that L is a weight's own: the sum of the learning rates over t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -18,18 +17,6 @@ if TYPE_CHECKING:
 
 ROUNDS = 60  # of halving the interval, which spans 2 · WIDE powers of e
 WIDE = 80.0
-
-
-@dataclass(frozen=True)
-class Left:
-    """The share of the harm of a free drift that is to be left, in the estimate of `left_of_harm`.
-
-    In plain gradient descent a weight that the task needs moves fast in spite of a pull, the others hardly
-    move. So the pull may be stronger than under Adam, where every weight moves at about one speed.
-    """
-
-    adaptive: float  # under Adam
-    plain: float  # under gradient descent
 
 
 def left_of_harm(strengths: Tensor, rates: Tensor | float, factor: float = 1.0) -> float:

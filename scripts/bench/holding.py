@@ -24,9 +24,9 @@ from ftrun.data import docstrings
 from ftrun.experiments import overrides, single
 from ftrun.runs.run import Run
 from ftrun.settings.read import read
+from ftrun.strategies.anchored import Left
 from ftrun.strategies.ewc import Ewc
 from ftrun.strategies.l2sp import L2sp
-from ftrun.strategies.strength import Left
 
 Settings = dict[str, Any]
 

@@ -15,12 +15,13 @@ from ftrun.models.model import Model
 from ftrun.runs.files import is_locked
 from ftrun.runs.run import Run
 from ftrun.settings.read import read
+from ftrun.strategies.anchored import Left
 from ftrun.strategies.base import Memory
 from ftrun.strategies.ewc import Ewc
 from ftrun.strategies.l2sp import L2sp
 from ftrun.strategies.penalty import Anchor, Update
 from ftrun.strategies.replay import Replay
-from ftrun.strategies.strength import Left, left_of_harm, that_leaves
+from ftrun.strategies.strength import left_of_harm, that_leaves
 from ftrun.training.checkpoint import newest, read_tensors
 
 SOURCE = [*SMALL_SOURCE, "train.max_steps=4"]

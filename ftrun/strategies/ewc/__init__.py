@@ -11,8 +11,7 @@ from ftrun.errors import ConfigError
 from ftrun.runs.terminal import say
 from ftrun.settings.checks import at_least, one_of
 from ftrun.settings.seeds import stream
-from ftrun.strategies.anchored import Anchored
-from ftrun.strategies.strength import Left
+from ftrun.strategies.anchored import Anchored, Left
 
 if TYPE_CHECKING:
     from torch import Tensor
