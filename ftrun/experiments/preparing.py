@@ -59,7 +59,7 @@ def settled(settings: Settings, data: TaskData, model: Model, directory: Run) ->
     if lines:
         say(f"auto: {'; '.join(lines)}")
     if leads():
-        directory.settle(found)
+        directory.settle({"train": found})
     raw = settings.raw | {"train": settings.raw["train"] | found}
     return replace(settings, train=replace(settings.train, **found), raw=raw, auto=frozenset())
 

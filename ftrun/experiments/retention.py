@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ftrun.models.model import put_back
 from ftrun.models.similarity import drift, features
-from ftrun.runs.terminal import say
+from ftrun.runs.terminal import leads, say
 from ftrun.strategies.base import Memory
-from ftrun.training.preflight import PROBE
+from ftrun.training.preflight import PROBE, same_scale
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,7 +18,17 @@ if TYPE_CHECKING:
     from ftrun.settings.schema import Settings
     from ftrun.training.loop import Loop
 
+PROBED = 4  # batches whose gradients are measured
+TINY = 1e-16  # Adam's epsilon, squared
 DRIFT_ROWS = 256  # examples whose features are compared
+
+
+def remember(loop: Loop, settings: Settings, directory: Run) -> None:
+    """What the strategy keeps of the earlier tasks; config.yaml gets the numbers that it was to find."""
+    guard = settings.guard
+    guard.remember(memory_of(loop, settings, directory))
+    if (found := guard.settled()) and leads():
+        directory.settle({"protect": found} if settings.protect is not None else found)
 
 
 def memory_of(loop: Loop, settings: Settings, directory: Run) -> Memory:
@@ -28,10 +39,32 @@ def memory_of(loop: Loop, settings: Settings, directory: Run) -> Memory:
         rows=len(loop.step.dataset),
         shared=settings.scenario != "task" and source is not None and source.kind == "run",
         seed=settings.seed,
-        lr_sum=sum(loop.step.course.rate(step) for step in range(loop.length.total)),
+        lr_sum=loop.step.repeats * sum(loop.step.course.rate(step) for step in range(loop.length.total)),
         directory=directory.path,
         earlier=Path(source.run) if source is not None and source.kind == "run" else None,
+        adaptive=settings.train.optimizer == "adamw",
+        sizes=lambda: gradient_sizes(loop),
     )
+
+
+def gradient_sizes(loop: Loop) -> dict[str, float]:
+    """The root mean square of each trained weight's gradients, by name, on the first batches of the task."""
+    step, train = loop.step, loop.settings.train
+    order = list(step.dataset.epoch(loop.settings.seed, 0))[: PROBED * train.batch_size]
+    starts = range(0, len(order), train.batch_size)
+    squares = dict.fromkeys(step.parameters, 0.0)
+    cost = dict(step.state.cost)
+    step.wrapped.train()
+    with put_back([*step.model.buffers(), *step.objective.buffers()]):
+        for start in starts:
+            with same_scale(loop.accelerator):
+                step.gradient(order[start : start + train.batch_size])
+            for name, parameter in step.parameters.items():
+                if parameter.grad is not None:
+                    squares[name] += float(parameter.grad.double().square().mean())
+            step.optimizer.zero_grad()
+    step.state.cost = cost
+    return {name: max(value / len(starts), TINY) ** 0.5 for name, value in squares.items()}
 
 
 def features_of(loop: Loop) -> list[Tensor]:

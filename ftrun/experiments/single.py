@@ -12,7 +12,7 @@ from ftrun.errors import ConfigError, DataError, Interrupted, UserError
 from ftrun.experiments.finish import finish
 from ftrun.experiments.pooling import for_task, with_pooling
 from ftrun.experiments.preparing import prepare
-from ftrun.experiments.retention import features_of, measure_before, memory_of
+from ftrun.experiments.retention import features_of, measure_before, remember
 from ftrun.experiments.sources import open_sources, start, with_fresh_head, with_head_of
 from ftrun.models.load import load, outline
 from ftrun.reports.summary import show_result
@@ -152,7 +152,7 @@ def train_and_score(
         loop = Loop(step, data, tracker, sources)
         free_space_check(directory.path, disk_needed(step))
         with accelerator.main_process_first():
-            settings.guard.remember(memory_of(loop, settings, directory))
+            remember(loop, settings, directory)
         first = features_of(loop)
         if again:
             loop.restore()

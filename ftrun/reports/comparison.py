@@ -88,7 +88,10 @@ def side_by_side(rows: list[Row]) -> list[Row]:
     folder = commonpath([dirname(path) for path in paths])
     like: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row, path in zip(rows, paths, strict=True):
-        row["settings"] = flat({name: value for name, value in row["config"].items() if name not in APART})
+        asked = (
+            row["asked"] if "asked" in row else row["config"]
+        )  # `auto` is one setting, whatever each seed found for it
+        row["settings"] = flat({name: value for name, value in asked.items() if name not in APART})
         row["label"] = relpath(path, folder) if len(rows) > 1 else row["run"]
         row["folder"] = _near(folder) if len(rows) > 1 else ""
         row |= {"test_sd": None, "eval_sd": None, "seeds": None}

@@ -54,6 +54,7 @@ def row_of(run: Run) -> dict[str, Any]:
         **forgetting_of(result, metric),
         "failure": failure.get("message"),
         "config": config,
+        "asked": run.asked,
         **scores,
     }
 

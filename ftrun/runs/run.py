@@ -27,7 +27,8 @@ TIMING = "timing.jsonl"
 RESULT = "result.json"
 FAILURE = "failure.json"
 DETAILS = "details.json"
-BEGINNING = (CONFIG, METRICS, "environment.json", "data.json")
+SETTLED = "settled.json"  # what was asked for where config.yaml has the number found for it
+BEGINNING = (CONFIG, METRICS, SETTLED, "environment.json", "data.json")
 
 
 class Run:
@@ -72,10 +73,17 @@ class Run:
         """The resolved settings, as they were written when the run began."""
         return _source_found(from_yaml(self.path / CONFIG), self.path.resolve())
 
+    @property
+    def asked(self) -> dict[str, Any]:
+        """The settings as they were asked for, the same for all seeds: `auto` where `settle` put a number."""
+        return _merged(self.config, self.read_json(SETTLED) or {})
+
     def settle(self, found: dict[str, Any]) -> None:
-        """Write the numbers that came of settings of train at `auto`, in their place."""
-        config = self.config | {"train": self.config["train"] | found}
-        replace_locked(self.path / CONFIG, _to_yaml(_source_beside(config, self.path.resolve())), self._lock)
+        """Put numbers that were found for settings of `auto` into config.yaml; groups as nested dicts."""
+        stored = from_yaml(self.path / CONFIG)
+        asked = _merged(self.read_json(SETTLED) or {}, _common(stored, found))
+        self.write_json(SETTLED, asked)  # first: without it nobody knows what was asked for
+        replace_locked(self.path / CONFIG, _to_yaml(_merged(stored, found)), self._lock)
         self.__dict__.pop("config", None)
 
     @property
@@ -203,6 +211,22 @@ def _source_found(config: dict[str, Any], path: Path) -> dict[str, Any]:
     if not str(source.get("run", "")).startswith("../"):
         return config
     return config | {"source": source | {"run": str((path / source["run"]).resolve())}}
+
+
+def _merged(config: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """The config with the values of another, group by group."""
+    return config | {
+        name: _merged(config.get(name, {}), value) if isinstance(value, dict) else value
+        for name, value in other.items()
+    }
+
+
+def _common(config: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
+    """The config's own values for what another has."""
+    return {
+        name: _common(config[name], value) if isinstance(value, dict) else config[name]
+        for name, value in other.items()
+    }
 
 
 def _to_yaml(config: dict[str, Any]) -> str:

@@ -71,6 +71,12 @@ def at_least(name: str, value: float | None, low: float) -> None:
         raise ConfigError(f"{name} is at least {low}, not {value}")
 
 
+def auto_or(name: str, value: float | str) -> None:
+    """Refuses a string other than "auto" in place of a number."""
+    if isinstance(value, str) and value != "auto":
+        raise ConfigError(f"{name} is auto or a number, not '{value}'")
+
+
 def one_of(name: str, value: str, possible: Sequence[str]) -> None:
     """Refuses a value outside a fixed set of choices."""
     if value not in possible:

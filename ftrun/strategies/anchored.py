@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from ftrun.errors import ConfigError
 from ftrun.runs.terminal import say
-from ftrun.settings.checks import one_of
+from ftrun.settings.checks import at_least, auto_or, one_of
 from ftrun.strategies.full import Full
 
 if TYPE_CHECKING:
@@ -17,11 +17,23 @@ if TYPE_CHECKING:
 
     from ftrun.settings.schema import Settings
     from ftrun.strategies.base import Memory
-    from ftrun.strategies.penalty import Anchor, UpdateAnchor
+    from ftrun.strategies.penalty import Anchor, Update, UpdateAnchor
 
     Strengths = dict[str, Tensor | float]
 
 LITTLE = 0.05  # share of a move undone, below which a hold is reported to do almost nothing
+
+
+@dataclass(frozen=True)
+class Left:
+    """The share of the harm of a free drift that is to be left, in the estimate of `left_of_harm`.
+
+    In plain gradient descent a weight that the task needs moves fast in spite of a pull, the others hardly
+    move. So the pull may be stronger than under Adam, where every weight moves at about one speed.
+    """
+
+    adaptive: float  # under Adam
+    plain: float  # under gradient descent
 
 
 @dataclass
@@ -34,10 +46,15 @@ class Anchored(Full, ABC):
 
     apply: str  # proximal | loss
 
-    strength: ClassVar[str]  # the field that is the factor of every pull
+    strength: ClassVar[str]  # the setting that is the factor of every pull
+    left: ClassVar[Left]  # of the harm that an even drift would do: what auto leaves
 
     def __post_init__(self) -> None:
         one_of("apply", self.apply, ["proximal", "loss"])
+        asked = self.asked()
+        auto_or(self.strength, asked)
+        self.factor = 1.0 if isinstance(asked, str) else asked  # with auto until `remember` has found it
+        at_least(self.strength, self.factor, 0)
         self.anchors: list[Anchor] = []
         self.updates: UpdateAnchor | None = None
 
@@ -47,6 +64,13 @@ class Anchored(Full, ABC):
                 "train.optimizer=lars takes a step of its own length for each weight, and apply=proximal"
                 " pulls by the learning rate; possible: apply=loss, or train.optimizer=sgd"
             )
+
+    @abstractmethod
+    def asked(self) -> float | str:
+        """The factor of every pull as it was set, a number or auto."""
+
+    def settled(self) -> dict[str, float]:
+        return {self.strength: self.factor} if isinstance(self.asked(), str) else {}
 
     @abstractmethod
     def strengths(self, memory: Memory, names: list[str]) -> tuple[Strengths, dict[str, Tensor]]:
@@ -72,6 +96,8 @@ class Anchored(Full, ABC):
         held = {n: p for n, p in model.trained().items() if n not in head and ".lora_" not in n}
         if not held and not updates:
             raise ConfigError("protect= has nothing to hold: this strategy trains no pretrained weight")
+        if self.settled():
+            self.settle(memory, list(held), updates)
         strengths, targets = self.strengths(memory, [*held, *updates])
         start = {name: targets.get(name, p.detach().clone()).to(p.device) for name, p in held.items()}
         self.anchors = [Anchor(held, start, {name: strengths[name] for name in held})]
@@ -84,6 +110,36 @@ class Anchored(Full, ABC):
             zero = {name: p.detach() * 0 for name, p in new.items()}
             self.anchors.append(Anchor(new, zero, dict.fromkeys(new, self.head_strength())))
 
+    def settle(self, memory: Memory, held: list[str], updates: dict[str, Update]) -> None:
+        """Find the factor from the strengths that the weights would have with a factor of one."""
+        from ftrun.strategies.penalty import sampled
+        from ftrun.strategies.strength import that_leaves
+
+        self.factor = 1.0
+        left = self.left.adaptive if memory.adaptive else self.left.plain
+        numbers = {name: p.numel() for name, p in memory.model.named_parameters()}
+        shape = sampled(self.strengths(memory, [*held, *updates])[0], numbers)
+        rates = sampled(self.rates(memory, held, updates), numbers)
+        self.factor = float(f"{that_leaves(left, shape, rates):.3g}")
+        say(
+            f"hold: {self.strength}=auto is {self.factor:g}, at which a drift over learning rates of"
+            f" {memory.lr_sum:.3g} in all does {left:.0%} of the harm that it would do freely"
+        )
+
+    def rates(self, memory: Memory, held: list[str], updates: dict[str, Update]) -> Strengths:
+        """The sum of the rates at which a pull of strength one acts on each weight, by name.
+
+        A proximal step acts at the learning rate. Where the pull is a gradient, the optimizer divides it by
+        the size of the weight's gradients as it does these; that of an update reaches it through its factors.
+        """
+        if self.apply == "proximal" and not updates:
+            return dict.fromkeys(held, memory.lr_sum)
+        sizes = memory.sizes() if memory.adaptive else {}
+        names = {id(p): name for name, p in memory.model.named_parameters()}
+        acts = {n: 1.0 if self.apply == "proximal" else 1 / sizes.get(n, 1.0) for n in held}
+        acts |= {n: each.pace() / sizes.get(names[id(each.up)], 1.0) for n, each in updates.items()}
+        return {name: memory.lr_sum * value for name, value in acts.items()}
+
     def strength_note(self, lr_sum: float) -> str:
         """How strong the hold is, for the terminal: a pull that does nothing looks like one that works."""
         undone = self.anchors[0].share_undone(lr_sum)
@@ -94,8 +150,8 @@ class Anchored(Full, ABC):
         note = f"hold: the run undoes {most:.2%} of a move for {whose}"
         if not 0 < most < LITTLE:
             return note
-        enough = getattr(self, self.strength) * math.log(2) / -math.log1p(-most)
-        return f"{note}, almost nothing; {self.strength.rstrip('_')}={enough:.0e} would undo half"
+        enough = self.factor * math.log(2) / -math.log1p(-most)
+        return f"{note}, almost nothing; {self.strength}={enough:.0e} would undo half"
 
     def add_gradient(self) -> None:
         if self.apply == "loss":

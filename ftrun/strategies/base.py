@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol
@@ -38,9 +39,11 @@ class Memory:
     rows: int  # training examples of the task
     shared: bool  # one head for all tasks
     seed: int
-    lr_sum: float  # the sum of all steps' learning rates, before `train.layer_decay`
+    lr_sum: float  # the sum of all steps' effective learning rates, before `train.layer_decay`
     directory: Path  # of this run
     earlier: Path | None  # the run that is this one's source
+    adaptive: bool = False  # the optimizer divides gradients by their size
+    sizes: Callable[[], dict[str, float]] = dict  # of gradients, by name
 
 
 HOLDS = ("remember", "replay", "add_gradient", "pull")  # the hooks of a strategy that holds weights
@@ -90,6 +93,10 @@ class Strategy:
 
     def remember(self, memory: Memory) -> None:
         """Look at the network and the earlier tasks once, before the first step and again when resuming."""
+
+    def settled(self) -> dict[str, float]:
+        """The settings that were `auto` and the numbers that `remember` found for them."""
+        return {}
 
     def replay(self, step: int, size: int) -> list[tuple[SourceTask, list[int]]]:
         """Earlier examples to go with a batch of `size`: (task, rows of its training split)."""

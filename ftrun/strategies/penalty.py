@@ -46,13 +46,8 @@ class Anchor:
 
         `lr_sum` is the sum of all learning rates: the steps' product of 1/(1 + k) is about exp(−s·lr_sum).
         """
-        sizes = {name: self.targets[name].numel() for name in self.strengths}
-        stride = max(1, sum(sizes.values()) // SAMPLED)
-        parts = [
-            s.flatten()[::stride] if isinstance(s, Tensor) else torch.full((-(-sizes[name] // stride),), s)
-            for name, s in self.strengths.items()
-        ]
-        return -torch.expm1(-lr_sum * torch.cat([part.double().cpu() for part in parts]))
+        sizes = {name: target.numel() for name, target in self.targets.items()}
+        return -torch.expm1(-lr_sum * sampled(self.strengths, sizes))
 
     @torch.no_grad()
     def add_gradient(self) -> None:
@@ -89,6 +84,10 @@ class Update:
         product = self.scale * (self.up @ self.down)
         return (product.T if self.transposed else product) - self.first
 
+    def pace(self) -> float:
+        """How fast ½(ΔW)² undoes ΔW by its gradient on B, at a rate of one: scale² · |a|² of A's rows."""
+        return float(self.scale**2 * self.down.detach().double().square().sum(1).mean())
+
 
 @dataclass
 class UpdateAnchor:
@@ -114,6 +113,16 @@ class UpdateAnchor:
             0.5 * float((self.strengths[name] * update.delta() ** 2).sum())
             for name, update in self.updates.items()
         )
+
+
+def sampled(strengths: dict[str, Tensor | float], sizes: dict[str, int]) -> Tensor:
+    """The strengths of an even sample of the weights, of which each name has so many, (sampled,)."""
+    stride = max(1, sum(sizes[name] for name in strengths) // SAMPLED)
+    parts = [
+        s.flatten()[::stride] if isinstance(s, Tensor) else torch.full((-(-sizes[name] // stride),), s)
+        for name, s in strengths.items()
+    ]
+    return torch.cat([part.double().cpu() for part in parts])
 
 
 def updates_of(model: Model) -> dict[str, Update]:

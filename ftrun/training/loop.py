@@ -128,10 +128,11 @@ class Loop:
         self.log(
             {f"eval_{name}": value for name, value in scores.items()} | self.source_metrics("validation")
         )
+        state.moved = state.moved or bool(state.best) and scores[self.metric] != state.best[self.metric]
         if better(scores, state.best, self.data.scorer.metrics[self.metric]):
             state.best, state.stale = {"step": state.step, **scores}, 0
             self.save_best()
-        elif state.step > self.step.all_open:
+        elif state.step > self.step.all_open and state.moved:
             state.stale += 1
         patience = self.settings.train.patience
         state.stopped = patience is not None and state.stale >= patience

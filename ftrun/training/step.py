@@ -96,9 +96,14 @@ class Step:
 
     def rates(self) -> dict[str, float]:
         """The effective learning rate of each weight; momentum multiplies it by 1/(1 - momentum)."""
-        repeats = 1 / (1 - self.settings.train.momentum) if self.settings.train.optimizer == "sgd" else 1.0
-        by_stage = {group["stage"]: group["lr"] * repeats for group in self.optimizer.param_groups}
+        by_stage = {group["stage"]: group["lr"] * self.repeats for group in self.optimizer.param_groups}
         return {name: by_stage[self.model.stage_of(name)] for name in self.parameters}
+
+    @property
+    def repeats(self) -> float:
+        """How often a gradient is applied in all: once, and again by momentum."""
+        train = self.settings.train
+        return 1 / (1 - train.momentum) if train.optimizer == "sgd" else 1.0
 
     def set_open(self, stages: set[int]) -> None:
         """Train these stages only; the others are frozen, with their dropout off."""

@@ -66,7 +66,7 @@ METHODS: dict[str, tuple[str, Settings, list[Settings]]] = {
     "L2-SP": ("l2sp", {}, ALPHAS),
     "EWC": ("ewc", {"online": False}, PULLS),
     "EWC + floor": ("ewc", {"online": False}, FLOORS),
-    "replay 100 per task": ("replay", {}, [{}]),
+    "replay 100 per task": ("replay", {"share": 0.5}, [{}]),
     "EWC online": ("ewc", {}, PULLS),
 }
 

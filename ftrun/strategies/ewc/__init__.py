@@ -11,7 +11,7 @@ from ftrun.errors import ConfigError
 from ftrun.runs.terminal import say
 from ftrun.settings.checks import at_least, one_of
 from ftrun.settings.seeds import stream
-from ftrun.strategies.anchored import Anchored
+from ftrun.strategies.anchored import Anchored, Left
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,7 +37,7 @@ class Ewc(Anchored):
     al. 2018); else the sum of one quadratic per task, each at its own θ*.
     """
 
-    pull_: float
+    pull_: float | str
     floor: float
     samples: int
     fisher: str
@@ -47,11 +47,11 @@ class Ewc(Anchored):
     source_fisher: str | None
 
     needs_source: ClassVar[bool] = True
-    strength: ClassVar[str] = "pull_"
+    strength: ClassVar[str] = "pull"
+    left: ClassVar[Left] = Left(adaptive=0.2, plain=0.05)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least("pull", self.pull_, 0)
         at_least("floor", self.floor, 0)
         at_least("samples", self.samples, 1)
         one_of("fisher", self.fisher, ["auto", "exact", "sampled", "empirical"])
@@ -59,6 +59,9 @@ class Ewc(Anchored):
             raise ConfigError(f"gamma is between 0 and 1, not {self.gamma:g}")
         if self.source_fisher is not None and not Path(self.source_fisher).is_file():
             raise ConfigError(f"source_fisher={self.source_fisher}: no such file")
+
+    def asked(self) -> float | str:
+        return self.pull_
 
     def remember(self, memory: Memory) -> None:
         if memory.model.adapter is not None and not self.online:
@@ -70,8 +73,8 @@ class Ewc(Anchored):
 
     def strengths(self, memory: Memory, names: list[str]) -> tuple[Strengths, dict[str, Tensor]]:
         fisher, targets = self.remembered(memory, names)
-        factor = self.pull_ / memory.rows
-        floor = self.pull_ * self.floor * memory.pasts[-1].rows / memory.rows
+        factor = self.factor / memory.rows
+        floor = self.factor * self.floor * memory.pasts[-1].rows / memory.rows
         device = next(memory.model.parameters()).device
         return {name: (factor * fisher[name] + floor).to(device) for name in names}, targets
 
