@@ -43,7 +43,7 @@ def test_what_a_finished_run_leaves(run):
     assert run.read_json("result.json")["test_accuracy"] > 0.9
     names = {path.name for path in run.path.iterdir()}
     assert names == {
-        "config.yaml", "metrics.jsonl", "timing.jsonl", "result.json", "cost.json",
+        "config.yaml", "settled.json", "metrics.jsonl", "timing.jsonl", "result.json", "cost.json",
         "environment.json", "data.json", "details.json", "predictions.jsonl", "checkpoints", "model",
     }  # fmt: skip
     lines = [json.loads(line) for line in (run.path / "predictions.jsonl").read_text().splitlines()]

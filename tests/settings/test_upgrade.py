@@ -8,7 +8,14 @@ from ftrun.experiments.overrides import compose
 from ftrun.runs.run import Run
 from ftrun.settings.read import read
 
-PRESET = {"train.lr", "model.init", "source", "source.validation", "source.test"}  # by more than the kind
+PRESET = {
+    "train.lr",
+    "model.init",
+    "source",
+    "source.validation",
+    "source.test",
+    "source.subset",
+}  # by more than the kind
 KEPT = {"kind", "strategy", "train", "task", "model", "schedule", "name", "seed"}
 ROWS = ["task=classify", "task.train=a.csv"]
 LINES = {

@@ -159,11 +159,45 @@ def test_the_best_weights_are_the_ones_scored_and_saved(toy_files, tiny_dir, tmp
     assert result["reload_difference"] < 1e-5
 
 
+def planted(monkeypatch, *accuracies):
+    """Validation scores that are known; afterwards the last one."""
+    honest, scores = ClassScorer.score, iter(accuracies)
+
+    def score(self, rows):
+        if len(rows) > 8:
+            planted.last = next(scores, planted.last)
+        return {**honest(self, rows), "accuracy": planted.last}
+
+    planted.last = accuracies[0]
+    monkeypatch.setattr(ClassScorer, "score", score)
+    monkeypatch.setattr("ftrun.data.card.baseline_scores", lambda *all: {})  # they are scored, too
+    monkeypatch.setattr(
+        engine, "better", lambda new, best, metric: not best or new["accuracy"] > best["accuracy"]
+    )
+
+
 def test_patience_stops_early(toy_files, tiny_dir, tmp_path, monkeypatch):
-    monkeypatch.setattr(engine, "better", lambda scores, best, metric: not best)
+    planted(monkeypatch, 0.9, 0.8, 0.7)
     run = ran(tmp_path / "run", toy(toy_files, tiny_dir("bert"), "train.epochs=9", "train.patience=2"))
     result = run.read_json("result.json")
     assert result["steps"] == result["best_step"] * 3
+
+
+def test_patience_waits_until_the_score_has_moved(toy_files, tiny_dir, tmp_path, monkeypatch):
+    """As F1 of entities, which is 0 until the first one is found."""
+    planted(monkeypatch, 0.0, 0.0, 0.0, 0.0, 0.3, 0.2, 0.1)
+    run = ran(tmp_path / "run", toy(toy_files, tiny_dir("bert"), "train.epochs=9", "train.patience=2"))
+    result = run.read_json("result.json")
+    per_epoch = result["best_step"] // 5
+    assert result["best_step"] == 5 * per_epoch and result["steps"] == 7 * per_epoch
+
+
+def test_patience_waits_until_every_layer_trains(toy_files, tiny_dir, tmp_path, monkeypatch):
+    planted(monkeypatch, 0.9, 0.8, 0.7, 0.6, 0.5)
+    words = "strategy=lp_ft", "probe=0.5", "train.epochs=8", "train.patience=1"
+    run = ran(tmp_path / "run", toy(toy_files, tiny_dir("bert"), *words))
+    result = run.read_json("result.json")
+    assert result["steps"] == 5 * result["best_step"]  # the head alone trains for the first four
 
 
 @pytest.mark.parametrize(
