@@ -88,7 +88,7 @@ def every(name: str, value: str | int | float) -> None:
     if isinstance(value, str):
         if value != "epoch":
             raise ConfigError(
-                f"{name} is epoch, a number of steps or a share of the run below 1, not '{value}'"
+                f"{name} is auto, epoch, a number of steps or a share of the run below 1, not '{value}'"
             )
         return
     above(name, value, 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ftrun import CONF
-from ftrun.errors import ConfigError, counted
+from ftrun.errors import ConfigError, counted, near
 from ftrun.settings.auto import AUTO
 from ftrun.settings.checks import convert, mapping, one_of
 from ftrun.settings.protocols import Strategy
@@ -65,6 +65,11 @@ def read(raw: dict[str, Any]) -> Settings:
 
 def numbers(node: dict[str, Any], auto: frozenset[str]) -> dict[str, Any]:
     """The settings of training, with stand-ins for what is `auto` until rows and network are known."""
+    for name in ("lr", "epochs", "batch_size", "patience"):
+        if isinstance(node.get(name), str) and name not in auto:
+            raise ConfigError(
+                f"train.{name} is a number or auto, not '{node[name]}'{near(node[name], [AUTO])}"
+            )
     values = node | {name: STAND_INS[name] for name in auto}
     if "batch_size" in auto and isinstance(values.get("micro_batch"), int):
         values["batch_size"] = max(values["batch_size"], values["micro_batch"])
