@@ -1,6 +1,6 @@
-"""Does tiny_bert earn its place? 50 labelled docstrings per class: fine-tuned, from random weights, TF-IDF.
+"""Does tiny_bert earn its place? Few labelled docstrings per class: fine-tuned, from random weights, TF-IDF.
 
-    python scripts/bench/tiny_bert_pays.py [--checkpoint DIR] [--seeds 0 1 2] [--only tiny_bert scratch tfidf]
+    python scripts/bench/tiny_bert_pays.py [--per-class 8] [--checkpoint DIR] [--seeds 0 1 2] [--only tfidf]
 
 Learning rate (on the first seed), epoch, and the features and regularisation of TF-IDF are chosen on the
 validation split; "plain" is TF-IDF and logistic regression at scikit-learn's defaults.
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-PER_CLASS = 50
 EPOCHS, EVALUATE_EVERY, BATCH, LENGTH = 16, 4, 16, 128
 RATES = (3e-4, 6e-4, 1.2e-3)
 CHECKPOINT = Path(ftrun.__file__).parent / "assets" / "tiny_bert"
@@ -31,6 +30,7 @@ Rows = list[dict[str, str]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", type=Path, default=CHECKPOINT)
+    parser.add_argument("--per-class", type=int, default=50)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--only", nargs="+", default=["plain", "tfidf", "scratch", "tiny_bert"])
     parser.add_argument("--rates", type=float, nargs="+", default=RATES)
@@ -40,7 +40,7 @@ def main() -> None:
     for method in options.only:
         scores, rates = [], list(options.rates)
         for seed in options.seeds:
-            splits = few_of(train, seed), validation, test
+            splits = few_of(train, options.per_class, seed), validation, test
             if method == "plain":
                 chosen, best, score = tfidf(*splits, tuned=False)
             elif method == "tfidf":
@@ -53,12 +53,12 @@ def main() -> None:
         print(f"{method:10} mean    test {mean(scores):.1%}", flush=True)
 
 
-def few_of(train: Rows, seed: int) -> Rows:
+def few_of(train: Rows, count: int, seed: int) -> Rows:
     """The same number of every class, drawn by the seed."""
     chosen: Rows = []
     for label in sorted({row["label"] for row in train}):
         chosen += random.Random(f"{seed} {label}").sample(
-            [row for row in train if row["label"] == label], PER_CLASS
+            [row for row in train if row["label"] == label], count
         )
     return chosen
 
