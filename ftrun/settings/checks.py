@@ -74,7 +74,7 @@ def at_least(name: str, value: float | None, low: float) -> None:
 def auto_or(name: str, value: float | str) -> None:
     """Refuses a string other than "auto" in place of a number."""
     if isinstance(value, str) and value != "auto":
-        raise ConfigError(f"{name} is auto or a number, not '{value}'")
+        raise ConfigError(f"{name} is auto or a number, not '{value}'{near(value, ['auto'])}")
 
 
 def one_of(name: str, value: str, possible: Sequence[str]) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ftrun import CONF
-from ftrun.errors import ConfigError, counted, near
+from ftrun.errors import ConfigError, counted
 from ftrun.settings.auto import AUTO
-from ftrun.settings.checks import convert, mapping, one_of
+from ftrun.settings.checks import auto_or, convert, mapping, one_of
 from ftrun.settings.protocols import Strategy
 from ftrun.settings.resolve import build, holds, load_class, schedule_class
 from ftrun.settings.schema import Domain, ModelSettings, Settings, Source, Train
@@ -66,10 +66,7 @@ def read(raw: dict[str, Any]) -> Settings:
 def numbers(node: dict[str, Any], auto: frozenset[str]) -> dict[str, Any]:
     """The settings of training, with stand-ins for what is `auto` until rows and network are known."""
     for name in ("lr", "epochs", "batch_size", "patience"):
-        if isinstance(node.get(name), str) and name not in auto:
-            raise ConfigError(
-                f"train.{name} is a number or auto, not '{node[name]}'{near(node[name], [AUTO])}"
-            )
+        auto_or(f"train.{name}", node.get(name, AUTO))
     values = node | {name: STAND_INS[name] for name in auto}
     if "batch_size" in auto and isinstance(values.get("micro_batch"), int):
         values["batch_size"] = max(values["batch_size"], values["micro_batch"])

@@ -36,9 +36,7 @@ class Replay(Full):
 
     def __post_init__(self) -> None:
         auto_or("share", self.share)
-        self.part = (
-            0.5 if isinstance(self.share, str) else self.share
-        )  # with auto until `remember` has found it
+        self.part = 0.5 if isinstance(self.share, str) else self.share  # until `remember` has found it
         if not 0 < self.part < 1:
             raise ConfigError(f"share is above 0 and below 1, not {self.part:g}")
         at_least("buffer", self.buffer, 1)
