@@ -88,7 +88,8 @@ def side_by_side(rows: list[Row]) -> list[Row]:
     folder = commonpath([dirname(path) for path in paths])
     like: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row, path in zip(rows, paths, strict=True):
-        asked = row.get("asked", row["config"])  # `auto` is one setting, whatever each seed found for it
+        # `auto` is one setting, whatever each seed found for it
+        asked = row["asked"] if "asked" in row else row["config"]
         row["settings"] = flat({name: value for name, value in asked.items() if name not in APART})
         row["label"] = relpath(path, folder) if len(rows) > 1 else row["run"]
         row["folder"] = _near(folder) if len(rows) > 1 else ""
