@@ -168,18 +168,18 @@ def prepared(plan: Plan, name: str, minutes: float | None, grid: bool) -> list[s
 
 def best_rate(plan: Plan, name: str, own: list[str]) -> float | None:
     """The rate with the best validation score, from a grid around the default that grows at its edges."""
-    default = trial(plan, "grid", name, [*own, f"seed={TUNING_SEED}"])
-    if default is None:
+    words = [*own, f"seed={TUNING_SEED}"]
+    default = trial(plan, "grid", name, words)
+    middle = rate_tried(plan, [*plan.words, f"strategy={name}", *words])
+    if middle is None:
         return None
-    middle = default.config["train"]["lr"]
     metric: str | None = None
     powers, found, losses = [0, -1, 1], {}, {}
     for _ in range(EXTENSIONS + 1):
         for power in powers:
-            rate = float(f"{middle * STEP**power:.2g}")
+            rate = float(f"{middle * STEP**power:.2g}") if power else middle
             if rate not in found:  # at equal scores the lower loss wins
-                words = [*own, f"train.lr={rate}", f"seed={TUNING_SEED}"]
-                run = trial(plan, "grid", name, words) if power else default
+                run = trial(plan, "grid", name, [*words, f"train.lr={rate}"]) if power else default
                 result = run.read_json("result.json") if run else {}
                 metric = result.get("metric", metric)
                 found[rate] = result.get(metric)
@@ -204,6 +204,13 @@ def best_rate(plan: Plan, name: str, own: list[str]) -> float | None:
     )
     print(f"learning rate of {plan.chosen[-1]}", flush=True)
     return best
+
+
+def rate_tried(plan: Plan, words: list[str]) -> float | None:
+    """The rate of a trial, also of one that failed; None where it failed before `auto` was a number."""
+    place = plan.directory / plan.ledger.entries[key_of(settled(words))]["run"]
+    rate = Run(place).config["train"]["lr"] if is_run(place) else AUTO
+    return None if rate == AUTO else float(rate)
 
 
 def trial(plan: Plan, folder: str, name: str, own: list[str]) -> Run | None:

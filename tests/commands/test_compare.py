@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from ftrun.cli import start
 from ftrun.commands.compare import budget, of_steps
-from ftrun.errors import ConfigError, DataError
+from ftrun.errors import ConfigError, DataError, Diverged
+from ftrun.experiments import launch
 from ftrun.runs.ledger import Ledger, key_of
 
 WORDS = ["task=digits", "model=mlp", "train.optimizer=sgd", "task.subset=60", "device=cpu"]
@@ -45,6 +47,26 @@ def test_the_rate_is_chosen_on_validation_and_said(
     assert "learning rate of scratch: " in text and "trials: " in text
     rates = {float(path.name.split("-")[1][2:]) for path in Path("study/grid").iterdir()}
     assert {0.032, 0.1, 0.32} <= rates
+
+
+def test_a_default_rate_that_diverges_does_not_end_the_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    honest = launch.one
+
+    def one(raw: dict[str, Any], path: Path, again: bool) -> float:
+        score = honest(raw, path, again)
+        if raw["train"]["lr"] == "auto":
+            (path / "result.json").unlink()
+            raise Diverged("planted")
+        return score
+
+    monkeypatch.setattr(launch, "one", one)
+    code, text = compared(capsys, "--strategies", "scratch", "--seeds", "1")
+    assert code == 1  # of the one that failed
+    said = next(line for line in text.splitlines() if line.startswith("learning rate of scratch: "))
+    assert "(failed)" in said and len(list(Path("study/runs").iterdir())) == 1
 
 
 def test_a_failure_is_shown_and_the_others_go_on(
