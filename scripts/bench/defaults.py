@@ -39,7 +39,12 @@ SETS: dict[str, list[str]] = {  # settings; the files stand in OUT/data/SET
     "digits": ["task=digits"],
 }
 IMAGES = ["mnist", "usps", "cifar10_subset"]
-GRID = [(rate, budget) for rate in (1.0, 1 / 3, 3.0) for budget in (1.0, 1 / 3, 3.0)]
+LOW, HIGH = 1 / 3, 3.0
+POINTS = [  # multiples of the default's rate and budget; the default first, then one of them changed
+    (1.0, 1.0), (LOW, 1.0), (HIGH, 1.0), (1.0, LOW), (1.0, HIGH),
+    (LOW, LOW), (LOW, HIGH), (HIGH, LOW), (HIGH, HIGH),
+]  # fmt: skip
+GRIDS = {"none": POINTS[:1], "rate": POINTS[:3], "all": POINTS}
 
 
 @dataclass(frozen=True, order=True)
@@ -81,7 +86,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rows", nargs="+", type=int, default=[400, 100, 2000])
     parser.add_argument("--networks", nargs="+", help="default: two for each kind of data")
     parser.add_argument("--strategies", nargs="+", default=STRATEGIES)
-    parser.add_argument("--grid", choices=["none", "rate", "all"], default="all")
+    parser.add_argument("--grid", choices=list(GRIDS), default="all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--workers", type=int, default=1)
@@ -147,13 +152,7 @@ def words_of(cell: Cell, options: argparse.Namespace) -> list[str]:
 def work(cells: list[Cell], options: argparse.Namespace) -> None:
     """All runs, the defaults first and the grid after them, by processes that import everything once."""
     tasks: Any = multiprocessing.get_context("spawn").JoinableQueue()
-    wanted = {"none": GRID[:1], "rate": [GRID[0], GRID[3], GRID[6]], "all": GRID}[options.grid]
-    order = (
-        [(1, 1)]
-        if options.grid == "none"
-        else sorted(wanted, key=lambda p: ((p[0] != 1) + (p[1] != 1), p[1] != 1))
-    )
-    for point in order:
+    for point in GRIDS[options.grid]:
         for cell in cells:
             tasks.put((cell, point))
     for _ in range(options.workers):
