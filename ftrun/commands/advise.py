@@ -64,7 +64,7 @@ def auto(arguments: list[str]) -> list[str]:
 
 def recommended(words: list[str], cut: float, like: str, harder: float) -> Advice:
     """Measure, print the measurement and the recommendation, and return it."""
-    from ftrun.commands.compare import settled
+    from ftrun.commands._settings import composed
     from ftrun.experiments.advice import advise, measure
     from ftrun.experiments.domain_gap import familiarity, like_its_own
     from ftrun.models.load import load
@@ -74,7 +74,7 @@ def recommended(words: list[str], cut: float, like: str, harder: float) -> Advic
     from ftrun.tasks.data import TaskData
     from ftrun.tasks.parts.table import texts_of
 
-    settings = read(settled(words))
+    settings = read(composed(words))
     data = TaskData(settings.task)
     if data.spec.auto_class != "AutoModelForSequenceClassification" or data.metric != "accuracy":
         raise ConfigError(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ftrun.commands._parser import Parser
+from ftrun.commands._settings import composed
 from ftrun.errors import ConfigError, Interrupted, UserError, counted
 from ftrun.reports.numbers import score
 from ftrun.runs.ledger import Ledger, key_of
@@ -42,7 +43,7 @@ def main(arguments: list[str]) -> int:
     steps, minutes = budget(options.budget)
     words = [*options.settings, *(of_steps(steps, options.settings) if steps else [])]
     for name in names:  # any mistake in any of them is reported before the first run
-        raw = settled([*words, f"strategy={name}"])
+        raw = composed([*words, f"strategy={name}"])
     readable(raw)
     directory = Path(options.dir or place(words, options))
     plan = Plan(words, directory, Ledger(directory))
@@ -132,17 +133,6 @@ def place(words: list[str], options: argparse.Namespace) -> Path:
     return Path("outputs") / f"compare-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def settled(words: list[str]) -> dict[str, Any]:
-    """The resolved settings of a run; raises ConfigError for invalid ones."""
-    from ftrun.experiments.overrides import compose, sourced, with_model_of_source
-    from ftrun.settings.read import read
-
-    spelt = [part for word in words for part in sourced(word)]
-    raw = with_model_of_source(compose(spelt), spelt)
-    read(raw)
-    return raw
-
-
 def readable(raw: dict[str, Any]) -> None:
     """Raises DataError if the rows of the task cannot be read."""
     from ftrun.settings.read import read
@@ -194,11 +184,8 @@ def best_rate(plan: Plan, name: str, own: list[str]) -> float | None:
         powers = [min(powers) - 1 if best == min(found) else max(powers) + 1]
     short = (metric or "").removeprefix("eval_")
     tried = ", ".join(f"{rate:g} ({score(found[rate], short) or 'failed'})" for rate in sorted(found))
-    edge = (
-        ""
-        if min(found) < best < max(found)
-        else "; this is at the edge of the grid, whose middle is set by train.lr="
-    )
+    inside = min(found) < best < max(found)
+    edge = "" if inside else "; this is at the edge of the grid, whose middle is set by train.lr="
     plan.chosen.append(
         f"{name}: {best:g}, the best validation {short} of {counted(len(found), 'trial')}: {tried}{edge}"
     )
@@ -208,7 +195,7 @@ def best_rate(plan: Plan, name: str, own: list[str]) -> float | None:
 
 def rate_tried(plan: Plan, words: list[str]) -> float | None:
     """The rate of a trial, also of one that failed; None where it failed before `auto` was a number."""
-    place = plan.directory / plan.ledger.entries[key_of(settled(words))]["run"]
+    place = plan.directory / plan.ledger.entries[key_of(composed(words))]["run"]
     rate = Run(place).config["train"]["lr"] if is_run(place) else AUTO
     return None if rate == AUTO else float(rate)
 
@@ -218,7 +205,7 @@ def trial(plan: Plan, folder: str, name: str, own: list[str]) -> Run | None:
     from ftrun.experiments.launch import one, show
 
     words = [*plan.words, f"strategy={name}", *own]
-    raw = settled(words)
+    raw = composed(words)
     key = key_of(raw)
     path = plan.ledger.place_of(key)
     if path is not None:

@@ -29,9 +29,7 @@ class State:
     bad_steps: int = 0  # in a row
     best: dict[str, float] = field(default_factory=dict)
     stale: int = 0  # evaluations since the best
-    moved: bool = (
-        False  # the metric is no longer what it was at first: until then training has not begun to help
-    )
+    moved: bool = False  # the metric has changed since the first evaluation: training has begun to show
     stopped: bool = False  # early, by patience
     metrics_size: int = 0
     before: list[dict[str, float]] = field(default_factory=list)  # test scores of each earlier task at step 0

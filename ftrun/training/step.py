@@ -119,9 +119,8 @@ class Step:
         self.accelerator.unscale_gradients(self.optimizer)
         self.guard.add_gradient()
         clip = self.settings.train.clip or math.inf
-        norm = torch.nn.utils.clip_grad_norm_(
-            list(self.parameters.values()), clip
-        )  # accelerate's unscales again
+        # not accelerate's, which would unscale the gradients again
+        norm = torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), clip)
         return float(norm), loss, count
 
     def plain_optimizer(self) -> torch.optim.Optimizer:
