@@ -42,6 +42,7 @@ def row_of(run: Run) -> dict[str, Any]:
         "seed": config["seed"],
         "trained_parameters": trained,
         "total_parameters": total,
+        "train_rows": result.get("rows", {}).get("train"),
         "trained_share": trained / total if trained is not None and total else None,
         "metric": metric,
         "eval_score": scores.get(f"eval_{metric}"),
@@ -116,7 +117,7 @@ def use_of(run: Run) -> str:
 
 
 SPEEDS = {"tokens_per_second": "tokens", "images_per_second": "images"}  # of training
-BASELINES = {"majority": "most frequent label", "tfidf": "TF-IDF"}  # their scores on test
+BASELINES = {"majority": "most frequent label", "tfidf": "TF-IDF", "features": "frozen features"}  # on test
 
 
 def _scores(row: dict[str, Any], baselines: dict[str, Any]) -> Any:

@@ -37,7 +37,7 @@ def group_of(task: str, metric: str, places: dict[str, Path]) -> Group:
     tried = [_tried(metric, place) for place in places.values()]
     draws = resamples([each.scored for each in tried])
     studies = [
-        studied(name, [each], draws[:, [number]], {})
+        studied(name, name, [each], draws[:, [number]], {})
         for number, (name, each) in enumerate(zip(places, tried, strict=True))
     ]
     group = Group(task, metric, len(tried[0].scored.columns), studies)
@@ -53,7 +53,7 @@ def _tried(metric: str, place: Path) -> Tried:
         raise DataError(f"{place / PREDICTIONS} does not contain the data for {metric}")
     row = {"seed": 0, "metric": metric, BESIDE: scored(BESIDE, labels, answers)}
     right = [label == answer for label, answer in zip(labels, answers, strict=True)]
-    return Tried(row, found, right, None, [], {}, Diagnosis([], None, []))
+    return Tried(row, labels, answers, found, right, None, [], {}, Diagnosis([], None, []))
 
 
 def standing(group: Group) -> list[dict[str, Any]]:

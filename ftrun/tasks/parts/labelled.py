@@ -7,7 +7,6 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ftrun.data.balance import balanced_rows, class_weights
-from ftrun.data.splits import pick
 from ftrun.models.spec import label_config
 from ftrun.tasks.dataset import SPLITS, Batch, Epochs, Example
 from ftrun.tasks.losses import Loss, cross_entropy, summed_cross_entropy
@@ -124,15 +123,10 @@ def baselines(
     labels: dict[str, list[Any]],
     threshold: float | None = None,
 ) -> dict[str, Any]:
-    """Their scores by the task's own metrics; see `baseline_scores`."""
+    """Their scores by the task's own metrics, none where they are not wanted; see `baseline_scores`."""
     from ftrun.data.card import baseline_scores
 
-    def score(answers: Sequence[Answer], split: str, places: Sequence[int]) -> dict[str, float]:
-        examples = pick(list(data.dataset(split).examples), list(places))
-        blank = dict.fromkeys(data.scorer.columns)
-        return data.scorer.score(data.scorer.rows([blank | answer for answer in answers], examples))
-
-    return baseline_scores(texts, labels, score, threshold)
+    return baseline_scores(texts, labels, data.judged, threshold) if data.baselines else {}
 
 
 def by_class(
