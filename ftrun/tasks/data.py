@@ -6,15 +6,18 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ftrun.tasks.dataset import Dataset, Rows
+from ftrun.tasks.parts.rows import TaskRows
 from ftrun.tasks.scorer import main_metric
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from transformers import PretrainedConfig
 
     from ftrun.models.spec import Spec
     from ftrun.settings.protocols import Task
     from ftrun.tasks.objective import Objective
-    from ftrun.tasks.scorer import Scorer
+    from ftrun.tasks.scorer import Row, Scorer
 
 
 class TaskData:
@@ -61,6 +64,12 @@ class TaskData:
     def scorer(self) -> Scorer:
         found: Scorer = self.task.scorer(self)
         return found
+
+    def slices(self, rows: Sequence[Row]) -> list[dict[str, str]]:
+        """The slices of each answered test row, column → slice; nothing where the task has none."""
+        if not isinstance(self.rows, TaskRows):
+            return []
+        return self.rows.slices_of([row.row for row in rows], self.dataset("test").examples)
 
     @property
     def metric(self) -> str:
