@@ -1,4 +1,4 @@
-"""Slices of test rows: by what stands in a column, and by length. Every row is in one slice of each column."""
+"""Slices of test rows by what stands in a column, and by length: of each, every row is in one."""
 
 from __future__ import annotations
 

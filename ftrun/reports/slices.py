@@ -58,8 +58,8 @@ def tables(run: Run, metric: str | None) -> Iterator[Any]:
     from rich.table import Table
 
     lines = read_lines(run.path / "predictions.jsonl")
-    whole = of_rows(lines, range(len(lines)), metric or "")
-    if whole is None:
+    whole = None if metric is None else of_rows(lines, range(len(lines)), metric)
+    if whole is None or metric is None:
         return
     sign = lookup(metric).sign
     for column, places in slices_in(lines).items():
@@ -67,12 +67,12 @@ def tables(run: Run, metric: str | None) -> Iterator[Any]:
         for title in (column, "rows", metric, ""):
             table.add_column(title, justify="left" if title in (column, "") else "right")
         for name, chosen in places.items():
-            found = of_rows(lines, chosen, metric or "")
+            found = of_rows(lines, chosen, metric)
             if found is not None:
-                own = interval_of(found, metric or "")
+                own = interval_of(found, metric)
                 worse = sign * (own.high if sign > 0 else own.low) < sign * whole.score
                 mark, style = ("below overall" if sign > 0 else "above overall", "bold yellow")
-                cells = (name, f"{len(chosen):,}", interval(own, metric or ""), mark if worse else "")
+                cells = (name, f"{len(chosen):,}", interval(own, metric), mark if worse else "")
                 table.add_row(*cells, style=style if worse else None)
         yield table
 
@@ -119,7 +119,8 @@ def section(group: Group) -> Cells | None:
     ]
     if not found:
         return None
-    columns = [("slice", False), ("rows", True), (f"{best.name}, best overall", True)]
+    best_overall = f"{best.name}, best overall" if len(ways) > 1 else best.name
+    columns = [("slice", False), ("rows", True), (best_overall, True)]
     rows = [[own.name, f"{len(own.places):,}", _cell(own.studies[0], own, group)] for own in found]
     if len(ways) > 1:
         columns.append(("best in the slice", True))
@@ -147,9 +148,7 @@ def agreed(runs: list[Lines]) -> tuple[dict[str, dict[str, list[int]]], list[str
     return {name: each[0][name] for name in names if name not in apart}, notes
 
 
-def on_slice(
-    ways: list[Study], answered: dict[str, Lines], places: list[int], group: Group
-) -> list[Study]:
+def on_slice(ways: list[Study], answered: dict[str, Lines], places: list[int], group: Group) -> list[Study]:
     """The studies on these rows alone, from resamples that they share."""
     own = [[_tried(tried, answered[tried.row["run"]], places) for tried in study.tried] for study in ways]
     draws = resamples([tried.scored for runs in own for tried in runs], count=len(ways[0].runs.draws))
