@@ -114,15 +114,16 @@ def run_lines(found: Outlook, seeds: int, folds: int) -> list[str]:
     ways = len(found.ways)
     runs, steps = ways * seeds * folds, sum(way.steps for way in found.ways) * seeds * folds
     product = f"{counted(ways, 'way')} × {counted(seeds, 'seed')}{f' × {folds} folds' if folds > 1 else ''}"
-    first, more = f"{product} = {counted(runs, 'run')}, {steps:,} optimizer steps at most", len(POWERS) * ways
+    lines = [f"{product} = {counted(runs, 'run')}, {steps:,} optimizer steps at most"]
     sources = [way.settings.source for way in found.ways]
     before = {source.node["name"] for source in sources if source is not None and source.kind == "task"}
-    return [
-        first,
-        *(f"each run trains its source first: {name}" for name in sorted(before)),
-        f"ftrun compare adds {more} runs or more, {len(POWERS)} of each way, that choose its learning rate"
-        " (--lr default: none)",
-    ]
+    lines += [f"each run trains its source first: {name}" for name in sorted(before)]
+    if not any("=" in way.name for way in found.ways):  # they differ in their strategies alone
+        lines.append(
+            f"ftrun compare adds {len(POWERS) * ways} runs or more, {len(POWERS)} of each way, that choose"
+            " its learning rate (--lr default: none)"
+        )
+    return lines
 
 
 def power_lines(found: Outlook, seeds: int, folds: int) -> list[str]:

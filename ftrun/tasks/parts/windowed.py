@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ftrun.data.leaks import WAYS, leak_notes, of_texts
+from ftrun.data.tables import Columns
 from ftrun.errors import ConfigError, DataError
 from ftrun.models.spec import Spec, TextInput, label_config
 from ftrun.settings.checks import at_least, one_of
@@ -16,7 +17,6 @@ from ftrun.tasks.dataset import SPLITS, Example
 from ftrun.tasks.parts.rows import TaskRows, tokens_of_rows
 
 if TYPE_CHECKING:
-    from ftrun.data.tables import Columns
     from ftrun.tasks.data import TaskData
 
 
