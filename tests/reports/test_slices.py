@@ -106,6 +106,15 @@ def test_without_one_nothing_is_said(tmp_path: Path) -> None:
     ]
 
 
+def test_a_lead_by_chance_is_shown_and_not_claimed(tmp_path: Path) -> None:
+    for name, own in (("full", {}), ("lora", {"rank": 8}), ("l", {"rank": 4})):
+        strategy = name if name == "full" else "lora"
+        rewritten(finished(tmp_path / name, strategy, accuracy=0.8, **own), sliced)
+    _, rows, lines = cells(tmp_path)
+    assert any(row[3] != "the same" for row in rows if row[0] != "genre=rare")
+    assert lines[0].startswith("no slice in which another way is significantly better than ")
+
+
 def test_small_slices_are_listed_and_not_tested(tmp_path: Path) -> None:
     _, rows, lines = cells(studies(tmp_path, on_genre("rare", 1.0), on_genre("rare", 0.0)))
     (rare,) = [row for row in rows if row[0] == "genre=rare"]
