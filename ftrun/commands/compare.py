@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ftrun.commands._parser import Parser
-from ftrun.commands._settings import composed
+from ftrun.commands._settings import POWERS, SEEDS, STRATEGIES, composed
 from ftrun.errors import ConfigError, Interrupted, UserError, counted
 from ftrun.reports.numbers import score
 from ftrun.runs.ledger import Ledger, key_of
@@ -63,13 +63,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("settings", nargs="*", metavar="key=value", help="settings of every run")
     add(
         "--strategies",
-        default="full,freeze,linear_probe,lora",
+        default=STRATEGIES,
         help="names with commas; default: %(default)s",
     )
     add(
         "--seeds",
         type=int,
-        default=3,
+        default=SEEDS,
         help="number of runs of each strategy, with seeds 0, 1, …; default: %(default)s",
     )
     add("--budget", metavar="steps=N|minutes=M", help="training of each run; default: train.epochs")
@@ -164,7 +164,7 @@ def best_rate(plan: Plan, name: str, own: list[str]) -> float | None:
     if middle is None:
         return None
     metric: str | None = None
-    powers, found, losses = [0, -1, 1], {}, {}
+    powers, found, losses = list(POWERS), {}, {}
     for _ in range(EXTENSIONS + 1):
         for power in powers:
             rate = float(f"{middle * STEP**power:.2g}") if power else middle

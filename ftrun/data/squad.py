@@ -28,6 +28,7 @@ class Question:
     context: str
     answers: list[tuple[str, int]] | None  # None where a file has no answers
     place: str
+    columns: dict[str, Any]  # everything its source says, by name
 
     def placed(self) -> list[tuple[str, int]]:
         """The answers that stand in the paragraph at their offset."""
@@ -69,7 +70,14 @@ def as_questions(
         name = str(row["id"]) if row.get("id") is not None else str(number)
         answers = answers_of(row.get(columns["answers"]), place) if answered else None
         questions.append(
-            Question(name, row[columns["question"]], row[columns["context"]], answers, f"{place} (id {name})")
+            Question(
+                name,
+                row[columns["question"]],
+                row[columns["context"]],
+                answers,
+                f"{place} (id {name})",
+                row,
+            )
         )
     return questions
 

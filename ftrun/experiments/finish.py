@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import UserError
@@ -18,6 +19,8 @@ from ftrun.training.devices import describe, peak_memory
 from ftrun.training.preflight import PROBE
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from ftrun.settings.schema import Settings
@@ -105,16 +108,18 @@ def cost_of(loop: Loop) -> dict[str, Any]:
 
 def write_predictions(directory: Run, data: TaskData, rows: list[Row]) -> None:
     """predictions.jsonl, and what stands behind the scores of the test split."""
-    (directory.path / "predictions.jsonl").write_text(prediction_lines(rows), encoding="utf-8")
+    (directory.path / "predictions.jsonl").write_text(
+        prediction_lines(rows, data.slices(rows)), encoding="utf-8"
+    )
     for name, content in data.scorer.tables(rows).items():
         if content:
             directory.write_json(name, content)
 
 
-def prediction_lines(rows: list[Row]) -> str:
-    """A line of JSON for each row: its number, the correct answer and what was answered."""
+def prediction_lines(rows: list[Row], slices: Sequence[dict[str, str]] = ()) -> str:
+    """A line of JSON for each row: its number, the correct answer, what was answered, and its slices."""
     lines = []
-    for row in rows:
-        line = {"row": row.row, "label": row.label, **row.answer}
+    for row, own in zip_longest(rows, slices):
+        line = {"row": row.row, "label": row.label, **row.answer} | ({"slices": own} if own else {})
         lines.append(json.dumps(line, ensure_ascii=False) + "\n")
     return "".join(lines)

@@ -50,7 +50,18 @@ def settled(settings: Settings, data: TaskData, model: Model, directory: Run) ->
     """The settings with numbers in the place of `auto`, said with their reasons and kept in config.yaml."""
     if not settings.auto:
         return settings
-    case = Case(
+    found, lines = settle(settings.train, settings.auto, case_of(settings, data, model))
+    if lines:
+        say(f"auto: {'; '.join(lines)}")
+    if leads():
+        directory.settle({"train": found})
+    raw = settings.raw | {"train": settings.raw["train"] | found}
+    return replace(settings, train=replace(settings.train, **found), raw=raw, auto=frozenset())
+
+
+def case_of(settings: Settings, data: TaskData, model: Model) -> Case:
+    """What is to be trained, of which the model may be an outline."""
+    return Case(
         rows=len(data.dataset("train").epoch(settings.seed, 0)),
         validation=len(data.dataset("validation")),
         width=model.width,
@@ -59,13 +70,6 @@ def settled(settings: Settings, data: TaskData, model: Model, directory: Run) ->
         pace=settings.strategy.pace,
         habits=settings.task.habits,
     )
-    found, lines = settle(settings.train, settings.auto, case)
-    if lines:
-        say(f"auto: {'; '.join(lines)}")
-    if leads():
-        directory.settle({"train": found})
-    raw = settings.raw | {"train": settings.raw["train"] | found}
-    return replace(settings, train=replace(settings.train, **found), raw=raw, auto=frozenset())
 
 
 def describe_data(

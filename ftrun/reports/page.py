@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ftrun.errors import counted
+from ftrun.reports import slices
 from ftrun.reports.labelling import label_lines
 from ftrun.reports.numbers import count, duration, score, size
 from ftrun.reports.verdict import verdict
@@ -59,6 +60,8 @@ def sections_of(group: Group) -> list[Section]:
         found.append(
             Section(title, lines=[*(sentence(pair, group) for pair in group.pairs), p_value_source(group)])
         )
+    if cells := slices.section(group):
+        found.append(Section("Slices", *cells))
     if ranked := elbow(group):
         found.append(Section("LoRA rank", lines=[ranked[2]]))
     if lines := label_lines(group):

@@ -93,6 +93,8 @@ def show_result(run: Run) -> None:
     """The end of an experiment: its scores, its cost, its directory and the next commands."""
     from rich.padding import Padding
 
+    from ftrun.reports.slices import tables as slices
+
     screen, row = console(), row_of(run)
     settings = words(strategy_settings(run.config))
     held = (run.config.get("protect") or {"name": "none"})["name"]
@@ -103,6 +105,8 @@ def show_result(run: Run) -> None:
     card = run.read_json("data.json") or {}
     screen.print(Padding(_scores(row, card.get("baselines", {})), (1, 0, 1, 2)))
     for table in tables(run.read_json(DETAILS) or {}, score, run.path / DETAILS):
+        screen.print(Padding(table, (0, 0, 1, 2)))
+    for table in slices(run, row["metric"]):
         screen.print(Padding(table, (0, 0, 1, 2)))
     screen.print(Padding(_facts(row, card), (0, 0, 1, 2)))
     screen.print(f"  compare: ftrun report {run.path.parent}", style="dim", soft_wrap=True)

@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ftrun.tasks.dataset import Dataset, Rows
+from ftrun.tasks.parts.rows import TaskRows
 from ftrun.tasks.scorer import main_metric
 
 if TYPE_CHECKING:
@@ -76,6 +77,12 @@ class TaskData:
         if split == "test":
             self.answers[name] = rows
         return self.scorer.score(rows)
+
+    def slices(self, rows: Sequence[Row]) -> list[dict[str, str]]:
+        """The slices of each answered test row, column → slice; nothing where the task has none."""
+        if not isinstance(self.rows, TaskRows):
+            return []
+        return self.rows.slices_of([row.row for row in rows], self.dataset("test").examples)
 
     @property
     def metric(self) -> str:

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ftrun.data.balance import WAYS
 from ftrun.data.images.transforms import moved, order_of, seeds_of
 from ftrun.data.labels import Labels, classes_of
+from ftrun.data.slices import by_columns
+from ftrun.data.sources import spelled
+from ftrun.data.tables import Columns
 from ftrun.errors import ConfigError, DataError
 from ftrun.runs.terminal import say
 from ftrun.settings.checks import at_least, one_of
@@ -44,6 +47,7 @@ class Image(ImageTask):
     balance: str
     augment: str
     permute: Any  # a seed, null for the pixels as they are, or a list of these
+    slices: Columns  # columns of the test rows by whose values they are also scored
 
     folder: ClassVar[str] = "a folder of class folders"
 
@@ -71,7 +75,9 @@ class Image(ImageTask):
         images, names, notes, fingerprint = load_splits(
             given_splits(self), self.reading(), self.labels, self.subset, seed, self.leaks
         )
-        return ImageRows(images, notes, fingerprint, task=self, labels=names)
+        tested = [image.about for image in images["test"]]
+        slices = by_columns(self.slices, tested, spelled(self.test or self.train or ""))
+        return ImageRows(images, notes, fingerprint, task=self, labels=names, slices=slices)
 
     def load_file(self, file: str, answered: bool, spec: Spec) -> ImageRows:
         if not answered:

@@ -80,7 +80,8 @@ class Ner(Windowed):
         if not kinds_of(tags["train"]):
             raise DataError(f"task.train={self.train}: every tag is O, there are no entities to learn")
         notes = [*notes, *more, *unseen(tags, kinds_of(tags["train"]))]
-        return Sentences(rows, notes, fingerprint(rows), task=self, tags=tags)
+        slices = self.sliced(rows)
+        return Sentences(rows, notes, fingerprint(rows), task=self, slices=slices, tags=tags)
 
     def load_file(self, file: str, answered: bool, spec: Spec) -> Sentences:
         if not answered:

@@ -68,7 +68,7 @@ class Qa(Windowed):
 
     def load(self, seed: int) -> WindowRows:
         rows, notes = self.read_splits(seed)
-        return WindowRows(rows, notes, fingerprint(rows), task=self)
+        return WindowRows(rows, notes, fingerprint(rows), task=self, slices=self.sliced(rows))
 
     def load_file(self, file: str, answered: bool, spec: Spec) -> WindowRows:
         from ftrun.data.sources import sources_of

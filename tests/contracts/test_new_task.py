@@ -83,6 +83,7 @@ max_length: 32
 long: truncate
 subset: null
 leaks: warn
+slices: []
 """
 
 

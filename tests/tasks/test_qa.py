@@ -35,7 +35,7 @@ def test_it_learns_and_keeps_the_best_spans(learned):
     lines = [json.loads(line) for line in (learned.path / "predictions.jsonl").read_text().splitlines()]
     assert [line["row"] for line in lines] == list(range(12))
     assert lines[0]["label"] == [] and lines[1]["label"] and lines[1].keys() == {
-        "row", "label", "answer", "probability"
+        "row", "label", "answer", "probability", "slices"
     }  # fmt: skip
     best = learned.read_json("nbest.json")
     assert list(best) == [f"q{number}" for number in range(12)]

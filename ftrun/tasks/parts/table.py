@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ftrun.data import leaks
 from ftrun.data.label_columns import ONE_NAME, LabelColumn
+from ftrun.data.slices import by_columns
+from ftrun.data.sources import spelled
 from ftrun.data.splits import Splits, parse_subset
 from ftrun.data.tables import Columns, columns_of
 from ftrun.errors import ConfigError
@@ -16,7 +18,7 @@ from ftrun.models.spec import Spec, TextInput
 from ftrun.settings.checks import one_of
 from ftrun.tasks.base import Task
 from ftrun.tasks.dataset import SPLITS, Epochs, Example
-from ftrun.tasks.parts.rows import TaskRows
+from ftrun.tasks.parts.rows import TaskRows, tokens_of_rows
 from ftrun.tasks.parts.texts import TableDataset, examples_of, separates
 
 if TYPE_CHECKING:
@@ -33,6 +35,9 @@ class TableRows(TaskRows):
 
     labels: Labels | None = None  # the label names that were found, where labels are names
     kept_notes: list[str] = field(default_factory=list)  # those that the data card keeps
+
+    def lengths(self, examples: Sequence[Example]) -> dict[int, int]:
+        return tokens_of_rows(examples)
 
     def card(self, data: TaskData) -> dict[str, Any]:
         from ftrun.data.card import repetitions
@@ -62,6 +67,7 @@ class TextTable(Task):
     long: str
     subset: Any  # null, a number of training rows or, of classes, "k per class"
     leaks: str
+    slices: Columns  # columns of the test rows by whose values they are also scored
 
     def __post_init__(self) -> None:
         if self.train is None:
@@ -126,8 +132,17 @@ class TextTable(Task):
         """The rows of a table that has been read, with further notes of the task."""
         splits = {split: getattr(table, split) for split in SPLITS}
         kept = [*table.notes, *(labels.notes if labels is not None else [])]
+        # a file of its own, which has no training rows, need not have the columns
+        source = spelled(self.test or self.train or "")
+        slices = by_columns(self.slices, table.test, source) if table.train else {}
         return TableRows(
-            splits, [*kept, *extra], table.fingerprint, task=self, labels=labels, kept_notes=kept
+            splits,
+            [*kept, *extra],
+            table.fingerprint,
+            task=self,
+            labels=labels,
+            kept_notes=kept,
+            slices=slices,
         )
 
     def load_file(self, file: str, answered: bool, spec: Spec) -> TableRows:

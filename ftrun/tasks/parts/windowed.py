@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ftrun.data.leaks import WAYS, leak_notes, of_texts
+from ftrun.data.tables import Columns
 from ftrun.errors import ConfigError, DataError
 from ftrun.models.spec import Spec, TextInput, label_config
 from ftrun.settings.checks import at_least, one_of
 from ftrun.tasks.base import Task
-from ftrun.tasks.dataset import SPLITS
-from ftrun.tasks.parts.rows import TaskRows
+from ftrun.tasks.dataset import SPLITS, Example
+from ftrun.tasks.parts.rows import TaskRows, tokens_of_rows
 
 if TYPE_CHECKING:
     from ftrun.tasks.data import TaskData
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 @dataclass
 class WindowRows(TaskRows):
     """Rows that are no table."""
+
+    def lengths(self, examples: Sequence[Example]) -> dict[int, int]:
+        return tokens_of_rows(examples)
 
     def card(self, data: TaskData) -> dict[str, Any]:
         """Rows, what they repeat, and their windows."""
@@ -49,6 +53,7 @@ class Windowed(Task):
     stride: int
     subset: Any
     leaks: str
+    slices: Columns  # columns of the test rows by whose values they are also scored
 
     reads: ClassVar[str]  # what task.train may be
     rows_are: ClassVar[str]  # what a row is called, in the plural
@@ -89,6 +94,14 @@ class Windowed(Task):
         }
         notes += complete(rows, self.subset, seed, self.text_of, self.rows_are, self.leaks == "drop")
         return rows, notes + leak_notes(of_texts(self.parts(rows)), self.leaks, self.part)
+
+    def sliced(self, rows: dict[str, list[Any]]) -> dict[str, list[str]]:
+        """The slices of the test rows, by column."""
+        from ftrun.data.slices import by_columns
+        from ftrun.data.sources import spelled
+
+        source = spelled(self.test or self.train or "")
+        return by_columns(self.slices, [row.columns for row in rows["test"]], source)
 
     def read_file(self, file: str) -> tuple[dict[str, list[Any]], list[str]]:
         """The rows of another file as the test split, and notes on them."""
