@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from ftrun.tasks.metrics.metric import Metric
 
 Answer = dict[str, Any]
+PROBABILITIES = "probabilities"  # the column of those that have one for each label
+DIGITS = 6  # of these
+MOST = 100  # of more labels the likeliest ones are kept
 
 
 @dataclass
@@ -24,6 +27,14 @@ class Row:
     answer: Answer  # JSON-ready, by the scorer's columns
     example: Example
     detail: Any = None  # what scores need besides
+
+
+def by_name(names: Sequence[str], probabilities: Sequence[float]) -> dict[str, float]:
+    """The probability of each label, rounded to DIGITS; of more than MOST labels, of the likeliest."""
+    found = {name: round(p, DIGITS) for name, p in zip(names, probabilities, strict=True)}
+    if len(found) <= MOST:
+        return found
+    return dict(sorted(found.items(), key=lambda pair: -pair[1])[:MOST])
 
 
 class Scorer(ABC):
@@ -52,6 +63,16 @@ class Scorer(ABC):
         Those of details.json (a table's name → a row's → a column's → a number) are shown where small.
         """
         return {}
+
+
+def prediction_lines(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """The lines of predictions.jsonl: number, correct answer, what was answered, and where the row stands."""
+    found = []
+    for row in rows:
+        place = row.example.place
+        where = {} if place is None else place._asdict()
+        found.append({"row": row.row, "label": row.label, **row.answer, **where})
+    return found
 
 
 def main_metric(scorer: Scorer) -> str:
