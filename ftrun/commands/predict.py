@@ -53,16 +53,13 @@ def added(
 
     Where a cell can be no object there is a column for each label's probability.
     """
-    from ftrun.tasks.scorer import PROBABILITIES
+    from ftrun.tasks.scorer import as_columns
 
     several, found = len({row.file for row in rows}) > 1, []
     for number, row in enumerate(rows):
         place = {"file": row.file, "file_row": row.number} if several else {}
         answer = dict.fromkeys(columns) | answers.get(number, {})
-        if output.suffix.lower() != ".jsonl" and PROBABILITIES in answer:
-            each = answer.pop(PROBABILITIES) or {}
-            answer |= {f"probability_{name}": value for name, value in each.items()}
-        found.append(place | answer)
+        found.append(place | (answer if output.suffix.lower() == ".jsonl" else as_columns(answer)))
     return found
 
 

@@ -37,6 +37,13 @@ def by_name(names: Sequence[str], probabilities: Sequence[float]) -> dict[str, f
     return dict(sorted(found.items(), key=lambda pair: -pair[1])[:MOST])
 
 
+def as_columns(answer: Answer) -> Answer:
+    """The same for a table, which has no objects: a column for each label's probability."""
+    each = answer.get(PROBABILITIES) or {}
+    plain = {name: value for name, value in answer.items() if name != PROBABILITIES}
+    return plain | {f"probability_{name}": value for name, value in each.items()}
+
+
 class Scorer(ABC):
     """What a task's answers are and how good they are."""
 
