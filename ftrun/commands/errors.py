@@ -19,7 +19,7 @@ def main(arguments: list[str]) -> int:
     options = parse(arguments)
 
     from ftrun.data.tables import check_writable, write_table
-    from ftrun.reports.mistakes import answered_in, judged, sections_of, table_of
+    from ftrun.reports.mistakes.showing import answered_in, judged, sections_of, table_of
     from ftrun.reports.page import on_terminal
     from ftrun.reports.summary import console
     from ftrun.runs.run import Run

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ftrun.errors import ConfigError, UserError, counted
-from ftrun.reports.confident_learning import Doubt, doubts
-from ftrun.reports.judging import Line, Numbers, OneLabel, form_of
+from ftrun.reports.mistakes.confident_learning import Doubt, doubts
+from ftrun.reports.mistakes.judging import Line, Numbers, OneLabel, form_of
 from ftrun.reports.numbers import share
 from ftrun.reports.page import Section
 from ftrun.runs.files import read_lines
