@@ -55,7 +55,7 @@ def doubts(labels: Sequence[Any], found: Sequence[dict[str, float]]) -> list[Dou
 
     several = any(isinstance(label, list) for label in labels)
     names = list(dict.fromkeys(name for row in found for name in row))
-    table = numpy.array([[row.get(name, 0.0) for name in names] for row in found]).reshape(len(found), -1)
+    table = numpy.array([[row.get(name, 0.0) for name in names] for row in found])
     parts = of_several(labels, names, table) if several else of_one(labels, names, table)
     return sorted(parts, key=lambda doubt: (doubt.probability, doubt.at))
 

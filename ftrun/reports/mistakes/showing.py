@@ -48,9 +48,10 @@ def judged(lines: list[Line], source: str) -> Mistakes:
     form = form_of(known[0])
     wrong = [at for at, line in enumerate(known) if form.wrong(line)]
     wrong.sort(key=lambda at: (-form.sure(known[at]), at))
-    found = [line for line in known if line.get(PROBABILITIES)]
-    doubted = doubts([line["label"] for line in known], [line[PROBABILITIES] for line in found])
-    return Mistakes(known, form, wrong, doubted if len(found) == len(known) else [])
+    doubted: list[Doubt] = []
+    if all(line.get(PROBABILITIES) for line in known):
+        doubted = doubts([line["label"] for line in known], [line[PROBABILITIES] for line in known])
+    return Mistakes(known, form, wrong, doubted)
 
 
 def sections_of(mistakes: Mistakes, split: str, most: int, width: int) -> list[Section]:
