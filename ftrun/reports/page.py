@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ftrun.errors import counted
 from ftrun.reports import slices
 from ftrun.reports.labelling import label_lines
+from ftrun.reports.mistakes.labels_in_doubt import doubt_lines
 from ftrun.reports.numbers import count, duration, score, size
 from ftrun.reports.verdict import verdict
 from ftrun.reports.verdicts import elbow, interval, p_value_source, sentence, standard_error
@@ -66,6 +67,8 @@ def sections_of(group: Group) -> list[Section]:
         found.append(Section("LoRA rank", lines=[ranked[2]]))
     if lines := label_lines(group):
         found.append(Section("Label efficiency", lines=lines))
+    if lines := doubt_lines(group):
+        found.append(Section("Labels in doubt", lines=lines))
     if lines := _untaught(group):
         found.append(Section("Runs that learned nothing", lines=lines))
     found.append(Section("Overfitting", lines=_overfitting(group)))

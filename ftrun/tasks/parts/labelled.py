@@ -11,7 +11,7 @@ from ftrun.models.spec import label_config
 from ftrun.tasks.dataset import SPLITS, Batch, Epochs, Example
 from ftrun.tasks.losses import Loss, cross_entropy, summed_cross_entropy
 from ftrun.tasks.metrics.classification import SINGLE_LABEL, single_label_scores
-from ftrun.tasks.scorer import Answer, Row, Scorer
+from ftrun.tasks.scorer import PROBABILITIES, Answer, Row, Scorer, by_name
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,9 +54,9 @@ def class_objective(data: TaskData, weighted: bool) -> Objective:
 
 
 class ClassScorer(Scorer):
-    """The likeliest label and its probability."""
+    """The likeliest label, its probability, and that of each label."""
 
-    columns = ("answer", "probability")
+    columns = ("answer", "probability", PROBABILITIES)
 
     def __init__(self, names: Sequence[str]) -> None:
         self.metrics, self.names = SINGLE_LABEL, list(names)
@@ -64,7 +64,11 @@ class ClassScorer(Scorer):
     def answers(self, outputs: Tensor, batch: Batch) -> list[Answer]:
         probabilities = outputs.detach().float().softmax(-1).cpu()
         return [
-            {"answer": self.names[int(row.argmax())], "probability": float(row.max())}
+            {
+                "answer": self.names[int(row.argmax())],
+                "probability": float(row.max()),
+                PROBABILITIES: by_name(self.names, row.tolist()),
+            }
             for row in probabilities
         ]
 
