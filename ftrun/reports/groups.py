@@ -75,7 +75,7 @@ def _tried(row: Row, run: Run, answered: list[dict[str, Any]], found: Scored) ->
     lines, result = run.metrics(), run.read_json("result.json")
     blank = untaught(labels, answers, row["config"], result) if classes else None
     verdict = blank or diagnose(row["config"], lines, result, row["metric"], calibrated)
-    return Tried(row, labels, answers, found, right, calibrated, lines, result, verdict)
+    return Tried(row, answered, found, right, calibrated, lines, result, verdict)
 
 
 def _group(tried: list[Tried], count: int) -> Group:
@@ -113,7 +113,7 @@ def _facts(tried: list[Tried]) -> dict[str, float | None]:
         key: _mean([each.row[key] for each in tried])
         for key in ("trained_parameters", "seconds", "cpu_seconds", "peak_memory_bytes", "forgetting")
     }
-    sizes = [_size_of(Path(each.row["run"]) / "model") for each in tried]
+    sizes = [None if each.baseline else _size_of(Path(each.row["run"]) / "model") for each in tried]
     labels = [each.result.get("rows", {}).get("train") for each in tried]
     return facts | {"bytes": _mean(sizes), "labels": _mean(labels)}
 

@@ -29,8 +29,7 @@ class Tried:
     """A finished run with its answers to the test rows."""
 
     row: Row
-    labels: list[Any]
-    answers: list[Any]
+    answered: list[dict[str, Any]]  # the lines of predictions.jsonl
     scored: Scored
     right: list[bool] | None  # None for answers that are neither correct nor wrong
     calibration: Calibration | None
@@ -38,6 +37,14 @@ class Tried:
     result: dict[str, Any]
     diagnosis: Diagnosis
     baseline: bool = False  # of the data card: nothing was trained
+
+    @property
+    def labels(self) -> list[Any]:
+        return [line["label"] for line in self.answered]
+
+    @property
+    def answers(self) -> list[Any]:
+        return [line["answer"] for line in self.answered]
 
 
 @dataclass

@@ -58,7 +58,7 @@ def _tried(metric: str, place: Path) -> Tried:
         raise DataError(f"{place / PREDICTIONS} does not contain the data for {metric}")
     row = {"seed": 0, "metric": metric, BESIDE: scored(BESIDE, labels, answers)}
     right = [label == answer for label, answer in zip(labels, answers, strict=True)]
-    return Tried(row, labels, answers, found, right, None, [], {}, Diagnosis([], None, []))
+    return Tried(row, lines, found, right, None, [], {}, Diagnosis([], None, []))
 
 
 def standing(group: Group) -> list[dict[str, Any]]:
