@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ftrun.data.folds import Splitting
 from ftrun.data.leaks import WAYS, leak_notes, of_texts
 from ftrun.errors import ConfigError, DataError
 from ftrun.models.spec import Spec, TextInput, label_config
@@ -32,6 +33,7 @@ class WindowRows(TaskRows):
             "rows": {split: len(self.splits[split]) for split in SPLITS},
             "windows": {split: spread(found) for split, found in sizes.items()},
             **repetitions(of_texts(self.task.parts(self.splits)), self.task.part),
+            **self.task.how.card(self.splits),
             "notes": self.notes,
             **self.task.describe(self),
         }
@@ -49,6 +51,9 @@ class Windowed(Task):
     stride: int
     subset: Any
     leaks: str
+    folds: int | None
+    fold: int | None
+    split_seed: int
 
     reads: ClassVar[str]  # what task.train may be
     rows_are: ClassVar[str]  # what a row is called, in the plural
@@ -62,6 +67,8 @@ class Windowed(Task):
         at_least("task.stride", self.stride, 0)
         one_of("task.leaks", self.leaks, WAYS)
         refuse_classes(self.subset)
+        self.how = Splitting(self.folds, self.fold, self.split_seed)
+        self.how.sources({"train": self.train, "validation": self.validation, "test": self.test})
 
     @abstractmethod
     def usable(self, split: str, source: str, notes: list[str]) -> list[Any]:
@@ -87,7 +94,8 @@ class Windowed(Task):
             for split, given in sources.items()
             if given is not None
         }
-        notes += complete(rows, self.subset, seed, self.text_of, self.rows_are, self.leaks == "drop")
+        drop = self.leaks == "drop"
+        notes += complete(rows, self.subset, seed, self.text_of, self.rows_are, drop, self.how)
         return rows, notes + leak_notes(of_texts(self.parts(rows)), self.leaks, self.part)
 
     def read_file(self, file: str) -> tuple[dict[str, list[Any]], list[str]]:
