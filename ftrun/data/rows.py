@@ -114,9 +114,9 @@ def _usable(
     kept: list[Row] = []
     blank: list[str] = []
     unlabelled: list[str] = []
+    wanted = [*(("text", column) for column in texts), ("label", label)]
     for part in parts:
         notes += part.notes
-        wanted = [*(("text", column) for column in texts), ("label", label)]
         _refuse_columns(split, part.name, part.rows, wanted)
         how.check(part.rows, part.name)
         names = _names(part.name, part.rows, label, reading)
@@ -132,8 +132,8 @@ def _usable(
         raise DataError(_no_labels(split, spelled(source), label, rows))
     for dropped, why in ((blank, "an empty text"), (unlabelled, "no label")):
         if dropped:
-            rows_named = ", ".join(dropped[:3]) + (", …" if len(dropped) > 3 else "")
-            notes.append(f"{split}: {len(dropped)} of {rows} rows dropped, {why} (row {rows_named})")
+            named = ", ".join(dropped[:3]) + (", …" if len(dropped) > 3 else "")
+            notes.append(f"{split}: {len(dropped)} of {rows} rows dropped, {why} (row {named})")
     if not kept:
         raise DataError(
             f"task.{split}={spelled(source)}: none of the {rows} rows has both a text and a label"

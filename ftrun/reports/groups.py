@@ -13,6 +13,7 @@ from ftrun.errors import UserError
 from ftrun.reports.calibration import calibration
 from ftrun.reports.comparison import Row, strategy_words
 from ftrun.reports.diagnosis import diagnose, untaught
+from ftrun.reports.folding import joined
 from ftrun.reports.pareto import dominated_by
 from ftrun.reports.significance import RESAMPLES, resamples
 from ftrun.reports.study import Group, Study, Tried, studied, tested
@@ -27,17 +28,18 @@ SAME_SCORE = 1e-6
 def groups_of(rows: list[Row], count: int = RESAMPLES) -> tuple[list[Group], list[str]]:
     """Groups of comparable finished runs, and why a finished run is in none of them."""
     together: dict[tuple[str, ...], list[Tried]] = {}
-    notes = []
+    opened, notes = [], []
     for row in rows:
         if row["state"] != "finished":
             continue
         try:
-            key, tried = open_run(row)
+            opened.append(open_run(row))
         except UserError as error:
             notes.append(f"{row['label']}: {error}")
-        else:
-            together.setdefault(key, []).append(tried)
-    return [_group(runs, count) for runs in together.values()], notes
+    whole, missing = joined(opened)
+    for key, tried in whole:
+        together.setdefault(key, []).append(tried)
+    return [_group(runs, count) for runs in together.values()], notes + missing
 
 
 def open_run(row: Row) -> tuple[tuple[str, ...], Tried]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ftrun.errors import counted
+from ftrun.reports.folding import runs_in_words
 from ftrun.reports.labelling import label_lines
 from ftrun.reports.numbers import count, duration, score, size
 from ftrun.reports.verdicts import elbow, interval, p_value_source, sentence, standard_error
@@ -78,7 +79,7 @@ def _cells(study: Study, metric: str) -> list[str]:
     facts, row = study.facts, study.tried[0].row
     return [
         study.name,
-        str(len(study.tried)),
+        runs_in_words(study.tried),
         interval(study.score, metric),
         count(facts["trained_parameters"]),
         duration(facts["seconds"]),
