@@ -252,7 +252,7 @@ def test_too_few_groups_are_one_line(tmp_path: Path) -> None:
         (["task.time=at", "task.split_seed=1"], "task.split_seed=1 changes nothing with task.time=at"),
         (
             ["task.folds=3", "task.fold=0", "task.test=b.csv"],
-            "task.folds=3 splits the rows of task.train, but task.test=b.csv is given; possible: task.test=null",
+            "task.folds=3 splits the rows of task.train, but task.test=b.csv is given; possible",
         ),
         (
             ["task.split_seed=1", "task.test=b.csv", "task.validation=c.csv"],
