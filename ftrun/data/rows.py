@@ -112,8 +112,7 @@ def _usable(
     parts, texts = read_parts(source, split), columns_of(text)
     rows = sum(len(part.rows) for part in parts)
     kept: list[Row] = []
-    blank: list[str] = []
-    unlabelled: list[str] = []
+    without: dict[str, list[str]] = {"an empty text": [], "no label": []}
     wanted = [*(("text", column) for column in texts), ("label", label)]
     for part in parts:
         notes += part.notes
@@ -123,14 +122,14 @@ def _usable(
         for number, (row, name) in enumerate(zip(part.rows, names, strict=True), 1):
             where = str(number) if len(parts) == 1 else f"{number} of {part.short}"
             if not all([_text_of(row, number, column, part.name) for column in texts]):
-                blank.append(where)
+                without["an empty text"].append(where)
             elif name is None:
-                unlabelled.append(where)
+                without["no label"].append(where)
             else:
                 kept.append(row | {label: name})
-    if len(unlabelled) + len(blank) == rows and unlabelled:
+    if not kept and without["no label"]:
         raise DataError(_no_labels(split, spelled(source), label, rows))
-    for dropped, why in ((blank, "an empty text"), (unlabelled, "no label")):
+    for why, dropped in without.items():
         if dropped:
             named = ", ".join(dropped[:3]) + (", …" if len(dropped) > 3 else "")
             notes.append(f"{split}: {len(dropped)} of {rows} rows dropped, {why} (row {named})")
