@@ -13,6 +13,7 @@ from ftrun.errors import UserError
 from ftrun.reports.calibration import calibration
 from ftrun.reports.comparison import Row
 from ftrun.reports.diagnosis import diagnose, untaught
+from ftrun.reports.folding import joined
 from ftrun.reports.naming import name_of
 from ftrun.reports.pareto import dominated_by
 from ftrun.reports.rivals import distinct, rivals_of
@@ -29,7 +30,7 @@ SAME_SCORE = 1e-6
 def groups_of(rows: list[Row], count: int = RESAMPLES) -> tuple[list[Group], list[str]]:
     """Groups of comparable finished runs, and why a finished run is in none of them."""
     together: dict[tuple[str, ...], list[Tried]] = {}
-    notes = []
+    opened, notes = [], []
     for row in rows:
         if row["state"] != "finished":
             continue
@@ -38,8 +39,11 @@ def groups_of(rows: list[Row], count: int = RESAMPLES) -> tuple[list[Group], lis
         except UserError as error:
             notes.append(f"{row['label']}: {error}")
         else:
-            together.setdefault(key, []).extend([tried, *rivals_of(row, tried)])
-    return [_group(runs, count) for runs in together.values()], notes
+            opened += [(key, each) for each in (tried, *rivals_of(row, tried))]
+    whole, missing = joined(opened)
+    for key, tried in whole:
+        together.setdefault(key, []).append(tried)
+    return [_group(runs, count) for runs in together.values()], notes + missing
 
 
 def open_run(row: Row) -> tuple[tuple[str, ...], Tried]:

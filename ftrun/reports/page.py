@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ftrun.errors import counted
 from ftrun.reports import slices
+from ftrun.reports.folding import runs_in_words
 from ftrun.reports.labelling import label_lines
 from ftrun.reports.mistakes.labels_in_doubt import doubt_lines
 from ftrun.reports.numbers import count, duration, score, size
@@ -85,7 +86,7 @@ def _cells(study: Study, metric: str) -> list[str]:
     facts, row = study.facts, study.tried[0].row
     return [
         study.name,
-        str(len(study.tried)),
+        runs_in_words(study.tried),
         interval(study.score, metric),
         count(facts["trained_parameters"]),
         duration(facts["seconds"]),

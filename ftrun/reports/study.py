@@ -36,6 +36,14 @@ class Tried:
     lines: list[dict[str, Any]]
     result: dict[str, Any]
     diagnosis: Diagnosis
+    parts: list[Tried] = field(default_factory=list)  # of a cross-validation, the run of each fold
+    folds: list[int] | None = None  # and the fold of each item
+
+    @property
+    def runs(self) -> list[Tried]:
+        """The runs that were trained for it."""
+        return self.parts or [self]
+
     baseline: bool = False  # of the data card: nothing was trained
 
     @property

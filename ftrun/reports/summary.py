@@ -214,7 +214,8 @@ def _facts(row: dict[str, Any], card: dict[str, Any]) -> Any:
     table.add_column(overflow="fold")
     for leak in card.get("leaks", []):
         some = f"{leak['rows']:,} of {leak['of']:,} {leak['split']} {leak['unit']}"
-        table.add_row("LEAK", f"{some} are also in {leak['other']}", style="bold yellow")
+        where = f"{leak.get('relation', 'also in')} {leak['other']}"  # runs before groups have none
+        table.add_row("LEAK", f"{some} are {where}", style="bold yellow")
     for line in baseline_warnings(row, card.get("baselines", {})):
         table.add_row("warning", line, style="bold yellow")
     if row["trained_share"] is not None:

@@ -90,7 +90,7 @@ def _with_studies(rows: list[Row]) -> list[Row]:
             found = study.score
             own: Row = {"mean_score": found.value, "mean_low": found.low, "mean_high": found.high}
             own |= {"model_bytes": study.facts["bytes"], "dominated_by": study.dominated_by}
-            for each in study.tried:
+            for each in [run for tried in study.tried for run in tried.runs]:
                 each.row.update(own)
     return rows
 
