@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from ftrun.tasks.metrics.metric import lookup
@@ -10,6 +11,20 @@ from ftrun.tasks.metrics.metric import lookup
 def short(model: str) -> str:
     """The last part of a path, a Hub name or embedded:NAME."""
     return model.rstrip("/").replace(":", "/").rsplit("/", 1)[-1]
+
+
+def distinct(names: Iterable[str], width: int) -> dict[str, str]:
+    """Each name in at most `width` characters, cut where no two come to be the same; numbered if need be."""
+    known = list(dict.fromkeys(names))
+    for tail in range(width):
+        cut = {name: _cut(name, width, tail) for name in known}
+        if len(set(cut.values())) == len(known):
+            return cut
+    return {name: _cut(f"{number} {name}", width, 0) for number, name in enumerate(known, 1)}
+
+
+def _cut(name: str, width: int, tail: int) -> str:
+    return name if len(name) <= width else f"{name[: width - 1 - tail]}…{name[len(name) - tail :]}"
 
 
 def words(settings: dict[str, Any]) -> str:

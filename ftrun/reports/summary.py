@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
+import sys
 from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import ConfigError
@@ -78,14 +81,33 @@ def strategy_settings(config: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in config.items() if name not in FIXED}
 
 
+class Trimmed(io.StringIO):
+    """Standard output without blanks at the ends of lines."""
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return sys.stdout.encoding or "utf-8"
+
+    def write(self, text: str) -> int:
+        return sys.stdout.write(re.sub(r" +(?=\n)", "", text))
+
+    def flush(self) -> None:
+        sys.stdout.flush()
+
+
+ENDLESS = 100_000  # columns of a pipe
+WIDEST = 160  # columns in which a matrix is readable
+
+
 def console() -> Console:
-    """The terminal; a pipe is 240 columns wide, and rich respects NO_COLOR."""
+    """The terminal; in a pipe a line is as wide as what it says, and rich respects NO_COLOR."""
     from rich.console import Console
 
     terminal = Console(highlight=False, markup=False, soft_wrap=False)
-    if not terminal.is_terminal and "COLUMNS" not in os.environ:
-        terminal.width = 240
-    return terminal
+    if terminal.is_terminal:
+        return terminal
+    width = None if "COLUMNS" in os.environ else ENDLESS
+    return Console(highlight=False, markup=False, soft_wrap=False, file=Trimmed(), width=width)
 
 
 def show_result(run: Run) -> None:
@@ -100,10 +122,10 @@ def show_result(run: Run) -> None:
         f"\n{title} · {row['task']} · {row['model']} · seed {row['seed']}", style="bold", soft_wrap=True
     )
     card = run.read_json("data.json") or {}
-    screen.print(Padding(_scores(row, card.get("baselines", {})), (1, 0, 1, 2)))
-    for table in tables(run.read_json(DETAILS) or {}, score, run.path / DETAILS):
-        screen.print(Padding(table, (0, 0, 1, 2)))
-    screen.print(Padding(_facts(row, card), (0, 0, 1, 2)))
+    scores = _scores(row, card.get("baselines", {}))
+    details = tables(run.read_json(DETAILS) or {}, score, run.path / DETAILS, min(screen.width, WIDEST) - 2)
+    for number, part in enumerate([scores, *details, _facts(row, card)]):
+        screen.print(Padding(part, (int(not number), 0, 1, 2), expand=False))
     screen.print(f"  compare: ftrun report {run.path.parent}", style="dim", soft_wrap=True)
     screen.print(f"  use:     {use_of(run)}\n", style="dim", soft_wrap=True)
 
