@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -25,6 +26,24 @@ def distinct(names: Iterable[str], width: int) -> dict[str, str]:
 
 def _cut(name: str, width: int, tail: int) -> str:
     return name if len(name) <= width else f"{name[: width - 1 - tail]}…{name[len(name) - tail :]}"
+
+
+def filled(text: str, width: int) -> list[str]:
+    """Lines of at most `width` characters, broken at blanks, or behind commas and brackets."""
+    words = _lines(re.findall(r"[^ ]* ?", text), width)
+    parts = _lines(re.findall(r"[^ ,\[]*[ ,\[]?", text), width)
+    whole = all(len(word) <= width for word in text.split())
+    return words if whole and len(words) <= len(parts) else parts
+
+
+def _lines(parts: list[str], width: int) -> list[str]:
+    lines = [""]
+    for part in parts:
+        for piece in [part[start : start + width] for start in range(0, len(part), width)]:
+            if len((lines[-1] + piece).rstrip()) > width:
+                lines.append("")
+            lines[-1] += piece
+    return [line.rstrip() for line in lines]
 
 
 def words(settings: dict[str, Any]) -> str:

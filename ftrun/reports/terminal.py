@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ftrun.reports.comparison import Row, columns_for, heading, means, plain
-from ftrun.reports.page import ordered
+from ftrun.reports.numbers import filled
+from ftrun.reports.page import KEPT, ordered, tabled
 from ftrun.reports.summary import SPEEDS, console
 
 if TYPE_CHECKING:
@@ -16,12 +17,14 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ftrun.reports.comparison import Column
-    from ftrun.reports.page import Section
+    from ftrun.reports.numbers import filled
+from ftrun.reports.page import Section
 
 STYLES = {"finished": "", "running": "cyan", "interrupted": "yellow", "failed": "red", "damaged": "red"}
 NAMES = {"run", "strategy", "task", "model", "Pareto", ""}  # titles of columns of names, which may be folded
 RUNS_DROPPED = ("step", *SPEEDS, "peak_memory_bytes", "trained_share", "trained_parameters", "metric",
-    "seconds", "eval_score")  # fmt: skip
+    "seconds", "forgetting", "eval_score")  # fmt: skip
+ROOM = 24  # characters of a name at least, before it is folded
 DROPPED = ("on disk", "CPU time", "memory", "Pareto", "trained", "time", "forgetting", "seeds")
 
 
@@ -53,13 +56,17 @@ def on_terminal(screen: Console, sections: Sequence[Section]) -> None:
         screen.print(f"\n{section.title}", style="bold", soft_wrap=True)
         if section.lead:
             screen.print(section.lead, style="bold green")
-        if section.note:
-            screen.print(section.note, style="dim")
+        _note(screen, section)
         if section.rows:
             styles = [""] * len(section.rows)
             _tell(screen, _print_fitting(screen, section.columns, section.rows, styles, DROPPED))
         if section.lines:
             screen.print(_bullets(section.lines))
+
+
+def _note(screen: Console, section: Section) -> None:
+    if section.note:
+        screen.print(section.note, style="dim")
 
 
 def _bullets(lines: list[str]) -> Table:
@@ -83,9 +90,14 @@ def _print_runs(screen: Console, rows: list[Row], without: list[str]) -> list[st
     columns = columns_for(rows, without)
     dropped = [column.title for key in RUNS_DROPPED for column in columns if column.key == key]
     styles = [STYLES[row["state"]] for row in rows]
-    if not _fits(screen, _titles(columns), _texts(columns, rows), None):
+    if not _fits(screen, _titles(columns), _texts(columns, rows)):
         columns = [replace(each, text=plain("brief")) if each.key == "run" else each for each in columns]
-    return _print_fitting(screen, _titles(columns), _texts(columns, rows), styles, dropped)
+    titles, texts = _titles(columns), _texts(columns, rows)
+    if not _fits(screen, titles, texts):
+        table = tabled("Runs", titles, texts, KEPT)
+        titles, texts = table.columns, table.rows
+        _note(screen, table)
+    return _print_fitting(screen, titles, texts, styles, dropped)
 
 
 def _titles(columns: list[Column]) -> list[tuple[str, bool]]:
@@ -104,45 +116,45 @@ def _print_fitting(
     dropped: Sequence[str],
 ) -> list[str]:
     """Print a table that fits: names are folded first, then columns left out; the titles of these."""
-    room = None if _fits(screen, columns, rows, None) else max(16, screen.width // 4)
     hidden: list[str] = []
     for title in dropped:
-        if room is None or _fits(screen, columns, rows, room):
+        if _fits(screen, columns, _folded(columns, rows, ROOM)):
             break
         places = [place for place, (each, _) in enumerate(columns) if each != title]
         if len(places) < len(columns):
             hidden.append(title)
             columns = [columns[place] for place in places]
             rows = [[row[place] for place in places] for row in rows]
-    screen.print(_table(columns, rows, styles, room))
+    longest = max([ROOM, *(len(text) for row in rows for text in row)])
+    fitting = (_folded(columns, rows, room) for room in range(longest, ROOM, -1))
+    texts = next((each for each in fitting if _fits(screen, columns, each)), _folded(columns, rows, ROOM))
+    screen.print(_table(columns, texts, styles))
     return hidden
 
 
-def _fits(screen: Console, columns: list[tuple[str, bool]], rows: list[list[str]], room: int | None) -> bool:
-    table = _table(columns, rows, [""] * len(rows), room)
-    for column, (title, _) in zip(table.columns, columns, strict=True):
-        column.max_width = room if title in NAMES else None
+def _folded(columns: list[tuple[str, bool]], rows: list[list[str]], room: int) -> list[list[str]]:
+    """The rows with their names on lines of at most `room` characters."""
+    names = [title in NAMES for title, _ in columns]
+    return [
+        ["\n".join(filled(text, room)) if name else text for text, name in zip(row, names, strict=True)]
+        for row in rows
+    ]
+
+
+def _fits(screen: Console, columns: list[tuple[str, bool]], rows: list[list[str]]) -> bool:
+    table = _table(columns, rows, [""] * len(rows))
     return screen.measure(table, options=screen.options.update(max_width=100_000)).maximum <= screen.width
 
 
-def _table(
-    columns: list[tuple[str, bool]], rows: list[list[str]], styles: list[str], room: int | None
-) -> Table:
-    """A table whose names have at least `room` characters before they are folded."""
+def _table(columns: list[tuple[str, bool]], rows: list[list[str]], styles: list[str]) -> Table:
     from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
-    for place, (title, right) in enumerate(columns):
+    for title, right in columns:
         name = title in NAMES
-        longest = max([len(title), *(len(row[place]) for row in rows)])
-        table.add_column(
-            title,
-            justify="right" if right else "left",
-            no_wrap=not name,
-            overflow="fold" if name else "ellipsis",
-            min_width=min(room, longest) if name and room else None,
-        )
+        fold: Literal["fold", "ellipsis"] = "fold" if name else "ellipsis"
+        table.add_column(title, justify="right" if right else "left", no_wrap=not name, overflow=fold)
     for row, style in zip(rows, styles, strict=True):
         table.add_row(*row, style=style)
     return table

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import io
-import re
 from typing import TYPE_CHECKING, Any, Literal
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
-from ftrun.reports.numbers import distinct
+from ftrun.reports.numbers import distinct, filled
 from ftrun.reports.page import Plot
 from ftrun.tasks.metrics.metric import lookup
 
@@ -55,21 +54,10 @@ def folded(names: Iterable[str], width: int, lines: int = 2) -> dict[str, str]:
     """Each name on at most this many lines of `width` characters; no two come to be the same."""
     known = list(dict.fromkeys(names))
     for room in range(width * lines, width, -1):
-        texts = [_filled(text, width) for text in distinct(known, room).values()]
+        texts = [filled(text, width) for text in distinct(known, room).values()]
         if all(len(text) <= lines for text in texts):
             return {name: "\n".join(text) for name, text in zip(known, texts, strict=True)}
     return distinct(known, width)
-
-
-def _filled(text: str, width: int) -> list[str]:
-    """Lines of at most `width` characters, broken behind blanks, commas and brackets where there are any."""
-    lines = [""]
-    for part in re.findall(r"[^ ,\[]*[ ,\[]?", text):
-        for piece in [part[start : start + width] for start in range(0, len(part), width)]:
-            if len((lines[-1] + piece).rstrip()) > width:
-                lines.append("")
-            lines[-1] += piece
-    return [line.rstrip() for line in lines]
 
 
 def overlaid(height: float, parts: int = 1) -> tuple[Figure, list[Any]]:

@@ -33,7 +33,7 @@ def rates(group: Group) -> Plot | None:
     peaks = [max(rate for _, rate in run) for run in alike]
     if max(peaks) > 5 * min(peaks):
         axes.set_yscale("log")
-    legend_outside(figure, axes)
+    legend_outside(figure, axes, "outside upper center" if decayed else "outside lower center")
     for below, study in zip(panels[1:], decayed, strict=True):
         _layers(below, study)
     rest = [_names(studies) for studies in list(alike.values())[len(LINES) :]]
