@@ -192,7 +192,7 @@ def finish(plan: Plan, options: argparse.Namespace) -> None:
     runs = [str(path) for path in plan.runs if is_run(path)]
     if not runs:
         raise UserError(f"no run in {plan.directory} finished: {'; '.join(plan.failed)}")
-    extra = [Section("Learning rates", lines=plan.chosen)] if plan.chosen else []
+    extra = [Section("Learning rates", lines=plan.chosen, detail=True)] if plan.chosen else []
     if plan.failed:
         extra.append(Section("Failed", lines=plan.failed))
     table.write(runs, options.format, options.output, extra=extra)

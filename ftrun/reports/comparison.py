@@ -16,12 +16,6 @@ from ftrun.reports.numbers import count, duration, score, share, size, words
 
 Row = dict[str, Any]
 APART = ("seed", "device", "tracker", "baselines", "task.fold")  # what makes it no other experiment
-    "seed",
-    "device",
-    "tracker",
-    "baselines",
-    "task.fold",
-)  # settings that do not make it another experiment
 HEADING = ("task", "model", "seed", "metric", "state")  # above the table where all runs agree on it
 
 

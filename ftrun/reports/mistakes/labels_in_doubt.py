@@ -46,8 +46,8 @@ def mean_of(found: list[dict[str, float]]) -> dict[str, float]:
 
 def ranking_without(group: Group, places: list[int]) -> str:
     """Each study's score without the rows at these places, and whether their order changes."""
-    new = {study.name: score_without(study, places) for study in group.studies}
-    before = sorted(group.studies, key=lambda study: -group.sign * study.score.value)
+    new = {study.name: score_without(study, places) for study in group.ways}
+    before = sorted(group.ways, key=lambda study: -group.sign * study.score.value)
     after = sorted(before, key=lambda study: -group.sign * new[study.name])
     told = ", ".join(f"{study.name} {score(new[study.name], group.metric)}" for study in after)
     if len(before) == 1:
