@@ -12,7 +12,8 @@ from typing import Any
 from ftrun.errors import UserError
 from ftrun.reports.calibration import calibration
 from ftrun.reports.comparison import Row, strategy_words
-from ftrun.reports.diagnosis import diagnose, untaught
+from ftrun.reports.diagnosis import diagnose
+from ftrun.reports.evidence import Evidence
 from ftrun.reports.pareto import dominated_by
 from ftrun.reports.significance import RESAMPLES, resamples
 from ftrun.reports.study import Group, Study, Tried, studied, tested
@@ -70,10 +71,8 @@ def _tried(row: Row, run: Run, answered: list[dict[str, Any]], found: Scored) ->
     sure = [each.get("probability") for each in answered]
     known = right is not None and all(isinstance(p, float) for p in sure)
     calibrated = calibration(sure, right) if known and right is not None else None  # type: ignore[arg-type]
-    lines, result = run.metrics(), run.read_json("result.json")
-    blank = untaught(labels, answers, row["config"], result) if classes else None
-    verdict = blank or diagnose(row["config"], lines, result, row["metric"], calibrated)
-    return Tried(row, found, right, calibrated, lines, result, verdict)
+    seen = Evidence.of(run, row["metric"], calibrated, answered)
+    return Tried(row, found, right, calibrated, seen.lines, seen.result, diagnose(seen))
 
 
 def _group(tried: list[Tried], count: int) -> Group:
