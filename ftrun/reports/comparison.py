@@ -12,6 +12,7 @@ from typing import Any
 
 from ftrun.errors import counted
 from ftrun.reports.numbers import count, duration, score, share, size, words
+from ftrun.reports.summary import marked
 
 Row = dict[str, Any]
 APART = ("seed", "device", "tracker")  # settings that do not make it a different experiment
@@ -50,7 +51,8 @@ def _score(row: Row, split: str) -> str:
 
 
 def _forgetting(row: Row) -> str:
-    return score(row["forgetting"], row["forgetting_metric"], row.get("forgetting_sd"))
+    found = score(row["forgetting"], row["forgetting_metric"], row.get("forgetting_sd"))
+    return marked(found, row)
 
 
 COLUMNS = (

@@ -83,7 +83,7 @@ def diagnose(found: Evidence) -> Diagnosis:
     lacking = [sign for sign in (begun, below_words(found), moving, missed) if sign]
     if lacking and not rise:
         early = bool(begun or moving)
-        return Diagnosis([], None, against_underfitting(found, early), lacking=lacking)
+        return Diagnosis([], None, against_underfitting(found, early, bool(wide)), lacking=lacking)
     sure = overconfidence(found.calibration, found.rows.get("test")) if found.calibration else None
     signs = [sign for sign in (rise[0] if rise else None, wide, sure) if sign]
     epoch = rise[1] if rise else None

@@ -35,7 +35,8 @@ def groups_of(rows: list[Row], count: int = RESAMPLES) -> tuple[list[Group], lis
         try:
             key, tried = open_run(row)
         except UserError as error:
-            notes.append(f"{row['label']}: {error}")
+            alone = diagnose(Evidence.of(Run.open(row["run"]), row["metric"]))
+            notes.append(f"{row['label']}: {error}{'' if alone.healthy else f'; it {alone.text}'}")
         else:
             together.setdefault(key, []).append(tried)
     return [_group(runs, count) for runs in together.values()], notes

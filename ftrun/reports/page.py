@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ftrun.errors import counted
 from ftrun.reports.labelling import label_lines
 from ftrun.reports.numbers import count, duration, score, size
+from ftrun.reports.summary import forgetting_line, is_weak, marked
 from ftrun.reports.verdicts import elbow, interval, p_value_source, sentence, standard_error
 from ftrun.reports.weighing import weighed
 
@@ -66,6 +67,8 @@ def sections_of(group: Group) -> list[Section]:
         found.append(Section("LoRA rank", lines=[ranked[2]]))
     if lines := label_lines(group):
         found.append(Section("Label efficiency", lines=lines))
+    if lines := _forgetting(group):
+        found.append(Section("Forgetting", lines=lines))
     if lines := _untaught(group):
         found.append(Section("Runs that learned nothing", lines=lines))
     if lines := _underfitting(group):
@@ -91,8 +94,19 @@ def _cells(study: Study, metric: str) -> list[str]:
         duration(facts["cpu_seconds"]),
         size(facts["peak_memory_bytes"]),
         size(facts["bytes"]),
-        score(facts["forgetting"], row["forgetting_metric"]),
+        marked(score(facts["forgetting"], row["forgetting_metric"]), row),
         f"dominated by {study.dominated_by}" if study.dominated_by else "optimal",
+    ]
+
+
+def _forgetting(group: Group) -> list[str]:
+    """What each study forgot of a source whose gauge is weak, with what needs no gauge; of its first run."""
+    return [
+        f"{study.name} (seed {row['seed']}): {forgetting_line(source)}"
+        for study in group.studies
+        for row in [study.tried[0].row]
+        for source in row["sources"]
+        if is_weak(source)
     ]
 
 

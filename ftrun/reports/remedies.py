@@ -74,14 +74,20 @@ LARGER: dict[
 }
 
 
-def against_underfitting(found: Evidence, early: bool) -> list[Remedy]:
-    """Settings for a longer, faster or larger training, in this order where it was ended `early`."""
+def against_underfitting(found: Evidence, early: bool, wide: bool) -> list[Remedy]:
+    """Settings for a longer, faster or larger training, in this order where it was ended `early`.
+
+    Where the gap to validation is already `wide`, more weights would widen it.
+    """
     config = found.config
     tried: list[Remedy] = []
     cut = Remedy("train.patience", None, config["train"].get("patience"))
     time = [cut if found.stopped else longer(found)]
+    rate = tripled(found, "lr")
+    if wide:
+        return [*time, *rate]
     own, others = LARGER.get(config["strategy"], (None, ()))
-    if own and isinstance(config.get(own[0]), int) and config[own[0]] > 0:
+    if own and config.get(own[0]) and config.get("layers") is None:
         tried.append(Remedy(own[0], own[1](config[own[0]]), config[own[0]]))
     tried += _strategies(*others)
     if (config.get("protect") or {}).get("name", "none") != "none":
@@ -90,7 +96,6 @@ def against_underfitting(found: Evidence, early: bool) -> list[Remedy]:
         tried.append(Remedy("dropout", 0.0, config["dropout"]))
     if config["task"].get("subset") is not None:
         tried.append(Remedy("task.subset", None))
-    rate = tripled(found, "lr")
     return [*time, *rate, *tried] if early else [*tried, *rate, *time]
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import ConfigError
 from ftrun.reports.breakdown import tables
+from ftrun.reports.diagnosis import diagnose
+from ftrun.reports.evidence import Evidence
 from ftrun.reports.numbers import count, duration, score, share, short, size, words
 from ftrun.runs.artifacts import PROJECTION
 from ftrun.runs.run import CONFIG, DETAILS, FAILURE, RESULT
@@ -16,6 +18,7 @@ from ftrun.tasks.metrics.metric import lookup
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ftrun.reports.diagnosis import Diagnosis
     from ftrun.runs.run import Run
 
 NEEDED = ("seed", "task", "model", "train", "strategy")  # settings without which a run is damaged
@@ -62,6 +65,8 @@ def row_of(run: Run) -> dict[str, Any]:
 def forgetting_of(result: dict[str, Any], metric: str | None) -> dict[str, Any]:
     """The forgetting of earlier tasks, its metric, and the scores before and after; of a sequence its own."""
     sources = result.get("sources", [])
+    if sources and result.get("drift"):  # which is measured on the latest one
+        sources = [*sources[:-1], sources[-1] | {"drift": result["drift"][-1]}]
     unit = sources[-1]["metric"] if sources else metric
     return {"forgetting": result.get("forgetting"), "forgetting_metric": unit, "sources": sources}
 
@@ -103,7 +108,7 @@ def show_result(run: Run) -> None:
     screen.print(Padding(_scores(row, card.get("baselines", {})), (1, 0, 1, 2)))
     for table in tables(run.read_json(DETAILS) or {}, score, run.path / DETAILS):
         screen.print(Padding(table, (0, 0, 1, 2)))
-    screen.print(Padding(_facts(row, card), (0, 0, 1, 2)))
+    screen.print(Padding(_facts(row, card, diagnose(Evidence.of(run, row["metric"]))), (0, 0, 1, 2)))
     screen.print(f"  compare: ftrun report {run.path.parent}", style="dim", soft_wrap=True)
     screen.print(f"  use:     {use_of(run)}\n", style="dim", soft_wrap=True)
 
@@ -116,6 +121,7 @@ def use_of(run: Run) -> str:
 
 
 SPEEDS = {"tokens_per_second": "tokens", "images_per_second": "images"}  # of training
+WEAK = 0.5  # of a uniform guess's nats, at least: tiny_bert's own head has 0.46, one fitted on MiniLM 0.60
 BASELINES = {"majority": "most frequent label", "tfidf": "TF-IDF"}  # their scores on test
 
 
@@ -163,12 +169,37 @@ def forgetting_line(source: dict[str, Any]) -> str:
     what = f"pre-training {metric}" if name == "pretraining" else f"{metric} on {name}"
     change = f"{score(before, metric)} → {score(after, metric)}"
     if before == after:
-        return f"{what} is unchanged ({score(after, metric)})"
+        return f"{what} is unchanged ({score(after, metric)}){gauge(source)}"
     by = score(abs(after - before), metric).replace(" %", " points")
-    return f"{what} {'rose' if after > before else 'fell'} by {by} ({change})"
+    return f"{what} {'rose' if after > before else 'fell'} by {by} ({change}){gauge(source)}"
 
 
-def _facts(row: dict[str, Any], card: dict[str, Any]) -> Any:
+def is_weak(source: dict[str, Any]) -> bool:
+    """Whether the head that measures what is left knew too little of it."""
+    return bool(source.get("gauge", {}).get("share", 0.0) >= WEAK)
+
+
+def marked(forgetting: str, row: dict[str, Any]) -> str:
+    """The forgetting of a row with the mark of a weak gauge."""
+    weak = forgetting and any(map(is_weak, row.get("sources", [])))
+    return f"{forgetting} (weak gauge)" if weak else forgetting
+
+
+def gauge(source: dict[str, Any]) -> str:
+    """Of a weak gauge how weak it is, and what needs no head."""
+    if not is_weak(source):
+        return ""
+    found, last = source["gauge"], source.get("drift")
+    head = "the head fitted on the frozen network" if found["fitted"] else "the checkpoint's head"
+    guess = f"{100 * found['share']:.0f} % of the loss of a uniform guess ({found['uniform_loss']:.1f} nats)"
+    text = f"; a weak gauge, for {head} had {guess} before training"
+    if last is None or "neighbours" not in last:
+        return text
+    kept = f"{100 * last['neighbours']:.0f} % of the nearest neighbours kept"
+    return f"{text}; without a head: CKA of the last layer {last['cka']:.2f}, {kept}"
+
+
+def _facts(row: dict[str, Any], card: dict[str, Any], found: Diagnosis) -> Any:
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 3, 0, 0), show_header=False)
@@ -179,6 +210,8 @@ def _facts(row: dict[str, Any], card: dict[str, Any]) -> Any:
         table.add_row("LEAK", f"{some} are also in {leak['other']}", style="bold yellow")
     for line in baseline_warnings(row, card.get("baselines", {})):
         table.add_row("warning", line, style="bold yellow")
+    if not found.healthy:
+        table.add_row("diagnosis", found.text)
     if row["trained_share"] is not None:
         numbers = f"{row['trained_parameters']:,} of {row['total_parameters']:,} weights"
         table.add_row("trained", f"{numbers} ({share(row['trained_share'])})")

@@ -45,7 +45,7 @@ def learned(found: Evidence) -> str | None:
 
 
 def _losses(now: float, trivial: float) -> str:
-    return f"training loss is {now:.3f}, and the best constant answer has {trivial:.3f}"
+    return f"training loss ended at {now:.3f}, where the best constant answer has {trivial:.3f}"
 
 
 def trivial(found: Evidence) -> str | None:
@@ -68,7 +68,7 @@ def _trivial_label(found: Evidence) -> str | None:
     often = Counter(labels).most_common(1)[0][1] / count
     right = sum(label == answer for label, answer in zip(labels, answers, strict=True)) / count
     related = scored("matthews_correlation", labels, answers)
-    if right > often + 2 * chance(often, count) or related is None:
+    if often == 1 or right > often + 2 * chance(often, count) or related is None:
         return None
     if max(abs(related.score), abs(found.score("train", "matthews_correlation") or 0.0)) >= UNRELATED:
         return None
