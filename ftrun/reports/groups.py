@@ -35,11 +35,22 @@ def groups_of(rows: list[Row], count: int = RESAMPLES) -> tuple[list[Group], lis
         try:
             key, tried = open_run(row)
         except UserError as error:
-            alone = diagnose(Evidence.of(Run.open(row["run"]), row["metric"]))
-            notes.append(f"{row['label']}: {error}{'' if alone.healthy else f'; it {alone.text}'}")
+            notes.append(f"{row['label']}: {error}{_alone(row)}")
         else:
             together.setdefault(key, []).append(tried)
     return [_group(runs, count) for runs in together.values()], notes
+
+
+def _alone(row: Row) -> str:
+    """What is wrong with a run whose score cannot be computed again, as the end of a sentence."""
+    run = Run.open(row["run"])
+    if not (run.path / "predictions.jsonl").is_file():
+        return ""
+    try:
+        found = diagnose(Evidence.of(run, row["metric"]))
+    except UserError:  # its files are damaged, which is said already
+        return ""
+    return "" if found.healthy else f"; it {found.text}"
 
 
 def open_run(row: Row) -> tuple[tuple[str, ...], Tried]:

@@ -22,7 +22,7 @@ UNRELATED = 0.1  # correlation of answers and labels, at most
 BEGUN = 0.02  # of the trivial loss: a fall that is more than a constant answer fitted to 512 rows can gain
 FELL = 0.1  # of the first training loss, where the trivial one is unknown: random weights begin above it
 BARELY = 0.1  # of the trivial loss, at most
-EVALUATED = 4  # evaluations, at least, to see a curve
+EVALUATED = 4  # evaluations that make a curve; one of fewer begins with the trivial loss at step 0
 FEWEST = 36  # validation rows: a change of one row spreads about 3 times as wide as their mean, and 3/√36 = ½
 PACE = 0.5  # the second half's pace, at least; an exponential curve then has a tenth of its fall to come
 ROOM = 0.05  # between the training score and 1, at least
@@ -95,22 +95,24 @@ def _content(answer: Any) -> list[str]:
 
 def improving(found: Evidence) -> str | None:
     """The sign that validation loss was falling as fast at the end as before, for its learning rate."""
-    lines, rows = found.evaluations, found.rows.get("validation", 0)
-    if len(lines) < EVALUATED or rows < FEWEST:
-        return None
-    losses, steps = [line["eval_loss"] for line in lines], [line["step"] for line in lines]
+    losses, steps = ([line[key] for line in found.evaluations] for key in ("eval_loss", "step"))
     even = smooth(losses)
+    if len(losses) < EVALUATED and found.trivial_loss is not None:
+        losses, steps = [found.trivial_loss, *losses], [0, *steps]
+        even = losses
+    if len(losses) < 3 or found.rows.get("validation", 0) < FEWEST:
+        return None
     half = next(place for place, step in enumerate(steps) if step >= steps[-1] / 2)
     late = even[half:]
     if len(late) < 2 or half == 0 or any(b >= a for a, b in zip(late, late[1:], strict=False)):
         return None
     spent = [_rates(found.lines, step) for step in steps]
     whole, part = even[0] - even[-1], even[half] - even[-1]
-    share = (spent[-1] - spent[half]) / (spent[-1] - spent[0])
+    pace = PACE * whole / (spent[-1] - spent[0])  # of the fall for the learning rates spent
     seen, held, top = found.score("train", "loss"), found.score("eval", "loss"), found.score("train")
     memorised = seen is not None and held is not None and seen < OPEN * held
     full = top is None or (found.is_share and top > 1 - ROOM)
-    if whole <= 0 or part < PACE * share * whole or memorised or full:
+    if part < pace * (spent[-1] - spent[half]) or memorised or full:
         return None
     return (
         f"validation loss was still falling at the end ({losses[half]:.3f} to {losses[-1]:.3f} in the second"
