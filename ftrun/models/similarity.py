@@ -80,10 +80,11 @@ def neighbours_kept(one: Tensor, other: Tensor) -> float:
     """The share of each example's 10 nearest others, by cosine, that both features (examples, width) have.
 
     The mutual k-nearest-neighbour alignment of Huh et al. (2024). Fewer examples have all others as their
-    neighbours; without relation it is 10 / (examples - 1). Not a number for a single example.
+    neighbours; without relation it is 10 / (examples - 1). Not a number for a single example, nor where one
+    of them is the same for every example.
     """
     count = min(NEIGHBOURS, len(one) - 1)
-    if count < 1:
+    if count < 1 or any(bool((each == each[0]).all()) for each in (one, other)):
         return math.nan
     near = torch.zeros(2, len(one), len(one), dtype=torch.bool)
     for place, features in enumerate((one, other)):

@@ -26,9 +26,11 @@ def weighed(remedies: list[Remedy], study: Study, group: Group) -> tuple[list[st
             kept.append(str(remedy))
             continue
         said = words({remedy.name: _value(best, remedy.name)})
-        figure = f"{said} ({score(best.score.value, group.metric)} here)"
-        better = group.sign * (best.score.value - study.score.value) > 0
-        (kept if better and not _untaught(best) else refuted).append(figure)
+        figure = score(best.score.value, group.metric)
+        if group.sign * (best.score.value - study.score.value) > 0 and not _untaught(best):
+            kept.append(f"{said} ({figure} here)")
+        else:
+            refuted.append(f"{said} ({figure})")
     return list(dict.fromkeys(kept)), list(dict.fromkeys(refuted))
 
 
