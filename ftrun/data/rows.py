@@ -5,19 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from ftrun.data.label_columns import ONE_NAME, LabelColumn
 from ftrun.data.labels import Labels, refuse_absent_classes, refuse_foreign, refuse_free_text
 from ftrun.data.leaks import leak_notes, of_columns, without_leaks
-from ftrun.data.sources import FORMS, SPLITS, Given, Row, read_parts, spelled
+from ftrun.data.sources import FORMS, SPLITS, Given, Placed, Row, read_parts, spelled
 from ftrun.data.splits import SPLIT_SEED, Splits, carve, choose, parse_subset, pick
 from ftrun.data.tables import Columns, columns_of, refuse_absent
 from ftrun.errors import ConfigError, DataError, counted
 from ftrun.settings.checks import natural_order
 
 
-def read_rows(source: Given, split: str | None = None) -> list[Row]:
+def read_rows(source: Given, split: str | None = None) -> list[Placed]:
     """The rows of all that a setting names, of a saved data set the split's; DataError says what is wrong."""
     return [row for part in read_parts(source, split) for row in part.rows]
 
@@ -85,7 +86,7 @@ def load_test(
     return splits
 
 
-def texts_of(rows: list[Row], column: str, source: str) -> list[str]:
+def texts_of(rows: Sequence[Row], column: str, source: str) -> list[str]:
     """The texts to predict for, "" where there is none; DataError when the column is missing or no text."""
     _refuse_columns("input", source, rows, [("text", column)])
     return [_text_of(row, number, column, source) for number, row in enumerate(rows, 1)]
@@ -111,7 +112,7 @@ def _usable(
             elif name is None:
                 unlabelled.append(where)
             else:
-                kept.append(row | {label: name})
+                kept.append(Placed(row | {label: name}, row.file, row.number))
     if len(unlabelled) + len(blank) == rows and unlabelled:
         raise DataError(_no_labels(split, spelled(source), label, rows))
     for dropped, why in ((blank, "an empty text"), (unlabelled, "no label")):
@@ -135,7 +136,7 @@ def _in_use(rows: list[Row], source: Given, label: str, classes: list[str] | Non
     return [row for row in rows if row[label] in classes]
 
 
-def _refuse_columns(split: str, source: str, rows: list[Row], wanted: list[tuple[str, str]]) -> None:
+def _refuse_columns(split: str, source: str, rows: Sequence[Row], wanted: list[tuple[str, str]]) -> None:
     if not rows:
         raise DataError(f"task.{split}={source} has no rows")
     columns = list(dict.fromkeys(key for row in rows for key in row))
@@ -143,7 +144,7 @@ def _refuse_columns(split: str, source: str, rows: list[Row], wanted: list[tuple
         refuse_absent(setting, column, columns, source)
 
 
-def _names(source: str, rows: list[Row], label: str, reading: LabelColumn) -> list[Any]:
+def _names(source: str, rows: Sequence[Row], label: str, reading: LabelColumn) -> list[Any]:
     names = []
     for number, row in enumerate(rows, 1):
         try:

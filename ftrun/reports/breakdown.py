@@ -13,14 +13,14 @@ WIDEST = 16  # characters of a row's or column's name
 CORNERS = {"confusion": "true ↓ predicted →"}  # instead of the table's name
 
 
-def tables(details: dict[str, Any], form: Callable[[float, str], str], file: Path) -> Iterator[Any]:
-    """Each table for rich, or a line that names its file; `form` formats a number of the named column."""
+def tables(details: dict[str, Any], form: Callable[[float, str], str], file: Path | None) -> Iterator[Any]:
+    """Each table for rich, or a line that names its file, if any; `form` formats a number of a column."""
     from rich.table import Table
 
     for name, rows in details.items():
         columns = columns_of(rows)
         if max(len(rows), len(columns)) > MOST:
-            yield f"{name}: {counted(len(rows), 'row')}, in {file}"
+            yield f"{name}: {counted(len(rows), 'row')}, {f'in {file}' if file else 'too many to show'}"
             continue
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
         table.add_column(CORNERS.get(name, name))

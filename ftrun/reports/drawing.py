@@ -27,8 +27,8 @@ MOST = 8  # curves in one plot
 
 def studies_to_plot(group: Group) -> list[Study]:
     """The studies that fit into one plot: those with the most labels, the best first."""
-    most = max((study.facts["labels"] or 0 for study in group.studies), default=0)
-    return [study for study in group.studies if (study.facts["labels"] or 0) == most][:MOST]
+    most = max((study.facts["labels"] or 0 for study in group.ways), default=0)
+    return [study for study in group.ways if (study.facts["labels"] or 0) == most][:MOST]
 
 
 def axis_label(group: Group) -> str:

@@ -11,9 +11,11 @@ from typing import Any
 
 from ftrun.errors import UserError
 from ftrun.reports.calibration import calibration
-from ftrun.reports.comparison import Row, strategy_words
+from ftrun.reports.comparison import Row
 from ftrun.reports.diagnosis import diagnose, untaught
+from ftrun.reports.naming import name_of
 from ftrun.reports.pareto import dominated_by
+from ftrun.reports.rivals import distinct, rivals_of
 from ftrun.reports.significance import RESAMPLES, resamples
 from ftrun.reports.study import Group, Study, Tried, studied, tested
 from ftrun.runs.files import read_lines
@@ -36,7 +38,7 @@ def groups_of(rows: list[Row], count: int = RESAMPLES) -> tuple[list[Group], lis
         except UserError as error:
             notes.append(f"{row['label']}: {error}")
         else:
-            together.setdefault(key, []).append(tried)
+            together.setdefault(key, []).extend([tried, *rivals_of(row, tried)])
     return [_group(runs, count) for runs in together.values()], notes
 
 
@@ -73,30 +75,37 @@ def _tried(row: Row, run: Run, answered: list[dict[str, Any]], found: Scored) ->
     lines, result = run.metrics(), run.read_json("result.json")
     blank = untaught(labels, answers, row["config"], result) if classes else None
     verdict = blank or diagnose(row["config"], lines, result, row["metric"], calibrated)
-    return Tried(row, found, right, calibrated, lines, result, verdict)
+    return Tried(row, labels, answers, found, right, calibrated, lines, result, verdict)
 
 
 def _group(tried: list[Tried], count: int) -> Group:
+    tried = distinct(tried)
     draws = resamples([each.scored for each in tried], count=count)
     places: dict[str, dict[int, int]] = {}
     for place, each in enumerate(tried):
         name = repr(sorted(each.row["settings"].items()))
         places.setdefault(name, {})[each.row["seed"]] = place  # a seed that ran twice counts once
-    names = [strategy_words(tried[next(iter(seeds.values()))].row) for seeds in places.values()]
+    firsts = [tried[next(iter(seeds.values()))] for seeds in places.values()]
+    names = [_names(each, tried) for each in firsts]
     studies = []
-    for name, seeds in zip(names, places.values(), strict=True):
-        if names.count(name) > 1:
+    for (name, way), seeds in zip(names, places.values(), strict=True):
+        if names.count((name, way)) > 1:
             row = tried[next(iter(seeds.values()))].row
-            name = f"{name} ({row['task']}, {row['model']}, {row['brief']})"
-        chosen = list(seeds.values())
-        own = [tried[place] for place in chosen]
-        studies.append(studied(name, own, draws[:, chosen], _facts(own)))
+            name = f"{name} ({row['task']}, {row['brief']})"
+        own = [tried[place] for place in seeds.values()]
+        studies.append(studied(name, way, own, draws[:, [*seeds.values()]], _facts(own)))
     group = Group(tried[0].row["task"], tried[0].row["metric"], len(tried[0].scored.columns), studies)
     studies.sort(key=lambda study: -group.sign * study.score.value)
     group.pairs = tested(_chosen(group))
-    for study in studies:
+    for study in group.ways:
         study.dominated_by = dominated_by(study, group)
     return group
+
+
+def _names(own: Tried, tried: list[Tried]) -> tuple[str, str]:
+    """The name among its like, ways or baselines, and the same without the number of training rows."""
+    rows = [each.row for each in tried if each.baseline == own.baseline]
+    return name_of(own.row, rows), name_of(own.row, rows, count=False)
 
 
 def _facts(tried: list[Tried]) -> dict[str, float | None]:
@@ -110,14 +119,20 @@ def _facts(tried: list[Tried]) -> dict[str, float | None]:
 
 
 def _chosen(group: Group) -> list[tuple[Study, Study]]:
-    """All pairs with equal numbers of labels, or only those with the best study where that is too many."""
+    """Pairs with equal numbers of labels: all ways, or the best one and each other where that is too many.
+
+    A baseline is tested against the best way alone: that decides whether training is worth it.
+    """
     by_labels: dict[str, list[Study]] = {}
     for study in group.studies:
         by_labels.setdefault(str(study.config["task"].get("subset")), []).append(study)
-    pairs = [pair for like in by_labels.values() for pair in combinations(like, 2)]
-    if len(pairs) <= PAIRS:
-        return pairs
-    return [(like[0], other) for like in by_labels.values() for other in like[1:]]
+    pairs, most = [], []
+    for like in by_labels.values():
+        ways = [study for study in like if not study.baseline]
+        rivals = [(ways[0], study) for study in like if study.baseline and ways]
+        pairs += [*combinations(ways, 2), *rivals]
+        most += [*((ways[0], other) for other in ways[1:]), *rivals]
+    return pairs if len(pairs) <= PAIRS else most
 
 
 def _mean(values: list[Any]) -> float | None:

@@ -37,6 +37,11 @@ def score(value: float | None, metric: str | None, spread: float | None = None) 
     return f"{text} %" if percent else text
 
 
+def between(low: float, high: float, metric: str | None) -> str:
+    """The ends of an interval: 82.1 to 86.5 %."""
+    return f"{score(low, metric).removesuffix(' %')} to {score(high, metric)}"
+
+
 def share(value: float | None) -> str:
     """100 %, 3.38 %, 0.0673 %."""
     return "" if value is None else f"{100 * value:.3g} %"

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from ftrun.errors import counted
 from ftrun.reports import slices
 from ftrun.reports.labelling import label_lines
+from ftrun.reports.mistakes.labels_in_doubt import doubt_lines
 from ftrun.reports.numbers import count, duration, score, size
+from ftrun.reports.verdict import verdict
 from ftrun.reports.verdicts import elbow, interval, p_value_source, sentence, standard_error
 
 if TYPE_CHECKING:
@@ -52,7 +54,7 @@ def sections_of(group: Group) -> list[Section]:
         [[row[place] for place in used] for row in rows],
         [f"{study.name}: standard error {standard_error(study, metric)}" for study in group.studies],
     )
-    found = [table]
+    found = [Section("Verdict", lines=verdict(group)), table]
     if group.pairs:
         correction = ", Holm-corrected" if len(group.pairs) > 1 else ""
         title = f"Pairwise comparison ({counted(len(group.pairs), 'test')}{correction})"
@@ -65,6 +67,8 @@ def sections_of(group: Group) -> list[Section]:
         found.append(Section("LoRA rank", lines=[ranked[2]]))
     if lines := label_lines(group):
         found.append(Section("Label efficiency", lines=lines))
+    if lines := doubt_lines(group):
+        found.append(Section("Labels in doubt", lines=lines))
     if lines := _untaught(group):
         found.append(Section("Runs that learned nothing", lines=lines))
     found.append(Section("Overfitting", lines=_overfitting(group)))
@@ -89,13 +93,13 @@ def _cells(study: Study, metric: str) -> list[str]:
         size(facts["peak_memory_bytes"]),
         size(facts["bytes"]),
         score(facts["forgetting"], row["forgetting_metric"]),
-        f"dominated by {study.dominated_by}" if study.dominated_by else "optimal",
+        "" if study.baseline else f"dominated by {study.dominated_by}" if study.dominated_by else "optimal",
     ]
 
 
 def _untaught(group: Group) -> list[str]:
     """A line for each study with a run that learned nothing."""
-    seen = [(study, [each for each in study.tried if each.diagnosis.untaught]) for study in group.studies]
+    seen = [(study, [each for each in study.tried if each.diagnosis.untaught]) for study in group.ways]
     return [_diagnosis_line(study, found, found[0]) for study, found in seen if found]
 
 
@@ -107,7 +111,7 @@ def _diagnosis_line(study: Study, seen: list[Tried], clearest: Tried) -> str:
 def _overfitting(group: Group) -> list[str]:
     """A line for each study with signs: in how many of its runs, and the diagnosis of the clearest one."""
     lines, healthy = [], []
-    for study in group.studies:
+    for study in group.ways:
         if seen := [each for each in study.tried if each.diagnosis.signs]:
             worst = max(seen, key=lambda each: (len(each.diagnosis.signs), -each.row["seed"]))
             lines.append(_diagnosis_line(study, seen, worst))

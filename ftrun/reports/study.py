@@ -29,12 +29,15 @@ class Tried:
     """A finished run with its answers to the test rows."""
 
     row: Row
+    labels: list[Any]
+    answers: list[Any]
     scored: Scored
     right: list[bool] | None  # None for answers that are neither correct nor wrong
     calibration: Calibration | None
     lines: list[dict[str, Any]]
     result: dict[str, Any]
     diagnosis: Diagnosis
+    baseline: bool = False  # of the data card: nothing was trained
 
 
 @dataclass
@@ -42,6 +45,7 @@ class Study:
     """One set of settings over its seeds."""
 
     name: str
+    way: str  # the name without the number of training rows
     tried: list[Tried]
     runs: Runs
     score: Estimate
@@ -51,6 +55,11 @@ class Study:
     @property
     def config(self) -> dict[str, Any]:
         return self.tried[0].row["config"]
+
+    @property
+    def baseline(self) -> bool:
+        """Whether it is one of the data card, which fine-tuning must beat."""
+        return self.tried[0].baseline
 
 
 @dataclass
@@ -85,11 +94,17 @@ class Group:
         return lookup(self.metric).sign
 
     @property
+    def ways(self) -> list[Study]:
+        """The studies of runs that were trained."""
+        return [study for study in self.studies if not study.baseline]
+
+    @property
     def best(self) -> Study:
-        return max(self.studies, key=lambda study: self.sign * study.score.value)
+        """The best of these."""
+        return max(self.ways, key=lambda study: self.sign * study.score.value)
 
 
-def studied(name: str, tried: list[Tried], draws: Any, facts: dict[str, float | None]) -> Study:
+def studied(name: str, way: str, tried: list[Tried], draws: Any, facts: dict[str, float | None]) -> Study:
     """A study from its runs and their resamples, (count, runs)."""
     import numpy
 
@@ -99,7 +114,7 @@ def studied(name: str, tried: list[Tried], draws: Any, facts: dict[str, float | 
     found = estimate(observed, draws, left_out)
     if lookup(tried[0].row["metric"]).is_share:
         found.low, found.high = max(found.low, 0.0), min(found.high, 1.0)
-    return Study(name, tried, runs, found, facts)
+    return Study(name, way, tried, runs, found, facts)
 
 
 def tested(pairs: list[tuple[Study, Study]]) -> list[Pair]:

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import ConfigError
 from ftrun.reports.breakdown import tables
-from ftrun.reports.numbers import count, duration, score, share, short, size, words
+from ftrun.reports.intervals import interval_of
+from ftrun.reports.numbers import between, count, duration, score, share, short, size, words
 from ftrun.runs.artifacts import PROJECTION
-from ftrun.runs.run import CONFIG, DETAILS, FAILURE, RESULT
+from ftrun.runs.files import read_lines
+from ftrun.runs.run import CONFIG, DETAILS, FAILURE, PREDICTIONS, RESULT
 from ftrun.settings.read import FIXED
 from ftrun.tasks.metrics.metric import lookup
 
@@ -42,6 +44,7 @@ def row_of(run: Run) -> dict[str, Any]:
         "seed": config["seed"],
         "trained_parameters": trained,
         "total_parameters": total,
+        "train_rows": result.get("rows", {}).get("train"),
         "trained_share": trained / total if trained is not None and total else None,
         "metric": metric,
         "eval_score": scores.get(f"eval_{metric}"),
@@ -95,14 +98,9 @@ def show_result(run: Run) -> None:
     from ftrun.reports.slices import tables as slices
 
     screen, row = console(), row_of(run)
-    settings = words(strategy_settings(run.config))
-    held = (run.config.get("protect") or {"name": "none"})["name"]
-    title = f"{row['strategy']} {settings}".rstrip() + (f" protect={held}" if held != "none" else "")
-    screen.print(
-        f"\n{title} · {row['task']} · {row['model']} · seed {row['seed']}", style="bold", soft_wrap=True
-    )
     card = run.read_json("data.json") or {}
-    screen.print(Padding(_scores(row, card.get("baselines", {})), (1, 0, 1, 2)))
+    ends = interval_of(row["metric"], read_lines(run.path / PREDICTIONS))
+    _page(screen, run, row, _scores(row, card.get("baselines", {}), ends))
     for table in tables(run.read_json(DETAILS) or {}, score, run.path / DETAILS):
         screen.print(Padding(table, (0, 0, 1, 2)))
     for table in slices(run, row["metric"]):
@@ -110,6 +108,37 @@ def show_result(run: Run) -> None:
     screen.print(Padding(_facts(row, card), (0, 0, 1, 2)))
     screen.print(f"  compare: ftrun report {run.path.parent}", style="dim", soft_wrap=True)
     screen.print(f"  use:     {use_of(run)}\n", style="dim", soft_wrap=True)
+
+
+def show_evaluation(
+    run: Run, metric: str, scores: dict[str, float], answered: list[dict[str, Any]], details: Any, own: bool
+) -> None:
+    """Scores that are new, as the page of the run shows its own; `own` says that they are of its test split.
+
+    `answered` are lines as in predictions.jsonl, `details` the tables behind the scores.
+    """
+    from rich.padding import Padding
+
+    screen, known = console(), row_of(run)
+    row = {name: value for name, value in known.items() if own or not name.startswith(("eval_", "test_"))}
+    row |= {"metric": metric, **{f"test_{name}": value for name, value in scores.items()}}
+    card = run.read_json("data.json") or {} if own else {}
+    _page(screen, run, row, _scores(row, card.get("baselines", {}), interval_of(metric, answered)))
+    for table in tables(details or {}, score, run.path / DETAILS if own else None):
+        screen.print(Padding(table, (0, 0, 1, 2)))
+
+
+def _page(screen: Console, run: Run, row: dict[str, Any], scores: Any) -> None:
+    """The head of a run's page: what it is, and its scores."""
+    from rich.padding import Padding
+
+    settings = words(strategy_settings(run.config))
+    held = (run.config.get("protect") or {"name": "none"})["name"]
+    title = f"{row['strategy']} {settings}".rstrip() + (f" protect={held}" if held != "none" else "")
+    screen.print(
+        f"\n{title} · {row['task']} · {row['model']} · seed {row['seed']}", style="bold", soft_wrap=True
+    )
+    screen.print(Padding(scores, (1, 0, 1, 2)))
 
 
 def use_of(run: Run) -> str:
@@ -120,22 +149,27 @@ def use_of(run: Run) -> str:
 
 
 SPEEDS = {"tokens_per_second": "tokens", "images_per_second": "images"}  # of training
-BASELINES = {"majority": "most frequent label", "tfidf": "TF-IDF"}  # their scores on test
+BASELINES = {"majority": "most frequent label", "tfidf": "TF-IDF", "features": "frozen features"}  # on test
 
 
-def _scores(row: dict[str, Any], baselines: dict[str, Any]) -> Any:
+def _scores(row: dict[str, Any], baselines: dict[str, Any], ends: tuple[float, float] | None) -> Any:
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim")
     table.add_column("")
-    table.add_column("eval", justify="right")
-    table.add_column("test", justify="right")
+    splits = [split for split in ("eval", "test") if any(name.startswith(f"{split}_") for name in row)]
+    for split in splits:
+        table.add_column(split, justify="right")
+    if ends is not None:
+        table.add_column("95 % interval", justify="right")
     beside = [name for name in BASELINES if name in baselines]
     for name in beside:
         table.add_column(BASELINES[name], justify="right", style="dim")
     names = [name[5:] for name in row if name.startswith(("eval_", "test_")) and name[5:] != "score"]
     for name in dict.fromkeys([row["metric"] or "loss", *names]):
-        values = [score(row.get(f"{split}_{name}"), name) for split in ("eval", "test")]
+        values = [score(row.get(f"{split}_{name}"), name) for split in splits]
+        if ends is not None:
+            values.append(between(*ends, name) if name == row["metric"] else "")
         values += [score(baselines[each].get(f"test_{name}"), name) for each in beside]
         table.add_row(name, *values, style="bold" if name == row["metric"] else None)
     return table

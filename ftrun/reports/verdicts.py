@@ -30,9 +30,13 @@ def sentence(pair: Pair, group: Group) -> str:
     size = f"difference {difference_words(pair.found, group.metric)}"
     where = f"on {counted(group.items, 'test example')}"
     if pair.apart:
-        chance = "p < 0.001" if pair.corrected < 0.001 else f"p = {pair.corrected:.2g}"
-        return f"{first.name} is better than {second.name} {where} ({size}, {chance})"
+        return f"{first.name} is better than {second.name} {where} ({size}, {chance(pair)})"
     return f"{first.name} and {second.name} do not differ significantly {where} ({size}){needed(pair, group)}"
+
+
+def chance(pair: Pair) -> str:
+    """The p-value of a pair, corrected for the number of tests: p = 0.012."""
+    return "p < 0.001" if pair.corrected < 0.001 else f"p = {pair.corrected:.2g}"
 
 
 def p_value_source(group: Group) -> str:
@@ -84,7 +88,7 @@ def elbow(group: Group) -> tuple[list[Study], Study, str] | None:
     from ftrun.reports.study import tested
 
     ranked = sorted(
-        (study for study in group.studies if isinstance(study.config.get("rank"), int)),
+        (study for study in group.ways if isinstance(study.config.get("rank"), int)),
         key=lambda study: study.config["rank"],
     )
     ranks = [study.config["rank"] for study in ranked]

@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ftrun.data.images.digits import BRIGHTEST, SIDE, fixed_splits
 from ftrun.data.images.transforms import order_of, seeds_of
 from ftrun.data.labels import Labels, name_of
+from ftrun.data.sources import Place
 from ftrun.data.splits import choose, parse_subset, pick
 from ftrun.errors import ConfigError, DataError, listed, near
 from ftrun.models.spec import ImageInput, Spec
@@ -38,6 +39,8 @@ SHAPE = (1, SIDE, SIDE)
 @dataclass
 class DigitRows(Rows):
     """Of each split the pixels, (rows, 64) of float32 from 0 to 1, and the labels; None: to be answered."""
+
+    places: dict[str, list[Place]] = field(default_factory=dict)
 
     def card(self, data: TaskData) -> dict[str, Any]:
         return labelled.examples_card(data)
@@ -77,6 +80,7 @@ class Digits(Task):
 
         notes: list[str] = []
         splits: dict[str, Any] = {}
+        places: dict[str, list[Place]] = {}
         for split, (pixels, digits) in fixed_splits().items():
             rows = [row for row, digit in enumerate(digits) if digit in self.used]
             if split == "train" and self.subset is not None:
@@ -90,7 +94,9 @@ class Digits(Task):
             own = (pixels[rows] / BRIGHTEST).astype(numpy.float32)
             labels = [self.label_of(digits[row]) for row in rows] * len(self.orders)
             splits[split] = numpy.concatenate([own[:, order] for order in self.orders]), labels
-        return DigitRows(splits, notes, fingerprint(splits))
+            found = [Place(f"row {row + 1}", f"embedded:digits:{split}", row + 1) for row in rows]
+            places[split] = found * len(self.orders)
+        return DigitRows(splits, notes, fingerprint(splits), places=places)
 
     def load_file(self, file: str, answered: bool, spec: Spec) -> DigitRows:
         from ftrun.data.rows import read_rows
@@ -106,9 +112,10 @@ class Digits(Task):
             except DataError as error:
                 raise DataError(f"{file}, row {number}, column 'label': {error}") from None
         splits = {"test": (pixels, labels)}
-        return DigitRows(splits, [], fingerprint(splits))
+        places = [Place(f"row {row.number}", row.file, row.number) for row in rows]
+        return DigitRows(splits, [], fingerprint(splits), places={"test": places})
 
-    def unanswered(self, rows: list[dict[str, Any]], file: str) -> dict[int, ndarray]:
+    def unanswered(self, rows: Sequence[dict[str, Any]], file: str) -> dict[int, ndarray]:
         """The pixels of rows that are not blank."""
         readable = [row for row, content in enumerate(rows) if not is_blank(content)]
         pixels = self.permuted(pixels_of([rows[row] for row in readable], file), file)
@@ -125,8 +132,9 @@ class Digits(Task):
         if labels is None:
             return DigitImages([Example(each.reshape(SHAPE), None, row) for row, each in pixels.items()], "")
         names, images = Labels(list(data.spec.labels or ()), []), pixels.reshape(-1, *SHAPE)
+        places = data.rows.places[split]
         examples = [
-            Example(image, names.index(label), row)
+            Example(image, names.index(label), row, place=places[row])
             for row, (image, label) in enumerate(zip(images, labels, strict=True))
         ]
         permuted = "" if self.permute is None else f", pixels permuted (task.permute={self.permute})"
@@ -206,7 +214,7 @@ def is_blank(row: dict[str, Any]) -> bool:
     return all(column in row and row[column] in (None, "") for column in COLUMNS)
 
 
-def pixels_of(rows: list[dict[str, Any]], file: str) -> ndarray:
+def pixels_of(rows: Sequence[dict[str, Any]], file: str) -> ndarray:
     """(rows, 64) from 0 to 1; DataError names the columns that are missing or the pixel that is none."""
     import numpy
 

@@ -103,7 +103,7 @@ class Image(ImageTask):
                 f" and {file} does not specify which one to use"
             )
         images, _ = read_images(file, self.image, self.label)
-        inputs = [image.about for image in images]
+        inputs = [image.row for image in images]
         return ImageRows({"test": images}, inputs=inputs, task=self, answered=False, source=file)
 
     def spec(self, source: Any) -> Spec:
@@ -120,7 +120,7 @@ class Image(ImageTask):
         images, names = rows.splits[split], Labels(list(data.spec.labels or ()), [])
         targets = [names.index(images[row].label) if rows.answered else None for row in kept]
         examples = [
-            Example(inputs, target, len(images) * number + row)
+            Example(inputs, target, len(images) * number + row, place=images[row].place)
             for number, seed in enumerate(seeds_of(self.permute))
             for inputs, target, row in zip(permuted(arrays, seed), targets, kept, strict=True)
         ]

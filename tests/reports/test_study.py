@@ -61,8 +61,7 @@ def test_what_a_choice_brings_along_is_said_where_like_choices_differ(tmp_path: 
         finished(tmp_path / name, "lora", protect=node)
     (group,), _ = grouped(tmp_path)
     assert {study.name for study in group.studies} == {
-        "lora protect=none", "lora protect=ewc", "lora protect=replay share=0.5",
-        "lora protect=replay share=0.3",
+        "lora", "lora, protect=ewc", "lora, protect=replay, share=0.5", "lora, protect=replay, share=0.3",
     }  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from ftrun.tasks.parts.texts import TableDataset, examples_of, separates
 
 if TYPE_CHECKING:
     from ftrun.data.labels import Labels
+    from ftrun.data.sources import Placed
     from ftrun.data.text.encoding import LengthReport
     from ftrun.tasks.data import TaskData
 
@@ -162,7 +163,7 @@ class TextTable(Task):
         )
         return self.rows_from(table, known, [])
 
-    def unanswered(self, rows: list[dict[str, Any]], source: str) -> TableRows:
+    def unanswered(self, rows: list[Placed], source: str) -> TableRows:
         """Rows to be answered."""
         return TableRows({"test": rows}, inputs=rows, task=self, answered=False, source=source)
 
@@ -176,7 +177,7 @@ class TextTable(Task):
         )
         targets = self.targets([rows[example.row] for example in examples], data.spec)
         for example, target in zip(examples, targets, strict=True):
-            example.target = target
+            example.target, example.place = target, rows[example.row].place(self.text)
         warning = "; warning: this tokenizer puts no separator between the two texts"
         joined = len(columns) == 2 and not separates(tokenizer)
         epochs = self.epochs_of(targets) if split == "train" else None
