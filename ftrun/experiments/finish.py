@@ -19,7 +19,6 @@ from ftrun.training.devices import describe, peak_memory
 from ftrun.training.preflight import PROBE
 
 if TYPE_CHECKING:
-
     from torch import Tensor
 
     from ftrun.settings.schema import Settings

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftrun.data.slices import order
+from ftrun.data.splits import pick
 from ftrun.errors import counted
 from ftrun.reports.numbers import score
 from ftrun.reports.significance import Estimate, estimate, resamples
@@ -109,11 +110,10 @@ def section(group: Group) -> Cells | None:
     tests are corrected together (Holm 1979): to look for the slice that fits is to look often.
     """
     best = group.best
-    ways = [best, *(other for other in group.studies if other is not best and alike(best, other))]
-    answered = {tried.row["run"]: lines_of(tried) for study in ways for tried in study.tried}
-    shared, notes = agreed(list(answered.values()))
+    ways = [best, *(other for other in group.ways if other is not best and alike(best, other))]
+    shared, notes = agreed([lines_of(tried) for study in ways for tried in study.tried])
     found = [
-        Slice(f"{column}={name}", places, on_slice(ways, answered, places, group))
+        Slice(f"{column}={name}", places, on_slice(ways, places))
         for column, slices in shared.items()
         for name, places in slices.items()
     ]
@@ -148,22 +148,23 @@ def agreed(runs: list[Lines]) -> tuple[dict[str, dict[str, list[int]]], list[str
     return {name: each[0][name] for name in names if name not in apart}, notes
 
 
-def on_slice(ways: list[Study], answered: dict[str, Lines], places: list[int], group: Group) -> list[Study]:
+def on_slice(ways: list[Study], places: list[int]) -> list[Study]:
     """The studies on these rows alone, from resamples that they share."""
-    own = [[_tried(tried, answered[tried.row["run"]], places) for tried in study.tried] for study in ways]
+    own = [[_tried(tried, places) for tried in study.tried] for study in ways]
     draws = resamples([tried.scored for runs in own for tried in runs], count=len(ways[0].runs.draws))
     found, start = [], 0
     for study, runs in zip(ways, own, strict=True):
-        found.append(studied(study.name, runs, draws[:, start : start + len(runs)], {}))
+        found.append(studied(study.name, study.way, runs, draws[:, start : start + len(runs)], {}))
         start += len(runs)
     return found
 
 
-def _tried(tried: Tried, lines: Lines, places: list[int]) -> Tried:
-    found = of_rows(lines, places, tried.row["metric"])
+def _tried(tried: Tried, places: list[int]) -> Tried:
+    labels, answers = pick(tried.labels, places), pick(tried.answers, places)
+    found = scored(tried.row["metric"], labels, answers)
     assert found is not None  # the run is in the group because its metric can be computed
-    right = None if tried.right is None else [tried.right[at] for at in places]
-    return replace(tried, scored=found, right=right)
+    right = None if tried.right is None else pick(tried.right, places)
+    return replace(tried, labels=labels, answers=answers, scored=found, right=right)
 
 
 def _cell(study: Study, own: Slice, group: Group) -> str:
