@@ -20,8 +20,8 @@ def main(arguments: list[str]) -> int:
 
     from ftrun.data.tables import check_writable, write_table
     from ftrun.reports.mistakes.showing import answered_in, judged, sections_of, table_of
-    from ftrun.reports.page import on_terminal
     from ftrun.reports.summary import console
+    from ftrun.reports.terminal import on_terminal
     from ftrun.runs.run import Run
     from ftrun.runs.terminal import say
     from ftrun.tasks.scorer import as_columns, prediction_lines

@@ -13,7 +13,7 @@ from ftrun.errors import counted
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ftrun.data.leaks import SplitTexts
+    from ftrun.data.leaks import Leak, SplitTexts
 
     Row = dict[str, Any]
     Score = Callable[[str, Sequence[Row], str, Sequence[int]], dict[str, float]]
@@ -27,11 +27,11 @@ def frequencies(names: dict[str, list[str]]) -> dict[str, dict[str, int]]:
     return {split: dict(Counter(part).most_common()) for split, part in names.items()}
 
 
-def repetitions(content: SplitTexts, unit: str = "rows") -> dict[str, Any]:
-    """Duplicates within the splits, and leaks between them."""
+def repetitions(content: SplitTexts, unit: str = "rows", more: Sequence[Leak] = ()) -> dict[str, Any]:
+    """Duplicates within the splits, and leaks between them, `more` being those of groups or times."""
     return {
         "duplicates": {split: repeated(keys, content.texts[split]) for split, keys in content.keys.items()},
-        "leaks": [vars(leak) for leak in leaks_of(content, unit)],
+        "leaks": [vars(leak) for leak in [*leaks_of(content, unit), *more]],
     }
 
 

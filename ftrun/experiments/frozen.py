@@ -1,7 +1,8 @@
 """The baseline of frozen features: logistic regression on what the network makes of rows before training.
 
-Its strength of regularisation is chosen on the validation rows, as in the linear evaluation of CLIP (Radford
-et al. 2021); the features are standardised. Whatever fine-tuning brings, it brings on top of this.
+They are pooled as the run pools, and standardised; the strength of regularisation is chosen on the
+validation rows, as in the linear evaluation of CLIP (Radford et al. 2021). Whatever fine-tuning brings, it
+brings on top of this.
 """
 
 from __future__ import annotations
@@ -15,10 +16,9 @@ import numpy
 import torch
 
 from ftrun.data.baselines import FEATURES_OF
-from ftrun.data.batching import sorted_batches
 from ftrun.data.card import SCORED, named_scores
+from ftrun.experiments.probing import features_of, first_of_head, under_head
 from ftrun.models.architecture import IMAGES, ONE_PER_TEXT
-from ftrun.models.features import top_features
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 FITTED = 2_000  # training rows, at most
 ANSWERED = 20_000  # rows of each scored split, at most
-BATCH = 32
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # inverse regularisation, the strongest first
 ITERATIONS = 200
 NEVER = -1e4  # the logit of a label without training rows
@@ -71,8 +70,11 @@ def answered(
     try:
         features, chosen = {}, {}
         for split in ("train", *SCORED):
-            chosen[split] = part(len(data.dataset(split)), FITTED if split == "train" else ANSWERED)
-            features[split] = features_of(data, model, split, chosen[split])
+            dataset = data.dataset(split)
+            chosen[split] = part(len(dataset), FITTED if split == "train" else ANSWERED)
+            examples = [dataset[at] for at in chosen[split]]
+            found = features_of(dataset, model, examples, first_of_head(model), under_head)
+            features[split] = found.astype(float)
     finally:
         model.to(place)
     mean, scale = features["train"].mean(0), features["train"].std(0)
@@ -87,16 +89,6 @@ def answered(
 def part(count: int, most: int) -> list[int]:
     """All places, or as many random ones."""
     return list(range(count)) if count <= most else sorted(random.Random(0).sample(range(count), most))
-
-
-def features_of(data: TaskData, model: Model, split: str, chosen: list[int]) -> Array:
-    """(examples, width) in double precision, in the order of `chosen`."""
-    dataset = data.dataset(split)
-    examples = [dataset[at] for at in chosen]
-    order = sorted_batches([example.size for example in examples], BATCH)
-    batches = (dataset.collate([examples[at] for at in places])["inputs"] for places in order)
-    found = top_features(model, batches).double().numpy()
-    return found[numpy.argsort([at for places in order for at in places])]
 
 
 def best_of(data: TaskData, features: dict[str, Array], chosen: dict[str, list[int]]) -> Fitted:

@@ -15,7 +15,7 @@ from ftrun.reports.naming import flat, name_of, own_words
 from ftrun.reports.numbers import count, duration, score, share, size, words
 
 Row = dict[str, Any]
-APART = ("seed", "device", "tracker", "baselines")  # settings that do not make it a different experiment
+APART = ("seed", "device", "tracker", "baselines", "task.fold")  # what makes it no other experiment
 HEADING = ("task", "model", "seed", "metric", "state")  # above the table where all runs agree on it
 
 
@@ -54,6 +54,7 @@ COLUMNS = (
     Column("strategy", "strategy", plain("way")),
     Column("seed", "seed", plain("seed"), right=True),
     Column("seeds", "seeds", plain("seeds"), right=True),
+    Column("fold", "fold", plain("fold"), right=True),
     Column("trained_parameters", "trained", lambda row: count(row["trained_parameters"]), right=True),
     Column("trained_share", "share", lambda row: share(row["trained_share"]), right=True),
     Column("metric", "metric", plain("metric")),
@@ -84,7 +85,8 @@ def side_by_side(rows: list[Row]) -> list[Row]:
     for row, path in zip(rows, paths, strict=True):
         # `auto` is one setting, whatever each seed found for it
         asked = row["asked"] if "asked" in row else row["config"]
-        row["settings"] = flat({name: value for name, value in asked.items() if name not in APART})
+        row["settings"] = {name: value for name, value in flat(asked).items() if name not in APART}
+        row["fold"] = (row["config"].get("task") or {}).get("fold")
         row["label"] = relpath(path, folder) if len(rows) > 1 else row["run"]
         row["folder"] = _near(folder) if len(rows) > 1 else ""
         row |= {"test_sd": None, "eval_sd": None, "seeds": None, "own": {}, "way": row["strategy"]}
@@ -113,16 +115,17 @@ def _brief(labels: list[str]) -> list[str]:
 
 
 def means(rows: list[Row]) -> list[Row]:
-    """One row per experiment with at least two finished seeds; a seed that ran twice counts once."""
-    groups: dict[str, dict[int, Row]] = {}
+    """One row per experiment with at least two finished runs; one that ran twice counts once."""
+    groups: dict[str, dict[tuple[int, int | None], Row]] = {}
     for row in rows:
         if row["state"] == "finished":
-            groups.setdefault(repr(sorted(row["settings"].items())), {})[row["seed"]] = row
+            own = groups.setdefault(repr(sorted(row["settings"].items())), {})
+            own[row["seed"], row["fold"]] = row
     return [_mean(list(group.values())) for group in groups.values() if len(group) > 1]
 
 
 def _mean(rows: list[Row]) -> Row:
-    mean = rows[0] | {"seeds": len(rows), "seed": None}
+    mean = rows[0] | {"seeds": len({row["seed"] for row in rows}), "seed": None, "fold": None}
     numbers = "seconds", "tokens_per_second", "images_per_second", "peak_memory_bytes"
     for key in ("test_score", "eval_score", "forgetting", *numbers):
         values = [row[key] for row in rows if row[key] is not None]

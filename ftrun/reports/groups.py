@@ -13,6 +13,7 @@ from ftrun.errors import UserError
 from ftrun.reports.calibration import calibration
 from ftrun.reports.comparison import Row
 from ftrun.reports.diagnosis import diagnose, untaught
+from ftrun.reports.folding import joined
 from ftrun.reports.naming import name_of
 from ftrun.reports.pareto import dominated_by
 from ftrun.reports.rivals import distinct, rivals_of
@@ -29,7 +30,7 @@ SAME_SCORE = 1e-6
 def groups_of(rows: list[Row], count: int = RESAMPLES) -> tuple[list[Group], list[str]]:
     """Groups of comparable finished runs, and why a finished run is in none of them."""
     together: dict[tuple[str, ...], list[Tried]] = {}
-    notes = []
+    opened, notes = [], []
     for row in rows:
         if row["state"] != "finished":
             continue
@@ -38,8 +39,11 @@ def groups_of(rows: list[Row], count: int = RESAMPLES) -> tuple[list[Group], lis
         except UserError as error:
             notes.append(f"{row['label']}: {error}")
         else:
-            together.setdefault(key, []).extend([tried, *rivals_of(row, tried)])
-    return [_group(runs, count) for runs in together.values()], notes
+            opened += [(key, each) for each in (tried, *rivals_of(row, tried))]
+    whole, missing = joined(opened)
+    for key, tried in whole:
+        together.setdefault(key, []).append(tried)
+    return [_group(runs, count) for runs in together.values()], notes + missing
 
 
 def open_run(row: Row) -> tuple[tuple[str, ...], Tried]:
@@ -75,7 +79,7 @@ def _tried(row: Row, run: Run, answered: list[dict[str, Any]], found: Scored) ->
     lines, result = run.metrics(), run.read_json("result.json")
     blank = untaught(labels, answers, row["config"], result) if classes else None
     verdict = blank or diagnose(row["config"], lines, result, row["metric"], calibrated)
-    return Tried(row, labels, answers, found, right, calibrated, lines, result, verdict)
+    return Tried(row, answered, found, right, calibrated, lines, result, verdict)
 
 
 def _group(tried: list[Tried], count: int) -> Group:
@@ -113,7 +117,7 @@ def _facts(tried: list[Tried]) -> dict[str, float | None]:
         key: _mean([each.row[key] for each in tried])
         for key in ("trained_parameters", "seconds", "cpu_seconds", "peak_memory_bytes", "forgetting")
     }
-    sizes = [_size_of(Path(each.row["run"]) / "model") for each in tried]
+    sizes = [None if each.baseline else _size_of(Path(each.row["run"]) / "model") for each in tried]
     labels = [each.result.get("rows", {}).get("train") for each in tried]
     return facts | {"bytes": _mean(sizes), "labels": _mean(labels)}
 

@@ -1,14 +1,13 @@
-"""The page of a comparison: tables, sentences and plots, as markdown, as HTML or on the terminal."""
+"""The sections of a comparison, in the order in which they are read; and the same as markdown."""
 
 from __future__ import annotations
 
-import base64
-import html
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ftrun.errors import counted
 from ftrun.reports import slices
+from ftrun.reports.folding import runs_in_words
 from ftrun.reports.labelling import label_lines
 from ftrun.reports.mistakes.labels_in_doubt import doubt_lines
 from ftrun.reports.numbers import count, duration, score, size
@@ -16,7 +15,7 @@ from ftrun.reports.verdict import verdict
 from ftrun.reports.verdicts import elbow, interval, p_value_source, sentence, standard_error
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from collections.abc import Iterable, Sequence
 
     from ftrun.reports.comparison import Row
     from ftrun.reports.study import Group, Study, Tried
@@ -40,21 +39,30 @@ class Section:
     rows: list[list[str]] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     plots: list[Plot] = field(default_factory=list)
+    lead: str = ""  # the answer in a sentence, shown large
+    note: str = ""  # above the table: what is the same in all its rows
+    below: dict[str, str] = field(default_factory=dict)  # a column → the one a page shows it under
+    detail: bool = False  # stands at the end
+
+    @property
+    def written(self) -> bool:
+        """Whether there is anything but plots."""
+        return bool(self.rows or self.lines or self.lead)
 
 
-def sections_of(group: Group) -> list[Section]:
-    """The sections on one group of comparable runs."""
-    metric = group.metric
-    rows = [_cells(study, metric) for study in group.studies]
-    titles = [title for title, _ in COLUMNS]
-    used = [place for place in range(len(titles)) if any(row[place] for row in rows)]
-    table = Section(
-        f"{group.task}: {metric} on {counted(group.items, 'test example')}, with 95 % confidence intervals",
-        [COLUMNS[place] for place in used],
-        [[row[place] for place in used] for row in rows],
-        [f"{study.name}: standard error {standard_error(study, metric)}" for study in group.studies],
-    )
-    found = [Section("Verdict", lines=verdict(group)), table]
+def ordered(sections: Iterable[Section]) -> list[Section]:
+    """As they are read: the details last."""
+    return sorted(sections, key=lambda section: section.detail)
+
+
+def sections_of(group: Group, plots: Sequence[Plot] = ()) -> list[Section]:
+    """The sections on one group of comparable runs; the first plot stands with the table."""
+    title = f"{group.task}: {group.metric} on {counted(group.items, 'test example')}"
+    rows = [_cells(study, group.metric) for study in group.studies]
+    table = tabled(f"{title}, with 95 % confidence intervals", COLUMNS, rows, KEPT)
+    table.below, table.plots = BELOW, [*plots[:1]]
+    first, *more = verdict(group)
+    found = [Section("Verdict", lead=first, lines=more), table]
     if group.pairs:
         correction = ", Holm-corrected" if len(group.pairs) > 1 else ""
         title = f"Pairwise comparison ({counted(len(group.pairs), 'test')}{correction})"
@@ -72,6 +80,10 @@ def sections_of(group: Group) -> list[Section]:
     if lines := _untaught(group):
         found.append(Section("Runs that learned nothing", lines=lines))
     found.append(Section("Overfitting", lines=_overfitting(group)))
+    if plots[1:]:
+        found.append(Section("Plots", plots=[*plots[1:]]))
+    errors = [f"{study.name}: {standard_error(study, group.metric)}" for study in group.studies]
+    found.append(Section("Standard errors", lines=errors, detail=True))
     return found
 
 
@@ -79,13 +91,35 @@ COLUMNS = [
     ("strategy", False), ("seeds", True), ("score", True), ("trained", True), ("time", True),
     ("CPU time", True), ("memory", True), ("on disk", True), ("forgetting", True), ("Pareto", False),
 ]  # fmt: skip
+KEPT = ("strategy", "score", "run", "test", "eval", "state")  # also where all rows agree
+BELOW = {"CPU time": "time", "on disk": "memory", "Pareto": "strategy"}
+
+
+def tabled(
+    title: str, columns: Sequence[tuple[str, bool]], rows: list[list[str]], kept: Sequence[str]
+) -> Section:
+    """A table; what is the same in all rows goes into its note, an empty column nowhere."""
+    used = [place for place in range(len(columns)) if any(row[place] for row in rows)]
+    agreed = [
+        place
+        for place in used
+        if len(rows) > 1 and columns[place][0] not in kept and len({row[place] for row in rows}) == 1
+    ]
+    shown = [place for place in used if place not in agreed]
+    same = ", ".join(f"{columns[place][0]} {rows[0][place]}" for place in agreed)
+    return Section(
+        title,
+        [columns[place] for place in shown],
+        [[row[place] for place in shown] for row in rows],
+        note=f"the same in all rows: {same}" if same else "",
+    )
 
 
 def _cells(study: Study, metric: str) -> list[str]:
     facts, row = study.facts, study.tried[0].row
     return [
         study.name,
-        str(len(study.tried)),
+        runs_in_words(study.tried),
         interval(study.score, metric),
         count(facts["trained_parameters"]),
         duration(facts["seconds"]),
@@ -127,94 +161,34 @@ def runs_section(rows: list[Row]) -> Section:
     from ftrun.reports.comparison import columns_for, heading
 
     columns = columns_for(rows, heading(rows)[1])
-    lines = [f"{row['label']} failed: {row['failure']}" for row in rows if row["state"] == "failed"]
-    lines += [
+    cells = [[column.text(row) for column in columns] for row in rows]
+    section = tabled("Runs", [(column.title, column.right) for column in columns], cells, KEPT)
+    section.below = {"share": "trained", "step": "eval", "tokens/s": "time", "images/s": "time"}
+    section.lines = [f"{row['label']} failed: {row['failure']}" for row in rows if row["state"] == "failed"]
+    section.lines += [
         f"{row['label']} {'is' if row['state'] == 'running' else 'was'} {row['state']}"
         for row in rows
         if row["state"] in ("interrupted", "running")
     ]
-    lines += [f"damaged: {row['failure']}" for row in rows if row["state"] == "damaged"]
-    cells = [[column.text(row) for column in columns] for row in rows]
-    return Section("Runs", [(column.title, column.right) for column in columns], cells, lines)
-
-
-def on_terminal(screen: Console, sections: list[Section]) -> None:
-    """The sections as text in the terminal, long lines folded."""
-    from rich import box
-    from rich.padding import Padding
-    from rich.table import Table
-
-    for section in sections:
-        if section.plots:
-            continue
-        screen.print(f"\n{section.title}", style="bold", soft_wrap=True)
-        if section.rows:
-            table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
-            for title, right in section.columns:
-                table.add_column(title, justify="right" if right else "left", overflow="fold")
-            for row in section.rows:
-                table.add_row(*row)
-            screen.print(table)
-        for line in section.lines:
-            screen.print(Padding(f"· {line}", (0, 0, 0, 1)))
+    section.lines += [f"damaged: {row['failure']}" for row in rows if row["state"] == "damaged"]
+    return section
 
 
 def as_markdown(sections: list[Section]) -> str:
     """The sections as a document, without plots."""
     parts = []
-    for section in [section for section in sections if not section.plots]:
+    for section in [section for section in ordered(sections) if section.written]:
         parts += ["", f"## {section.title}", ""]
+        parts += [f"**{section.lead}**", ""] if section.lead else []
         if section.rows:
-            parts.append(f"| {' | '.join(title for title, _ in section.columns)} |")
-            parts.append(f"| {' | '.join('---:' if right else '---' for _, right in section.columns)} |")
-            parts += [
-                f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in section.rows
-            ]
-            parts.append("")
+            parts += [f"{section.note[0].upper()}{section.note[1:]}.", ""] if section.note else []
+            parts.append(_markdown_row([title for title, _ in section.columns]))
+            parts.append(_markdown_row(["---:" if right else "---" for _, right in section.columns]))
+            parts += map(_markdown_row, section.rows)
+            parts += [""] if section.lines else []
         parts += [f"* {line}" for line in section.lines]
     return "\n".join(parts) + "\n"
 
 
-STYLE = (
-    "body{font:15px/1.5 system-ui,sans-serif;max-width:70em;margin:2em auto;padding:0 1em;color:#222}"
-    "table{border-collapse:collapse;margin:1em 0}td,th{padding:.25em .8em;border-bottom:1px solid #ddd;"
-    "text-align:left;vertical-align:top}.n{text-align:right;white-space:nowrap}img{max-width:100%}"
-    "figure{margin:1.5em 0}figcaption{color:#555}h2{margin-top:2em}div{overflow-x:auto}"
-)
-
-
-def as_html(title: str, sections: list[Section]) -> str:
-    """The sections as one self-contained file, with the plots inside."""
-    parts = [
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">',
-        f"<title>{html.escape(title)}</title><style>{STYLE}</style></head><body>",
-        f"<h1>{html.escape(title)}</h1>",
-    ]
-    for section in sections:
-        parts.append(f"<h2>{html.escape(section.title)}</h2>")
-        if section.rows:
-            parts.append(_html_table(section))
-        if section.lines:
-            parts.append(f"<ul>{''.join(f'<li>{html.escape(line)}</li>' for line in section.lines)}</ul>")
-        for plot in section.plots:
-            data = base64.b64encode(plot.png).decode()
-            words = html.escape(plot.title)
-            parts.append(
-                f'<figure><img alt="{words}" src="data:image/png;base64,{data}">'
-                f"<figcaption>{words}</figcaption></figure>"
-            )
-    return "\n".join([*parts, "</body></html>"]) + "\n"
-
-
-def _html_table(section: Section) -> str:
-    marks = [' class="n"' if right else "" for _, right in section.columns]
-    head = "".join(
-        f"<th{mark}>{html.escape(t)}</th>" for (t, _), mark in zip(section.columns, marks, strict=True)
-    )
-    body = "".join(
-        "<tr>"
-        + "".join(f"<td{mark}>{html.escape(cell)}</td>" for cell, mark in zip(row, marks, strict=True))
-        + "</tr>"
-        for row in section.rows
-    )
-    return f"<div><table><tr>{head}</tr>{body}</table></div>"
+def _markdown_row(cells: list[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"

@@ -16,6 +16,7 @@ from ftrun.tasks.metrics.rescoring import scored
 
 if TYPE_CHECKING:
     from ftrun.reports.comparison import Row
+    from ftrun.tasks.metrics.rescoring import Scored
 
 NAMES = {MAJORITY: "most frequent label", WORDS: "TF-IDF", FEATURES_OF: "frozen features"}
 NOTHING = ("trained_parameters", "trained_share", "seconds", "cpu_seconds", "peak_memory_bytes", "forgetting")
@@ -36,14 +37,16 @@ def rivals_of(row: Row, tried: Tried) -> list[Tried]:
     for key, name in NAMES.items():
         if not all(key in line for line in lines):
             continue
-        answers = [line[key]["answer"] for line in lines]
-        score = scored(row["metric"], labels, answers)
+        answered = [{"row": line["row"], "label": line["label"], **line[key]} for line in lines]
+        score = scored(row["metric"], labels, [line["answer"] for line in answered])
         if score is not None:
-            found.append(_as_run(row, tried, name, key == FEATURES_OF, answers, score))
+            found.append(_as_run(row, tried, name, key == FEATURES_OF, answered, score))
     return found
 
 
-def _as_run(row: Row, tried: Tried, name: str, reads: bool, answers: list[Any], score: Any) -> Tried:
+def _as_run(
+    row: Row, tried: Tried, name: str, reads: bool, answered: list[dict[str, Any]], score: Scored
+) -> Tried:
     kept = {
         setting: value
         for setting, value in row["settings"].items()
@@ -55,10 +58,8 @@ def _as_run(row: Row, tried: Tried, name: str, reads: bool, answers: list[Any], 
         tried,
         row=own | {"config": config, "test_score": score.score},
         scored=score,
-        answers=answers,
-        right=None
-        if tried.right is None
-        else [label == answer for label, answer in zip(tried.labels, answers, strict=True)],
+        answered=answered,
+        right=None if tried.right is None else [line["label"] == line["answer"] for line in answered],
         calibration=None,
         lines=[],
         result={"rows": tried.result.get("rows", {})},

@@ -5,11 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftrun.data.slices import order
-from ftrun.data.splits import pick
 from ftrun.errors import counted
 from ftrun.reports.numbers import score
 from ftrun.reports.significance import Estimate, estimate, resamples
@@ -111,7 +109,7 @@ def section(group: Group) -> Cells | None:
     """
     best = group.best
     ways = [best, *(other for other in group.ways if other is not best and alike(best, other))]
-    shared, notes = agreed([lines_of(tried) for study in ways for tried in study.tried])
+    shared, notes = agreed([tried.answered for study in ways for tried in study.tried])
     found = [
         Slice(f"{column}={name}", places, on_slice(ways, places))
         for column, slices in shared.items()
@@ -135,10 +133,6 @@ def alike(one: Study, other: Study) -> bool:
     return one.config["task"].get("subset") == other.config["task"].get("subset")
 
 
-def lines_of(tried: Tried) -> Lines:
-    return read_lines(Path(tried.row["run"]) / "predictions.jsonl")
-
-
 def agreed(runs: list[Lines]) -> tuple[dict[str, dict[str, list[int]]], list[str]]:
     """The slices that all runs have alike, and a line on the columns that only some have so."""
     each = [slices_in(lines) for lines in runs]
@@ -160,11 +154,10 @@ def on_slice(ways: list[Study], places: list[int]) -> list[Study]:
 
 
 def _tried(tried: Tried, places: list[int]) -> Tried:
-    labels, answers = pick(tried.labels, places), pick(tried.answers, places)
-    found = scored(tried.row["metric"], labels, answers)
+    found = of_rows(tried.answered, places, tried.row["metric"])
     assert found is not None  # the run is in the group because its metric can be computed
-    right = None if tried.right is None else pick(tried.right, places)
-    return replace(tried, labels=labels, answers=answers, scored=found, right=right)
+    right = None if tried.right is None else [tried.right[at] for at in places]
+    return replace(tried, scored=found, right=right)
 
 
 def _cell(study: Study, own: Slice, group: Group) -> str:

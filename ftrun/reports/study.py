@@ -29,15 +29,30 @@ class Tried:
     """A finished run with its answers to the test rows."""
 
     row: Row
-    labels: list[Any]
-    answers: list[Any]
+    answered: list[dict[str, Any]]  # the lines of predictions.jsonl
     scored: Scored
     right: list[bool] | None  # None for answers that are neither correct nor wrong
     calibration: Calibration | None
     lines: list[dict[str, Any]]
     result: dict[str, Any]
     diagnosis: Diagnosis
+    parts: list[Tried] = field(default_factory=list)  # of a cross-validation, the run of each fold
+    folds: list[int] | None = None  # and the fold of each item
+
+    @property
+    def runs(self) -> list[Tried]:
+        """The runs that were trained for it."""
+        return self.parts or [self]
+
     baseline: bool = False  # of the data card: nothing was trained
+
+    @property
+    def labels(self) -> list[Any]:
+        return [line["label"] for line in self.answered]
+
+    @property
+    def answers(self) -> list[Any]:
+        return [line["answer"] for line in self.answered]
 
 
 @dataclass

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
+import sys
 from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import ConfigError
@@ -81,31 +84,45 @@ def strategy_settings(config: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in config.items() if name not in FIXED}
 
 
+class Trimmed(io.StringIO):
+    """Standard output without blanks at the ends of lines."""
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return sys.stdout.encoding or "utf-8"
+
+    def write(self, text: str) -> int:
+        return sys.stdout.write(re.sub(r" +(?=\n)", "", text))
+
+    def flush(self) -> None:
+        sys.stdout.flush()
+
+
+ENDLESS = 100_000  # columns of a pipe
+WIDEST = 160  # columns in which a matrix is readable
+
+
 def console() -> Console:
-    """The terminal; a pipe is 240 columns wide, and rich respects NO_COLOR."""
+    """The terminal; in a pipe a line is as wide as what it says, and rich respects NO_COLOR."""
     from rich.console import Console
 
     terminal = Console(highlight=False, markup=False, soft_wrap=False)
-    if not terminal.is_terminal and "COLUMNS" not in os.environ:
-        terminal.width = 240
-    return terminal
+    if terminal.is_terminal:
+        return terminal
+    width = None if "COLUMNS" in os.environ else ENDLESS
+    return Console(highlight=False, markup=False, soft_wrap=False, file=Trimmed(), width=width)
 
 
 def show_result(run: Run) -> None:
     """The end of an experiment: its scores, its cost, its directory and the next commands."""
-    from rich.padding import Padding
-
     from ftrun.reports.slices import tables as slices
 
     screen, row = console(), row_of(run)
     card = run.read_json("data.json") or {}
     ends = interval_of(row["metric"], read_lines(run.path / PREDICTIONS))
-    _page(screen, run, row, _scores(row, card.get("baselines", {}), ends))
-    for table in tables(run.read_json(DETAILS) or {}, score, run.path / DETAILS):
-        screen.print(Padding(table, (0, 0, 1, 2)))
-    for table in slices(run, row["metric"]):
-        screen.print(Padding(table, (0, 0, 1, 2)))
-    screen.print(Padding(_facts(row, card), (0, 0, 1, 2)))
+    details = tables(run.read_json(DETAILS) or {}, score, run.path / DETAILS, _room(screen))
+    scores = _scores(row, card.get("baselines", {}), ends)
+    _page(screen, run, row, [scores, *details, *slices(run, row["metric"]), _facts(row, card)])
     screen.print(f"  compare: ftrun report {run.path.parent}", style="dim", soft_wrap=True)
     screen.print(f"  use:     {use_of(run)}\n", style="dim", soft_wrap=True)
 
@@ -117,19 +134,21 @@ def show_evaluation(
 
     `answered` are lines as in predictions.jsonl, `details` the tables behind the scores.
     """
-    from rich.padding import Padding
-
     screen, known = console(), row_of(run)
     row = {name: value for name, value in known.items() if own or not name.startswith(("eval_", "test_"))}
     row |= {"metric": metric, **{f"test_{name}": value for name, value in scores.items()}}
     card = run.read_json("data.json") or {} if own else {}
-    _page(screen, run, row, _scores(row, card.get("baselines", {}), interval_of(metric, answered)))
-    for table in tables(details or {}, score, run.path / DETAILS if own else None):
-        screen.print(Padding(table, (0, 0, 1, 2)))
+    shown = tables(details or {}, score, run.path / DETAILS if own else None, _room(screen))
+    _page(screen, run, row, [_scores(row, card.get("baselines", {}), interval_of(metric, answered)), *shown])
 
 
-def _page(screen: Console, run: Run, row: dict[str, Any], scores: Any) -> None:
-    """The head of a run's page: what it is, and its scores."""
+def _room(screen: Console) -> int:
+    """Columns of a table of the page."""
+    return min(screen.width, WIDEST) - 2
+
+
+def _page(screen: Console, run: Run, row: dict[str, Any], parts: list[Any]) -> None:
+    """What a run is, and the tables about it."""
     from rich.padding import Padding
 
     settings = words(strategy_settings(run.config))
@@ -138,7 +157,8 @@ def _page(screen: Console, run: Run, row: dict[str, Any], scores: Any) -> None:
     screen.print(
         f"\n{title} · {row['task']} · {row['model']} · seed {row['seed']}", style="bold", soft_wrap=True
     )
-    screen.print(Padding(scores, (1, 0, 1, 2)))
+    for number, part in enumerate(parts):
+        screen.print(Padding(part, (int(not number), 0, 1, 2), expand=False))
 
 
 def use_of(run: Run) -> str:
@@ -214,7 +234,8 @@ def _facts(row: dict[str, Any], card: dict[str, Any]) -> Any:
     table.add_column(overflow="fold")
     for leak in card.get("leaks", []):
         some = f"{leak['rows']:,} of {leak['of']:,} {leak['split']} {leak['unit']}"
-        table.add_row("LEAK", f"{some} are also in {leak['other']}", style="bold yellow")
+        where = f"{leak.get('relation', 'also in')} {leak['other']}"  # runs before groups have none
+        table.add_row("LEAK", f"{some} are {where}", style="bold yellow")
     for line in baseline_warnings(row, card.get("baselines", {})):
         table.add_row("warning", line, style="bold yellow")
     if row["trained_share"] is not None:

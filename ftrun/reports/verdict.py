@@ -69,12 +69,10 @@ def _beside(rival: Study | None, best: Study, group: Group) -> str:
 
 def _cheapest(best: Study, like: list[Study], group: Group) -> Study:
     """Of the ways as good as the best, the one with the fewest trained weights, if these are far fewer."""
-    margin = _margin(best, group)
     equal = [
         study
         for study in like
-        if study is best
-        or (group.sign * (best.score.value - study.score.value) <= margin and not _apart(best, study, group))
+        if study is best or (_level(best, study, group) and not _apart(best, study, group))
     ]
     weights = [(study.facts["trained_parameters"], study) for study in equal]
     known = [(count, study) for count, study in weights if count is not None]
@@ -85,9 +83,10 @@ def _cheapest(best: Study, like: list[Study], group: Group) -> Study:
     return chosen if least <= CHEAPER * most else best
 
 
-def _margin(best: Study, group: Group) -> float:
-    """A point of a share; a hundredth of any other score."""
-    return CLOSE if lookup(group.metric).is_share else CLOSE * abs(best.score.value)
+def _level(best: Study, study: Study, group: Group) -> bool:
+    """Whether a score is within a point of the best, or within a hundredth of one that is no share."""
+    margin = CLOSE if lookup(group.metric).is_share else CLOSE * abs(best.score.value)
+    return group.sign * (best.score.value - study.score.value) <= margin
 
 
 def _use(chosen: Study, best: Study, like: list[Study], group: Group) -> str:
@@ -98,7 +97,8 @@ def _use(chosen: Study, best: Study, like: list[Study], group: Group) -> str:
     alike = [study for study in others if not _apart(best, study, group)]
     if chosen is not best:
         return f"{text}: as good as {best.name} within noise{_saved(chosen, [best])}"
-    if alike and (saved := _saved(best, alike)):
+    level = [study for study in alike if _level(best, study, group)]
+    if alike and level == alike and (saved := _saved(best, alike)):
         return f"{text}: as good as {_names(alike)} within noise{saved}"
     if not alike:
         nearest = max(others, key=lambda study: group.sign * study.score.value)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ftrun.data.folds import Splitting
 from ftrun.data.images.digits import BRIGHTEST, SIDE, fixed_splits
 from ftrun.data.images.transforms import order_of, seeds_of
 from ftrun.data.labels import Labels, name_of
@@ -56,6 +57,9 @@ class Digits(Task):
     labels: Any  # the names of the head's labels, or null for those of the digits in use
     permute: Any  # a seed, null for the pixels as they are, or a list of these
     subset: Any  # null, a number of training rows, or "k per class"
+    folds: int | None
+    fold: int | None
+    split_seed: int
 
     ignored_settings: ClassVar[tuple[str, ...]] = ("max_length",)
 
@@ -71,6 +75,7 @@ class Digits(Task):
         self.orders = [permutation(seed) for seed in seeds_of(self.permute)]
         if self.subset is not None:
             parse_subset(self.subset)
+        self.how = Splitting(self.folds, self.fold, self.split_seed)
 
     def label_of(self, digit: int) -> str:
         return str(digit if self.modulo is None else digit % self.modulo)
@@ -81,7 +86,7 @@ class Digits(Task):
         notes: list[str] = []
         splits: dict[str, Any] = {}
         places: dict[str, list[Place]] = {}
-        for split, (pixels, digits) in fixed_splits().items():
+        for split, (pixels, digits) in fixed_splits(self.how).items():
             rows = [row for row, digit in enumerate(digits) if digit in self.used]
             if split == "train" and self.subset is not None:
                 chosen, warnings = choose([str(digits[row]) for row in rows], self.subset, seed)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ftrun.data.balance import WAYS
+from ftrun.data.folds import Splitting
 from ftrun.data.images.transforms import moved, order_of, seeds_of
 from ftrun.data.labels import Labels, classes_of
 from ftrun.data.slices import by_columns
@@ -47,6 +48,10 @@ class Image(ImageTask):
     balance: str
     augment: str
     permute: Any  # a seed, null for the pixels as they are, or a list of these
+    folds: int | None
+    fold: int | None
+    split_seed: int
+    group: str | None
     slices: Columns  # columns of the test rows by whose values they are also scored
 
     folder: ClassVar[str] = "a folder of class folders"
@@ -58,6 +63,8 @@ class Image(ImageTask):
         one_of("task.augment", self.augment, ["none", "flip", "crop+flip"])
         classes_of(self.classes)
         seeds_of(self.permute)
+        self.how = Splitting(self.folds, self.fold, self.split_seed, self.group)
+        self.how.sources(given_splits(self))
         if self.permute is not None and self.augment != "none":
             raise ConfigError(
                 f"task.augment={self.augment} needs the order of the pixels, which"
@@ -73,7 +80,7 @@ class Image(ImageTask):
         from ftrun.data.images.splits import load_splits
 
         images, names, notes, fingerprint = load_splits(
-            given_splits(self), self.reading(), self.labels, self.subset, seed, self.leaks
+            given_splits(self), self.reading(), self.labels, self.subset, seed, self.leaks, self.how
         )
         tested = [image.about for image in images["test"]]
         slices = by_columns(self.slices, tested, spelled(self.test or self.train or ""))

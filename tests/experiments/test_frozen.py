@@ -12,7 +12,6 @@ from lab import ran, toy
 from sklearn.linear_model import LogisticRegression
 
 from ftrun.experiments.frozen import NEVER, fit
-from ftrun.models.features import mean_of
 
 
 def test_logits_are_those_of_scikit_learn_for_two_labels_and_more() -> None:
@@ -39,15 +38,6 @@ def test_several_labels_each_have_their_own_regression() -> None:
     weights, biases = fit(features, labels.astype(float), 10.0, 4)
     found = features @ weights.T + biases > 0
     assert (found == labels.astype(bool)).mean(0) == pytest.approx([1, 1, 1, 1], abs=0.06)
-
-
-def test_padding_is_no_part_of_a_mean() -> None:
-    states = torch.randn(2, 5, 3)
-    mask = torch.tensor([[1, 1, 0, 0, 0], [1, 1, 1, 1, 1]])
-    found = mean_of(states, mask)
-    assert torch.allclose(found[0], states[0, :2].mean(0)) and torch.allclose(found[1], states[1].mean(0))
-    pixels = torch.randn(2, 3, 4, 4)
-    assert torch.allclose(mean_of(pixels, None), pixels.mean((2, 3)))
 
 
 def test_a_run_scores_them_and_keeps_the_answers(

@@ -174,7 +174,7 @@ def test_labels_crossover_and_how_many_times_fewer(
     assert "full and lora cross at" not in text
     assert "full needs " in text and " times fewer labels than scratch to score " in text
     names = {path.stem for path in pictures.iterdir()}
-    assert names == {"training", "scratch", "rates", "labels", "reliability"}
+    assert names == {"scores", "training", "scratch", "rates", "labels", "reliability"}
 
 
 def test_where_the_control_has_what_pre_training_has_in_words(tmp_path: Path) -> None:
@@ -202,7 +202,7 @@ def test_html_is_one_file_with_pictures_inside(three: Path, capsys: pytest.Captu
     page = three / "page.html"
     assert report(capsys, three, "--output", page) == ""
     text = page.read_text(encoding="utf-8")
-    assert text.count("data:image/png;base64,") == 4
+    assert text.count("data:image/png;base64,") == 5
     assert "http" not in text.replace("https://", "http://").split("<h1>")[0]
     assert "killed was interrupted" in text
 

@@ -10,10 +10,11 @@ from ftrun.errors import DataError
 from ftrun.experiments.inference import FinishedRun
 from ftrun.reports.diagnosis import Diagnosis
 from ftrun.reports.numbers import score
-from ftrun.reports.page import Section, as_markdown, on_terminal
+from ftrun.reports.page import Section, as_markdown
 from ftrun.reports.significance import resamples
 from ftrun.reports.study import Group, Tried, studied, tested
 from ftrun.reports.summary import console
+from ftrun.reports.terminal import on_terminal
 from ftrun.reports.verdicts import interval, p_value_source, sentence
 from ftrun.runs.files import read_lines
 from ftrun.runs.find import open_trained
@@ -58,7 +59,7 @@ def _tried(metric: str, place: Path) -> Tried:
         raise DataError(f"{place / PREDICTIONS} does not contain the data for {metric}")
     row = {"seed": 0, "metric": metric, BESIDE: scored(BESIDE, labels, answers)}
     right = [label == answer for label, answer in zip(labels, answers, strict=True)]
-    return Tried(row, labels, answers, found, right, None, [], {}, Diagnosis([], None, []))
+    return Tried(row, lines, found, right, None, [], {}, Diagnosis([], None, []))
 
 
 def standing(group: Group) -> list[dict[str, Any]]:

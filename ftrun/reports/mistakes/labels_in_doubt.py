@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ftrun.errors import counted
 from ftrun.reports.mistakes.confident_learning import doubts
 from ftrun.reports.numbers import score
-from ftrun.runs.files import read_lines
-from ftrun.runs.run import PREDICTIONS
 from ftrun.tasks.metrics.rescoring import Scored
 from ftrun.tasks.scorer import PROBABILITIES
 
@@ -22,8 +19,8 @@ def doubt_lines(group: Group) -> list[str]:
 
     Nothing where no run has a probability for each label, as those of earlier versions.
     """
-    runs = [Path(each.row["run"]) for study in group.studies for each in study.tried]
-    answered = [read_lines(run / PREDICTIONS) for run in runs]
+    runs = [each for study in group.ways for each in study.tried]
+    answered = [each.answered for each in runs]
     known = [lines for lines in answered if all(line.get(PROBABILITIES) for line in lines)]
     if not known:
         return []
@@ -35,8 +32,9 @@ def doubt_lines(group: Group) -> list[str]:
     rows = counted(group.items, "test row")
     if not places:
         return [f"none of {rows} has a label in doubt, {by}"]
+    see = f"ftrun errors {runs[0].row['run']}"
     verb = "has a label" if len(places) == 1 else "have labels"
-    first = f"{len(places):,} of {rows} {verb} in doubt, {by}; to see those of a run: ftrun errors {runs[0]}"
+    first = f"{len(places):,} of {rows} {verb} in doubt, {by}; to see those of a run: {see}"
     return [first, ranking_without(group, places)] if len(places) < group.items else [first]
 
 
@@ -48,8 +46,8 @@ def mean_of(found: list[dict[str, float]]) -> dict[str, float]:
 
 def ranking_without(group: Group, places: list[int]) -> str:
     """Each study's score without the rows at these places, and whether their order changes."""
-    new = {study.name: score_without(study, places) for study in group.studies}
-    before = sorted(group.studies, key=lambda study: -group.sign * study.score.value)
+    new = {study.name: score_without(study, places) for study in group.ways}
+    before = sorted(group.ways, key=lambda study: -group.sign * study.score.value)
     after = sorted(before, key=lambda study: -group.sign * new[study.name])
     told = ", ".join(f"{study.name} {score(new[study.name], group.metric)}" for study in after)
     if len(before) == 1:

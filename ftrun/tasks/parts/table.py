@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ftrun.data import leaks
+from ftrun.data.folds import Splitting
 from ftrun.data.label_columns import ONE_NAME, LabelColumn
 from ftrun.data.slices import by_columns
 from ftrun.data.sources import spelled
@@ -48,7 +49,8 @@ class TableRows(TaskRows):
         found = {
             "rows": {split: len(part) for split, part in rows.items()},
             "lengths": {split: dataset.lengths for split, dataset in datasets.items()},
-            **repetitions(leaks.of_columns(rows, self.task.text)),
+            **repetitions(leaks.of_columns(rows, self.task.text), more=self.task.how.leaks(rows)),
+            **self.task.how.card(rows),
             "notes": list(self.kept_notes),
         }
         return found | self.task.describe(data)
@@ -68,6 +70,11 @@ class TextTable(Task):
     long: str
     subset: Any  # null, a number of training rows or, of classes, "k per class"
     leaks: str
+    folds: int | None
+    fold: int | None
+    split_seed: int
+    group: str | None
+    time: str | None
     slices: Columns  # columns of the test rows by whose values they are also scored
 
     def __post_init__(self) -> None:
@@ -83,6 +90,8 @@ class TextTable(Task):
         one_of("task.leaks", self.leaks, leaks.WAYS)
         if self.subset is not None:
             parse_subset(self.subset)
+        self.how = Splitting(self.folds, self.fold, self.split_seed, self.group, self.time)
+        self.how.sources({"train": self.train, "validation": self.validation, "test": self.test})
 
     @abstractmethod
     def targets(self, rows: Sequence[dict[str, Any]], spec: Spec) -> list[Any]:
@@ -127,6 +136,7 @@ class TextTable(Task):
             leaks=self.leaks,
             reading=self.reading(),
             classes=self.in_use(),
+            how=self.how,
         )
 
     def rows_from(self, table: Splits, labels: Labels | None, extra: list[str]) -> TableRows:

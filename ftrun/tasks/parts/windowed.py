@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ftrun.data.folds import Splitting
 from ftrun.data.leaks import WAYS, leak_notes, of_texts
 from ftrun.data.tables import Columns
 from ftrun.errors import ConfigError, DataError
@@ -36,6 +37,7 @@ class WindowRows(TaskRows):
             "rows": {split: len(self.splits[split]) for split in SPLITS},
             "windows": {split: spread(found) for split, found in sizes.items()},
             **repetitions(of_texts(self.task.parts(self.splits)), self.task.part),
+            **self.task.how.card(self.splits),
             "notes": self.notes,
             **self.task.describe(self),
         }
@@ -53,6 +55,9 @@ class Windowed(Task):
     stride: int
     subset: Any
     leaks: str
+    folds: int | None
+    fold: int | None
+    split_seed: int
     slices: Columns  # columns of the test rows by whose values they are also scored
 
     reads: ClassVar[str]  # what task.train may be
@@ -67,6 +72,8 @@ class Windowed(Task):
         at_least("task.stride", self.stride, 0)
         one_of("task.leaks", self.leaks, WAYS)
         refuse_classes(self.subset)
+        self.how = Splitting(self.folds, self.fold, self.split_seed)
+        self.how.sources({"train": self.train, "validation": self.validation, "test": self.test})
 
     @abstractmethod
     def usable(self, split: str, source: str, notes: list[str]) -> list[Any]:
@@ -92,7 +99,8 @@ class Windowed(Task):
             for split, given in sources.items()
             if given is not None
         }
-        notes += complete(rows, self.subset, seed, self.text_of, self.rows_are, self.leaks == "drop")
+        drop = self.leaks == "drop"
+        notes += complete(rows, self.subset, seed, self.text_of, self.rows_are, drop, self.how)
         return rows, notes + leak_notes(of_texts(self.parts(rows)), self.leaks, self.part)
 
     def sliced(self, rows: dict[str, list[Any]]) -> dict[str, list[str]]:
