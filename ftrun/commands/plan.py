@@ -104,8 +104,9 @@ def way_lines(found: Outlook, seeds: int, folds: int) -> list[str]:
     lines = []
     for way in found.ways:
         train = way.settings.train
-        plain = f"{counted(way.steps, 'step')} in batches of {train.batch_size}, rate {train.lr:g}"
-        lines.append(f"{way.name}: {'; '.join(way.why) or plain}")
+        given = f"{counted(way.steps, 'step')} in batches of {train.batch_size}, rate {train.lr:g}"
+        steps = [f"{counted(way.steps, 'step')}, train.max_steps"] if train.max_steps is not None else []
+        lines.append(f"{way.name}: {'; '.join([*way.why, *steps]) if way.why else given}")
     return [*lines, *found.refused]
 
 

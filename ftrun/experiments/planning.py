@@ -92,6 +92,7 @@ def outlook(raws: dict[str, dict[str, Any]]) -> Outlook:
 def data_of(settings: Settings) -> Data:
     """The rows, encoded for the network, which is not loaded."""
     data = TaskData.read(settings.task, settings.seed)
+    data.baselines = settings.baselines
     lines = list(data.rows.notes)
     lines += data.encode(reading(settings.model, data.spec)[2], *SPLITS)
     card = data.rows.card(data)

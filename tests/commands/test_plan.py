@@ -48,7 +48,7 @@ def test_the_plan_is_what_a_run_says_and_leaves_nothing(
     (auto,) = [line for line in run.splitlines() if line.startswith("auto: ")]
     assert f"  full: {auto.removeprefix('auto: ')}" in said.splitlines()
     for line in run.splitlines():
-        if line.startswith(("train: ", "test: ", "labels: ", "baselines: ")):
+        if line.startswith(("train: ", "test: ", "labels: ")):
             assert f"  {line}" in said.splitlines()
 
 
