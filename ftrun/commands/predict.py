@@ -33,6 +33,8 @@ def main(arguments: list[str]) -> int:
     if taken := [name for name in columns if any(name in row for row in rows)]:
         word = "column" if len(taken) == 1 else "columns"
         say(f"{options.input} already has the {word} {listed(taken)}; {options.output} has predictions there")
+    if finished.recalibration is not None:
+        say(finished.recalibration.line())
     answers = {row.row: row.answer for row in finished.predict(data)}
     if (generator := data.task.generator(data)) is not None:
         answers |= generator.complete(finished.model.net, finished.settings.seed)

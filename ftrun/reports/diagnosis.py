@@ -66,7 +66,8 @@ def diagnose(
     sure = overconfidence(found, rows.get("test")) if found is not None else None
     if sure:
         signs.append(sure)
-    return Diagnosis(signs, epoch, remedies(config) if signs else [], overconfident=sure is not None)
+    found_remedies = [*remedies(config), *(["ftrun calibrate RUN"] if sure else [])] if signs else []
+    return Diagnosis(signs, epoch, found_remedies, overconfident=sure is not None)
 
 
 def untaught(

@@ -96,18 +96,19 @@ class Multilabel(TextTable):
 
 
 class MultilabelScorer(Scorer):
-    """Every label of at least the threshold, and the probability of each."""
+    """Every label of at least its threshold, and the probability of each."""
 
     columns = ("answer", "probabilities")
 
     def __init__(self, names: Sequence[str], threshold: float) -> None:
         self.metrics, self.names, self.threshold = MULTILABEL, Labels(list(names), []), threshold
+        self.thresholds = dict.fromkeys(names, threshold)  # a calibrated network brings its own
 
     def answers(self, outputs: Tensor, batch: Batch) -> list[Answer]:
         found = []
         for row in outputs.detach().float().sigmoid().cpu().tolist():
             probabilities = dict(zip(self.names.names, row, strict=True))
-            chosen = [name for name, p in probabilities.items() if p >= self.threshold]
+            chosen = [name for name, p in probabilities.items() if p >= self.thresholds[name]]
             found.append({"answer": chosen, "probabilities": probabilities})
         return found
 
