@@ -56,6 +56,8 @@ class Diagnosis:
             found.append(f"Settings to try: {', '.join(kept)}.")
         if refuted:
             found.append(f"No better here: {', '.join(refuted)}.")
+        if self.overconfident:
+            found.append("To correct the probabilities: ftrun calibrate RUN.")
         return " ".join(found)
 
     @property
