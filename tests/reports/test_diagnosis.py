@@ -323,7 +323,9 @@ def test_training_rows_that_cost_what_a_constant_costs_or_score_below_words() ->
         "underfits: accuracy is 70.0 % on training rows, and TF-IDF has 80.0 % on test rows. Settings to try:"
         " strategy=full, strategy=lora, train.lr=0.0009 (now 0.0003), train.epochs=12 (now 4)."
     )
-    assert beside(0.77).healthy  # within chance
+    assert beside(0.77).healthy
+    labels, right = labels[:60], right[:60]
+    assert beside(0.72).healthy  # within chance
 
 
 def test_a_run_has_one_diagnosis() -> None:
@@ -331,7 +333,8 @@ def test_a_run_has_one_diagnosis() -> None:
     hopeless = ROWS | {"train_loss": 0.69, "train_accuracy": 0.6, "eval_accuracy": 0.6}
     assert of(SHORT, OVER, hopeless, labels=HALF, answers=HALF, card=CARD).lacking == []
     gap = hopeless | {"train_accuracy": 0.9}
-    short = of(SHORT, [], gap, labels=HALF, answers=HALF, card=CARD)
+    adapted = SHORT | {"strategy": "lora", "rank": 8}
+    short = of(adapted, [], gap, labels=HALF, answers=HALF, card=CARD)
     assert short.lacking and not short.signs
     assert {each.name for each in short.remedies} == {"train.epochs", "train.lr"}  # and no more weights
     assert of(SHORT, [], gap).signs and not of(SHORT, [], gap).lacking
