@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from finished import finished
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from ftrun.commands.report import main
 from ftrun.reports.groups import groups_of
@@ -67,6 +68,7 @@ def test_nothing_is_cut_in_a_terminal(
     tables = text[: text.index("Pairwise")]
     assert max(map(len, tables[tables.index("with 95 %") :].splitlines())) <= width
     assert "…" not in tables[tables.index("with 95 %") :]
+    assert tables[tables.index("with 95 %") :].count("targets=[query,value]") >= 4  # on one line
     titles = re.split(r"\s{2,}", next(line for line in tables.splitlines() if " score" in line).strip())
     cells = {title: [] for title, _ in sections_of(group)[0].columns}
     left_out = re.findall(r"columns that do not fit: (.*) \(", tables)
@@ -195,8 +197,11 @@ def test_more_than_a_few_studies_get_a_panel_each(
         assert sum(line.get_color() == drawing.OTHERS for line in lines) == count - 1
         assert all(study.name in plots[0].title for study in group.studies[PANELS:])
     for figure in drawn.figures:
-        boxes = [axes.get_window_extent() for axes in figure.axes]
-        assert not any(legend.get_window_extent().overlaps(box) for legend in figure.legends for box in boxes)
+        words = [text for text in figure.findobj(Text) if text.get_text() in training.AXES.values()]
+        boxes = [part.get_window_extent() for part in [*figure.axes, *words]]
+        assert words and not any(
+            legend.get_window_extent().overlaps(box) for legend in figure.legends for box in boxes
+        )
 
 
 def test_six_reliability_diagrams_and_the_rest_by_name(
