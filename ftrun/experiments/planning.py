@@ -107,6 +107,12 @@ def way_of(name: str, settings: Settings, data: Data, network: Any) -> Way:
     return Way(name, settings, data, why, Length.of(settings.train, rows).total)
 
 
+def tested(way: Way, folds: int) -> int:
+    """The test rows of all folds together, which are all rows."""
+    rows, subset = way.data.rows, way.settings.raw["task"].get("subset")
+    return sum(rows.values()) if folds > 1 and subset is None else rows["test"] * folds
+
+
 def pool_of(way: Way) -> int | None:
     """All rows, each of which cross-validation would test once; None where it is not to be had."""
     task = way.settings.raw["task"]
