@@ -50,7 +50,7 @@ class Section:
     @property
     def written(self) -> bool:
         """Whether there is anything but plots."""
-        return bool(self.rows or self.lines or self.lead)
+        return bool(self.rows or self.lines or self.lead) or not self.plots
 
 
 def ordered(sections: Iterable[Section]) -> list[Section]:

@@ -280,7 +280,7 @@ def test_no_advice_against_the_other_runs_of_a_report(tmp_path: Path) -> None:
     finished(tmp_path / "lora", "lora", accuracy=0.5, rank=8)
     told = advice(tmp_path, "full")
     assert "Settings to try: train.patience=2, strategy=freeze, protect=l2sp." in told
-    assert re.search(r"No better here: strategy=lora \(4\d\.\d %\)\.$", told)
+    assert re.search(r"No better here: strategy=lora \(4\d\.\d %\)\. To correct", told)
     finished(tmp_path / "frozen", "freeze", accuracy=0.9, bottom=2)
     assert re.search(
         r"Settings to try: train.patience=2, strategy=freeze \((8|9)\d\.\d % here\), protect=l2sp\.",
@@ -300,4 +300,4 @@ def test_a_setting_is_judged_by_runs_that_differ_in_it_alone(tmp_path: Path) -> 
 def test_a_strategy_on_other_labels_is_no_evidence(tmp_path: Path) -> None:
     finished(tmp_path / "full", "full", accuracy=0.7, over=True, subset=100)
     finished(tmp_path / "lora", "lora", accuracy=0.5, rank=8, subset=1000)
-    assert "strategy=lora, " in advice(tmp_path, "full")
+    assert "strategy=lora, " in advice(tmp_path, "full, 100 rows")
