@@ -14,8 +14,7 @@ from ftrun.reports.calibration import calibration
 from ftrun.reports.comparison import Row, strategy_words
 from ftrun.reports.diagnosis import diagnose, untaught
 from ftrun.reports.pareto import dominated_by
-from ftrun.reports.significance import RESAMPLES, resamples
-from ftrun.reports.study import Group, Study, Tried, studied, tested
+from ftrun.reports.study import Group, Study, Tried, of_equal_labels, pool_seeds, studied, tested
 from ftrun.runs.files import read_lines
 from ftrun.runs.run import Run
 from ftrun.tasks.metrics.rescoring import Scored, scored
@@ -24,7 +23,7 @@ PAIRS = 15  # tests that are shown; where there would be more, each study is tes
 SAME_SCORE = 1e-6
 
 
-def groups_of(rows: list[Row], count: int = RESAMPLES) -> tuple[list[Group], list[str]]:
+def groups_of(rows: list[Row]) -> tuple[list[Group], list[str]]:
     """Groups of comparable finished runs, and why a finished run is in none of them."""
     together: dict[tuple[str, ...], list[Tried]] = {}
     notes = []
@@ -37,7 +36,7 @@ def groups_of(rows: list[Row], count: int = RESAMPLES) -> tuple[list[Group], lis
             notes.append(f"{row['label']}: {error}")
         else:
             together.setdefault(key, []).append(tried)
-    return [_group(runs, count) for runs in together.values()], notes
+    return [_group(runs) for runs in together.values()], notes
 
 
 def open_run(row: Row) -> tuple[tuple[str, ...], Tried]:
@@ -76,8 +75,7 @@ def _tried(row: Row, run: Run, answered: list[dict[str, Any]], found: Scored) ->
     return Tried(row, found, right, calibrated, lines, result, verdict)
 
 
-def _group(tried: list[Tried], count: int) -> Group:
-    draws = resamples([each.scored for each in tried], count=count)
+def _group(tried: list[Tried]) -> Group:
     places: dict[str, dict[int, int]] = {}
     for place, each in enumerate(tried):
         name = repr(sorted(each.row["settings"].items()))
@@ -88,9 +86,9 @@ def _group(tried: list[Tried], count: int) -> Group:
         if names.count(name) > 1:
             row = tried[next(iter(seeds.values()))].row
             name = f"{name} ({row['task']}, {row['model']}, {row['brief']})"
-        chosen = list(seeds.values())
-        own = [tried[place] for place in chosen]
-        studies.append(studied(name, own, draws[:, chosen], _facts(own)))
+        own = [tried[place] for place in seeds.values()]
+        studies.append(studied(name, own, _facts(own)))
+    pool_seeds(studies)
     group = Group(tried[0].row["task"], tried[0].row["metric"], len(tried[0].scored.columns), studies)
     studies.sort(key=lambda study: -group.sign * study.score.value)
     group.pairs = tested(_chosen(group))
@@ -111,13 +109,11 @@ def _facts(tried: list[Tried]) -> dict[str, float | None]:
 
 def _chosen(group: Group) -> list[tuple[Study, Study]]:
     """All pairs with equal numbers of labels, or only those with the best study where that is too many."""
-    by_labels: dict[str, list[Study]] = {}
-    for study in group.studies:
-        by_labels.setdefault(str(study.config["task"].get("subset")), []).append(study)
-    pairs = [pair for like in by_labels.values() for pair in combinations(like, 2)]
+    by_labels = of_equal_labels(group.studies)
+    pairs = [pair for like in by_labels for pair in combinations(like, 2)]
     if len(pairs) <= PAIRS:
         return pairs
-    return [(like[0], other) for like in by_labels.values() for other in like[1:]]
+    return [(like[0], other) for like in by_labels for other in like[1:]]
 
 
 def _mean(values: list[Any]) -> float | None:
