@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 
 from ftrun.errors import ConfigError
-from ftrun.reports.significance import ALPHA, POWER, PRIOR, Estimate, quantile
+from ftrun.reports.seeds import BLOCKED, BLOCKS, PRIOR
+from ftrun.reports.significance import ALPHA, POWER, Estimate, quantile
 
 MOST_ITEMS = 1e12
-SHARED = 0.6  # correlation of two ways' mistakes on the same rows
-CHURN = 0.6  # of the rows that two ways answer differently, those that two seeds of one way do too
+SHARED = 0.5  # correlation of two ways' mistakes on the same rows
+CHURN = 0.8  # of the rows that two ways answer differently, those that two seeds of one way do too
 SEED_SPREAD = 0.01  # standard deviation of a run's score over seeds
 
 
@@ -25,12 +26,12 @@ def items_needed(found: Estimate, items: int, tests: int = 1) -> float | None:
     if found.value == 0:
         return math.inf
     fixed = (found.seeds_error or 0.0) ** 2 + (found.split_error or 0.0) ** 2
-    noise = found.noise_error**2
+    noise = found.unsure_error**2 - (found.seeds_error or 0.0) ** 2
 
     def missing(logarithm: float) -> float:
         fewer = items / math.exp(logarithm)
         total = fewer * found.items_error**2 + fixed
-        unsure = fixed + fewer * noise
+        unsure = fixed + max(fewer * noise, 0.0)
         freedom = found.seeds_freedom * (total / unsure) ** 2 if unsure else math.inf
         return (quantile(freedom, ALPHA / tests) + float(ndtri(POWER))) * math.sqrt(total) - abs(found.value)
 
@@ -67,7 +68,8 @@ def smallest_difference(
     freedom = math.inf
     if seeds > 1 and by_runs:
         ways = max(2, int((1 + math.sqrt(1 + 8 * tests)) / 2))
-        known = min(ways * (seeds - 1), PRIOR + 2 * (seeds - 1))
+        paired = ways >= BLOCKED or seeds >= BLOCKS
+        known = min((ways - paired) * (seeds - 1), PRIOR + (2 - paired) * (seeds - 1))
         freedom = known * ((by_items + by_runs) / by_runs) ** 2
     reach = quantile(freedom, ALPHA / tests) + float(ndtri(POWER))
     return reach * math.sqrt(by_items + by_runs)

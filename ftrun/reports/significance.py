@@ -12,92 +12,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy
+
+from ftrun.reports.seeds import Runs, Varied, varied
 
 Array = Any  # numpy.ndarray of floats
 LEVEL = 0.95
 ALPHA = 1 - LEVEL
 POWER = 0.8
-PRIOR = 4  # degrees of freedom that a way's variance over seeds borrows; see `Spread`
-
-
-@dataclass
-class Runs:
-    """The runs of one study, and their scores without each item in turn; items in the same order for all.
-
-    With `folds` a run is the out-of-fold answers of a cross-validation. `fixed` has no chance of its own,
-    such as a baseline that is counted and not trained.
-    """
-
-    seeds: list[int]
-    observed: Array  # (runs,)
-    left_out: Array  # (items, runs)
-    folds: Array | None = None  # (items,), the number of each item's fold
-    fixed: bool = False
-
-    @cached_property
-    def influence(self) -> Array:
-        """How far each item moves each run's score, (items, runs): of an accuracy, hit minus accuracy."""
-        return (len(self.left_out) - 1) * (self.left_out.mean(0) - self.left_out)
-
-    @property
-    def freedom(self) -> int:
-        """Degrees of freedom of the variance over seeds."""
-        return 0 if self.fixed else len(self.seeds) - 1
-
-    @cached_property
-    def variance(self) -> float:
-        """The variance of a run's score over seeds on these items, 0 with one."""
-        return float(self.observed.var(ddof=1)) if self.freedom else 0.0
-
-    @cached_property
-    def noise(self) -> float:
-        """The part of it that comes from single items, MS_rest / items, which more items would remove."""
-        if not self.freedom:
-            return 0.0
-        rest = self.influence - self.influence.mean(1, keepdims=True)
-        items = len(rest)
-        return float((rest**2).sum()) / self.freedom / max(1, items - 1) / items
-
-
-@dataclass(frozen=True)
-class Spread:
-    """The variance of a score over seeds, pooled over the ways of a family.
-
-    Two or three seeds tell a variance badly, so each way's is shrunk towards the pooled one with `PRIOR`
-    degrees of freedom (Smyth 2004, equation for s̃²). They are fixed at 4 because a handful of ways cannot
-    tell their number: Smyth's estimator gives 4.6 for the twelve pretrained strategies of three seeds
-    in scripts/bench/RESULTS.md. A way whose own variance is larger keeps its own.
-    """
-
-    variance: float
-    noise: float
-    freedom: int
-
-    @classmethod
-    def of(cls, family: Sequence[Runs]) -> Spread | None:
-        """None where no way has two seeds."""
-        several = [runs for runs in family if runs.freedom]
-        freedom = sum(runs.freedom for runs in several)
-        if not freedom:
-            return None
-        variance, noise = (
-            sum(runs.freedom * value for runs, value in zip(several, values, strict=True)) / freedom
-            for values in ([r.variance for r in several], [r.noise for r in several])
-        )
-        return cls(variance, noise, freedom)
-
-    def for_mean(self, runs: Runs) -> tuple[float, float]:
-        """The variance of the mean of these runs over seeds, and the part of it from single items."""
-        if runs.fixed:
-            return 0.0, 0.0
-        own, count = runs.freedom, len(runs.seeds)
-        noise = runs.noise if own else self.noise
-        shrunk = (PRIOR * self.variance + own * runs.variance) / (PRIOR + own)
-        return max(shrunk, runs.variance, noise) / count, noise / count
 
 
 @dataclass
@@ -110,8 +34,8 @@ class Estimate:
     items_error: float  # from the finite test set
     seeds_error: float | None  # from the seeds; None with one seed everywhere, where nothing tells it
     freedom: float  # degrees of freedom of the interval
-    noise_error: float = 0.0  # the part of items_error that more seeds would remove too
-    seeds_freedom: float = math.inf
+    unsure_error: float = 0.0  # the part that only the seeds tell, seeds_error and the noise of their runs
+    seeds_freedom: float = math.inf  # degrees of freedom of it
     split_error: float | None = None  # from the training rows of cross-validation
 
     @property
@@ -139,7 +63,7 @@ def estimate(runs: Runs, family: Sequence[Runs] = (), share: bool = False) -> Es
 
 
 def difference(first: Runs, second: Runs, family: Sequence[Runs] = ()) -> Estimate:
-    """First minus second on the same items; seeds are independent draws, also those of equal number.
+    """First minus second on the same items; runs of equal seeds are paired item by item.
 
     The items' variance has one item more, as different as the most different one and for neither side
     (Agresti & Min 2005), without which few items that differ make too narrow an interval.
@@ -156,18 +80,11 @@ def _estimate(
     count = len(effect)
     most = max(1, count - 1)
     items = (float((effect**2).sum()) + extra) / count / most
-    if all(runs.fixed for runs in ways):
-        spread: Spread | None = Spread(0.0, 0.0, 1)
-    else:
-        spread = Spread.of(family)
-    seeds = noise = 0.0
-    seeds_freedom = math.inf
-    if spread is not None:
-        seeds, noise = (sum(parts) for parts in zip(*map(spread.for_mean, ways), strict=True))
-        seeds_freedom = min(spread.freedom, PRIOR + sum(runs.freedom for runs in ways))
-    base = max(items - noise, 0.0)
-    total = base + seeds
-    uncertain = base**2 / most + (seeds**2 / seeds_freedom if seeds else 0.0)
+    found = varied(ways, family)
+    chance = found or Varied(0.0, 0.0, 0.0, 1)
+    base = max(items - chance.noise, 0.0)
+    total = base + chance.noise + chance.beyond
+    uncertain = base**2 / most + chance.told**2 / chance.freedom
     split = None
     if ways[0].folds is not None:
         split, folds = _split(effect, ways[0].folds, total)
@@ -178,11 +95,11 @@ def _estimate(
         value,
         value - reach,
         value + reach,
-        math.sqrt(base + noise),
-        None if spread is None else math.sqrt(max(seeds - noise, 0.0)),
+        math.sqrt(base + chance.noise),
+        None if found is None else math.sqrt(chance.beyond),
         freedom,
-        math.sqrt(noise),
-        seeds_freedom,
+        math.sqrt(chance.told),
+        chance.freedom,
         None if split is None else math.sqrt(split),
     )
 

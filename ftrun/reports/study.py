@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from ftrun.reports.comparison import Row
 from ftrun.reports.diagnosis import Diagnosis
+from ftrun.reports.seeds import Runs
 from ftrun.reports.significance import (
     ALPHA,
     Estimate,
-    Runs,
     difference,
     estimate,
     holm,
@@ -69,8 +69,8 @@ class Pair:
 
     @property
     def of_runs(self) -> bool:
-        """Whether only two runs are told apart, since no study tells the spread over seeds."""
-        return self.found.seeds_error is None
+        """Whether only two runs are told apart, since no study tells the spread over seeds or folds."""
+        return self.found.seeds_error is None and self.found.split_error is None
 
 
 @dataclass
@@ -144,7 +144,7 @@ def _joined(study: Study, pairs: list[tuple[Study, Study]]) -> list[Study]:
 
 
 def compare(first: Study, second: Study, family: list[Study]) -> Pair:
-    """The t test of two studies over test examples and, where a study of the family has several, over seeds."""
+    """The t test of two studies over test examples, and over seeds where a study of the family has several."""
     found = difference(first.runs, second.runs, [study.runs for study in family])
     parts = {"test examples": 0.0, "seeds": found.seeds_error, "folds": found.split_error}
     over = " and ".join(name for name, error in parts.items() if error is not None)

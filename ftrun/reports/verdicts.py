@@ -98,7 +98,8 @@ def standard_error(study: Study, metric: str) -> str:
         said += f", {factor * found.seeds_error:.2g}{unit} from the seeds"
     if found.split_error is not None:
         said += f", {factor * found.split_error:.2g}{unit} from the split"
-    return said if found.seeds_error is not None else f"{said} (one seed, so that of the seeds is unknown)"
+    known = found.seeds_error is not None or found.split_error is not None
+    return said if known else f"{said} (one seed, so that of the seeds is unknown)"
 
 
 def elbow(group: Group) -> tuple[list[Study], Study, str] | None:

@@ -19,14 +19,15 @@ from typing import Any
 
 import numpy
 from scipy.optimize import brentq
-from scipy.special import expit, stdtrit
+from scipy.special import expit, ndtr, stdtrit
 
 from ftrun.reports.power import items_needed, smallest_difference
-from ftrun.reports.significance import Runs, estimate
+from ftrun.reports.seeds import Runs
+from ftrun.reports.significance import estimate
 from ftrun.reports.study import Pair, Study, tested
 
 Array = Any
-ITEM, OWN = 3.0, 1.2  # on the logit scale
+ITEM, OWN = 3.7, 1.2  # on the logit scale
 NODES, WEIGHTS = numpy.polynomial.hermite_e.hermegauss(61)
 WEIGHTS = WEIGHTS / WEIGHTS.sum()
 
@@ -59,17 +60,20 @@ def study_of(runs: Runs, family: list[Runs]) -> Study:
 
 
 def drawn(
-    chance: Any, scores: list[float], spreads: list[float], items: int, seeds: list[int]
+    chance: Any, scores: list[float], spreads: list[float], items: int, seeds: list[int], shared: float
 ) -> list[Runs]:
-    """One study: the runs of each way on the same items."""
-    ease = chance.normal(0, ITEM, items)
-    found = []
+    """One study: the runs of each way on the same items; `shared` correlates the runs of one seed."""
+    ease, most, found = chance.normal(0, ITEM, items), max(seeds), []
+    common, luck = chance.normal(size=(most, 1)), chance.normal(size=(most, items)) if shared else 0.0
     for score, points, count in zip(scores, spreads, seeds, strict=True):
         way, seed = CACHE.setdefault((score, points), way_of(score, points))
         own = way + ease + chance.normal(0, OWN, items)
-        found.append(
-            runs_of(chance.random((count, items)) < expit(own + chance.normal(0, seed, (count, 1))))
-        )
+        mine = shared**0.5 * common[:count] + (1 - shared) ** 0.5 * chance.normal(size=(count, 1))
+        if shared:
+            draw = ndtr(shared**0.5 * luck[:count] + (1 - shared) ** 0.5 * chance.normal(size=(count, items)))
+        else:
+            draw = chance.random((count, items))
+        found.append(runs_of(draw < expit(own + seed * mine)))
     return found
 
 
@@ -92,7 +96,14 @@ def before(first: Runs, second: Runs, truth: float) -> bool:
 
 
 def cell(
-    studies: int, items: int, seeds: list[int], spreads: list[float], gap: float, base: float, number: int
+    studies: int,
+    items: int,
+    seeds: list[int],
+    spreads: list[float],
+    gap: float,
+    base: float,
+    number: int,
+    shared: float = 0.0,
 ) -> dict[str, float]:
     """Shares in percent: coverage of scores and differences, false and true verdicts of the family.
 
@@ -108,7 +119,7 @@ def cell(
         covered = numpy.zeros((studies, len(truths)))
         old, own, found = numpy.zeros_like(covered), numpy.zeros((studies, ways)), numpy.zeros_like(covered)
         for place in range(studies):
-            family = drawn(chance, scores, spreads, items, seeds)
+            family = drawn(chance, scores, spreads, items, seeds, shared)
             pairs = pairs_of(family)
             covered[place] = [
                 pair.found.low <= truth <= pair.found.high for pair, truth in zip(pairs, truths, strict=True)
