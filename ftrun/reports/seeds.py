@@ -1,4 +1,4 @@
-"""How much a score varies over seeds: told by few runs of each way, and so pooled over the ways of a family."""
+"""How much a score varies over seeds: few runs of each way tell it, and so all ways of a family together."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def _blocked(both: Runs, block: Sequence[Runs]) -> Varied:
 
 
 def shrunk(runs: Runs, pooled: float) -> float:
-    """A variance over seeds, drawn towards the pooled one with `PRIOR` degrees of freedom (Smyth 2004, for s̃²).
+    """A variance over seeds, drawn towards the pooled one with `PRIOR` degrees of freedom (Smyth 2004).
 
     Two or three seeds tell a variance badly, and a handful of ways cannot tell Smyth's degrees of freedom.
     His estimator gives 4.6 for the twelve pretrained strategies of three seeds in scripts/bench/RESULTS.md.

@@ -144,7 +144,7 @@ def _joined(study: Study, pairs: list[tuple[Study, Study]]) -> list[Study]:
 
 
 def compare(first: Study, second: Study, family: list[Study]) -> Pair:
-    """The t test of two studies over test examples, and over seeds where a study of the family has several."""
+    """The t test of two studies over test examples, and over seeds where one of the family has several."""
     found = difference(first.runs, second.runs, [study.runs for study in family])
     parts = {"test examples": 0.0, "seeds": found.seeds_error, "folds": found.split_error}
     over = " and ".join(name for name, error in parts.items() if error is not None)
