@@ -74,7 +74,9 @@ def needed(pair: Pair, group: Group) -> str:
         return "; the seeds vary too much for a larger test set to decide, so more seeds are needed"
     if count == math.inf:
         return "; their scores are equal"
-    if count is None or count > MOST:
+    if count is None:
+        return "; the difference is too small to resolve with these seeds"
+    if count > MOST:
         return "; the difference is too small to resolve"
     if count > group.items:
         return f"; about {rounded(count):,} would be needed to decide a difference of this size"

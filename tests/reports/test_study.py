@@ -93,8 +93,8 @@ def test_single_runs_are_said_to_be_runs(tmp_path: Path) -> None:
         "the run of full is better than the run of scratch on 400"
     )
     assert p_value_source(group).endswith(
-        "; with one seed each they compare these runs and not their strategies, because another seed changes a"
-        " score too (by a standard deviation of 1 point on 2,000 rows of SST-2): run seed=0,1,2"
+        "; with one seed each they compare these runs and not their strategies, because another seed changes"
+        " a score too (by a standard deviation of 1 point on 2,000 rows of SST-2): run seed=0,1,2"
     )
     assert standard_error(group.studies[0], "accuracy").endswith(
         "(one seed, so that of the seeds is unknown)"
@@ -277,7 +277,7 @@ def test_ranks_that_learned_nothing_have_no_elbow(tmp_path: Path, capsys: pytest
     ("value", "items_error", "seeds_error", "p", "end"),
     [
         (0.0, 0.01, 0.001, 1.0, "; their scores are equal"),
-        (0.0001, 0.01, 0.0001, 0.9, "; the difference is too small to resolve"),  # although the seeds agree
+        (0.0001, 0.01, 0.0001, 0.9, "; the difference is too small to resolve with these seeds"),
         (1e-6, 0.01, None, 0.9, "; the difference is too small to resolve"),
         (
             0.02, 0.01, 0.05, 0.7,
