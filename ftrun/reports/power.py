@@ -9,9 +9,9 @@ from ftrun.reports.seeds import BLOCKED, BLOCKS, PRIOR
 from ftrun.reports.significance import ALPHA, POWER, Estimate, quantile
 
 MOST_ITEMS = 1e12
-SHARED = 0.5  # correlation of two ways' mistakes on the same rows
-CHURN = 0.8  # of the rows that two ways answer differently, those that two seeds of one way do too
-SEED_SPREAD = 0.01  # standard deviation of a run's score over seeds
+SHARED = 0.5  # correlation of two ways' mistakes on the same rows, as in scripts/bench/trust.py
+CHURN = 0.8  # of the rows that two ways answer differently, those that two seeds of one way do too; as there
+SEED_SPREAD = 0.01  # of a run's accuracy: root mean square of twelve strategies in scripts/bench/RESULTS.md
 
 
 def items_needed(found: Estimate, items: int, tests: int = 1) -> float | None:

@@ -1,6 +1,6 @@
 """Are the report's statistics true? Studies of known truth through the functions that the report calls.
 
-    python scripts/bench/trust.py                       # every table, 8 minutes on one core
+    python scripts/bench/trust.py                       # every table, in a few minutes of one core
     python scripts/bench/trust.py --studies 300 --tables alike unlike
 
 A study is items × ways × seeds of right and wrong answers. An answer is right with chance
@@ -8,7 +8,7 @@ expit(way + item + way × item + seed). The item's difficulty, shared by the way
 deviation 3.7, the way's own with an item 1.2, and the seed's is set so that a run's true accuracy has the
 wanted standard deviation. The rest, seed × item, is the draw of the answer. Truth is the integral over items
 and seeds. Of equal ways of 80 %, two runs of one way then answer 13 % of the items differently (full, lora
-and adapter on 1,000 rows of SST-2 with MiniLM: 13 %), and two ways 16 %.
+and adapter on 1,000 rows of SST-2 with MiniLM: 12 %), and two ways 16 %.
 """
 
 from __future__ import annotations
