@@ -18,8 +18,7 @@ from ftrun.reports.folding import joined
 from ftrun.reports.naming import name_of
 from ftrun.reports.pareto import dominated_by
 from ftrun.reports.rivals import distinct, rivals_of
-from ftrun.reports.significance import RESAMPLES, resamples
-from ftrun.reports.study import Group, Study, Tried, studied, tested
+from ftrun.reports.study import Group, Study, Tried, of_equal_labels, pool_seeds, studied, tested
 from ftrun.runs.files import read_lines
 from ftrun.runs.run import Run
 from ftrun.tasks.metrics.rescoring import Scored, scored
@@ -28,7 +27,7 @@ PAIRS = 15  # tests that are shown; where there would be more, each study is tes
 SAME_SCORE = 1e-6
 
 
-def groups_of(rows: list[Row], count: int = RESAMPLES) -> tuple[list[Group], list[str]]:
+def groups_of(rows: list[Row]) -> tuple[list[Group], list[str]]:
     """Groups of comparable finished runs, and why a finished run is in none of them."""
     together: dict[tuple[str, ...], list[Tried]] = {}
     opened, notes = [], []
@@ -44,7 +43,7 @@ def groups_of(rows: list[Row], count: int = RESAMPLES) -> tuple[list[Group], lis
     whole, missing = joined(opened)
     for key, tried in whole:
         together.setdefault(key, []).append(tried)
-    return [_group(runs, count) for runs in together.values()], notes + missing
+    return [_group(runs) for runs in together.values()], notes + missing
 
 
 def _alone(row: Row) -> str:
@@ -93,9 +92,8 @@ def _tried(row: Row, run: Run, answered: list[dict[str, Any]], found: Scored) ->
     return Tried(row, answered, found, right, calibrated, seen.lines, seen.result, diagnose(seen))
 
 
-def _group(tried: list[Tried], count: int) -> Group:
+def _group(tried: list[Tried]) -> Group:
     tried = distinct(tried)
-    draws = resamples([each.scored for each in tried], count=count)
     places: dict[str, dict[int, int]] = {}
     for place, each in enumerate(tried):
         name = repr(sorted(each.row["settings"].items()))
@@ -108,7 +106,8 @@ def _group(tried: list[Tried], count: int) -> Group:
             row = tried[next(iter(seeds.values()))].row
             name = f"{name} ({row['task']}, {row['brief']})"
         own = [tried[place] for place in seeds.values()]
-        studies.append(studied(name, way, own, draws[:, [*seeds.values()]], _facts(own)))
+        studies.append(studied(name, way, own, _facts(own)))
+    pool_seeds(studies)
     group = Group(tried[0].row["task"], tried[0].row["metric"], len(tried[0].scored.columns), studies)
     studies.sort(key=lambda study: -group.sign * study.score.value)
     group.pairs = tested(_chosen(group))
@@ -138,11 +137,8 @@ def _chosen(group: Group) -> list[tuple[Study, Study]]:
 
     A baseline is tested against the best way alone: that decides whether training is worth it.
     """
-    by_labels: dict[str, list[Study]] = {}
-    for study in group.studies:
-        by_labels.setdefault(str(study.config["task"].get("subset")), []).append(study)
     pairs, most = [], []
-    for like in by_labels.values():
+    for like in of_equal_labels(group.studies):
         ways = [study for study in like if not study.baseline]
         rivals = [(ways[0], study) for study in like if study.baseline and ways]
         pairs += [*combinations(ways, 2), *rivals]

@@ -1,29 +1,40 @@
-"""The interval of one run's test score, as its own page shows it."""
+"""The interval of one run's score over its rows, as its own page shows it."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-WORK, FEWEST = 100_000_000, 1000  # items drawn for an interval; resamples, however many items there are
+if TYPE_CHECKING:
+    from ftrun.reports.significance import Estimate
+    from ftrun.tasks.metrics.rescoring import Scored
+
+Lines = list[dict[str, Any]]  # of predictions.jsonl
 
 
-def interval_of(metric: str | None, answered: list[dict[str, Any]]) -> tuple[float, float] | None:
-    """The 95 % interval of a run's test score over its rows, from lines as in predictions.jsonl.
-
-    It is the bias-corrected and accelerated bootstrap's (Efron 1987); None where the score is not made of
-    single rows.
-    """
+def interval_of(metric: str | None, answered: Lines) -> tuple[float, float] | None:
+    """The 95 % interval of a run's test score; None where the score is not made of single rows."""
     known = [line for line in answered if line.get("label") is not None and line.get("answer") is not None]
-    if metric is None or len(known) < 2:
+    found = scored_lines(metric, known) if metric is not None and len(known) > 1 else None
+    if found is None or metric is None:
         return None
-    import numpy
+    both = of_one_run(found, metric)
+    return both.low, both.high
 
-    from ftrun.reports.significance import RESAMPLES, estimate, resamples
+
+def scored_lines(metric: str, lines: Lines) -> Scored | None:
+    """The metric of these answers; None where it cannot be computed from labels and answers."""
     from ftrun.tasks.metrics.rescoring import scored
 
-    found = scored(metric, [line["label"] for line in known], [line["answer"] for line in known])
-    if found is None:
-        return None
-    draws = resamples([found], count=max(FEWEST, min(RESAMPLES, WORK // len(known))))
-    both = estimate(numpy.array([found.score]), draws, found.left_out[:, None])
-    return both.low, both.high
+    return scored(metric, [line["label"] for line in lines], [line["answer"] for line in lines])
+
+
+def of_one_run(found: Scored, metric: str) -> Estimate:
+    """The score of a single run with its interval, which is of its rows alone."""
+    import numpy
+
+    from ftrun.reports.seeds import Runs
+    from ftrun.reports.significance import estimate
+    from ftrun.tasks.metrics.metric import lookup
+
+    runs = Runs([0], numpy.array([found.score]), found.left_out[:, None])
+    return estimate(runs, share=lookup(metric).is_share)

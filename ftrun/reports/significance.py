@@ -1,9 +1,10 @@
-"""What a finite test set and a few seeds allow to say: intervals, paired tests, and what would decide.
+"""What a finite test set and a few seeds allow to say: intervals, tests, and what would decide.
 
-Chance enters twice: which items the test set holds (resampled, Efron 1979) and which seed a run had (the
-spread of the runs). A bootstrap over two or three seeds is too narrow by (S-1)/S, so their part is the
-unbiased variance of the mean, and the interval is Student's with the degrees of freedom of Satterthwaite
-(1946).
+Chance enters three times: which items the test set holds, which seed a run had, and how this run answers
+this item. The score's influence values (jackknife, Miller 1974) make a table of items and seeds of any
+metric, and its two-way random-effects decomposition (Searle, Casella & McCulloch 1992, chapter 4) counts
+each of the three once: (MS_items + MS_seeds - MS_rest) / (items · seeds). Interval and p-value are of one
+Student's t with Satterthwaite's (1946) degrees of freedom, so they never contradict each other.
 """
 
 from __future__ import annotations
@@ -15,10 +16,9 @@ from typing import Any
 
 import numpy
 
-from ftrun.tasks.metrics.rescoring import Scored
+from ftrun.reports.seeds import Runs, Varied, varied
 
 Array = Any  # numpy.ndarray of floats
-RESAMPLES = 10_000
 LEVEL = 0.95
 ALPHA = 1 - LEVEL
 POWER = 0.8
@@ -26,129 +26,112 @@ POWER = 0.8
 
 @dataclass
 class Estimate:
-    """A score or a difference with its interval and the two parts of its standard error."""
+    """A score or a difference with its interval and the parts of its standard error."""
 
     value: float
     low: float
     high: float
     items_error: float  # from the finite test set
-    seeds_error: float | None  # from the seeds; None with a single one, where nothing tells it
-    freedom: float  # degrees of freedom of the interval; infinite with one seed
+    seeds_error: float | None  # from the seeds; None with one seed everywhere, where nothing tells it
+    freedom: float  # degrees of freedom of the interval
+    unsure_error: float = 0.0  # the part that only the seeds tell, seeds_error and the noise of their runs
+    seeds_freedom: float = math.inf  # degrees of freedom of it
+    split_error: float | None = None  # from the training rows of cross-validation
+
+    @property
+    def error(self) -> float:
+        """The standard error of the value."""
+        return math.hypot(self.items_error, self.seeds_error or 0.0, self.split_error or 0.0)
 
 
-def resamples(runs: Sequence[Scored], seed: int = 0, count: int = RESAMPLES) -> Array:
-    """Scores of all runs on the same resamples of their items, (count, runs); they share the items' order."""
-    generator = numpy.random.default_rng(seed)
-    items = len(runs[0].columns)
-    widths = numpy.cumsum([run.columns.shape[1] for run in runs])[:-1]
-    columns = numpy.concatenate([run.columns for run in runs], axis=1)
-    found = []
-    chunk = max(1, min(count, 4_000_000 // items))
-    for start in range(0, count, chunk):
-        size = min(chunk, count - start)
-        chosen = generator.integers(0, items, (size, items))
-        chosen += items * numpy.arange(size)[:, None]
-        times = numpy.bincount(chosen.ravel(), minlength=size * items).reshape(size, items)
-        parts = numpy.split(times.astype(float) @ columns, widths, axis=1)
-        found.append(numpy.stack([run.finish(p) for run, p in zip(runs, parts, strict=True)], 1))
-    return numpy.concatenate(found)
+def estimate(runs: Runs, family: Sequence[Runs] = (), share: bool = False) -> Estimate:
+    """The mean score of the runs; of a share of 1 with Wilson's (1927) interval.
 
-
-def estimate(observed: Array, draws: Array, left_out: Array) -> Estimate:
-    """The mean over runs of scores (runs,), from their resamples (count, runs) and jackknife (items, runs).
-
-    With one run it is the bias-corrected and accelerated interval (Efron 1987) of the items alone.
+    Its number of items is the effective one, value · (1 - value) / error² (Franco et al. 2019), and its
+    quantile Student's. `family` are the ways whose spread over seeds is pooled.
     """
-    value, mean = float(observed.mean()), draws.mean(1)
-    items_error = float(mean.std(ddof=1))
-    if len(observed) == 1:
-        low, high = bca(value, mean, left_out.mean(1))
-        return Estimate(value, low, high, items_error, None, math.inf)
-    seeds_error = float(observed.std(ddof=1)) / math.sqrt(len(observed))
-    return _student(value, items_error, seeds_error, len(observed) - 1)
+    effect = runs.influence.mean(1)
+    found = _estimate(float(runs.observed.mean()), effect, 0.0, [runs], family or [runs])
+    if share and 0 <= found.value <= 1:
+        q = quantile(found.freedom)
+        whole = found.value * (1 - found.value)
+        items = whole / found.error**2 if whole and found.error else len(effect)
+        middle = (found.value + q**2 / items / 2) / (1 + q**2 / items)
+        reach = q * math.sqrt(whole / items + (q / items / 2) ** 2) / (1 + q**2 / items)
+        found.low, found.high = max(0.0, middle - reach), min(1.0, middle + reach)
+    return found
 
 
-def difference(first: Runs, second: Runs) -> Estimate:
-    """First minus second on the same items; the same seeds are paired, other ones are independent draws."""
-    if set(first.seeds) == set(second.seeds):
-        order = [second.seeds.index(seed) for seed in first.seeds]
-        return estimate(
-            first.observed - second.observed[order],
-            first.draws - second.draws[:, order],
-            first.left_out - second.left_out[:, order],
-        )
+def difference(first: Runs, second: Runs, family: Sequence[Runs] = ()) -> Estimate:
+    """First minus second on the same items; runs of equal seeds are paired item by item.
+
+    The items' variance has one item more, as different as the most different one and for neither side
+    (Agresti & Min 2005), without which few items that differ make too narrow an interval.
+    """
     value = float(first.observed.mean() - second.observed.mean())
-    items_error = float((first.draws.mean(1) - second.draws.mean(1)).std(ddof=1))
-    counts = len(first.seeds), len(second.seeds)
-    freedom = sum(counts) - 2
-    if freedom == 0:
-        low, high = bca(
-            value, first.draws[:, 0] - second.draws[:, 0], first.left_out[:, 0] - second.left_out[:, 0]
-        )
-        return Estimate(value, low, high, items_error, None, math.inf)
-    squares = sum(float(((part - part.mean()) ** 2).sum()) for part in (first.observed, second.observed))
-    seeds_error = math.sqrt(squares / freedom * sum(1 / count for count in counts))
-    return _student(value, items_error, seeds_error, freedom)
+    effect = first.influence.mean(1) - second.influence.mean(1)
+    extra = float(((value + effect) ** 2).max())
+    return _estimate(value, effect, extra, [first, second], family or [first, second])
 
 
-@dataclass
-class Runs:
-    """The runs of one study: their seeds, scores, resamples and jackknife, in one order."""
-
-    seeds: list[int]
-    observed: Array  # (runs,)
-    draws: Array  # (count, runs)
-    left_out: Array  # (items, runs)
-
-
-def _student(value: float, items_error: float, seeds_error: float, freedom: float) -> Estimate:
-    from scipy.stats import t
-
-    error = math.hypot(items_error, seeds_error)
-    if error == 0:
-        return Estimate(value, value, value, 0.0, 0.0, math.inf)
-    # the items' part has as many degrees of freedom as there are items: as good as infinitely many
-    freedom = freedom * (error / seeds_error) ** 4 if seeds_error else math.inf
-    reach = float(t.ppf(1 - ALPHA / 2, freedom)) * error
-    return Estimate(value, value - reach, value + reach, items_error, seeds_error, freedom)
-
-
-def bca(value: float, draws: Array, left_out: Array) -> tuple[float, float]:
-    """Bias-corrected and accelerated percentiles (Efron 1987, as in scipy.stats.bootstrap)."""
-    from scipy.special import ndtr, ndtri
-
-    below = ((draws < value).sum() + (draws <= value).sum()) / (2 * len(draws))
-    if not 0 < below < 1:  # all resamples on one side: the plain percentiles are what is left
-        return float(numpy.quantile(draws, ALPHA / 2)), float(numpy.quantile(draws, 1 - ALPHA / 2))
-    bias, off = float(ndtri(below)), left_out.mean() - left_out
-    spread = float((off**2).sum())
-    bend = float((off**3).sum()) / (6 * spread**1.5) if spread else 0.0
-    ends = []
-    for share in (ALPHA / 2, 1 - ALPHA / 2):
-        z = bias + float(ndtri(share))
-        ends.append(float(numpy.quantile(draws, float(ndtr(bias + z / (1 - bend * z))))))
-    return ends[0], ends[1]
+def _estimate(
+    value: float, effect: Array, extra: float, ways: list[Runs], family: Sequence[Runs]
+) -> Estimate:
+    count = len(effect)
+    most = max(1, count - 1)
+    items = (float((effect**2).sum()) + extra) / count / most
+    found = varied(ways, family)
+    chance = found or Varied(0.0, 0.0, 0.0, 1)
+    base = max(items - chance.noise, 0.0)
+    total = base + chance.noise + chance.beyond
+    uncertain = base**2 / most + chance.told**2 / chance.freedom
+    split = None
+    if ways[0].folds is not None:
+        split, folds = _split(effect, ways[0].folds, total)
+        total, uncertain = total + split, uncertain + split**2 / (folds - 1)
+    freedom = total**2 / uncertain if uncertain else math.inf
+    reach = quantile(freedom) * math.sqrt(total)
+    return Estimate(
+        value,
+        value - reach,
+        value + reach,
+        math.sqrt(base + chance.noise),
+        None if found is None else math.sqrt(chance.beyond),
+        freedom,
+        math.sqrt(chance.told),
+        chance.freedom,
+        None if split is None else math.sqrt(split),
+    )
 
 
-def mcnemar(only_first: int, only_second: int) -> float:
-    """The exact two-sided p of two classifiers, from how many items only one of them gets right."""
-    from scipy.stats import binomtest
+def _split(effect: Array, folds: Array, known: float) -> tuple[float, int]:
+    """The variance of the mean from the folds' training rows, and the number of folds.
 
-    total = only_first + only_second
-    return float(binomtest(min(only_first, only_second), total).pvalue) if total else 1.0
+    Nadeau & Bengio's (2003) 1/k + 1/(k-1), on what the folds' means vary beyond what is known of the items
+    and the seeds, whose part of a fold's variance is k times that of the mean.
+    """
+    places = [folds == fold for fold in numpy.unique(folds)]
+    count = len(places)
+    between = float(numpy.var([effect[place].mean() for place in places], ddof=1))
+    return max(between - count * known, 0.0) * (1 / count + 1 / (count - 1)), count
 
 
-def p_of(found: Estimate, draws: Array | None = None) -> float:
-    """The two-sided p of no difference: Student's with several seeds, from the resamples with one."""
-    from scipy.stats import t
+def quantile(freedom: float, level: float = ALPHA) -> float:
+    """Student's two-sided critical value."""
+    from scipy.special import ndtri, stdtrit
 
-    error = math.hypot(found.items_error, found.seeds_error or 0.0)
-    if found.value == 0 or error == 0:
+    chance = 1 - level / 2
+    return float(ndtri(chance)) if freedom > 1e8 else float(stdtrit(freedom, chance))
+
+
+def p_of(found: Estimate) -> float:
+    """The two-sided p of no difference, below 0.05 exactly where the interval excludes 0."""
+    from scipy.special import ndtr, stdtr
+
+    if found.value == 0 or found.error == 0:
         return 1.0 if found.value == 0 else 0.0
-    if draws is not None:
-        fewer = min((draws <= 0).sum(), (draws >= 0).sum())
-        return min(1.0, 2 * (float(fewer) + 1) / (len(draws) + 1))
-    return float(2 * t.sf(abs(found.value) / error, found.freedom))
+    far = -abs(found.value) / found.error
+    return 2 * float(ndtr(far) if found.freedom > 1e8 else stdtr(found.freedom, far))
 
 
 def holm(values: Sequence[float]) -> list[float]:
@@ -158,22 +141,3 @@ def holm(values: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, (len(values) - rank) * values[place]))
         corrected[place] = highest
     return corrected
-
-
-def items_needed(found: Estimate, items: int) -> float | None:
-    """Items on which this difference would be found with power 0.8; None where the seeds alone hide it.
-
-    With one run each it is Connor's (1987) (z_.975·√p + z_.8·√(p-δ²))² / δ², p the share of discordant items.
-    """
-    from scipy.special import ndtri
-
-    if found.value == 0:
-        return math.inf
-    first, second = float(ndtri(1 - ALPHA / 2)), float(ndtri(POWER))
-    variance = items * found.items_error**2  # of one item's paired difference
-    if not found.seeds_error:
-        return (first * math.sqrt(variance + found.value**2) + second * math.sqrt(variance)) ** 2 / (
-            found.value**2
-        )
-    room = (found.value / (first + second)) ** 2 - found.seeds_error**2
-    return variance / room if room > 0 else None

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ftrun.data.slices import order
 from ftrun.errors import counted
+from ftrun.reports.intervals import Lines, of_one_run, scored_lines
 from ftrun.reports.numbers import score
-from ftrun.reports.significance import Estimate, estimate, resamples
-from ftrun.reports.study import Pair, Study, studied, tested
+from ftrun.reports.study import Pair, Study, pool_seeds, studied, tested
 from ftrun.reports.verdicts import difference_words, interval
 from ftrun.runs.files import read_lines
 from ftrun.tasks.metrics.metric import lookup
-from ftrun.tasks.metrics.rescoring import Scored, scored
+from ftrun.tasks.metrics.rescoring import Scored
 
 if TYPE_CHECKING:
     from ftrun.reports.study import Group, Tried
     from ftrun.runs.run import Run
 
-Lines = list[dict[str, Any]]  # of predictions.jsonl
 Cells = tuple[list[tuple[str, bool]], list[list[str]], list[str]]  # columns, rows and lines of a section
 
 LEAST = 20  # rows of a slice that is tested
-RESAMPLES = 2000  # for the intervals of a single run
 
 
 @dataclass
@@ -68,7 +65,7 @@ def tables(run: Run, metric: str | None) -> Iterator[Any]:
         for name, chosen in places.items():
             found = of_rows(lines, chosen, metric)
             if found is not None:
-                own = interval_of(found, metric)
+                own = of_one_run(found, metric)
                 worse = sign * (own.high if sign > 0 else own.low) < sign * whole.score
                 mark, style = ("below overall" if sign > 0 else "above overall", "bold yellow")
                 cells = (name, f"{len(chosen):,}", interval(own, metric), mark if worse else "")
@@ -81,24 +78,7 @@ def of_rows(lines: Lines, places: Sequence[int], metric: str) -> Scored | None:
     chosen = [lines[at] for at in places]
     if not chosen or not all("label" in line and "answer" in line for line in chosen):
         return None
-    return scored(metric, [line["label"] for line in chosen], [line["answer"] for line in chosen])
-
-
-def interval_of(found: Scored, metric: str) -> Estimate:
-    """The score of a single run with its 95 % interval: Wilson's (1927) for a share of rows, which holds for
-    few rows and for all of them right; else the bootstrap's."""
-    import numpy
-
-    share = lookup(metric).is_share and found.columns.shape[1] == 2
-    if share and set(found.columns[:, 0].tolist()) <= {0.0, 1.0}:
-        from scipy.stats import binomtest
-
-        items = len(found.columns)
-        low, high = binomtest(int(found.columns[:, 0].sum()), items).proportion_ci(method="wilson")
-        error = math.sqrt(found.score * (1 - found.score) / items)
-        return Estimate(found.score, float(low), float(high), error, None, math.inf)
-    draws = resamples([found], count=RESAMPLES)
-    return estimate(numpy.array([found.score]), draws, found.left_out[:, None])
+    return scored_lines(metric, chosen)
 
 
 def section(group: Group) -> Cells | None:
@@ -143,13 +123,10 @@ def agreed(runs: list[Lines]) -> tuple[dict[str, dict[str, list[int]]], list[str
 
 
 def on_slice(ways: list[Study], places: list[int]) -> list[Study]:
-    """The studies on these rows alone, from resamples that they share."""
+    """The studies on these rows alone."""
     own = [[_tried(tried, places) for tried in study.tried] for study in ways]
-    draws = resamples([tried.scored for runs in own for tried in runs], count=len(ways[0].runs.draws))
-    found, start = [], 0
-    for study, runs in zip(ways, own, strict=True):
-        found.append(studied(study.name, study.way, runs, draws[:, start : start + len(runs)], {}))
-        start += len(runs)
+    found = [studied(study.name, study.way, runs, {}) for study, runs in zip(ways, own, strict=True)]
+    pool_seeds(found)
     return found
 
 
@@ -157,13 +134,14 @@ def _tried(tried: Tried, places: list[int]) -> Tried:
     found = of_rows(tried.answered, places, tried.row["metric"])
     assert found is not None  # the run is in the group because its metric can be computed
     right = None if tried.right is None else [tried.right[at] for at in places]
-    return replace(tried, scored=found, right=right)
+    folds = None if tried.folds is None else [tried.folds[at] for at in places]
+    return replace(tried, scored=found, right=right, folds=folds)
 
 
 def _cell(study: Study, own: Slice, group: Group) -> str:
     """The score with its interval, which few rows have not unless they are a share of them."""
     if len(study.tried) == 1:
-        return interval(interval_of(study.tried[0].scored, group.metric), group.metric)
+        return interval(of_one_run(study.tried[0].scored, group.metric), group.metric)
     return interval(study.score, group.metric) if own.is_tested else score(study.score.value, group.metric)
 
 

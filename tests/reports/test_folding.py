@@ -50,7 +50,7 @@ def relabelled(run: Run, fold: int) -> None:
 
 
 def grouped(place: Path) -> tuple[list[Group], list[str]]:
-    return groups_of(rows_of([str(place)]), count=200)
+    return groups_of(rows_of([str(place)]))
 
 
 def answers(run: Path) -> list[dict[str, Any]]:
@@ -118,7 +118,7 @@ def test_one_fold_of_several_ways_is_compared_on_its_rows(tmp_path: Path) -> Non
             (path / "result.json").unlink()
     (group,), notes = grouped(tmp_path)
     assert not notes and group.items == 150 and [len(study.tried) for study in group.studies] == [2, 2]
-    (alone,), _ = groups_of(rows_of([str(tmp_path / "lora-0-1")]), count=200)
+    (alone,), _ = groups_of(rows_of([str(tmp_path / "lora-0-1")]))
     assert alone.items == 150 and alone.studies[0].tried[0].parts == []
 
 

@@ -35,7 +35,7 @@ def many(path: Path, count: int) -> Path:
 
 
 def group_of(path: Path) -> Group:
-    (group,), _ = groups_of(rows_of([str(path)]), count=200)
+    (group,), _ = groups_of(rows_of([str(path)]))
     return group
 
 

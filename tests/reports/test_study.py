@@ -13,14 +13,14 @@ from ftrun.commands.report import main
 from ftrun.reports.groups import groups_of
 from ftrun.reports.labelling import label_lines
 from ftrun.reports.page import sections_of
-from ftrun.reports.significance import Estimate
+from ftrun.reports.significance import Estimate, estimate
 from ftrun.reports.study import Group
 from ftrun.reports.table import rows_of
-from ftrun.reports.verdicts import elbow, needed, p_value_source, rounded, sentence
+from ftrun.reports.verdicts import elbow, needed, p_value_source, rounded, sentence, standard_error
 
 
 def grouped(path: Path) -> tuple[list[Group], list[str]]:
-    return groups_of(rows_of([str(path)]), count=500)
+    return groups_of(rows_of([str(path)]))
 
 
 def report(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
@@ -44,7 +44,7 @@ def test_pairs_are_told_apart_or_not_in_words(three: Path) -> None:
     assert [study.name for study in group.studies][-1] == "scratch"
     said = [sentence(pair, group) for pair in group.pairs]
     assert len(said) == 3
-    assert p_value_source(group) == "p-values: paired bootstrap over examples with Student's t over seeds"
+    assert p_value_source(group) == "p-values: paired t test over test examples and seeds"
     alike = next(line for line in said if "scratch" not in line)
     assert "do not differ significantly on 400 test examples (difference 0." in alike
     assert sum(" is better than scratch on 400 test examples (difference " in line for line in said) == 2
@@ -80,9 +80,44 @@ def test_single_runs_are_tested_exactly(tmp_path: Path) -> None:
     finished(tmp_path / "b", "lora", accuracy=0.79, rank=8)
     finished(tmp_path / "c", "scratch", accuracy=0.4)
     (group,), _ = grouped(tmp_path)
-    assert {pair.test for pair in group.pairs} == {"exact McNemar test"}
+    assert {pair.test for pair in group.pairs} == {"paired t test over test examples"}
     alike = next(sentence(pair, group) for pair in group.pairs if not pair.apart)
     assert "would be needed to decide" in alike or "their scores are equal" in alike
+
+
+def test_single_runs_are_said_to_be_runs(tmp_path: Path) -> None:
+    finished(tmp_path / "a", "full", accuracy=0.8)
+    finished(tmp_path / "b", "scratch", accuracy=0.4)
+    (group,), _ = grouped(tmp_path)
+    assert sentence(group.pairs[0], group).startswith(
+        "the run of full is better than the run of scratch on 400"
+    )
+    assert p_value_source(group).endswith(
+        "; with one seed each they compare these runs and not their strategies, because another seed changes"
+        " a score too (by a standard deviation of 1 point on 2,000 rows of SST-2): run seed=0,1,2"
+    )
+    assert standard_error(group.studies[0], "accuracy").endswith(
+        "(one seed, so that of the seeds is unknown)"
+    )
+    finished(tmp_path / "c", "full", 1, accuracy=0.8)
+    (group,), _ = grouped(tmp_path)
+    assert sentence(group.pairs[0], group).startswith("full is better than scratch on 400")
+    assert p_value_source(group).endswith("; the spread over seeds of scratch is that of the others")
+
+
+def test_studies_share_their_spread_over_seeds_with_those_of_equal_labels(tmp_path: Path) -> None:
+    for seed, accuracy in enumerate((0.7, 0.8, 0.9)):
+        finished(tmp_path / f"wild-{seed}", "full", seed, accuracy=accuracy, subset=50)
+        for subset in (50, 800):
+            finished(tmp_path / f"calm-{subset}-{seed}", "lora", seed, accuracy=0.8, subset=subset)
+    (group,), _ = grouped(tmp_path)
+    by_labels = {
+        str(study.config["task"]["subset"]): study for study in group.studies if "lora" in study.name
+    }
+    alone = {subset: estimate(study.runs, share=True) for subset, study in by_labels.items()}
+    errors = {subset: study.score.seeds_error or 0 for subset, study in by_labels.items()}
+    assert errors["50"] > 3 * (alone["50"].seeds_error or 0)
+    assert errors["800"] == alone["800"].seeds_error
 
 
 def test_the_cheaper_of_two_that_score_alike_dominates(three: Path) -> None:
@@ -242,13 +277,13 @@ def test_ranks_that_learned_nothing_have_no_elbow(tmp_path: Path, capsys: pytest
     ("value", "items_error", "seeds_error", "p", "end"),
     [
         (0.0, 0.01, 0.001, 1.0, "; their scores are equal"),
-        (0.0001, 0.01, 0.0001, 0.9, "; the difference is too small to resolve"),  # although the seeds agree
+        (0.0001, 0.01, 0.0001, 0.9, "; the difference is too small to resolve with these seeds"),
         (1e-6, 0.01, None, 0.9, "; the difference is too small to resolve"),
         (
             0.02, 0.01, 0.05, 0.7,
             "; the seeds vary too much for a larger test set to decide, so more seeds are needed",
         ),
-        (0.02, 0.01, 0.001, 0.05, "; about 810 would be needed to decide"),
+        (0.02, 0.01, 0.001, 0.05, "; about 1,100 would be needed to decide a difference of this size"),
         (0.04, 0.01, 0.001, 0.04, "; p = 0.04, or 0.12 corrected for 3 tests"),
     ],
 )  # fmt: skip

@@ -16,7 +16,7 @@ ALL = {"majority": 0.5, "tfidf": 0.6, "features": 0.7}
 
 
 def group_of(path: Path) -> Group:
-    (group,), notes = groups_of(rows_of([str(path)]), count=500)
+    (group,), notes = groups_of(rows_of([str(path)]))
     assert notes == []
     return group
 

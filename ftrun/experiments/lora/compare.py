@@ -12,7 +12,6 @@ from ftrun.reports.console import console
 from ftrun.reports.diagnosis import Diagnosis
 from ftrun.reports.numbers import score
 from ftrun.reports.page import Section, as_markdown
-from ftrun.reports.significance import resamples
 from ftrun.reports.study import Group, Tried, studied, tested
 from ftrun.reports.terminal import on_terminal
 from ftrun.reports.verdicts import interval, p_value_source, sentence
@@ -41,11 +40,7 @@ def answer(place: Path, file: str) -> None:
 def group_of(task: str, metric: str, places: dict[str, Path]) -> Group:
     """The answers in each place as studies of one run; every one is tested against the first."""
     tried = [_tried(metric, place) for place in places.values()]
-    draws = resamples([each.scored for each in tried])
-    studies = [
-        studied(name, name, [each], draws[:, [number]], {})
-        for number, (name, each) in enumerate(zip(places, tried, strict=True))
-    ]
+    studies = [studied(name, name, [each], {}) for name, each in zip(places, tried, strict=True)]
     group = Group(task, metric, len(tried[0].scored.columns), studies)
     group.pairs = tested([(studies[0], other) for other in studies[1:]])
     return group
