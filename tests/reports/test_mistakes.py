@@ -19,6 +19,7 @@ from ftrun.reports.mistakes.labels_in_doubt import doubt_lines
 from ftrun.reports.mistakes.showing import answered_in, judged, sections_of, table_of
 from ftrun.reports.table import rows_of
 from ftrun.reports.terminal import on_terminal
+from ftrun.runs.run import Run
 
 NAMES = ["ant", "bee", "cow"]
 
@@ -146,30 +147,24 @@ def test_out_of_fold_is_blind_to_a_row_s_own_label():
     assert ((several[:, 0] > 0) == targets).all() and numpy.isposinf(several[:, 1]).all()
 
 
-@pytest.mark.parametrize("planted", [0, 20])
-def test_a_report_says_whether_the_ranking_survives(tmp_path, planted):
-    """The same labels are wrong for all runs; the one with more mistakes of its own stays the worse one."""
-    for strategy, accuracy in (("full", 0.95), ("lora", 0.8)):
+def grouped(place, planted, fooled=()):
+    """Two strategies, two seeds each; all but the fooled ones contradict the labels of the planted rows."""
+    for strategy, accuracy in (("full", 0.95), ("lora", 0.93)):
         for seed in (0, 1):
-            run = finished(tmp_path / f"{strategy}-{seed}", strategy, seed, accuracy=accuracy, sure=0.6)
-            give_probabilities(run, set(range(planted)))
-    groups, _ = groups_of(rows_of([str(tmp_path)]), count=100)
-    lines = doubt_lines(groups[0])
-    by = "in doubt, by the mean probabilities of 4 runs"
-    if not planted:
-        assert lines[0] == f"none of 400 test rows has a label {by}" and len(lines) == 1
-    else:
-        assert lines[0].startswith(f"{planted} of 400 test rows have labels {by}; to see those of a run:")
-        assert lines[1].startswith("without them the ranking is the same: full")
+            run = finished(place / f"{strategy}-{seed}", strategy, seed, accuracy=accuracy, sure=0.6)
+            give_probabilities(run, planted, strategy in fooled)
+    groups, _ = groups_of(rows_of([str(place)]))
+    return groups[0]
 
 
-def give_probabilities(run, planted):
+def give_probabilities(run, planted, fooled):
     """A run's answers again: unsure where it is wrong, and sure of the other label in the planted rows."""
     path = run.path / "predictions.jsonl"
     lines = answered_in(run)
     for line in lines:
         if line["row"] in planted:
-            line["answer"], line["probability"] = "ab"[line["label"] == "a"], 0.99
+            line["answer"] = line["label"] if fooled else "ab"[line["label"] == "a"]
+            line["probability"] = 0.51 if fooled else 0.99
         elif line["answer"] != line["label"]:
             line["probability"] = 0.51
         other = "ab"[line["answer"] == "a"]
@@ -177,3 +172,31 @@ def give_probabilities(run, planted):
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     right = sum(line["label"] == line["answer"] for line in lines) / len(lines)
     run.write_json("result.json", run.read_json("result.json") | {"test_accuracy": right})
+
+
+IN_DOUBT = "in doubt, by the mean probabilities of 4 runs"
+
+
+def test_a_report_without_doubts_says_so(tmp_path):
+    assert doubt_lines(grouped(tmp_path, set())) == [f"none of 400 test rows has a label {IN_DOUBT}"]
+
+
+@pytest.mark.parametrize(("fooled", "word"), [((), "is the same"), (("lora",), "changes")])
+def test_a_report_says_whether_the_ranking_survives(tmp_path, fooled, word):
+    """Whoever learned the wrong labels is ahead with these rows alone."""
+    group = grouped(tmp_path, set(range(20)), fooled)
+    lines = doubt_lines(group)
+    assert lines[0].startswith(
+        f"20 of 400 test rows have labels {IN_DOUBT}; to see those of a run: ftrun errors"
+    )
+    kept = {
+        strategy: [
+            line["label"] == line["answer"]
+            for seed in (0, 1)
+            for line in answered_in(Run.open(tmp_path / f"{strategy}-{seed}"))
+            if line["row"] >= 20
+        ]
+        for strategy in ("full", "lora")
+    }
+    full, lora = (f"{strategy} {100 * sum(right) / len(right):.1f} %" for strategy, right in kept.items())
+    assert lines[1] == f"without them the ranking {word}: {full}, {lora}"

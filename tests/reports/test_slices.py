@@ -66,7 +66,7 @@ def studies(place: Path, full: Any, lora: Any) -> Path:
 
 
 def cells(path: Path) -> tuple[list[tuple[str, bool]], list[list[str]], list[str]]:
-    (group,), _ = groups_of(rows_of([str(path)]), count=1000)
+    (group,), _ = groups_of(rows_of([str(path)]))
     found = section(group)
     assert found is not None
     return found
