@@ -104,8 +104,9 @@ def way_lines(found: Outlook, seeds: int, folds: int) -> list[str]:
     lines = []
     for way in found.ways:
         train = way.settings.train
-        plain = f"{counted(way.steps, 'step')} in batches of {train.batch_size}, rate {train.lr:g}"
-        lines.append(f"{way.name}: {'; '.join(way.why) or plain}")
+        given = f"{counted(way.steps, 'step')} in batches of {train.batch_size}, rate {train.lr:g}"
+        steps = [f"{counted(way.steps, 'step')}, train.max_steps"] if train.max_steps is not None else []
+        lines.append(f"{way.name}: {'; '.join([*way.why, *steps]) if way.why else given}")
     return [*lines, *found.refused]
 
 
@@ -128,7 +129,7 @@ def run_lines(found: Outlook, seeds: int, folds: int) -> list[str]:
 
 def power_lines(found: Outlook, seeds: int, folds: int) -> list[str]:
     """The smallest difference that these runs can show, once for all ways with as many test rows."""
-    from ftrun.experiments.planning import pool_of
+    from ftrun.experiments.planning import pool_of, tested
     from ftrun.reports.groups import PAIRS
     from ftrun.reports.planning import power_lines
 
@@ -137,7 +138,7 @@ def power_lines(found: Outlook, seeds: int, folds: int) -> list[str]:
     tests = max(1, pairs if pairs <= PAIRS else ways - 1)
     lines: dict[str, None] = {}
     for way in found.ways:
-        rows, error = way.data.rows["test"] * folds, way.data.error_rate
+        rows, error = tested(way, folds), way.data.error_rate
         lines |= dict.fromkeys(
             power_lines(way.metric, rows, seeds, ways, tests, error, pool_of(way) if folds == 1 else None)
         )

@@ -33,6 +33,8 @@ def main(arguments: list[str]) -> int:
     finished = FinishedRun(run)
     data = finished.data(options.input, answered=False)
     rows = data.rows.inputs
+    if finished.recalibration is not None:
+        say(finished.recalibration.line())
     answers = {row.row: row.answer for row in finished.predict(data)}
     if (generator := data.task.generator(data)) is not None:
         answers |= generator.complete(finished.model.net, finished.settings.seed)

@@ -5,12 +5,20 @@ from __future__ import annotations
 import argparse
 
 from ftrun.commands._parser import Parser
+from ftrun.errors import ConfigError
 from ftrun.reports import table
 
 
 def main(arguments: list[str]) -> int:
     """Exit code 0 even if some of the runs failed: showing that is what a report is for."""
     options = parse(arguments)
+    if options.across:
+        if options.sort:
+            raise ConfigError(f"report: --sort {options.sort} is of a table of runs, and --across has none")
+        from ftrun.reports.across.sections import write
+
+        write(options.directories, options.format, options.output, options.plots)
+        return 0
     table.write(options.directories, options.format, options.output, options.plots, sort=options.sort)
     return 0
 
@@ -22,6 +30,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("--format", choices=["table", "markdown", "html", "csv"],
         help="default: table, or the format that FILE ends with")  # fmt: skip
     add("--sort", metavar="COLUMN", help="a column of the table or of the csv file; the best scores first")
+    add(
+        "--across",
+        action="store_true",
+        help="one verdict over several data sets: the runs of three or more, each with the same strategies",
+    )
     add("--output", metavar="FILE", help="write to FILE; a table is written as markdown")
     add("--plots", metavar="DIR", help="also save the plots in DIR as PNG files; html contains them anyway")
     return parser.parse_args(arguments)

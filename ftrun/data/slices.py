@@ -12,7 +12,7 @@ from ftrun.errors import DataError
 from ftrun.settings.checks import natural_order
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ftrun.data.tables import Columns
 
@@ -21,13 +21,21 @@ MOST = 20  # slices of a column; its rarest values beyond share one
 EMPTY, OTHER = "(empty)", "(other)"
 
 
-def by_columns(columns: Columns, rows: Sequence[dict[str, Any]], source: str) -> dict[str, list[str]]:
-    """For each column the slice of each row; DataError for a column that is not there or holds no values."""
+def by_columns(
+    columns: Columns, splits: Mapping[str, Sequence[dict[str, Any]]], source: str, folds: int | None = None
+) -> dict[str, list[str]]:
+    """For each column the slice of each test row; DataError for one that is not there or holds no values.
+
+    They are cut at the test rows' values, with folds at those of all rows: there each is a test row once.
+    """
+    tested = splits["test"]
+    rows = [*tested, *(row for split in ("train", "validation") if folds for row in splits[split])]
     present = list(dict.fromkeys(key for row in rows for key in row))
     found = {}
     for column in columns_of(columns):
         refuse_absent("slices", column, present, source)
-        found[column] = by_values([row.get(column) for row in rows], f"task.slices={column}: {source}")
+        names = by_values([row.get(column) for row in rows], f"task.slices={column}: {source}")
+        found[column] = names[: len(tested)]
     return found
 
 

@@ -12,10 +12,12 @@ from ftrun.models.architecture import IMAGES
 from ftrun.models.image_processor import ImageProcessor, reopen
 from ftrun.models.load import quiet
 from ftrun.models.logits import logits_of
+from ftrun.models.recalibration import recalibration_of
 from ftrun.models.reload import reload
 from ftrun.models.tokenizer import fit_inputs
 from ftrun.settings.read import read
 from ftrun.tasks.data import TaskData
+from ftrun.tasks.multilabel import MultilabelScorer
 from ftrun.training.evaluate import evaluate, predict
 
 if TYPE_CHECKING:
@@ -28,21 +30,29 @@ if TYPE_CHECKING:
 
 
 class Saved(nn.Module):
-    """The saved network with the interface that evaluation uses: named tensors in, logits out."""
+    """The saved network with the interface that evaluation uses: named tensors in, logits out.
 
-    def __init__(self, net: nn.Module) -> None:
+    They are divided by the temperature that the network was calibrated with; 1 leaves them as they are.
+    """
+
+    def __init__(self, net: nn.Module, temperature: float = 1.0) -> None:
         super().__init__()
-        self.net = net
+        self.net, self.temperature = net, temperature
 
     def forward(self, **inputs: Tensor) -> Any:
         """Logits of what the network takes by name."""
-        return logits_of(self.net, inputs)
+        found = logits_of(self.net, inputs)
+        return found if self.temperature == 1 else found / self.temperature
 
 
 class FinishedRun:
-    """The settings, network, processor and configuration of a finished run, on its settings' device."""
+    """The settings, network, processor and configuration of a finished run, on its settings' device.
 
-    def __init__(self, run: Run) -> None:
+    Where `ftrun calibrate` has been, it answers with its temperature and thresholds, unless `calibrated` is
+    False.
+    """
+
+    def __init__(self, run: Run, calibrated: bool = True) -> None:
         from transformers import AutoConfig
 
         from ftrun.training.devices import open_accelerator
@@ -58,7 +68,9 @@ class FinishedRun:
             net = reload(run.model_dir, spec.auto_class)
         self.config = AutoConfig.from_pretrained(run.model_dir)
         self.processor = processor_of(run.model_dir, self.config, spec.auto_class == IMAGES)
-        self.model = self.accelerator.prepare_model(Saved(net), evaluation_mode=True)
+        self.recalibration = recalibration_of(run.model_dir) if calibrated else None
+        temperature = self.recalibration.temperature if self.recalibration else 1.0
+        self.model = self.accelerator.prepare_model(Saved(net, temperature), evaluation_mode=True)
 
     def data(self, file: str | None = None, answered: bool = True) -> TaskData:
         """The run's own data, or a file's rows as its test split."""
@@ -68,6 +80,9 @@ class FinishedRun:
         else:
             found = TaskData.of_file(task, file, self.config, answered)
         found.processor = self.processor
+        own = self.recalibration.thresholds if self.recalibration else None
+        if own is not None and isinstance(found.scorer, MultilabelScorer):
+            found.scorer.thresholds |= own
         return found
 
     def evaluate(self, data: TaskData) -> tuple[dict[str, float], list[Row]]:
@@ -115,6 +130,8 @@ def evaluation(run: Run, file: str | None = None) -> Evaluation:
         for note in data.rows.notes:
             say(note)
     say(data.dataset("test").summary)
+    if finished.recalibration is not None:
+        say(finished.recalibration.line())
     scores, rows = finished.evaluate(data)
     chosen = finished.settings.train.metric or data.metric
     details = data.scorer.tables(rows).get(DETAILS, {})

@@ -92,6 +92,7 @@ def outlook(raws: dict[str, dict[str, Any]]) -> Outlook:
 def data_of(settings: Settings) -> Data:
     """The rows, encoded for the network, which is not loaded."""
     data = TaskData.read(settings.task, settings.seed)
+    data.baselines = settings.baselines
     lines = list(data.rows.notes)
     lines += data.encode(reading(settings.model, data.spec)[2], *SPLITS)
     card = data.rows.card(data)
@@ -104,6 +105,12 @@ def way_of(name: str, settings: Settings, data: Data, network: Any) -> Way:
     settings = replace(settings, train=replace(settings.train, **found))
     rows = len(data.read.dataset("train").epoch(settings.seed, 0))
     return Way(name, settings, data, why, Length.of(settings.train, rows).total)
+
+
+def tested(way: Way, folds: int) -> int:
+    """The test rows of all folds together, which are all rows."""
+    rows, subset = way.data.rows, way.settings.raw["task"].get("subset")
+    return sum(rows.values()) if folds > 1 and subset is None else rows["test"] * folds
 
 
 def pool_of(way: Way) -> int | None:

@@ -149,7 +149,7 @@ def zero_shot(run: Run, later: list[dict[str, Any]], metric: str) -> list[float]
 
     if not later:
         return []
-    finished = FinishedRun(run)
+    finished = FinishedRun(run, calibrated=False)
     scores = []
     for node in later:
         task = derived(finished.settings, task=node, **NOTHING_BEFORE).task

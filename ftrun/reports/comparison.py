@@ -11,6 +11,7 @@ from os.path import abspath, commonpath, dirname, relpath, sep
 from typing import Any
 
 from ftrun.errors import counted
+from ftrun.reports.forgetting import marked
 from ftrun.reports.naming import flat, name_of, own_words
 from ftrun.reports.numbers import count, duration, score, share, size, words
 
@@ -44,7 +45,8 @@ def _score(row: Row, split: str) -> str:
 
 
 def _forgetting(row: Row) -> str:
-    return score(row["forgetting"], row["forgetting_metric"], row.get("forgetting_sd"))
+    found = score(row["forgetting"], row["forgetting_metric"], row.get("forgetting_sd"))
+    return marked(found, row)
 
 
 COLUMNS = (

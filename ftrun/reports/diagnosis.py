@@ -1,98 +1,102 @@
-"""Diagnosis of a run: three signs of overfitting, when it began, and the settings to try against it.
+"""Diagnosis of a run: it has learned nothing, underfits, overfits or is overconfident; and settings to try.
 
-A run that is no better than one label for all rows cannot overfit; it is reported to have learned nothing.
+Of these a run gets one, but for overfitting and overconfidence, which go together. What rises on validation
+overfits; what has not fitted its own training rows underfits, whatever the gap between the two.
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+from ftrun.reports.evidence import SEEN, WIDTH, chance, mean, smooth
 from ftrun.reports.numbers import score
-from ftrun.tasks.metrics.metric import lookup
-from ftrun.tasks.metrics.rescoring import scored
+from ftrun.reports.remedies import Remedy, against_nothing, against_overfitting, against_underfitting
+from ftrun.reports.underfitting import barely, below_words, improving, learned, never, trivial
 
 if TYPE_CHECKING:
     from ftrun.reports.calibration import Calibration
+    from ftrun.reports.evidence import Evidence
 
-WIDTH = 3  # evaluations that are averaged before a minimum is looked for
 RISE = 0.05  # of the lowest validation loss, at least
 GAP = 0.05  # between training and validation score, at least
 OVERSURE = 0.08  # calibration error, at least
-UNRELATED = 0.1  # correlation of answers and labels (Matthews), at most
 WRONG = 0.05  # share of answers with a probability above 0.99, at least; 0.01 would be calibrated
 
 
 @dataclass
 class Diagnosis:
-    """The signs of overfitting in a run, if any."""
+    """What is wrong with a run, if anything, and the settings to try."""
 
-    signs: list[str]
+    signs: list[str]  # of overfitting
     epoch: float | None  # where it began
-    remedies: list[str]
+    remedies: list[Remedy]
     overconfident: bool = False
     untaught: str | None = None  # the evidence that it learned nothing; then there are no signs
+    lacking: list[str] = field(default_factory=list)  # signs of underfitting; then there are no others
+
+    @property
+    def healthy(self) -> bool:
+        return not (self.untaught or self.lacking or self.signs)
 
     @property
     def text(self) -> str:
         """One paragraph."""
+        return self.told([str(each) for each in self.remedies])
+
+    def told(self, kept: list[str], refuted: list[str] | None = None) -> str:
+        """The paragraph with the remedies of a report: those to try, and those that did not help there."""
+        if self.healthy:
+            return "no sign of underfitting or overfitting"
+        found = [f"{self.finding}."]
+        if self.epoch is not None:
+            found.append(f"Overfitting began at epoch {self.epoch:g}.")
+        if kept:
+            found.append(f"Settings to try: {', '.join(kept)}.")
+        if refuted:
+            found.append(f"No better here: {', '.join(refuted)}.")
+        if self.overconfident:
+            found.append("To correct the probabilities: ftrun calibrate RUN.")
+        return " ".join(found)
+
+    @property
+    def finding(self) -> str:
+        """What is wrong, with its evidence."""
         if self.untaught:
-            return f"learned nothing: {self.untaught}. Settings to try: {', '.join(self.remedies)}."
-        if not self.signs:
-            return "no sign of overfitting"
-        began = f" Overfitting began at epoch {self.epoch:g}." if self.epoch is not None else ""
+            return f"learned nothing: {self.untaught}"
+        if self.lacking:
+            return f"underfits: {'; '.join(self.lacking)}"
         found = ["overfits"] if len(self.signs) > self.overconfident else []
         verdict = " and ".join([*found, "is overconfident"] if self.overconfident else found)
-        return f"{verdict}: {'; '.join(self.signs)}.{began} Settings to try: {', '.join(self.remedies)}."
+        return f"{verdict}: {'; '.join(self.signs)}"
 
 
-def diagnose(
-    config: dict[str, Any],
-    lines: list[dict[str, Any]],
-    result: dict[str, Any],
-    metric: str | None,
-    found: Calibration | None,
-) -> Diagnosis:
-    """The diagnosis from the settings, metrics.jsonl, result.json and the calibration of the test answers."""
-    rows = result.get("rows", {})
-    signs, epoch = [], None
-    if rise := rising(lines, rows.get("validation")):
-        text, epoch = rise
-        signs.append(text)
-    if wide := gap(result, metric, rows):
-        signs.append(wide)
-    sure = overconfidence(found, rows.get("test")) if found is not None else None
-    if sure:
-        signs.append(sure)
-    return Diagnosis(signs, epoch, remedies(config) if signs else [], overconfident=sure is not None)
-
-
-def untaught(
-    labels: list[Any], answers: list[Any], config: dict[str, Any], result: dict[str, Any]
-) -> Diagnosis | None:
-    """A diagnosis where the answers are unrelated to the labels, on test and on training rows."""
-    count = len(labels)
-    often = Counter(labels).most_common(1)[0][1] / count
-    right = sum(label == answer for label, answer in zip(labels, answers, strict=True)) / count
-    related = scored("matthews_correlation", labels, answers)
-    if right > often + 2 * math.sqrt(often * (1 - often) / count) or related is None:
-        return None
-    if max(abs(related.score), abs(result.get("train_matthews_correlation", 0.0))) >= UNRELATED:
-        return None
-    why = (
-        f"test accuracy is {score(right, 'accuracy')}, and always answering the most frequent label gives"
-        f" {score(often, 'accuracy')}"
+def diagnose(found: Evidence) -> Diagnosis:
+    """The diagnosis from everything that a run left behind."""
+    nothing = trivial(found)
+    fell = learned(found) if nothing else None
+    if nothing and not fell:
+        return Diagnosis([], None, against_nothing(found), untaught=nothing)
+    rise, moving = rising(found), improving(found)
+    wide = gap(found)
+    begun = f"{nothing}, though {fell}" if nothing else barely(found)
+    missed = None if wide or nothing else never(found)
+    lacking = [sign for sign in (begun, below_words(found), moving, missed) if sign]
+    if lacking and not rise:
+        early = bool(begun or moving)
+        return Diagnosis([], None, against_underfitting(found, early, bool(wide)), lacking=lacking)
+    sure = overconfidence(found.calibration, found.rows.get("test")) if found.calibration else None
+    signs = [sign for sign in (rise[0] if rise else None, wide, sure) if sign]
+    epoch = rise[1] if rise else None
+    return Diagnosis(
+        signs, epoch, against_overfitting(found) if signs else [], overconfident=sure is not None
     )
-    rate = config["train"].get("lr")
-    now = f" (now {rate:g})" if isinstance(rate, float) else ""  # of a composition it is auto, its runs' own
-    return Diagnosis([], None, [f"a different train.lr{now}", "more train.epochs"], untaught=why)
 
 
-def rising(lines: list[dict[str, Any]], rows: int | None) -> tuple[str, float] | None:
+def rising(found: Evidence) -> tuple[str, float] | None:
     """The sign that validation loss rises from its smoothed minimum while training loss keeps falling."""
-    evaluations = [line for line in lines if line.get("eval_loss") is not None]
+    lines, evaluations, rows = found.lines, found.evaluations, found.rows.get("validation")
     losses = [line["eval_loss"] for line in evaluations]
     if len(losses) < 3:
         return None
@@ -115,20 +119,17 @@ def rising(lines: list[dict[str, Any]], rows: int | None) -> tuple[str, float] |
     return text, turn["epoch"]
 
 
-def gap(result: dict[str, Any], metric: str | None, rows: dict[str, int]) -> str | None:
+def gap(found: Evidence) -> str | None:
     """The sign that the score on training rows exceeds that on validation rows beyond chance."""
-    trained, held = result.get(f"train_{metric}"), result.get(f"eval_{metric}")
-    if not lookup(metric).is_share or trained is None or held is None or not rows:
+    trained, held, rows, metric = found.score("train"), found.score("eval"), found.rows, found.metric
+    if not found.is_share or trained is None or held is None or not rows:
         return None
-    counts = {"train": min(512, rows["train"]), "validation": rows["validation"]}
-    chance = math.sqrt(
-        trained * (1 - trained) / counts["train"] + max(held * (1 - held), 0) / counts["validation"]
-    )
-    if trained - held < max(GAP, 2 * chance):
+    noise = math.hypot(chance(trained, min(SEEN, rows["train"])), chance(held, rows["validation"]))
+    if trained - held < max(GAP, 2 * noise):
         return None
     return (
         f"{metric} is {score(trained, metric)} on training rows but {score(held, metric)} on validation rows "
-        f"(gap {100 * (trained - held):.1f} ± {200 * chance:.1f} points)"
+        f"(gap {100 * (trained - held):.1f} ± {200 * noise:.1f} points)"
     )
 
 
@@ -150,34 +151,3 @@ def overconfidence(found: Calibration, rows: int | None) -> str | None:
             f"{100 * found.wrong_though_sure:.0f} % are wrong"
         )
     return f"{text} (ECE {found.error:.3f}, Brier {found.brier:.3f})"
-
-
-def remedies(config: dict[str, Any]) -> list[str]:
-    """Settings against overfitting that the run does not use yet."""
-    train, strategy = config["train"], config["strategy"]
-    found = ["train.patience=2"] if train.get("patience") is None else []
-    if config.get("dropout") == 0:
-        found.append("dropout=0.1")
-    if strategy in ("full", "scratch", "gradual_unfreeze", "lp_ft", "l2sp", "ewc", "replay"):
-        found += ["strategy=freeze", "strategy=lora"]
-    elif strategy == "freeze" and isinstance(config.get("bottom"), int):
-        found += [f"bottom={config['bottom'] + 1}", "strategy=lora"]
-    elif strategy == "lora" and config.get("rank", 1) > 1:
-        found.append(f"rank={max(1, config['rank'] // 2)}")
-    if strategy != "linear_probe" and strategy != "l2sp":
-        found.append("protect=l2sp" if strategy != "lora" else "strategy=linear_probe")
-    if config["task"].get("augment") in ("none", False, None) and "augment" in config["task"]:
-        found.append("task.augment")
-    if config["task"].get("subset") is not None:
-        found.append("task.subset=null")
-    return found or ["fewer train.epochs"]
-
-
-def smooth(values: list[float]) -> list[float]:
-    """A moving average: the mean of each value and its neighbours."""
-    reach = WIDTH // 2
-    return [mean(values[max(0, i - reach) : i + reach + 1]) for i in range(len(values))]
-
-
-def mean(values: list[float]) -> float:
-    return sum(values) / len(values)

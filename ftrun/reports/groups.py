@@ -12,7 +12,8 @@ from typing import Any
 from ftrun.errors import UserError
 from ftrun.reports.calibration import calibration
 from ftrun.reports.comparison import Row
-from ftrun.reports.diagnosis import diagnose, untaught
+from ftrun.reports.diagnosis import diagnose
+from ftrun.reports.evidence import Evidence
 from ftrun.reports.folding import joined
 from ftrun.reports.naming import name_of
 from ftrun.reports.pareto import dominated_by
@@ -37,13 +38,25 @@ def groups_of(rows: list[Row], count: int = RESAMPLES) -> tuple[list[Group], lis
         try:
             key, tried = open_run(row)
         except UserError as error:
-            notes.append(f"{row['label']}: {error}")
+            notes.append(f"{row['label']}: {error}{_alone(row)}")
         else:
             opened += [(key, each) for each in (tried, *rivals_of(row, tried))]
     whole, missing = joined(opened)
     for key, tried in whole:
         together.setdefault(key, []).append(tried)
     return [_group(runs, count) for runs in together.values()], notes + missing
+
+
+def _alone(row: Row) -> str:
+    """What is wrong with a run whose score cannot be computed again, as the end of a sentence."""
+    run = Run.open(row["run"])
+    if not (run.path / "predictions.jsonl").is_file():
+        return ""
+    try:
+        found = diagnose(Evidence.of(run, row["metric"]))
+    except UserError:  # its files are damaged, which is said already
+        return ""
+    return "" if found.healthy else f"; it {found.text}"
 
 
 def open_run(row: Row) -> tuple[tuple[str, ...], Tried]:
@@ -76,10 +89,8 @@ def _tried(row: Row, run: Run, answered: list[dict[str, Any]], found: Scored) ->
     sure = [each.get("probability") for each in answered]
     known = right is not None and all(isinstance(p, float) for p in sure)
     calibrated = calibration(sure, right) if known and right is not None else None  # type: ignore[arg-type]
-    lines, result = run.metrics(), run.read_json("result.json")
-    blank = untaught(labels, answers, row["config"], result) if classes else None
-    verdict = blank or diagnose(row["config"], lines, result, row["metric"], calibrated)
-    return Tried(row, answered, found, right, calibrated, lines, result, verdict)
+    seen = Evidence.of(run, row["metric"], calibrated, answered)
+    return Tried(row, answered, found, right, calibrated, seen.lines, seen.result, diagnose(seen))
 
 
 def _group(tried: list[Tried], count: int) -> Group:

@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING
 from ftrun.errors import counted
 from ftrun.reports import slices
 from ftrun.reports.folding import runs_in_words
+from ftrun.reports.forgetting import forgetting_line, is_weak, marked
 from ftrun.reports.labelling import label_lines
 from ftrun.reports.mistakes.labels_in_doubt import doubt_lines
 from ftrun.reports.numbers import count, duration, score, size
 from ftrun.reports.verdict import verdict
 from ftrun.reports.verdicts import elbow, interval, p_value_source, sentence, standard_error
+from ftrun.reports.weighing import weighed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from ftrun.reports.comparison import Row
-    from ftrun.reports.study import Group, Study, Tried
+    from ftrun.reports.diagnosis import Diagnosis
+    from ftrun.reports.study import Group, Study
 
 
 @dataclass
@@ -47,7 +50,7 @@ class Section:
     @property
     def written(self) -> bool:
         """Whether there is anything but plots."""
-        return bool(self.rows or self.lines or self.lead)
+        return bool(self.rows or self.lines or self.lead) or not self.plots
 
 
 def ordered(sections: Iterable[Section]) -> list[Section]:
@@ -77,8 +80,12 @@ def sections_of(group: Group, plots: Sequence[Plot] = ()) -> list[Section]:
         found.append(Section("Label efficiency", lines=lines))
     if lines := doubt_lines(group):
         found.append(Section("Labels in doubt", lines=lines))
+    if lines := _forgetting(group):
+        found.append(Section("Forgetting", lines=lines))
     if lines := _untaught(group):
         found.append(Section("Runs that learned nothing", lines=lines))
+    if lines := _underfitting(group):
+        found.append(Section("Underfitting", lines=lines))
     found.append(Section("Overfitting", lines=_overfitting(group)))
     if plots[1:]:
         found.append(Section("Plots", plots=[*plots[1:]]))
@@ -126,33 +133,48 @@ def _cells(study: Study, metric: str) -> list[str]:
         duration(facts["cpu_seconds"]),
         size(facts["peak_memory_bytes"]),
         size(facts["bytes"]),
-        score(facts["forgetting"], row["forgetting_metric"]),
+        marked(score(facts["forgetting"], row["forgetting_metric"]), row),
         "" if study.baseline else f"dominated by {study.dominated_by}" if study.dominated_by else "optimal",
+    ]
+
+
+def _forgetting(group: Group) -> list[str]:
+    """What each study forgot of a source whose gauge is weak, with what needs no gauge; of its first run."""
+    return [
+        f"{study.name} (seed {row['seed']}): {forgetting_line(source)}"
+        for study in group.ways
+        for row in [study.tried[0].row]
+        for source in row["sources"]
+        if is_weak(source)
     ]
 
 
 def _untaught(group: Group) -> list[str]:
     """A line for each study with a run that learned nothing."""
-    seen = [(study, [each for each in study.tried if each.diagnosis.untaught]) for study in group.ways]
-    return [_diagnosis_line(study, found, found[0]) for study, found in seen if found]
+    return _diagnosed(group, lambda diagnosis: int(bool(diagnosis.untaught)))
 
 
-def _diagnosis_line(study: Study, seen: list[Tried], clearest: Tried) -> str:
-    often = f"{len(seen)} of {len(study.tried)} runs, here " if len(study.tried) > 1 else ""
-    return f"{study.name} ({often}seed {clearest.row['seed']}) {clearest.diagnosis.text}"
+def _underfitting(group: Group) -> list[str]:
+    """A line for each study with a run that learned too little."""
+    return _diagnosed(group, lambda diagnosis: len(diagnosis.lacking))
 
 
 def _overfitting(group: Group) -> list[str]:
-    """A line for each study with signs: in how many of its runs, and the diagnosis of the clearest one."""
-    lines, healthy = [], []
+    """A line for each study with signs of it, and the studies in which nothing is wrong."""
+    lines = _diagnosed(group, lambda diagnosis: len(diagnosis.signs))
+    healthy = [study.name for study in group.ways if all(each.diagnosis.healthy for each in study.tried)]
+    return [*lines, f"no sign of underfitting or overfitting: {'; '.join(healthy)}"] if healthy else lines
+
+
+def _diagnosed(group: Group, signs: Callable[[Diagnosis], int]) -> list[str]:
+    """For each study with signs: in how many of its runs, and the diagnosis of the clearest one."""
+    lines = []
     for study in group.ways:
-        if seen := [each for each in study.tried if each.diagnosis.signs]:
-            worst = max(seen, key=lambda each: (len(each.diagnosis.signs), -each.row["seed"]))
-            lines.append(_diagnosis_line(study, seen, worst))
-        elif not all(each.diagnosis.untaught for each in study.tried):
-            healthy.append(study.name)
-    if healthy:
-        lines.append(f"no sign of overfitting: {', '.join(healthy)}")
+        if seen := [each for each in study.tried if signs(each.diagnosis)]:
+            worst = max(seen, key=lambda each: (signs(each.diagnosis), -each.row["seed"]))
+            often = f"{len(seen)} of {len(study.tried)} runs, here " if len(study.tried) > 1 else ""
+            text = worst.diagnosis.told(*weighed(worst.diagnosis.remedies, study, group))
+            lines.append(f"{study.name} ({often}seed {worst.row['seed']}) {text}")
     return lines
 
 

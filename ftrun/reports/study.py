@@ -72,6 +72,11 @@ class Study:
         return self.tried[0].row["config"]
 
     @property
+    def untaught(self) -> bool:
+        """Whether none of its runs learned anything."""
+        return all(each.diagnosis.untaught for each in self.tried)
+
+    @property
     def baseline(self) -> bool:
         """Whether it is one of the data card, which fine-tuning must beat."""
         return self.tried[0].baseline

@@ -49,25 +49,25 @@ def write(
         rows = _sorted(rows, sort)
     form = form or ENDINGS.get(Path(output or "").suffix, "table")
     if form == "csv":
-        _put(as_csv(_with_studies(rows)), output)
+        put(as_csv(_with_studies(rows)), output)
         return
     sections = [*_compared(rows, plotted=form == "html" or plots is not None), *extra]
     if plots is not None:
-        _save_plots(Path(plots), sections)
+        save_plots(Path(plots), sections)
     if form == "html":
         from ftrun.reports.page import runs_section
         from ftrun.reports.webpage import as_html, title_of
 
-        _put(as_html(title_of(rows), heading(rows)[0], [*sections, runs_section(rows)]), output)
+        put(as_html(title_of(rows), heading(rows)[0], [*sections, runs_section(rows)]), output)
     elif form == "table" and output is None:
         from ftrun.reports.terminal import show
 
         show(rows, sections)
     else:
-        _put(_document(rows, sections), output)
+        put(_document(rows, sections), output)
 
 
-def _put(text: str, output: str | None) -> None:
+def put(text: str, output: str | None) -> None:
     if output is None:
         sys.stdout.write(text)
     else:
@@ -128,7 +128,7 @@ def _document(rows: list[Row], sections: list[Section]) -> str:
     return f"{heading(rows)[0]}\n{page([*sections, runs_section(rows)])}"
 
 
-def _save_plots(folder: Path, sections: list[Section]) -> None:
+def save_plots(folder: Path, sections: list[Section]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for section in sections:
         for plot in section.plots:

@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from ftrun.reports.comparison import Row, columns_for, heading, means, plain
+from ftrun.reports.console import console
 from ftrun.reports.numbers import filled
 from ftrun.reports.page import KEPT, ordered, tabled
-from ftrun.reports.summary import SPEEDS, console
+from ftrun.reports.summary import SPEEDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ftrun.reports.comparison import Column
-    from ftrun.reports.numbers import filled
-from ftrun.reports.page import Section
+    from ftrun.reports.page import Section
 
 STYLES = {"finished": "", "running": "cyan", "interrupted": "yellow", "failed": "red", "damaged": "red"}
 NAMES = {"run", "strategy", "task", "model", "Pareto", ""}  # titles of columns of names, which may be folded
@@ -33,6 +33,7 @@ def show(rows: list[Row], sections: list[Section]) -> None:
     screen = console()
     line, agreed = heading(rows)
     screen.print(f"\n{line}", style="bold", soft_wrap=True)
+    on_terminal(screen, [section for section in sections if section.lead])
     hidden = _print_runs(screen, rows, agreed)
     averaged = means(rows)
     if averaged and not sections:  # the sections show the means with their intervals
@@ -47,7 +48,7 @@ def show(rows: list[Row], sections: list[Section]) -> None:
         elif row["state"] == "damaged":
             screen.print(f"damaged: {row['failure']}", style="red", soft_wrap=True)
     _tell(screen, hidden)
-    on_terminal(screen, sections)
+    on_terminal(screen, [section for section in sections if not section.lead])
 
 
 def on_terminal(screen: Console, sections: Sequence[Section]) -> None:

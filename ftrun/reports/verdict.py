@@ -25,7 +25,7 @@ def verdict(group: Group) -> list[str]:
 
     Ways that learned nothing are not judged: their settings were wrong, not the way.
     """
-    taught = [study for study in group.ways if not _untaught(study)]
+    taught = [study for study in group.ways if not study.untaught]
     if not taught:
         return [f"No verdict: {_names(group.ways)} learned nothing; the settings to try are below."]
     best = max(taught, key=lambda study: (study.facts["labels"] or 0, group.sign * study.score.value))
@@ -41,6 +41,8 @@ def verdict(group: Group) -> list[str]:
     if blank := [study for study in group.ways if study not in taught]:
         verb = "is" if len(blank) == 1 else "are"
         lines.append(f"{_names(blank)} learned nothing and {verb} not judged; the settings to try are below.")
+    if short := [study for study in like if any(each.diagnosis.lacking for each in study.tried)]:
+        lines.append(f"{_names(short)} had not learned enough yet; more training may change the verdict.")
     return [*lines, *_unknown(like, group)][:5]
 
 
@@ -168,10 +170,6 @@ def _pair(first: Study, second: Study, group: Group) -> Pair | None:
 
 def _baseline(pair: Pair) -> bool:
     return pair.first.baseline or pair.second.baseline
-
-
-def _untaught(study: Study) -> bool:
-    return all(each.diagnosis.untaught for each in study.tried)
 
 
 def _ahead(first: Study, second: Study, group: Group) -> bool:

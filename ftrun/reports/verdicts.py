@@ -92,7 +92,8 @@ def elbow(group: Group) -> tuple[list[Study], Study, str] | None:
         key=lambda study: study.config["rank"],
     )
     ranks = [study.config["rank"] for study in ranked]
-    if all(each.diagnosis.untaught for study in ranked for each in study.tried):
+    seen = [each.diagnosis for study in ranked for each in study.tried]
+    if all(each.untaught or each.lacking for each in seen):
         return None
     if len(ranks) < 3 or len(set(ranks)) < len(ranks) or len({_but_rank(study) for study in ranked}) > 1:
         return None

@@ -82,7 +82,7 @@ class TaskData:
         """The slices of each answered test row, column → slice; nothing where the task has none."""
         if not isinstance(self.rows, TaskRows):
             return []
-        return self.rows.slices_of([row.row for row in rows], self.dataset("test").examples)
+        return self.rows.slices_of([row.row for row in rows], lambda split: self.dataset(split).examples)
 
     @property
     def metric(self) -> str:

@@ -82,8 +82,8 @@ class Image(ImageTask):
         images, names, notes, fingerprint = load_splits(
             given_splits(self), self.reading(), self.labels, self.subset, seed, self.leaks, self.how
         )
-        tested = [image.about for image in images["test"]]
-        slices = by_columns(self.slices, tested, spelled(self.test or self.train or ""))
+        about = {split: [image.about for image in part] for split, part in images.items()}
+        slices = by_columns(self.slices, about, spelled(self.test or self.train or ""), self.folds)
         return ImageRows(images, notes, fingerprint, task=self, labels=names, slices=slices)
 
     def load_file(self, file: str, answered: bool, spec: Spec) -> ImageRows:

@@ -96,18 +96,19 @@ class Multilabel(TextTable):
 
 
 class MultilabelScorer(Scorer):
-    """Every label of at least the threshold, and the probability of each."""
+    """Every label of at least its threshold, and the probability of each."""
 
     columns = ("answer", PROBABILITIES)
 
     def __init__(self, names: Sequence[str], threshold: float) -> None:
         self.metrics, self.names, self.threshold = MULTILABEL, Labels(list(names), []), threshold
+        self.thresholds = dict.fromkeys(names, threshold)  # a calibrated network brings its own
 
     def answers(self, outputs: Tensor, batch: Batch) -> list[Answer]:
         found = []
         for row in outputs.detach().float().sigmoid().cpu().tolist():
             names = self.names.names
-            chosen = [name for name, p in zip(names, row, strict=True) if p >= self.threshold]
+            chosen = [name for name, p in zip(names, row, strict=True) if p >= self.thresholds[name]]
             found.append({"answer": chosen, PROBABILITIES: by_name(names, row)})
         return found
 

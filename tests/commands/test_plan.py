@@ -48,7 +48,7 @@ def test_the_plan_is_what_a_run_says_and_leaves_nothing(
     (auto,) = [line for line in run.splitlines() if line.startswith("auto: ")]
     assert f"  full: {auto.removeprefix('auto: ')}" in said.splitlines()
     for line in run.splitlines():
-        if line.startswith(("train: ", "test: ", "labels: ", "baselines: ")):
+        if line.startswith(("train: ", "test: ", "labels: ")):
             assert f"  {line}" in said.splitlines()
 
 
@@ -67,6 +67,23 @@ def test_predictions_know_their_slices_and_are_the_same_again(
     assert 1 < len(lengths) <= 3 and all(name.endswith(" tokens") for name in lengths)
     assert [list(own) for own in slices] == [["length", "source"]] * 10
     assert re.search(r"source +rows +accuracy", said) and re.search(r"length +rows +accuracy", said)
+
+
+def test_folds_have_the_same_slices_and_all_rows_are_tested(
+    table: list[str], tmp_path: Path, ftrun_inprocess: Any
+) -> None:
+    words = [*table, "task.folds=2", "strategy=linear_probe"]
+    said = ftrun_inprocess("plan", *words, "--seeds", "1").stdout
+    assert "1 way × 1 seed × 2 folds = 2 runs, " in said and "100 test rows, 1 seed" in said
+    names = []
+    for fold in range(2):
+        place = tmp_path / str(fold)
+        ftrun_inprocess(*words, f"task.fold={fold}", "train.max_steps=2", f"hydra.run.dir={place}")
+        names += [
+            json.loads(line)["slices"]["length"]
+            for line in (place / "predictions.jsonl").read_text().splitlines()
+        ]
+    assert len(names) == 100 and len(set(names)) <= 3
 
 
 def test_a_missing_column_is_refused_before_the_network(

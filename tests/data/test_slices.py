@@ -62,8 +62,21 @@ def test_slices_are_listed_by_their_numbers() -> None:
 
 def test_a_column_that_is_not_there_or_holds_lists_is_refused() -> None:
     rows = [{"genre": "news", "tags": ["a"]}, {"genre": "", "tags": ["b"]}]
-    assert by_columns("genre", rows, "a.jsonl") == {"genre": ["news", EMPTY]}
+    splits = {"test": rows}
+    assert by_columns("genre", splits, "a.jsonl") == {"genre": ["news", EMPTY]}
     with pytest.raises(DataError, match="task.slices=gnre: a.jsonl has no such .* did you mean 'genre'"):
-        by_columns(["gnre"], rows, "a.jsonl")
+        by_columns(["gnre"], splits, "a.jsonl")
     with pytest.raises(DataError, match="task.slices=tags: a.jsonl, row 1 holds a list, not one value"):
-        by_columns(["genre", "tags"], rows, "a.jsonl")
+        by_columns(["genre", "tags"], splits, "a.jsonl")
+
+
+def test_folds_are_cut_alike() -> None:
+    rows = [{"year": number} for number in range(60)]
+    random.Random(0).shuffle(rows)
+    folds = [rows[:20], rows[20:40], rows[40:]]
+    found = []
+    for fold, tested in enumerate(folds):
+        rest = [row for other in folds[:fold] + folds[fold + 1 :] for row in other]
+        splits = {"train": rest[:30], "validation": rest[30:], "test": tested}
+        found += by_columns("year", splits, "", folds=3)["year"]
+    assert Counter(found) == {"0–19": 20, "20–39": 20, "40–59": 20}

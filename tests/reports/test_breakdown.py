@@ -22,7 +22,7 @@ ANSWERED = [0, 0, 1, 1, 2, 2]
 def details():
     scorer = ClassScorer(NAMES)
     examples = [Example([1], target, row) for row, target in enumerate(GIVEN)]
-    answers = [{"answer": NAMES[index], "probability": 1.0} for index in ANSWERED]
+    answers = [{"answer": NAMES[index], "probability": 1.0, "probabilities": {NAMES[index]: 1.0}} for index in ANSWERED]
     return scorer.tables(scorer.rows(answers, examples))["details.json"]
 
 

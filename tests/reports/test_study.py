@@ -12,6 +12,7 @@ from finished import finished
 from ftrun.commands.report import main
 from ftrun.reports.groups import groups_of
 from ftrun.reports.labelling import label_lines
+from ftrun.reports.page import sections_of
 from ftrun.reports.significance import Estimate
 from ftrun.reports.study import Group
 from ftrun.reports.table import rows_of
@@ -136,7 +137,7 @@ def test_overfitting_is_named_and_its_absence_too(three: Path, capsys: pytest.Ca
         "scratch (3 of 3 runs, here seed 0) overfits and is overconfident: validation loss rises from 0.540"
         " at epoch 4"
     ) in text
-    assert "no sign of overfitting: full" in text
+    assert "no sign of underfitting or overfitting: full" in text
 
 
 def test_the_elbow_is_the_smallest_rank_that_is_not_told_from_the_best(tmp_path: Path) -> None:
@@ -233,8 +234,8 @@ def test_ranks_that_learned_nothing_have_no_elbow(tmp_path: Path, capsys: pytest
     for rank in (1, 2, 4):
         finished(tmp_path / f"lora-{rank}", "lora", accuracy=0.5, rank=rank)
     text = report(capsys, tmp_path, "--format", "markdown")
-    assert "elbow" not in text and text.count("learned nothing: test accuracy is") == 3
-    assert "no sign of overfitting" not in text
+    assert "elbow" not in text and text.count("underfits: test accuracy is") == 3  # training loss fell
+    assert "no sign of" not in text
 
 
 @pytest.mark.parametrize(
@@ -263,3 +264,40 @@ def test_an_undecided_pair_says_what_would_decide_it(
         group.pairs = [pair]
         pair.corrected = p
         assert "corrected" not in needed(pair, group)
+
+
+def advice(path: Path, name: str) -> str:
+    """The report's line on a study."""
+    (group,), _ = grouped(path)
+    lines = [line for section in sections_of(group) for line in section.lines]
+    return next(line for line in lines if line.startswith(f"{name} (") and " overfits" in line)
+
+
+def test_no_advice_against_the_other_runs_of_a_report(tmp_path: Path) -> None:
+    """The best run is not told of a LoRA that learned nothing; a better freeze is named with its score."""
+    finished(tmp_path / "full", "full", accuracy=0.7, over=True)
+    assert "strategy=freeze, strategy=lora, protect=l2sp" in advice(tmp_path, "full")
+    finished(tmp_path / "lora", "lora", accuracy=0.5, rank=8)
+    told = advice(tmp_path, "full")
+    assert "Settings to try: train.patience=2, strategy=freeze, protect=l2sp." in told
+    assert re.search(r"No better here: strategy=lora \(4\d\.\d %\)\. To correct", told)
+    finished(tmp_path / "frozen", "freeze", accuracy=0.9, bottom=2)
+    assert re.search(
+        r"Settings to try: train.patience=2, strategy=freeze \((8|9)\d\.\d % here\), protect=l2sp\.",
+        advice(tmp_path, "full"),
+    )
+
+
+def test_a_setting_is_judged_by_runs_that_differ_in_it_alone(tmp_path: Path) -> None:
+    for rank, accuracy in ((8, 0.8), (2, 0.7)):
+        finished(tmp_path / f"lora-{rank}", "lora", accuracy=accuracy, rank=rank, over=True)
+    assert re.search(r"No better here: rank=2 \(\d\d\.\d %\)", advice(tmp_path, "lora rank=8"))
+    finished(tmp_path / "other", "lora", accuracy=0.9, rank=4, alpha=1, over=True)  # differs in alpha as well
+    assert "rank=4" not in advice(tmp_path, "lora rank=8")
+    assert "rank=1 (now 2)" in advice(tmp_path, "lora rank=2")  # nobody went lower
+
+
+def test_a_strategy_on_other_labels_is_no_evidence(tmp_path: Path) -> None:
+    finished(tmp_path / "full", "full", accuracy=0.7, over=True, subset=100)
+    finished(tmp_path / "lora", "lora", accuracy=0.5, rank=8, subset=1000)
+    assert "strategy=lora, " in advice(tmp_path, "full, 100 rows")

@@ -97,6 +97,10 @@ def blank(path: Path, seed: int) -> None:
     right = sum(line["label"] == "a" for line in lines) / len(lines)
     text = "".join(json.dumps(line | {"answer": "a"}) + "\n" for line in lines)
     (path / "predictions.jsonl").write_text(text)
+    metrics = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    same = {"train_loss": 0.7, "eval_loss": 0.7, "eval_accuracy": right}
+    still = [line | {name: same[name] for name in line if name in same} for line in metrics]
+    (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in still))
     result = run.read_json("result.json") | {"test_accuracy": right, "train_matthews_correlation": 0.0}
     run.write_json("result.json", result)
 

@@ -8,12 +8,12 @@ from typing import Any
 from ftrun.data.tables import write_table
 from ftrun.errors import DataError
 from ftrun.experiments.inference import FinishedRun
+from ftrun.reports.console import console
 from ftrun.reports.diagnosis import Diagnosis
 from ftrun.reports.numbers import score
 from ftrun.reports.page import Section, as_markdown
 from ftrun.reports.significance import resamples
 from ftrun.reports.study import Group, Tried, studied, tested
-from ftrun.reports.summary import console
 from ftrun.reports.terminal import on_terminal
 from ftrun.reports.verdicts import interval, p_value_source, sentence
 from ftrun.runs.files import read_lines

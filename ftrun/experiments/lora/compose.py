@@ -18,6 +18,7 @@ from ftrun.experiments.lora.lowrank import Factors, Update, bare, by_peft, weigh
 from ftrun.experiments.lora.merge import Source, beside, compared, merge, opened, write_card, write_origin
 from ftrun.models import sentences
 from ftrun.models.heads import Pooled, backbone_of
+from ftrun.models.recalibration import drop
 from ftrun.models.save import PEFT_PREFIX, on_cpu
 from ftrun.runs.artifacts import LORA, LORA_WEIGHTS
 from ftrun.runs.terminal import say
@@ -69,6 +70,7 @@ def compose(composition: Composition, output: Path, folded: bool, found: dict[st
     say(f"{composition.method}: {composition.said()}, rank {widest(factors)}, head of {serving.run.path}")
     with beside(output) as place:
         write_adapter(composition, factors, place)
+        drop(place, "the composed network gives other logits than its runs, so", output)
         title = f"{composition.said()} on {Path(serving.settings.model.name).name}"
         source = Source(place, serving.settings, title, story(composition, factors))
         if folded:

@@ -31,6 +31,7 @@ from ftrun.models.architecture import IMAGES
 from ftrun.models.heads import Pooled, save_beside
 from ftrun.models.image_processor import ImageProcessor, reopen
 from ftrun.models.load import quiet
+from ftrun.models.recalibration import drop
 from ftrun.models.reload import reload
 from ftrun.models.save import save_network
 from ftrun.runs.artifacts import low_rank
@@ -108,6 +109,7 @@ def merge(source: Source, output: Path, dtype: str, tolerance: float) -> list[Ag
             write_whole(reloaded(place, settings).to(DTYPES[dtype]), place, tokenizer)
             cast = reloaded(place, settings).float()  # the arithmetic of low precision differs by machine
             found.append(compared(f"cast to {dtype}", written, cast, data, size, accelerator))
+            drop(place, f"the weights are cast to {dtype}, so", output)
         write_origin(place, source.settings)
         write_card(place, source, found, f"{rows:,} {words}", "merged", plain_code(written, settings))
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -25,15 +25,22 @@ class TaskRows(Rows):
         """The tokens of each row of these examples; of rows that are no texts nothing."""
         return {}
 
-    def slices_of(self, rows: Sequence[int], examples: Sequence[Example]) -> list[dict[str, str]]:
+    def slices_of(
+        self, rows: Sequence[int], examples: Callable[[str], Sequence[Example]]
+    ) -> list[dict[str, str]]:
         """The slices that each of these test rows is in, one for each column and one by length.
 
         A column named length takes the place of the latter. Rows under several permutations are counted on.
+        `examples` are those of a split; with folds lengths are cut at those of all rows, as columns are.
         """
         from ftrun.data.slices import thirds
 
-        lengths = self.lengths(examples)
-        found = [("length", thirds([lengths[row] for row in rows], " tokens"))] if lengths else []
+        found = []
+        if lengths := self.lengths(examples("test")):
+            others = ("train", "validation") if self.task.folds else ()
+            more = [size for split in others for size in self.lengths(examples(split)).values()]
+            cut = thirds([*(lengths[row] for row in rows), *more], " tokens")
+            found = [("length", cut[: len(rows)])]
         found += [(name, [own[row % len(own)] for row in rows]) for name, own in self.slices.items()]
         return [dict(zip(dict(found), own, strict=True)) for own in zip(*dict(found).values(), strict=True)]
 

@@ -145,7 +145,7 @@ class TextTable(Task):
         kept = [*table.notes, *(labels.notes if labels is not None else [])]
         # a file of its own, which has no training rows, need not have the columns
         source = spelled(self.test or self.train or "")
-        slices = by_columns(self.slices, table.test, source) if table.train else {}
+        slices = by_columns(self.slices, splits, source, self.folds) if table.train else {}
         return TableRows(
             splits,
             [*kept, *extra],

@@ -109,7 +109,8 @@ class Windowed(Task):
         from ftrun.data.sources import spelled
 
         source = spelled(self.test or self.train or "")
-        return by_columns(self.slices, [row.columns for row in rows["test"]], source)
+        columns = {split: [row.columns for row in part] for split, part in rows.items()}
+        return by_columns(self.slices, columns, source, self.folds)
 
     def read_file(self, file: str) -> tuple[dict[str, list[Any]], list[str]]:
         """The rows of another file as the test split, and notes on them."""

@@ -1,0 +1,79 @@
+"""What a temperature and thresholds have done to a run's probabilities and answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ftrun.errors import counted
+from ftrun.reports.numbers import score
+from ftrun.reports.page import Section
+from ftrun.tasks.parts.temperature import COLDEST, HOTTEST
+
+QUALITIES = {"ece": "ECE", "nll": "NLL", "brier": "Brier"}
+ANSWERS = ("micro_f1", "macro_f1", "subset_accuracy")  # of several labels per row
+SHOWN = 30  # labels; calibration.json has all
+
+
+def sections_of(record: dict[str, Any]) -> list[Section]:
+    """The content of calibration.json as tables and sentences."""
+    test, held = record["test"], record["validation"]
+    before, after = test["before"], test["after"]
+    rows = [[title, f"{before[name]:.4f}", f"{after[name]:.4f}"] for name, title in QUALITIES.items()]
+    rows += [
+        [name, score(before[name], name), score(after[name], name)] for name in ANSWERS if name in before
+    ]
+    title = f"Calibration on {counted(test['rows'], 'test row')}: temperature {record['temperature']:.3g}"
+    fitted = (
+        f"fitted on {counted(held['rows'], 'validation row')}, whose NLL falls from "
+        f"{held['before']['nll']:.4f} to {held['after']['nll']:.4f}"
+    )
+    lines = [sentence(record), fitted]
+    found = [Section(title, [("", False), ("before", True), ("after", True)], rows, lines)]
+    return found if record["thresholds"] is None else [*found, thresholds(record)]
+
+
+def sentence(record: dict[str, Any]) -> str:
+    """What the temperature says of the network, and whether the test rows agree."""
+    temperature, before, after = record["temperature"], record["test"]["before"], record["test"]["after"]
+    if temperature in (COLDEST, HOTTEST):
+        what = "no better than chance" if temperature == HOTTEST else "far too small"
+        return f"the logits are {what} on the validation rows: the temperature is at its limit"
+    sure = "overconfident" if temperature > 1 else "underconfident"
+    promised, now, right = (
+        f"{100 * value:.1f} %"
+        for value in (before["mean_probability"], after["mean_probability"], before["right"])
+    )
+    told = (
+        f"the network was {sure}: the mean probability of its answers is {now} instead of {promised}, and "
+        f"{right} of them are right"
+    )
+    if after["nll"] <= before["nll"]:
+        return told
+    return f"{told}; but their NLL is higher than before, so the calibration does not help on these rows"
+
+
+def thresholds(record: dict[str, Any]) -> Section:
+    """A row for each label, and what the thresholds gain where they were not chosen."""
+    columns = [
+        ("label", False), ("threshold", True), ("validation rows", True), ("validation F1", True),
+        ("test F1", True),
+    ]  # fmt: skip
+    rows = []
+    for name, own in [*record["labels"].items()][:SHOWN]:
+        change = (_change(own[split]) for split in ("validation", "test"))
+        rows.append([name, f"{own['threshold']:.3g}", f"{own['validation']['positives']:,}", *change])
+    held, test = (record[split] for split in ("validation", "test"))
+    gains = [
+        f"{100 * (split['after']['macro_f1'] - split['before']['macro_f1']):+.1f}" for split in (held, test)
+    ]
+    lines = [
+        f"macro F1 changes by {gains[0]} points on validation, where the thresholds were chosen, and by "
+        f"{gains[1]} points on test, which alone tells what they gain"
+    ]
+    if len(record["labels"]) > SHOWN:
+        lines.append(f"the first {SHOWN} of {len(record['labels'])} labels; all are in calibration.json")
+    return Section(f"Thresholds (default {record['default_threshold']:g})", columns, rows, lines)
+
+
+def _change(own: dict[str, Any]) -> str:
+    return f"{score(own['f1_before'], 'f1').removesuffix(' %')} → {score(own['f1_after'], 'f1')}"
