@@ -168,7 +168,7 @@ def test_the_verdict_is_the_first_line(tmp_path: Path, capsys: pytest.CaptureFix
     )
     assert "| data set | metric | lora | full | linear_probe |" in text
     assert "| reviews five | accuracy |" in text and "| average rank |  | 1.00 | 2.00 | 3.00 |" in text
-    assert "with 5 data sets none can be below 0.19, it takes 7" in text
+    assert "with 5 data sets none is below 0.19: it takes 7" in text
     assert "all data sets give the same order, p < 0.001" in text
 
 

@@ -29,7 +29,7 @@ def ranks_plot(found: Across, pairs: list[Versus]) -> Plot:
     axes.set_xlim(1 - 0.02, ways + 0.02)
     axes.set_ylim(lower - rows - 0.2, 0)
     for number, way in enumerate(found.ways):
-        label(axes, f"{way} ({average[number]:.2g})", float(average[number]), number, ways, lower)
+        label(axes, f"{way} ({average[number]:.3g})", float(average[number]), number, ways, lower)
     for number, members in enumerate(bars):
         height = -GAP * (number + 1)
         ends = [float(average[member]) for member in (members[0], members[-1])]

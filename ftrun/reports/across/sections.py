@@ -79,13 +79,13 @@ def verdict(found: Across, pairs: list[Versus]) -> str:
     wins, sets = int(found.tied[:, 0].sum()), len(found.sets)
     shared = "or tied " if (found.tied.sum(1)[found.tied[:, 0]] > 1).any() else ""
     text = (
-        f"{found.ways[0]} is best {shared}on {wins} of {sets} data sets: average rank {found.average[0]:.2g}"
+        f"{found.ways[0]} is best {shared}on {wins} of {sets} data sets: average rank {found.average[0]:.3g}"
     )
     if not pairs:
         return text
     second = next(pair for pair in pairs if (pair.first, pair.second) == (0, 1))
     return (
-        f"{text}; better than {found.ways[1]} (rank {found.average[1]:.2g}) with probability "
+        f"{text}; better than {found.ways[1]} (rank {found.average[1]:.3g}) with probability "
         f"{second.better:.2f}, practically equal with {second.equal:.2f}"
     )
 
@@ -154,7 +154,7 @@ def readings(found: Across, pairs: list[Versus]) -> list[str]:
     least = smallest_p(sets, len(pairs))
     if least >= ALPHA:
         enough = sets_needed(len(pairs))
-        lines[1] += f"; with {sets} data sets none can be below {least:.2g}, it takes {enough}"
+        lines[1] += f"; with {sets} data sets none is below {least:.2g}: it takes {enough}"
     if sets < len(found.sets):
         others = [name for number, name in enumerate(found.sets) if number not in found.shares]
         lines.append(
