@@ -10,6 +10,7 @@ import pytest
 from finished import finished
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from rich.console import Console
 
 from ftrun.commands.report import main
 from ftrun.reports.groups import groups_of
@@ -19,6 +20,7 @@ from ftrun.reports.plots.drawing import FEW, PANELS, folded
 from ftrun.reports.plots.scores import scores
 from ftrun.reports.study import Group
 from ftrun.reports.table import rows_of
+from ftrun.reports.terminal import on_terminal
 from ftrun.reports.webpage import as_html, title_of
 
 VOID = {"meta", "img", "br"}
@@ -77,6 +79,19 @@ def test_nothing_is_cut_in_a_terminal(
     for study in group.studies:
         assert "".join(study.name.split()) in words
         assert f"{100 * study.score.value:.1f}%" in words
+
+
+def test_columns_without_room_are_named_and_the_others_whole() -> None:
+    names = ["score", "trained", "time", "CPU time", "memory", "on disk"]
+    table = Section(
+        "T", [("strategy", False), *((name, True) for name in names)], [["lora", *["123456789"] * 6]]
+    )
+    screen = Console(width=60, highlight=False)
+    with screen.capture() as capture:
+        on_terminal(screen, [table])
+    text = capture.get()
+    assert "columns that do not fit: on disk, CPU time (--format html or csv shows all)" in text
+    assert text.count("123456789") == 4 and "…" not in text
 
 
 class Page(HTMLParser):
