@@ -36,11 +36,11 @@ def gauge(source: dict[str, Any]) -> str:
     """Of a weak gauge how weak it is, and what needs no head."""
     if not is_weak(source):
         return ""
-    found, last = source["gauge"], source.get("drift")
+    found, last = source["gauge"], source.get("drift", {})
     head = "the head fitted on the frozen network" if found["fitted"] else "the checkpoint's head"
     guess = f"{100 * found['share']:.0f} % of the loss of a uniform guess ({found['uniform_loss']:.1f} nats)"
     text = f"; a weak gauge, for {head} had {guess} before training"
-    if last is None or "neighbours" not in last:
-        return text
-    kept = f"{100 * last['neighbours']:.0f} % of the nearest neighbours kept"
-    return f"{text}; without a head: CKA of the last layer {last['cka']:.2f}, {kept}"
+    cka, kept = last.get("cka"), last.get("neighbours")  # null where there is a single example
+    known = [] if cka is None else [f"CKA of the last layer {cka:.2f}"]
+    known += [] if kept is None else [f"{100 * kept:.0f} % of the nearest neighbours kept"]
+    return f"{text}; without a head: {', '.join(known)}" if known else text

@@ -322,6 +322,8 @@ def test_a_weak_gauge_of_forgetting_says_how_weak_it_is(
         " guess (10.3 nats) before training"
     )
     assert "for the checkpoint's head had 60 %" in forgetting_line(source(0.6, fitted=False))
+    alone = source(0.6) | {"drift": {"cka": None, "neighbours": None, "cosine": 1.0}}  # one example
+    assert forgetting_line(alone) == forgetting_line(source(0.6))
     run = make(tmp_path / "a")
     drift = [{"cka": 1.0, "neighbours": 1.0, "cosine": 1.0}, {"cka": 0.39, "neighbours": 0.41, "cosine": 0.9}]
     finish(run, forgetting=0.14, sources=[source(0.6)], drift=drift)  # type: ignore[arg-type]
