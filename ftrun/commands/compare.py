@@ -187,7 +187,7 @@ def best_rate(plan: Plan, name: str, own: list[str]) -> float | None:
 def finish(plan: Plan, options: argparse.Namespace) -> None:
     """Write the report of the runs, with how the learning rates were chosen."""
     from ftrun.reports import table
-    from ftrun.reports.page import Section
+    from ftrun.reports.pages.page import Section
 
     runs = [str(path) for path in plan.runs if is_run(path)]
     if not runs:

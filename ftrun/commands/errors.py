@@ -19,9 +19,9 @@ def main(arguments: list[str]) -> int:
     options = parse(arguments)
 
     from ftrun.data.tables import check_writable, write_table
-    from ftrun.reports.console import console
     from ftrun.reports.mistakes.showing import answered_in, judged, sections_of, table_of
-    from ftrun.reports.terminal import on_terminal
+    from ftrun.reports.pages.console import console
+    from ftrun.reports.pages.terminal import on_terminal
     from ftrun.runs.run import Run
     from ftrun.runs.terminal import say
     from ftrun.tasks.scorer import as_columns, prediction_lines

@@ -9,7 +9,7 @@ from ftrun.errors import UserError
 from ftrun.experiments.retention import measure_after
 from ftrun.models.reload import difference
 from ftrun.models.save import export
-from ftrun.reports.run_page import show_result
+from ftrun.reports.pages.run_page import show_result
 from ftrun.runs.run import PREDICTIONS, RESULT, Run
 from ftrun.settings.seeds import stream
 from ftrun.tasks.dataset import SPLITS, rows_of

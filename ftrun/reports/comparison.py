@@ -11,7 +11,7 @@ from os.path import abspath, commonpath, dirname, relpath, sep
 from typing import Any
 
 from ftrun.errors import counted
-from ftrun.reports.forgetting import marked
+from ftrun.reports.diagnosing.forgetting import marked
 from ftrun.reports.naming import flat, name_of, own_words
 from ftrun.reports.numbers import count, duration, score, share, size, words
 

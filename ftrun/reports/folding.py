@@ -8,9 +8,9 @@ from dataclasses import replace
 from typing import Any
 
 from ftrun.errors import counted
-from ftrun.reports.calibration import calibration
 from ftrun.reports.comparison import Row, strategy_words
-from ftrun.reports.diagnosis import Diagnosis
+from ftrun.reports.diagnosing.calibration import calibration
+from ftrun.reports.diagnosing.diagnosis import Diagnosis
 from ftrun.reports.study import Tried
 from ftrun.tasks.metrics.rescoring import scored
 

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from ftrun.errors import UserError
-from ftrun.reports.calibration import calibration
 from ftrun.reports.comparison import Row
-from ftrun.reports.diagnosis import diagnose
-from ftrun.reports.evidence import Evidence
+from ftrun.reports.diagnosing.calibration import calibration
+from ftrun.reports.diagnosing.diagnosis import diagnose
+from ftrun.reports.diagnosing.evidence import Evidence
 from ftrun.reports.folding import joined
 from ftrun.reports.naming import name_of
-from ftrun.reports.pareto import dominated_by
 from ftrun.reports.rivals import distinct, rivals_of
+from ftrun.reports.statistics.pareto import dominated_by
 from ftrun.reports.study import Group, Study, Tried, of_equal_labels, pool_seeds, studied, tested
 from ftrun.runs.files import read_lines
 from ftrun.runs.run import Run

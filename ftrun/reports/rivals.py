@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ftrun.data.baselines import FEATURES_OF, MAJORITY, WORDS
-from ftrun.reports.diagnosis import Diagnosis
+from ftrun.reports.diagnosing.diagnosis import Diagnosis
 from ftrun.reports.study import Tried
 from ftrun.runs.artifacts import BASELINES
 from ftrun.runs.files import read_lines

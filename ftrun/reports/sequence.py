@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ftrun.reports.console import console
 from ftrun.reports.numbers import score
+from ftrun.reports.pages.console import console
 from ftrun.tasks.metrics.metric import lookup
 
 if TYPE_CHECKING:

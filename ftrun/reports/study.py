@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ftrun.reports.comparison import Row
-from ftrun.reports.diagnosis import Diagnosis
-from ftrun.reports.seeds import Runs
-from ftrun.reports.significance import (
+from ftrun.reports.diagnosing.diagnosis import Diagnosis
+from ftrun.reports.statistics.seeds import Runs
+from ftrun.reports.statistics.significance import (
     ALPHA,
     Estimate,
     difference,
@@ -20,7 +20,7 @@ from ftrun.tasks.metrics.metric import lookup
 from ftrun.tasks.metrics.rescoring import Scored
 
 if TYPE_CHECKING:
-    from ftrun.reports.calibration import Calibration
+    from ftrun.reports.diagnosing.calibration import Calibration
 
 
 @dataclass

@@ -25,7 +25,7 @@ from ftrun.tasks.metrics.metric import lookup
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ftrun.reports.page import Plot, Section
+    from ftrun.reports.pages.page import Plot, Section
 
 ENDINGS = {".md": "markdown", ".csv": "csv", ".html": "html", ".htm": "html"}
 
@@ -55,12 +55,12 @@ def write(
     if plots is not None:
         save_plots(Path(plots), sections)
     if form == "html":
-        from ftrun.reports.page import runs_section
-        from ftrun.reports.webpage import as_html, title_of
+        from ftrun.reports.pages.page import runs_section
+        from ftrun.reports.pages.webpage import as_html, title_of
 
         put(as_html(title_of(rows), heading(rows)[0], [*sections, runs_section(rows)]), output)
     elif form == "table" and output is None:
-        from ftrun.reports.terminal import show
+        from ftrun.reports.pages.terminal import show
 
         show(rows, sections)
     else:
@@ -98,7 +98,7 @@ def _compared(rows: list[Row], plotted: bool) -> list[Section]:
 
     if not _has_predictions(rows):
         return []
-    from ftrun.reports.page import Section, sections_of
+    from ftrun.reports.pages.page import Section, sections_of
 
     groups, notes = groups_of(rows)
     sections = []
@@ -122,8 +122,8 @@ def _compared(rows: list[Row], plotted: bool) -> list[Section]:
 def _document(rows: list[Row], sections: list[Section]) -> str:
     if not sections:
         return as_markdown(rows)
-    from ftrun.reports.page import as_markdown as page
-    from ftrun.reports.page import runs_section
+    from ftrun.reports.pages.page import as_markdown as page
+    from ftrun.reports.pages.page import runs_section
 
     return f"{heading(rows)[0]}\n{page([*sections, runs_section(rows)])}"
 

@@ -22,9 +22,9 @@ import numpy
 from scipy.optimize import brentq
 from scipy.special import expit, ndtr, stdtr
 
-from ftrun.reports.power import items_needed, smallest_difference
-from ftrun.reports.seeds import Runs
-from ftrun.reports.significance import difference, estimate, holm
+from ftrun.reports.statistics.power import items_needed, smallest_difference
+from ftrun.reports.statistics.seeds import Runs
+from ftrun.reports.statistics.significance import difference, estimate, holm
 from ftrun.reports.study import Study, tested
 from ftrun.tasks.metrics.rescoring import scored
 

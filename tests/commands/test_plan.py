@@ -12,8 +12,8 @@ import pytest
 
 from ftrun.commands.plan import folded, main, ways_of
 from ftrun.errors import ConfigError
-from ftrun.reports.planning import power_lines
-from ftrun.reports.power import smallest_correlation_difference, smallest_difference
+from ftrun.reports.statistics.power import smallest_correlation_difference, smallest_difference
+from ftrun.reports.verdicts.planning import power_lines
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from lab import ran, toy
 from rich.console import Console
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from ftrun.reports.breakdown import MOST, columns_of, tables
 from ftrun.reports.numbers import distinct, filled, score
+from ftrun.reports.pages.breakdown import MOST, columns_of, tables
 from ftrun.tasks.dataset import Example
 from ftrun.tasks.parts.labelled import ClassScorer
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from ftrun.reports.calibration import calibration
-from ftrun.reports.curves import at_least_times, crossings, monotone, reaching, times_fewer
-from ftrun.reports.diagnosis import Diagnosis, diagnose
-from ftrun.reports.evidence import Evidence
+from ftrun.reports.diagnosing.calibration import calibration
+from ftrun.reports.diagnosing.diagnosis import Diagnosis, diagnose
+from ftrun.reports.diagnosing.evidence import Evidence
+from ftrun.reports.statistics.curves import at_least_times, crossings, monotone, reaching, times_fewer
 
 CONFIG: dict[str, Any] = {"strategy": "full", "train": {"patience": None}, "task": {"subset": None}}
 ROWS = {"rows": {"train": 300, "validation": 400, "test": 1000}}

@@ -17,8 +17,8 @@ from ftrun.reports.groups import groups_of
 from ftrun.reports.mistakes.confident_learning import contradicted, doubts
 from ftrun.reports.mistakes.labels_in_doubt import doubt_lines
 from ftrun.reports.mistakes.showing import answered_in, judged, sections_of, table_of
+from ftrun.reports.pages.terminal import on_terminal
 from ftrun.reports.table import rows_of
-from ftrun.reports.terminal import on_terminal
 from ftrun.runs.run import Run
 
 NAMES = ["ant", "bee", "cow"]

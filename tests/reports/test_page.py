@@ -14,14 +14,14 @@ from rich.console import Console
 
 from ftrun.commands.report import main
 from ftrun.reports.groups import groups_of
-from ftrun.reports.page import Plot, Section, as_markdown, sections_of
+from ftrun.reports.pages.page import Plot, Section, as_markdown, sections_of
+from ftrun.reports.pages.terminal import on_terminal
+from ftrun.reports.pages.webpage import as_html, title_of
 from ftrun.reports.plots import calibration, drawing, training
 from ftrun.reports.plots.drawing import FEW, PANELS, folded
 from ftrun.reports.plots.scores import scores
 from ftrun.reports.study import Group
 from ftrun.reports.table import rows_of
-from ftrun.reports.terminal import on_terminal
-from ftrun.reports.webpage import as_html, title_of
 
 VOID = {"meta", "img", "br"}
 

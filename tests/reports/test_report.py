@@ -13,9 +13,9 @@ import pytest
 
 from ftrun.commands.report import main
 from ftrun.errors import ConfigError, UserError
-from ftrun.reports.forgetting import forgetting_line
+from ftrun.reports.diagnosing.forgetting import forgetting_line
 from ftrun.reports.numbers import count, duration, score, share, size
-from ftrun.reports.run_page import baseline_warnings, show_result
+from ftrun.reports.pages.run_page import baseline_warnings, show_result
 from ftrun.runs.run import Run
 
 LORA = {"rank": 8, "targets": ["query", "value"]}

@@ -11,10 +11,10 @@ from scipy import stats
 from sklearn import metrics
 
 from ftrun.errors import ConfigError
-from ftrun.reports.calibration import calibration
-from ftrun.reports.power import items_needed, smallest_difference
-from ftrun.reports.seeds import PRIOR, Runs, shrunk
-from ftrun.reports.significance import Estimate, difference, estimate, holm, p_of
+from ftrun.reports.diagnosing.calibration import calibration
+from ftrun.reports.statistics.power import items_needed, smallest_difference
+from ftrun.reports.statistics.seeds import PRIOR, Runs, shrunk
+from ftrun.reports.statistics.significance import Estimate, difference, estimate, holm, p_of
 from ftrun.tasks.metrics.rescoring import scored
 
 

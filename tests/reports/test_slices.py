@@ -12,10 +12,10 @@ import pytest
 from finished import finished
 
 from ftrun.commands.report import main
-from ftrun.reports.console import console
 from ftrun.reports.groups import groups_of
-from ftrun.reports.slices import LEAST, of_rows, section, slices_in, tables
+from ftrun.reports.pages.console import console
 from ftrun.reports.table import rows_of
+from ftrun.reports.verdicts.slices import LEAST, of_rows, section, slices_in, tables
 from ftrun.runs.run import Run
 from ftrun.tasks.metrics.rescoring import scored
 

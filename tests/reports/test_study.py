@@ -11,12 +11,12 @@ from finished import finished
 
 from ftrun.commands.report import main
 from ftrun.reports.groups import groups_of
-from ftrun.reports.labelling import label_lines
-from ftrun.reports.page import sections_of
-from ftrun.reports.significance import Estimate, estimate
+from ftrun.reports.pages.page import sections_of
+from ftrun.reports.statistics.significance import Estimate, estimate
 from ftrun.reports.study import Group
 from ftrun.reports.table import rows_of
-from ftrun.reports.verdicts import elbow, needed, p_value_source, rounded, sentence, standard_error
+from ftrun.reports.verdicts.labelling import label_lines
+from ftrun.reports.verdicts.sentences import elbow, needed, p_value_source, rounded, sentence, standard_error
 
 
 def grouped(path: Path) -> tuple[list[Group], list[str]]:

@@ -10,7 +10,7 @@ from finished import finished
 from ftrun.reports.groups import groups_of
 from ftrun.reports.study import Group
 from ftrun.reports.table import rows_of
-from ftrun.reports.verdict import verdict
+from ftrun.reports.verdicts.verdict import verdict
 
 ALL = {"majority": 0.5, "tfidf": 0.6, "features": 0.7}
 

@@ -8,13 +8,13 @@ from typing import Any
 from ftrun.data.tables import write_table
 from ftrun.errors import DataError
 from ftrun.experiments.inference import FinishedRun
-from ftrun.reports.console import console
-from ftrun.reports.diagnosis import Diagnosis
+from ftrun.reports.diagnosing.diagnosis import Diagnosis
 from ftrun.reports.numbers import score
-from ftrun.reports.page import Section, as_markdown
+from ftrun.reports.pages.console import console
+from ftrun.reports.pages.page import Section, as_markdown
+from ftrun.reports.pages.terminal import on_terminal
 from ftrun.reports.study import Group, Tried, studied, tested
-from ftrun.reports.terminal import on_terminal
-from ftrun.reports.verdicts import interval, p_value_source, sentence
+from ftrun.reports.verdicts.sentences import interval, p_value_source, sentence
 from ftrun.runs.files import read_lines
 from ftrun.runs.find import open_trained
 from ftrun.runs.run import PREDICTIONS

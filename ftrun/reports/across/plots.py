@@ -13,7 +13,7 @@ from ftrun.reports.plots.drawing import plot
 if TYPE_CHECKING:
     from ftrun.reports.across.matching import Across
     from ftrun.reports.across.ranking import Versus
-    from ftrun.reports.page import Plot
+    from ftrun.reports.pages.page import Plot
 
 GAP = 0.16  # height of a bar's row, of a way's label 1
 

@@ -18,13 +18,13 @@ from ftrun.reports.across.ranking import (
     smallest_p,
     versus,
 )
-from ftrun.reports.console import console
 from ftrun.reports.numbers import score
-from ftrun.reports.page import Section, as_markdown
-from ftrun.reports.significance import ALPHA
+from ftrun.reports.pages.console import console
+from ftrun.reports.pages.page import Section, as_markdown
+from ftrun.reports.pages.terminal import on_terminal
+from ftrun.reports.pages.webpage import as_html
+from ftrun.reports.statistics.significance import ALPHA
 from ftrun.reports.table import ENDINGS, put, rows_of, save_plots
-from ftrun.reports.terminal import on_terminal
-from ftrun.reports.webpage import as_html
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

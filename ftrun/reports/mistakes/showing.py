@@ -11,7 +11,7 @@ from ftrun.errors import ConfigError, UserError, counted
 from ftrun.reports.mistakes.confident_learning import Doubt, doubts
 from ftrun.reports.mistakes.judging import Line, Numbers, OneLabel, form_of
 from ftrun.reports.numbers import share
-from ftrun.reports.page import Section
+from ftrun.reports.pages.page import Section
 from ftrun.runs.files import read_lines
 from ftrun.runs.run import PREDICTIONS, Run
 from ftrun.tasks.scorer import PROBABILITIES

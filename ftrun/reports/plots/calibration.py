@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ftrun.reports.calibration import BINS
+from ftrun.reports.diagnosing.calibration import BINS
 from ftrun.reports.plots.drawing import OWN, folded, multiples, plot, studies_to_plot, without
 
 if TYPE_CHECKING:
-    from ftrun.reports.calibration import Calibration
-    from ftrun.reports.page import Plot
+    from ftrun.reports.diagnosing.calibration import Calibration
+    from ftrun.reports.pages.page import Plot
     from ftrun.reports.study import Group
 
 BEST = 6  # studies with a diagram

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from ftrun.reports.numbers import distinct, filled
-from ftrun.reports.page import Plot
+from ftrun.reports.pages.page import Plot
 from ftrun.tasks.metrics.metric import lookup
 
 if TYPE_CHECKING:

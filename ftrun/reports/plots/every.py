@@ -13,7 +13,7 @@ from ftrun.reports.plots.scores import labels, ranks, scores
 from ftrun.reports.plots.training import against_scratch, forgotten, training
 
 if TYPE_CHECKING:
-    from ftrun.reports.page import Plot
+    from ftrun.reports.pages.page import Plot
     from ftrun.reports.study import Group
 
 

@@ -10,7 +10,7 @@ from ftrun.reports.plots.drawing import LINES, even_ticks, legend_outside, overl
 from ftrun.reports.plots.training import series, trained
 
 if TYPE_CHECKING:
-    from ftrun.reports.page import Plot
+    from ftrun.reports.pages.page import Plot
     from ftrun.reports.study import Group, Study
 
 

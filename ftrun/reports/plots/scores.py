@@ -7,7 +7,6 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import counted
-from ftrun.reports.labelling import crossovers, curves, points
 from ftrun.reports.numbers import score
 from ftrun.reports.plots.drawing import (
     FEW,
@@ -27,10 +26,11 @@ from ftrun.reports.plots.drawing import (
     tried_values,
     without,
 )
-from ftrun.reports.verdicts import elbow
+from ftrun.reports.verdicts.labelling import crossovers, curves, points
+from ftrun.reports.verdicts.sentences import elbow
 
 if TYPE_CHECKING:
-    from ftrun.reports.page import Plot
+    from ftrun.reports.pages.page import Plot
     from ftrun.reports.study import Group, Study
 
 MOST = 24  # studies with a line of their own, the best first

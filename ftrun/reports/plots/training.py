@@ -5,7 +5,6 @@ from __future__ import annotations
 import statistics
 from typing import TYPE_CHECKING, Any
 
-from ftrun.reports.labelling import CONTROL
 from ftrun.reports.plots.drawing import (
     FEW,
     LINES,
@@ -23,10 +22,11 @@ from ftrun.reports.plots.drawing import (
     studies_to_plot,
     without,
 )
+from ftrun.reports.verdicts.labelling import CONTROL
 from ftrun.tasks.metrics.metric import lookup
 
 if TYPE_CHECKING:
-    from ftrun.reports.page import Plot
+    from ftrun.reports.pages.page import Plot
     from ftrun.reports.study import Group, Study, Tried
 
 Series = list[tuple[float, float]]

@@ -10,14 +10,19 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ftrun.reports.evidence import SEEN, WIDTH, chance, mean, smooth
+from ftrun.reports.diagnosing.evidence import SEEN, WIDTH, chance, mean, smooth
+from ftrun.reports.diagnosing.remedies import (
+    Remedy,
+    against_nothing,
+    against_overfitting,
+    against_underfitting,
+)
+from ftrun.reports.diagnosing.underfitting import barely, below_words, improving, learned, never, trivial
 from ftrun.reports.numbers import score
-from ftrun.reports.remedies import Remedy, against_nothing, against_overfitting, against_underfitting
-from ftrun.reports.underfitting import barely, below_words, improving, learned, never, trivial
 
 if TYPE_CHECKING:
-    from ftrun.reports.calibration import Calibration
-    from ftrun.reports.evidence import Evidence
+    from ftrun.reports.diagnosing.calibration import Calibration
+    from ftrun.reports.diagnosing.evidence import Evidence
 
 RISE = 0.05  # of the lowest validation loss, at least
 GAP = 0.05  # between training and validation score, at least

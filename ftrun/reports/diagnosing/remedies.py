@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ftrun.reports.numbers import words
 
 if TYPE_CHECKING:
-    from ftrun.reports.evidence import Evidence
+    from ftrun.reports.diagnosing.evidence import Evidence
 
 MORE = 3  # times as many steps, or the rate: the spacing of a grid of rates (1e-4, 3e-4, 1e-3)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy
 
-from ftrun.reports.seeds import Runs, Varied, varied
+from ftrun.reports.statistics.seeds import Runs, Varied, varied
 
 Array = Any  # numpy.ndarray of floats
 LEVEL = 0.95

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from ftrun.data.slices import order
 from ftrun.errors import counted
-from ftrun.reports.intervals import Lines, of_one_run, scored_lines
 from ftrun.reports.numbers import score
+from ftrun.reports.statistics.intervals import Lines, of_one_run, scored_lines
 from ftrun.reports.study import Pair, Study, pool_seeds, studied, tested
-from ftrun.reports.verdicts import difference_words, interval
+from ftrun.reports.verdicts.sentences import difference_words, interval
 from ftrun.runs.files import read_lines
 from ftrun.tasks.metrics.metric import lookup
 from ftrun.tasks.metrics.rescoring import Scored

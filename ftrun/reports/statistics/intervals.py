@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ftrun.reports.significance import Estimate
+    from ftrun.reports.statistics.significance import Estimate
     from ftrun.tasks.metrics.rescoring import Scored
 
 Lines = list[dict[str, Any]]  # of predictions.jsonl
@@ -32,8 +32,8 @@ def of_one_run(found: Scored, metric: str) -> Estimate:
     """The score of a single run with its interval, which is of its rows alone."""
     import numpy
 
-    from ftrun.reports.seeds import Runs
-    from ftrun.reports.significance import estimate
+    from ftrun.reports.statistics.seeds import Runs
+    from ftrun.reports.statistics.significance import estimate
     from ftrun.tasks.metrics.metric import lookup
 
     runs = Runs([0], numpy.array([found.score]), found.left_out[:, None])

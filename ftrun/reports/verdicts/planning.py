@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ftrun.errors import counted
-from ftrun.reports.power import (
+from ftrun.reports.statistics.power import (
     ALIKE,
     CORRELATION,
     SEED_SPREAD,
@@ -13,7 +13,7 @@ from ftrun.reports.power import (
     smallest_correlation_difference,
     smallest_difference,
 )
-from ftrun.reports.verdicts import rounded
+from ftrun.reports.verdicts.sentences import rounded
 from ftrun.tasks.metrics.metric import lookup
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from ftrun.reports.comparison import Row, columns_for, heading, means, plain
-from ftrun.reports.console import console
 from ftrun.reports.numbers import filled
-from ftrun.reports.page import KEPT, ordered, tabled
+from ftrun.reports.pages.console import console
+from ftrun.reports.pages.page import KEPT, ordered, tabled
 from ftrun.reports.summary import SPEEDS
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from ftrun.reports.comparison import Column
-    from ftrun.reports.page import Section
+    from ftrun.reports.pages.page import Section
 
 STYLES = {"finished": "", "running": "cyan", "interrupted": "yellow", "failed": "red", "damaged": "red"}
 NAMES = {"run", "strategy", "task", "model", "Pareto", ""}  # titles of columns of names, which may be folded

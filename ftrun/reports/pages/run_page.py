@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ftrun.reports.breakdown import tables
-from ftrun.reports.console import console
-from ftrun.reports.diagnosis import diagnose
-from ftrun.reports.evidence import Evidence
-from ftrun.reports.forgetting import forgetting_line
-from ftrun.reports.intervals import interval_of
+from ftrun.reports.diagnosing.diagnosis import diagnose
+from ftrun.reports.diagnosing.evidence import Evidence
+from ftrun.reports.diagnosing.forgetting import forgetting_line
 from ftrun.reports.numbers import between, count, duration, score, share, size, words
+from ftrun.reports.pages.breakdown import tables
+from ftrun.reports.pages.console import console
+from ftrun.reports.statistics.intervals import interval_of
 from ftrun.reports.summary import SPEEDS, row_of
 from ftrun.runs.artifacts import PROJECTION
 from ftrun.runs.files import read_lines
@@ -21,7 +21,7 @@ from ftrun.tasks.metrics.metric import lookup
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from ftrun.reports.diagnosis import Diagnosis
+    from ftrun.reports.diagnosing.diagnosis import Diagnosis
     from ftrun.runs.run import Run
 
 WIDEST = 160  # columns in which a matrix is readable
@@ -35,7 +35,7 @@ def strategy_settings(config: dict[str, Any]) -> dict[str, Any]:
 
 def show_result(run: Run) -> None:
     """The end of an experiment: its scores, its cost, its directory and the next commands."""
-    from ftrun.reports.slices import tables as slices
+    from ftrun.reports.verdicts.slices import tables as slices
 
     screen, row = console(), row_of(run)
     card = run.read_json("data.json") or {}

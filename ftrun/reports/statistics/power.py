@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from ftrun.errors import ConfigError
-from ftrun.reports.seeds import BLOCKED, BLOCKS, PRIOR
-from ftrun.reports.significance import ALPHA, POWER, Estimate, quantile
+from ftrun.reports.statistics.seeds import BLOCKED, BLOCKS, PRIOR
+from ftrun.reports.statistics.significance import ALPHA, POWER, Estimate, quantile
 
 MOST_ITEMS = 1e12
 CORRELATION = 0.8  # of a way's answers with the numbers that they should be

@@ -8,7 +8,7 @@ from ftrun.reports.naming import flat
 from ftrun.reports.numbers import score, words
 
 if TYPE_CHECKING:
-    from ftrun.reports.remedies import Remedy
+    from ftrun.reports.diagnosing.remedies import Remedy
     from ftrun.reports.study import Group, Study
 
 

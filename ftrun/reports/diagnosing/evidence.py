@@ -11,7 +11,7 @@ from ftrun.runs.files import read_lines
 from ftrun.tasks.metrics.metric import lookup
 
 if TYPE_CHECKING:
-    from ftrun.reports.calibration import Calibration
+    from ftrun.reports.diagnosing.calibration import Calibration
     from ftrun.runs.run import Run
 
 WIDTH = 3  # evaluations that are averaged

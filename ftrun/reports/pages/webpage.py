@@ -7,11 +7,11 @@ import html
 import re
 from typing import TYPE_CHECKING
 
-from ftrun.reports.page import ordered
+from ftrun.reports.pages.page import ordered
 
 if TYPE_CHECKING:
     from ftrun.reports.comparison import Row
-    from ftrun.reports.page import Plot, Section
+    from ftrun.reports.pages.page import Plot, Section
 
 MOST = 4  # strategies named in the title
 STYLE = """

@@ -11,12 +11,12 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from ftrun.data.entity_tags import parse
-from ftrun.reports.evidence import SEEN, chance, smooth
+from ftrun.reports.diagnosing.evidence import SEEN, chance, smooth
 from ftrun.reports.numbers import score
 from ftrun.tasks.metrics.rescoring import scored
 
 if TYPE_CHECKING:
-    from ftrun.reports.evidence import Evidence
+    from ftrun.reports.diagnosing.evidence import Evidence
 
 UNRELATED = 0.1  # correlation of answers and labels, at most
 BEGUN = 0.02  # of the trivial loss: a fall that is more than a constant answer fitted to 512 rows can gain

@@ -5,9 +5,9 @@ from __future__ import annotations
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from ftrun.reports.curves import at_least_times, crossings, monotone, reaching, times_fewer
 from ftrun.reports.numbers import score
-from ftrun.reports.significance import difference
+from ftrun.reports.statistics.curves import at_least_times, crossings, monotone, reaching, times_fewer
+from ftrun.reports.statistics.significance import difference
 
 if TYPE_CHECKING:
     from ftrun.reports.study import Group, Study

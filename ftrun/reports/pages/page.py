@@ -6,21 +6,21 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ftrun.errors import counted
-from ftrun.reports import slices
+from ftrun.reports.diagnosing.forgetting import forgetting_line, is_weak, marked
+from ftrun.reports.diagnosing.weighing import weighed
 from ftrun.reports.folding import runs_in_words
-from ftrun.reports.forgetting import forgetting_line, is_weak, marked
-from ftrun.reports.labelling import label_lines
 from ftrun.reports.mistakes.labels_in_doubt import doubt_lines
 from ftrun.reports.numbers import count, duration, score, size
-from ftrun.reports.verdict import verdict
-from ftrun.reports.verdicts import elbow, interval, p_value_source, sentence, standard_error
-from ftrun.reports.weighing import weighed
+from ftrun.reports.verdicts import slices
+from ftrun.reports.verdicts.labelling import label_lines
+from ftrun.reports.verdicts.sentences import elbow, interval, p_value_source, sentence, standard_error
+from ftrun.reports.verdicts.verdict import verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from ftrun.reports.comparison import Row
-    from ftrun.reports.diagnosis import Diagnosis
+    from ftrun.reports.diagnosing.diagnosis import Diagnosis
     from ftrun.reports.study import Group, Study
 
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from ftrun.errors import counted
 from ftrun.reports.numbers import score
-from ftrun.reports.power import SEED_SPREAD, items_needed
+from ftrun.reports.statistics.power import SEED_SPREAD, items_needed
 from ftrun.tasks.metrics.metric import lookup
 
 if TYPE_CHECKING:
-    from ftrun.reports.significance import Estimate
+    from ftrun.reports.statistics.significance import Estimate
     from ftrun.reports.study import Group, Pair, Study
 
 MOST = 10_000_000  # test examples that anybody could collect

@@ -6,11 +6,11 @@ import math
 from typing import TYPE_CHECKING
 
 from ftrun.errors import counted
-from ftrun.reports.labelling import curves
 from ftrun.reports.numbers import score, share
-from ftrun.reports.power import smallest_difference
-from ftrun.reports.significance import difference
-from ftrun.reports.verdicts import chance
+from ftrun.reports.statistics.power import smallest_difference
+from ftrun.reports.statistics.significance import difference
+from ftrun.reports.verdicts.labelling import curves
+from ftrun.reports.verdicts.sentences import chance
 from ftrun.tasks.metrics.metric import lookup
 
 if TYPE_CHECKING:
