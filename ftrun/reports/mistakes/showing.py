@@ -16,7 +16,7 @@ from ftrun.runs.files import read_lines
 from ftrun.runs.run import PREDICTIONS, Run
 from ftrun.tasks.scorer import PROBABILITIES
 
-LEAST, BESIDE, LARGEST = 24, 64, 110  # characters of a text, of the other columns, of a text where all fits
+LEAST, BESIDE, LARGEST = 24, 60, 110  # characters of a text, of the other columns, of a text where all fits
 
 
 @dataclass
