@@ -21,6 +21,7 @@ WORK = 300_000  # training rows times classes in the regression
 ITERATIONS = 50
 
 MAJORITY, WORDS, FEATURES_OF = "majority", "tfidf", "features"  # the names of the baselines
+NAMES = {MAJORITY: "most frequent label", WORDS: "TF-IDF", FEATURES_OF: "frozen features"}  # in a table
 TITLES = {
     MAJORITY: "always the most frequent label",
     WORDS: "TF-IDF and logistic regression",

@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ftrun.data.baselines import FEATURES_OF, MAJORITY, WORDS
+from ftrun.data.baselines import FEATURES_OF, NAMES
 from ftrun.reports.diagnosing.diagnosis import Diagnosis
 from ftrun.reports.study import Tried
 from ftrun.runs.artifacts import BASELINES
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from ftrun.reports.comparison import Row
     from ftrun.tasks.metrics.rescoring import Scored
 
-NAMES = {MAJORITY: "most frequent label", WORDS: "TF-IDF", FEATURES_OF: "frozen features"}
 NOTHING = ("trained_parameters", "trained_share", "seconds", "cpu_seconds", "peak_memory_bytes", "forgetting")
 
 

@@ -44,7 +44,8 @@ def test_what_a_finished_run_leaves(run):
     names = {path.name for path in run.path.iterdir()}
     assert names == {
         "config.yaml", "settled.json", "metrics.jsonl", "timing.jsonl", "result.json", "cost.json",
-        "environment.json", "data.json", "details.json", "predictions.jsonl", "checkpoints", "model",
+        "environment.json", "data.json", "details.json", "predictions.jsonl", "baselines.jsonl",
+        "checkpoints", "model",
     }  # fmt: skip
     lines = [json.loads(line) for line in (run.path / "predictions.jsonl").read_text().splitlines()]
     assert [line["row"] for line in lines] == list(range(40))

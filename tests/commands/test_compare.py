@@ -29,10 +29,10 @@ def test_a_study_goes_on_with_more_seeds(
     two = ["--strategies", "full,scratch", "--lr", "default"]
     code, text = compared(capsys, *two, "--seeds", "1")
     assert code == 0
-    assert text.count("run: ") == 2 and "already finished" not in text
+    assert text.count("\nrun: ") == 2 and "already finished" not in text
     assert "Pairwise comparison (1 test)" in text
     code, text = compared(capsys, *two, "--seeds", "2")
-    assert (code, text.count("run: "), text.count("already finished: ")) == (0, 2, 2)
+    assert (code, text.count("\nrun: "), text.count("already finished: ")) == (0, 2, 2)
     entries = [json.loads(line) for line in Path("study/ledger.jsonl").read_text().splitlines()]
     assert [entry["state"] for entry in entries] == ["finished"] * 4
     assert len(list(Path("study/runs").iterdir())) == 4

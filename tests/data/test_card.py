@@ -124,7 +124,7 @@ def test_a_run_keeps_its_card_and_shows_the_baselines_beside_its_score(
     assert card["baselines"]["tfidf"]["test_accuracy"] == 1.0  # one word tells the label
     said = capsys.readouterr().out
     assert "baselines: test_accuracy 0.500 always the most frequent label, 1.000 TF-IDF" in said
-    assert re.search(r"eval +test +most frequent label +TF-IDF", said)
+    assert re.search(r"eval +test +95 % interval +most frequent label +TF-IDF", said)
     assert "TF-IDF beats this model on the test split (accuracy 100.0 % against " in said
     again = ran(tmp_path / "again", toy(toy_files, tiny_model_dir, "train.max_steps=1", "seed=0"))
     assert (again.path / "data.json").read_bytes() == (run.path / "data.json").read_bytes()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ftrun.data.baselines import FEATURES_OF, NAMES
 from ftrun.reports.diagnosing.diagnosis import diagnose
 from ftrun.reports.diagnosing.evidence import Evidence
 from ftrun.reports.diagnosing.forgetting import forgetting_line
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from ftrun.runs.run import Run
 
 WIDEST = 160  # columns in which a matrix is readable
-BASELINES = {"majority": "most frequent label", "tfidf": "TF-IDF", "features": "frozen features"}  # on test
 
 
 def strategy_settings(config: dict[str, Any]) -> dict[str, Any]:
@@ -99,9 +99,9 @@ def _scores(row: dict[str, Any], baselines: dict[str, Any], ends: tuple[float, f
         table.add_column(split, justify="right")
     if ends is not None:
         table.add_column("95 % interval", justify="right")
-    beside = [name for name in BASELINES if name in baselines]
+    beside = [name for name in NAMES if name in baselines]
     for name in beside:
-        table.add_column(BASELINES[name], justify="right", style="dim")
+        table.add_column(NAMES[name], justify="right", style="dim")
     names = [name[5:] for name in row if name.startswith(("eval_", "test_")) and name[5:] != "score"]
     for name in dict.fromkeys([row["metric"] or "loss", *names]):
         values = [score(row.get(f"{split}_{name}"), name) for split in splits]
@@ -116,7 +116,7 @@ def baseline_warnings(row: dict[str, Any], baselines: dict[str, Any]) -> list[st
     """A sentence for each baseline whose test score the run does not beat."""
     metric, ours = row["metric"], row["test_score"]
     sign, lines = lookup(metric).sign, []
-    for name in BASELINES:
+    for name in NAMES:
         theirs = baselines.get(name, {}).get(f"test_{metric}")
         if ours is None or theirs is None or sign * theirs < sign * ours:
             continue
@@ -126,8 +126,9 @@ def baseline_warnings(row: dict[str, Any], baselines: dict[str, Any]) -> list[st
                 f"no better than always answering the most frequent label on the test split {figures}"
             )
         else:
-            verdict = "matches" if theirs == ours else "beats"
-            lines.append(f"{BASELINES[name]} {verdict} this model on the test split {figures}")
+            verdict = "match" if theirs == ours else "beat"
+            verb = verdict if name == FEATURES_OF else {"match": "matches", "beat": "beats"}[verdict]
+            lines.append(f"{NAMES[name]} {verb} this model on the test split {figures}")
     return lines
 
 

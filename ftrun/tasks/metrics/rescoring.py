@@ -29,6 +29,8 @@ class Scored:
     @property
     def left_out(self) -> Array:
         """The scores without each item in turn, (items,)."""
+        if len(self.columns) == 1:  # without it there is no score; it moves nothing
+            return self.finish(self.columns)
         return self.finish(self.columns.sum(0) - self.columns)
 
 
