@@ -179,6 +179,11 @@ def test_what_cannot_be_calibrated_is_refused_in_a_line(trained, tmp_path, ftrun
     config = json.loads((run.model_dir / "config.json").read_text())
     (run.model_dir / "config.json").write_text(json.dumps(config | {KEY: {"heat": 1}}))
     assert "has temperature and thresholds" in refused(ftrun_inprocess, "evaluate", str(run.path))
+    (run.model_dir / "config.json").write_text(json.dumps(config))
+    kept = (run.path / "config.yaml").read_text()
+    (run.path / "config.yaml").write_text(kept.replace("sequence: null", "sequence: [a, b]"))
+    for command in ("calibrate", "evaluate"):
+        assert "is a sequence of runs" in refused(ftrun_inprocess, command, str(run.path))
     (run.path / "result.json").unlink()
     assert "is not finished" in refused(ftrun_inprocess, "calibrate", str(run.path))
 
