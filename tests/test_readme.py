@@ -8,7 +8,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from ftrun import CONF, cli
-from ftrun.experiments.overrides import compose, sourced, with_tasks
+from ftrun.experiments.overrides import compose, fold_words, sourced, with_tasks
 from ftrun.settings.read import read
 
 ROOT = Path(__file__).parents[1]
@@ -58,6 +58,7 @@ def test_settings_compose(line):
     words = first_values([word for word in words if not word.startswith(("steps=", "minutes="))])
     if "hparams_search=lora" in words:  # its sweeper is an extra
         words[words.index("hparams_search=lora")] = "strategy=lora"
+    words += fold_words(words)[:1]
     read(with_tasks(compose(words), words))
 
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+STRATEGIES = "full,freeze,linear_probe,lora"  # that are compared where none are named
+SEEDS = 3  # of a comparison
+POWERS = (0, -1, 1)  # of the factor between the rates that a search for one begins with
+
 
 def composed(words: list[str]) -> dict[str, Any]:
     """The settings that `ftrun WORDS…` would have; raises ConfigError for invalid ones."""

@@ -36,8 +36,8 @@ def show(run: Run) -> None:
     """Calibrate, and print what it does to the test rows."""
     from ftrun.experiments.calibrate import calibrate
     from ftrun.reports.calibrated import sections_of
-    from ftrun.reports.page import on_terminal
-    from ftrun.reports.summary import console
+    from ftrun.reports.pages.console import console
+    from ftrun.reports.pages.terminal import on_terminal
     from ftrun.runs.terminal import say
 
     record: dict[str, Any] = calibrate(run)

@@ -4,55 +4,45 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ftrun.commands._parser import Parser
-from ftrun.commands._settings import composed
-from ftrun.errors import ConfigError, Interrupted, UserError, counted
+from ftrun.commands._settings import POWERS, SEEDS, STRATEGIES, composed
+from ftrun.commands._study import Plan, rate_tried, trial
+from ftrun.errors import ConfigError, UserError, counted
 from ftrun.reports.numbers import score
-from ftrun.runs.ledger import Ledger, key_of
-from ftrun.runs.run import Run, is_run
-from ftrun.settings.auto import AUTO
+from ftrun.runs.ledger import Ledger
+from ftrun.runs.run import is_run
 from ftrun.tasks.metrics.metric import lookup
 
-TUNING_SEED = 1000  # not a seed of the study: runs that choose the rate are not reported
 STEP = 10**0.5  # factor between the rates of a grid
 EXTENSIONS = 6  # how often a grid grows where its best rate is at an edge
 PILOT = 20  # optimizer steps that measure the time per step
 
 
-@dataclass
-class Plan:
-    """A study: its settings and its runs so far."""
-
-    words: list[str]  # key=value, the same for all strategies
-    directory: Path
-    ledger: Ledger
-    failed: list[str] = field(default_factory=list)
-    runs: list[Path] = field(default_factory=list)  # of this study, trained now or earlier with the same code
-    chosen: list[str] = field(default_factory=list)  # how each strategy's rate was chosen
-
-
 def main(arguments: list[str]) -> int:
     """Run the study; the exit code is 1 if a run failed."""
+    from ftrun.experiments.overrides import fold_words
+
     options = parse(arguments)
     names = options.strategies.split(",")
     steps, minutes = budget(options.budget)
     words = [*options.settings, *(of_steps(steps, options.settings) if steps else [])]
+    folds = fold_words(words)
     for name in names:  # any mistake in any of them is reported before the first run
-        raw = composed([*words, f"strategy={name}"])
+        raw = composed([*words, *folds[:1], f"strategy={name}"])
     readable(raw)
     directory = Path(options.dir or place(words, options))
-    plan = Plan(words, directory, Ledger(directory))
+    plan = Plan(words, folds, directory, Ledger(directory))
     print(f"study in {directory}: to continue it or to add seeds, repeat the command", flush=True)
     ready = {name: prepared(plan, name, minutes, options.lr == "grid") for name in names}
-    for seed in range(options.seeds):
+    for seed, fold in itertools.product(range(options.seeds), [[word] for word in folds] or [[]]):
         for name, own in ready.items():
             if own is not None:
-                trial(plan, "runs", name, [*own, f"seed={seed}"])
+                trial(plan, "runs", name, [*own, f"seed={seed}", *fold])
     finish(plan, options)
     return 1 if plan.failed else 0
 
@@ -63,13 +53,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("settings", nargs="*", metavar="key=value", help="settings of every run")
     add(
         "--strategies",
-        default="full,freeze,linear_probe,lora",
+        default=STRATEGIES,
         help="names with commas; default: %(default)s",
     )
     add(
         "--seeds",
         type=int,
-        default=3,
+        default=SEEDS,
         help="number of runs of each strategy, with seeds 0, 1, …; default: %(default)s",
     )
     add("--budget", metavar="steps=N|minutes=M", help="training of each run; default: train.epochs")
@@ -144,7 +134,7 @@ def prepared(plan: Plan, name: str, minutes: float | None, grid: bool) -> list[s
     """A strategy's own settings, its steps and its rate; None if it cannot be trained."""
     own: list[str] = []
     if minutes is not None:
-        pilot = trial(plan, "pilots", name, [f"train.max_steps={PILOT}", f"seed={TUNING_SEED}"])
+        pilot = trial(plan, "pilots", name, [f"train.max_steps={PILOT}", *plan.tuning])
         if pilot is None:
             return None
         cost = pilot.read_json("cost.json")
@@ -158,13 +148,13 @@ def prepared(plan: Plan, name: str, minutes: float | None, grid: bool) -> list[s
 
 def best_rate(plan: Plan, name: str, own: list[str]) -> float | None:
     """The rate with the best validation score, from a grid around the default that grows at its edges."""
-    words = [*own, f"seed={TUNING_SEED}"]
+    words = [*own, *plan.tuning]
     default = trial(plan, "grid", name, words)
     middle = rate_tried(plan, [*plan.words, f"strategy={name}", *words])
     if middle is None:
         return None
     metric: str | None = None
-    powers, found, losses = [0, -1, 1], {}, {}
+    powers, found, losses = list(POWERS), {}, {}
     for _ in range(EXTENSIONS + 1):
         for power in powers:
             rate = float(f"{middle * STEP**power:.2g}") if power else middle
@@ -186,59 +176,23 @@ def best_rate(plan: Plan, name: str, own: list[str]) -> float | None:
     tried = ", ".join(f"{rate:g} ({score(found[rate], short) or 'failed'})" for rate in sorted(found))
     inside = min(found) < best < max(found)
     edge = "" if inside else "; this is at the edge of the grid, whose middle is set by train.lr="
+    on = " on the first fold" if plan.folds else ""
     plan.chosen.append(
-        f"{name}: {best:g}, the best validation {short} of {counted(len(found), 'trial')}: {tried}{edge}"
+        f"{name}: {best:g}, the best validation {short} of {counted(len(found), 'trial')}{on}: {tried}{edge}"
     )
     print(f"learning rate of {plan.chosen[-1]}", flush=True)
     return best
 
 
-def rate_tried(plan: Plan, words: list[str]) -> float | None:
-    """The rate of a trial, also of one that failed; None where it failed before `auto` was a number."""
-    place = plan.directory / plan.ledger.entries[key_of(composed(words))]["run"]
-    rate = Run(place).config["train"]["lr"] if is_run(place) else AUTO
-    return None if rate == AUTO else float(rate)
-
-
-def trial(plan: Plan, folder: str, name: str, own: list[str]) -> Run | None:
-    """The finished run of these settings, trained now or earlier; None if it failed."""
-    from ftrun.experiments.launch import one, show
-
-    words = [*plan.words, f"strategy={name}", *own]
-    raw = composed(words)
-    key = key_of(raw)
-    path = plan.ledger.place_of(key)
-    if path is not None:
-        print(f"already finished: {' '.join([f'strategy={name}', *own])}", flush=True)
-        plan.runs += [path] if folder == "runs" else []
-        return Run.open(path)
-    rate = raw["train"]["lr"]
-    shown = rate if rate == AUTO else f"{rate:g}"
-    path = plan.directory / folder / f"{name}-lr{shown}-seed{raw['seed']}-{key[:6]}"
-    print(f"run: {' '.join([f'strategy={name}', *own])}", flush=True)
-    plan.runs += [path] if folder == "runs" else []
-    try:
-        one(raw, path, again=True)
-    except Interrupted:
-        raise
-    except Exception as error:  # shown with its traceback; the study continues, as a sweep does
-        show(error, " ".join(words))
-        plan.failed.append(f"{path.name}: {error}")
-        plan.ledger.write(key, path, "failed", str(error))
-        return None
-    plan.ledger.write(key, path, "finished")
-    return Run.open(path)
-
-
 def finish(plan: Plan, options: argparse.Namespace) -> None:
     """Write the report of the runs, with how the learning rates were chosen."""
     from ftrun.reports import table
-    from ftrun.reports.page import Section
+    from ftrun.reports.pages.page import Section
 
     runs = [str(path) for path in plan.runs if is_run(path)]
     if not runs:
         raise UserError(f"no run in {plan.directory} finished: {'; '.join(plan.failed)}")
-    extra = [Section("Learning rates", lines=plan.chosen)] if plan.chosen else []
+    extra = [Section("Learning rates", lines=plan.chosen, detail=True)] if plan.chosen else []
     if plan.failed:
         extra.append(Section("Failed", lines=plan.failed))
     table.write(runs, options.format, options.output, extra=extra)

@@ -24,12 +24,16 @@ def main(arguments: list[str]) -> int:
 
     run = open_trained(options.run)
 
-    from ftrun.experiments.inference import score
+    from ftrun.experiments.inference import evaluation
+    from ftrun.reports.pages.run_page import show_evaluation
     from ftrun.runs.terminal import say
+    from ftrun.tasks.scorer import prediction_lines
 
-    scores = score(run, options.input)
+    found = evaluation(run, options.input)
+    lines, own = prediction_lines(found.rows), options.input is None
+    show_evaluation(run, found.metric, found.scores, lines, found.details, own)
     before = {} if options.input else run.read_json("result.json") or {}
-    for name, value in scores.items():
+    for name, value in found.scores.items():
         then = before.get(f"test_{name}")
         say(f"test_{name:<22}{value:.6f}" + (f"   in the run {then:.6f}" if then is not None else ""))
     return 0

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ftrun.commands._parser import Parser
 from ftrun.errors import counted
 
 if TYPE_CHECKING:
     import argparse
+
+    from ftrun.data.sources import Placed
+    from ftrun.tasks.scorer import Answer
 
 
 def main(arguments: list[str]) -> int:
@@ -29,19 +32,37 @@ def main(arguments: list[str]) -> int:
 
     finished = FinishedRun(run)
     data = finished.data(options.input, answered=False)
-    rows, columns = data.rows.inputs, data.scorer.columns
-    if taken := [name for name in columns if any(name in row for row in rows)]:
-        word = "column" if len(taken) == 1 else "columns"
-        say(f"{options.input} already has the {word} {listed(taken)}; {options.output} has predictions there")
+    rows = data.rows.inputs
     if finished.recalibration is not None:
         say(finished.recalibration.line())
     answers = {row.row: row.answer for row in finished.predict(data)}
     if (generator := data.task.generator(data)) is not None:
         answers |= generator.complete(finished.model.net, finished.settings.seed)
-    empty = dict.fromkeys(columns)
-    data.rows.write(options.output, [row | answers.get(at, empty) for at, row in enumerate(rows)])
+    more = added(rows, answers, data.scorer.columns, options.output)
+    names = dict.fromkeys(name for own in more for name in own)
+    if taken := [name for name in names if any(name in row for row in rows)]:
+        word = "column" if len(taken) == 1 else "columns"
+        say(f"{options.input} already has the {word} {listed(taken)}; {options.output} has predictions there")
+    data.rows.write(options.output, [row | own for row, own in zip(rows, more, strict=True)])
     say(f"predicted {len(answers):,} of {counted(len(rows), 'row')}: {options.output}")
     return 0
+
+
+def added(
+    rows: list[Placed], answers: dict[int, Answer], columns: tuple[str, ...], output: Path
+) -> list[dict[str, Any]]:
+    """What each row gets: its place where several files are read, and its prediction, empty if it has none.
+
+    Where a cell can be no object there is a column for each label's probability.
+    """
+    from ftrun.tasks.scorer import as_columns
+
+    several, found = len({row.file for row in rows}) > 1, []
+    for number, row in enumerate(rows):
+        place = {"file": row.file, "file_row": row.number} if several else {}
+        answer = dict.fromkeys(columns) | answers.get(number, {})
+        found.append(place | (answer if output.suffix.lower() == ".jsonl" else as_columns(answer)))
+    return found
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

@@ -1,4 +1,7 @@
-"""Baselines that fine-tuning must beat: the most frequent label, and TF-IDF with logistic regression."""
+"""Baselines that fine-tuning must beat: the most frequent label, and logistic regressions.
+
+One of these is on TF-IDF of the words, the other on the features of the network before it is trained.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,12 @@ FEATURES = 20_000  # words, the most frequent ones
 WORK = 300_000  # training rows times classes in the regression
 ITERATIONS = 50
 
-MAJORITY, WORDS = "majority", "tfidf"  # the names of the baselines
+MAJORITY, WORDS, FEATURES_OF = "majority", "tfidf", "features"  # the names of the baselines
+TITLES = {
+    MAJORITY: "always the most frequent label",
+    WORDS: "TF-IDF and logistic regression",
+    FEATURES_OF: "logistic regression on the frozen network's features",
+}
 
 
 def majority(labels: Sequence[str], count: int) -> list[dict[str, Any]]:

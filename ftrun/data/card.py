@@ -13,10 +13,10 @@ from ftrun.errors import counted
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ftrun.data.leaks import SplitTexts
+    from ftrun.data.leaks import Leak, SplitTexts
 
     Row = dict[str, Any]
-    Score = Callable[[Sequence[Row], str, Sequence[int]], dict[str, float]]
+    Score = Callable[[str, Sequence[Row], str, Sequence[int]], dict[str, float]]
 
 SCORED = {"validation": "eval", "test": "test"}  # split → the prefix of its metrics
 DIGITS = 6  # of a baseline's score
@@ -27,11 +27,11 @@ def frequencies(names: dict[str, list[str]]) -> dict[str, dict[str, int]]:
     return {split: dict(Counter(part).most_common()) for split, part in names.items()}
 
 
-def repetitions(content: SplitTexts, unit: str = "rows") -> dict[str, Any]:
-    """Duplicates within the splits, and leaks between them."""
+def repetitions(content: SplitTexts, unit: str = "rows", more: Sequence[Leak] = ()) -> dict[str, Any]:
+    """Duplicates within the splits, and leaks between them, `more` being those of groups or times."""
     return {
         "duplicates": {split: repeated(keys, content.texts[split]) for split, keys in content.keys.items()},
-        "leaks": [vars(leak) for leak in leaks_of(content, unit)],
+        "leaks": [vars(leak) for leak in [*leaks_of(content, unit), *more]],
     }
 
 
@@ -59,8 +59,8 @@ def baseline_scores(
 ) -> dict[str, Any]:
     """Every metric of the baselines as `eval_` and `test_`, fitted on the train rows given.
 
-    `score` takes answers, the split, and the places of the rows answered. Without texts it is one baseline;
-    with a threshold a row has several labels, those of at least this probability.
+    `score` takes the baseline's name, its answers, the split, and the places of the rows answered. Without
+    texts it is one baseline; with a threshold a row has several labels, those of at least this probability.
     """
     words, always = None, baselines.majority if threshold is None else baselines.majority_of_several
     if texts is not None and threshold is None:
@@ -68,19 +68,21 @@ def baseline_scores(
     elif texts is not None and threshold is not None:
         words = baselines.SeveralWords(texts["train"], labels["train"], threshold)
     found: dict[str, Any] = {}
-    for split, prefix in SCORED.items():
+    for split in SCORED:
         places = list(range(len(labels[split])))
         answered = {baselines.MAJORITY: (places, always(labels["train"], len(places)))}
         if texts is not None and words is not None and words.fits:
             answered[baselines.WORDS] = words.answers(texts[split], split)
         for name, (rows, answers) in answered.items():
-            scores = score(answers, split, rows).items()
-            found.setdefault(name, {}).update(
-                {f"{prefix}_{key}": round(value, DIGITS) for key, value in scores}
-            )
+            found.setdefault(name, {}).update(named_scores(score(name, answers, split, rows), split))
     if words is not None and words.notes:
         found["limits"] = words.notes
     return found
+
+
+def named_scores(scores: dict[str, float], split: str) -> dict[str, float]:
+    """A baseline's scores on a split as the card has them: eval_accuracy, test_accuracy, …"""
+    return {f"{SCORED[split]}_{name}": round(value, DIGITS) for name, value in scores.items()}
 
 
 def lines(card: dict[str, Any], metric: str) -> list[str]:
@@ -101,10 +103,7 @@ def lines(card: dict[str, Any], metric: str) -> list[str]:
     found = card.get("baselines", {})
     scores = [
         f"{found[name][f'test_{metric}']:.3f} {words}"
-        for name, words in (
-            (baselines.MAJORITY, "always the most frequent label"),
-            (baselines.WORDS, "TF-IDF and logistic regression"),
-        )
+        for name, words in baselines.TITLES.items()
         if f"test_{metric}" in found.get(name, {})
     ]
     if scores:

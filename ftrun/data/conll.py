@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ftrun.data.content import ending, read_text
 from ftrun.data.rows import read_rows
-from ftrun.data.sources import is_path, is_saved
+from ftrun.data.sources import Place, Placed, is_path, is_saved
 from ftrun.data.tables import refuse_absent
 from ftrun.errors import ConfigError, DataError, UserError, counted, listed, near
 from ftrun.runs.files import write_atomically
@@ -29,7 +30,17 @@ class Sentence:
     number: int
     line: int | None  # of the first word
 
-    def place(self, word: int = 0) -> str:
+    @property
+    def place(self) -> Place:
+        """Its words parted by blanks, its source, and its number among the sentences there."""
+        return Place(" ".join(self.tokens), self.source, self.number)
+
+    @property
+    def row(self) -> Placed:
+        """Everything its source says, as a row."""
+        return Placed(self.columns, self.source, self.number)
+
+    def where(self, word: int = 0) -> str:
         """Where a word stands, for messages."""
         if self.line is None:
             return f"row {self.number} of {self.source}"
@@ -59,7 +70,7 @@ def named(setting: str, value: Any, source: str) -> str:
 
 
 def from_rows(
-    rows: list[dict[str, Any]], source: str, tokens: str, tags: str, tagged: bool
+    rows: Sequence[dict[str, Any]], source: str, tokens: str, tags: str, tagged: bool
 ) -> list[Sentence]:
     found = list(dict.fromkeys(name for row in rows for name in row))
     for setting, column in (("tokens", tokens), ("tags", tags))[: 1 + tagged]:

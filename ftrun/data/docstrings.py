@@ -31,6 +31,8 @@ _CALL_LINE = re.compile(r"^[ \t]*" + _CALL + r"[ \t]*(?:--?[ \t]|:?[ \t]*$)", re
 def rows(split: str, per_class: int | None = None) -> list[dict[str, str]]:
     """The examples of one split as {"text", "label", "module", "name"}; DataError without library sources.
 
+    `module` is the package where it is one: its parts speak of the same things, so task.group=module keeps
+    them together.
     `per_class` takes the first so many of each class; the order is that of hashes, so they are any of them.
     """
     if split not in CUTS:
@@ -76,7 +78,9 @@ def examples_of(library: Path) -> Iterator[dict[str, str]]:
         for name, doc in docstrings_in(file):
             text = clean(doc, module)
             if label is not None and len(text.split()) >= FEWEST_WORDS:
-                yield {"text": text, "label": label, "module": module, "name": name}
+                top, _, inner = module.partition(".")
+                whole = ".".join(part for part in (inner, name) if part)
+                yield {"text": text, "label": label, "module": top, "name": whole}
 
 
 @functools.cache

@@ -38,7 +38,7 @@ def parsed(sentence: Sentence) -> list[tuple[str, str]]:
         pair = parse(tag)
         if pair is None:
             raise DataError(
-                f"{sentence.place(word)}: the token {sentence.tokens[word]!r} has the tag {tag!r};"
+                f"{sentence.where(word)}: the token {sentence.tokens[word]!r} has the tag {tag!r};"
                 " tags are O and B-TYPE, I-TYPE, in BIOES also E-TYPE, S-TYPE"
             )
         found.append(pair)

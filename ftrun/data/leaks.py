@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 WAYS = ("warn", "drop", "error")
 PAIRS = (("validation", "train"), ("test", "train"), ("test", "validation"))
 SHOWN = 3  # examples of each kind
+ALSO = "also in"
 
 
 class SplitTexts(NamedTuple):
@@ -23,6 +24,7 @@ class SplitTexts(NamedTuple):
 
     keys: dict[str, list[str]]
     texts: dict[str, list[str]]
+    relation: str = ALSO  # of a row to a split that has its key
 
 
 def of_columns(rows: dict[str, list[dict[str, Any]]], text: Columns) -> SplitTexts:
@@ -56,10 +58,15 @@ class Leak:
     others: int  # rows of `other`
     examples: list[str]
     unit: str  # what a row is called, in the plural
+    relation: str = ALSO
 
     def line(self) -> str:
-        count = f"{self.rows:,} of {self.of:,} {self.split} {self.unit}"
-        return f"{count} {'is' if self.rows == 1 else 'are'} also in {self.other} ({listed(self.examples)})"
+        return f"{self.count()} ({listed(self.examples)})"
+
+    def count(self) -> str:
+        """12 of 100 test rows are also in train."""
+        some = f"{self.rows:,} of {self.of:,} {self.split} {self.unit}"
+        return f"{some} {'is' if self.rows == 1 else 'are'} {self.relation} {self.other}"
 
 
 def leaks_of(content: SplitTexts, unit: str = "rows") -> list[Leak]:
@@ -72,7 +79,7 @@ def leaks_of(content: SplitTexts, unit: str = "rows") -> list[Leak]:
             theirs = {own[place] for place in shared}
             others = sum(key in theirs for key in content.keys[other])
             shown = list(dict.fromkeys(content.texts[split][place] for place in shared))[:SHOWN]
-            found.append(Leak(split, other, len(shared), len(own), others, shown, unit))
+            found.append(Leak(split, other, len(shared), len(own), others, shown, unit, content.relation))
     return found
 
 
@@ -84,6 +91,11 @@ def repeated(keys: list[str], texts: list[str]) -> dict[str, Any]:
     return {"rows": len(keys) - len(counts), "examples": [first[key] for key in often]}
 
 
+def of_groups(groups: dict[str, list[str]], column: str) -> SplitTexts:
+    """Of the group of each row."""
+    return SplitTexts(groups, groups, f"of a {column} that is {ALSO}")
+
+
 def without_leaks(content: SplitTexts, unit: str = "rows") -> tuple[Sequence[int], list[str]]:
     """Places of the training rows that are in no other split; DataError where none is left."""
     own = content.keys["train"]
@@ -91,16 +103,24 @@ def without_leaks(content: SplitTexts, unit: str = "rows") -> tuple[Sequence[int
     kept = [place for place, key in enumerate(own) if key not in held]
     gone = [text for text, key in zip(content.texts["train"], own, strict=True) if key in held]
     if not kept:
-        raise DataError("task.leaks=drop leaves no training row: all of them are in validation or test too")
+        raise DataError(
+            f"task.leaks=drop leaves no training row: all of them are {content.relation} validation or test"
+        )
     if not gone:
         return kept, []
     count = f"{len(gone):,} of {len(own):,} {unit} dropped"
-    return kept, [f"train: {count}, their texts are in validation or test ({listed(gone, SHOWN)})"]
+    shown = listed(list(dict.fromkeys(gone)), SHOWN)
+    why = "their texts are in" if content.relation == ALSO else content.relation
+    return kept, [f"train: {count}, {why} validation or test ({shown})"]
 
 
 def leak_notes(content: SplitTexts, way: str, unit: str = "rows") -> list[str]:
     """A warning for every two splits that share texts; DataError under task.leaks=error."""
-    found = leaks_of(content, unit)
+    return warnings_of(leaks_of(content, unit), way)
+
+
+def warnings_of(found: list[Leak], way: str) -> list[str]:
+    """A warning for every leak; DataError under task.leaks=error."""
     if found and way == "error":
         lines = "; ".join(leak.line() for leak in found)
         raise DataError(f"task.leaks=error: {lines}; task.leaks=drop takes them out of train")

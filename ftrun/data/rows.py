@@ -5,19 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Sequence
 from typing import Any
 
+from ftrun.data.folds import PLAIN, Splitting
+from ftrun.data.grouped_splits import Keys, split_rows
 from ftrun.data.label_columns import ONE_NAME, LabelColumn
 from ftrun.data.labels import Labels, refuse_absent_classes, refuse_foreign, refuse_free_text
-from ftrun.data.leaks import leak_notes, of_columns, without_leaks
-from ftrun.data.sources import FORMS, SPLITS, Given, Row, read_parts, spelled
-from ftrun.data.splits import SPLIT_SEED, Splits, carve, choose, parse_subset, pick
+from ftrun.data.leaks import leak_notes, of_columns, warnings_of, without_leaks
+from ftrun.data.sources import FORMS, SPLITS, Given, Placed, Row, read_parts, spelled
+from ftrun.data.splits import Splits, choose, parse_subset, pick
 from ftrun.data.tables import Columns, columns_of, refuse_absent
 from ftrun.errors import ConfigError, DataError, counted
 from ftrun.settings.checks import natural_order
 
 
-def read_rows(source: Given, split: str | None = None) -> list[Row]:
+def read_rows(source: Given, split: str | None = None) -> list[Placed]:
     """The rows of all that a setting names, of a saved data set the split's; DataError says what is wrong."""
     return [row for part in read_parts(source, split) for row in part.rows]
 
@@ -34,37 +37,44 @@ def load_splits(
     leaks: str = "warn",
     reading: LabelColumn = ONE_NAME,
     classes: list[str] | None = None,
+    how: Splitting = PLAIN,
 ) -> Splits:
     """Read, clean and complete the splits: labels as `reading` has them, what is missing carved.
 
-    Of all labels those of `classes` alone, None for all. Training rows whose text is in another split too are
-    warned of, dropped or an error.
+    Of all labels those of `classes` alone, None for all. Training rows whose text, or by `how` whose group or
+    time, is in another split too are warned of, dropped or an error.
     """
     if train is None:
         raise ConfigError(f"task.train is not set: it is {FORMS}")
     if subset is not None:
         parse_subset(subset)
-    notes: list[str] = []
-    sources: dict[str, Given | None] = {"train": train, "validation": validation, "test": test}
+    sources, notes = how.sources({"train": train, "validation": validation, "test": test})
     rows = {
-        split: _in_use(_usable(split, source, text, label, reading, notes), source, label, classes)
+        split: _in_use(_usable(split, source, text, label, reading, notes, how), source, label, classes)
         for split, source in sources.items()
         if source is not None
     }
     _refuse_hidden_labels(rows, sources, label, reading)
-    notes += _carve_missing(rows, label, reading)
+    notes += _carve_missing(rows, label, reading, how)
     if leaks == "drop":
-        kept, more = without_leaks(of_columns(rows, text))
-        rows["train"] = pick(rows["train"], kept)
-        notes += more
+        notes += _drop_leaks(rows, text, how)
     if subset is not None:
         whole = len(rows["train"])
         strata = reading.strata(_column(rows["train"], label))
         chosen, more = choose(strata, subset, seed, reading.stratum)
         rows["train"] = pick(rows["train"], chosen)
         notes += [f"train: {len(chosen)} of {whole} rows chosen (task.subset={subset}, seed {seed})", *more]
-    notes += leak_notes(of_columns(rows, text), leaks)
+    notes += leak_notes(of_columns(rows, text), leaks) + warnings_of(how.leaks(rows), leaks)
     return _splits(rows, notes, text, label)
+
+
+def _drop_leaks(rows: dict[str, list[Row]], text: Columns, how: Splitting) -> list[str]:
+    """Take training rows that are in another split, too, or do not stand apart from it; returns notes."""
+    kept, notes = without_leaks(of_columns(rows, text))
+    rows["train"] = pick(rows["train"], kept)
+    kept, more = how.without_leaks(rows)
+    rows["train"] = pick(rows["train"], kept)
+    return notes + more
 
 
 def load_test(
@@ -85,39 +95,45 @@ def load_test(
     return splits
 
 
-def texts_of(rows: list[Row], column: str, source: str) -> list[str]:
+def texts_of(rows: Sequence[Row], column: str, source: str) -> list[str]:
     """The texts to predict for, "" where there is none; DataError when the column is missing or no text."""
     _refuse_columns("input", source, rows, [("text", column)])
     return [_text_of(row, number, column, source) for number, row in enumerate(rows, 1)]
 
 
 def _usable(
-    split: str, source: Given, text: Columns, label: str, reading: LabelColumn, notes: list[str]
+    split: str,
+    source: Given,
+    text: Columns,
+    label: str,
+    reading: LabelColumn,
+    notes: list[str],
+    how: Splitting = PLAIN,
 ) -> list[Row]:
     parts, texts = read_parts(source, split), columns_of(text)
     rows = sum(len(part.rows) for part in parts)
     kept: list[Row] = []
-    blank: list[str] = []
-    unlabelled: list[str] = []
+    without: dict[str, list[str]] = {"an empty text": [], "no label": []}
+    wanted = [*(("text", column) for column in texts), ("label", label)]
     for part in parts:
         notes += part.notes
-        wanted = [*(("text", column) for column in texts), ("label", label)]
         _refuse_columns(split, part.name, part.rows, wanted)
+        how.check(part.rows, part.name)
         names = _names(part.name, part.rows, label, reading)
         for number, (row, name) in enumerate(zip(part.rows, names, strict=True), 1):
             where = str(number) if len(parts) == 1 else f"{number} of {part.short}"
             if not all([_text_of(row, number, column, part.name) for column in texts]):
-                blank.append(where)
+                without["an empty text"].append(where)
             elif name is None:
-                unlabelled.append(where)
+                without["no label"].append(where)
             else:
-                kept.append(row | {label: name})
-    if len(unlabelled) + len(blank) == rows and unlabelled:
+                kept.append(Placed(row | {label: name}, row.file, row.number))
+    if not kept and without["no label"]:
         raise DataError(_no_labels(split, spelled(source), label, rows))
-    for dropped, why in ((blank, "an empty text"), (unlabelled, "no label")):
+    for why, dropped in without.items():
         if dropped:
-            rows_named = ", ".join(dropped[:3]) + (", …" if len(dropped) > 3 else "")
-            notes.append(f"{split}: {len(dropped)} of {rows} rows dropped, {why} (row {rows_named})")
+            named = ", ".join(dropped[:3]) + (", …" if len(dropped) > 3 else "")
+            notes.append(f"{split}: {len(dropped)} of {rows} rows dropped, {why} (row {named})")
     if not kept:
         raise DataError(
             f"task.{split}={spelled(source)}: none of the {rows} rows has both a text and a label"
@@ -135,7 +151,7 @@ def _in_use(rows: list[Row], source: Given, label: str, classes: list[str] | Non
     return [row for row in rows if row[label] in classes]
 
 
-def _refuse_columns(split: str, source: str, rows: list[Row], wanted: list[tuple[str, str]]) -> None:
+def _refuse_columns(split: str, source: str, rows: Sequence[Row], wanted: list[tuple[str, str]]) -> None:
     if not rows:
         raise DataError(f"task.{split}={source} has no rows")
     columns = list(dict.fromkeys(key for row in rows for key in row))
@@ -143,7 +159,7 @@ def _refuse_columns(split: str, source: str, rows: list[Row], wanted: list[tuple
         refuse_absent(setting, column, columns, source)
 
 
-def _names(source: str, rows: list[Row], label: str, reading: LabelColumn) -> list[Any]:
+def _names(source: str, rows: Sequence[Row], label: str, reading: LabelColumn) -> list[Any]:
     names = []
     for number, row in enumerate(rows, 1):
         try:
@@ -180,13 +196,14 @@ def _no_labels(split: str, source: str, label: str, rows: int) -> str:
     )
 
 
-def _carve_missing(rows: dict[str, list[Row]], label: str, reading: LabelColumn) -> list[str]:
+def _carve_missing(rows: dict[str, list[Row]], label: str, reading: LabelColumn, how: Splitting) -> list[str]:
     """Carve the splits that are not there from train, in place; DataError where train is too small."""
     missing = [split for split in ("test", "validation") if split not in rows]
     if not missing:
         return []
     strata = reading.strata(_column(rows["train"], label))
-    indices, notes = carve(strata, missing, SPLIT_SEED, reading.stratum)
+    keys = Keys(strata, reading.stratum, *how.keys(rows["train"]))
+    indices, notes = split_rows(how, missing, keys)
     rows |= {split: pick(rows["train"], chosen) for split, chosen in indices.items()}
     if reading is ONE_NAME and not all(rows[split] for split in missing):
         refuse_free_text(sorted(set(strata), key=natural_order), len(strata), label)

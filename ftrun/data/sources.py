@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ftrun.data.hub import hub_rows, named_rows
 from ftrun.data.tables import read_table
@@ -20,13 +20,45 @@ FORMS = (
 )
 
 
+class Place(NamedTuple):
+    """Where a person finds a row: what it says, its file as it was named, and its number there.
+
+    Rows of data are counted from 1, without a header and without blank lines, as in messages. An image that
+    is a file of its own has no number: its text is its path below the folder.
+    """
+
+    text: str | list[str]
+    file: str
+    file_row: int | None
+
+
+class Placed(Row):
+    """The columns of a row that knows its file and its number there."""
+
+    __slots__ = ("file", "number")
+
+    def __init__(self, columns: Row, file: str, number: int) -> None:
+        super().__init__(columns)
+        self.file, self.number = file, number
+
+    def place(self, text: str | list[str]) -> Place:
+        """Its place, told by one of its columns or by several."""
+        said = self[text] if isinstance(text, str) else [self[name] for name in text]
+        return Place(said, self.file, self.number)
+
+
 @dataclass
 class Part:
     """The rows of one file or data set, its name, and notes about it."""
 
     name: str
-    rows: list[Row]
+    rows: list[Placed]
     notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, name: str, rows: list[Row], notes: list[str]) -> Part:
+        """The same of rows that are numbered in their order."""
+        return cls(name, [Placed(row, name, number) for number, row in enumerate(rows, 1)], notes)
 
     @property
     def short(self) -> str:
@@ -82,12 +114,12 @@ def _matched(source: str) -> list[str]:
 
 def _part(source: str, split: str | None) -> Part:
     if source.startswith("hub:"):
-        return Part(source, hub_rows(source))
+        return Part.of(source, hub_rows(source), [])
     if source.startswith("embedded:"):
-        return Part(source, _embedded(source))
+        return Part.of(source, _embedded(source), [])
     if (data := saved_data(source, split)) is not None:
-        return Part(source, named_rows(data))
-    return Part(source, *read_table(Path(source).expanduser()))
+        return Part.of(source, named_rows(data), [])
+    return Part.of(source, *read_table(Path(source).expanduser()))
 
 
 def stored(source: str) -> tuple[Path, str | None] | None:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ftrun.data.content import ending, read_text
 from ftrun.data.rows import read_rows
-from ftrun.data.sources import is_path, is_saved
+from ftrun.data.sources import Place, Placed, is_path, is_saved
 from ftrun.data.tables import ENDINGS, refuse_absent
 from ftrun.errors import DataError
-
-if TYPE_CHECKING:
-    pass
 
 READ = (".json", *ENDINGS)
 
@@ -27,7 +25,18 @@ class Question:
     question: str
     context: str
     answers: list[tuple[str, int]] | None  # None where a file has no answers
-    place: str
+    source: str
+    number: int  # in its source, from 1
+    columns: dict[str, Any]  # everything its source says, by name
+
+    @property
+    def where(self) -> str:
+        """For messages."""
+        return f"row {self.number} of {self.source} (id {self.id})"
+
+    @property
+    def place(self) -> Place:
+        return Place(self.question, self.source, self.number)
 
     def placed(self) -> list[tuple[str, int]]:
         """The answers that stand in the paragraph at their offset."""
@@ -49,7 +58,7 @@ def read_questions(
 
 
 def as_questions(
-    rows: list[dict[str, Any]], source: str, columns: dict[str, str], answered: bool
+    rows: Sequence[dict[str, Any]], source: str, columns: dict[str, str], answered: bool
 ) -> list[Question]:
     """Rows as questions; `columns` names those of `question`, `context` and `answers`.
 
@@ -69,12 +78,12 @@ def as_questions(
         name = str(row["id"]) if row.get("id") is not None else str(number)
         answers = answers_of(row.get(columns["answers"]), place) if answered else None
         questions.append(
-            Question(name, row[columns["question"]], row[columns["context"]], answers, f"{place} (id {name})")
+            Question(name, row[columns["question"]], row[columns["context"]], answers, source, number, row)
         )
     return questions
 
 
-def rows_of(source: str, split: str | None = None) -> list[dict[str, Any]]:
+def rows_of(source: str, split: str | None = None) -> list[Placed]:
     """A row for each question, of SQuAD JSON (.json) or of anything that is rows already."""
     path = Path(source).expanduser()
     no_file = not is_path(source) or path.is_dir() or is_saved(source)
@@ -99,7 +108,7 @@ def rows_of(source: str, split: str | None = None) -> list[dict[str, Any]]:
         ) from None
     if not rows:
         raise DataError(f"{path} has no questions")
-    return rows
+    return [Placed(row, source, number) for number, row in enumerate(rows, 1)]
 
 
 def flat(article: dict[str, Any]) -> list[dict[str, Any]]:

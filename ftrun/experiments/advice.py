@@ -12,17 +12,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import DataError
+from ftrun.experiments.probing import FOLDS, features_of, mean_of_tokens, regression
 
 if TYPE_CHECKING:
     from ftrun.models.model import Model
     from ftrun.tasks.data import TaskData
-    from ftrun.tasks.dataset import Dataset, Example
+    from ftrun.tasks.dataset import Example
 
 FEW = 1000  # labels per class
 ROWS = 600  # training rows that are measured, at most
-FOLDS = 5
 NEIGHBOURS = 10
-BATCH = 32
 
 
 @dataclass
@@ -77,33 +76,13 @@ def measure(data: TaskData, model: Model) -> Closeness:
     if len(set(targets)) < 2 or smallest < 2:
         raise DataError("advise: every class needs at least two of the sampled training rows")
     folds = min(FOLDS, smallest)
-    features = features_of(data.dataset("train"), model, examples)
+    features = features_of(data.dataset("train"), model, examples, model.layers()[-1], mean_of_tokens)
     return Closeness(
         neighbours=of_neighbours(features, targets),
         probe=of_probe(features, targets, folds),
         words=of_words(examples, targets, folds),
         rows=len(examples),
     )
-
-
-def features_of(dataset: Dataset, model: Model, examples: Any) -> Any:
-    """The mean of the last layer over the tokens of each example, (examples, width)."""
-    import torch
-
-    kept: list[Any] = []
-    handle = model.layers()[-1].register_forward_hook(
-        lambda module, inputs, output: kept.append(output[0] if isinstance(output, tuple) else output)
-    )
-    model.eval()
-    rows = []
-    with torch.no_grad():
-        for start in range(0, len(examples), BATCH):
-            inputs = dataset.collate(examples[start : start + BATCH])["inputs"]
-            model(**inputs)
-            hidden, mask = kept.pop(), inputs["attention_mask"].unsqueeze(-1).float()
-            rows.append((hidden * mask).sum(1) / mask.sum(1))
-    handle.remove()
-    return torch.cat(rows).numpy()
 
 
 def of_neighbours(features: Any, targets: list[int]) -> float:
@@ -122,13 +101,7 @@ def of_neighbours(features: Any, targets: list[int]) -> float:
 
 def of_probe(features: Any, targets: list[int], folds: int) -> float:
     """Logistic regression on standardised features."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    return cross_validated(
-        make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=5000)), features, targets, folds
-    )
+    return cross_validated(regression(), features, targets, folds)
 
 
 def of_words(examples: Sequence[Example], targets: list[int], folds: int) -> float:

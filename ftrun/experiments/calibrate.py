@@ -11,7 +11,7 @@ import torch
 from ftrun.errors import ConfigError, DataError
 from ftrun.experiments.inference import FinishedRun
 from ftrun.models.recalibration import Recalibration, keep, recalibration_of
-from ftrun.reports.calibration import calibration
+from ftrun.reports.diagnosing.calibration import calibration
 from ftrun.tasks.metrics.classification import multilabel_scores
 from ftrun.tasks.multilabel import MultilabelScorer
 from ftrun.tasks.parts.labelled import ClassScorer

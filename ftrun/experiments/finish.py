@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
+from ftrun.data.tables import write_table
 from ftrun.errors import UserError
 from ftrun.experiments.retention import measure_after
 from ftrun.models.reload import difference
 from ftrun.models.save import export
-from ftrun.reports.summary import show_result
-from ftrun.runs.run import RESULT, Run
+from ftrun.reports.pages.run_page import show_result
+from ftrun.runs.run import PREDICTIONS, RESULT, Run
 from ftrun.settings.seeds import stream
 from ftrun.tasks.dataset import SPLITS, rows_of
+from ftrun.tasks.scorer import prediction_lines
 from ftrun.training import checkpoint
 from ftrun.training.devices import describe, peak_memory
 from ftrun.training.preflight import PROBE
@@ -105,16 +106,7 @@ def cost_of(loop: Loop) -> dict[str, Any]:
 
 def write_predictions(directory: Run, data: TaskData, rows: list[Row]) -> None:
     """predictions.jsonl, and what stands behind the scores of the test split."""
-    (directory.path / "predictions.jsonl").write_text(prediction_lines(rows), encoding="utf-8")
+    write_table(directory.path / PREDICTIONS, prediction_lines(rows, data.slices(rows)))
     for name, content in data.scorer.tables(rows).items():
         if content:
             directory.write_json(name, content)
-
-
-def prediction_lines(rows: list[Row]) -> str:
-    """A line of JSON for each row: its number, the correct answer and what was answered."""
-    lines = []
-    for row in rows:
-        line = {"row": row.row, "label": row.label, **row.answer}
-        lines.append(json.dumps(line, ensure_ascii=False) + "\n")
-    return "".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -110,8 +111,19 @@ def processor_of(
     return tokenizer
 
 
-def score(run: Run, file: str | None = None) -> dict[str, float]:
-    """Every metric of a finished run's model, on a file or on the run's own test split."""
+@dataclass
+class Evaluation:
+    """A finished run's model on a file or on the run's own test split."""
+
+    metric: str  # the run's main one
+    scores: dict[str, float]  # every metric, without a prefix
+    rows: list[Row]
+    details: dict[str, Any]  # the tables behind the scores
+
+
+def evaluation(run: Run, file: str | None = None) -> Evaluation:
+    """Score it; notes about a file and its lengths are printed."""
+    from ftrun.runs.run import DETAILS
     from ftrun.runs.terminal import say
 
     finished = FinishedRun(run)
@@ -122,4 +134,7 @@ def score(run: Run, file: str | None = None) -> dict[str, float]:
     say(data.dataset("test").summary)
     if finished.recalibration is not None:
         say(finished.recalibration.line())
-    return finished.evaluate(data)[0]
+    scores, rows = finished.evaluate(data)
+    chosen = finished.settings.train.metric or data.metric
+    details = data.scorer.tables(rows).get(DETAILS, {})
+    return Evaluation(chosen.removeprefix("eval_"), scores, rows, details)

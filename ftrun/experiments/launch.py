@@ -19,6 +19,7 @@ from ftrun.experiments.callbacks import Sweep, summary
 from ftrun.experiments.hydra_errors import explain
 from ftrun.experiments.overrides import (
     COMPOSITION,
+    fold_words,
     hidden,
     importable,
     options_first,
@@ -27,6 +28,7 @@ from ftrun.experiments.overrides import (
     with_model_of_source,
     with_tasks,
 )
+from ftrun.runs.find import find_runs
 from ftrun.settings.read import read
 
 if TYPE_CHECKING:
@@ -42,6 +44,8 @@ class Stop(BaseException):
 def launch(arguments: list[str]) -> int:
     """Run an experiment or a sweep; returns the exit code, raises what a single run raises."""
     words = [part for word in options_first(arguments) for part in sourced(word)]
+    crossed = not any(word in SWEEP for word in words) and bool(fold_words(words))
+    words = every_fold(words)
     importable(words)
     hidden(words)
     if os.environ.get("RANK", "0") != "0":
@@ -66,7 +70,33 @@ def launch(arguments: list[str]) -> int:
         sys.argv = before
     if failed is not None:
         raise failed
-    return 0 if Sweep.directory is None else summary(Sweep.directory)
+    if Sweep.directory is None:
+        return 0
+    code = summary(Sweep.directory)
+    if crossed:
+        show_score(Sweep.directory)
+    return code
+
+
+def every_fold(words: list[str]) -> list[str]:
+    """The words of a cross-validation as those of a sweep over its folds; hydra.run.dir= is its directory."""
+    if not (folds := fold_words(words)):
+        return words
+    values = ",".join(word.partition("=")[2] for word in folds)
+    sweep = [] if any(word in SWEEP for word in words) else ["-m"]
+    return [
+        *sweep,
+        *(word.replace("hydra.run.dir=", "hydra.sweep.dir=") for word in words),
+        f"task.fold={values}",
+    ]
+
+
+def show_score(directory: Path) -> None:
+    """The report of a cross-validation that was started as one run, if any of its runs finished."""
+    from ftrun.reports import table
+
+    if find_runs([directory]):
+        table.write([str(directory)])
 
 
 def program() -> str:

@@ -53,6 +53,15 @@ def sourced(word: str) -> list[str]:
     return [f"task@source={value}"]
 
 
+def fold_words(words: list[str]) -> list[str]:
+    """task.fold=0 and so on for every fold that task.folds asks for, where none is named."""
+    values = dict(word.lstrip("+").partition("=")[::2] for word in words)
+    folds = values.get("task.folds", "")
+    if "task.fold" in values or not folds.isdecimal() or int(folds) < 2:
+        return []
+    return [f"task.fold={number}" for number in range(int(folds))]
+
+
 def importable(words: list[str]) -> None:
     """Put the current directory, and the one that holds --config-dir, where user modules are found."""
     places = [Path.cwd(), *(place.resolve().parent for place in own_options(words))]

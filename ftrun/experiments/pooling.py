@@ -18,19 +18,25 @@ if TYPE_CHECKING:
 
 
 def with_pooling(settings: Settings) -> Settings:
-    """The settings with head, cls or mean, also in what config.yaml will hold; prints why it is not head.
+    """The settings with head, cls or mean, also in what config.yaml will hold; prints why it is not head."""
+    settings, reason = pooled(settings)
+    if reason:
+        say(f"pooling: {settings.model.pooling}, {reason}")
+    return settings
+
+
+def pooled(settings: Settings) -> tuple[Settings, str]:
+    """The same, and why, nothing where it is head or was set.
 
     A source that answers for whole texts too has decided it: its head and this one stand on the same vector.
     """
     if settings.model.pooling != "auto":
-        return settings
+        return settings, ""
     spec = settings.task.spec(None)
     value, reason = of_source(settings) or pooling_of(settings.model, spec)
-    if reason:
-        say(f"pooling: {value}, {reason}")
     node = settings.raw["model"] | {"pooling": value}
     model = replace(settings.model, pooling=value)
-    return replace(settings, model=model, raw=settings.raw | {"model": node})
+    return replace(settings, model=model, raw=settings.raw | {"model": node}), reason
 
 
 def of_source(settings: Settings) -> tuple[str, str] | None:

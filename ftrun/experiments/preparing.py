@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ftrun.data.baselines import FEATURES_OF
 from ftrun.data.card import lines as card_lines
+from ftrun.experiments.frozen import frozen_features
 from ftrun.experiments.pooling import loading
+from ftrun.runs.artifacts import BASELINES
+from ftrun.runs.files import write_lines
 from ftrun.runs.terminal import leads, say
 from ftrun.settings.auto import Case, settle
 from ftrun.settings.schedules import Course, Length
@@ -33,7 +37,7 @@ def prepare(
     for line in data.encode(model.tokenizer, *SPLITS):
         say(line)
     if accelerator.is_main_process:
-        describe_data(data, directory)
+        describe_data(settings, data, model, directory, accelerator)
     settings = settled(settings, data, model, directory)
     with torch.random.fork_rng():
         torch.manual_seed(stream(settings.seed, "init", 1))
@@ -46,16 +50,7 @@ def settled(settings: Settings, data: TaskData, model: Model, directory: Run) ->
     """The settings with numbers in the place of `auto`, said with their reasons and kept in config.yaml."""
     if not settings.auto:
         return settings
-    case = Case(
-        rows=len(data.dataset("train").epoch(settings.seed, 0)),
-        validation=len(data.dataset("validation")),
-        width=model.width,
-        pretrained=model.source is not None,
-        strategy=settings.strategy_name,
-        pace=settings.strategy.pace,
-        habits=settings.task.habits,
-    )
-    found, lines = settle(settings.train, settings.auto, case)
+    found, lines = settle(settings.train, settings.auto, case_of(settings, data, model))
     if lines:
         say(f"auto: {'; '.join(lines)}")
     if leads():
@@ -64,13 +59,45 @@ def settled(settings: Settings, data: TaskData, model: Model, directory: Run) ->
     return replace(settings, train=replace(settings.train, **found), raw=raw, auto=frozenset())
 
 
-def describe_data(data: TaskData, directory: Run) -> None:
+def case_of(settings: Settings, data: TaskData, model: Model) -> Case:
+    """What is to be trained, of which the model may be an outline."""
+    return Case(
+        rows=len(data.dataset("train").epoch(settings.seed, 0)),
+        validation=len(data.dataset("validation")),
+        width=model.width,
+        pretrained=model.source is not None,
+        strategy=settings.strategy_name,
+        pace=settings.strategy.pace,
+        habits=settings.task.habits,
+    )
+
+
+def describe_data(
+    settings: Settings, data: TaskData, model: Model, directory: Run, accelerator: Accelerator
+) -> None:
     """The data card, once for a run: shown, and kept in data.json beside the fingerprint."""
     kept = directory.read_json("data.json") or {"fingerprint": data.rows.fingerprint}
+    data.baselines = settings.baselines
     if "rows" not in kept and (card := data.rows.card(data)):
+        if settings.baselines and (found := frozen_features(data, model, accelerator)):
+            card["baselines"] = card.get("baselines", {}) | {FEATURES_OF: found}
+        write_baselines(directory, data)
         directory.write_json("data.json", kept | card)
         for line in card_lines(card, data.metric):
             say(line)
+
+
+def write_baselines(directory: Run, data: TaskData) -> None:
+    """For each test row the correct answer, and that of every baseline which answered all of them."""
+    count = len(data.dataset("test"))
+    whole = {name: rows for name, rows in data.answers.items() if len(rows) == count}
+    if whole:
+        lines = [
+            {"row": same[0].row, "label": same[0].label}
+            | {name: row.answer for name, row in zip(whole, same, strict=True)}
+            for same in zip(*whole.values(), strict=True)
+        ]
+        write_lines(directory.path / BASELINES, lines)
 
 
 def describe_model(settings: Settings, data: TaskData, model: Model, accelerator: Accelerator) -> None:

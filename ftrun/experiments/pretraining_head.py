@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -60,8 +61,8 @@ class FixedBackbone(nn.Module):
 
 def open_pretraining_head(
     task: Task, checkpoint: ModelSettings, model: Model
-) -> tuple[TaskData, PretrainingHead]:
-    """The checkpoint's language-model head on the model's backbone; one is fitted where it has none.
+) -> tuple[TaskData, PretrainingHead, bool]:
+    """The checkpoint's language-model head on the model's backbone, and whether it had to be fitted.
 
     Raises ConfigError for random weights, which have no pre-training.
     """
@@ -78,7 +79,12 @@ def open_pretraining_head(
         fitted(found, data, digest(net, data))
     setattr(net, net.base_model_prefix, backbone_of(model.net))
     net.tie_weights(recompute_mapping=False)  # and not what the checkpoint left untied
-    return data, found
+    return data, found, bool(missing)
+
+
+def uniform_loss(model: PretrainingHead) -> float:
+    """The loss of a uniform guess over the vocabulary, in nats per token."""
+    return math.log(model.net.config.vocab_size)
 
 
 def pretrained_head(spec: Spec, checkpoint: ModelSettings, model: Model) -> tuple[PretrainingHead, list[str]]:
@@ -148,7 +154,8 @@ def fit(model: PretrainingHead, data: TaskData, head: list[nn.Parameter]) -> Non
         optimizer.zero_grad()
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(wanted[name])
-    say(f"fitted in {steps} steps; its last loss was {loss.sum.item() / loss.count:.2f} nats per token")
+    last, guess = loss.sum.item() / loss.count, uniform_loss(model)
+    say(f"fitted in {steps} steps; its last loss was {last:.2f} nats per token (uniform guess: {guess:.2f})")
 
 
 def fitting_batches(data: TaskData) -> list[list[int]]:

@@ -99,6 +99,7 @@ def measure_after(loop: Loop, first: list[Tensor]) -> dict[str, Any]:
             "before": before,
             "after": now,
             "forgetting": source.forgetting(before, now),
+            **source.gauge(before),
         }
         for source, before, now in measured
     ]

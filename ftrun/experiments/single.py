@@ -15,7 +15,7 @@ from ftrun.experiments.preparing import prepare
 from ftrun.experiments.retention import features_of, measure_before, remember
 from ftrun.experiments.sources import open_sources, start, with_fresh_head, with_head_of
 from ftrun.models.load import load, outline
-from ftrun.reports.summary import show_result
+from ftrun.reports.pages.run_page import show_result
 from ftrun.runs.environment import describe as describe_environment
 from ftrun.runs.files import free_space_check
 from ftrun.runs.run import FAILURE, RESULT, Run, is_run

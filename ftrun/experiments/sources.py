@@ -12,7 +12,7 @@ from torch import nn
 
 from ftrun.errors import ConfigError, listed
 from ftrun.experiments.pooling import answers_alike
-from ftrun.experiments.pretraining_head import open_pretraining_head
+from ftrun.experiments.pretraining_head import open_pretraining_head, uniform_loss
 from ftrun.models.heads import Pooled, backbone_of
 from ftrun.models.image_processor import PROCESSOR
 from ftrun.models.load import quiet
@@ -175,9 +175,9 @@ def open_sources(settings: Settings, data: TaskData, model: Model) -> list[Sourc
 def open_pretraining(source: Source, checkpoint: ModelSettings, model: Model) -> SourceTask:
     """The checkpoint's own pre-training on the backbone that is trained now."""
     assert source.task is not None
-    data, head = open_pretraining_head(source.task, checkpoint, model)
+    data, head, fitted = open_pretraining_head(source.task, checkpoint, model)
     still(head, model)
-    return SourceTask("pretraining", data, head)
+    return SourceTask("pretraining", data, head, uniform_loss(head), fitted)
 
 
 def open_run(run: Run, earlier: Settings, settings: Settings, data: TaskData, model: Model) -> SourceTask:

@@ -25,7 +25,7 @@ from ftrun.models.spec import ImageInput, Spec
 from ftrun.models.tokenizer import load_tokenizer, trained_for
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
     from ftrun.settings.schema import ModelSettings
 
@@ -38,16 +38,24 @@ def load(settings: ModelSettings, spec: Spec, seed: int) -> Model:
     longer than its positions.
     """
     settings = resolved(settings, spec)
-    checkpoint, config, tokenizer = fitting(settings, spec, spec.config)
+    checkpoint, config, processor = reading(settings, spec)
     source = checkpoint.name if settings.init == "pretrained" else None
-    if spec.auto_class != IMAGES:
-        tokenizer = load_tokenizer(checkpoint, config, trained_for(spec, checkpoint.name))
     with torch.random.fork_rng(), quiet():
         torch.manual_seed(seed)
         net, fresh = build(settings, checkpoint, config, spec)
         if spec.projection is not None:
             fresh |= project(net, *spec.projection, source)
-    return Model(net, tokenizer, source, fresh)
+    return Model(net, processor, source, fresh)
+
+
+def reading(
+    settings: ModelSettings, spec: Spec
+) -> tuple[Checkpoint, PretrainedConfig, PreTrainedTokenizerBase | ImageProcessor | None]:
+    """Where the network lies, its configuration, and what reads rows for it; ConfigError as by `load`."""
+    checkpoint, config, processor = fitting(settings, spec, spec.config)
+    if spec.auto_class == IMAGES:
+        return checkpoint, config, processor
+    return checkpoint, config, load_tokenizer(checkpoint, config, trained_for(spec, checkpoint.name))
 
 
 def outline(settings: ModelSettings, spec: Spec) -> Model:

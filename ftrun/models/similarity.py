@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from ftrun.models.model import Model
+
+NEIGHBOURS = 10  # Huh et al. 2024
 
 
 @torch.no_grad()
@@ -45,10 +48,14 @@ def features(model: Model, batches: list[dict[str, Tensor]]) -> list[Tensor]:
 
 
 def drift(before: list[Tensor], now: list[Tensor]) -> list[dict[str, float]]:
-    """For each layer the linear CKA (Kornblith et al. 2019) and the mean cosine to the features before."""
+    """For each layer what is left of the features before.
+
+    Linear CKA (Kornblith et al. 2019), the share of nearest neighbours kept, and the mean cosine.
+    """
     return [
         {
             "cka": linear_cka(old, new),
+            "neighbours": neighbours_kept(old, new),
             "cosine": float(torch.nn.functional.cosine_similarity(old, new, dim=1).mean()),
         }
         for old, new in zip(before, now, strict=True)
@@ -67,3 +74,21 @@ def linear_cka(one: Tensor, other: Tensor) -> float:
         return float((x * y).sum() / (x.norm() * y.norm()))
     shared, own = (x.T @ y).norm() ** 2, (x.T @ x).norm() * (y.T @ y).norm()
     return float(shared / own)
+
+
+def neighbours_kept(one: Tensor, other: Tensor) -> float:
+    """The share of each example's 10 nearest others, by cosine, that both features (examples, width) have.
+
+    The mutual k-nearest-neighbour alignment of Huh et al. (2024). Fewer examples have all others as their
+    neighbours; without relation it is 10 / (examples - 1). Not a number for a single example, nor where one
+    of them is the same for every example.
+    """
+    count = min(NEIGHBOURS, len(one) - 1)
+    if count < 1 or any(bool((each == each[0]).all()) for each in (one, other)):
+        return math.nan
+    near = torch.zeros(2, len(one), len(one), dtype=torch.bool)
+    for place, features in enumerate((one, other)):
+        unit = torch.nn.functional.normalize(features.double(), dim=1)
+        alike = (unit @ unit.T).fill_diagonal_(-math.inf)
+        near[place].scatter_(1, alike.topk(count, dim=1).indices, value=True)
+    return float(near.all(0).sum()) / (count * len(one))

@@ -6,7 +6,7 @@ from typing import Any
 
 from ftrun.errors import counted
 from ftrun.reports.numbers import score
-from ftrun.reports.page import Section
+from ftrun.reports.pages.page import Section
 from ftrun.tasks.parts.temperature import COLDEST, HOTTEST
 
 QUALITIES = {"ece": "ECE", "nll": "NLL", "brier": "Brier"}

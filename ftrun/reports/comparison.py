@@ -11,17 +11,12 @@ from os.path import abspath, commonpath, dirname, relpath, sep
 from typing import Any
 
 from ftrun.errors import counted
+from ftrun.reports.diagnosing.forgetting import marked
+from ftrun.reports.naming import flat, name_of, own_words
 from ftrun.reports.numbers import count, duration, score, share, size, words
 
 Row = dict[str, Any]
-APART = ("seed", "device", "tracker")  # settings that do not make it a different experiment
-CHOICES = (
-    "schedule.",
-    "compose.",
-    "protect.",
-    "source.",
-    "pretrain.",
-)  # groups whose options have a name or kind of their own
+APART = ("seed", "device", "tracker", "baselines", "task.fold")  # what makes it no other experiment
 HEADING = ("task", "model", "seed", "metric", "state")  # above the table where all runs agree on it
 
 
@@ -36,8 +31,8 @@ class Column:
 
 
 def strategy_words(row: Row) -> str:
-    """The strategy and the settings in which the run differs from similar runs: lora rank=4."""
-    return f"{row['strategy']} {words(row['differing'])}".rstrip()
+    """The strategy and those of its settings in which runs of it differ: lora rank=4."""
+    return f"{row['strategy']} {words(row['own'])}".rstrip()
 
 
 def plain(key: str) -> Callable[[Row], str]:
@@ -50,16 +45,18 @@ def _score(row: Row, split: str) -> str:
 
 
 def _forgetting(row: Row) -> str:
-    return score(row["forgetting"], row["forgetting_metric"], row.get("forgetting_sd"))
+    found = score(row["forgetting"], row["forgetting_metric"], row.get("forgetting_sd"))
+    return marked(found, row)
 
 
 COLUMNS = (
     Column("run", "run", plain("label")),
     Column("task", "task", plain("task")),
     Column("model", "model", plain("model")),
-    Column("strategy", "strategy", strategy_words),
+    Column("strategy", "strategy", plain("way")),
     Column("seed", "seed", plain("seed"), right=True),
     Column("seeds", "seeds", plain("seeds"), right=True),
+    Column("fold", "fold", plain("fold"), right=True),
     Column("trained_parameters", "trained", lambda row: count(row["trained_parameters"]), right=True),
     Column("trained_share", "share", lambda row: share(row["trained_share"]), right=True),
     Column("metric", "metric", plain("metric")),
@@ -83,20 +80,25 @@ def damaged(run: str, why: str) -> Row:
 
 
 def side_by_side(rows: list[Row]) -> list[Row]:
-    """The rows with a short label each, and the settings in which each differs from similar runs."""
+    """The rows with a short label each, and a name that tells it from those of the same task."""
     paths = [abspath(row["run"]) for row in rows]
     folder = commonpath([dirname(path) for path in paths])
-    like: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    like: dict[str, list[Row]] = {}
     for row, path in zip(rows, paths, strict=True):
         # `auto` is one setting, whatever each seed found for it
         asked = row["asked"] if "asked" in row else row["config"]
-        row["settings"] = flat({name: value for name, value in asked.items() if name not in APART})
+        row["settings"] = {name: value for name, value in flat(asked).items() if name not in APART}
+        row["fold"] = (row["config"].get("task") or {}).get("fold")
         row["label"] = relpath(path, folder) if len(rows) > 1 else row["run"]
         row["folder"] = _near(folder) if len(rows) > 1 else ""
-        row |= {"test_sd": None, "eval_sd": None, "seeds": None}
-        like.setdefault(_kind(row), []).append(row["settings"])
+        row |= {"test_sd": None, "eval_sd": None, "seeds": None, "own": {}, "way": row["strategy"]}
+        if row["state"] != "damaged":
+            like.setdefault(row["task"], []).append(row)
+    for each in like.values():
+        for row in each:
+            row |= {"own": own_words(row, each), "way": name_of(row, each, network=False)}
     for row, brief in zip(rows, _brief([row["label"] for row in rows]), strict=True):
-        row |= {"differing": _differing(row["settings"], like[_kind(row)]), "brief": brief}
+        row["brief"] = brief
     return rows
 
 
@@ -115,16 +117,17 @@ def _brief(labels: list[str]) -> list[str]:
 
 
 def means(rows: list[Row]) -> list[Row]:
-    """One row per experiment with at least two finished seeds; a seed that ran twice counts once."""
-    groups: dict[str, dict[int, Row]] = {}
+    """One row per experiment with at least two finished runs; one that ran twice counts once."""
+    groups: dict[str, dict[tuple[int, int | None], Row]] = {}
     for row in rows:
         if row["state"] == "finished":
-            groups.setdefault(repr(sorted(row["settings"].items())), {})[row["seed"]] = row
+            own = groups.setdefault(repr(sorted(row["settings"].items())), {})
+            own[row["seed"], row["fold"]] = row
     return [_mean(list(group.values())) for group in groups.values() if len(group) > 1]
 
 
 def _mean(rows: list[Row]) -> Row:
-    mean = rows[0] | {"seeds": len(rows), "seed": None}
+    mean = rows[0] | {"seeds": len({row["seed"] for row in rows}), "seed": None, "fold": None}
     numbers = "seconds", "tokens_per_second", "images_per_second", "peak_memory_bytes"
     for key in ("test_score", "eval_score", "forgetting", *numbers):
         values = [row[key] for row in rows if row[key] is not None]
@@ -134,36 +137,6 @@ def _mean(rows: list[Row]) -> Row:
                 statistics.stdev(values) if len(values) == len(rows) else None
             )
     return mean
-
-
-def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings with dotted names, as train.lr; an option under its group's name: schedule=cosine."""
-    found: dict[str, Any] = {}
-    for name, value in config.items():
-        chosen = prefix in CHOICES and name in ("name", "kind")
-        whole = prefix.removesuffix(".") if chosen else prefix + name
-        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {whole: value}
-    return found
-
-
-def _kind(row: Row) -> tuple[str, ...]:
-    return row["task"], row["model"], row["strategy"]
-
-
-def _differing(config: dict[str, Any], others: list[dict[str, Any]]) -> dict[str, Any]:
-    """Settings that differ from any similar run; an option's own settings only from runs with that option."""
-
-    def like(name: str) -> list[dict[str, Any]]:
-        group, dot, _ = name.partition(".")
-        if f"{group}{dot}" not in CHOICES:
-            return others
-        return [other for other in others if other.get(group) == config.get(group)]
-
-    names = [name for name, value in config.items() if any(each.get(name) != value for each in like(name))]
-    last = [name.rsplit(".", 1)[-1] for name in names]
-    return {
-        end if last.count(end) == 1 else name: config[name] for name, end in zip(names, last, strict=True)
-    }
 
 
 def heading(rows: list[Row]) -> tuple[str, list[str]]:
@@ -189,9 +162,7 @@ def as_csv(rows: list[Row]) -> str:
     configs = [row["settings"] for row in rows]
     names = list(dict.fromkeys(name for config in configs for name in config))
     varied = [name for name in names if len({repr(config.get(name)) for config in configs}) > 1]
-    hidden = (
-        "config settings differing label brief folder seeds test_sd eval_sd forgetting_sd sources".split()
-    )
+    hidden = "config settings own way label brief folder seeds test_sd eval_sd forgetting_sd sources".split()
     facts = list(dict.fromkeys(key for row in rows for key in row if key not in hidden))
     extra = [name for name in varied if name not in facts]
     text = io.StringIO()

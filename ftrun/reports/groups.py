@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from ftrun.errors import UserError
-from ftrun.reports.calibration import calibration
-from ftrun.reports.comparison import Row, strategy_words
-from ftrun.reports.diagnosis import diagnose, untaught
-from ftrun.reports.pareto import dominated_by
-from ftrun.reports.significance import RESAMPLES, resamples
-from ftrun.reports.study import Group, Study, Tried, studied, tested
+from ftrun.reports.comparison import Row
+from ftrun.reports.diagnosing.calibration import calibration
+from ftrun.reports.diagnosing.diagnosis import diagnose
+from ftrun.reports.diagnosing.evidence import Evidence
+from ftrun.reports.folding import joined
+from ftrun.reports.naming import name_of
+from ftrun.reports.rivals import distinct, rivals_of
+from ftrun.reports.statistics.pareto import dominated_by
+from ftrun.reports.study import Group, Study, Tried, of_equal_labels, pool_seeds, studied, tested
 from ftrun.runs.files import read_lines
 from ftrun.runs.run import Run
 from ftrun.tasks.metrics.rescoring import Scored, scored
@@ -24,20 +27,35 @@ PAIRS = 15  # tests that are shown; where there would be more, each study is tes
 SAME_SCORE = 1e-6
 
 
-def groups_of(rows: list[Row], count: int = RESAMPLES) -> tuple[list[Group], list[str]]:
+def groups_of(rows: list[Row]) -> tuple[list[Group], list[str]]:
     """Groups of comparable finished runs, and why a finished run is in none of them."""
     together: dict[tuple[str, ...], list[Tried]] = {}
-    notes = []
+    opened, notes = [], []
     for row in rows:
         if row["state"] != "finished":
             continue
         try:
             key, tried = open_run(row)
         except UserError as error:
-            notes.append(f"{row['label']}: {error}")
+            notes.append(f"{row['label']}: {error}{_alone(row)}")
         else:
-            together.setdefault(key, []).append(tried)
-    return [_group(runs, count) for runs in together.values()], notes
+            opened += [(key, each) for each in (tried, *rivals_of(row, tried))]
+    whole, missing = joined(opened)
+    for key, tried in whole:
+        together.setdefault(key, []).append(tried)
+    return [_group(runs) for runs in together.values()], notes + missing
+
+
+def _alone(row: Row) -> str:
+    """What is wrong with a run whose score cannot be computed again, as the end of a sentence."""
+    run = Run.open(row["run"])
+    if not (run.path / "predictions.jsonl").is_file():
+        return ""
+    try:
+        found = diagnose(Evidence.of(run, row["metric"]))
+    except UserError:  # its files are damaged, which is said already
+        return ""
+    return "" if found.healthy else f"; it {found.text}"
 
 
 def open_run(row: Row) -> tuple[tuple[str, ...], Tried]:
@@ -70,33 +88,38 @@ def _tried(row: Row, run: Run, answered: list[dict[str, Any]], found: Scored) ->
     sure = [each.get("probability") for each in answered]
     known = right is not None and all(isinstance(p, float) for p in sure)
     calibrated = calibration(sure, right) if known and right is not None else None  # type: ignore[arg-type]
-    lines, result = run.metrics(), run.read_json("result.json")
-    blank = untaught(labels, answers, row["config"], result) if classes else None
-    verdict = blank or diagnose(row["config"], lines, result, row["metric"], calibrated)
-    return Tried(row, found, right, calibrated, lines, result, verdict)
+    seen = Evidence.of(run, row["metric"], calibrated, answered)
+    return Tried(row, answered, found, right, calibrated, seen.lines, seen.result, diagnose(seen))
 
 
-def _group(tried: list[Tried], count: int) -> Group:
-    draws = resamples([each.scored for each in tried], count=count)
+def _group(tried: list[Tried]) -> Group:
+    tried = distinct(tried)
     places: dict[str, dict[int, int]] = {}
     for place, each in enumerate(tried):
         name = repr(sorted(each.row["settings"].items()))
         places.setdefault(name, {})[each.row["seed"]] = place  # a seed that ran twice counts once
-    names = [strategy_words(tried[next(iter(seeds.values()))].row) for seeds in places.values()]
+    firsts = [tried[next(iter(seeds.values()))] for seeds in places.values()]
+    names = [_names(each, tried) for each in firsts]
     studies = []
-    for name, seeds in zip(names, places.values(), strict=True):
-        if names.count(name) > 1:
+    for (name, way), seeds in zip(names, places.values(), strict=True):
+        if names.count((name, way)) > 1:
             row = tried[next(iter(seeds.values()))].row
-            name = f"{name} ({row['task']}, {row['model']}, {row['brief']})"
-        chosen = list(seeds.values())
-        own = [tried[place] for place in chosen]
-        studies.append(studied(name, own, draws[:, chosen], _facts(own)))
+            name = f"{name} ({row['task']}, {row['brief']})"
+        own = [tried[place] for place in seeds.values()]
+        studies.append(studied(name, way, own, _facts(own)))
+    pool_seeds(studies)
     group = Group(tried[0].row["task"], tried[0].row["metric"], len(tried[0].scored.columns), studies)
     studies.sort(key=lambda study: -group.sign * study.score.value)
     group.pairs = tested(_chosen(group))
-    for study in studies:
+    for study in group.ways:
         study.dominated_by = dominated_by(study, group)
     return group
+
+
+def _names(own: Tried, tried: list[Tried]) -> tuple[str, str]:
+    """The name among its like, ways or baselines, and the same without the number of training rows."""
+    rows = [each.row for each in tried if each.baseline == own.baseline]
+    return name_of(own.row, rows), name_of(own.row, rows, count=False)
 
 
 def _facts(tried: list[Tried]) -> dict[str, float | None]:
@@ -104,20 +127,23 @@ def _facts(tried: list[Tried]) -> dict[str, float | None]:
         key: _mean([each.row[key] for each in tried])
         for key in ("trained_parameters", "seconds", "cpu_seconds", "peak_memory_bytes", "forgetting")
     }
-    sizes = [_size_of(Path(each.row["run"]) / "model") for each in tried]
+    sizes = [None if each.baseline else _size_of(Path(each.row["run"]) / "model") for each in tried]
     labels = [each.result.get("rows", {}).get("train") for each in tried]
     return facts | {"bytes": _mean(sizes), "labels": _mean(labels)}
 
 
 def _chosen(group: Group) -> list[tuple[Study, Study]]:
-    """All pairs with equal numbers of labels, or only those with the best study where that is too many."""
-    by_labels: dict[str, list[Study]] = {}
-    for study in group.studies:
-        by_labels.setdefault(str(study.config["task"].get("subset")), []).append(study)
-    pairs = [pair for like in by_labels.values() for pair in combinations(like, 2)]
-    if len(pairs) <= PAIRS:
-        return pairs
-    return [(like[0], other) for like in by_labels.values() for other in like[1:]]
+    """Pairs with equal numbers of labels: all ways, or the best one and each other where that is too many.
+
+    A baseline is tested against the best way alone: that decides whether training is worth it.
+    """
+    pairs, most = [], []
+    for like in of_equal_labels(group.studies):
+        ways = [study for study in like if not study.baseline]
+        rivals = [(ways[0], study) for study in like if study.baseline and ways]
+        pairs += [*combinations(ways, 2), *rivals]
+        most += [*((ways[0], other) for other in ways[1:]), *rivals]
+    return pairs if len(pairs) <= PAIRS else most
 
 
 def _mean(values: list[Any]) -> float | None:

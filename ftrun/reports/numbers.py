@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from typing import Any
 
 from ftrun.tasks.metrics.metric import lookup
@@ -10,6 +12,38 @@ from ftrun.tasks.metrics.metric import lookup
 def short(model: str) -> str:
     """The last part of a path, a Hub name or embedded:NAME."""
     return model.rstrip("/").replace(":", "/").rsplit("/", 1)[-1]
+
+
+def distinct(names: Iterable[str], width: int) -> dict[str, str]:
+    """Each name in at most `width` characters, cut where no two come to be the same; numbered if need be."""
+    known = list(dict.fromkeys(names))
+    for tail in range(width):
+        cut = {name: _cut(name, width, tail) for name in known}
+        if len(set(cut.values())) == len(known):
+            return cut
+    return {name: _cut(f"{number} {name}", width, 0) for number, name in enumerate(known, 1)}
+
+
+def _cut(name: str, width: int, tail: int) -> str:
+    return name if len(name) <= width else f"{name[: width - 1 - tail]}…{name[len(name) - tail :]}"
+
+
+def filled(text: str, width: int) -> list[str]:
+    """Lines of at most `width` characters, broken at blanks, or behind commas and brackets."""
+    words = _lines(re.findall(r"[^ ]* ?", text), width)
+    parts = _lines(re.findall(r"[^ ,\[]*[ ,\[]?", text), width)
+    whole = all(len(word) <= width for word in text.split())
+    return words if whole and len(words) <= len(parts) else parts
+
+
+def _lines(parts: list[str], width: int) -> list[str]:
+    lines = [""]
+    for part in parts:
+        for piece in [part[start : start + width] for start in range(0, len(part), width)]:
+            if len((lines[-1] + piece).rstrip()) > width:
+                lines.append("")
+            lines[-1] += piece
+    return [line.rstrip() for line in lines]
 
 
 def words(settings: dict[str, Any]) -> str:
@@ -35,6 +69,11 @@ def score(value: float | None, metric: str | None, spread: float | None = None) 
     if spread is not None:
         text += f" ± {format(factor * spread, '.1f' if percent else '.2g')}"
     return f"{text} %" if percent else text
+
+
+def between(low: float, high: float, metric: str | None) -> str:
+    """The ends of an interval: 82.1 to 86.5 %."""
+    return f"{score(low, metric).removesuffix(' %')} to {score(high, metric)}"
 
 
 def share(value: float | None) -> str:

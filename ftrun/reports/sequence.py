@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ftrun.reports.numbers import score
-from ftrun.reports.summary import console
+from ftrun.reports.pages.console import console
+from ftrun.tasks.metrics.metric import lookup
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,24 +52,31 @@ def table_of(result: Result, metric: str) -> Table:
 
 def heat_map(result: Result, file: Path, metric: str) -> None:
     """The matrix as a heat map: a row for each task trained, a column for each task scored."""
+    import matplotlib
     from matplotlib.figure import Figure
 
-    names, matrix = result["sequence"], result["matrix"]
+    from ftrun.reports.plots.drawing import TEXT, WIDTH, folded
+
+    matrix, texts = result["matrix"], folded(result["sequence"], 16)
+    names = [texts[name] for name in result["sequence"]]
     values = [[float("nan") if value is None else value for value in row] for row in matrix]
-    figure = Figure(figsize=(2.2 + 0.9 * len(names), 1.4 + 0.7 * len(names)), layout="constrained")
-    axes = figure.subplots()
-    image = axes.imshow(values, cmap="viridis", vmin=0 if score(0.5, metric).endswith("%") else None)
-    for i, row in enumerate(matrix):
-        for j, value in enumerate(row):
-            if value is not None:
-                light = value < 0.6 * max(v for each in matrix for v in each if v is not None)
-                axes.text(
-                    j, i, score(value, metric), ha="center", va="center", color="white" if light else "black"
-                )
-    axes.set_xticks(range(len(names)), names, rotation=30, ha="right")
-    axes.set_yticks(range(len(names)), names)
-    axes.set_xlabel("scored on")
-    axes.set_ylabel("after training on")
-    axes.set_title(f"{result['strategy']}: {metric}")
-    figure.colorbar(image, ax=axes, shrink=0.8)
-    figure.savefig(file, dpi=150)
+    with matplotlib.rc_context(TEXT | {"axes.grid": False}):
+        size = max(WIDTH, 2.2 + 0.8 * len(names))
+        figure = Figure(figsize=(size, 1.6 + 0.55 * len(names)), layout="constrained")
+        axes = figure.subplots()
+        image = axes.imshow(
+            values, cmap="cividis", vmin=0 if lookup(metric).is_share else None, aspect="auto"
+        )
+        axes.set_facecolor("#EEEEEE")  # where nothing was scored
+        for i, row in enumerate(matrix):
+            for j, value in enumerate(row):
+                dark = value is not None and image.norm(value) < 0.5
+                text = score(value, metric) or "–"
+                axes.text(j, i, text, ha="center", va="center", color="white" if dark else "black")
+        axes.set_xticks(range(len(names)), names, rotation=30 if len(names) > 4 else 0)
+        axes.set_yticks(range(len(names)), names)
+        axes.set_xlabel("scored on")
+        axes.set_ylabel("after training on")
+        axes.set_title(f"{result['strategy']}: {metric}")
+        figure.colorbar(image, ax=axes, format=lambda value, _: score(value, metric))
+        figure.savefig(file, dpi=150)

@@ -6,22 +6,21 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ftrun.reports.comparison import Row
-from ftrun.reports.diagnosis import Diagnosis
-from ftrun.reports.significance import (
+from ftrun.reports.diagnosing.diagnosis import Diagnosis
+from ftrun.reports.statistics.seeds import Runs
+from ftrun.reports.statistics.significance import (
     ALPHA,
     Estimate,
-    Runs,
     difference,
     estimate,
     holm,
-    mcnemar,
     p_of,
 )
 from ftrun.tasks.metrics.metric import lookup
 from ftrun.tasks.metrics.rescoring import Scored
 
 if TYPE_CHECKING:
-    from ftrun.reports.calibration import Calibration
+    from ftrun.reports.diagnosing.calibration import Calibration
 
 
 @dataclass
@@ -29,12 +28,30 @@ class Tried:
     """A finished run with its answers to the test rows."""
 
     row: Row
+    answered: list[dict[str, Any]]  # the lines of predictions.jsonl
     scored: Scored
     right: list[bool] | None  # None for answers that are neither correct nor wrong
     calibration: Calibration | None
     lines: list[dict[str, Any]]
     result: dict[str, Any]
     diagnosis: Diagnosis
+    parts: list[Tried] = field(default_factory=list)  # of a cross-validation, the run of each fold
+    folds: list[int] | None = None  # and the fold of each item
+
+    @property
+    def runs(self) -> list[Tried]:
+        """The runs that were trained for it."""
+        return self.parts or [self]
+
+    baseline: bool = False  # of the data card: nothing was trained
+
+    @property
+    def labels(self) -> list[Any]:
+        return [line["label"] for line in self.answered]
+
+    @property
+    def answers(self) -> list[Any]:
+        return [line["answer"] for line in self.answered]
 
 
 @dataclass
@@ -42,6 +59,7 @@ class Study:
     """One set of settings over its seeds."""
 
     name: str
+    way: str  # the name without the number of training rows
     tried: list[Tried]
     runs: Runs
     score: Estimate
@@ -51,6 +69,16 @@ class Study:
     @property
     def config(self) -> dict[str, Any]:
         return self.tried[0].row["config"]
+
+    @property
+    def untaught(self) -> bool:
+        """Whether none of its runs learned anything."""
+        return all(each.diagnosis.untaught for each in self.tried)
+
+    @property
+    def baseline(self) -> bool:
+        """Whether it is one of the data card, which fine-tuning must beat."""
+        return self.tried[0].baseline
 
 
 @dataclass
@@ -67,6 +95,11 @@ class Pair:
     @property
     def apart(self) -> bool:
         return self.corrected < ALPHA
+
+    @property
+    def of_runs(self) -> bool:
+        """Whether only two runs are told apart, since no study tells the spread over seeds or folds."""
+        return self.found.seeds_error is None and self.found.split_error is None
 
 
 @dataclass
@@ -85,42 +118,74 @@ class Group:
         return lookup(self.metric).sign
 
     @property
+    def ways(self) -> list[Study]:
+        """The studies of runs that were trained."""
+        return [study for study in self.studies if not study.baseline]
+
+    @property
     def best(self) -> Study:
-        return max(self.studies, key=lambda study: self.sign * study.score.value)
+        """The best of these."""
+        return max(self.ways, key=lambda study: self.sign * study.score.value)
 
 
-def studied(name: str, tried: list[Tried], draws: Any, facts: dict[str, float | None]) -> Study:
-    """A study from its runs and their resamples, (count, runs)."""
+def studied(name: str, way: str, tried: list[Tried], facts: dict[str, float | None]) -> Study:
+    """A study from its runs, its score's interval from these alone; see `pool_seeds`.
+
+    A baseline that is the same for all seeds has no chance but that of the items.
+    """
     import numpy
 
-    observed = numpy.array([each.scored.score for each in tried])
-    left_out = numpy.stack([each.scored.left_out for each in tried], 1)
-    runs = Runs([each.row["seed"] for each in tried], observed, draws, left_out)
-    found = estimate(observed, draws, left_out)
-    if lookup(tried[0].row["metric"]).is_share:
-        found.low, found.high = max(found.low, 0.0), min(found.high, 1.0)
-    return Study(name, tried, runs, found, facts)
+    runs = Runs(
+        [each.row["seed"] for each in tried],
+        numpy.array([each.scored.score for each in tried]),
+        numpy.stack([each.scored.left_out for each in tried], 1),
+        None if tried[0].folds is None else numpy.array(tried[0].folds),
+        fixed=tried[0].baseline and len(tried) == 1,
+    )
+    return Study(name, way, tried, runs, estimate(runs, share=lookup(tried[0].row["metric"]).is_share), facts)
+
+
+def pool_seeds(studies: list[Study]) -> None:
+    """Estimate each score again, with the spread over seeds that studies of equal labels have together."""
+    for like in of_equal_labels(studies):
+        family = [study.runs for study in like]
+        for study in like:
+            share = lookup(study.tried[0].row["metric"]).is_share
+            study.score = estimate(study.runs, family, share)
+
+
+def of_equal_labels(studies: list[Study]) -> list[list[Study]]:
+    """The studies in groups that were trained on equally many labels."""
+    found: dict[str, list[Study]] = {}
+    for study in studies:
+        found.setdefault(str(study.config["task"].get("subset")), []).append(study)
+    return [*found.values()]
 
 
 def tested(pairs: list[tuple[Study, Study]]) -> list[Pair]:
-    """The pairs with their p-values, corrected for the number of tests."""
-    found = [compare(first, second) for first, second in pairs]
+    """The pairs with their p-values, corrected for the number of tests.
+
+    The spread over seeds is pooled over all studies that the pairs join, directly or through others.
+    """
+    found = [compare(first, second, _joined(first, pairs)) for first, second in pairs]
     for pair, corrected in zip(found, holm([pair.p for pair in found]), strict=True):
         pair.corrected = corrected
     return found
 
 
-def compare(first: Study, second: Study) -> Pair:
-    """McNemar's test for the accuracy of two runs, the paired bootstrap for any other score or more runs."""
-    found = difference(first.runs, second.runs)
-    one, other = first.tried[0], second.tried[0]
-    if found.seeds_error is not None:
-        return Pair(
-            first, second, found, "paired bootstrap over examples with Student's t over seeds", p_of(found)
-        )
-    if one.row["metric"] == "accuracy" and one.right is not None and other.right is not None:
-        hits = list(zip(one.right, other.right, strict=True))
-        p = mcnemar(sum(a and not b for a, b in hits), sum(b and not a for a, b in hits))
-        return Pair(first, second, found, "exact McNemar test", p)
-    p = p_of(found, first.runs.draws[:, 0] - second.runs.draws[:, 0])
-    return Pair(first, second, found, "paired bootstrap over examples", p)
+def _joined(study: Study, pairs: list[tuple[Study, Study]]) -> list[Study]:
+    found = {id(study): study}
+    while True:
+        reached = [pair for pair in pairs if any(id(each) in found for each in pair)]
+        wider = {id(each): each for pair in reached for each in pair}
+        if len(wider) == len(found):
+            return [*found.values()]
+        found = wider
+
+
+def compare(first: Study, second: Study, family: list[Study]) -> Pair:
+    """The t test of two studies over test examples, and over seeds where one of the family has several."""
+    found = difference(first.runs, second.runs, [study.runs for study in family])
+    parts = {"test examples": 0.0, "seeds": found.seeds_error, "folds": found.split_error}
+    over = " and ".join(name for name, error in parts.items() if error is not None)
+    return Pair(first, second, found, f"paired t test over {over}", p_of(found))

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import ConfigError, UserError, counted, near
 from ftrun.reports.comparison import (
     COLUMNS,
-    Column,
     Row,
     as_csv,
     as_markdown,
-    columns_for,
     damaged,
     heading,
-    means,
-    plain,
     side_by_side,
 )
-from ftrun.reports.summary import SPEEDS, console, row_of
+from ftrun.reports.summary import row_of
 from ftrun.runs.files import write_atomically
 from ftrun.runs.find import find_runs
 from ftrun.runs.run import Run
@@ -30,13 +25,8 @@ from ftrun.tasks.metrics.metric import lookup
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.console import Console
-    from rich.table import Table
+    from ftrun.reports.pages.page import Plot, Section
 
-    from ftrun.reports.page import Section
-
-STYLES = {"finished": "", "running": "cyan", "interrupted": "yellow", "failed": "red", "damaged": "red"}
-DROPPED = ("step", *SPEEDS, "peak_memory_bytes", "trained_parameters", "metric", "seconds")
 ENDINGS = {".md": "markdown", ".csv": "csv", ".html": "html", ".htm": "html"}
 
 
@@ -65,10 +55,13 @@ def write(
     if plots is not None:
         save_plots(Path(plots), sections)
     if form == "html":
-        from ftrun.reports.page import as_html, runs_section
+        from ftrun.reports.pages.page import runs_section
+        from ftrun.reports.pages.webpage import as_html, title_of
 
-        put(as_html(heading(rows)[0], [*sections, runs_section(rows)]), output)
+        put(as_html(title_of(rows), heading(rows)[0], [*sections, runs_section(rows)]), output)
     elif form == "table" and output is None:
+        from ftrun.reports.pages.terminal import show
+
         show(rows, sections)
     else:
         put(_document(rows, sections), output)
@@ -86,11 +79,11 @@ def _with_studies(rows: list[Row]) -> list[Row]:
     from ftrun.reports.groups import groups_of
 
     for group in groups_of(rows)[0] if _has_predictions(rows) else []:
-        for study in group.studies:
+        for study in group.ways:
             found = study.score
             own: Row = {"mean_score": found.value, "mean_low": found.low, "mean_high": found.high}
             own |= {"model_bytes": study.facts["bytes"], "dominated_by": study.dominated_by}
-            for each in study.tried:
+            for each in [run for tried in study.tried for run in tried.runs]:
                 each.row.update(own)
     return rows
 
@@ -105,17 +98,17 @@ def _compared(rows: list[Row], plotted: bool) -> list[Section]:
 
     if not _has_predictions(rows):
         return []
-    from ftrun.reports.page import Section, sections_of
+    from ftrun.reports.pages.page import Section, sections_of
 
     groups, notes = groups_of(rows)
     sections = []
     for number, group in enumerate(groups):
-        found = sections_of(group)
+        plots: list[Plot] = []
         if plotted:
-            from ftrun.reports.plots import plots_of
+            from ftrun.reports.plots.every import plots_of
 
-            found.append(Section("Plots", plots=plots_of(group, f"{number}-" if number else "")))
-        sections += found
+            plots = plots_of(group, f"{number}-" if number else "")
+        sections += sections_of(group, plots)
     if len(groups) > 1:
         words = "; ".join(
             f"{group.task}: {group.metric} on {counted(group.items, 'test example')}" for group in groups
@@ -129,9 +122,10 @@ def _compared(rows: list[Row], plotted: bool) -> list[Section]:
 def _document(rows: list[Row], sections: list[Section]) -> str:
     if not sections:
         return as_markdown(rows)
-    from ftrun.reports.page import as_markdown as page
+    from ftrun.reports.pages.page import as_markdown as page
+    from ftrun.reports.pages.page import runs_section
 
-    return as_markdown(rows) + page(sections)
+    return f"{heading(rows)[0]}\n{page([*sections, runs_section(rows)])}"
 
 
 def save_plots(folder: Path, sections: list[Section]) -> None:
@@ -186,64 +180,3 @@ def _save(path: Path, text: str) -> None:
         write_atomically(path, text)
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror}") from None
-
-
-def show(rows: list[Row], sections: list[Section]) -> None:
-    """The table in the terminal, with as many columns as fit."""
-    screen = console()
-    line, agreed = heading(rows)
-    screen.print(f"\n{line}", style="bold", soft_wrap=True)
-    hidden = _print_fitting(screen, rows, agreed)
-    averaged = means(rows)
-    if averaged and not sections:  # the sections show the means with their intervals
-        screen.print("\nmean ± standard deviation over seeds", style="bold")
-        _print_fitting(screen, averaged, [*agreed, "run", "state", "step"])
-    for row in rows:
-        if row["state"] == "failed":
-            screen.print(f"{row['label']} failed: {row['failure']}", style="red", soft_wrap=True)
-        elif row["state"] == "interrupted":
-            line = f"{row['label']} was interrupted; to continue: ftrun resume {row['run']}"
-            screen.print(line, style="yellow", soft_wrap=True)
-        elif row["state"] == "damaged":
-            screen.print(f"damaged: {row['failure']}", style="red", soft_wrap=True)
-    if hidden:
-        line = f"columns that do not fit: {', '.join(hidden)} (--format csv shows all)"
-        screen.print(line, style="dim", soft_wrap=True)
-    if sections:
-        from ftrun.reports.page import on_terminal
-
-        on_terminal(screen, sections)
-
-
-def _print_fitting(screen: Console, rows: list[Row], without: list[str]) -> list[str]:
-    columns, hidden = columns_for(rows, without), []
-    endless = screen.options.update(max_width=10_000)
-    for key in ("run", *DROPPED):
-        if screen.measure(_table(columns, rows), options=endless).maximum <= screen.width:
-            break
-        if key == "run":
-            columns = [replace(each, text=plain("brief")) if each.key == key else each for each in columns]
-        else:
-            hidden += [column.title for column in columns if column.key == key]
-            columns = [column for column in columns if column.key != key]
-    screen.print(_table(columns, rows))
-    return hidden
-
-
-def _table(columns: list[Column], rows: list[Row]) -> Table:
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
-    for column in columns:
-        wide = column.key in ("run", "strategy", "task", "model")
-        table.add_column(
-            column.title,
-            justify="right" if column.right else "left",
-            no_wrap=not wide,
-            overflow="fold" if wide else "ellipsis",
-            min_width=8 if wide else None,
-        )
-    for row in rows:
-        table.add_row(*(column.text(row) for column in columns), style=STYLES[row["state"]])
-    return table

@@ -16,6 +16,7 @@ LORA = "adapter_config.json"  # as peft names them
 LORA_WEIGHTS = "adapter_model.safetensors"
 BOTTLENECKS = "adapter.json"
 PROJECTION = "projection.safetensors"
+BASELINES = "baselines.jsonl"  # the answers of the data card's baselines to the test rows
 
 
 def low_rank(run: Run, curved: str) -> dict[str, Any]:

@@ -27,6 +27,7 @@ TIMING = "timing.jsonl"
 RESULT = "result.json"
 FAILURE = "failure.json"
 DETAILS = "details.json"
+PREDICTIONS = "predictions.jsonl"
 SETTLED = "settled.json"  # what was asked for where config.yaml has the number found for it
 BEGINNING = (CONFIG, METRICS, SETTLED, "environment.json", "data.json")
 

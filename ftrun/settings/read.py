@@ -17,7 +17,7 @@ STAND_INS = {
     "patience": None,
 }  # fmt: skip
 NODES = ("task", "model", "schedule", "train", "compose", "protect", "source")
-FIXED = (*NODES, "pretrain", "seed", "device", "tracker", "strategy", "scenario", "sequence")
+FIXED = (*NODES, "pretrain", "seed", "device", "tracker", "baselines", "strategy", "scenario", "sequence")
 
 
 def read(raw: dict[str, Any]) -> Settings:
@@ -47,6 +47,7 @@ def read(raw: dict[str, Any]) -> Settings:
         seed=convert("seed", raw["seed"], int),
         device=convert("device", raw["device"], str),
         tracker=convert("tracker", raw["tracker"], str),
+        baselines=convert("baselines", raw["baselines"], bool),
         strategy=strategy,
         task=build(task_class, task, "task.", f"task={task.get('name')}"),
         schedule=build(schedule_class(curve), schedule, "schedule.", f"schedule={curve}"),

@@ -136,6 +136,7 @@ class Settings:
     seed: int
     device: str
     tracker: str
+    baselines: bool  # whether the data card has them
     task: Task
     strategy: Strategy
     schedule: Schedule

@@ -143,6 +143,12 @@ def owner(name: str) -> str | None:
     return None
 
 
+def kinds_with(name: str) -> list[str]:
+    """The kinds of task that have this setting."""
+    files = sorted((CONF / "task").glob("*.yaml"))
+    return [path.stem for path in files if {"kind", name} <= keys(path).keys()]
+
+
 def aside(name: str) -> tuple[bool, str]:
     """A sort key that puts a run's own settings before those of source, protect and compose."""
     return name.startswith(("source.", "protect.", "compose.")), name
@@ -174,6 +180,8 @@ def meant(name: str, known: Iterable[str] = ()) -> str:
         return f"; it belongs to strategy={strategy}" + ("" if last == name else f", write {last}=")
     if last in ELSEWHERE:
         return f"; ftrun calls it {ELSEWHERE[last]}"
+    if name.startswith("task.") and (kinds := kinds_with(last)):
+        return f"; these tasks have it: {', '.join(kinds)}"
     same = sorted((place for place in possible if place.split(".")[-1] == last), key=aside)
     if same:
         return f"; did you mean '{same[0]}'?"

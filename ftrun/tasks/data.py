@@ -6,15 +6,18 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ftrun.tasks.dataset import Dataset, Rows
+from ftrun.tasks.parts.rows import TaskRows
 from ftrun.tasks.scorer import main_metric
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from transformers import PretrainedConfig
 
     from ftrun.models.spec import Spec
     from ftrun.settings.protocols import Task
     from ftrun.tasks.objective import Objective
-    from ftrun.tasks.scorer import Scorer
+    from ftrun.tasks.scorer import Answer, Row, Scorer
 
 
 class TaskData:
@@ -26,6 +29,8 @@ class TaskData:
         self.spec: Spec = spec or task.spec(rows)
         self.processor: Any = None  # the model's tokenizer or image processor
         self.encoded: dict[str, Dataset] = {}
+        self.baselines = True  # whether the data card has them
+        self.answers: dict[str, list[Row]] = {}  # of each baseline, to the test rows
 
     @classmethod
     def read(cls, task: Task, seed: int, config: PretrainedConfig | None = None) -> TaskData:
@@ -61,6 +66,23 @@ class TaskData:
     def scorer(self) -> Scorer:
         found: Scorer = self.task.scorer(self)
         return found
+
+    def judged(
+        self, name: str, answers: Sequence[Answer], split: str, places: Sequence[int]
+    ) -> dict[str, float]:
+        """The scores of a baseline's answers to the examples at `places`; those to test rows are kept."""
+        examples = self.dataset(split).examples
+        blank = dict.fromkeys(self.scorer.columns)
+        rows = self.scorer.rows([blank | answer for answer in answers], [examples[at] for at in places])
+        if split == "test":
+            self.answers[name] = rows
+        return self.scorer.score(rows)
+
+    def slices(self, rows: Sequence[Row]) -> list[dict[str, str]]:
+        """The slices of each answered test row, column → slice; nothing where the task has none."""
+        if not isinstance(self.rows, TaskRows):
+            return []
+        return self.rows.slices_of([row.row for row in rows], lambda split: self.dataset(split).examples)
 
     @property
     def metric(self) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ftrun.data.sources import Place, Placed
 
 Batch = dict[str, Any]
 Epochs = Callable[[int, int], Sequence[int]]  # seed and epoch → places of examples
@@ -27,11 +28,12 @@ class Draw(NamedTuple):
 
 @dataclass
 class Example:
-    """One encoded example: inputs, target and the row of its split."""
+    """One encoded example: inputs, target, the row of its split, and where a person finds that."""
 
     inputs: Any  # a list of token ids, or an array of pixels
     target: Any
     row: int
+    place: Place | None = field(default=None, kw_only=True)  # None of a piece of running text
 
     @property
     def size(self) -> int:
@@ -46,9 +48,7 @@ class Rows:
     splits: dict[str, Any] = field(default_factory=dict)  # the rows of each split
     notes: list[str] = field(default_factory=list)  # messages about the preparation of the rows
     fingerprint: str = ""  # a hash of all rows, to detect changed data in a resumed run
-    inputs: list[dict[str, Any]] = field(
-        default_factory=list
-    )  # rows of a file without answers, as `predict` writes them again
+    inputs: list[Placed] = field(default_factory=list)  # rows to be answered, as `predict` writes them again
 
     def card(self, data: Any) -> dict[str, Any]:
         """The data card of the encoded splits for data.json; `data` is the TaskData."""

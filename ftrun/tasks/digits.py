@@ -10,12 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ftrun.data.folds import Splitting
 from ftrun.data.images.digits import BRIGHTEST, SIDE, fixed_splits
 from ftrun.data.images.transforms import order_of, seeds_of
 from ftrun.data.labels import Labels, name_of
+from ftrun.data.sources import Place
 from ftrun.data.splits import choose, parse_subset, pick
 from ftrun.errors import ConfigError, DataError, listed, near
 from ftrun.models.spec import ImageInput, Spec
@@ -39,6 +41,8 @@ SHAPE = (1, SIDE, SIDE)
 class DigitRows(Rows):
     """Of each split the pixels, (rows, 64) of float32 from 0 to 1, and the labels; None: to be answered."""
 
+    places: dict[str, list[Place]] = field(default_factory=dict)
+
     def card(self, data: TaskData) -> dict[str, Any]:
         return labelled.examples_card(data)
 
@@ -53,6 +57,9 @@ class Digits(Task):
     labels: Any  # the names of the head's labels, or null for those of the digits in use
     permute: Any  # a seed, null for the pixels as they are, or a list of these
     subset: Any  # null, a number of training rows, or "k per class"
+    folds: int | None
+    fold: int | None
+    split_seed: int
 
     ignored_settings: ClassVar[tuple[str, ...]] = ("max_length",)
 
@@ -68,6 +75,7 @@ class Digits(Task):
         self.orders = [permutation(seed) for seed in seeds_of(self.permute)]
         if self.subset is not None:
             parse_subset(self.subset)
+        self.how = Splitting(self.folds, self.fold, self.split_seed)
 
     def label_of(self, digit: int) -> str:
         return str(digit if self.modulo is None else digit % self.modulo)
@@ -77,7 +85,8 @@ class Digits(Task):
 
         notes: list[str] = []
         splits: dict[str, Any] = {}
-        for split, (pixels, digits) in fixed_splits().items():
+        places: dict[str, list[Place]] = {}
+        for split, (pixels, digits) in fixed_splits(self.how).items():
             rows = [row for row, digit in enumerate(digits) if digit in self.used]
             if split == "train" and self.subset is not None:
                 chosen, warnings = choose([str(digits[row]) for row in rows], self.subset, seed)
@@ -90,7 +99,9 @@ class Digits(Task):
             own = (pixels[rows] / BRIGHTEST).astype(numpy.float32)
             labels = [self.label_of(digits[row]) for row in rows] * len(self.orders)
             splits[split] = numpy.concatenate([own[:, order] for order in self.orders]), labels
-        return DigitRows(splits, notes, fingerprint(splits))
+            found = [Place(f"row {row + 1}", f"embedded:digits:{split}", row + 1) for row in rows]
+            places[split] = found * len(self.orders)
+        return DigitRows(splits, notes, fingerprint(splits), places=places)
 
     def load_file(self, file: str, answered: bool, spec: Spec) -> DigitRows:
         from ftrun.data.rows import read_rows
@@ -106,9 +117,10 @@ class Digits(Task):
             except DataError as error:
                 raise DataError(f"{file}, row {number}, column 'label': {error}") from None
         splits = {"test": (pixels, labels)}
-        return DigitRows(splits, [], fingerprint(splits))
+        places = [Place(f"row {row.number}", row.file, row.number) for row in rows]
+        return DigitRows(splits, [], fingerprint(splits), places={"test": places})
 
-    def unanswered(self, rows: list[dict[str, Any]], file: str) -> dict[int, ndarray]:
+    def unanswered(self, rows: Sequence[dict[str, Any]], file: str) -> dict[int, ndarray]:
         """The pixels of rows that are not blank."""
         readable = [row for row, content in enumerate(rows) if not is_blank(content)]
         pixels = self.permuted(pixels_of([rows[row] for row in readable], file), file)
@@ -125,8 +137,9 @@ class Digits(Task):
         if labels is None:
             return DigitImages([Example(each.reshape(SHAPE), None, row) for row, each in pixels.items()], "")
         names, images = Labels(list(data.spec.labels or ()), []), pixels.reshape(-1, *SHAPE)
+        places = data.rows.places[split]
         examples = [
-            Example(image, names.index(label), row)
+            Example(image, names.index(label), row, place=places[row])
             for row, (image, label) in enumerate(zip(images, labels, strict=True))
         ]
         permuted = "" if self.permute is None else f", pixels permuted (task.permute={self.permute})"
@@ -206,7 +219,7 @@ def is_blank(row: dict[str, Any]) -> bool:
     return all(column in row and row[column] in (None, "") for column in COLUMNS)
 
 
-def pixels_of(rows: list[dict[str, Any]], file: str) -> ndarray:
+def pixels_of(rows: Sequence[dict[str, Any]], file: str) -> ndarray:
     """(rows, 64) from 0 to 1; DataError names the columns that are missing or the pixel that is none."""
     import numpy
 

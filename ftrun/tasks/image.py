@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ftrun.data.balance import WAYS
+from ftrun.data.folds import Splitting
 from ftrun.data.images.transforms import moved, order_of, seeds_of
 from ftrun.data.labels import Labels, classes_of
+from ftrun.data.slices import by_columns
+from ftrun.data.sources import spelled
+from ftrun.data.tables import Columns
 from ftrun.errors import ConfigError, DataError
 from ftrun.runs.terminal import say
 from ftrun.settings.checks import at_least, one_of
@@ -44,6 +48,11 @@ class Image(ImageTask):
     balance: str
     augment: str
     permute: Any  # a seed, null for the pixels as they are, or a list of these
+    folds: int | None
+    fold: int | None
+    split_seed: int
+    group: str | None
+    slices: Columns  # columns of the test rows by whose values they are also scored
 
     folder: ClassVar[str] = "a folder of class folders"
 
@@ -54,6 +63,8 @@ class Image(ImageTask):
         one_of("task.augment", self.augment, ["none", "flip", "crop+flip"])
         classes_of(self.classes)
         seeds_of(self.permute)
+        self.how = Splitting(self.folds, self.fold, self.split_seed, self.group)
+        self.how.sources(given_splits(self))
         if self.permute is not None and self.augment != "none":
             raise ConfigError(
                 f"task.augment={self.augment} needs the order of the pixels, which"
@@ -69,9 +80,11 @@ class Image(ImageTask):
         from ftrun.data.images.splits import load_splits
 
         images, names, notes, fingerprint = load_splits(
-            given_splits(self), self.reading(), self.labels, self.subset, seed, self.leaks
+            given_splits(self), self.reading(), self.labels, self.subset, seed, self.leaks, self.how
         )
-        return ImageRows(images, notes, fingerprint, task=self, labels=names)
+        about = {split: [image.about for image in part] for split, part in images.items()}
+        slices = by_columns(self.slices, about, spelled(self.test or self.train or ""), self.folds)
+        return ImageRows(images, notes, fingerprint, task=self, labels=names, slices=slices)
 
     def load_file(self, file: str, answered: bool, spec: Spec) -> ImageRows:
         if not answered:
@@ -97,7 +110,7 @@ class Image(ImageTask):
                 f" and {file} does not specify which one to use"
             )
         images, _ = read_images(file, self.image, self.label)
-        inputs = [image.about for image in images]
+        inputs = [image.row for image in images]
         return ImageRows({"test": images}, inputs=inputs, task=self, answered=False, source=file)
 
     def spec(self, source: Any) -> Spec:
@@ -114,7 +127,7 @@ class Image(ImageTask):
         images, names = rows.splits[split], Labels(list(data.spec.labels or ()), [])
         targets = [names.index(images[row].label) if rows.answered else None for row in kept]
         examples = [
-            Example(inputs, target, len(images) * number + row)
+            Example(inputs, target, len(images) * number + row, place=images[row].place)
             for number, seed in enumerate(seeds_of(self.permute))
             for inputs, target, row in zip(permuted(arrays, seed), targets, kept, strict=True)
         ]

@@ -14,7 +14,7 @@ from ftrun.tasks.losses import binary_cross_entropy
 from ftrun.tasks.metrics.classification import MULTILABEL, multilabel_scores
 from ftrun.tasks.parts import labelled
 from ftrun.tasks.parts.table import TableRows, TextTable, labels_of_rows, texts_of
-from ftrun.tasks.scorer import Answer, Row, Scorer
+from ftrun.tasks.scorer import PROBABILITIES, Answer, Row, Scorer, by_name
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -98,7 +98,7 @@ class Multilabel(TextTable):
 class MultilabelScorer(Scorer):
     """Every label of at least its threshold, and the probability of each."""
 
-    columns = ("answer", "probabilities")
+    columns = ("answer", PROBABILITIES)
 
     def __init__(self, names: Sequence[str], threshold: float) -> None:
         self.metrics, self.names, self.threshold = MULTILABEL, Labels(list(names), []), threshold
@@ -107,9 +107,9 @@ class MultilabelScorer(Scorer):
     def answers(self, outputs: Tensor, batch: Batch) -> list[Answer]:
         found = []
         for row in outputs.detach().float().sigmoid().cpu().tolist():
-            probabilities = dict(zip(self.names.names, row, strict=True))
-            chosen = [name for name, p in probabilities.items() if p >= self.thresholds[name]]
-            found.append({"answer": chosen, "probabilities": probabilities})
+            names = self.names.names
+            chosen = [name for name, p in zip(names, row, strict=True) if p >= self.thresholds[name]]
+            found.append({"answer": chosen, PROBABILITIES: by_name(names, row)})
         return found
 
     def rows(

@@ -80,7 +80,8 @@ class Ner(Windowed):
         if not kinds_of(tags["train"]):
             raise DataError(f"task.train={self.train}: every tag is O, there are no entities to learn")
         notes = [*notes, *more, *unseen(tags, kinds_of(tags["train"]))]
-        return Sentences(rows, notes, fingerprint(rows), task=self, tags=tags)
+        slices = self.sliced(rows)
+        return Sentences(rows, notes, fingerprint(rows), task=self, slices=slices, tags=tags)
 
     def load_file(self, file: str, answered: bool, spec: Spec) -> Sentences:
         if not answered:
@@ -95,7 +96,7 @@ class Ner(Windowed):
         from ftrun.data.sources import sources_of
 
         parts = [read_sentences(one, self.tokens, self.tags, tagged=False) for one in sources_of(file)]
-        rows = [sentence.columns for part in parts for sentence in part]
+        rows = [sentence.row for part in parts for sentence in part]
         return Sentences({"test": rows}, inputs=rows, task=self, answered=False, source=file)
 
     def describe(self, rows: Any) -> dict[str, Any]:
@@ -129,7 +130,7 @@ class Ner(Windowed):
                 first = next(row for row, (_, count) in zip(rows[split], both, strict=True) if count)
                 notes.append(
                     f"{split}: {counted(illegal, 'illegal transition')} of {scheme},"
-                    f" the first in {first.place()}"
+                    f" the first in {first.where()}"
                 )
         return tags_by_split, notes
 
@@ -148,10 +149,16 @@ class Ner(Windowed):
         if not rows.answered:
             return self.encode_unanswered(data)
         sentences, tags = [row.tokens for row in rows.splits[split]], rows.tags[split]
+        places = [row.place for row in rows.splits[split]]
         label = {name: index for index, name in enumerate(data.spec.labels or ())}
         windows, known = worded(data.processor, sentences, self.max_length, self.stride, tags)
         found = [
-            Example(ids, (words, [label.get(tags[row][word], IGNORED) for word in words.numbers]), row)
+            Example(
+                ids,
+                (words, [label.get(tags[row][word], IGNORED) for word in words.numbers]),
+                row,
+                place=places[row],
+            )
             for row, ids, words in windows
         ]
         return Words(found, summary_of(split, sentences, found, known), data.processor.pad_token_id)

@@ -68,7 +68,7 @@ class Qa(Windowed):
 
     def load(self, seed: int) -> WindowRows:
         rows, notes = self.read_splits(seed)
-        return WindowRows(rows, notes, fingerprint(rows), task=self)
+        return WindowRows(rows, notes, fingerprint(rows), task=self, slices=self.sliced(rows))
 
     def load_file(self, file: str, answered: bool, spec: Spec) -> WindowRows:
         from ftrun.data.sources import sources_of
@@ -91,7 +91,7 @@ class Qa(Windowed):
         if impossible and not self.no_answer:
             raise DataError(
                 f"task.{split}={source}: {len(impossible)} of {len(full)} questions have no answer, first "
-                f"{impossible[0].place}; possible: task.no_answer=true"
+                f"{impossible[0].where}; possible: task.no_answer=true"
             )
         kept = self.well_placed(split, source, full, notes)
         if not kept:
@@ -108,7 +108,7 @@ class Qa(Windowed):
         wrong = [(row, pair) for row in rows for pair in row.answers or [] if pair not in row.placed()]
         if not wrong:
             return rows
-        named = "; ".join(f"{text[:40]!r} in {row.place}" for row, (text, _) in wrong[:3])
+        named = "; ".join(f"{text[:40]!r} in {row.where}" for row, (text, _) in wrong[:3])
         problem = (
             f"task.{split}={source}: {len(wrong)} answers are not in their context at their offset: {named}"
         )
@@ -177,7 +177,8 @@ class Qa(Windowed):
             return [], 0, False
         texts, cut = shortened(tokenizer, [row.question for row in rows], self.max_question)
         found, known = passages(tokenizer, rows, texts, self.max_length, self.stride)
-        return [Example(ids, passage, row) for row, ids, passage in found], cut, known
+        examples = [Example(ids, passage, row, place=rows[row].place) for row, ids, passage in found]
+        return examples, cut, known
 
     def objective(self, data: TaskData) -> Objective:
         from ftrun.tasks.objective import Objective

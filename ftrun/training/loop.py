@@ -6,11 +6,13 @@ import math
 import signal
 import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ftrun.data.baselines import MAJORITY
 from ftrun.data.batching import POOL, epoch_batches
+from ftrun.data.card import DIGITS
 from ftrun.errors import Interrupted
 from ftrun.runs.terminal import Bar, bar, say
 from ftrun.training import checkpoint
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from ftrun.training.step import Step
     from ftrun.training.trackers import Tracker
 
+ROUNDING = 10.0**-DIGITS  # of the baselines in data.json
+
 
 class Loop:
     """One training run, from the current state of its step to the end."""
@@ -38,6 +42,9 @@ class Loop:
         self.metric = (train.metric or f"eval_{data.metric}").removeprefix("eval_")
         order = data.task.habits.order if train.sampling == "auto" else train.sampling
         self.pool = 1 if order == "random" else POOL  # batches whose examples are sorted by length
+        self.baselines: dict[str, Any] = (step.run_directory.read_json("data.json") or {}).get(
+            "baselines", {}
+        )
         self._clock = time.perf_counter(), time.process_time()
 
     @property
@@ -129,6 +136,7 @@ class Loop:
             {f"eval_{name}": value for name, value in scores.items()} | self.source_metrics("validation")
         )
         state.moved = state.moved or bool(state.best) and scores[self.metric] != state.best[self.metric]
+        first = not state.best
         if better(scores, state.best, self.data.scorer.metrics[self.metric]):
             state.best, state.stale = {"step": state.step, **scores}, 0
             self.save_best()
@@ -136,9 +144,17 @@ class Loop:
             state.stale += 1
         patience = self.settings.train.patience
         state.stopped = patience is not None and state.stale >= patience
-        mark = "  best so far" if state.best.get("step") == state.step else ""
+        mark = self.praise(scores[self.metric], first) if state.best.get("step") == state.step else ""
         text = "".join(f"  eval_{name} {scores[name]:.4f}" for name in dict.fromkeys(("loss", self.metric)))
         say(f"step {state.step:>5} of {self.length.total}{text}{mark}")
+
+    def praise(self, score: float, first: bool) -> str:
+        """What is said of the best score so far, unless an answer without training has it as well."""
+        metric = self.data.scorer.metrics[self.metric]
+        constant = self.baselines.get(MAJORITY, {}).get(f"eval_{self.metric}")
+        if constant is not None and metric.sign * (score - constant) <= ROUNDING:
+            return "  no better than the most frequent label" if first else ""
+        return "" if metric.is_share and score == 0 else "  best so far"
 
     def scores(self, dataset: Dataset) -> tuple[dict[str, float], list[Row]]:
         """Every metric of the current model, and the rows with their answers."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ftrun.training.evaluate import evaluate
 
@@ -21,11 +21,20 @@ class SourceTask:
     name: str
     data: TaskData
     model: Model
+    uniform: float | None = None  # loss of a uniform guess over the vocabulary, nats per token
+    fitted: bool = False  # whether the head had to be fitted on the frozen network
 
     @property
     def rows(self) -> int:
         """The number of training rows; a text that is masked in several ways counts once."""
         return len({example.row for example in self.data.dataset("train").examples})
+
+    def gauge(self, before: dict[str, float]) -> dict[str, Any]:
+        """How little a head of words knew before training: its loss as a share of a uniform guess's."""
+        if self.uniform is None:
+            return {}
+        share = before["loss"] / self.uniform
+        return {"gauge": {"fitted": self.fitted, "uniform_loss": self.uniform, "share": share}}
 
     def scores(self, split: str, size: int, accelerator: Accelerator) -> dict[str, float]:
         """Every metric of the task on a split, for the current model."""

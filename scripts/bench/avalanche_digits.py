@@ -78,8 +78,8 @@ def read(scenario: str) -> Splits:
 
     found = []
     for fields in TASKS[scenario]:
-        free = {"classes": None, "modulo": None, "labels": None, "permute": None, "subset": None}
-        task = Digits(name="digits", **(free | fields))
+        names = ("classes", "modulo", "labels", "permute", "subset", "folds", "fold")
+        task = Digits(name="digits", **(dict.fromkeys(names) | {"split_seed": 0} | fields))
         splits = task.load(0).splits
         found.append(
             {

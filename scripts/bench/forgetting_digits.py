@@ -180,7 +180,7 @@ def joint(out: Path, scenario: str, seed: int) -> Scores:
 
 def told_the_half(run: Run) -> Scores:
     """Test accuracy on each half where only the half's five outputs of the ten are looked at."""
-    dataset = TaskData.read(Digits("digits", None, None, None, None, None), 0).dataset("test")
+    dataset = TaskData.read(Digits("digits", *[None] * 7, 0), 0).dataset("test")
     digits = torch.tensor(test_digits())
     with torch.no_grad():
         logits = FinishedRun(run).model(**dataset.collate(dataset.examples)["inputs"])
@@ -194,7 +194,7 @@ def told_the_half(run: Run) -> Scores:
 
 @cache
 def test_digits() -> list[int]:
-    _, names = Digits("digits", None, None, None, None, None).load(0).splits["test"]
+    _, names = Digits("digits", *[None] * 7, 0).load(0).splits["test"]
     return [int(name) for name in names]
 
 

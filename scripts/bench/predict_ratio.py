@@ -23,6 +23,7 @@ from ftrun.data.tables import write_table
 from ftrun.experiments.inference import FinishedRun
 from ftrun.runs.run import Run
 from ftrun.tasks.objective import outputs_of
+from ftrun.tasks.scorer import as_columns
 from ftrun.training.evaluate import SMALLEST
 
 if TYPE_CHECKING:
@@ -55,7 +56,9 @@ def main() -> None:
         empty: dict[str, Any] = dict.fromkeys(asked.scorer.columns)
         with tempfile.TemporaryDirectory() as place:
             answers_file = Path(place) / "answers.csv"
-            write_table(answers_file, [{**row, **answered.get(i, empty)} for i, row in enumerate(rows)])
+            write_table(
+                answers_file, [{**row, **as_columns(answered.get(i, empty))} for i, row in enumerate(rows)]
+            )
 
     for side in (bare, whole):
         side()  # warm

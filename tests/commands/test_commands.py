@@ -59,10 +59,23 @@ def test_what_a_finished_run_leaves(run):
 
 def test_evaluate_finds_the_scores_of_the_run(ftrun_inprocess, run, toy_files):
     out = ftrun_inprocess("evaluate", str(run.path)).stdout
+    assert all(word in out for word in ("95 % interval", "TF-IDF", "classes", "true ↓ predicted →"))
     score = run.read_json("result.json")["test_accuracy"]
     assert f"test_accuracy              {score:.6f}   in the run {score:.6f}" in out
     other = ftrun_inprocess("evaluate", str(run.path), "--input", f"{toy_files}/validation.csv").stdout
     assert f"test_accuracy              {run.read_json('result.json')['eval_accuracy']:.6f}" in other
+    assert "95 % interval" in other and "classes" in other and "TF-IDF" not in other and "eval" not in other
+
+
+def test_predict_of_several_files_says_from_which_each_row_is(ftrun_inprocess, run, tmp_path):
+    (tmp_path / "a1.csv").write_text("text\ngood film\n\nbad film\n")
+    (tmp_path / "a2.jsonl").write_text('{"text": "awful film"}\n')
+    ftrun_inprocess("predict", str(run.path), "--input", "a*", "--output", "answered.jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "answered.jsonl").read_text().splitlines()]
+    assert [(row["file"], row["file_row"]) for row in rows] == [
+        ("a1.csv", 1), ("a1.csv", 2), ("a2.jsonl", 1)
+    ]  # fmt: skip
+    assert all(sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-5) for row in rows)
 
 
 def test_predict_keeps_rows_and_columns_and_adds_the_answer(ftrun_inprocess, run, toy_files, tmp_path):
@@ -75,7 +88,9 @@ def test_predict_keeps_rows_and_columns_and_adds_the_answer(ftrun_inprocess, run
     out = ftrun_inprocess("predict", str(run.path), "--input", "new.csv", "--output", "answered.csv").stdout
     assert "predicted 40 of 41 rows: answered.csv" in out
     answered = table(tmp_path / "answered.csv")
-    assert list(answered[0]) == ["text", "label", "answer", "probability"]
+    assert list(answered[0]) == [
+        "text", "label", "answer", "probability", "probability_negative", "probability_positive"
+    ]  # fmt: skip
     assert [row["text"] for row in answered] == [row["text"] for row in rows]
     assert answered[3]["answer"] == ""
     given = [row["answer"] for row in answered if row["answer"]]
@@ -86,8 +101,8 @@ def test_predict_keeps_rows_and_columns_and_adds_the_answer(ftrun_inprocess, run
         "predict", str(run.path), "--input", "answered.csv", "--output", "again.csv"
     ).stdout
     assert (
-        "answered.csv already has the columns 'answer', 'probability'; again.csv has predictions there"
-        in again
+        "answered.csv already has the columns 'answer', 'probability', 'probability_negative',"
+        " 'probability_positive'; again.csv has predictions there" in again
     )
     (tmp_path / "new.csv.gz").write_bytes(gzip.compress((tmp_path / "new.csv").read_bytes()))
     ftrun_inprocess("predict", str(run.path), "--input", "new.csv.gz", "--output", "unpacked.csv")

@@ -83,6 +83,12 @@ max_length: 32
 long: truncate
 subset: null
 leaks: warn
+folds: null
+fold: null
+split_seed: 0
+group: null
+time: null
+slices: []
 """
 
 

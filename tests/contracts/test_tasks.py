@@ -7,9 +7,12 @@ from lab import STRATEGIES, ran, settings
 from toys_tasks import BERT, CONTRASTIVE, words_of
 
 from ftrun.errors import ConfigError, DataError
+from ftrun.experiments.probing import answered_out_of_fold
 from ftrun.models.load import load, outline
+from ftrun.reports.mistakes.showing import answered_in, judged, sections_of, table_of
 from ftrun.tasks.data import TaskData
 from ftrun.tasks.dataset import SPLITS
+from ftrun.tasks.scorer import PROBABILITIES, prediction_lines
 
 TASKS = [*sorted(BERT), "lm", "mlm", "vit", "resnet", *CONTRASTIVE]
 SMALL = ["train.max_steps=2", "train.batch_size=8", "task.subset=16"]
@@ -58,6 +61,29 @@ def test_every_strategy_on_every_task(strategy, task, tiny_dir, tmp_path):
     assert result["strategy"] == strategy and 0 < result["trained_parameters"] <= result["total_parameters"]
     assert result["reload_difference"] < 1e-4
     assert {*card["rows"]} == {*card["duplicates"]} == {*SPLITS} and "leaks" in card and card["notes"]
+    if strategy == "full":
+        tells_its_mistakes(run, task)
+
+
+def tells_its_mistakes(run, task):
+    """`ftrun errors`, and every line of predictions.jsonl has its place in a file."""
+    lines = answered_in(run)
+    if task in ("lm", "mlm"):
+        with pytest.raises(ConfigError, match="its rows have no labels, so no answer can be wrong"):
+            judged(lines, "here")
+        return
+    assert all({"text", "file", "file_row"} <= line.keys() for line in lines)
+    found = judged(lines, "here")
+    sections = sections_of(found, "test", 3, 90)
+    assert f"{len(lines)} test row" in sections[0].title and all(len(s.rows) <= 3 for s in sections)
+    assert len(table_of(found)) >= len(found.wrong)
+    if PROBABILITIES in lines[0]:
+        rows, how = answered_out_of_fold(run)
+        assert len(rows) == 16 and "on the frozen features of" in how
+        assert judged(prediction_lines(rows), "here").lines[0]["text"]
+    else:
+        with pytest.raises(ConfigError, match="--split train: out-of-fold probabilities are those of labels"):
+            answered_out_of_fold(run)
 
 
 @pytest.mark.parametrize("task", TASKS)

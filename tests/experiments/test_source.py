@@ -1,6 +1,7 @@
 """Sources: where a run starts, what it measures of the tasks before, and what it says when it cannot."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -19,7 +20,7 @@ from ftrun.experiments.sources import chain, open_sources
 from ftrun.models.heads import backbone_of
 from ftrun.models.load import load, quiet
 from ftrun.models.reload import reload
-from ftrun.models.similarity import drift, features, linear_cka
+from ftrun.models.similarity import drift, features, linear_cka, neighbours_kept
 from ftrun.runs.run import Run
 from ftrun.tasks.data import TaskData
 from ftrun.tasks.metrics.metric import Metric
@@ -77,7 +78,7 @@ def test_before_the_first_step_it_is_the_source(low, tmp_path, scenario):
     assert known["metric"] == "accuracy"
     assert result["forgetting"] == known["forgetting"]
     assert known["forgetting"] == known["before"]["accuracy"] - known["after"]["accuracy"]
-    assert [set(layer) for layer in result["drift"]] == [{"cka", "cosine"}]
+    assert [set(layer) for layer in result["drift"]] == [{"cka", "neighbours", "cosine"}]
     first = next(line for line in run.metrics() if "source_accuracy" in line)
     assert first["step"] == 0
     assert first["source_accuracy"] == pytest.approx(theirs["eval_accuracy"])
@@ -228,6 +229,31 @@ def test_the_next_token_is_the_causal_target(toy_files, pretrained):
     assert int((labels != -100).sum()) == int(mask.sum()) - len(mask)
 
 
+def test_a_head_of_its_own_is_not_called_fitted(toy_files, pretrained):
+    _, past = opened(toy_files, pretrained("bert"))
+    assert past.gauge({"loss": 1.0})["gauge"]["fitted"] is False
+
+
+def test_neighbours_that_are_kept():
+    """scikit-learn finds the same; a rotation keeps all, and other features keep as many as chance."""
+    from sklearn.neighbors import NearestNeighbors
+
+    generator = torch.Generator().manual_seed(0)
+    one, other = (torch.randn(200, 12, generator=generator) for _ in range(2))
+    rotation, _ = torch.linalg.qr(torch.randn(12, 12, generator=generator))
+    assert neighbours_kept(one, 2.5 * one @ rotation) == 1
+    assert abs(neighbours_kept(one, other) - 10 / 199) < 0.02
+    moved = one + 0.5 * other
+    near = [
+        NearestNeighbors(n_neighbors=10, metric="cosine").fit(each.double()).kneighbors(return_distance=False)
+        for each in (one, moved)
+    ]
+    shared = sum(len({*a} & {*b}) for a, b in zip(*near, strict=True)) / 2000
+    assert 0.3 < shared < 0.9 and neighbours_kept(one, moved) == pytest.approx(shared)
+    assert neighbours_kept(one[:4], other[:4]) == 1  # all others are neighbours
+    assert math.isnan(neighbours_kept(one[:1], other[:1]))
+
+
 def test_it_is_on_the_backbone_that_is_trained(toy_files, pretrained):
     model, past = opened(toy_files, pretrained("bert"))
     test = past.data.dataset("test")
@@ -253,6 +279,13 @@ def test_a_head_is_fitted_where_the_checkpoint_brings_none_and_kept(
     said = capsys.readouterr().out
     assert "has no pre-training head; fitting one on the frozen network" in said
     assert "fitted in 21 steps" in said
+    uniform = math.log(first.model.net.config.vocab_size)
+    assert f"(uniform guess: {uniform:.2f})" in said
+    assert first.gauge({"loss": uniform / 2})["gauge"] == {
+        "fitted": True,
+        "uniform_loss": uniform,
+        "share": 0.5,
+    }
     assert len(list((tmp_path / "cache" / "ftrun").glob("head-*.safetensors"))) == 1
     _, second = opened(toy_files, tiny_dir("bert"))
     assert "has no pre-training head; using the one fitted in an earlier run" in capsys.readouterr().out
@@ -312,9 +345,9 @@ def test_drift_of_nothing_is_one_and_of_constant_features_unknown():
     torch.manual_seed(0)
     before = [torch.randn(20, 4), torch.randn(20, 6)]
     for layer in drift(before, before):
-        assert layer == {"cka": pytest.approx(1), "cosine": pytest.approx(1)}
+        assert layer == {name: pytest.approx(1) for name in ("cka", "neighbours", "cosine")}
     [layer] = drift([torch.randn(20, 4)], [torch.ones(20, 4)])
-    assert layer["cka"] != layer["cka"] and layer["cosine"] < 1
+    assert math.isnan(layer["cka"]) and math.isnan(layer["neighbours"]) and layer["cosine"] < 1
 
 
 def test_features_know_no_padding(toy_files, tiny_dir):

@@ -164,7 +164,7 @@ def test_the_verdict_is_the_first_line(tmp_path: Path, capsys: pytest.CaptureFix
     text = report(capsys, *studies(tmp_path, [*SETS]), "--across", "--format", "markdown")
     first = next(line for line in text.splitlines() if line.startswith("*"))
     assert first.startswith(
-        "* lora is best on 5 of 5 data sets: average rank 1; better than full (rank 2) with"
+        "**lora is best on 5 of 5 data sets: average rank 1; better than full (rank 2) with"
     )
     assert "| data set | metric | lora | full | linear_probe |" in text
     assert "| reviews five | accuracy |" in text and "| average rank |  | 1.00 | 2.00 | 3.00 |" in text
@@ -209,7 +209,7 @@ def test_runs_that_chose_a_rate_are_no_ways(tmp_path: Path) -> None:
 def test_two_data_sets_are_a_table_and_no_test(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = report(capsys, *studies(tmp_path, ["one", "two"]), "--across", "--format", "markdown")
     assert "2 data sets are too few for a test over data sets, which needs at least 3" in text
-    assert "probability" not in text and "lora is best on 2 of 2 data sets: average rank 1\n" in text
+    assert "probability" not in text and "**lora is best on 2 of 2 data sets: average rank 1**\n" in text
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:

@@ -8,12 +8,19 @@ from typing import Any
 import pytest
 import torch
 
-from ftrun.reports.calibration import calibration
-from ftrun.reports.curves import at_least_times, crossings, monotone, reaching, times_fewer
-from ftrun.reports.diagnosis import diagnose, untaught
+from ftrun.reports.diagnosing.calibration import calibration
+from ftrun.reports.diagnosing.diagnosis import Diagnosis, diagnose
+from ftrun.reports.diagnosing.evidence import Evidence
+from ftrun.reports.statistics.curves import at_least_times, crossings, monotone, reaching, times_fewer
 
 CONFIG: dict[str, Any] = {"strategy": "full", "train": {"patience": None}, "task": {"subset": None}}
 ROWS = {"rows": {"train": 300, "validation": 400, "test": 1000}}
+
+
+def of(
+    config: dict[str, Any], lines: list[dict[str, Any]], result: dict[str, Any], found: Any = None, **own: Any
+) -> Diagnosis:
+    return diagnose(Evidence(config, lines, result, own.pop("metric", "accuracy"), found, **own))
 
 
 def lines(evals: list[float], trains: list[float]) -> list[dict[str, Any]]:
@@ -30,7 +37,7 @@ HEALTHY = lines([0.69, 0.6, 0.55, 0.52, 0.51, 0.5, 0.505, 0.5], FALLING)
 
 
 def test_a_rise_of_validation_loss_is_named_with_its_epoch() -> None:
-    found = diagnose(CONFIG, OVER, ROWS, "accuracy", None)
+    found = of(CONFIG, OVER, ROWS)
     assert found.epoch == 3
     assert found.text.startswith(
         "overfits: validation loss rises from 0.550 at epoch 3 to 1.100 while training loss falls from 0.583"
@@ -43,9 +50,9 @@ def test_a_rise_of_validation_loss_is_named_with_its_epoch() -> None:
 def test_a_healthy_run_is_not_accused() -> None:
     result = ROWS | {"train_accuracy": 0.84, "eval_accuracy": 0.82}
     sure = calibration([0.6 + 0.4 * i / 1000 for i in range(1000)], [i % 5 != 0 for i in range(1000)])
-    assert diagnose(CONFIG, HEALTHY, result, "accuracy", sure).text == "no sign of overfitting"
+    assert of(CONFIG, HEALTHY, result, sure).text == "no sign of underfitting or overfitting"
     both_rise = lines([0.5, 0.6, 0.7, 0.8], [0.5, 0.6, 0.7, 0.8])  # a rate too high, not overfitting
-    assert diagnose(CONFIG, both_rise, ROWS, "accuracy", None).signs == []
+    assert of(CONFIG, both_rise, ROWS).signs == []
 
 
 def trained(rows: int, noise: float, epochs: int) -> tuple[list[dict[str, Any]], int]:
@@ -85,44 +92,44 @@ def trained(rows: int, noise: float, epochs: int) -> tuple[list[dict[str, Any]],
 )
 def test_planted_overfitting_is_named_with_its_beginning(rows: int, noise: float, epochs: int) -> None:
     found, began = trained(rows, noise, epochs)
-    seen = diagnose(CONFIG, found, ROWS, "accuracy", None)
+    seen = of(CONFIG, found, ROWS)
     assert seen.text.startswith("overfits: validation loss rises from ")
     assert seen.epoch is not None and abs(seen.epoch - began) <= 1
 
 
 def test_enough_rows_with_right_labels_are_not_accused() -> None:
     found, _ = trained(6000, 0.0, 5)
-    assert diagnose(CONFIG, found, ROWS, "accuracy", None).signs == []
+    assert of(CONFIG, found, ROWS).signs == []
 
 
 def test_the_gap_counts_when_it_is_beyond_chance() -> None:
     result = ROWS | {"train_accuracy": 1.0, "eval_accuracy": 0.8}
-    assert diagnose(CONFIG, [], result, "accuracy", None).signs == [
+    assert of(CONFIG, [], result).signs == [
         "accuracy is 100.0 % on training rows but 80.0 % on validation rows (gap 20.0 ± 4.0 points)"
     ]
     few = {"rows": {"train": 20, "validation": 20, "test": 20}, "train_accuracy": 0.9, "eval_accuracy": 0.75}
-    assert diagnose(CONFIG, [], few, "accuracy", None).signs == []
+    assert of(CONFIG, [], few).signs == []
 
 
 def test_probabilities_that_crowd_at_one_are_counted() -> None:
     found = calibration([0.999] * 1000, [i % 5 != 0 for i in range(1000)])
-    seen = diagnose(CONFIG, [], ROWS, "accuracy", found)
+    seen = of(CONFIG, [], ROWS, found)
     assert seen.text.startswith(
         "is overconfident: 100 % of the answers have a probability above 0.99, and of these 20 % are wrong "
         "(ECE 0.199, Brier 0.200). Settings to try: "
     )
-    both = diagnose(CONFIG, OVER, ROWS, "accuracy", found).text
+    both = of(CONFIG, OVER, ROWS, found).text
     assert both.startswith("overfits and is overconfident: validation loss rises from 0.550")
     assert "epoch 3" in both and both.count("Overfitting began at epoch 3.") == 1
     less = calibration([0.95] * 1000, [i % 5 != 0 for i in range(1000)])
-    (sign,) = diagnose(CONFIG, [], ROWS, "accuracy", less).signs
+    (sign,) = of(CONFIG, [], ROWS, less).signs
     assert sign.startswith("the mean probability is 95 % but 80 % of the answers are correct (ECE 0.150")
 
 
 def test_remedies_are_settings_of_the_strategy() -> None:
     lora = CONFIG | {"strategy": "lora", "rank": 8, "dropout": 0.0, "train": {"patience": 2}}
-    found = diagnose(lora, OVER, ROWS, "accuracy", None).remedies
-    assert found == ["dropout=0.1", "rank=4", "strategy=linear_probe"]
+    found = [str(each) for each in of(lora, OVER, ROWS).remedies]
+    assert found == ["dropout=0.1", "rank=4 (now 8)", "strategy=linear_probe"]
 
 
 def test_curves_between_their_points() -> None:
@@ -151,24 +158,206 @@ def test_crossings() -> None:
     assert math.isclose(crossings(full, probe)[0], 200)
 
 
+HALF = ["good"] * 251 + ["bad"] * 249
+GOOD = ["good"] * 500
+CARD = {"labels": {"train": {"good": 50, "bad": 50}}}  # entropy 0.693
+RATES = {"lr": 3e-4, "epochs": 4.0, "max_steps": None, "patience": None}
+SHORT = CONFIG | {"train": RATES}
+
+
+def answered(
+    labels: list[Any], answers: list[Any], config: dict[str, Any] = SHORT, **result: Any
+) -> Diagnosis:
+    return of(config, [], ROWS | result, labels=labels, answers=answers, card=CARD)
+
+
 def test_a_run_that_answers_one_label_has_learned_nothing() -> None:
-    config = CONFIG | {"train": {"lr": 3e-4}}
-    labels = ["good"] * 251 + ["bad"] * 249
-    found = untaught(labels, ["good"] * 500, config, {})
-    assert found is not None and not found.signs
+    found = answered(HALF, GOOD, train_loss=0.69)
+    assert found.untaught and not found.signs and not found.lacking
     assert found.text == (
         "learned nothing: test accuracy is 50.2 %, and always answering the most frequent label gives 50.2 %."
-        " Settings to try: a different train.lr (now 0.0003), more train.epochs."
+        " Settings to try: train.lr=auto (now 0.0003), train.epochs=12 (now 4)."
     )
+    auto = of(SHORT, [], ROWS, labels=HALF, answers=GOOD, asked={"train": {"lr": "auto", "epochs": "auto"}})
+    assert auto.text.endswith("a different train.lr (now 0.0003, by auto), train.epochs=12 (now 4, by auto).")
     by_chance = [("good", "bad")[i * 7919 % 503 % 2] for i in range(500)]
-    assert untaught(labels, by_chance, config, {}) is not None
-    memorised = {"train_matthews_correlation": 0.9}
-    assert untaught(labels, ["good"] * 500, config, memorised) is None
+    assert answered(HALF, by_chance).untaught
+    assert not answered(HALF, GOOD, train_matthews_correlation=0.9).untaught
+    assert not answered(["good"] * 9, ["good"] * 9).untaught  # where all labels are one, nothing can be told
+
+
+def test_a_trivial_answer_underfits_where_the_training_loss_fell() -> None:
+    found = answered(HALF, GOOD, train_loss=0.67)  # 3 % below the entropy of the labels
+    assert not found.untaught and found.finding == (
+        "underfits: test accuracy is 50.2 %, and always answering the most frequent label gives 50.2 %,"
+        " though training loss ended at 0.670, where the best constant answer has 0.693"
+    )
+    assert answered(HALF, GOOD, train_loss=0.685).untaught
+    weighted = SHORT | {"task": {"subset": None, "balance": "weights"}}  # then the entropy is not its floor
+    assert answered(HALF, GOOD, weighted, train_loss=0.67).untaught
 
 
 def test_a_rare_class_that_is_found_is_not_nothing() -> None:
     """Where 95 of 100 rows have one label, accuracy cannot tell."""
     labels, answers = ["no"] * 950 + ["yes"] * 50, ["no"] * 935 + ["yes"] * 40 + ["no"] * 25
     right = sum(a == b for a, b in zip(labels, answers, strict=True)) / 1000
-    assert right < 0.965 and untaught(labels, answers, CONFIG, {}) is None
-    assert untaught(labels, ["no"] * 1000, CONFIG | {"train": {"lr": 1e-3}}, {}) is not None
+    assert right < 0.965 and not answered(labels, answers).untaught
+    assert answered(labels, ["no"] * 1000).untaught
+
+
+def test_numbers_are_trivial_without_correlation() -> None:
+    numbers = [float(n) for n in range(100)]
+    card = {"numbers": {"train": {"mean": 50.0}}}
+    for loss, word in ((1.0, "learned nothing"), (0.9, "underfits")):
+        result = ROWS | {"train_loss": loss}
+        found = of(SHORT, [], result, metric="pearson", labels=numbers, answers=[50.0] * 100, card=card)
+        assert found.text.startswith(f"{word}: the correlation of answers and labels on test rows is 0.00")
+    near = [n + 30 * math.sin(n) for n in numbers]
+    result = ROWS | {"train_loss": 0.2, "train_pearson": 0.9}
+    assert of(SHORT, [], result, metric="pearson", labels=numbers, answers=near, card=card).healthy
+
+
+def test_answers_that_are_all_empty() -> None:
+    tags, outside = [["B-person", "O"]] * 300, [["O", "O"]] * 300
+    card = {"entities": {"train": {"person": 300}}}
+    falling = [{"step": 1, "train_loss": 2.5}, {"step": 2, "train_loss": 0.4}, {"step": 3, "train_loss": 0.3}]
+    flat = [line | {"train_loss": 2.5} for line in falling]
+    own = {"metric": "f1", "labels": tags, "answers": outside, "card": card}
+    assert of(SHORT, falling, ROWS, **own).text.startswith(
+        "underfits: no entity is predicted in 300 test rows, though training loss fell from 2.500 to 0.350."
+    )
+    assert of(SHORT, flat, ROWS, **own).text.startswith("learned nothing: no entity is predicted in 300 test")
+    spans = {"metric": "f1", "labels": [["Paris"]] * 20, "answers": [""] * 20}
+    assert "the answers to all 20 test rows are empty" in of(SHORT, falling, ROWS, **spans).text
+    impossible = {"metric": "f1", "labels": [[]] * 20, "answers": [""] * 20}
+    assert of(SHORT, falling, ROWS, **impossible).healthy
+
+
+def test_a_frequent_label_that_is_never_predicted() -> None:
+    labels = ["a"] * 100 + ["b"] * 100 + ["c"] * 60 + ["d"] * 20  # d has less than half of an equal share
+    answers = ["a"] * 100 + ["b"] * 180
+    result = {"train_loss": 0.3, "train_accuracy": 0.7, "eval_accuracy": 0.7}
+    found = answered(labels, answers, **result)
+    assert found.lacking == ["never predicts c (60 of 280 in the test rows)"]
+    assert answered(labels, ["a"] * 100 + ["b"] * 100 + ["c"] * 80, **result).healthy
+    wide = result | {"train_accuracy": 0.99}  # then it was learned, and does not generalise
+    assert not answered(labels, answers, **wide).lacking and answered(labels, answers, **wide).signs
+    tags = [["B-person", "I-person", "O"]] * 200 + [["B-place", "O", "O"]] * 100
+    card = {"entities": {"train": {"person": 1, "place": 1}}}
+    own = {"metric": "f1", "labels": tags, "answers": [*tags[:200], *[["O"] * 3] * 100], "card": card}
+    assert of(SHORT, [], ROWS, **own).lacking == ["never predicts place (100 of 300 in the test rows)"]
+
+
+def curve(losses: list[float], metric: float = 0.6, rates: str = "linear", **result: Any) -> Diagnosis:
+    """The diagnosis of a run with this validation loss at equal distances."""
+    last, found = len(losses), []
+    for number, loss in enumerate(losses, 1):
+        rate = 1e-3 * (1 - number / (last + 1) if rates == "linear" else 1)
+        line = {"step": 10 * number, "epoch": float(number)}
+        found += [line | {"train_loss": loss, "learning_rate": rate}, line | {"eval_loss": loss}]
+    scores = {
+        "train_accuracy": metric,
+        "eval_accuracy": metric,
+        "train_loss": losses[-1],
+        "eval_loss": losses[-1],
+    }
+    return of(SHORT, found, ROWS | {"best_step": 10 * last} | scores | result)
+
+
+def spent(steps: int) -> list[float]:
+    """The share of all learning that a linear decay has done by each of these steps."""
+    return [1 - (1 - step / steps) ** 2 for step in range(1, steps + 1)]
+
+
+def test_a_loss_that_still_falls_as_fast_as_its_rate_allows() -> None:
+    steady = curve([2.3 - share for share in spent(10)])
+    assert steady.text == (
+        "underfits: validation loss was still falling at the end (1.550 to 1.300 in the second half), and"
+        " accuracy is 60.0 % on training rows. Settings to try: train.epochs=12 (now 4), train.lr=0.0009 (now"
+        " 0.0003)."
+    )
+    flat = curve([0.5 + math.exp(-6 * share) for share in spent(10)])  # it has converged
+    assert flat.healthy, flat.text
+    assert curve(
+        [2.3 - share for share in spent(10)], metric=0.97
+    ).healthy  # nothing left to learn from the rows
+    bent = [*(2.3 - share for share in spent(10))][:-2] + [1.45, 1.5]
+    assert curve(bent).healthy
+    few = ROWS["rows"] | {"validation": 20}
+    assert curve([2.3 - share for share in spent(10)], rows=few).healthy
+    assert curve([2.3 - share for share in spent(10)], train_loss=0.3).healthy  # the rows are being memorised
+
+
+def test_noise_on_a_plateau_does_not_fall() -> None:
+    chance = torch.Generator().manual_seed(0)
+    for _ in range(100):
+        noise = (0.01 * torch.randn(10, generator=chance)).tolist()
+        losses = [0.5 + math.exp(-8 * share) + off for share, off in zip(spent(10), noise, strict=True)]
+        assert not curve(losses).lacking
+
+
+def test_patience_that_ended_a_falling_run_is_to_be_lifted() -> None:
+    config = SHORT | {"train": RATES | {"patience": 2}}
+    found = lines([2.3 - share for share in spent(10)], [2.3 - share for share in spent(10)])
+    result = ROWS | {"train_accuracy": 0.5, "train_loss": 1.3, "eval_loss": 1.3, "best_step": 80}
+    assert "train.patience=null (now 2)" in of(config, found, result).text
+    assert "train.epochs=12 (now 4)" in of(config, found, result | {"best_step": 100}).text
+
+
+def test_training_rows_that_cost_what_a_constant_costs_or_score_below_words() -> None:
+    labels = ["good", "bad"] * 250
+    result = {"train_loss": 0.65, "train_accuracy": 0.6, "eval_accuracy": 0.6}
+    right = [label if n % 5 < 3 else "good" for n, label in enumerate(labels)]
+    assert answered(labels, right, **result).lacking == [
+        "training loss ended at 0.650, where the best constant answer has 0.693"
+    ]
+    assert not answered(labels, right, **result | {"train_loss": 0.55}).lacking
+    card = {"baselines": {"tfidf": {"test_accuracy": 0.8}}}
+    probe = SHORT | {"strategy": "linear_probe"}
+
+    def beside(top: float) -> Diagnosis:
+        scores = ROWS | {"train_accuracy": top, "eval_accuracy": top}
+        return of(probe, [], scores, labels=labels, answers=right, card=card)
+
+    assert beside(0.7).text == (
+        "underfits: accuracy is 70.0 % on training rows, and TF-IDF has 80.0 % on test rows. Settings to try:"
+        " strategy=full, strategy=lora, train.lr=0.0009 (now 0.0003), train.epochs=12 (now 4)."
+    )
+    assert beside(0.77).healthy
+    labels, right = labels[:60], right[:60]
+    assert beside(0.72).healthy  # within chance
+
+
+def test_a_run_has_one_diagnosis() -> None:
+    """What rises overfits, even where a constant costs as much; what is too short underfits despite a gap."""
+    hopeless = ROWS | {"train_loss": 0.69, "train_accuracy": 0.6, "eval_accuracy": 0.6}
+    assert of(SHORT, OVER, hopeless, labels=HALF, answers=HALF, card=CARD).lacking == []
+    gap = hopeless | {"train_accuracy": 0.9}
+    adapted = SHORT | {"strategy": "lora", "rank": 8}
+    short = of(adapted, [], gap, labels=HALF, answers=HALF, card=CARD)
+    assert short.lacking and not short.signs
+    assert {each.name for each in short.remedies} == {"train.epochs", "train.lr"}  # and no more weights
+    assert of(SHORT, [], gap).signs and not of(SHORT, [], gap).lacking
+    sure = calibration([0.999] * 1000, [i % 5 != 0 for i in range(1000)])
+    assert not of(SHORT, [], hopeless, sure, labels=HALF, answers=HALF, card=CARD).signs
+
+
+@pytest.mark.parametrize(
+    ("own", "expected"),
+    [
+        (
+            {"strategy": "lora", "rank": 8, "dropout": 0.1},
+            ["rank=16 (now 8)", "strategy=full", "dropout=0 (now 0.1)"],
+        ),
+        ({"strategy": "freeze", "bottom": 2, "layers": None}, ["bottom=1 (now 2)", "strategy=full"]),
+        ({"strategy": "freeze", "bottom": 2, "layers": "middle"}, ["strategy=full"]),
+        ({"strategy": "full", "protect": {"name": "ewc"}}, ["protect=none"]),
+        ({"task": {"subset": 100}}, ["task.subset=null"]),
+    ],
+)
+def test_remedies_against_underfitting_give_more_weights(own: dict[str, Any], expected: list[str]) -> None:
+    limited = SHORT | own | {"train": RATES | {"max_steps": 20, "lr": 1e-4}}
+    result = ROWS | {"train_loss": 0.69, "train_accuracy": 0.6, "eval_accuracy": 0.6}
+    found = of(limited, [], result, labels=HALF, answers=HALF, card=CARD).remedies
+    first = ["train.max_steps=60 (now 20)", "train.lr=0.0003 (now 0.0001)"]
+    assert [str(each) for each in found] == [*first, *expected]

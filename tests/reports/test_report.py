@@ -13,8 +13,9 @@ import pytest
 
 from ftrun.commands.report import main
 from ftrun.errors import ConfigError, UserError
+from ftrun.reports.diagnosing.forgetting import forgetting_line
 from ftrun.reports.numbers import count, duration, score, share, size
-from ftrun.reports.summary import baseline_warnings, forgetting_line, show_result
+from ftrun.reports.pages.run_page import baseline_warnings, show_result
 from ftrun.runs.run import Run
 
 LORA = {"rank": 8, "targets": ["query", "value"]}
@@ -304,3 +305,29 @@ def test_what_became_of_an_earlier_task_in_words() -> None:
         line("reviews", "accuracy", 0.8, 0.75) == "accuracy on reviews fell by 5.0 points (80.0 % → 75.0 %)"
     )
     assert line("reviews", "accuracy", 0.8, 0.8) == "accuracy on reviews is unchanged (80.0 %)"
+
+
+def test_a_weak_gauge_of_forgetting_says_how_weak_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def source(share: float, fitted: bool = True) -> dict[str, Any]:
+        found = {"fitted": fitted, "uniform_loss": 10.326, "share": share}
+        known = {"name": "pretraining", "metric": "loss", "gauge": found}
+        return known | {"before": {"loss": 6.19}, "after": {"loss": 6.33}}
+
+    plain = "pre-training loss rose by 0.140 (6.190 → 6.330)"
+    assert forgetting_line(source(0.49)) == plain
+    assert forgetting_line(source(0.6)) == (
+        f"{plain}; a weak gauge, for the head fitted on the frozen network had 60 % of the loss of a uniform"
+        " guess (10.3 nats) before training"
+    )
+    assert "for the checkpoint's head had 60 %" in forgetting_line(source(0.6, fitted=False))
+    alone = source(0.6) | {"drift": {"cka": None, "neighbours": None, "cosine": 1.0}}  # one example
+    assert forgetting_line(alone) == forgetting_line(source(0.6))
+    run = make(tmp_path / "a")
+    drift = [{"cka": 1.0, "neighbours": 1.0, "cosine": 1.0}, {"cka": 0.39, "neighbours": 0.41, "cosine": 0.9}]
+    finish(run, forgetting=0.14, sources=[source(0.6)], drift=drift)  # type: ignore[arg-type]
+    show_result(run)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "; without a head: CKA of the last layer 0.39, 41 % of the nearest neighbours kept" in shown
+    assert "0.140 (weak gauge)" in report(capsys, tmp_path / "a", "--format", "markdown")

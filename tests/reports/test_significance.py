@@ -3,44 +3,40 @@
 from __future__ import annotations
 
 import math
+from itertools import combinations
 
 import numpy
 import pytest
 from scipy import stats
 from sklearn import metrics
 
-from ftrun.reports.calibration import calibration
-from ftrun.reports.significance import (
-    Estimate,
-    Runs,
-    difference,
-    estimate,
-    holm,
-    items_needed,
-    mcnemar,
-    p_of,
-    resamples,
-)
-from ftrun.tasks.metrics.rescoring import Scored, scored
+from ftrun.errors import ConfigError
+from ftrun.reports.diagnosing.calibration import calibration
+from ftrun.reports.statistics.power import items_needed, smallest_difference
+from ftrun.reports.statistics.seeds import PRIOR, Runs, shrunk
+from ftrun.reports.statistics.significance import Estimate, difference, estimate, holm, p_of
+from ftrun.tasks.metrics.rescoring import scored
 
 
-def right(values: object) -> Scored:
-    hits = numpy.asarray(values, dtype=float)
-    return scored("accuracy", ["1"] * len(hits), ["1" if hit else "0" for hit in hits]) or pytest.fail()
+def runs_of(values: object, seeds: list[int] | None = None, folds: object = None) -> Runs:
+    """Runs whose score is the mean of these values, (seeds, items)."""
+    table = numpy.atleast_2d(numpy.asarray(values, dtype=float))
+    left_out = (table.sum(1)[:, None] - table) / (table.shape[1] - 1)
+    return Runs(seeds or [*range(len(table))], table.mean(1), left_out.T, folds)
 
 
-def runs_of(found: list[Scored], seeds: list[int] | None = None, count: int = 2000) -> Runs:
-    draws = resamples(found, count=count)
-    observed = numpy.array([run.score for run in found])
-    return Runs(
-        seeds or list(range(len(found))), observed, draws, numpy.stack([r.left_out for r in found], 1)
-    )
-
-
-def test_mcnemar_is_the_exact_binomial_test() -> None:
-    assert mcnemar(5, 5) == 1.0 == mcnemar(0, 0)
-    assert mcnemar(1, 9) == pytest.approx(2 * (1 + 10) / 2**10)
-    assert mcnemar(9, 1) == mcnemar(1, 9)
+def family_of(
+    chance: numpy.random.Generator, gaps: list[float], *, items: int = 60, seeds: int = 3, sd: float = 0.15
+) -> list[Runs]:
+    """Ways on the same items: items, ways with items, seeds and the rest are normal."""
+    ease = chance.normal(0, 1, items)
+    return [
+        runs_of(
+            gap + ease + chance.normal(0, 0.5, items) + chance.normal(0, sd, (seeds, 1))
+            + chance.normal(0, 0.5, (seeds, items))
+        )
+        for gap in gaps
+    ]  # fmt: skip
 
 
 def test_holm_by_hand() -> None:
@@ -50,22 +46,21 @@ def test_holm_by_hand() -> None:
 
 
 @pytest.mark.parametrize("metric", ["accuracy", "f1", "precision", "recall", "matthews_correlation"])
-def test_scores_are_those_of_scikit_learn_on_every_resample(metric: str) -> None:
+def test_scores_are_those_of_scikit_learn_without_each_item(metric: str) -> None:
     generator = numpy.random.default_rng(1)
     labels, answers = (generator.choice(list("abc"), 40).tolist() for _ in range(2))
-    chosen = numpy.random.default_rng(0).integers(0, 40, (20, 40))
-    found = resamples([scored(metric, labels, answers) or pytest.fail()], count=20)[:, 0]
+    found = (scored(metric, labels, answers) or pytest.fail()).left_out
     macro = {"average": "macro", "zero_division": 0}
-    for row, value in zip(chosen, found, strict=True):
-        pair = [labels[i] for i in row], [answers[i] for i in row]
-        function, words = {
-            "accuracy": (metrics.accuracy_score, {}),
-            "f1": (metrics.f1_score, macro),
-            "precision": (metrics.precision_score, macro),
-            "recall": (metrics.recall_score, macro),
-            "matthews_correlation": (metrics.matthews_corrcoef, {}),
-        }[metric]
-        assert value == pytest.approx(function(*pair, **words), abs=1e-12)
+    function, words = {
+        "accuracy": (metrics.accuracy_score, {}),
+        "f1": (metrics.f1_score, macro),
+        "precision": (metrics.precision_score, macro),
+        "recall": (metrics.recall_score, macro),
+        "matthews_correlation": (metrics.matthews_corrcoef, {}),
+    }[metric]
+    for item in range(40):
+        rest = labels[:item] + labels[item + 1 :], answers[:item] + answers[item + 1 :]
+        assert found[item] == pytest.approx(function(*rest, **words), abs=1e-12)
 
 
 @pytest.mark.parametrize("metric", ["pearson", "mae", "rmse", "spearmanr"])
@@ -88,88 +83,159 @@ def test_several_labels_per_row() -> None:
     assert scored("f1", [{"text": "x"}], [["y"]]) is None
 
 
-def test_one_run_is_scipys_bootstrap() -> None:
-    hits = numpy.random.default_rng(0).random(60) < 0.8
-    found = runs_of([right(hits)])
-    mine = estimate(found.observed, found.draws, found.left_out)
-    theirs = stats.bootstrap(
-        (hits.astype(float),), numpy.mean, n_resamples=2000, method="BCa", rng=numpy.random.default_rng(0)
-    )
-    assert found.draws[:, 0] == pytest.approx(theirs.bootstrap_distribution)
-    assert mine.low == pytest.approx(theirs.confidence_interval.low)
-    assert mine.high == pytest.approx(theirs.confidence_interval.high)
-    assert mine.items_error == pytest.approx(theirs.standard_error)
-    assert mine.seeds_error is None
+def test_one_run_has_wilsons_interval() -> None:
+    hits = numpy.arange(3000) < 2820
+    found = estimate(runs_of(hits), share=True)
+    theirs = stats.binomtest(2820, 3000).proportion_ci(method="wilson")
+    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high), abs=2e-5)
+    assert found.items_error == pytest.approx(hits.std(ddof=1) / math.sqrt(3000))
+    assert found.seeds_error is None
+    perfect = estimate(runs_of(numpy.ones(50)), share=True)
+    assert 0.9 < perfect.low < 0.95 and perfect.high == 1.0
 
 
-def test_a_difference_is_scipys_paired_bootstrap() -> None:
-    generator = numpy.random.default_rng(3)
-    easy = generator.random(80)
-    first, second = ((easy + generator.normal(0, 0.2, 80) < chance).astype(float) for chance in (1.3, 0.8))
-    draws = resamples([right(first), right(second)], count=2000)
-    runs = [
-        Runs([0], numpy.array([hits.mean()]), draws[:, [place]], right(hits).left_out[:, None])
-        for place, hits in enumerate((first, second))
-    ]
-    mine = difference(*runs)
-    theirs = stats.bootstrap(
-        (first, second), lambda a, b, axis: (a - b).mean(axis), paired=True, vectorized=True,
-        n_resamples=2000, method="BCa", rng=numpy.random.default_rng(0),
-    )  # fmt: skip
-    assert mine.value == pytest.approx(first.mean() - second.mean())
-    assert mine.low == pytest.approx(theirs.confidence_interval.low)
-    assert mine.high == pytest.approx(theirs.confidence_interval.high)
-    assert mine.items_error == pytest.approx(theirs.standard_error)
-    plain = numpy.quantile(draws[:, 0] - draws[:, 1], [0.025, 0.975])
-    assert (mine.low, mine.high) != pytest.approx(tuple(plain))  # neither bias nor acceleration is nothing
+def test_a_difference_of_one_run_each_is_the_paired_t_test_but_for_its_extra_item() -> None:
+    x, y = numpy.random.default_rng(3).normal(0, 1, (2, 800))
+    found = difference(runs_of(x), runs_of(y))
+    theirs = stats.ttest_rel(x, y).confidence_interval()
+    assert found.value == pytest.approx((x - y).mean())
+    wide = (found.high - found.low) / (theirs.high - theirs.low)
+    assert wide == pytest.approx(math.sqrt(1 + abs(x - y).max() ** 2 / ((x - y).var() * 800)))
 
 
-@pytest.mark.slow
-def test_infinitely_many_items_leave_the_seeds() -> None:
-    found = runs_of([right(numpy.arange(200_000) % 100 < share) for share in (80, 82, 87)], count=20)
-    mine = estimate(found.observed, found.draws, found.left_out)
-    sd = numpy.std([0.80, 0.82, 0.87], ddof=1) / math.sqrt(3)
-    assert mine.seeds_error == pytest.approx(sd)
-    assert mine.items_error < 0.1 * sd
-    assert mine.high - mine.value == pytest.approx(stats.t.ppf(0.975, 2) * sd, rel=0.05)
+def test_the_variance_is_the_crossed_decomposition_by_hand() -> None:
+    table = numpy.array([[3.0, 5.0, 8.0, 4.0], [4.0, 9.0, 9.0, 6.0], [1.0, 2.0, 8.0, 1.0]])  # seeds × items
+    # grand mean 5; seeds 5, 7, 3; items 8/3, 16/3, 25/3, 11/3: sums of squares 32, 55 1/3 and 10 2/3
+    items, seeds, rest = (55 + 1 / 3) / 3, 32 / 2, (10 + 2 / 3) / 6
+    found = estimate(runs_of(table))
+    assert found.error**2 == pytest.approx((items + seeds - rest) / 12)
+    assert found.items_error**2 == pytest.approx(items / 12)
+    assert found.seeds_error**2 == pytest.approx((seeds - rest) / 12)  # type: ignore[operator]
+    own = (items - rest) / 12
+    freedom = (own + seeds / 12) ** 2 / (own**2 / 3 + (seeds / 12) ** 2 / 2)
+    assert found.freedom == pytest.approx(freedom)
+    assert found.high - found.value == pytest.approx(stats.t.ppf(0.975, freedom) * found.error)
 
 
-def test_intervals_cover_what_they_promise() -> None:
-    generator = numpy.random.default_rng(7)
-    hits = 0
-    for _ in range(200):  # items differ in difficulty, seeds in skill
-        skill, ease = generator.normal(0, 0.03, 3), generator.normal(0, 0.15, 150)
-        chances = numpy.clip(0.7 + skill[:, None] + ease, 0, 1)
-        found = runs_of([right(generator.random(150) < row) for row in chances], count=200)
-        mine = estimate(found.observed, found.draws, found.left_out)
-        hits += mine.low <= 0.7 <= mine.high
-    assert 0.92 <= hits / 200
+def test_what_the_ways_share_of_a_seed_cancels() -> None:
+    ways = family_of(numpy.random.default_rng(0), [0.0, 0.1, 0.2])
+    plain = difference(ways[0], ways[1], ways)
+    moved = numpy.array([5.0, -3.0, 1.0])
+    shifted = [Runs(w.seeds, w.observed + moved, w.left_out + moved) for w in ways]
+    found = difference(shifted[0], shifted[1], shifted)
+    assert (found.value, found.low, found.high) == pytest.approx((plain.value, plain.low, plain.high))
+    turned = Runs([2, 0, 1], ways[1].observed[[2, 0, 1]], ways[1].left_out[:, [2, 0, 1]])
+    again = difference(ways[0], turned, [ways[0], turned, ways[2]])
+    assert (again.low, again.high) == pytest.approx((plain.low, plain.high))
+
+
+def test_blocks_are_the_two_way_analysis_of_ways_and_seeds() -> None:
+    """Of many items without noise what is left is the residual of ways × seeds, pooled over the ways."""
+    scores = numpy.array([[0.0, 3.0, 6.0], [1.0, 4.0, 7.0 + 1.5], [2.0, 3.5, 8.0]])
+    ways = [runs_of(row[:, None] + numpy.zeros((3, 50))) for row in scores]
+    rest = scores - scores.mean(1, keepdims=True) - scores.mean(0) + scores.mean()
+    pooled, own = 2 * (rest**2).sum() / 4, (scores[0] - scores[1]).var(ddof=1)
+    expected = max((PRIOR * pooled + 2 * own) / (PRIOR + 2), own) / 3
+    assert difference(ways[0], ways[1], ways).seeds_error == pytest.approx(math.sqrt(expected))
+
+
+def test_a_way_that_varies_more_borrows_no_calm() -> None:
+    calm, wild = runs_of([[0.0] * 9, [1.0] * 9]), runs_of([[0.0] * 9, [9.0] * 9])
+    assert shrunk(wild, 20.0) == wild.variance == pytest.approx(40.5)
+    assert shrunk(calm, 20.0) == pytest.approx((PRIOR * 20.0 + 0.5) / (PRIOR + 1))
+    alone, pooled = estimate(calm), estimate(calm, [calm, wild])
+    assert (pooled.seeds_error or 0) > (alone.seeds_error or 0)
+
+
+def test_one_seed_tells_no_spread_and_borrows_that_of_the_others() -> None:
+    ways = family_of(numpy.random.default_rng(1), [0.0, 0.0, 0.0], sd=0.6)
+    lone = [Runs([0], way.observed[:1], way.left_out[:, :1]) for way in ways]
+    assert difference(lone[0], lone[1], lone).seeds_error is None
+    borrowed = difference(lone[0], lone[1], [lone[0], lone[1], ways[2]])
+    assert (borrowed.seeds_error or 0) ** 2 == pytest.approx(2 * (ways[2].variance - ways[2].noise))
+    assert borrowed.high - borrowed.low > 2 * (difference(lone[0], lone[1]).high)
+
+
+def test_what_has_no_chance_of_its_own_has_no_spread_over_seeds() -> None:
+    way, other = family_of(numpy.random.default_rng(2), [0.0, 0.0], sd=0.6)
+    baseline = Runs([0], other.observed[:1], other.left_out[:, :1], fixed=True)
+    assert estimate(baseline, [way, baseline]).seeds_error == 0
+    found = difference(way, baseline, [way, baseline]).seeds_error or 0
+    assert found**2 == pytest.approx((way.variance - way.noise) / 3)
+    assert difference(baseline, baseline).seeds_error == 0
+
+
+def test_the_split_enters_as_nadeau_and_bengio_say_and_once() -> None:
+    items, folds = 60, numpy.arange(60) % 4
+    moved = numpy.array([-1.0, 0.5, 1.5, -1.0])[folds]
+    level = numpy.random.default_rng(0).normal(0, 0.1, items)
+    for fold in range(4):
+        level[folds == fold] -= level[folds == fold].mean()
+    found = difference(runs_of(moved + level, folds=folds), runs_of(numpy.zeros(items), folds=folds))
+    extra = abs(moved + level).max() ** 2
+    known = (((moved + level) ** 2).sum() + extra) / items / (items - 1)
+    between = numpy.var([-1.0, 0.5, 1.5, -1.0], ddof=1)
+    assert found.split_error == pytest.approx(math.sqrt((between - 4 * known) * (1 / 4 + 1 / 3)))
+    assert found.items_error == pytest.approx(math.sqrt(known))
+    even = difference(runs_of(level, folds=folds), runs_of(numpy.zeros(items), folds=folds))
+    assert even.split_error == 0  # the folds differ by no more than their items do
+
+
+def test_interval_and_verdict_never_contradict_each_other() -> None:
+    chance, seen = numpy.random.default_rng(4), set()
+    for number in range(150):
+        seeds = int(chance.integers(1, 5))
+        ways = family_of(chance, [*chance.normal(0, 0.2, 3)], items=int(chance.integers(2, 60)), seeds=seeds)
+        if number % 3 == 0:  # right and wrong
+            ways = [runs_of(way.influence.T + way.observed[:, None] > 0) for way in ways]
+        for first, second in combinations(ways, 2):
+            found = difference(first, second, ways)
+            apart = found.low > 0 or found.high < 0
+            assert apart == (p_of(found) < 0.05)
+            seen.add(apart)
+    assert seen == {True, False}
+
+
+def test_few_items_that_differ_do_not_decide() -> None:
+    for only, apart in ((4, False), (8, True)):
+        found = difference(runs_of(numpy.arange(100) < 80 + only), runs_of(numpy.arange(100) < 80))
+        assert (p_of(found) < 0.05) == apart
+
+
+def test_intervals_cover_what_they_promise_and_equals_are_rarely_told_apart() -> None:
+    chance, studies = numpy.random.default_rng(7), 250
+    score, apart, false, power = 0, 0, 0, 0
+    for _ in range(studies):
+        ways = family_of(chance, [0.0, 0.0, 0.6], sd=0.15)
+        found = [difference(one, other, ways) for one, other in combinations(ways, 2)]
+        corrected = holm([p_of(each) for each in found])
+        score += sum(each.low <= 0 <= each.high for each in (estimate(way, ways) for way in ways[:2]))
+        apart += sum(each.low <= gap <= each.high for each, gap in zip(found, (0, -0.6, -0.6), strict=True))
+        false += corrected[0] < 0.05
+        power += sum(p < 0.05 for p in corrected[1:])
+    assert 0.92 <= score / (2 * studies) <= 0.98
+    assert 0.93 <= apart / (3 * studies) <= 0.98
+    assert false / studies <= 0.06
+    assert power / (2 * studies) > 0.7
 
 
 def test_identical_runs_are_never_told_apart() -> None:
     hits = numpy.random.default_rng(4).random(100) < 0.7
     for count in (1, 3):
-        one = runs_of([right(hits)] * count)
+        one = runs_of([hits] * count)
         found = difference(one, one)
-        assert (found.value, found.low, found.high) == (0, 0, 0)
+        assert (found.value, found.low, found.high) == pytest.approx((0, 0, 0), abs=1e-12)
         assert p_of(found) == 1.0
         assert items_needed(found, 100) == math.inf
 
 
 def test_a_plain_difference_is_found_with_paired_and_with_other_seeds() -> None:
-    generator = numpy.random.default_rng(5)
-    found = [right(generator.random(400) < chance) for chance in (0.9, 0.88, 0.91, 0.6, 0.62, 0.6)]
-    draws = resamples(found, count=2000)
-    both = runs_of(found)
+    chance = numpy.random.default_rng(5)
+    one, other = (runs_of(chance.random((3, 400)) < share) for share in (0.9, 0.6))
     for seeds in ([0, 1, 2], [5, 6, 7]):
-        one = Runs([0, 1, 2], both.observed[:3], draws[:, :3], both.left_out[:, :3])
-        other = Runs(seeds, both.observed[3:], draws[:, 3:], both.left_out[:, 3:])
-        apart = difference(one, other)
-        assert apart.value == pytest.approx(0.29, abs=0.05)
-        assert apart.low > 0
-        assert p_of(apart) < 0.01
-    lone = Runs([0], both.observed[:1], draws[:, :1], both.left_out[:, :1])
-    assert difference(lone, other).seeds_error is not None
+        apart = difference(one, Runs(seeds, other.observed, other.left_out))
+        assert apart.value == pytest.approx(0.3, abs=0.05)
+        assert apart.low > 0 and p_of(apart) < 0.01
 
 
 def test_as_many_items_as_said_find_the_difference_four_times_in_five() -> None:
@@ -177,16 +243,42 @@ def test_as_many_items_as_said_find_the_difference_four_times_in_five() -> None:
     first, second = 0.14, 0.08  # shares of items that only one of the two gets right
     error = math.sqrt((first + second - (first - second) ** 2) / 100)
     needed = items_needed(Estimate(first - second, 0, 0, error, None, math.inf), 100)
-    assert needed == pytest.approx(477, abs=3)
+    assert needed == pytest.approx((1.959964 + 0.841621) ** 2 * 100 * error**2 / (first - second) ** 2)
     found = 0
     for _ in range(1500):
         b, c, _rest = generator.multinomial(round(needed or 0), [first, second, 1 - first - second])
         found += stats.norm.sf(abs(b - c) / math.sqrt(max(b + c, 1))) * 2 < 0.05
     assert found / 1500 == pytest.approx(0.8, abs=0.03)
+    assert (items_needed(Estimate(0.06, 0, 0, error, None, math.inf), 100, tests=3) or 0) > 1.3 * (
+        needed or 0
+    )
 
 
 def test_no_number_of_items_helps_against_the_seeds() -> None:
     assert items_needed(Estimate(0.01, 0, 0, 0.01, 0.02, 2), 100) is None
+
+
+def test_the_smallest_difference_is_the_inverse_of_the_items_needed() -> None:
+    for seeds in (1, 3):
+        least = smallest_difference(500, seeds, tests=3)
+        differ = 2 * 0.2 * 0.8 * 0.5
+        items_error = math.sqrt(differ * (0.2 + 0.8 / seeds) / 500)
+        seeds_error = math.sqrt(2 / seeds) * 0.01
+        unsure = math.hypot(math.sqrt(differ * 0.8 / seeds / 500), seeds_error)
+        freedom = math.inf if seeds == 1 else 4
+        found = Estimate(least, 0, 0, items_error, seeds_error, 1, unsure, freedom)
+        assert items_needed(found, 500, tests=3) == pytest.approx(500)
+
+
+def test_more_items_and_more_seeds_find_less() -> None:
+    assert smallest_difference(400, 3) > smallest_difference(4000, 3) > smallest_difference(4000, 5)
+    assert smallest_difference(400, 3, tests=6) > smallest_difference(400, 3, tests=3)
+    for words in ({"items": 1, "seeds": 1}, {"items": 9, "seeds": 0}, {"items": 9, "seeds": 1, "tests": 0}):
+        with pytest.raises(ConfigError, match="is not possible"):
+            smallest_difference(**words)
+    for name, value in (("error_rate", 1.0), ("seed_spread", -0.1)):
+        with pytest.raises(ConfigError, match=f"{name}={value:g}"):
+            smallest_difference(100, 1, **{name: value})
 
 
 def test_calibration_by_hand() -> None:

@@ -11,15 +11,16 @@ from finished import finished
 
 from ftrun.commands.report import main
 from ftrun.reports.groups import groups_of
-from ftrun.reports.labelling import label_lines
-from ftrun.reports.significance import Estimate
+from ftrun.reports.pages.page import sections_of
+from ftrun.reports.statistics.significance import Estimate, estimate
 from ftrun.reports.study import Group
 from ftrun.reports.table import rows_of
-from ftrun.reports.verdicts import elbow, needed, p_value_source, rounded, sentence
+from ftrun.reports.verdicts.labelling import label_lines
+from ftrun.reports.verdicts.sentences import elbow, needed, p_value_source, rounded, sentence, standard_error
 
 
 def grouped(path: Path) -> tuple[list[Group], list[str]]:
-    return groups_of(rows_of([str(path)]), count=500)
+    return groups_of(rows_of([str(path)]))
 
 
 def report(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
@@ -43,7 +44,7 @@ def test_pairs_are_told_apart_or_not_in_words(three: Path) -> None:
     assert [study.name for study in group.studies][-1] == "scratch"
     said = [sentence(pair, group) for pair in group.pairs]
     assert len(said) == 3
-    assert p_value_source(group) == "p-values: paired bootstrap over examples with Student's t over seeds"
+    assert p_value_source(group) == "p-values: paired t test over test examples and seeds"
     alike = next(line for line in said if "scratch" not in line)
     assert "do not differ significantly on 400 test examples (difference 0." in alike
     assert sum(" is better than scratch on 400 test examples (difference " in line for line in said) == 2
@@ -61,8 +62,7 @@ def test_what_a_choice_brings_along_is_said_where_like_choices_differ(tmp_path: 
         finished(tmp_path / name, "lora", protect=node)
     (group,), _ = grouped(tmp_path)
     assert {study.name for study in group.studies} == {
-        "lora protect=none", "lora protect=ewc", "lora protect=replay share=0.5",
-        "lora protect=replay share=0.3",
+        "lora", "lora, protect=ewc", "lora, protect=replay, share=0.5", "lora, protect=replay, share=0.3",
     }  # fmt: skip
 
 
@@ -80,9 +80,44 @@ def test_single_runs_are_tested_exactly(tmp_path: Path) -> None:
     finished(tmp_path / "b", "lora", accuracy=0.79, rank=8)
     finished(tmp_path / "c", "scratch", accuracy=0.4)
     (group,), _ = grouped(tmp_path)
-    assert {pair.test for pair in group.pairs} == {"exact McNemar test"}
+    assert {pair.test for pair in group.pairs} == {"paired t test over test examples"}
     alike = next(sentence(pair, group) for pair in group.pairs if not pair.apart)
     assert "would be needed to decide" in alike or "their scores are equal" in alike
+
+
+def test_single_runs_are_said_to_be_runs(tmp_path: Path) -> None:
+    finished(tmp_path / "a", "full", accuracy=0.8)
+    finished(tmp_path / "b", "scratch", accuracy=0.4)
+    (group,), _ = grouped(tmp_path)
+    assert sentence(group.pairs[0], group).startswith(
+        "the run of full is better than the run of scratch on 400"
+    )
+    assert p_value_source(group).endswith(
+        "; with one seed each they compare these runs and not their strategies, because another seed changes"
+        " a score too (by a standard deviation of 1 point on 2,000 rows of SST-2): run seed=0,1,2"
+    )
+    assert standard_error(group.studies[0], "accuracy").endswith(
+        "(one seed, so that of the seeds is unknown)"
+    )
+    finished(tmp_path / "c", "full", 1, accuracy=0.8)
+    (group,), _ = grouped(tmp_path)
+    assert sentence(group.pairs[0], group).startswith("full is better than scratch on 400")
+    assert p_value_source(group).endswith("; the spread over seeds of scratch is that of the others")
+
+
+def test_studies_share_their_spread_over_seeds_with_those_of_equal_labels(tmp_path: Path) -> None:
+    for seed, accuracy in enumerate((0.7, 0.8, 0.9)):
+        finished(tmp_path / f"wild-{seed}", "full", seed, accuracy=accuracy, subset=50)
+        for subset in (50, 800):
+            finished(tmp_path / f"calm-{subset}-{seed}", "lora", seed, accuracy=0.8, subset=subset)
+    (group,), _ = grouped(tmp_path)
+    by_labels = {
+        str(study.config["task"]["subset"]): study for study in group.studies if "lora" in study.name
+    }
+    alone = {subset: estimate(study.runs, share=True) for subset, study in by_labels.items()}
+    errors = {subset: study.score.seeds_error or 0 for subset, study in by_labels.items()}
+    assert errors["50"] > 3 * (alone["50"].seeds_error or 0)
+    assert errors["800"] == alone["800"].seeds_error
 
 
 def test_the_cheaper_of_two_that_score_alike_dominates(three: Path) -> None:
@@ -137,7 +172,7 @@ def test_overfitting_is_named_and_its_absence_too(three: Path, capsys: pytest.Ca
         "scratch (3 of 3 runs, here seed 0) overfits and is overconfident: validation loss rises from 0.540"
         " at epoch 4"
     ) in text
-    assert "no sign of overfitting: full" in text
+    assert "no sign of underfitting or overfitting: full" in text
 
 
 def test_the_elbow_is_the_smallest_rank_that_is_not_told_from_the_best(tmp_path: Path) -> None:
@@ -175,7 +210,7 @@ def test_labels_crossover_and_how_many_times_fewer(
     assert "full and lora cross at" not in text
     assert "full needs " in text and " times fewer labels than scratch to score " in text
     names = {path.stem for path in pictures.iterdir()}
-    assert names == {"training", "scratch", "rates", "labels", "reliability"}
+    assert names == {"scores", "training", "scratch", "rates", "labels", "reliability"}
 
 
 def test_where_the_control_has_what_pre_training_has_in_words(tmp_path: Path) -> None:
@@ -203,7 +238,7 @@ def test_html_is_one_file_with_pictures_inside(three: Path, capsys: pytest.Captu
     page = three / "page.html"
     assert report(capsys, three, "--output", page) == ""
     text = page.read_text(encoding="utf-8")
-    assert text.count("data:image/png;base64,") == 4
+    assert text.count("data:image/png;base64,") == 5
     assert "http" not in text.replace("https://", "http://").split("<h1>")[0]
     assert "killed was interrupted" in text
 
@@ -234,21 +269,21 @@ def test_ranks_that_learned_nothing_have_no_elbow(tmp_path: Path, capsys: pytest
     for rank in (1, 2, 4):
         finished(tmp_path / f"lora-{rank}", "lora", accuracy=0.5, rank=rank)
     text = report(capsys, tmp_path, "--format", "markdown")
-    assert "elbow" not in text and text.count("learned nothing: test accuracy is") == 3
-    assert "no sign of overfitting" not in text
+    assert "elbow" not in text and text.count("underfits: test accuracy is") == 3  # training loss fell
+    assert "no sign of" not in text
 
 
 @pytest.mark.parametrize(
     ("value", "items_error", "seeds_error", "p", "end"),
     [
         (0.0, 0.01, 0.001, 1.0, "; their scores are equal"),
-        (0.0001, 0.01, 0.0001, 0.9, "; the difference is too small to resolve"),  # although the seeds agree
+        (0.0001, 0.01, 0.0001, 0.9, "; the difference is too small to resolve with these seeds"),
         (1e-6, 0.01, None, 0.9, "; the difference is too small to resolve"),
         (
             0.02, 0.01, 0.05, 0.7,
             "; the seeds vary too much for a larger test set to decide, so more seeds are needed",
         ),
-        (0.02, 0.01, 0.001, 0.05, "; about 810 would be needed to decide"),
+        (0.02, 0.01, 0.001, 0.05, "; about 1,100 would be needed to decide a difference of this size"),
         (0.04, 0.01, 0.001, 0.04, "; p = 0.04, or 0.12 corrected for 3 tests"),
     ],
 )  # fmt: skip
@@ -264,3 +299,40 @@ def test_an_undecided_pair_says_what_would_decide_it(
         group.pairs = [pair]
         pair.corrected = p
         assert "corrected" not in needed(pair, group)
+
+
+def advice(path: Path, name: str) -> str:
+    """The report's line on a study."""
+    (group,), _ = grouped(path)
+    lines = [line for section in sections_of(group) for line in section.lines]
+    return next(line for line in lines if line.startswith(f"{name} (") and " overfits" in line)
+
+
+def test_no_advice_against_the_other_runs_of_a_report(tmp_path: Path) -> None:
+    """The best run is not told of a LoRA that learned nothing; a better freeze is named with its score."""
+    finished(tmp_path / "full", "full", accuracy=0.7, over=True)
+    assert "strategy=freeze, strategy=lora, protect=l2sp" in advice(tmp_path, "full")
+    finished(tmp_path / "lora", "lora", accuracy=0.5, rank=8)
+    told = advice(tmp_path, "full")
+    assert "Settings to try: train.patience=2, strategy=freeze, protect=l2sp." in told
+    assert re.search(r"No better here: strategy=lora \(4\d\.\d %\)\. To correct", told)
+    finished(tmp_path / "frozen", "freeze", accuracy=0.9, bottom=2)
+    assert re.search(
+        r"Settings to try: train.patience=2, strategy=freeze \((8|9)\d\.\d % here\), protect=l2sp\.",
+        advice(tmp_path, "full"),
+    )
+
+
+def test_a_setting_is_judged_by_runs_that_differ_in_it_alone(tmp_path: Path) -> None:
+    for rank, accuracy in ((8, 0.8), (2, 0.7)):
+        finished(tmp_path / f"lora-{rank}", "lora", accuracy=accuracy, rank=rank, over=True)
+    assert re.search(r"No better here: rank=2 \(\d\d\.\d %\)", advice(tmp_path, "lora rank=8"))
+    finished(tmp_path / "other", "lora", accuracy=0.9, rank=4, alpha=1, over=True)  # differs in alpha as well
+    assert "rank=4" not in advice(tmp_path, "lora rank=8")
+    assert "rank=1 (now 2)" in advice(tmp_path, "lora rank=2")  # nobody went lower
+
+
+def test_a_strategy_on_other_labels_is_no_evidence(tmp_path: Path) -> None:
+    finished(tmp_path / "full", "full", accuracy=0.7, over=True, subset=100)
+    finished(tmp_path / "lora", "lora", accuracy=0.5, rank=8, subset=1000)
+    assert "strategy=lora, " in advice(tmp_path, "full, 100 rows")

@@ -180,6 +180,8 @@ def test_a_run_learns_and_answers_files(tmp_path, tiny_dir, ftrun_inprocess):
     rows = list(csv.DictReader(io.StringIO(out.read_text())))
     kept = [json.loads(line) for line in (run.path / "predictions.jsonl").read_text().splitlines()]
     assert [json.loads(row["answer"]) for row in rows] == [line["answer"] for line in kept]
-    assert json.loads(rows[0]["probabilities"]).keys() == {"comedy", "crime", "drama"}
+    for row, line in zip(rows, kept, strict=True):
+        shares = {name: float(row[f"probability_{name}"]) for name in ("comedy", "crime", "drama")}
+        assert shares == line["probabilities"]
     seen = ftrun_inprocess("evaluate", str(run.path)).stdout
     assert f"in the run {run.read_json('result.json')['test_micro_f1']:.6f}" in seen

@@ -35,8 +35,9 @@ def test_it_learns_and_keeps_the_best_spans(learned):
     lines = [json.loads(line) for line in (learned.path / "predictions.jsonl").read_text().splitlines()]
     assert [line["row"] for line in lines] == list(range(12))
     assert lines[0]["label"] == [] and lines[1]["label"] and lines[1].keys() == {
-        "row", "label", "answer", "probability"
+        "row", "label", "answer", "probability", "text", "file", "file_row", "slices"
     }  # fmt: skip
+    assert [line["file_row"] for line in lines] == list(range(1, 13)) and lines[0]["text"] == "was the film"
     best = learned.read_json("nbest.json")
     assert list(best) == [f"q{number}" for number in range(12)]
     for line, options in zip(lines, best.values(), strict=True):

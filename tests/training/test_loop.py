@@ -1,6 +1,7 @@
 """The loop: what the optimizer sees, how long it goes on, what it keeps, and how it stops."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from ftrun.settings.habits import Habits
 from ftrun.settings.schedules import Length, Linear
 from ftrun.settings.seeds import stream
 from ftrun.tasks.classify import Classify
+from ftrun.tasks.metrics.classification import SINGLE_LABEL
 from ftrun.tasks.metrics.metric import Metric
 from ftrun.tasks.objective import Objective
 from ftrun.tasks.parts.labelled import ClassScorer
@@ -249,3 +251,40 @@ def test_the_log_has_at_least_twenty_points_and_the_rate_follows_the_schedule(to
         expected = experiment.train.lr * Linear().factor(line["step"] - 1, total, warmup)
         assert line["learning_rate"] == pytest.approx(expected, rel=1e-9)
     assert max(line["learning_rate"] for line in lines) == pytest.approx(experiment.train.lr)
+
+
+@pytest.mark.parametrize(
+    ("name", "score", "baseline", "first", "expected"),
+    [
+        ("accuracy", 0.5, 0.5, True, "no better than the most frequent label"),
+        ("accuracy", 0.5, 0.5, False, ""),
+        (
+            "accuracy",
+            0.5000004,
+            0.5,
+            True,
+            "no better than the most frequent label",
+        ),  # data.json has six digits
+        ("accuracy", 0.51, 0.5, True, "best so far"),
+        ("f1", 0.0, None, True, ""),
+        ("f1", 0.01, None, True, "best so far"),
+        ("loss", 0.8, 0.7, True, "no better than the most frequent label"),
+        ("loss", 0.6, 0.7, True, "best so far"),
+        ("loss", 0.0, None, True, "best so far"),
+    ],
+)
+def test_a_score_that_needs_no_training_is_not_praised(name, score, baseline, first, expected):
+    loop = engine.Loop.__new__(engine.Loop)
+    loop.metric, loop.data = name, SimpleNamespace(scorer=SimpleNamespace(metrics=SINGLE_LABEL))
+    loop.baselines = {} if baseline is None else {"majority": {f"eval_{name}": baseline}}
+    assert loop.praise(score, first).strip() == expected
+
+
+def test_what_is_praised_is_better_than_the_baseline_of_the_data_card(toy_files, still_dir, tmp_path, capsys):
+    run = ran(tmp_path / "run", toy(toy_files, still_dir, "train.lr=1e-3", "train.eval_every=1"))
+    card = run.read_json("data.json")["baselines"]["majority"]["eval_accuracy"]
+    said = [line for line in capsys.readouterr().out.splitlines() if "eval_accuracy" in line]
+    praised = [line for line in said if line.endswith("best so far")]
+    assert len(said) > 2
+    assert all(float(line.split("eval_accuracy ")[1].split()[0]) > card - 5e-5 for line in praised)
+    assert sum("no better than the most frequent label" in line for line in said) <= 1

@@ -5,8 +5,10 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING
 
-from ftrun.data.sources import embedded_split
-from ftrun.data.splits import SPLIT_SEED, carve, pick
+from ftrun.data.folds import PLAIN, Splitting
+from ftrun.data.grouped_splits import Keys, split_rows
+from ftrun.data.sources import SPLITS, embedded_split
+from ftrun.data.splits import carve, pick
 
 if TYPE_CHECKING:
     from numpy import ndarray
@@ -15,21 +17,26 @@ SIDE, BRIGHTEST = 8, 16  # pixels are whole numbers from 0 to 16
 
 
 @cache
-def fixed_splits() -> dict[str, tuple[ndarray, list[int]]]:
+def fixed_splits(how: Splitting = PLAIN) -> dict[str, tuple[ndarray, list[int]]]:
     """Train, validation and test: pixels (rows, 64), float64 from 0 to 16, and digits.
 
-    Test is scikit-learn's quarter with random_state=0, validation a tenth of every digit of the rest. Both
-    are chosen among all ten digits, so that a split of some digits is a part of the whole one.
+    Test is scikit-learn's quarter with random_state=0 or another seed, or a fold, and validation a tenth of
+    every digit of the rest. Both are chosen among all ten digits, so that a split of some digits is a part of
+    the whole one.
     """
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
     data = load_digits()
     digits = [int(digit) for digit in data.target]
-    rest, test = train_test_split(list(range(len(digits))), test_size=0.25, random_state=SPLIT_SEED)
-    parts, _ = carve([str(digits[row]) for row in rest], ["validation"], SPLIT_SEED)
-    rows = {"train": pick(rest, parts["train"]), "validation": pick(rest, parts["validation"]), "test": test}
-    return {split: (data.data[chosen], pick(digits, chosen)) for split, chosen in rows.items()}
+    names = [*map(str, digits)]
+    if how.folds is not None:
+        rows, _ = split_rows(how, ["test", "validation"], Keys(names, "digit"))
+    else:
+        rest, test = train_test_split(list(range(len(digits))), test_size=0.25, random_state=how.seed)
+        parts, _ = carve(pick(names, rest), ["validation"], how.seed)
+        rows = {split: pick(rest, own) for split, own in parts.items()} | {"test": test}
+    return {split: (data.data[rows[split]], pick(digits, rows[split])) for split in SPLITS}
 
 
 def embedded(source: str) -> tuple[ndarray, list[int]]:

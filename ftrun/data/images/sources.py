@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ftrun.data.hub import hub_rows, named_rows
 from ftrun.data.images.digits import embedded
 from ftrun.data.images.npz import read_arrays
-from ftrun.data.sources import Given, saved_data, sources_of
+from ftrun.data.sources import Given, Place, Placed, saved_data, sources_of
 from ftrun.data.tables import ENDINGS, read_table, refuse_absent
 from ftrun.errors import DataError, counted, listed, near
 
@@ -36,6 +36,17 @@ class ImageFile:
     about: dict[str, Any]  # the columns of its row, or its file, or its number in an array
     content: Any  # bytes, a path or member of a zip, an array (height, width[, channels]) of uint8, or None
     label: Any  # as it was found; None where there is none
+    number: int | None = None  # in its table or array, from 1; None of a file
+    source: str = ""
+
+    @property
+    def place(self) -> Place:
+        return Place(self.name, self.source, self.number)
+
+    @property
+    def row(self) -> Placed:
+        """What names it, as a row."""
+        return Placed(self.about, self.source, self.number or 0)
 
     @cached_property
     def digest(self) -> bytes:
@@ -62,8 +73,15 @@ def read_images(
     `image` and `label` name the columns of a table or data set; a folder brings labels of its own. `split` is
     whose they are, for a saved data set of several.
     """
-    parts = [of_source(source, image, label, split) for source in sources_of(given)]
-    return [file for found, _ in parts for file in found], [note for _, notes in parts for note in notes]
+    files: list[ImageFile] = []
+    notes: list[str] = []
+    for source in sources_of(given):
+        found, more = of_source(source, image, label, split)
+        for file in found:
+            file.source = source
+        files += found
+        notes += more
+    return files, notes
 
 
 def of_source(
@@ -155,7 +173,7 @@ def of_rows(
         if not isinstance(value, str):
             about.setdefault("row", number)
         name = value if isinstance(value, str) and value.strip() else f"row {number}"
-        found.append(ImageFile(name, about, content_of(value, base), row.get(label)))
+        found.append(ImageFile(name, about, content_of(value, base), row.get(label), number))
     return found
 
 
@@ -189,6 +207,6 @@ def of_npz(source: str, path: Path, part: str | None) -> list[ImageFile]:
 
 def numbered(pixels: Iterable[Any], labels: list[Any] | None) -> list[ImageFile]:
     return [
-        ImageFile(f"row {row}", {"row": row}, array, None if labels is None else labels[row])
-        for row, array in enumerate(pixels)
+        ImageFile(f"row {row}", {"row": row}, array, None if labels is None else labels[row - 1], row)
+        for row, array in enumerate(pixels, 1)
     ]

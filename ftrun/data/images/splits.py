@@ -6,11 +6,13 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
+from ftrun.data.folds import PLAIN, Splitting
+from ftrun.data.grouped_splits import Keys, split_rows
 from ftrun.data.images.sources import ImageFile, read_images
 from ftrun.data.labels import Labels, label_set, name_of, refuse_absent_classes, refuse_free_text
-from ftrun.data.leaks import SplitTexts, leak_notes, without_leaks
+from ftrun.data.leaks import SplitTexts, leak_notes, warnings_of, without_leaks
 from ftrun.data.sources import SPLITS, Given, spelled
-from ftrun.data.splits import SPLIT_SEED, Splits, carve, choose, pick
+from ftrun.data.splits import Splits, choose, pick
 from ftrun.data.tables import ENDINGS
 from ftrun.errors import ConfigError, DataError, counted, listed, near
 from ftrun.settings.checks import natural_order
@@ -81,13 +83,16 @@ def load_splits(
     subset: Any,
     seed: int,
     leaks: str,
+    how: Splitting = PLAIN,
 ) -> tuple[dict[str, list[ImageFile]], Labels, list[str], str]:
     """The images of every split, the labels, notes, and a hash of all; DataError, ConfigError."""
-    notes: list[str] = []
+    sources, notes = how.sources(sources)
     if sources["train"] is None:
         raise ConfigError("task.train is not set")
     found = {split: reading.labelled(split, source, notes) for split, source in sources.items() if source}
-    notes += complete(found, subset, seed, leaks)
+    for split, part in columns(found).items():
+        how.check(part, spelled(sources[split] or ""))
+    notes += complete(found, subset, seed, leaks, how)
     for split in SPLITS:
         if not found[split]:
             labelled = [str(file.label) for part in found.values() for file in part]
@@ -95,6 +100,7 @@ def load_splits(
             raise DataError(f"task.train has too few images to carve {split} from; set task.{split}")
         reading.rest(found[split])
     notes += leak_notes(split_texts(found), leaks, "images")
+    notes += warnings_of(how.leaks(columns(found), "images"), leaks)
     names = label_set(table(found, reading.label), reading.label, labels)
     return (
         {split: found[split] for split in SPLITS},
@@ -104,7 +110,9 @@ def load_splits(
     )
 
 
-def complete(found: dict[str, list[ImageFile]], subset: Any, seed: int, leaks: str) -> list[str]:
+def complete(
+    found: dict[str, list[ImageFile]], subset: Any, seed: int, leaks: str, how: Splitting = PLAIN
+) -> list[str]:
     """Carve what is missing from train, drop its leaks, choose the subset, in place; returns notes.
 
     Images without a label are of one kind.
@@ -113,19 +121,27 @@ def complete(found: dict[str, list[ImageFile]], subset: Any, seed: int, leaks: s
     missing = [split for split in ("test", "validation") if split not in found]
     if missing:
         strata = [file.label or "" for file in found["train"]]
-        indices, more = carve(strata, missing, SPLIT_SEED, "class" if any(strata) else "kind")
+        keys = Keys(strata, "class" if any(strata) else "kind", *how.keys(columns(found)["train"]))
+        indices, more = split_rows(how, missing, keys)
         found |= {split: pick(found["train"], chosen) for split, chosen in indices.items()}
         notes += more
     if leaks == "drop":
         kept, more = without_leaks(split_texts(found), "images")
         found["train"] = pick(found["train"], kept)
-        notes += more
+        places, again = how.without_leaks(columns(found))
+        found["train"] = pick(found["train"], places)
+        notes += more + again
     if subset is not None:
         whole = len(found["train"])
         chosen, more = choose([file.label or "" for file in found["train"]], subset, seed)
         found["train"] = pick(found["train"], chosen)
         notes += [f"train: {len(chosen)} of {whole} images chosen (task.subset={subset}, seed {seed})", *more]
     return notes
+
+
+def columns(found: dict[str, list[ImageFile]]) -> dict[str, list[dict[str, Any]]]:
+    """What the source of each image says of it."""
+    return {split: [file.about for file in part] for split, part in found.items()}
 
 
 def table(found: dict[str, list[ImageFile]], label: str) -> Splits:

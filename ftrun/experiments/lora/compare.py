@@ -5,21 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ftrun.data.tables import write_table
 from ftrun.errors import DataError
-from ftrun.experiments.finish import prediction_lines
 from ftrun.experiments.inference import FinishedRun
-from ftrun.reports.diagnosis import Diagnosis
+from ftrun.reports.diagnosing.diagnosis import Diagnosis
 from ftrun.reports.numbers import score
-from ftrun.reports.page import Section, as_markdown, on_terminal
-from ftrun.reports.significance import resamples
+from ftrun.reports.pages.console import console
+from ftrun.reports.pages.page import Section, as_markdown
+from ftrun.reports.pages.terminal import on_terminal
 from ftrun.reports.study import Group, Tried, studied, tested
-from ftrun.reports.summary import console
-from ftrun.reports.verdicts import interval, p_value_source, sentence
-from ftrun.runs.files import read_lines, write_atomically
+from ftrun.reports.verdicts.sentences import interval, p_value_source, sentence
+from ftrun.runs.files import read_lines
 from ftrun.runs.find import open_trained
+from ftrun.runs.run import PREDICTIONS
 from ftrun.tasks.metrics.rescoring import scored
+from ftrun.tasks.scorer import prediction_lines
 
-PREDICTIONS = "predictions.jsonl"
 BESIDE = "f1"  # the second score of the table
 
 
@@ -29,17 +30,17 @@ def answer(place: Path, file: str) -> None:
         return
     finished = FinishedRun(open_trained(place))
     _, rows = finished.evaluate(finished.data(file))
-    write_atomically(place / PREDICTIONS, prediction_lines(rows))
+    own = "/".join(Path(file).parts[-2:])  # as all that is stored in a run, relative to it
+    for row in rows:
+        if row.example.place is not None:
+            row.example.place = row.example.place._replace(file=own)
+    write_table(place / PREDICTIONS, prediction_lines(rows))
 
 
 def group_of(task: str, metric: str, places: dict[str, Path]) -> Group:
     """The answers in each place as studies of one run; every one is tested against the first."""
     tried = [_tried(metric, place) for place in places.values()]
-    draws = resamples([each.scored for each in tried])
-    studies = [
-        studied(name, [each], draws[:, [number]], {})
-        for number, (name, each) in enumerate(zip(places, tried, strict=True))
-    ]
+    studies = [studied(name, name, [each], {}) for name, each in zip(places, tried, strict=True)]
     group = Group(task, metric, len(tried[0].scored.columns), studies)
     group.pairs = tested([(studies[0], other) for other in studies[1:]])
     return group
@@ -53,7 +54,7 @@ def _tried(metric: str, place: Path) -> Tried:
         raise DataError(f"{place / PREDICTIONS} does not contain the data for {metric}")
     row = {"seed": 0, "metric": metric, BESIDE: scored(BESIDE, labels, answers)}
     right = [label == answer for label, answer in zip(labels, answers, strict=True)]
-    return Tried(row, found, right, None, [], {}, Diagnosis([], None, []))
+    return Tried(row, lines, found, right, None, [], {}, Diagnosis([], None, []))
 
 
 def standing(group: Group) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from ftrun.experiments.lora.merge import merge, of_run
 from ftrun.experiments.lora.weights import search
 from ftrun.experiments.pooling import for_task, with_pooling
 from ftrun.runs.files import write_atomically
-from ftrun.runs.run import RESULT, Run
+from ftrun.runs.run import PREDICTIONS, RESULT, Run
 from ftrun.runs.terminal import say
 from ftrun.settings.auto import AUTO
 from ftrun.settings.read import FIXED, read
@@ -64,7 +64,7 @@ def recorded(settings: Settings, data: TaskData, parts: dict[str, list[Node]], d
             write_table(path / "rows" / f"{name}.jsonl", rows)
         names = trained(settings, data, path)
         group = compare.group_of(settings.raw["task"]["name"], metric, placed(names, path))
-        shutil.copy(path / MODEL / compare.PREDICTIONS, path)
+        shutil.copy(path / MODEL / PREDICTIONS, path)
         write_atomically(path / "comparison.md", compare.page(group))
         seen = json.loads((path / MODEL / RECORD).read_text(encoding="utf-8"))["search"]["score"]
         scores = {f"eval_{metric}": seen, f"test_{metric}": group.studies[0].score.value}

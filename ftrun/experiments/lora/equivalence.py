@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from ftrun.data.rows import read_rows
+from ftrun.data.sources import Placed
 from ftrun.errors import ConfigError, DataError
 from ftrun.settings.schema import Settings
 from ftrun.tasks.classify import Classify
@@ -71,7 +72,9 @@ def rows_to_compare(
         if not isinstance(task, Classify):
             raise
         columns = task.text if isinstance(task.text, list) else [task.text]
-        rows = [dict.fromkeys(columns, row["text"]) for row in read_rows(INSTEAD)]
+        rows = [
+            Placed(dict.fromkeys(columns, row["text"]), row.file, row.number) for row in read_rows(INSTEAD)
+        ]
         data = TaskData(task, task.unanswered(rows, INSTEAD), task.spec(config))
         data.encode(tokenizer, COMPARED)
         return data, f"sentences of {INSTEAD}, since the run's own data cannot be read ({error})"

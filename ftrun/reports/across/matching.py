@@ -68,7 +68,7 @@ def across(rows: list[Row]) -> Across:
         raise ConfigError(f"report: --across needs several data sets, and these runs {there}")
     names = set_names(groups)
     varied = varied_settings(groups)
-    found = [{identity(study, varied): study for study in group.studies} for group in groups]
+    found = [{identity(study, varied): study for study in group.ways} for group in groups]
     common = [key for key in found[0] if all(key in each for each in found)]
     titles = way_names([key for each in found for key in each])
     notes += left_out(found, names, titles)
@@ -101,7 +101,7 @@ def set_names(groups: list[Group]) -> list[str]:
 
 
 def tried(group: Group) -> Iterable[Any]:
-    return [each for study in group.studies for each in study.tried]
+    return [each for study in group.ways for each in study.tried]
 
 
 def settings_of(study: Study) -> Settings:
@@ -119,7 +119,7 @@ def varied_settings(groups: list[Group]) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for group in groups:
         by_strategy: dict[str, list[Settings]] = {}
-        for study in group.studies:
+        for study in group.ways:
             by_strategy.setdefault(study.config["strategy"], []).append(settings_of(study))
         for strategy, like in by_strategy.items():
             names = {name for settings in like for name in settings}

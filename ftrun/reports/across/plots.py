@@ -8,12 +8,12 @@ from matplotlib.figure import Figure
 
 from ftrun.errors import counted
 from ftrun.reports.across.ranking import alike
-from ftrun.reports.drawing import plot
+from ftrun.reports.plots.drawing import plot
 
 if TYPE_CHECKING:
     from ftrun.reports.across.matching import Across
     from ftrun.reports.across.ranking import Versus
-    from ftrun.reports.page import Plot
+    from ftrun.reports.pages.page import Plot
 
 GAP = 0.25  # height of a bar's row, of a way's label 1
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-from ftrun.reports.significance import ALPHA, holm
+from ftrun.reports.statistics.significance import ALPHA, holm
 
 Array = Any  # numpy.ndarray of floats
 ROPE = 0.01  # practically equal: at most a point apart (Benavoli et al. 2017, section 3.3)

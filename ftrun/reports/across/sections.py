@@ -19,9 +19,11 @@ from ftrun.reports.across.ranking import (
     versus,
 )
 from ftrun.reports.numbers import score
-from ftrun.reports.page import Section, as_html, as_markdown, on_terminal
-from ftrun.reports.significance import ALPHA
-from ftrun.reports.summary import console
+from ftrun.reports.pages.console import console
+from ftrun.reports.pages.page import Section, as_markdown
+from ftrun.reports.pages.terminal import on_terminal
+from ftrun.reports.pages.webpage import as_html
+from ftrun.reports.statistics.significance import ALPHA
 from ftrun.reports.table import ENDINGS, put, rows_of, save_plots
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ def write(paths: list[str], form: str | None, output: str | None, plots: str | N
         save_plots(Path(plots), sections)
     title = f"{counted(len(found.ways), 'way')} of training on {counted(len(found.sets), 'data set')}"
     if form == "html":
-        put(as_html(title, sections), output)
+        put(as_html(title, ", ".join(found.sets), sections), output)
     elif form == "table" and output is None:
         on_terminal(console(), sections)
     else:
@@ -61,7 +63,10 @@ def tested(found: Across) -> list[Versus]:
 
 def sections_of(found: Across, pairs: list[Versus]) -> list[Section]:
     """A sentence, the table, the pairs, and what was left out."""
-    sections = [Section("Over all data sets", lines=[verdict(found, pairs), overall(found)]), table(found)]
+    sections = [
+        Section("Over all data sets", lead=verdict(found, pairs), lines=[overall(found)]),
+        table(found),
+    ]
     if pairs:
         sections.append(pairwise(found, pairs))
     if found.notes:

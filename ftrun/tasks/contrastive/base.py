@@ -115,7 +115,10 @@ class Contrastive(ImageTask):
         self.views.refuse(processor.channels, processor.size)
         arrays, kept, line = self.decoded(data, split, processor.size)
         kind, images = Trained if split == "train" else Example, rows.splits[split]
-        examples = [kind(pixels, images[row].label, row) for pixels, row in zip(arrays, kept, strict=True)]
+        examples = [
+            kind(pixels, images[row].label, row, place=images[row].place)
+            for pixels, row in zip(arrays, kept, strict=True)
+        ]
         rows.notes.append(line)
         return Pairs(examples, line, processor, self)
 

@@ -1,8 +1,8 @@
-"""Metrics as functions of sums over items: ten thousand resamples of a test set are one matrix product.
+"""Metrics as functions of sums over items, so that the score without each item in turn costs a subtraction.
 
-Each item has a row of numbers, a resample of the items adds these rows up, and the score is computed from
-the sums. The definitions are those of the other files here, which the tests compare it with: scikit-learn's
-(macro averages over the classes that occur, 0 where the denominator is 0).
+Each item has a row of numbers, these rows are added up, and the score is computed from the sums. The
+definitions are those of the other files here, which the tests compare it with: scikit-learn's (macro
+averages over the classes that occur, 0 where the denominator is 0).
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def _of_numbers(metric: str, labels: Sequence[float], answers: Sequence[float]) 
         return Scored(numpy.stack([abs(off), one], 1), lambda sums: sums[..., 0] / sums[..., 1])
     if metric == "rmse":
         return Scored(numpy.stack([off**2, one], 1), lambda sums: numpy.sqrt(sums[..., 0] / sums[..., 1]))
-    if metric == "spearmanr":  # ranks among all items; a resample keeps them
+    if metric == "spearmanr":  # ranks among all items; leaving some out keeps them
         from scipy.stats import rankdata
 
         x, y = rankdata(x), rankdata(y)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ftrun.data.folds import PLAIN
 from ftrun.data.leaks import WAYS
 from ftrun.data.splits import parse_subset
 from ftrun.errors import ConfigError
@@ -32,10 +33,17 @@ class ImageRows(TaskRows):
 
     def card(self, data: TaskData) -> dict[str, Any]:
         from ftrun.data.card import repetitions
-        from ftrun.data.images.splits import split_texts
+        from ftrun.data.images.splits import columns, split_texts
 
-        again = repetitions(split_texts(self.splits), "images")
-        return {**self.task.describe(data), **again, **self.task.describe_weights(data), "notes": self.notes}
+        how, about = self.task.how, columns(self.splits)
+        again = repetitions(split_texts(self.splits), "images", how.leaks(about, "images"))
+        return {
+            **self.task.describe(data),
+            **again,
+            **how.card(about),
+            **self.task.describe_weights(data),
+            "notes": self.notes,
+        }
 
 
 @dataclass
@@ -70,6 +78,7 @@ class ImageTask(Task):
         one_of("task.leaks", self.leaks, WAYS)
         if self.subset is not None:
             parse_subset(self.subset)
+        self.how = PLAIN
 
     @abstractmethod
     def describe(self, data: TaskData) -> dict[str, Any]:

@@ -7,12 +7,11 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ftrun.data.balance import balanced_rows, class_weights
-from ftrun.data.splits import pick
 from ftrun.models.spec import label_config
 from ftrun.tasks.dataset import SPLITS, Batch, Epochs, Example
 from ftrun.tasks.losses import Loss, cross_entropy, summed_cross_entropy
 from ftrun.tasks.metrics.classification import SINGLE_LABEL, single_label_scores
-from ftrun.tasks.scorer import Answer, Row, Scorer
+from ftrun.tasks.scorer import PROBABILITIES, Answer, Row, Scorer, by_name
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,9 +54,9 @@ def class_objective(data: TaskData, weighted: bool) -> Objective:
 
 
 class ClassScorer(Scorer):
-    """The likeliest label and its probability."""
+    """The likeliest label, its probability, and that of each label."""
 
-    columns = ("answer", "probability")
+    columns = ("answer", "probability", PROBABILITIES)
 
     def __init__(self, names: Sequence[str]) -> None:
         self.metrics, self.names = SINGLE_LABEL, list(names)
@@ -65,7 +64,11 @@ class ClassScorer(Scorer):
     def answers(self, outputs: Tensor, batch: Batch) -> list[Answer]:
         probabilities = outputs.detach().float().softmax(-1).cpu()
         return [
-            {"answer": self.names[int(row.argmax())], "probability": float(row.max())}
+            {
+                "answer": self.names[int(row.argmax())],
+                "probability": float(row.max()),
+                PROBABILITIES: by_name(self.names, row.tolist()),
+            }
             for row in probabilities
         ]
 
@@ -124,15 +127,10 @@ def baselines(
     labels: dict[str, list[Any]],
     threshold: float | None = None,
 ) -> dict[str, Any]:
-    """Their scores by the task's own metrics; see `baseline_scores`."""
+    """Their scores by the task's own metrics, none where they are not wanted; see `baseline_scores`."""
     from ftrun.data.card import baseline_scores
 
-    def score(answers: Sequence[Answer], split: str, places: Sequence[int]) -> dict[str, float]:
-        examples = pick(list(data.dataset(split).examples), list(places))
-        blank = dict.fromkeys(data.scorer.columns)
-        return data.scorer.score(data.scorer.rows([blank | answer for answer in answers], examples))
-
-    return baseline_scores(texts, labels, score, threshold)
+    return baseline_scores(texts, labels, data.judged, threshold) if data.baselines else {}
 
 
 def by_class(

@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ftrun.data import leaks
+from ftrun.data.folds import Splitting
 from ftrun.data.label_columns import ONE_NAME, LabelColumn
+from ftrun.data.slices import by_columns
+from ftrun.data.sources import spelled
 from ftrun.data.splits import Splits, parse_subset
 from ftrun.data.tables import Columns, columns_of
 from ftrun.errors import ConfigError
@@ -16,11 +19,12 @@ from ftrun.models.spec import Spec, TextInput
 from ftrun.settings.checks import one_of
 from ftrun.tasks.base import Task
 from ftrun.tasks.dataset import SPLITS, Epochs, Example
-from ftrun.tasks.parts.rows import TaskRows
+from ftrun.tasks.parts.rows import TaskRows, tokens_of_rows
 from ftrun.tasks.parts.texts import TableDataset, examples_of, separates
 
 if TYPE_CHECKING:
     from ftrun.data.labels import Labels
+    from ftrun.data.sources import Placed
     from ftrun.data.text.encoding import LengthReport
     from ftrun.tasks.data import TaskData
 
@@ -34,6 +38,9 @@ class TableRows(TaskRows):
     labels: Labels | None = None  # the label names that were found, where labels are names
     kept_notes: list[str] = field(default_factory=list)  # those that the data card keeps
 
+    def lengths(self, examples: Sequence[Example]) -> dict[int, int]:
+        return tokens_of_rows(examples)
+
     def card(self, data: TaskData) -> dict[str, Any]:
         from ftrun.data.card import repetitions
 
@@ -42,7 +49,8 @@ class TableRows(TaskRows):
         found = {
             "rows": {split: len(part) for split, part in rows.items()},
             "lengths": {split: dataset.lengths for split, dataset in datasets.items()},
-            **repetitions(leaks.of_columns(rows, self.task.text)),
+            **repetitions(leaks.of_columns(rows, self.task.text), more=self.task.how.leaks(rows)),
+            **self.task.how.card(rows),
             "notes": list(self.kept_notes),
         }
         return found | self.task.describe(data)
@@ -62,6 +70,12 @@ class TextTable(Task):
     long: str
     subset: Any  # null, a number of training rows or, of classes, "k per class"
     leaks: str
+    folds: int | None
+    fold: int | None
+    split_seed: int
+    group: str | None
+    time: str | None
+    slices: Columns  # columns of the test rows by whose values they are also scored
 
     def __post_init__(self) -> None:
         if self.train is None:
@@ -76,6 +90,8 @@ class TextTable(Task):
         one_of("task.leaks", self.leaks, leaks.WAYS)
         if self.subset is not None:
             parse_subset(self.subset)
+        self.how = Splitting(self.folds, self.fold, self.split_seed, self.group, self.time)
+        self.how.sources({"train": self.train, "validation": self.validation, "test": self.test})
 
     @abstractmethod
     def targets(self, rows: Sequence[dict[str, Any]], spec: Spec) -> list[Any]:
@@ -120,14 +136,24 @@ class TextTable(Task):
             leaks=self.leaks,
             reading=self.reading(),
             classes=self.in_use(),
+            how=self.how,
         )
 
     def rows_from(self, table: Splits, labels: Labels | None, extra: list[str]) -> TableRows:
         """The rows of a table that has been read, with further notes of the task."""
         splits = {split: getattr(table, split) for split in SPLITS}
         kept = [*table.notes, *(labels.notes if labels is not None else [])]
+        # a file of its own, which has no training rows, need not have the columns
+        source = spelled(self.test or self.train or "")
+        slices = by_columns(self.slices, splits, source, self.folds) if table.train else {}
         return TableRows(
-            splits, [*kept, *extra], table.fingerprint, task=self, labels=labels, kept_notes=kept
+            splits,
+            [*kept, *extra],
+            table.fingerprint,
+            task=self,
+            labels=labels,
+            kept_notes=kept,
+            slices=slices,
         )
 
     def load_file(self, file: str, answered: bool, spec: Spec) -> TableRows:
@@ -147,7 +173,7 @@ class TextTable(Task):
         )
         return self.rows_from(table, known, [])
 
-    def unanswered(self, rows: list[dict[str, Any]], source: str) -> TableRows:
+    def unanswered(self, rows: list[Placed], source: str) -> TableRows:
         """Rows to be answered."""
         return TableRows({"test": rows}, inputs=rows, task=self, answered=False, source=source)
 
@@ -161,7 +187,7 @@ class TextTable(Task):
         )
         targets = self.targets([rows[example.row] for example in examples], data.spec)
         for example, target in zip(examples, targets, strict=True):
-            example.target = target
+            example.target, example.place = target, rows[example.row].place(self.text)
         warning = "; warning: this tokenizer puts no separator between the two texts"
         joined = len(columns) == 2 and not separates(tokenizer)
         epochs = self.epochs_of(targets) if split == "train" else None

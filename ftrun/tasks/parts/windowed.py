@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ftrun.data.folds import Splitting
 from ftrun.data.leaks import WAYS, leak_notes, of_texts
+from ftrun.data.tables import Columns
 from ftrun.errors import ConfigError, DataError
 from ftrun.models.spec import Spec, TextInput, label_config
 from ftrun.settings.checks import at_least, one_of
 from ftrun.tasks.base import Task
-from ftrun.tasks.dataset import SPLITS
-from ftrun.tasks.parts.rows import TaskRows
+from ftrun.tasks.dataset import SPLITS, Example
+from ftrun.tasks.parts.rows import TaskRows, tokens_of_rows
 
 if TYPE_CHECKING:
     from ftrun.tasks.data import TaskData
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 @dataclass
 class WindowRows(TaskRows):
     """Rows that are no table."""
+
+    def lengths(self, examples: Sequence[Example]) -> dict[int, int]:
+        return tokens_of_rows(examples)
 
     def card(self, data: TaskData) -> dict[str, Any]:
         """Rows, what they repeat, and their windows."""
@@ -32,6 +37,7 @@ class WindowRows(TaskRows):
             "rows": {split: len(self.splits[split]) for split in SPLITS},
             "windows": {split: spread(found) for split, found in sizes.items()},
             **repetitions(of_texts(self.task.parts(self.splits)), self.task.part),
+            **self.task.how.card(self.splits),
             "notes": self.notes,
             **self.task.describe(self),
         }
@@ -49,6 +55,10 @@ class Windowed(Task):
     stride: int
     subset: Any
     leaks: str
+    folds: int | None
+    fold: int | None
+    split_seed: int
+    slices: Columns  # columns of the test rows by whose values they are also scored
 
     reads: ClassVar[str]  # what task.train may be
     rows_are: ClassVar[str]  # what a row is called, in the plural
@@ -62,6 +72,8 @@ class Windowed(Task):
         at_least("task.stride", self.stride, 0)
         one_of("task.leaks", self.leaks, WAYS)
         refuse_classes(self.subset)
+        self.how = Splitting(self.folds, self.fold, self.split_seed)
+        self.how.sources({"train": self.train, "validation": self.validation, "test": self.test})
 
     @abstractmethod
     def usable(self, split: str, source: str, notes: list[str]) -> list[Any]:
@@ -87,8 +99,18 @@ class Windowed(Task):
             for split, given in sources.items()
             if given is not None
         }
-        notes += complete(rows, self.subset, seed, self.text_of, self.rows_are, self.leaks == "drop")
+        drop = self.leaks == "drop"
+        notes += complete(rows, self.subset, seed, self.text_of, self.rows_are, drop, self.how)
         return rows, notes + leak_notes(of_texts(self.parts(rows)), self.leaks, self.part)
+
+    def sliced(self, rows: dict[str, list[Any]]) -> dict[str, list[str]]:
+        """The slices of the test rows, by column."""
+        from ftrun.data.slices import by_columns
+        from ftrun.data.sources import spelled
+
+        source = spelled(self.test or self.train or "")
+        columns = {split: [row.columns for row in part] for split, part in rows.items()}
+        return by_columns(self.slices, columns, source, self.folds)
 
     def read_file(self, file: str) -> tuple[dict[str, list[Any]], list[str]]:
         """The rows of another file as the test split, and notes on them."""

@@ -16,7 +16,7 @@ def dominated_by(study: Study, group: Group) -> str | None:
     apart = {id(pair.second): pair.apart for pair in group.pairs if pair.first is study}
     apart |= {id(pair.first): pair.apart for pair in group.pairs if pair.second is study}
     subset = study.config["task"].get("subset")
-    for other in group.studies:
+    for other in group.ways:
         if other is study or other.config["task"].get("subset") != subset:
             continue
         clear = apart.get(id(other), False)  # a pair that was not tested is no clear win

@@ -5,9 +5,9 @@ from __future__ import annotations
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from ftrun.reports.curves import at_least_times, crossings, monotone, reaching, times_fewer
-from ftrun.reports.numbers import score, words
-from ftrun.reports.significance import difference
+from ftrun.reports.numbers import score
+from ftrun.reports.statistics.curves import at_least_times, crossings, monotone, reaching, times_fewer
+from ftrun.reports.statistics.significance import difference
 
 if TYPE_CHECKING:
     from ftrun.reports.study import Group, Study
@@ -21,7 +21,7 @@ def curves(group: Group) -> dict[str, list[Study]]:
     found: dict[str, list[Study]] = {}
     for study in group.studies:
         if study.facts["labels"] is not None:
-            found.setdefault(_name(study), []).append(study)
+            found.setdefault(study.way, []).append(study)
     for studies in found.values():
         studies.sort(key=lambda study: study.facts["labels"] or 0)
     rising = {
@@ -117,7 +117,3 @@ def _factor(name: str, group: Group) -> str:
     known = [value for value in each if value is not None]
     spread = f" ({min(known):.2g} to {max(known):.2g} across seeds)" if len(known) > 1 else ""
     return f"{name} needs {factor:.2g} times fewer labels than {CONTROL} to score {top}{spread}"
-
-
-def _name(study: Study) -> str:
-    return " ".join(study.name.replace(words({"subset": study.config["task"].get("subset")}), "").split())

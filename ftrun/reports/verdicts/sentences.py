@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from ftrun.errors import counted
 from ftrun.reports.numbers import score
-from ftrun.reports.significance import items_needed
+from ftrun.reports.statistics.power import SEED_SPREAD, items_needed
 from ftrun.tasks.metrics.metric import lookup
 
 if TYPE_CHECKING:
-    from ftrun.reports.significance import Estimate
+    from ftrun.reports.statistics.significance import Estimate
     from ftrun.reports.study import Group, Pair, Study
 
 MOST = 10_000_000  # test examples that anybody could collect
@@ -30,14 +30,37 @@ def sentence(pair: Pair, group: Group) -> str:
     size = f"difference {difference_words(pair.found, group.metric)}"
     where = f"on {counted(group.items, 'test example')}"
     if pair.apart:
-        chance = "p < 0.001" if pair.corrected < 0.001 else f"p = {pair.corrected:.2g}"
-        return f"{first.name} is better than {second.name} {where} ({size}, {chance})"
+        if pair.of_runs:
+            ours, theirs = (
+                study.name if study.runs.fixed else f"the run of {study.name}" for study in (first, second)
+            )
+            return f"{ours} is better than {theirs} {where} ({size}, {chance(pair)})"
+        return f"{first.name} is better than {second.name} {where} ({size}, {chance(pair)})"
     return f"{first.name} and {second.name} do not differ significantly {where} ({size}){needed(pair, group)}"
 
 
+def chance(pair: Pair) -> str:
+    """The p-value of a pair, corrected for the number of tests: p = 0.012."""
+    return "p < 0.001" if pair.corrected < 0.001 else f"p = {pair.corrected:.2g}"
+
+
 def p_value_source(group: Group) -> str:
-    """The tests that the p-values of the group's pairs come from."""
-    return f"p-values: {'; '.join(dict.fromkeys(pair.test for pair in group.pairs))}"
+    """The tests that the p-values of the group's pairs come from, and what they leave open."""
+    said = f"p-values: {'; '.join(dict.fromkeys(pair.test for pair in group.pairs))}"
+    if any(pair.of_runs for pair in group.pairs):
+        return said + one_seed(group.metric)
+    ways = {id(study): study for pair in group.pairs for study in (pair.first, pair.second)}
+    lone = [study.name for study in ways.values() if len(study.runs.seeds) == 1 and not study.runs.fixed]
+    return f"{said}; the spread over seeds of {', '.join(lone)} is that of the others" if lone else said
+
+
+def one_seed(metric: str) -> str:
+    """What single runs leave open, with the spread that `SEED_SPREAD` was measured as."""
+    known = f" (by a standard deviation of {100 * SEED_SPREAD:.0f} point on 2,000 rows of SST-2)"
+    return (
+        "; with one seed each they compare these runs and not their strategies, because another seed changes"
+        f" a score too{known if metric == 'accuracy' else ''}: run seed=0,1,2"
+    )
 
 
 def difference_words(found: Estimate, metric: str) -> str:
@@ -50,15 +73,18 @@ def difference_words(found: Estimate, metric: str) -> str:
 
 def needed(pair: Pair, group: Group) -> str:
     """The end of an undecided sentence: what would decide it."""
-    count, tests = items_needed(pair.found, group.items), len(group.pairs)
+    tests = len(group.pairs)
+    count = items_needed(pair.found, group.items, tests)
     if count is None and pair.found.items_error < (pair.found.seeds_error or 0.0):
         return "; the seeds vary too much for a larger test set to decide, so more seeds are needed"
     if count == math.inf:
         return "; their scores are equal"
-    if count is None or count > MOST:
+    if count is None:
+        return "; the difference is too small to resolve with these seeds"
+    if count > MOST:
         return "; the difference is too small to resolve"
     if count > group.items:
-        return f"; about {rounded(count):,} would be needed to decide"
+        return f"; about {rounded(count):,} would be needed to decide a difference of this size"
     if tests > 1 and pair.p < pair.corrected:
         return f"; p = {pair.p:.2g}, or {pair.corrected:.2g} corrected for {tests} tests"
     return f"; p = {pair.p:.2g}"
@@ -71,12 +97,16 @@ def rounded(count: float) -> int:
 
 
 def standard_error(study: Study, metric: str) -> str:
-    """The sources of the interval's width: the finite test set and the seeds."""
+    """The sources of the interval's width: the finite test set, the seeds, and the split into folds."""
     factor, unit = lookup(metric).factor, " points" if lookup(metric).is_share else ""
-    if study.score.seeds_error is None:
-        return f"{factor * study.score.items_error:.2g}{unit} from the test set (one seed)"
-    items, seeds = factor * study.score.items_error, factor * study.score.seeds_error
-    return f"{items:.2g}{unit} from the test set, {seeds:.2g}{unit} from the seeds"
+    found = study.score
+    said = f"{factor * found.items_error:.2g}{unit} from the test set"
+    if found.seeds_error is not None:
+        said += f", {factor * found.seeds_error:.2g}{unit} from the seeds"
+    if found.split_error is not None:
+        said += f", {factor * found.split_error:.2g}{unit} from the split"
+    known = found.seeds_error is not None or found.split_error is not None
+    return said if known else f"{said} (one seed, so that of the seeds is unknown)"
 
 
 def elbow(group: Group) -> tuple[list[Study], Study, str] | None:
@@ -84,11 +114,12 @@ def elbow(group: Group) -> tuple[list[Study], Study, str] | None:
     from ftrun.reports.study import tested
 
     ranked = sorted(
-        (study for study in group.studies if isinstance(study.config.get("rank"), int)),
+        (study for study in group.ways if isinstance(study.config.get("rank"), int)),
         key=lambda study: study.config["rank"],
     )
     ranks = [study.config["rank"] for study in ranked]
-    if all(each.diagnosis.untaught for study in ranked for each in study.tried):
+    seen = [each.diagnosis for study in ranked for each in study.tried]
+    if all(each.untaught or each.lacking for each in seen):
         return None
     if len(ranks) < 3 or len(set(ranks)) < len(ranks) or len({_but_rank(study) for study in ranked}) > 1:
         return None

@@ -1,0 +1,148 @@
+"""Say what runs would come to before any of them: rows, steps, and the smallest difference they can show."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from typing import TYPE_CHECKING
+
+from ftrun.commands._parser import Parser
+from ftrun.commands._settings import POWERS, SEEDS, STRATEGIES, composed
+from ftrun.errors import ConfigError, counted
+
+if TYPE_CHECKING:
+    from ftrun.experiments.planning import Outlook
+
+NESTED = "[{('\""  # a value with one of these is one value, whatever its commas
+
+
+def main(arguments: list[str]) -> int:
+    """Print the plan; nothing is trained, and nothing written but the cache of token ids."""
+    options = parse(arguments)
+    words, folds = folded(options.settings)
+    raws = {name: composed(own) for name, own in ways_of(words, options.strategies).items()}
+    for raw in raws.values():
+        if raw["pretrain"]["name"] != "none":
+            raise ConfigError(
+                f"plan: pretrain={raw['pretrain']['name']} trains a network of its own first; plan the task"
+                " on a network that is there, model.name=CHECKPOINT"
+            )
+    from ftrun.experiments.planning import outlook
+
+    found = outlook(raws)
+    if not found.ways:
+        raise ConfigError(f"plan: {found.refused[0]}")
+    for title, part in PARTS.items():
+        print(f"\n{title}" if title != "data" else title)
+        for line in part(found, options.seeds, folds):
+            print(f"  {line}")
+    return 0
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    parser = Parser(prog="ftrun plan", description=__doc__, allow_abbrev=False)
+    add = parser.add_argument
+    add(
+        "settings",
+        nargs="*",
+        metavar="key=value",
+        help="settings of the runs; of key=a,b each value is a way of its own",
+    )
+    add("--strategies", help=f"names with commas; default: {STRATEGIES}, or strategy= where it is set")
+    add("--seeds", type=int, default=SEEDS, help="number of runs of each way; default: %(default)s")
+    options = parser.parse_intermixed_args(arguments)
+    if options.seeds < 1:
+        raise ConfigError(f"plan: --seeds must be at least 1, not {options.seeds}")
+    for word in options.settings:
+        key, equals, _ = word.partition("=")
+        if not equals:
+            raise ConfigError(f"plan: '{word}' is not key=value")
+        if key in ("seed", "sequence"):
+            raise ConfigError(f"plan: {key}= cannot be set here; use --seeds, with one task")
+        if key == "strategy" and options.strategies is not None:
+            raise ConfigError(f"plan: {word} and --strategies name the ways twice; use one of them")
+    return options
+
+
+def folded(words: list[str]) -> tuple[list[str], int]:
+    """The words of one run, the first of the folds, and how many folds there are."""
+    given = dict(word.split("=", 1) for word in words)
+    folds = given.get("task.folds", "")
+    if not folds.isdecimal() or "task.fold" in given:
+        return words, 1
+    return [*words, "task.fold=0"], int(folds)
+
+
+def ways_of(words: list[str], strategies: str | None) -> dict[str, list[str]]:
+    """The words of each way by its name: every combination of values with commas, as in a sweep."""
+    if not any(word.startswith("strategy=") for word in words):
+        words = [*words, f"strategy={strategies or STRATEGIES}"]
+    choices = []
+    for word in words:
+        key, _, value = word.partition("=")
+        several = not any(mark in value for mark in NESTED) and "," in value
+        choices.append([f"{key}={each}" for each in value.split(",")] if several else [word])
+    found = {}
+    for chosen in itertools.product(*choices):
+        varied = [word for word, all_of in zip(chosen, choices, strict=True) if len(all_of) > 1]
+        own = varied or [word for word in chosen if word.startswith("strategy=")]
+        found[" ".join(word.removeprefix("strategy=") for word in own)] = list(chosen)
+    return found
+
+
+def data_lines(found: Outlook, seeds: int, folds: int) -> list[str]:
+    """What a run says of its rows, and the rows of each split, once for all ways that have the same."""
+    lines = []
+    for data in {id(way.data): way.data for way in found.ways}.values():
+        counts = ", ".join(f"{split} {count:,}" for split, count in data.rows.items())
+        lines += [*data.lines, f"rows: {counts}"]
+    return lines
+
+
+def way_lines(found: Outlook, seeds: int, folds: int) -> list[str]:
+    """What the settings of each way come to."""
+    lines = []
+    for way in found.ways:
+        train = way.settings.train
+        given = f"{counted(way.steps, 'step')} in batches of {train.batch_size}, rate {train.lr:g}"
+        steps = [f"{counted(way.steps, 'step')}, train.max_steps"] if train.max_steps is not None else []
+        lines.append(f"{way.name}: {'; '.join([*way.why, *steps]) if way.why else given}")
+    return [*lines, *found.refused]
+
+
+def run_lines(found: Outlook, seeds: int, folds: int) -> list[str]:
+    """How many runs that would be, and how many optimizer steps at most."""
+    ways = len(found.ways)
+    runs, steps = ways * seeds * folds, sum(way.steps for way in found.ways) * seeds * folds
+    product = f"{counted(ways, 'way')} × {counted(seeds, 'seed')}{f' × {folds} folds' if folds > 1 else ''}"
+    lines = [f"{product} = {counted(runs, 'run')}, {steps:,} optimizer steps at most"]
+    sources = [way.settings.source for way in found.ways]
+    before = {source.node["name"] for source in sources if source is not None and source.kind == "task"}
+    lines += [f"each run trains its source first: {name}" for name in sorted(before)]
+    if not any("=" in way.name for way in found.ways):  # they differ in their strategies alone
+        lines.append(
+            f"ftrun compare adds {len(POWERS) * ways} runs or more, {len(POWERS)} of each way, that choose"
+            " its learning rate (--lr default: none)"
+        )
+    return lines
+
+
+def power_lines(found: Outlook, seeds: int, folds: int) -> list[str]:
+    """The smallest difference that these runs can show, once for all ways with as many test rows."""
+    from ftrun.experiments.planning import pool_of, tested
+    from ftrun.reports.groups import PAIRS
+    from ftrun.reports.verdicts.planning import power_lines
+
+    ways = len(found.ways)
+    pairs = ways * (ways - 1) // 2
+    tests = max(1, pairs if pairs <= PAIRS else ways - 1)
+    lines: dict[str, None] = {}
+    for way in found.ways:
+        rows, error = tested(way, folds), way.data.error_rate
+        lines |= dict.fromkeys(
+            power_lines(way.metric, rows, seeds, ways, tests, error, pool_of(way) if folds == 1 else None)
+        )
+    return list(lines)
+
+
+PARTS = {"data": data_lines, "training": way_lines, "runs": run_lines, "power": power_lines}

@@ -1,0 +1,124 @@
+"""What runs would come to, before any of them: their rows, what is `auto`, and their steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from ftrun.data.card import lines as card_lines
+from ftrun.errors import ConfigError
+from ftrun.experiments.pooling import pooled
+from ftrun.experiments.preparing import case_of
+from ftrun.models.load import outline, reading
+from ftrun.settings.auto import settle
+from ftrun.settings.read import read
+from ftrun.settings.schedules import Length
+from ftrun.tasks.base import check_metric
+from ftrun.tasks.data import TaskData
+from ftrun.tasks.dataset import SPLITS, rows_of
+
+if TYPE_CHECKING:
+    from ftrun.settings.schema import Settings
+
+CARVED = 10  # times the rows of a test split that was split off: all rows
+
+
+@dataclass
+class Data:
+    """The rows of a task as a run would read them."""
+
+    read: TaskData
+    card: dict[str, Any]
+    lines: list[str]  # what a run says of them
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """Rows of each split that are learned or scored."""
+        return {split: len(rows_of(self.read.dataset(split))) for split in SPLITS}
+
+    @property
+    def error_rate(self) -> float | None:
+        """The share of test rows on which TF-IDF is wrong; None where it was not fitted."""
+        found = self.card.get("baselines", {}).get("tfidf", {}).get("test_accuracy")
+        return None if found is None else 1 - found
+
+
+@dataclass
+class Way:
+    """A way of training: its settings without `auto`, and why they are these."""
+
+    name: str
+    settings: Settings
+    data: Data
+    why: list[str]
+    steps: int  # optimizer steps, at most
+
+    @property
+    def metric(self) -> str:
+        """The metric that runs are compared by."""
+        return (self.settings.train.metric or self.data.read.metric).removeprefix("eval_")
+
+
+@dataclass
+class Outlook:
+    """The ways that can be trained, and why others cannot."""
+
+    ways: list[Way] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+
+def outlook(raws: dict[str, dict[str, Any]]) -> Outlook:
+    """What each of these settings, by the name of the way, would come to; raises what a run would raise.
+
+    A strategy that does not fit the network is not raised but `refused`, as a comparison goes on without it.
+    """
+    found = Outlook()
+    known: dict[str, Data] = {}
+    for name, raw in raws.items():
+        settings, _ = pooled(read(raw))
+        network = outline(settings.model, settings.task.spec(None))
+        try:
+            settings.strategy.fits(network)
+        except ConfigError as error:
+            found.refused.append(f"{name} cannot be trained: {error}")
+            continue
+        key = repr([raw["task"], raw["model"]])
+        data = known[key] = known.get(key) or data_of(settings)
+        check_metric(data.read, settings)
+        found.ways.append(way_of(name, settings, data, network))
+    return found
+
+
+def data_of(settings: Settings) -> Data:
+    """The rows, encoded for the network, which is not loaded."""
+    data = TaskData.read(settings.task, settings.seed)
+    data.baselines = settings.baselines
+    lines = list(data.rows.notes)
+    lines += data.encode(reading(settings.model, data.spec)[2], *SPLITS)
+    card = data.rows.card(data)
+    return Data(data, card, [*lines, *card_lines(card, data.metric)])
+
+
+def way_of(name: str, settings: Settings, data: Data, network: Any) -> Way:
+    """The settings with what `auto` comes to, for the outline of a network."""
+    found, why = settle(settings.train, settings.auto, case_of(settings, data.read, network))
+    settings = replace(settings, train=replace(settings.train, **found))
+    rows = len(data.read.dataset("train").epoch(settings.seed, 0))
+    return Way(name, settings, data, why, Length.of(settings.train, rows).total)
+
+
+def tested(way: Way, folds: int) -> int:
+    """The test rows of all folds together, which are all rows."""
+    rows, subset = way.data.rows, way.settings.raw["task"].get("subset")
+    return sum(rows.values()) if folds > 1 and subset is None else rows["test"] * folds
+
+
+def pool_of(way: Way) -> int | None:
+    """All rows, each of which cross-validation would test once; None where it is not to be had."""
+    task = way.settings.raw["task"]
+    if "folds" not in task or task["folds"] is not None:
+        return None
+    rows = way.data.rows
+    if task.get("subset") is None:
+        return sum(rows.values())
+    return None if task.get("test") is not None else CARVED * rows["test"]

@@ -1,0 +1,1 @@
+"""What is wrong with a run: learned nothing, underfits, overfits, is too sure, forgot; and what to try."""

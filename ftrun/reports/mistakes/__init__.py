@@ -1,0 +1,1 @@
+"""What runs get wrong, row by row, and the labels that their answers contradict."""

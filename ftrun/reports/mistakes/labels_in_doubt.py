@@ -1,0 +1,67 @@
+"""Test rows whose labels several runs contradict together, and whether the ranking survives without them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ftrun.errors import counted
+from ftrun.reports.mistakes.confident_learning import doubts
+from ftrun.reports.numbers import score
+from ftrun.tasks.metrics.rescoring import Scored
+from ftrun.tasks.scorer import PROBABILITIES
+
+if TYPE_CHECKING:
+    from ftrun.reports.study import Group, Study
+
+
+def doubt_lines(group: Group) -> list[str]:
+    """How many labels are in doubt by the mean probabilities of the runs, and the ranking without them.
+
+    Nothing where no run has a probability for each label, as those of earlier versions.
+    """
+    runs = [each for study in group.ways for each in study.tried]
+    answered = [each.answered for each in runs]
+    known = [lines for lines in answered if all(line.get(PROBABILITIES) for line in lines)]
+    if not known:
+        return []
+    means = [mean_of([line[PROBABILITIES] for line in same]) for same in zip(*known, strict=True)]
+    places = sorted({doubt.at for doubt in doubts([line["label"] for line in known[0]], means)})
+    by = f"by the mean probabilities of {counted(len(known), 'run')}"
+    if len(known) < len(answered):
+        by += f" (the others have none), of {len(answered)}"
+    rows = counted(group.items, "test row")
+    if not places:
+        return [f"none of {rows} has a label in doubt, {by}"]
+    see = f"ftrun errors {runs[0].row['run']}"
+    verb = "has a label" if len(places) == 1 else "have labels"
+    first = f"{len(places):,} of {rows} {verb} in doubt, {by}; to see those of a run: {see}"
+    return [first, ranking_without(group, places)] if len(places) < group.items else [first]
+
+
+def mean_of(found: list[dict[str, float]]) -> dict[str, float]:
+    """The mean of each label's probability; a label that is not named has probability 0."""
+    names = dict.fromkeys(name for each in found for name in each)
+    return {name: sum(each.get(name, 0.0) for each in found) / len(found) for name in names}
+
+
+def ranking_without(group: Group, places: list[int]) -> str:
+    """Each study's score without the rows at these places, and whether their order changes."""
+    new = {study.name: score_without(study, places) for study in group.ways}
+    before = sorted(group.ways, key=lambda study: -group.sign * study.score.value)
+    after = sorted(before, key=lambda study: -group.sign * new[study.name])
+    told = ", ".join(f"{study.name} {score(new[study.name], group.metric)}" for study in after)
+    if len(before) == 1:
+        return f"without them: {told} (with them {score(before[0].score.value, group.metric)})"
+    same = [study.name for study in after] == [study.name for study in before]
+    return f"without them the ranking {'is the same' if same else 'changes'}: {told}"
+
+
+def score_without(study: Study, places: list[int]) -> float:
+    """The mean score of a study's runs on the other rows."""
+    import numpy
+
+    scores = []
+    for each in study.tried:
+        columns = numpy.delete(each.scored.columns, places, axis=0)
+        scores.append(Scored(columns, each.scored.finish).score)
+    return sum(scores) / len(scores)

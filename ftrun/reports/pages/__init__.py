@@ -1,0 +1,1 @@
+"""How a report is shown: on the terminal, as markdown and as a web page."""

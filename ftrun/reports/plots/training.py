@@ -1,0 +1,175 @@
+"""Plots over training steps: loss and score, and the score on the source task."""
+
+from __future__ import annotations
+
+import statistics
+from typing import TYPE_CHECKING, Any
+
+from ftrun.reports.plots.drawing import (
+    FEW,
+    LINES,
+    OTHERS,
+    OWN,
+    PANELS,
+    SECOND,
+    axis_label,
+    even_ticks,
+    factor_of,
+    legend_outside,
+    multiples,
+    overlaid,
+    plot,
+    studies_to_plot,
+    without,
+)
+from ftrun.reports.verdicts.labelling import CONTROL
+from ftrun.tasks.metrics.metric import lookup
+
+if TYPE_CHECKING:
+    from ftrun.reports.pages.page import Plot
+    from ftrun.reports.study import Group, Study, Tried
+
+Series = list[tuple[float, float]]
+SPREAD = "mean over seeds; the band spans the lowest and highest"
+
+
+def training(group: Group) -> list[Plot]:
+    """Loss and score over the epochs: few studies in one plot, more in a panel each."""
+    studies = trained(group)
+    if not studies:
+        return []
+    if len(studies) <= FEW:
+        return [learning_curves(group, studies, "training", f"Training curves ({SPREAD})")]
+    score = f"eval_{group.metric}"
+    return [
+        in_panels(studies, score, f"validation {axis_label(group)}", "training",
+            f"Validation {group.metric} during training ({SPREAD})", factor_of(group)),
+        in_panels(studies, "eval_loss", "loss", "loss", f"Loss during training ({SPREAD})",
+            beside="train_loss"),
+    ]  # fmt: skip
+
+
+def trained(group: Group) -> list[Study]:
+    """The studies to plot that have curves."""
+    return [study for study in studies_to_plot(group) if study.tried[0].lines]
+
+
+def against_scratch(group: Group) -> Plot | None:
+    """The training curves of pre-trained weights and of random initialization."""
+    control = [study for study in trained(group) if study.config["strategy"] == CONTROL]
+    others = [study for study in trained(group) if study.config["strategy"] == "full"]
+    others = others or [study for study in trained(group) if study not in control][:1]
+    if not control or not others:
+        return None
+    return learning_curves(
+        group, [*others[:1], *control[:1]], "scratch", "Pre-trained weights against random initialization"
+    )
+
+
+def learning_curves(group: Group, studies: list[Study], name: str, title: str) -> Plot:
+    """The loss, and below it the score, of a few studies."""
+    figure, (above, below) = overlaid(3.3, parts=2)
+    axis = step_axis(studies)
+    for study, style in zip(studies, LINES, strict=False):
+        band(above, study, "train_loss", axis, style, thin=True)
+        band(above, study, "eval_loss", axis, style)
+        band(below, study, f"eval_{group.metric}", axis, style, factor_of(group), label=study.name)
+    above.set_ylabel("loss (thin: training)")
+    below.set_ylabel(f"validation {axis_label(group)}")
+    for axes in (above, below):
+        axes.set_xlabel(AXES[axis])
+        even_ticks(axes)
+    legend_outside(figure, below)
+    return plot(figure, name, title)
+
+
+def in_panels(
+    studies: list[Study],
+    key: str,
+    label: str,
+    name: str,
+    title: str,
+    factor: float = 1.0,
+    beside: str | None = None,
+) -> Plot:
+    """A panel for each study, with the others in grey behind it; `beside` is a second, thin curve."""
+    figure, panels = multiples([study.name for study in studies[:PANELS]])
+    axis = step_axis(studies)
+    for study, axes in zip(studies, panels, strict=False):
+        for other in studies:
+            if other is not study:
+                band(axes, other, key, axis, (OTHERS, "-", None), factor, thin=True)
+        if beside is not None:
+            band(axes, study, beside, axis, (SECOND, "-", None), thin=True, label="training")
+        band(axes, study, key, axis, (OWN, "-", None), factor, label="validation")
+        even_ticks(axes, 4)
+    figure.supylabel(label, fontsize=10)
+    figure.supxlabel(AXES[axis], fontsize=10)
+    if beside is not None:
+        legend_outside(figure, panels[0], "outside upper center")
+    rest = without([study.name for study in studies[PANELS:]], "in grey only")
+    return plot(figure, name, f"{title}; in grey the other studies{rest}")
+
+
+def forgotten(group: Group) -> Plot | None:
+    """The score on the source task over the steps."""
+    studies = trained(group)
+    keys = [key for study in studies for line in study.tried[0].lines for key in line]
+    keys = [key for key in keys if key.startswith("source")]
+    metric = next((key for key in keys if lookup(key).is_share), next(iter(keys), None))
+    if metric is None:
+        return None
+    factor, title = lookup(metric).factor, "Score on the source task during training, on its validation rows"
+    label = f"{metric.replace('_', ' ', 1)}{' (%)' if factor > 1 else ''}"
+    if len(studies) > FEW:
+        return in_panels(studies, metric, label, "forgetting", title, factor)
+    figure, (axes,) = overlaid(3.6)
+    axis = step_axis(studies)
+    for study, style in zip(studies, LINES, strict=False):
+        band(axes, study, metric, axis, style, factor, label=study.name)
+    axes.set_ylabel(label)
+    axes.set_xlabel(AXES[axis])
+    even_ticks(axes)
+    legend_outside(figure, axes)
+    return plot(figure, "forgetting", title)
+
+
+AXES = {"epoch": "epoch", "step": "optimizer step"}
+
+
+def step_axis(studies: list[Study]) -> str:
+    """Epochs where all runs have similar numbers of them, else steps, as epochs of few rows are short."""
+    lasts = [line["epoch"] for study in studies for line in study.tried[0].lines[-2:-1] if "epoch" in line]
+    return "epoch" if lasts and max(lasts) < 2 * max(min(lasts), 1e-9) and max(lasts) < 50 else "step"
+
+
+def band(
+    axes: Any,
+    study: Study,
+    key: str,
+    axis: str,
+    style: Any,
+    factor: float = 1.0,
+    thin: bool = False,
+    label: str | None = None,
+) -> None:
+    """The mean over the seeds, and the span of their values; `style` is a colour, dashes and a marker."""
+    color, dash, marker = style
+    runs = [dict(series(each, key, axis)) for each in study.tried]
+    at = sorted(set.intersection(*map(set, runs)))
+    if not at:
+        return
+    rows = [[factor * run[x] for run in runs] for x in at]
+    axes.plot(
+        at, [statistics.fmean(row) for row in rows], color=color, linestyle=dash, label=label,
+        marker=None if thin else marker, markevery=max(1, len(at) // 12), markersize=5,
+        linewidth=0.9 if thin else 1.8, alpha=0.7 if thin else 1.0,
+    )  # fmt: skip
+    if len(runs) > 1 and not thin:
+        low, high = [min(row) for row in rows], [max(row) for row in rows]
+        axes.fill_between(at, low, high, color=color, alpha=0.15, linewidth=0)
+
+
+def series(tried: Tried, key: str, axis: str) -> Series:
+    """The values of one column over the steps or epochs that have it."""
+    return [(line[axis], line[key]) for line in tried.lines if line.get(key) is not None and axis in line]

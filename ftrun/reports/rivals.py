@@ -1,0 +1,80 @@
+"""The baselines of the data card as rows of a report: what costs nothing is tested like what is trained."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ftrun.data.baselines import FEATURES_OF, MAJORITY, WORDS
+from ftrun.reports.diagnosing.diagnosis import Diagnosis
+from ftrun.reports.study import Tried
+from ftrun.runs.artifacts import BASELINES
+from ftrun.runs.files import read_lines
+from ftrun.runs.run import Run
+from ftrun.tasks.metrics.rescoring import scored
+
+if TYPE_CHECKING:
+    from ftrun.reports.comparison import Row
+    from ftrun.tasks.metrics.rescoring import Scored
+
+NAMES = {MAJORITY: "most frequent label", WORDS: "TF-IDF", FEATURES_OF: "frozen features"}
+NOTHING = ("trained_parameters", "trained_share", "seconds", "cpu_seconds", "peak_memory_bytes", "forgetting")
+
+
+def rivals_of(row: Row, tried: Tried) -> list[Tried]:
+    """What the baselines of a run's data card answered to its test rows, as if they had been runs.
+
+    They belong to the rows that the run was trained on and, for the frozen features, to its network; whatever
+    else was set does not make them others. None where they answered other rows than the run.
+    """
+    path = Run(row["run"]).path / BASELINES
+    lines = read_lines(path) if path.is_file() else []
+    labels = tried.labels
+    if [line.get("label") for line in lines] != labels:
+        return []
+    found = []
+    for key, name in NAMES.items():
+        if not all(key in line for line in lines):
+            continue
+        answered = [{"row": line["row"], "label": line["label"], **line[key]} for line in lines]
+        score = scored(row["metric"], labels, [line["answer"] for line in answered])
+        if score is not None:
+            found.append(_as_run(row, tried, name, key == FEATURES_OF, answered, score))
+    return found
+
+
+def _as_run(
+    row: Row, tried: Tried, name: str, reads: bool, answered: list[dict[str, Any]], score: Scored
+) -> Tried:
+    kept = {
+        setting: value
+        for setting, value in row["settings"].items()
+        if setting.startswith("task.") or (reads and setting.startswith("model."))
+    }
+    own = row | dict.fromkeys(NOTHING) | {"strategy": name, "settings": kept | {"strategy": name}}
+    config = {part: row["config"][part] for part in ("task", "model", "train")}
+    return replace(
+        tried,
+        row=own | {"config": config, "test_score": score.score},
+        scored=score,
+        answered=answered,
+        right=None if tried.right is None else [line["label"] == line["answer"] for line in answered],
+        calibration=None,
+        lines=[],
+        result={"rows": tried.result.get("rows", {})},
+        diagnosis=Diagnosis([], None, []),
+        baseline=True,
+    )
+
+
+def distinct(tried: list[Tried]) -> list[Tried]:
+    """The runs with each baseline once: not again for every strategy, nor for seeds that change nothing."""
+    seen: set[tuple[str, str, str]] = set()
+    found = []
+    for each in tried:
+        mark = (each.row["strategy"], json.dumps(each.answers), each.row["model"])
+        if not each.baseline or mark not in seen:
+            found.append(each)
+        seen.add(mark)
+    return found

@@ -1,0 +1,194 @@
+"""The verdict of a comparison: which way to use, in one sentence, and what stands beside it in four more."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from ftrun.errors import counted
+from ftrun.reports.numbers import score, share
+from ftrun.reports.statistics.power import smallest_difference
+from ftrun.reports.statistics.significance import difference
+from ftrun.reports.verdicts.labelling import curves
+from ftrun.reports.verdicts.sentences import chance
+from ftrun.tasks.metrics.metric import lookup
+
+if TYPE_CHECKING:
+    from ftrun.reports.study import Group, Pair, Study
+
+CLOSE = 0.01  # one point: the region of practical equivalence of Benavoli et al. 2017
+CHEAPER = 0.5  # of the trained weights, at most, for a way that scores as well to be the one to use
+
+
+def verdict(group: Group) -> list[str]:
+    """At most five lines: what to use, what more labels would bring, and what these runs cannot say.
+
+    Ways that learned nothing are not judged: their settings were wrong, not the way.
+    """
+    taught = [study for study in group.ways if not study.untaught]
+    if not taught:
+        return [f"No verdict: {_names(group.ways)} learned nothing; the settings to try are below."]
+    best = max(taught, key=lambda study: (study.facts["labels"] or 0, group.sign * study.score.value))
+    like = [study for study in taught if study.facts["labels"] == best.facts["labels"]]
+    rival = _strongest_baseline(best, group)
+    chosen = _cheapest(best, like, group)
+    if rival is not None and _apart(best, rival, group) and _ahead(rival, best, group):
+        lines = [_train_nothing(rival, best, group)]
+    else:
+        lines = [_use(chosen, best, like, group) + _beside(rival, best, group)]
+    if chosen.way in (found := curves(group)):
+        lines.append(_twice(found[chosen.way], group))
+    if blank := [study for study in group.ways if study not in taught]:
+        verb = "is" if len(blank) == 1 else "are"
+        lines.append(f"{_names(blank)} learned nothing and {verb} not judged; the settings to try are below.")
+    if short := [study for study in like if any(each.diagnosis.lacking for each in study.tried)]:
+        lines.append(f"{_names(short)} had not learned enough yet; more training may change the verdict.")
+    return [*lines, *_unknown(like, group)][:5]
+
+
+def _strongest_baseline(best: Study, group: Group) -> Study | None:
+    rivals = [s for s in group.studies if s.baseline and s.facts["labels"] == best.facts["labels"]]
+    return max(rivals, key=lambda study: group.sign * study.score.value, default=None)
+
+
+def _train_nothing(rival: Study, best: Study, group: Group) -> str:
+    pair = _pair(best, rival, group)
+    known = f", {chance(pair)}" if pair else ""
+    return (
+        f"Use {rival.name} ({_interval(rival, group)}): no way of fine-tuning reaches it here; the best, "
+        f"{best.name}, has {_score(best, group)}{known}."
+    )
+
+
+def _beside(rival: Study | None, best: Study, group: Group) -> str:
+    """The end of the first sentence: what costs nothing, and whether training beats it."""
+    if rival is None:
+        return "."
+    verb = "have" if rival.name.endswith("s") else "has"
+    doubt = "" if _apart(best, rival, group) else ", so training may not be worth it"
+    return f"; {rival.name} {verb} {_score(rival, group)}{doubt}."
+
+
+def _cheapest(best: Study, like: list[Study], group: Group) -> Study:
+    """Of the ways as good as the best, the one with the fewest trained weights, if these are far fewer."""
+    equal = [
+        study
+        for study in like
+        if study is best or (_level(best, study, group) and not _apart(best, study, group))
+    ]
+    weights = [(study.facts["trained_parameters"], study) for study in equal]
+    known = [(count, study) for count, study in weights if count is not None]
+    most = best.facts["trained_parameters"]
+    if most is None or not known:
+        return best
+    least, chosen = min(known, key=lambda pair: (pair[0], -group.sign * pair[1].score.value))
+    return chosen if least <= CHEAPER * most else best
+
+
+def _level(best: Study, study: Study, group: Group) -> bool:
+    """Whether a score is within a point of the best, or within a hundredth of one that is no share."""
+    margin = CLOSE if lookup(group.metric).is_share else CLOSE * abs(best.score.value)
+    return group.sign * (best.score.value - study.score.value) <= margin
+
+
+def _use(chosen: Study, best: Study, like: list[Study], group: Group) -> str:
+    text = f"Use {chosen.name} ({_interval(chosen, group)})"
+    others = [study for study in like if study is not chosen]
+    if not others:
+        return f"{text}: it is the only way that was tried"
+    alike = [study for study in others if not _apart(best, study, group)]
+    if chosen is not best:
+        return f"{text}: as good as {best.name} within noise{_saved(chosen, [best])}"
+    level = [study for study in alike if _level(best, study, group)]
+    if alike and level == alike and (saved := _saved(best, alike)):
+        return f"{text}: as good as {_names(alike)} within noise{saved}"
+    if not alike:
+        nearest = max(others, key=lambda study: group.sign * study.score.value)
+        pair = _pair(best, nearest, group)
+        known = f", {chance(pair)}" if pair else ""
+        if len(others) == 1:
+            return f"{text}: better than {nearest.name} ({_score(nearest, group)}{known})"
+        return f"{text}: better than every other way (next: {nearest.name}, {_score(nearest, group)}{known})"
+    beaten = len(others) - len(alike)
+    than = f", better than {counted(beaten, 'other way')}" if beaten else ""
+    return f"{text}: the best score{than}, but {_names(alike)} may be as good"
+
+
+def _saved(chosen: Study, others: list[Study]) -> str:
+    """Of how many of their trained weights it does with; empty where it is not far fewer than each has."""
+    mine = chosen.facts["trained_parameters"]
+    theirs = [study.facts["trained_parameters"] for study in others]
+    known = [count for count in theirs if count]
+    if mine is None or len(known) < len(theirs) or mine > CHEAPER * min(known):
+        return ""
+    return f" at {share(mine / min(known))} of the trained weights"
+
+
+def _twice(studies: list[Study], group: Group) -> str:
+    """What twice the labels would bring, from the last step of the measured curve."""
+    before, last = studies[-2:]
+    times = math.log2((last.facts["labels"] or 1) / (before.facts["labels"] or 1))
+    found = difference(last.runs, before.runs)
+    gain, low, high = (group.sign * value / times for value in (found.value, found.low, found.high))
+    low, high = min(low, high), max(low, high)
+    metric = lookup(group.metric)
+    unit, form = (" points", ".1f") if metric.is_share else ("", ".3g")
+    figures = f"{metric.factor * low:{form}} to {metric.factor * high:{form}}"
+    step = f"by the step from {before.facts['labels']:,.0f} to {last.facts['labels']:,.0f}"
+    if low <= 0:
+        return f"Twice the labels may bring nothing ({figures}{unit}, {step})."
+    return f"Twice the labels would bring about {metric.factor * gain:{form}}{unit} ({figures}, {step})."
+
+
+def _unknown(like: list[Study], group: Group) -> list[str]:
+    """What these runs cannot say: of how small a difference, and of other seeds."""
+    lines = []
+    seeds = min(len(study.runs.seeds) for study in like)
+    if seeds == 1:
+        lines.append("One seed each: another seed may change the order; to know: seed=0,1,2.")
+    tests = len(group.pairs)
+    unclear = tests and not any(pair.apart for pair in group.pairs if not _baseline(pair))
+    if len(like) > 1 and unclear and lookup(group.metric).is_share and group.items > 1:
+        wrong = min(max(1 - max(study.score.value for study in like), 0.01), 0.99)
+        least = 100 * smallest_difference(group.items, seeds, tests, error_rate=wrong)
+        size = f"{counted(group.items, 'test row')} and {counted(seeds, 'seed')}"
+        lines.append(f"With {size}, differences below about {least:.0f} points cannot be told apart.")
+    return lines
+
+
+def _apart(first: Study, second: Study, group: Group) -> bool:
+    pair = _pair(first, second, group)
+    return pair is not None and pair.apart
+
+
+def _pair(first: Study, second: Study, group: Group) -> Pair | None:
+    for pair in group.pairs:
+        if {id(pair.first), id(pair.second)} == {id(first), id(second)}:
+            return pair
+    return None
+
+
+def _baseline(pair: Pair) -> bool:
+    return pair.first.baseline or pair.second.baseline
+
+
+def _ahead(first: Study, second: Study, group: Group) -> bool:
+    return group.sign * (first.score.value - second.score.value) > 0
+
+
+def _score(study: Study, group: Group) -> str:
+    return score(study.score.value, group.metric)
+
+
+def _interval(study: Study, group: Group) -> str:
+    """84.1 %, 82.0 to 86.1."""
+    low, high = (score(end, group.metric) for end in (study.score.low, study.score.high))
+    return f"{_score(study, group)}, {low.removesuffix(' %')} to {high.removesuffix(' %')}"
+
+
+def _names(studies: list[Study]) -> str:
+    names = [study.name for study in studies]
+    if len(names) > 3:
+        names = [*names[:2], f"{len(names) - 2} more"]
+    apart = "; " if any("," in name for name in names) else ", "
+    return names[0] if len(names) == 1 else f"{apart.join(names[:-1])} and {names[-1]}"

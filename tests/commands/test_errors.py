@@ -1,0 +1,76 @@
+"""`ftrun errors` on a run: what was planted is found, in the terminal and in the file."""
+
+import csv
+import json
+
+import pytest
+from lab import ran, toy
+
+TURNED = {"train": {5, 40, 77}, "test": {2, 21}}  # rows whose labels are turned over, from 1
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, toy_files, tiny_model_dir):
+    """A run on the toy task, with wrong labels in train and test."""
+    place = tmp_path_factory.mktemp("errors")
+    for split in ("train", "validation", "test"):
+        with (toy_files / f"{split}.csv").open(newline="") as file:
+            header, *rows = csv.reader(file)
+        for number in TURNED.get(split, ()):
+            rows[number - 1][1] = {"positive": "negative", "negative": "positive"}[rows[number - 1][1]]
+        with (place / f"{split}.csv").open("w", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerows([header, *rows])
+    learn = "train.epochs=6", "train.lr=1e-2", "model.pooling=mean"
+    return ran(place / "run", toy(place, tiny_model_dir, "strategy=full", *learn))
+
+
+def test_planted_labels_of_test_are_found(made, ftrun_inprocess, tmp_path):
+    said = ftrun_inprocess("errors", str(made.path), "--output", "errors.csv").stdout
+    assert "test rows wrong" in said and "Most confused" in said and "Labels in doubt" in said
+    rows = list(csv.DictReader((tmp_path / "errors.csv").read_text().splitlines()))
+    assert TURNED["test"] <= {int(row["file_row"]) for row in rows if row["in_doubt"] == "True"}
+    for row in rows:
+        assert row["file"].endswith("test.csv") and row["text"] and row["rather"] in ("", row["answer"])
+        assert float(row[f"probability_{row['answer']}"]) == pytest.approx(
+            float(row["probability"]), abs=1e-6
+        )
+    assert all(f"test.csv:{number}" in said for number in TURNED["test"])
+
+
+def test_planted_labels_of_train_are_found_out_of_fold(made, ftrun_inprocess, tmp_path):
+    words = ["errors", str(made.path), "--split", "train", "--output", "errors.jsonl", "--most", "2"]
+    said = ftrun_inprocess(*words).stdout
+    assert "train: answered out-of-fold, by logistic regression in 5 folds on the frozen features of" in said
+    rows = [json.loads(line) for line in (tmp_path / "errors.jsonl").read_text().splitlines()]
+    doubted = {row["file_row"] for row in rows if row["in_doubt"]}
+    assert len(TURNED["train"] & doubted) >= 2 and len(doubted) <= 6  # of random weights' features
+    ftrun_inprocess(*words)
+    assert rows == [json.loads(line) for line in (tmp_path / "errors.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "why"),
+    [
+        (["--most", "0"], 2, "errors: --most 0 is not 1 or more"),
+        (
+            ["--output", "a.txt"],
+            2,
+            "a.txt: cannot tell what to write from its ending; possible: .csv, .jsonl",
+        ),
+        (["--split", "dev"], 2, "errors: argument --split: invalid choice: 'dev'"),
+    ],
+)
+def test_what_is_refused(made, ftrun_inprocess, words, code, why):
+    result = ftrun_inprocess("errors", str(made.path), *words, check=False)
+    assert result.returncode == code and why in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_a_run_without_predictions_says_so(ftrun_inprocess, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text("{}")
+    (tmp_path / "run" / "metrics.jsonl").touch()
+    result = ftrun_inprocess("errors", "run", check=False)
+    assert result.returncode == 1
+    assert (
+        "run has no predictions.jsonl (it is interrupted; to continue it: ftrun resume run)" in result.stderr
+    )

@@ -1,0 +1,66 @@
+"""The baseline of frozen features: scikit-learn's regression on what the network makes of the rows."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from lab import ran, toy
+from sklearn.linear_model import LogisticRegression
+
+from ftrun.experiments.frozen import NEVER, fit
+
+
+def test_logits_are_those_of_scikit_learn_for_two_labels_and_more() -> None:
+    chance = numpy.random.default_rng(0)
+    features = chance.normal(size=(60, 5))
+    for count in (2, 3):
+        labels = chance.integers(0, count, 60)
+        weights, biases = fit(features, labels, 0.1, count)
+        own = torch.tensor(features @ weights.T + biases).softmax(-1).numpy()
+        theirs = LogisticRegression(C=0.1, max_iter=200).fit(features, labels).predict_proba(features)
+        assert numpy.allclose(own, theirs, atol=1e-6)
+
+
+def test_a_label_without_training_rows_is_never_answered() -> None:
+    features, labels = numpy.eye(4), numpy.array([0, 0, 2, 2])
+    weights, biases = fit(features, labels, 1.0, 4)
+    assert biases[1] == biases[3] == NEVER and not weights[[1, 3]].any()
+    assert set((features @ weights.T + biases).argmax(1)) == {0, 2}
+
+
+def test_several_labels_each_have_their_own_regression() -> None:
+    features = numpy.random.default_rng(0).normal(size=(40, 3))
+    labels = numpy.stack([features[:, 0] > 0, features[:, 1] > 0, numpy.ones(40), numpy.zeros(40)], 1)
+    weights, biases = fit(features, labels.astype(float), 10.0, 4)
+    found = features @ weights.T + biases > 0
+    assert (found == labels.astype(bool)).mean(0) == pytest.approx([1, 1, 1, 1], abs=0.06)
+
+
+def test_a_run_scores_them_and_keeps_the_answers(
+    tmp_path: Path, toy_files: Path, tiny_model_dir: Path
+) -> None:
+    run = ran(tmp_path / "with", toy(toy_files, tiny_model_dir, "train.max_steps=1"))
+    card = run.read_json("data.json")["baselines"]
+    lines = [json.loads(line) for line in (run.path / "baselines.jsonl").read_text().splitlines()]
+    for name in ("majority", "tfidf", "features"):
+        right = sum(line[name]["answer"] == line["label"] for line in lines) / len(lines)
+        assert right == pytest.approx(card[name]["test_accuracy"], abs=1e-5)
+    kept = [json.loads(line) for line in (run.path / "predictions.jsonl").read_text().splitlines()]
+    assert [line["row"] for line in kept] == [line["row"] for line in lines]
+    assert [line["label"] for line in kept] == [line["label"] for line in lines]
+
+
+def test_without_baselines_nothing_else_changes(
+    tmp_path: Path, toy_files: Path, tiny_model_dir: Path
+) -> None:
+    whole = ran(tmp_path / "with", toy(toy_files, tiny_model_dir, "train.max_steps=2"))
+    bare = ran(tmp_path / "without", toy(toy_files, tiny_model_dir, "train.max_steps=2", "baselines=false"))
+    assert "features" in whole.read_json("data.json")["baselines"]
+    assert bare.read_json("data.json")["baselines"] == {}
+    assert not (bare.path / "baselines.jsonl").exists()
+    for file in ("metrics.jsonl", "result.json", "predictions.jsonl"):
+        assert (whole.path / file).read_bytes() == (bare.path / file).read_bytes()
