@@ -61,6 +61,8 @@ class FinishedRun:
             raise ConfigError(
                 f"{run.path} is not finished, so it has no model yet; to continue it: ftrun resume {run.path}"
             )
+        if run.config.get("sequence"):
+            raise ConfigError(f"{run.path} is a sequence of runs; take one of the runs in it")
         self.settings = settings = read(run.settings)
         train, spec = settings.train, settings.task.spec(None)
         self.accelerator = open_accelerator(settings.device, train.precision, train.deterministic)

@@ -55,7 +55,7 @@ def sentence(record: dict[str, Any]) -> str:
 def thresholds(record: dict[str, Any]) -> Section:
     """A row for each label, and what the thresholds gain where they were not chosen."""
     columns = [
-        ("label", False), ("threshold", True), ("validation rows", True), ("validation F1", True),
+        ("label", False), ("threshold", True), ("positives", True), ("validation F1", True),
         ("test F1", True),
     ]  # fmt: skip
     rows = []

@@ -152,7 +152,7 @@ def test_the_picture_has_planted_ranks_and_bars(monkeypatch: pytest.MonkeyPatch)
     gains = numpy.array([[0.9, 0.9 - 0.01 * (-1) ** n * (n + 1), 0.5 + 0.01 * n] for n in range(8)])
     found = Across([*"abcdefgh"], ["accuracy"] * 8, ["x", "y", "z"], gains, ranks, ranks == 1, ranks, [])
     plot = ranks_plot(found, versus(gains))
-    assert plot.png.startswith(b"\x89PNG") and "bars join ways" in plot.title
+    assert plot.png.startswith(b"\x89PNG") and "bars join ways, at their dots" in plot.title
     axes = drawn[0].axes[0]
     lines = [line for line in axes.get_lines() if line.get_linewidth() == 3.5]
     assert [[round(x, 2) for x in line.get_xdata()] for line in lines] == [[0.98, 2.02]]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ftrun.reports.across.ranking import Versus
     from ftrun.reports.pages.page import Plot
 
-GAP = 0.16  # height of a bar's row, of a way's label 1
+GAP = 0.25  # height of a bar's row, of a way's label 1
 
 
 def ranks_plot(found: Across, pairs: list[Versus]) -> Plot:
@@ -43,7 +43,9 @@ def ranks_plot(found: Across, pairs: list[Versus]) -> Plot:
     axes.set_yticks([])
     axes.spines[["bottom", "left", "right"]].set_visible(False)
     joined = (
-        "bars join ways that the signed-rank test does not tell apart" if bars else "no two ways are joined"
+        "bars join ways, at their dots, that the signed-rank test does not tell apart"
+        if bars
+        else "no two ways are joined"
     )
     return plot(figure, "across", f"Average ranks; {joined if pairs else 'differences are not tested'}")
 
