@@ -36,11 +36,20 @@ def features_of(
     model.eval()
     device = next(model.parameters()).device
     rows: list[Any] = [None] * len(examples)
+    pending = sorted_batches([example.size for example in examples], BATCH)
     with torch.no_grad():
-        for places in sorted_batches([example.size for example in examples], BATCH):
+        while pending:
+            places = pending.pop(0)
             batch = dataset.collate([examples[place] for place in places])["inputs"]
             inputs = {name: value.to(device) for name, value in batch.items()}
-            model(**inputs)
+            try:
+                model(**inputs)
+            except torch.OutOfMemoryError:
+                if len(places) == 1:
+                    raise
+                kept.clear()
+                pending[:0] = [places[: len(places) // 2], places[len(places) // 2 :]]
+                continue
             given, output = kept.pop()
             picked = pick(given, output, inputs).float().cpu()
             for place, row in zip(places, picked, strict=True):

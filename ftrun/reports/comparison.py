@@ -12,7 +12,7 @@ from typing import Any
 
 from ftrun.errors import counted
 from ftrun.reports.diagnosing.forgetting import marked
-from ftrun.reports.naming import flat, name_of, own_words
+from ftrun.reports.naming import Names, flat
 from ftrun.reports.numbers import count, duration, score, share, size, words
 
 Row = dict[str, Any]
@@ -95,8 +95,9 @@ def side_by_side(rows: list[Row]) -> list[Row]:
         if row["state"] != "damaged":
             like.setdefault(row["task"], []).append(row)
     for each in like.values():
+        names = Names(each)
         for row in each:
-            row |= {"own": own_words(row, each), "way": name_of(row, each, network=False)}
+            row |= {"own": names.own(row), "way": names.of(row, network=False)}
     for row, brief in zip(rows, _brief([row["label"] for row in rows]), strict=True):
         row["brief"] = brief
     return rows

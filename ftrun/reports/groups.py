@@ -15,7 +15,7 @@ from ftrun.reports.diagnosing.calibration import calibration
 from ftrun.reports.diagnosing.diagnosis import diagnose
 from ftrun.reports.diagnosing.evidence import Evidence
 from ftrun.reports.folding import joined
-from ftrun.reports.naming import name_of
+from ftrun.reports.naming import Names
 from ftrun.reports.rivals import distinct, rivals_of
 from ftrun.reports.statistics.pareto import dominated_by
 from ftrun.reports.study import Group, Study, Tried, of_equal_labels, pool_seeds, studied, tested
@@ -99,7 +99,10 @@ def _group(tried: list[Tried]) -> Group:
         name = repr(sorted(each.row["settings"].items()))
         places.setdefault(name, {})[each.row["seed"]] = place  # a seed that ran twice counts once
     firsts = [tried[next(iter(seeds.values()))] for seeds in places.values()]
-    names = [_names(each, tried) for each in firsts]
+    known = {kind: Names([each.row for each in tried if each.baseline == kind]) for kind in (False, True)}
+    names = [
+        (known[each.baseline].of(each.row), known[each.baseline].of(each.row, count=False)) for each in firsts
+    ]
     studies = []
     for (name, way), seeds in zip(names, places.values(), strict=True):
         if names.count((name, way)) > 1:
@@ -114,12 +117,6 @@ def _group(tried: list[Tried]) -> Group:
     for study in group.ways:
         study.dominated_by = dominated_by(study, group)
     return group
-
-
-def _names(own: Tried, tried: list[Tried]) -> tuple[str, str]:
-    """The name among its like, ways or baselines, and the same without the number of training rows."""
-    rows = [each.row for each in tried if each.baseline == own.baseline]
-    return name_of(own.row, rows), name_of(own.row, rows, count=False)
 
 
 def _facts(tried: list[Tried]) -> dict[str, float | None]:

@@ -1,22 +1,25 @@
 """Names that tell runs of a report apart, so that only like is compared with like under one name.
 
-A name begins with the strategy and those of its settings in which it differs from other runs of the strategy:
-`lora rank=8`. Then comes what differs anywhere in the report, whatever the strategy: the network, the number
-of training rows, the budget, a protection, any other setting: `lora rank=8, MiniLM, 400 rows`. The learning
-rate is an exception: each strategy has its own, so it is only told among runs of one strategy.
+A name begins with the strategy and those of its settings in which it differs from other runs of it: `lora
+rank=8`. Then comes what differs anywhere in the report, whatever the strategy: the network, the number of
+training rows, the budget, a protection, any other setting: `lora rank=8, MiniLM, 400 rows`. Left out is what
+the strategy itself brings along, and the learning rate, of which each strategy has its own: it is told among
+the runs of one strategy.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from ftrun.reports.numbers import short, words
 from ftrun.settings.read import FIXED
+from ftrun.settings.upgrade import preset
 
 Row = dict[str, Any]
 CHOICES = ("schedule", "compose", "protect", "source", "pretrain")  # nodes whose option has a name or kind
-RATE = "train.lr"
-MODEL, ROWS = "model.name", "task.subset"
+RATE, MODEL, ROWS = "train.lr", "model.name", "task.subset"
+ELSEWHERE = (RATE, MODEL, ROWS, "strategy", "task.name")  # said otherwise, or not at all
 
 
 def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -29,70 +32,88 @@ def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def own_words(row: Row, rows: list[Row]) -> dict[str, Any]:
-    """The settings of its strategy, and the rate, in which a run differs from others of the strategy."""
-    alike = [other["settings"] for other in rows if other["strategy"] == row["strategy"]]
-    mine = row["settings"]
-    names = [name for name in mine if _of_strategy(name) or name == RATE]
-    return _last_parts(
-        {name: mine[name] for name in names if any(each.get(name) != mine[name] for each in alike)}
-    )
+class Names:
+    """The names of some rows among each other."""
+
+    def __init__(self, rows: list[Row]) -> None:
+        self.counts = {row.get("train_rows") for row in rows} - {None}
+        self.subsets = {repr(row["settings"].get(ROWS)) for row in rows}
+        self.models = {row["settings"][MODEL] for row in rows if MODEL in row["settings"]}
+        own: dict[str, list[dict[str, Any]]] = {}
+        self._values: dict[tuple[str, Any], set[str]] = {}
+        for row in rows:
+            settings = row["settings"] | {name: row["settings"].get(name, "none") for name in CHOICES}
+            own.setdefault(row["strategy"], []).append(
+                {name: repr(value) for name, value in settings.items() if _is_own(name)}
+            )
+            for name, value in _shared(row, settings).items():
+                self._values.setdefault((name, _option(name, settings)), set()).add(repr(value))
+        self._own = {strategy: _differing(like) for strategy, like in own.items()}
+
+    def own(self, row: Row) -> dict[str, Any]:
+        """The settings of its strategy, and the rate, in which a row differs from others of the strategy."""
+        differing = self._own[row["strategy"]]
+        return _last_parts({name: value for name, value in row["settings"].items() if name in differing})
+
+    def shared(self, row: Row) -> list[str]:
+        """What differs beside strategies, networks and numbers of rows, as one would type it."""
+        settings = row["settings"]
+        kept = {
+            name: value
+            for name, value in _shared(row, settings).items()
+            if len(self._values[name, _option(name, settings)]) > 1
+            and not (name in CHOICES and value == "none")
+        }
+        return [words({name: value}) for name, value in _last_parts(kept).items()]
+
+    def of(self, row: Row, network: bool = True, count: bool = True) -> str:
+        """`lora rank=8, MiniLM, 400 rows`; without network or number of rows, where said elsewhere."""
+        parts = [self._model(row) if network else "", self._count(row) if count else "", *self.shared(row)]
+        return ", ".join([f"{row['strategy']} {words(self.own(row))}".rstrip(), *filter(None, parts)])
+
+    def _model(self, row: Row) -> str:
+        """The network's short name, or its whole one where two are alike; empty where all agree."""
+        mine = row["settings"].get(MODEL)
+        if mine is None or len(self.models) < 2:
+            return ""
+        return short(mine) if len({short(each) for each in self.models}) == len(self.models) else str(mine)
+
+    def _count(self, row: Row) -> str:
+        """The number of training rows, or the setting where it is not known; empty where all agree."""
+        if len(self.counts) > 1 and row.get("train_rows") is not None:
+            return f"{row['train_rows']:,} rows"
+        return words({"subset": row["settings"].get(ROWS)}) if len(self.subsets) > 1 else ""
 
 
-def shared_words(row: Row, rows: list[Row]) -> list[str]:
-    """What differs among the rows beside strategies, networks and numbers of rows, as one would type it."""
-    skipped = (MODEL, ROWS, RATE, "strategy", "task.name")
-    differing = {
+def _is_own(name: str) -> bool:
+    return name == RATE or name.split(".")[0] not in FIXED
+
+
+def _shared(row: Row, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings that are no strategy's own, and that this row's strategy does not bring along."""
+    implied = _implied(row["strategy"])
+    return {
         name: value
-        for name, value in row["settings"].items()
-        if not _of_strategy(name) and name not in skipped and _varies(name, _with_option(name, row, rows))
+        for name, value in settings.items()
+        if not _is_own(name) and name not in ELSEWHERE and implied.get(name, ...) != value
     }
-    kept = {name: value for name, value in differing.items() if not (name in CHOICES and value == "none")}
-    return [words({name: value}) for name, value in _last_parts(kept).items()]
 
 
-def name_of(row: Row, rows: list[Row], network: bool = True, count: bool = True) -> str:
-    """`lora rank=8, MiniLM, 400 rows`; without network or number of rows where these are said elsewhere."""
-    parts = [_model(row, rows)] if network else []
-    parts += [*([_count(row, rows)] if count else []), *shared_words(row, rows)]
-    return ", ".join([f"{row['strategy']} {words(own_words(row, rows))}".rstrip(), *filter(None, parts)])
+@cache
+def _implied(strategy: str) -> dict[str, Any]:
+    return flat(preset("strategy", strategy))
 
 
-def _of_strategy(name: str) -> bool:
-    return name.split(".")[0] not in FIXED
-
-
-def _varies(name: str, rows: list[Row]) -> bool:
-    """Whether rows that have a setting differ in it; one that other rows lack, as a strategy's, does not."""
-    known = [row["settings"] for row in rows if name in row["settings"] or name in CHOICES]
-    return len({repr(settings.get(name, "none")) for settings in known}) > 1
-
-
-def _with_option(name: str, row: Row, rows: list[Row]) -> list[Row]:
-    """The rows whose option of a node a setting belongs to; all, for a setting that all options have."""
+def _option(name: str, settings: dict[str, Any]) -> Any:
+    """The option that a setting belongs to; runs with other options do not have it."""
     group, dot, _ = name.partition(".")
-    if not dot or group not in CHOICES:
-        return rows
-    return [other for other in rows if other["settings"].get(group) == row["settings"].get(group)]
+    return settings.get(group) if dot and group in CHOICES else None
 
 
-def _model(row: Row, rows: list[Row]) -> str:
-    """The network's short name, or its whole one where two are alike; "" where all agree or it has none."""
-    models = {each["settings"][MODEL] for each in rows if MODEL in each["settings"]}
-    mine = row["settings"].get(MODEL)
-    if mine is None or len(models) < 2:
-        return ""
-    return short(mine) if len({short(each) for each in models}) == len(models) else str(mine)
-
-
-def _count(row: Row, rows: list[Row]) -> str:
-    """The number of training rows where the rows differ in it; "" where all agree or it is not known."""
-    counts = {each.get("train_rows") for each in rows} - {None}
-    if len(counts) > 1 and row.get("train_rows") is not None:
-        return f"{row['train_rows']:,} rows"
-    if _varies(ROWS, rows):
-        return words({"subset": row["settings"].get(ROWS)})
-    return ""
+def _differing(like: list[dict[str, str]]) -> set[str]:
+    """The names in which these settings are not all equal."""
+    names = {name for settings in like for name in settings}
+    return {name for name in names if any(each.get(name) != like[0].get(name) for each in like)}
 
 
 def _last_parts(settings: dict[str, Any]) -> dict[str, Any]:

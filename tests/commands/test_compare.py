@@ -30,7 +30,7 @@ def test_a_study_goes_on_with_more_seeds(
     code, text = compared(capsys, *two, "--seeds", "1")
     assert code == 0
     assert text.count("\nrun: ") == 2 and "already finished" not in text
-    assert "Pairwise comparison (1 test)" in text
+    assert "Pairwise comparison (2 tests, Holm-corrected)" in text  # one with the most frequent label
     code, text = compared(capsys, *two, "--seeds", "2")
     assert (code, text.count("\nrun: "), text.count("already finished: ")) == (0, 2, 2)
     entries = [json.loads(line) for line in Path("study/ledger.jsonl").read_text().splitlines()]

@@ -93,7 +93,7 @@ def test_when_one_example_does_not_fit_it_is_said(toy_files, still_dir, tmp_path
 
     monkeypatch.setattr(Objective, "loss", loss)
     with pytest.raises(OutOfMemory, match="out of memory with train.micro_batch=1") as caught:
-        ran(tmp_path / "run", toy(toy_files, still_dir))
+        ran(tmp_path / "run", toy(toy_files, still_dir, "baselines=false"))
     assert caught.value.exit_code == 4
 
 
@@ -149,8 +149,8 @@ def test_the_best_weights_are_the_ones_scored_and_saved(toy_files, tiny_dir, tmp
         return {**honest(self, rows), **(planted or {})}
 
     monkeypatch.setattr(ClassScorer, "score", score)
-    monkeypatch.setattr("ftrun.data.card.baseline_scores", lambda *all: {})  # they are scored, too
-    run = ran(tmp_path / "run", toy(toy_files, tiny_dir("bert"), "train.epochs=3", "train.lr=1e-2"))
+    rates = "train.epochs=3", "train.lr=1e-2", "baselines=false"  # which are scored, too
+    run = ran(tmp_path / "run", toy(toy_files, tiny_dir("bert"), *rates))
     result = run.read_json("result.json")
     per_epoch = result["steps"] // 3
     assert result["best_step"] == per_epoch
@@ -173,6 +173,7 @@ def planted(monkeypatch, *accuracies):
     planted.last = accuracies[0]
     monkeypatch.setattr(ClassScorer, "score", score)
     monkeypatch.setattr("ftrun.data.card.baseline_scores", lambda *all: {})  # they are scored, too
+    monkeypatch.setattr("ftrun.experiments.preparing.frozen_features", lambda *all: {})
     monkeypatch.setattr(
         engine, "better", lambda new, best, metric: not best or new["accuracy"] > best["accuracy"]
     )

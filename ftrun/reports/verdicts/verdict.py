@@ -145,7 +145,10 @@ def _unknown(like: list[Study], group: Group) -> list[str]:
     lines = []
     seeds = min(len(study.runs.seeds) for study in like)
     if seeds == 1:
-        lines.append("One seed each: another seed may change the order; to know: seed=0,1,2.")
+        what = "order" if len(like) > 1 else "score"
+        lines.append(
+            f"One seed{' each' if len(like) > 1 else ''}: another may change the {what}: seed=0,1,2."
+        )
     tests = len(group.pairs)
     unclear = tests and not any(pair.apart for pair in group.pairs if not _baseline(pair))
     if len(like) > 1 and unclear and lookup(group.metric).is_share and group.items > 1:
