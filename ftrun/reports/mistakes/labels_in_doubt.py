@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ftrun.errors import counted
-from ftrun.reports.mistakes.confident_learning import doubts
+from ftrun.reports.mistakes.confident_learning import caution, doubts
 from ftrun.reports.numbers import score
 from ftrun.tasks.metrics.rescoring import Scored
 from ftrun.tasks.scorer import PROBABILITIES
@@ -35,7 +35,8 @@ def doubt_lines(group: Group) -> list[str]:
     see = f"ftrun errors {runs[0].row['run']}"
     verb = "has a label" if len(places) == 1 else "have labels"
     first = f"{len(places):,} of {rows} {verb} in doubt, {by}; to see those of a run: {see}"
-    return [first, ranking_without(group, places)] if len(places) < group.items else [first]
+    lines = [first, *caution(len(places), group.items)]
+    return [*lines, ranking_without(group, places)] if len(lines) == 1 else lines
 
 
 def mean_of(found: list[dict[str, float]]) -> dict[str, float]:
