@@ -56,7 +56,7 @@ class Diagnosis:
             return "no sign of underfitting or overfitting"
         found = [f"{self.finding}."]
         if self.epoch is not None:
-            found.append(f"Overfitting began at epoch {self.epoch:g}.")
+            found.append(f"Overfitting began at epoch {self.epoch:.3g}.")
         if kept:
             found.append(f"Settings to try: {', '.join(kept)}.")
         if refuted:
@@ -118,7 +118,7 @@ def rising(found: Evidence) -> tuple[str, float] | None:
     if not before or not after or mean(after[-WIDTH:]) >= mean(before[-WIDTH:]):
         return None
     text = (
-        f"validation loss rises from {losses[lowest]:.3f} at epoch {turn['epoch']:g} to {losses[-1]:.3f} "
+        f"validation loss rises from {losses[lowest]:.3f} at epoch {turn['epoch']:.3g} to {losses[-1]:.3f} "
         f"while training loss falls from {mean(before[-WIDTH:]):.3f} to {mean(after[-WIDTH:]):.3f}"
     )
     return text, turn["epoch"]

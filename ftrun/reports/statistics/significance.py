@@ -19,8 +19,7 @@ import numpy
 from ftrun.reports.statistics.seeds import Runs, Varied, varied
 
 Array = Any  # numpy.ndarray of floats
-LEVEL = 0.95
-ALPHA = 1 - LEVEL
+ALPHA = 0.05
 POWER = 0.8
 
 

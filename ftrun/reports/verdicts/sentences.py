@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ftrun.errors import counted
 from ftrun.reports.numbers import score
 from ftrun.reports.statistics.power import SEED_SPREAD, items_needed
+from ftrun.reports.statistics.significance import ALPHA
 from ftrun.tasks.metrics.metric import lookup
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ def difference_words(found: Estimate, metric: str) -> str:
 def needed(pair: Pair, group: Group) -> str:
     """The end of an undecided sentence: what would decide it."""
     tests = len(group.pairs)
+    if tests > 1 and pair.p < ALPHA:  # only for having looked that often is it undecided
+        return f"; p = {pair.p:.2g}, or {pair.corrected:.2g} corrected for {tests} tests"
     count = items_needed(pair.found, group.items, tests)
     if count is None and pair.found.items_error < (pair.found.seeds_error or 0.0):
         return "; the seeds vary too much for a larger test set to decide, so more seeds are needed"
@@ -85,8 +88,6 @@ def needed(pair: Pair, group: Group) -> str:
         return "; the difference is too small to resolve"
     if count > group.items:
         return f"; about {rounded(count):,} would be needed to decide a difference of this size"
-    if tests > 1 and pair.p < pair.corrected:
-        return f"; p = {pair.p:.2g}, or {pair.corrected:.2g} corrected for {tests} tests"
     return f"; p = {pair.p:.2g}"
 
 
