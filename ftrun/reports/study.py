@@ -155,7 +155,7 @@ def studied(name: str, way: str, tried: list[Tried], facts: dict[str, float | No
         [each.row["seed"] for each in tried],
         numpy.array([each.scored.score for each in tried]),
         numpy.stack([each.scored.left_out for each in tried], 1),
-        None if tried[0].folds is None else numpy.array(tried[0].folds),
+        None if len({*(tried[0].folds or [])}) < 2 else numpy.array(tried[0].folds),
         fixed=tried[0].baseline and len(tried) == 1,
         rows=None if tried[0].rows is None else numpy.unique(tried[0].rows, return_inverse=True)[1],
         ratio=tried[0].ratio,
@@ -204,7 +204,7 @@ def _joined(study: Study, pairs: list[tuple[Study, Study]]) -> list[Study]:
 def compare(first: Study, second: Study, family: list[Study]) -> Pair:
     """The t test of two studies over test examples, and over seeds where one of the family has several."""
     found = difference(first.runs, second.runs, [study.runs for study in family])
-    splits = " and ".join(first.tried[0].tests)
+    splits = " and ".join(name for each in first.tried[:1] for name in each.tests)
     parts = {"test examples": 0.0, "seeds": found.seeds_error, splits: found.split_error}
     over = " and ".join(name for name, error in parts.items() if error is not None)
     return Pair(first, second, found, f"paired t test over {over}", p_of(found))
