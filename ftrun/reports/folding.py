@@ -137,7 +137,7 @@ def _one(tests: list[tuple[Key, Tried]], of_splits: bool = False) -> tuple[Key, 
     sure = [line.get("probability") for line in answered]
     known = right is not None and all(isinstance(each, float) for each in sure)
     whole: Row = row | {name: _mean([each.row[name] for each in parts]) for name in MEANS}
-    whole |= {"fold": None, "test_score": score.score}
+    whole |= {"fold": None, "test_score": score.score} | ({"split_seed": None} if of_splits else {})
     numbers: dict[str | None, int] = {}
     tried = replace(
         first,
