@@ -59,7 +59,8 @@ def trial(plan: Plan, folder: str, name: str, own: list[str]) -> Run | None:
         return Run.open(path)
     rate = raw["train"]["lr"]
     shown = rate if rate == AUTO else f"{rate:g}"
-    split = "".join(f"-split{raw['task']['split_seed']}" for word in own if word.startswith("task.split_seed"))
+    several = any(word.startswith("task.split_seed=") for word in own)
+    split = f"-split{raw['task']['split_seed']}" if several else ""
     fold = "" if (number := raw["task"].get("fold")) is None else f"-fold{number}"
     path = plan.directory / folder / f"{name}-lr{shown}-seed{raw['seed']}{split}{fold}-{key[:6]}"
     print(f"run: {' '.join([f'strategy={name}', *own])}", flush=True)

@@ -117,7 +117,7 @@ def _unlike_rows(opened: Opened) -> str:
             name = _row_of(line)
             if not told or name is None or labels.setdefault(name, line["label"]) != line["label"]:
                 return (
-                    f"{tried.row['label']}: an earlier version did not write which rows of the data its splits"
+                    f"{tried.row['label']}: an earlier version did not write which rows of the data splits"
                     " have in common, so each task.split_seed is compared on its own; train it again"
                 )
     return ""

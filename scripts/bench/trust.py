@@ -275,7 +275,7 @@ def crossed(
 
 
 def folds(studies: int) -> Rows:
-    """Folds and repeated splits of Gaussian data; the truth of a score is that of their models on 20,000 rows."""
+    """Folds and repeated splits of Gaussian data; the truth is the score of their models on 20,000 rows."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.tree import DecisionTreeClassifier
 
@@ -296,7 +296,8 @@ def folds(studies: int) -> Rows:
     cells += [(tree, rows, how, 3) for rows in (100, 400) for how in ((0, 3, 0.2), (5, 2, 0.0))]
     for name, rows, tests, seeds in cells:
         count, splits, share = tests
-        chance = numpy.random.default_rng([rows, count or splits, seeds, *([splits, round(100 * share)] * (splits > 1))])
+        again = [splits, round(100 * share)] if splits > 1 else []
+        chance = numpy.random.default_rng([rows, count or splits, seeds, *again])
         labels = chance.integers(0, 2, 20_000)
         checked = chance.normal(size=(20_000, 20)) + 0.35 * (2 * labels - 1)[:, None], labels
         known = [crossed(chance, learners[name], rows, tests, 1, checked)[1] for _ in range(15)]

@@ -1,4 +1,4 @@
-"""Repeated splits in reports: those of a seed are one run, whose rows count once however often they are tested."""
+"""Repeated splits in reports: a seed's are one run, and a row counts once however often it is tested."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ def split(
     """A run on the test rows that this split seed draws from the pool, or on a fold of these."""
     chosen = random.Random(number).sample(range(POOL), POOL if folds else TESTED)
     rows = chosen[fold::folds] if folds and fold is not None else chosen
-    task = {"kind": "classify", "name": "reviews", "subset": None, "split_seed": number}
+    task: dict[str, Any] = {"kind": "classify", "name": "reviews", "subset": None, "split_seed": number}
+    task |= {"folds": folds, "fold": fold}
     own = place / f"{strategy}-{seed}-{number}-{fold}"
-    better = 0.9 if strategy == "full" else 0.7
-    finished(own, strategy, seed, items=len(rows), accuracy=better, task=task | {"folds": folds, "fold": fold})
+    finished(own, strategy, seed, items=len(rows), accuracy=0.9 if strategy == "full" else 0.7, task=task)
     lines = answers(own)
     for line, row in zip(lines, rows, strict=True):
         right, label = line["label"] == line["answer"], "ab"[row % 2]
@@ -100,7 +100,8 @@ def test_a_missing_split_is_said_and_the_splits_are_those_that_keep_most_runs(tm
     assert notes == ["full, seed 1: split_seed=2 is missing of split_seed=0,1,2"]
     assert {study.name: study.runs.seeds for study in group.studies} == {"full": [0], "lora": [0, 1]}
     split(tmp_path, "lora", 1, 7)
-    assert grouped(tmp_path)[1][1:] == ["lora, seed 1: split_seed=7 is left out, most runs have split_seed=0,1,2"]
+    (said,) = grouped(tmp_path)[1][1:]
+    assert said == "lora, seed 1: split_seed=7 is left out, most runs have split_seed=0,1,2"
     for seed in (2, 3, 4, 5, 6):
         for strategy in ("full", "lora"):
             split(tmp_path, strategy, seed, 0)
@@ -139,7 +140,7 @@ def test_one_split_changes_nothing_whatever_its_seed(tmp_path: Path, capsys: Any
             said.append(capsys.readouterr().out)
     asked = "'split_seed': 7", "'split_seed': 0"  # the settings, in a column of their own
     assert [said[0], said[1]] == [said[2].replace(*asked), said[3]]
-    assert "split" not in said[0].splitlines()[0] + said[1]
+    assert "split_seed" not in said[0].splitlines()[0] and "| split |" not in said[1]
 
 
 def test_the_csv_and_the_table_name_each_split(tmp_path: Path, capsys: Any) -> None:
