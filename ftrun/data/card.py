@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ftrun.data.leaks import Leak, SplitTexts
 
     Row = dict[str, Any]
+    Always = Callable[[Sequence[Any], int], list[Row]]
     Score = Callable[[str, Sequence[Row], str, Sequence[int]], dict[str, float]]
 
 SCORED = {"validation": "eval", "test": "test"}  # split → the prefix of its metrics
@@ -55,22 +56,21 @@ def baseline_scores(
     texts: dict[str, list[str]] | None,
     labels: dict[str, list[Any]],
     score: Score,
-    threshold: float | None = None,
+    always: Always | None = baselines.majority,
+    kind: Callable[[Sequence[str], Sequence[Any]], baselines.Words] = baselines.Words,
 ) -> dict[str, Any]:
     """Every metric of the baselines as `eval_` and `test_`, fitted on the train rows given.
 
-    `score` takes the baseline's name, its answers, the split, and the places of the rows answered. Without
-    texts it is one baseline; with a threshold a row has several labels, those of at least this probability.
+    `score` takes the baseline's name, its answers, the split, and the places of the rows answered. `always`
+    makes one answer for all rows, None where there is none; `kind` fits the words, where there are texts.
     """
-    words, always = None, baselines.majority if threshold is None else baselines.majority_of_several
-    if texts is not None and threshold is None:
-        words = baselines.Words(texts["train"], labels["train"])
-    elif texts is not None and threshold is not None:
-        words = baselines.SeveralWords(texts["train"], labels["train"], threshold)
+    words = None if texts is None else kind(texts["train"], labels["train"])
     found: dict[str, Any] = {}
     for split in SCORED:
         places = list(range(len(labels[split])))
-        answered = {baselines.MAJORITY: (places, always(labels["train"], len(places)))}
+        answered = {}
+        if always is not None:
+            answered[baselines.MAJORITY] = places, always(labels["train"], len(places))
         if texts is not None and words is not None and words.fits:
             answered[baselines.WORDS] = words.answers(texts[split], split)
         for name, (rows, answers) in answered.items():

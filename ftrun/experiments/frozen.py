@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import random
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy
@@ -45,7 +46,8 @@ def frozen_features(data: TaskData, model: Model, accelerator: Accelerator) -> d
     single = data.spec.auto_class in (ONE_PER_TEXT, IMAGES) and data.spec.projection is None
     if not single or model.source is None or not data.spec.config:
         return {}
-    key = json.dumps([model.source, data.rows.fingerprint, data.spec.config, repr(data.task)], default=str)
+    weights = [model.source, *map(written, sorted(Path(model.source).glob("*.safetensors")))]
+    key = json.dumps([weights, data.rows.fingerprint, data.spec.config, repr(data.task)], default=str)
     if key not in _known:
         _known.clear()  # of other rows or weights
         _known[key] = answered(data, model, accelerator)
@@ -59,6 +61,12 @@ def frozen_features(data: TaskData, model: Model, accelerator: Accelerator) -> d
 
 
 _known: dict[str, dict[str, tuple[list[int], torch.Tensor]]] = {}
+
+
+def written(file: Path) -> tuple[str, int, int]:
+    """A file as it is now, without reading it."""
+    found = file.stat()
+    return file.name, found.st_size, found.st_mtime_ns
 
 
 def answered(

@@ -109,7 +109,12 @@ def _implied(strategy: str) -> dict[str, Any]:
 
 
 def _option(name: str, settings: dict[str, Any]) -> Any:
-    """The option that a setting belongs to; runs with other options do not have it."""
+    """The option that a setting belongs to; runs with other options do not have it.
+
+    How a checkpoint pools belongs to the checkpoint: config.yaml has what `auto` came to.
+    """
+    if name == "model.pooling":
+        return settings.get(MODEL), settings.get("model.init")
     group, dot, _ = name.partition(".")
     return settings.get(group) if dot and group in CHOICES else None
 

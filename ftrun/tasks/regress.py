@@ -12,9 +12,10 @@ from ftrun.errors import DataError
 from ftrun.models.spec import label_config
 from ftrun.runs.terminal import say
 from ftrun.settings.habits import Habits
+from ftrun.tasks.dataset import SPLITS
 from ftrun.tasks.losses import squared_error
 from ftrun.tasks.metrics.regression import METRICS, scores
-from ftrun.tasks.parts.table import TableRows, TextTable, labels_of_rows
+from ftrun.tasks.parts.table import TableRows, TextTable, labels_of_rows, texts_of
 from ftrun.tasks.scorer import Answer, Row, Scorer
 
 if TYPE_CHECKING:
@@ -77,6 +78,13 @@ class Regress(TextTable):
     def describe(self, data: TaskData) -> dict[str, Any]:
         from statistics import fmean, pstdev
 
+        from ftrun.data.baselines import NumberWords
+        from ftrun.data.card import baseline_scores
+
+        labels, found = labels_of_rows(data), {}
+        if data.baselines:
+            texts = {split: texts_of(data, split) for split in SPLITS}
+            found = baseline_scores(texts, labels, data.judged, None, NumberWords)
         numbers = {
             split: {
                 "lowest": min(part),
@@ -84,9 +92,9 @@ class Regress(TextTable):
                 "highest": max(part),
                 "deviation": pstdev(part),
             }
-            for split, part in labels_of_rows(data).items()
+            for split, part in labels.items()
         }
-        return {"numbers": numbers}
+        return {"numbers": numbers, "baselines": found}
 
     def objective(self, data: TaskData) -> Objective:
         from ftrun.tasks.objective import Objective

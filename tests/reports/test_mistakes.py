@@ -200,3 +200,9 @@ def test_a_report_says_whether_the_ranking_survives(tmp_path, fooled, word):
     }
     full, lora = (f"{strategy} {100 * sum(right) / len(right):.1f} %" for strategy, right in kept.items())
     assert lines[1] == f"without them the ranking {word}: {full}, {lora}"
+
+
+def test_so_many_doubts_are_the_answers_fault():
+    said = "so many say more of the answers"
+    assert said in shown(lines_of(60, set(range(20))))
+    assert said not in shown(lines_of(60, set(range(5))))

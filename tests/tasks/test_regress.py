@@ -43,6 +43,16 @@ def test_it_learns_in_the_units_of_the_column(run):
     assert result["test_loss"] == pytest.approx((error**2).mean() / numpy.var(given), rel=1e-4)
 
 
+def test_its_baselines_are_regressions_on_words_and_features_in_the_same_units(run):
+    card = run.read_json("data.json")["baselines"]
+    lines = [json.loads(line) for line in (run.path / "baselines.jsonl").read_text().splitlines()]
+    for name in ("tfidf", "features"):
+        answers = [line[name]["answer"] for line in lines]
+        found = stats.pearsonr([line["label"] for line in lines], answers).statistic
+        assert card[name]["test_pearson"] == pytest.approx(found, abs=1e-5) and 900 < min(answers) < 1900
+    assert card["tfidf"]["test_pearson"] > 0.8 and "majority" not in card
+
+
 def test_a_plain_transformers_user_finds_mean_and_scale(run):
     net = AutoModelForSequenceClassification.from_pretrained(run.model_dir)
     config = net.config

@@ -11,6 +11,7 @@ from typing import Any
 
 Array = Any  # numpy.ndarray
 NONE = 2.0  # the threshold of a class that no row has, which no probability reaches
+MANY = 0.2  # of the rows; in ten benchmarks at most a tenth of the labels are wrong (Northcutt et al. 2021b)
 SLACK = 1e-6  # by which a probability may lie below a threshold, for its rounding
 
 
@@ -91,3 +92,12 @@ def of_several(labels: Sequence[list[str]], names: list[str], table: Array) -> l
             doubt = Doubt(int(row), words[label], float(own[label]), words[1 - label], float(own[1 - label]))
             found.append(doubt)
     return found
+
+
+def caution(number: int, rows: int) -> list[str]:
+    """What is to be said of so many doubts, if anything."""
+    if number <= MANY * rows:
+        return []
+    return [
+        "so many say more of the answers, which are often wrong, than of the labels: train a better run first"
+    ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ftrun.errors import counted
-from ftrun.reports.mistakes.confident_learning import doubts
+from ftrun.reports.mistakes.confident_learning import caution, doubts
 from ftrun.reports.numbers import score
 from ftrun.tasks.metrics.rescoring import Scored
 from ftrun.tasks.scorer import PROBABILITIES
@@ -40,7 +40,8 @@ def doubt_lines(group: Group) -> list[str]:
     see = f"ftrun errors {runs[0].row['run']}"
     verb = "has a label" if len(found) == 1 else "have labels"
     first = f"{len(found):,} of {rows} {verb} in doubt, {by}; to see those of a run: {see}"
-    return [first, ranking_without(group, places)] if len(found) < group.items else [first]
+    lines = [first, *caution(len(found), group.items)]
+    return [*lines, ranking_without(group, places)] if len(lines) == 1 else lines
 
 
 def mean_of(found: list[dict[str, float]]) -> dict[str, float]:

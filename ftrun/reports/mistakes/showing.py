@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ftrun.errors import ConfigError, UserError, counted
-from ftrun.reports.mistakes.confident_learning import Doubt, doubts
+from ftrun.reports.mistakes.confident_learning import Doubt, caution, doubts
 from ftrun.reports.mistakes.judging import Line, Numbers, OneLabel, form_of
 from ftrun.reports.numbers import share
 from ftrun.reports.pages.page import Section
@@ -125,7 +125,7 @@ def _doubted(mistakes: Mistakes, split: str, most: int, room: int) -> Section | 
         f"Labels in doubt: {number:,} of {counted(len(lines), f'{split} row')} ({share(number / len(lines))})"
     )
     columns = [("its probability", True), ("label", False), ("rather", False), *NAMED]
-    return Section(title, columns if rows else [], rows)
+    return Section(title, columns if rows else [], rows, caution(number, len(lines)))
 
 
 def _cut(text: str, most: int) -> str:

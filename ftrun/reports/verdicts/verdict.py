@@ -109,8 +109,8 @@ def _use(chosen: Study, best: Study, like: list[Study], group: Group) -> str:
         if len(others) == 1:
             return f"{text}: better than {nearest.name} ({_score(nearest, group)}{known})"
         return f"{text}: better than every other way (next: {nearest.name}, {_score(nearest, group)}{known})"
-    beaten = len(others) - len(alike)
-    than = f", better than {counted(beaten, 'other way')}" if beaten else ""
+    beaten = [study for study in others if study not in alike]
+    than = f", better than {_names(beaten)}" if beaten else ""
     return f"{text}: the best score{than}, but {_names(alike)} may be as good"
 
 
@@ -143,12 +143,14 @@ def _twice(studies: list[Study], group: Group) -> str:
 def _unknown(like: list[Study], group: Group) -> list[str]:
     """What these runs cannot say: of how small a difference, and of other seeds."""
     lines = []
-    seeds = min(len(study.runs.seeds) for study in like)
-    if seeds == 1:
-        what = "order" if len(like) > 1 else "score"
-        lines.append(
-            f"One seed{' each' if len(like) > 1 else ''}: another may change the {what}: seed=0,1,2."
-        )
+    counts = [len(study.runs.seeds) for study in like]
+    seeds, single = min(counts), [study for study, count in zip(like, counts, strict=True) if count == 1]
+    if len(single) == len(like):
+        each, what = (" each", "order") if len(like) > 1 else ("", "score")
+        lines.append(f"One seed{each}: another may change the {what}: seed=0,1,2.")
+    elif single:
+        verb = "has" if len(single) == 1 else "have"
+        lines.append(f"{_names(single)} {verb} one seed; its spread is taken to be that of the others.")
     tests = len(group.pairs)
     unclear = tests and not any(pair.apart for pair in group.pairs if not _baseline(pair))
     if len(like) > 1 and unclear and lookup(group.metric).is_share and group.items > 1:

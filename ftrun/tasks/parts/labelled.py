@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from ftrun.data.balance import balanced_rows, class_weights
@@ -127,10 +127,19 @@ def baselines(
     labels: dict[str, list[Any]],
     threshold: float | None = None,
 ) -> dict[str, Any]:
-    """Their scores by the task's own metrics, none where they are not wanted; see `baseline_scores`."""
+    """Their scores by the task's own metrics, none where they are not wanted; see `baseline_scores`.
+
+    With a threshold a row has several labels, those of at least this probability.
+    """
+    from ftrun.data.baselines import SeveralWords, majority_of_several
     from ftrun.data.card import baseline_scores
 
-    return baseline_scores(texts, labels, data.judged, threshold) if data.baselines else {}
+    if not data.baselines:
+        return {}
+    if threshold is None:
+        return baseline_scores(texts, labels, data.judged)
+    kind = partial(SeveralWords, threshold=threshold)
+    return baseline_scores(texts, labels, data.judged, majority_of_several, kind)
 
 
 def by_class(
