@@ -308,7 +308,7 @@ def folds(studies: int) -> Rows:
         without = judged(((family, [truth, truth]) for family in bare), [True])
         apart = [[replace(runs, rows=None) for runs in family] for family in families]
         items = judged(((family, [truth, truth]) for family in apart), [True])
-        said = f"{splits} × {share:.0%}" if share else f"{count} folds" + f" × {splits}" * (splits > 1)
+        said = f"{splits} × {100 * share:.0f} %" if share else f"{count} folds" + f" × {splits}" * (splits > 1)
         yield [
             name, str(rows), said, str(seeds), found["score"], found["difference"],
             without["difference"], items["difference"] if splits > 1 else "", found["false"],
