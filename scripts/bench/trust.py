@@ -296,8 +296,8 @@ def folds(studies: int) -> Rows:
     cells += [(tree, rows, how, 3) for rows in (100, 400) for how in ((0, 3, 0.2), (5, 2, 0.0))]
     for name, rows, tests, seeds in cells:
         count, splits, share = tests
-        again = [splits, round(100 * share)] if splits > 1 else []
-        chance = numpy.random.default_rng([rows, count or splits, seeds, *again])
+        repeats = [splits, round(100 * share)] if splits > 1 else []
+        chance = numpy.random.default_rng([rows, count or splits, seeds, *repeats])
         labels = chance.integers(0, 2, 20_000)
         checked = chance.normal(size=(20_000, 20)) + 0.35 * (2 * labels - 1)[:, None], labels
         known = [crossed(chance, learners[name], rows, tests, 1, checked)[1] for _ in range(15)]
@@ -308,7 +308,8 @@ def folds(studies: int) -> Rows:
         without = judged(((family, [truth, truth]) for family in bare), [True])
         apart = [[replace(runs, rows=None) for runs in family] for family in families]
         items = judged(((family, [truth, truth]) for family in apart), [True])
-        said = f"{splits} × {100 * share:.0f} %" if share else f"{count} folds" + f" × {splits}" * (splits > 1)
+        again = f" × {splits}" if splits > 1 else ""
+        said = f"{splits} × {100 * share:.0f} %" if share else f"{count} folds{again}"
         yield [
             name, str(rows), said, str(seeds), found["score"], found["difference"],
             without["difference"], items["difference"] if splits > 1 else "", found["false"],
