@@ -19,7 +19,7 @@ class Plan:
     """A study: its settings and its runs so far."""
 
     words: list[str]  # key=value, the same for all strategies
-    folds: list[str]  # task.fold=0 and so on, of a cross-validation
+    tests: list[list[str]]  # task.split_seed=0 task.fold=0 and so on, where there are several
     directory: Path
     ledger: Ledger
     failed: list[str] = field(default_factory=list)
@@ -28,8 +28,14 @@ class Plan:
 
     @property
     def tuning(self) -> list[str]:
-        """The settings of runs that choose the rate: a seed of their own, and the first fold."""
-        return [f"seed={TUNING_SEED}", *self.folds[:1]]
+        """The settings of runs that choose the rate: a seed of their own, and the first split and fold."""
+        return [f"seed={TUNING_SEED}", *self.tests[0]]
+
+    @property
+    def first(self) -> str:
+        """Which of the folds and splits chooses the rate; empty where there is one test split."""
+        names = {"task.split_seed": "the first split", "task.fold": "the first fold"}
+        return " and ".join(names[word.partition("=")[0]] for word in self.tests[0])
 
 
 def rate_tried(plan: Plan, words: list[str]) -> float | None:
@@ -53,8 +59,10 @@ def trial(plan: Plan, folder: str, name: str, own: list[str]) -> Run | None:
         return Run.open(path)
     rate = raw["train"]["lr"]
     shown = rate if rate == AUTO else f"{rate:g}"
+    several = any(word.startswith("task.split_seed=") for word in own)
+    split = f"-split{raw['task']['split_seed']}" if several else ""
     fold = "" if (number := raw["task"].get("fold")) is None else f"-fold{number}"
-    path = plan.directory / folder / f"{name}-lr{shown}-seed{raw['seed']}{fold}-{key[:6]}"
+    path = plan.directory / folder / f"{name}-lr{shown}-seed{raw['seed']}{split}{fold}-{key[:6]}"
     print(f"run: {' '.join([f'strategy={name}', *own])}", flush=True)
     plan.runs += [path] if folder == "runs" else []
     try:

@@ -25,24 +25,25 @@ PILOT = 20  # optimizer steps that measure the time per step
 
 def main(arguments: list[str]) -> int:
     """Run the study; the exit code is 1 if a run failed."""
-    from ftrun.experiments.overrides import fold_words
+    from ftrun.experiments.overrides import every_test
 
     options = parse(arguments)
     names = options.strategies.split(",")
     steps, minutes = budget(options.budget)
-    words = [*options.settings, *(of_steps(steps, options.settings) if steps else [])]
-    folds = fold_words(words)
-    for name in names:  # any mistake in any of them is reported before the first run
-        raw = composed([*words, *folds[:1], f"strategy={name}"])
+    given = [*options.settings, *(of_steps(steps, options.settings) if steps else [])]
+    words, tests = every_test(given)
+    first = [(name, tests[0]) for name in names]
+    for name, test in [*first, *((names[0], test) for test in tests[1:])]:
+        raw = composed([*words, *test, f"strategy={name}"])  # mistakes are reported before the first run
     readable(raw)
-    directory = Path(options.dir or place(words, options))
-    plan = Plan(words, folds, directory, Ledger(directory))
+    directory = Path(options.dir or place(given, options))
+    plan = Plan(words, tests, directory, Ledger(directory))
     print(f"study in {directory}: to continue it or to add seeds, repeat the command", flush=True)
     ready = {name: prepared(plan, name, minutes, options.lr == "grid") for name in names}
-    for seed, fold in itertools.product(range(options.seeds), [[word] for word in folds] or [[]]):
+    for seed, test in itertools.product(range(options.seeds), tests):
         for name, own in ready.items():
             if own is not None:
-                trial(plan, "runs", name, [*own, f"seed={seed}", *fold])
+                trial(plan, "runs", name, [*own, f"seed={seed}", *test])
     finish(plan, options)
     return 1 if plan.failed else 0
 
@@ -176,7 +177,7 @@ def best_rate(plan: Plan, name: str, own: list[str]) -> float | None:
     tried = ", ".join(f"{rate:g} ({score(found[rate], short) or 'failed'})" for rate in sorted(found))
     inside = min(found) < best < max(found)
     edge = "" if inside else "; this is at the edge of the grid, whose middle is set by train.lr="
-    on = " on the first fold" if plan.folds else ""
+    on = f" on {plan.first}" if plan.first else ""
     plan.chosen.append(
         f"{name}: {best:g}, the best validation {short} of {counted(len(found), 'trial')}{on}: {tried}{edge}"
     )

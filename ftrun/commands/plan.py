@@ -59,6 +59,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
             raise ConfigError(f"plan: '{word}' is not key=value")
         if key in ("seed", "sequence"):
             raise ConfigError(f"plan: {key}= cannot be set here; use --seeds, with one task")
+        if key == "task.split_seed" and "," in word:
+            raise ConfigError(
+                f"plan: {word} is no choice of ways, it repeats their runs on other splits; plan one of them,"
+                f" {word.split(',')[0]}"
+            )
         if key == "strategy" and options.strategies is not None:
             raise ConfigError(f"plan: {word} and --strategies name the ways twice; use one of them")
     return options

@@ -62,6 +62,19 @@ def fold_words(words: list[str]) -> list[str]:
     return [f"task.fold={number}" for number in range(int(folds))]
 
 
+def every_test(words: list[str]) -> tuple[list[str], list[list[str]]]:
+    """The words of all runs, and what each split seed of task.split_seed=0,1,2 and each fold adds to them."""
+    name = "task.split_seed="
+    several = next((word for word in words if word.startswith(name) and "," in word), None)
+    if several is None:
+        return words, [[fold] for fold in fold_words(words)] or [[]]
+    seeds = dict.fromkeys(several.removeprefix(name).split(","))
+    folds = [[fold] for fold in fold_words(words)] or [[]]
+    return [word for word in words if word is not several], [
+        [f"{name}{seed}", *fold] for seed in seeds for fold in folds
+    ]
+
+
 def importable(words: list[str]) -> None:
     """Put the current directory, and the one that holds --config-dir, where user modules are found."""
     places = [Path.cwd(), *(place.resolve().parent for place in own_options(words))]

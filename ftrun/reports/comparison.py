@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from os.path import abspath, commonpath, dirname, relpath, sep
 from typing import Any
 
+from ftrun.data.splits import SPLIT_SEED
 from ftrun.errors import counted
 from ftrun.reports.diagnosing.forgetting import marked
 from ftrun.reports.naming import Names, flat
 from ftrun.reports.numbers import count, duration, score, share, size, words
 
 Row = dict[str, Any]
-APART = ("seed", "device", "tracker", "baselines", "task.fold")  # what makes it no other experiment
+# what makes it no other experiment
+APART = ("seed", "device", "tracker", "baselines", "task.fold", "task.split_seed")
 HEADING = ("task", "model", "seed", "metric", "state")  # above the table where all runs agree on it
 
 
@@ -57,6 +59,7 @@ COLUMNS = (
     Column("seed", "seed", plain("seed"), right=True),
     Column("seeds", "seeds", plain("seeds"), right=True),
     Column("fold", "fold", plain("fold"), right=True),
+    Column("split_seed", "split", plain("split_seed"), right=True),
     Column("trained_parameters", "trained", lambda row: count(row["trained_parameters"]), right=True),
     Column("trained_share", "share", lambda row: share(row["trained_share"]), right=True),
     Column("metric", "metric", plain("metric")),
@@ -88,12 +91,16 @@ def side_by_side(rows: list[Row]) -> list[Row]:
         # `auto` is one setting, whatever each seed found for it
         asked = row["asked"] if "asked" in row else row["config"]
         row["settings"] = {name: value for name, value in flat(asked).items() if name not in APART}
-        row["fold"] = (row["config"].get("task") or {}).get("fold")
+        task = row["config"].get("task") or {}
+        row |= {"fold": task.get("fold"), "split_seed": task.get("split_seed", SPLIT_SEED) if task else None}
         row["label"] = relpath(path, folder) if len(rows) > 1 else row["run"]
         row["folder"] = _near(folder) if len(rows) > 1 else ""
         row |= {"test_sd": None, "eval_sd": None, "seeds": None, "own": {}, "way": row["strategy"]}
         if row["state"] != "damaged":
             like.setdefault(row["task"], []).append(row)
+    if len({row["split_seed"] for row in rows} - {None}) < 2:  # nothing to tell apart
+        for row in rows:
+            row["split_seed"] = None
     for each in like.values():
         names = Names(each)
         for row in each:
@@ -119,16 +126,17 @@ def _brief(labels: list[str]) -> list[str]:
 
 def means(rows: list[Row]) -> list[Row]:
     """One row per experiment with at least two finished runs; one that ran twice counts once."""
-    groups: dict[str, dict[tuple[int, int | None], Row]] = {}
+    groups: dict[str, dict[tuple[int, int | None, int | None], Row]] = {}
     for row in rows:
         if row["state"] == "finished":
             own = groups.setdefault(repr(sorted(row["settings"].items())), {})
-            own[row["seed"], row["fold"]] = row
+            own[row["seed"], row["fold"], row["split_seed"]] = row
     return [_mean(list(group.values())) for group in groups.values() if len(group) > 1]
 
 
 def _mean(rows: list[Row]) -> Row:
-    mean = rows[0] | {"seeds": len({row["seed"] for row in rows}), "seed": None, "fold": None}
+    apart = dict.fromkeys(("seed", "fold", "split_seed"))
+    mean = rows[0] | apart | {"seeds": len({row["seed"] for row in rows})}
     numbers = "seconds", "tokens_per_second", "images_per_second", "peak_memory_bytes"
     for key in ("test_score", "eval_score", "forgetting", *numbers):
         values = [row[key] for row in rows if row[key] is not None]
@@ -164,6 +172,8 @@ def as_csv(rows: list[Row]) -> str:
     names = list(dict.fromkeys(name for config in configs for name in config))
     varied = [name for name in names if len({repr(config.get(name)) for config in configs}) > 1]
     hidden = "config settings own way label brief folder seeds test_sd eval_sd forgetting_sd sources".split()
+    if all(row["split_seed"] is None for row in rows):
+        hidden.append("split_seed")
     facts = list(dict.fromkeys(key for row in rows for key in row if key not in hidden))
     extra = [name for name in varied if name not in facts]
     text = io.StringIO()

@@ -1,4 +1,4 @@
-"""Cross-validation: the runs of all folds of one seed become one, whose answers are out of fold."""
+"""Repeated tests: the runs of all folds, or of all splits, of one seed become one with all their answers."""
 
 from __future__ import annotations
 
@@ -20,6 +20,20 @@ MEANS = ("eval_score", "seconds", "cpu_seconds", "trained_parameters", "peak_mem
 
 
 def joined(opened: Opened) -> tuple[Opened, list[str]]:
+    """The runs with those of a seed's folds, and then of its splits, as one; and why a seed is left out."""
+    found, notes = _folds_joined(opened)
+    if all(tried.row["split_seed"] is None for _, tried in found):
+        return found, notes
+    tasks: dict[str, Opened] = {}
+    for key, tried in found:
+        about = {name: value for name, value in tried.row["settings"].items() if name.startswith("task.")}
+        alike = key[:-1], sorted((name, value) for name, value in about.items() if name != "task.subset")
+        tasks.setdefault(repr(alike), []).append((key, tried))
+    pairs = [_splits_joined(own) for own in tasks.values()]
+    return [pair for own, _ in pairs for pair in own], [*notes, *(note for _, own in pairs for note in own)]
+
+
+def _folds_joined(opened: Opened) -> tuple[Opened, list[str]]:
     """The runs with those of a seed's folds as one, and why a seed is left out: a fold of it is missing.
 
     An item is a row of a fold, in the order of the folds. Where all runs have the same fold, none is joined:
@@ -27,11 +41,10 @@ def joined(opened: Opened) -> tuple[Opened, list[str]]:
     """
     if len({tried.row["fold"] for _, tried in opened} - {None}) < 2:
         return opened, []
-    seeds: dict[tuple[str, int], dict[int, tuple[Key, Tried]]] = {}
+    seeds: dict[tuple[str, int, int | None], dict[int, tuple[Key, Tried]]] = {}
     for key, tried in opened:
         if (fold := tried.row["fold"]) is not None:
-            settings = repr(sorted(tried.row["settings"].items()))
-            seeds.setdefault((settings, tried.row["seed"]), {})[fold] = key, tried
+            seeds.setdefault((*_seed(tried), tried.row["split_seed"]), {})[fold] = key, tried
     found, notes = [pair for pair in opened if pair[1].row["fold"] is None], []
     for there in seeds.values():
         first = next(iter(there.values()))[1]
@@ -43,27 +56,89 @@ def joined(opened: Opened) -> tuple[Opened, list[str]]:
         if missing:
             which = f"{'fold' if len(missing) == 1 else 'folds'} {', '.join(missing)} of {count}"
             verb = "is" if len(missing) == 1 else "are"
-            notes.append(f"{strategy_words(row)}, seed {row['seed']}: {which} {verb} missing")
+            split = "" if row["split_seed"] is None else f", split_seed={row['split_seed']}"
+            notes.append(f"{strategy_words(row)}, seed {row['seed']}{split}: {which} {verb} missing")
         else:
             found.append(_one([there[fold] for fold in range(count)]))
     return found, notes
 
 
-def _one(folds: list[tuple[Key, Tried]]) -> tuple[Key, Tried]:
-    """The runs of all folds as one run: costs are those of one fold, the curves those of the first."""
-    parts = [tried for _, tried in folds]
+def _splits_joined(opened: Opened) -> tuple[Opened, list[str]]:
+    """The runs of one task with those of a seed's splits as one, and what is left out.
+
+    An item is a row of a split, in the order of the split seeds. Every run has the same ones: those that keep
+    the most runs. Where that is a single one, runs are compared within each split.
+    """
+    seeds: dict[tuple[str, int], dict[int, tuple[Key, Tried]]] = {}
+    for key, tried in opened:
+        seeds.setdefault(_seed(tried), {})[tried.row["split_seed"]] = key, tried
+    trained = [{*there} for there in seeds.values() if not next(iter(there.values()))[1].baseline]
+    kept = max(trained, key=lambda own: (len(own) * sum(own <= other for other in trained), len(own)))
+    if len(kept) < 2:
+        return opened, []
+    if said := _unlike_rows(opened):
+        return opened, [said]
+    found, notes = [], []
+    for there in seeds.values():
+        first = next(iter(there.values()))[1]
+        lacking, more = sorted(kept - {*there}), sorted({*there} - kept)
+        if not lacking:
+            found.append(_one([there[split] for split in sorted(kept)], of_splits=True))
+        if (lacking or more) and not first.baseline:
+            which = ",".join(map(str, lacking or more))
+            verb = "is" if len(lacking or more) == 1 else "are"
+            why = f"missing of {_spelt(kept)}" if lacking else f"left out, most runs have {_spelt(kept)}"
+            who = f"{strategy_words(first.row)}, seed {first.row['seed']}"
+            notes.append(f"{who}: split_seed={which} {verb} {why}")
+    return found, notes
+
+
+def _spelt(splits: set[int]) -> str:
+    return f"split_seed={','.join(map(str, sorted(splits)))}"
+
+
+def _seed(tried: Tried) -> tuple[str, int]:
+    """What runs that are joined have in common: their settings and their seed."""
+    return repr(sorted(tried.row["settings"].items())), tried.row["seed"]
+
+
+def _row_of(line: dict[str, Any]) -> str | None:
+    """What tells a row from every other of the data: its file, and its number there or what it says."""
+    number = line.get("file_row")
+    return None if "file" not in line else repr((line["file"], line["text"] if number is None else number))
+
+
+def _unlike_rows(opened: Opened) -> str:
+    """Why the splits of these runs cannot be one test: nothing tells which rows they have in common."""
+    labels: dict[str | None, Any] = {}
+    for _, tried in opened:
+        told = "rows" in tried.result
+        for line in tried.answered:
+            name = _row_of(line)
+            if not told or name is None or labels.setdefault(name, line["label"]) != line["label"]:
+                return (
+                    f"{tried.row['label']}: an earlier version did not write which rows of the data splits"
+                    " have in common, so each task.split_seed is compared on its own; train it again"
+                )
+    return ""
+
+
+def _one(tests: list[tuple[Key, Tried]], of_splits: bool = False) -> tuple[Key, Tried]:
+    """Several tests of a seed as one run: costs are those of one of them, the curves those of the first."""
+    parts = [tried for _, tried in tests]
     first, row = parts[0], parts[0].row
     answered = [line for each in parts for line in each.answered]
     labels, answers = [line["label"] for line in answered], [line["answer"] for line in answered]
     score = scored(row["metric"], labels, answers)
-    assert score is not None, "the folds have been scored one by one"
+    assert score is not None, "the parts have been scored one by one"
     right: list[bool] | None = None
     if all(each.right is not None for each in parts):
         right = [hit for each in parts for hit in each.right or []]
     sure = [line.get("probability") for line in answered]
     known = right is not None and all(isinstance(each, float) for each in sure)
     whole: Row = row | {name: _mean([each.row[name] for each in parts]) for name in MEANS}
-    whole |= {"fold": None, "test_score": score.score}
+    whole |= {"fold": None, "test_score": score.score} | ({"split_seed": None} if of_splits else {})
+    numbers: dict[str | None, int] = {}
     tried = replace(
         first,
         row=whole,
@@ -72,15 +147,37 @@ def _one(folds: list[tuple[Key, Tried]]) -> tuple[Key, Tried]:
         right=right,
         calibration=calibration(sure, right) if known and right is not None else None,  # type: ignore[arg-type]
         diagnosis=_clearest([each.diagnosis for each in parts]),
-        parts=parts,
-        folds=[fold for fold, each in enumerate(parts) for _ in each.answered],
+        parts=[run for each in parts for run in each.runs],
+        folds=_numbered(parts),
+        rows=[numbers.setdefault(_row_of(line), len(numbers)) for line in answered] if of_splits else None,
+        ratio=_ratio(parts) if of_splits else None,
     )
-    rows = hashlib.sha256("".join(key[-1] for key, _ in folds).encode()).hexdigest()
-    return (*folds[0][0][:-1], rows), tried
+    rows = hashlib.sha256("".join(key[-1] for key, _ in tests).encode()).hexdigest()
+    return (*tests[0][0][:-1], rows), tried
+
+
+def _numbered(parts: list[Tried]) -> list[int]:
+    """The number of the fold or split that each item is of; a split may have folds of its own."""
+    found: list[int] = []
+    for each in parts:
+        before = found[-1] + 1 if found else 0
+        found += [before + fold for fold in each.folds or [0] * len(each.answered)]
+    return found
+
+
+def _ratio(parts: list[Tried]) -> float | None:
+    """The test rows of a split for each of its other rows; None of folds, whose number tells it.
+
+    Validation rows count as learned from: they choose the step that is tested.
+    """
+    if parts[0].folds is not None:
+        return 1 / (len(parts[0].parts) - 1)
+    counts = [each.result["rows"] for each in parts]
+    return statistics.fmean(own["test"] / (own["train"] + own["validation"]) for own in counts)
 
 
 def _clearest(found: list[Diagnosis]) -> Diagnosis:
-    """Of the folds' diagnoses the one with the most to say."""
+    """Of the parts' diagnoses the one with the most to say."""
     return max(found, key=lambda each: (each.untaught is not None, len(each.signs)))
 
 
@@ -89,6 +186,6 @@ def _mean(values: list[Any]) -> float | None:
 
 
 def runs_in_words(tried: list[Tried]) -> str:
-    """How many runs a study has: 3, or 5 folds × 3 seeds."""
-    parts = len(tried[0].parts)
-    return f"{parts} folds × {counted(len(tried), 'seed')}" if parts else str(len(tried))
+    """How many runs a study has: 3, 5 folds × 3 seeds, or 5 folds × 2 splits × 3 seeds."""
+    parts = [f"{count} {name}" for name, count in tried[0].tests.items()]
+    return " × ".join([*parts, counted(len(tried), "seed")]) if parts else str(len(tried))

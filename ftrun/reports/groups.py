@@ -111,7 +111,7 @@ def _group(tried: list[Tried]) -> Group:
         own = [tried[place] for place in seeds.values()]
         studies.append(studied(name, way, own, _facts(own)))
     pool_seeds(studies)
-    group = Group(tried[0].row["task"], tried[0].row["metric"], len(tried[0].scored.columns), studies)
+    group = Group(tried[0].row["task"], tried[0].row["metric"], len({*tried[0].tested_rows}), studies)
     studies.sort(key=lambda study: -group.sign * study.score.value)
     group.pairs = tested(_chosen(group))
     for study in group.ways:

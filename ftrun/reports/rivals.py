@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 NOTHING = ("trained_parameters", "trained_share", "seconds", "cpu_seconds", "peak_memory_bytes", "forgetting")
 
+KEPT = ("row", "label", "text", "file", "file_row")  # of a run's answers to the same rows
+
 
 def rivals_of(row: Row, tried: Tried) -> list[Tried]:
     """What the baselines of a run's data card answered to its test rows, as if they had been runs.
@@ -36,7 +38,10 @@ def rivals_of(row: Row, tried: Tried) -> list[Tried]:
     for key, name in NAMES.items():
         if not all(key in line for line in lines):
             continue
-        answered = [{"row": line["row"], "label": line["label"], **line[key]} for line in lines]
+        answered = [
+            {name: own[name] for name in KEPT if name in own} | line[key]
+            for own, line in zip(tried.answered, lines, strict=True)
+        ]
         score = scored(row["metric"], labels, [line["answer"] for line in answered])
         if score is not None:
             found.append(_as_run(row, tried, name, key == FEATURES_OF, answered, score))

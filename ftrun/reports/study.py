@@ -35,13 +35,29 @@ class Tried:
     lines: list[dict[str, Any]]
     result: dict[str, Any]
     diagnosis: Diagnosis
-    parts: list[Tried] = field(default_factory=list)  # of a cross-validation, the run of each fold
-    folds: list[int] | None = None  # and the fold of each item
+    parts: list[Tried] = field(default_factory=list)  # of folds or repeated splits, the run of each
+    folds: list[int] | None = None  # and the fold or split of each item
+    rows: list[int] | None = None  # of repeated splits, the number of each item's row
+    ratio: float | None = None  # and the test rows of one for each of its other rows
 
     @property
     def runs(self) -> list[Tried]:
         """The runs that were trained for it."""
         return self.parts or [self]
+
+    @property
+    def tests(self) -> dict[str, int]:
+        """How many folds and splits it was tested in, of those that it has several of."""
+        counts = {
+            name: len({part.row[key] for part in self.parts})
+            for name, key in (("folds", "fold"), ("splits", "split_seed"))
+        }
+        return {name: count for name, count in counts.items() if count > 1}
+
+    @property
+    def tested_rows(self) -> list[int]:
+        """The number of each item's row, from 0."""
+        return [*range(len(self.answered))] if self.rows is None else self.rows
 
     baseline: bool = False  # of the data card: nothing was trained
 
@@ -139,8 +155,10 @@ def studied(name: str, way: str, tried: list[Tried], facts: dict[str, float | No
         [each.row["seed"] for each in tried],
         numpy.array([each.scored.score for each in tried]),
         numpy.stack([each.scored.left_out for each in tried], 1),
-        None if tried[0].folds is None else numpy.array(tried[0].folds),
+        None if len({*(tried[0].folds or [])}) < 2 else numpy.array(tried[0].folds),
         fixed=tried[0].baseline and len(tried) == 1,
+        rows=None if tried[0].rows is None else numpy.unique(tried[0].rows, return_inverse=True)[1],
+        ratio=tried[0].ratio,
     )
     return Study(name, way, tried, runs, estimate(runs, share=lookup(tried[0].row["metric"]).is_share), facts)
 
@@ -186,6 +204,7 @@ def _joined(study: Study, pairs: list[tuple[Study, Study]]) -> list[Study]:
 def compare(first: Study, second: Study, family: list[Study]) -> Pair:
     """The t test of two studies over test examples, and over seeds where one of the family has several."""
     found = difference(first.runs, second.runs, [study.runs for study in family])
-    parts = {"test examples": 0.0, "seeds": found.seeds_error, "folds": found.split_error}
+    splits = " and ".join(name for each in first.tried[:1] for name in each.tests)
+    parts = {"test examples": 0.0, "seeds": found.seeds_error, splits: found.split_error}
     over = " and ".join(name for name, error in parts.items() if error is not None)
     return Pair(first, second, found, f"paired t test over {over}", p_of(found))

@@ -86,7 +86,7 @@ class Digits(Task):
         notes: list[str] = []
         splits: dict[str, Any] = {}
         places: dict[str, list[Place]] = {}
-        for split, (pixels, digits) in fixed_splits(self.how).items():
+        for split, (pixels, digits, whole) in fixed_splits(self.how).items():
             rows = [row for row, digit in enumerate(digits) if digit in self.used]
             if split == "train" and self.subset is not None:
                 chosen, warnings = choose([str(digits[row]) for row in rows], self.subset, seed)
@@ -99,7 +99,8 @@ class Digits(Task):
             own = (pixels[rows] / BRIGHTEST).astype(numpy.float32)
             labels = [self.label_of(digits[row]) for row in rows] * len(self.orders)
             splits[split] = numpy.concatenate([own[:, order] for order in self.orders]), labels
-            found = [Place(f"row {row + 1}", f"embedded:digits:{split}", row + 1) for row in rows]
+            numbers = [whole[row] + 1 for row in rows]  # in scikit-learn's data, whatever the split
+            found = [Place(f"row {number}", "embedded:digits", number) for number in numbers]
             places[split] = found * len(self.orders)
         return DigitRows(splits, notes, fingerprint(splits), places=places)
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
@@ -103,7 +104,7 @@ def judged(
     """Percent over studies: coverage, verdicts on equal pairs in a family, and power on the others."""
     score, cover, apart, old, old_apart = [], [], [], [], []
     for family, truths in families:
-        studies = [Study("", [], runs, estimate(runs, family, share=True), {}) for runs in family]
+        studies = [Study("", "", [], runs, estimate(runs, family, share=True), {}) for runs in family]
         pairs = tested([*combinations(studies, 2)])
         gaps = [one - other for one, other in combinations(truths, 2)]
         score.append([s.score.low <= t <= s.score.high for s, t in zip(studies, truths, strict=True)])
@@ -240,51 +241,78 @@ def smallest(studies: int) -> Rows:
         yield [f"{items:,}", str(count), f"{gap:.1f}", found["power"]]
 
 
+def cut(chance: Any, rows: int, folds: int, splits: int, share: float) -> list[Array]:
+    """The test rows of each run: of k folds, as often as there are splits, or of splits of this share."""
+    if share:
+        return [numpy.sort(chance.permutation(rows)[: round(share * rows)]) for _ in range(splits)]
+    every = [chance.permutation(numpy.arange(rows) % folds) for _ in range(splits)]
+    return [numpy.flatnonzero(places == fold) for places in every for fold in range(folds)]
+
+
 def crossed(
-    chance: Any, learner: Any, rows: int, folds: int, seeds: int, checked: Array | None
+    chance: Any, learner: Any, rows: int, tests: tuple[int, int, float], seeds: int, checked: Array | None
 ) -> tuple[Any, ...]:
-    """Cross-validation of one learner on two exchangeable halves of the features: equal by symmetry."""
+    """Folds or splits of one learner on two exchangeable halves of the features: equal by symmetry."""
     labels = chance.integers(0, 2, rows)
     inputs = chance.normal(size=(rows, 20)) + 0.35 * (2 * labels - 1)[:, None]
-    places = chance.permutation(numpy.arange(rows) % folds)
-    hits, truths = numpy.zeros((2, seeds, rows)), []
+    places = cut(chance, rows, *tests)
+    asked = numpy.concatenate(places)
+    hits, truths = numpy.zeros((2, seeds, len(asked))), []
     for way, half in enumerate((slice(0, 10), slice(10, 20))):
         for seed in range(seeds):
-            for fold in range(folds):
-                held = places == fold
-                fitted = learner(int(chance.integers(2**31))).fit(inputs[~held, half], labels[~held])
-                hits[way, seed, held] = fitted.predict(inputs[held, half]) == labels[held]
+            found = []
+            for test in places:
+                train = numpy.setdiff1d(numpy.arange(rows), test)
+                fitted = learner(int(chance.integers(2**31))).fit(inputs[train, half], labels[train])
+                found.append(fitted.predict(inputs[test, half]) == labels[test])
                 if checked is not None:
                     truths.append(float((fitted.predict(checked[0][:, half]) == checked[1]).mean()))
-    return [runs_of(each, places) for each in hits], truths
+            hits[way, seed] = numpy.concatenate(found)
+    ratio = len(places[0]) / (rows - len(places[0]))
+    units = numpy.repeat(numpy.arange(len(places)), [len(test) for test in places])
+    same = numpy.unique(asked, return_inverse=True)[1] if tests[1] > 1 else None
+    return [replace(runs_of(each, units), rows=same, ratio=ratio) for each in hits], truths
 
 
 def folds(studies: int) -> Rows:
-    """Cross-validation on Gaussian data; the truth of a score is that of the folds' models on 20,000 rows."""
+    """Folds and repeated splits of Gaussian data; the truth is the score of their models on 20,000 rows."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.tree import DecisionTreeClassifier
 
-    yield ["learner", "rows", "folds", "seeds", "score", "difference", "without the split's part", "false"]
+    yield [
+        "learner", "rows", "tests", "seeds", "score", "difference", "without the split's part",
+        "rows as items", "false",
+    ]  # fmt: skip
     learners = {
         "logistic regression": lambda seed: LogisticRegression(random_state=seed),
         "tree": lambda seed: DecisionTreeClassifier(max_features="sqrt", max_depth=4, random_state=seed),
     }
-    for name, rows, count, seeds in [
-        ("logistic regression", 100, 5, 1), ("logistic regression", 400, 5, 1), ("tree", 100, 5, 1),
-        ("tree", 400, 5, 1), ("tree", 400, 10, 1), ("tree", 400, 5, 3), ("tree", 100, 5, 3),
-    ]:  # fmt: skip
-        chance = numpy.random.default_rng([rows, count, seeds])
+    logistic, tree = learners
+    once = [(logistic, 100, 5, 1), (logistic, 400, 5, 1), (tree, 100, 5, 1), (tree, 400, 5, 1),
+            (tree, 400, 10, 1), (tree, 400, 5, 3), (tree, 100, 5, 3)]  # fmt: skip
+    cells = [(name, rows, (count, 1, 0.0), seeds) for name, rows, count, seeds in once]
+    repeated = [(0, 3, 0.1), (0, 3, 0.2), (0, 10, 0.1), (0, 10, 0.2), (5, 2, 0.0)]
+    cells += [(name, rows, how, 1) for name in learners for rows in (100, 400) for how in repeated]
+    cells += [(tree, rows, how, 3) for rows in (100, 400) for how in ((0, 3, 0.2), (5, 2, 0.0))]
+    for name, rows, tests, seeds in cells:
+        count, splits, share = tests
+        repeats = [splits, round(100 * share)] if splits > 1 else []
+        chance = numpy.random.default_rng([rows, count or splits, seeds, *repeats])
         labels = chance.integers(0, 2, 20_000)
         checked = chance.normal(size=(20_000, 20)) + 0.35 * (2 * labels - 1)[:, None], labels
-        known = [crossed(chance, learners[name], rows, count, 1, checked)[1] for _ in range(15)]
+        known = [crossed(chance, learners[name], rows, tests, 1, checked)[1] for _ in range(15)]
         truth = float(numpy.mean(known))
-        families = [crossed(chance, learners[name], rows, count, seeds, None)[0] for _ in range(studies // 2)]
+        families = [crossed(chance, learners[name], rows, tests, seeds, None)[0] for _ in range(studies // 2)]
         found = judged(((family, [truth, truth]) for family in families), [True])
-        bare = [[Runs(r.seeds, r.observed, r.left_out) for r in family] for family in families]
+        bare = [[replace(runs, folds=None) for runs in family] for family in families]
         without = judged(((family, [truth, truth]) for family in bare), [True])
+        apart = [[replace(runs, rows=None) for runs in family] for family in families]
+        items = judged(((family, [truth, truth]) for family in apart), [True])
+        again = f" × {splits}" if splits > 1 else ""
+        said = f"{splits} × {100 * share:.0f} %" if share else f"{count} folds{again}"
         yield [
-            name, str(rows), str(count), str(seeds), found["score"], found["difference"],
-            without["difference"], found["false"],
+            name, str(rows), said, str(seeds), found["score"], found["difference"],
+            without["difference"], items["difference"] if splits > 1 else "", found["false"],
         ]  # fmt: skip
 
 

@@ -17,8 +17,8 @@ SIDE, BRIGHTEST = 8, 16  # pixels are whole numbers from 0 to 16
 
 
 @cache
-def fixed_splits(how: Splitting = PLAIN) -> dict[str, tuple[ndarray, list[int]]]:
-    """Train, validation and test: pixels (rows, 64), float64 from 0 to 16, and digits.
+def fixed_splits(how: Splitting = PLAIN) -> dict[str, tuple[ndarray, list[int], list[int]]]:
+    """Train, validation and test: pixels (rows, 64), float64 from 0 to 16, digits, and their rows from 0.
 
     Test is scikit-learn's quarter with random_state=0 or another seed, or a fold, and validation a tenth of
     every digit of the rest. Both are chosen among all ten digits, so that a split of some digits is a part of
@@ -36,12 +36,12 @@ def fixed_splits(how: Splitting = PLAIN) -> dict[str, tuple[ndarray, list[int]]]
         rest, test = train_test_split(list(range(len(digits))), test_size=0.25, random_state=how.seed)
         parts, _ = carve(pick(names, rest), ["validation"], how.seed)
         rows = {split: pick(rest, own) for split, own in parts.items()} | {"test": test}
-    return {split: (data.data[rows[split]], pick(digits, rows[split])) for split in SPLITS}
+    return {split: (data.data[rows[split]], pick(digits, rows[split]), rows[split]) for split in SPLITS}
 
 
 def embedded(source: str) -> tuple[ndarray, list[int]]:
     """Of `embedded:digits:SPLIT`: (images, 8, 8) of uint8 from 0 to 255, and digits; DataError."""
     import numpy
 
-    pixels, digits = fixed_splits()[embedded_split(source, "digits", "images")]
+    pixels, digits, _ = fixed_splits()[embedded_split(source, "digits", "images")]
     return numpy.rint(pixels * (255 / BRIGHTEST)).astype(numpy.uint8).reshape(-1, SIDE, SIDE), digits

@@ -24,8 +24,13 @@ def doubt_lines(group: Group) -> list[str]:
     known = [lines for lines in answered if all(line.get(PROBABILITIES) for line in lines)]
     if not known:
         return []
-    means = [mean_of([line[PROBABILITIES] for line in same]) for same in zip(*known, strict=True)]
-    places = sorted({doubt.at for doubt in doubts([line["label"] for line in known[0]], means)})
+    same: dict[int, list[int]] = {}  # of repeated splits a row has several lines
+    for at, row in enumerate(runs[0].tested_rows):
+        same.setdefault(row, []).append(at)
+    tests = [*same.values()]
+    means = [mean_of([lines[at][PROBABILITIES] for lines in known for at in own]) for own in tests]
+    found = {doubt.at for doubt in doubts([known[0][own[0]]["label"] for own in tests], means)}
+    places = sorted(at for row in found for at in tests[row])
     by = f"by the mean probabilities of {counted(len(known), 'run')}"
     if len(known) < len(answered):
         by += f" (the others have none), of {len(answered)}"
@@ -33,9 +38,9 @@ def doubt_lines(group: Group) -> list[str]:
     if not places:
         return [f"none of {rows} has a label in doubt, {by}"]
     see = f"ftrun errors {runs[0].row['run']}"
-    verb = "has a label" if len(places) == 1 else "have labels"
-    first = f"{len(places):,} of {rows} {verb} in doubt, {by}; to see those of a run: {see}"
-    lines = [first, *caution(len(places), group.items)]
+    verb = "has a label" if len(found) == 1 else "have labels"
+    first = f"{len(found):,} of {rows} {verb} in doubt, {by}; to see those of a run: {see}"
+    lines = [first, *caution(len(found), group.items)]
     return [*lines, ranking_without(group, places)] if len(lines) == 1 else lines
 
 

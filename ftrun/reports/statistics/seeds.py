@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -19,20 +19,41 @@ BLOCKS = 5  # seeds, from which on runs of equal seeds are compared seed by seed
 class Runs:
     """The runs of one study, and their scores without each item in turn; items in the same order for all.
 
-    With `folds` a run is the out-of-fold answers of a cross-validation. `fixed` has no chance of its own,
-    such as a baseline that is counted and not trained.
+    With `folds` a run is the answers of all folds of a cross-validation or of all repeated splits, and
+    `ratio` the test rows of one of them per other row, 1/(k-1) where it is None. With `rows` several items
+    are of one row of the data. `fixed` has no chance of its own, such as a baseline that is counted and not
+    trained.
     """
 
     seeds: list[int]
     observed: Array  # (runs,)
     left_out: Array  # (items, runs)
-    folds: Array | None = None  # (items,), the number of each item's fold
+    folds: Array | None = None  # (items,), the number of each item's fold or split
     fixed: bool = False
+    rows: Array | None = None  # (items,), the number of each item's row, from 0
+    ratio: float | None = None
+
+    @cached_property
+    def of_items(self) -> Array:
+        """How far each item moves each run's score, (items, runs): of an accuracy, hit minus accuracy."""
+        return (len(self.left_out) - 1) * (self.left_out.mean(0) - self.left_out)
 
     @cached_property
     def influence(self) -> Array:
-        """How far each item moves each run's score, (items, runs): of an accuracy, hit minus accuracy."""
-        return (len(self.left_out) - 1) * (self.left_out.mean(0) - self.left_out)
+        """How far each row moves each run's score, (rows, runs)."""
+        return self.by_row(self.of_items)
+
+    def by_row(self, values: Array) -> Array:
+        """The items' values, (items, …), as those of rows with the same mean, (rows, …).
+
+        Items of one row are a cluster: their values are added up before anything is squared (Liang & Zeger
+        1986).
+        """
+        if self.rows is None:
+            return values
+        sums = numpy.zeros((int(self.rows.max()) + 1, *values.shape[1:]))
+        numpy.add.at(sums, self.rows, values)
+        return sums * (len(sums) / len(values))
 
     @property
     def freedom(self) -> int:
@@ -56,7 +77,7 @@ class Runs:
         """The differences of runs of equal seeds."""
         order = [other.seeds.index(seed) for seed in self.seeds]
         left_out = self.left_out - other.left_out[:, order]
-        return Runs(self.seeds, self.observed - other.observed[order], left_out, self.folds)
+        return replace(self, observed=self.observed - other.observed[order], left_out=left_out, fixed=False)
 
 
 class Varied(NamedTuple):

@@ -49,12 +49,12 @@ def estimate(runs: Runs, family: Sequence[Runs] = (), share: bool = False) -> Es
     Its number of items is the effective one, value · (1 - value) / error² (Franco et al. 2019), and its
     quantile Student's. `family` are the ways whose spread over seeds is pooled.
     """
-    effect = runs.influence.mean(1)
+    effect = runs.of_items.mean(1)
     found = _estimate(float(runs.observed.mean()), effect, 0.0, [runs], family or [runs])
     if share and 0 <= found.value <= 1:
         q = quantile(found.freedom)
         whole = found.value * (1 - found.value)
-        items = whole / found.error**2 if whole and found.error else len(effect)
+        items = whole / found.error**2 if whole and found.error else len(runs.influence)
         middle = (found.value + q**2 / items / 2) / (1 + q**2 / items)
         reach = q * math.sqrt(whole / items + (q / items / 2) ** 2) / (1 + q**2 / items)
         found.low, found.high = max(0.0, middle - reach), min(1.0, middle + reach)
@@ -64,21 +64,22 @@ def estimate(runs: Runs, family: Sequence[Runs] = (), share: bool = False) -> Es
 def difference(first: Runs, second: Runs, family: Sequence[Runs] = ()) -> Estimate:
     """First minus second on the same items; runs of equal seeds are paired item by item.
 
-    The items' variance has one item more, as different as the most different one and for neither side
+    The items' variance has one row more, as different as the most different one and for neither side
     (Agresti & Min 2005), without which few items that differ make too narrow an interval.
     """
     value = float(first.observed.mean() - second.observed.mean())
-    effect = first.influence.mean(1) - second.influence.mean(1)
-    extra = float(((value + effect) ** 2).max())
+    effect = first.of_items.mean(1) - second.of_items.mean(1)
+    extra = float(((first.by_row(value + effect) / first.by_row(numpy.ones(len(effect)))) ** 2).max())
     return _estimate(value, effect, extra, [first, second], family or [first, second])
 
 
 def _estimate(
     value: float, effect: Array, extra: float, ways: list[Runs], family: Sequence[Runs]
 ) -> Estimate:
-    count = len(effect)
+    rows = ways[0].by_row(effect)
+    count = len(rows)
     most = max(1, count - 1)
-    items = (float((effect**2).sum()) + extra) / count / most
+    items = (float((rows**2).sum()) + extra) / count / most
     found = varied(ways, family)
     chance = found or Varied(0.0, 0.0, 0.0, 1)
     base = max(items - chance.noise, 0.0)
@@ -86,7 +87,7 @@ def _estimate(
     uncertain = base**2 / most + chance.told**2 / chance.freedom
     split = None
     if ways[0].folds is not None:
-        split, folds = _split(effect, ways[0].folds, total)
+        split, folds = _split(effect, ways, total)
         total, uncertain = total + split, uncertain + split**2 / (folds - 1)
     freedom = total**2 / uncertain if uncertain else math.inf
     reach = quantile(freedom) * math.sqrt(total)
@@ -103,16 +104,27 @@ def _estimate(
     )
 
 
-def _split(effect: Array, folds: Array, known: float) -> tuple[float, int]:
-    """The variance of the mean from the folds' training rows, and the number of folds.
+def _split(effect: Array, ways: Sequence[Runs], known: float) -> tuple[float, int]:
+    """The variance of the mean from the training rows of folds or splits, and the number of these.
 
-    Nadeau & Bengio's (2003) 1/k + 1/(k-1), on what the folds' means vary beyond what is known of the items
-    and the seeds, whose part of a fold's variance is k times that of the mean.
+    Nadeau & Bengio's (2003) 1/J + test rows / other rows of J random splits, Bouckaert & Frank's (2004)
+    1/(k·r) + 1/(k-1) of k folds r times, on what their means vary beyond what is known of the items and the
+    seeds. Of these a mean has J times the variance of the mean of all, less what rows in common keep alike.
     """
+    folds = ways[0].folds
     places = [folds == fold for fold in numpy.unique(folds)]
     count = len(places)
+    ratio = max(1 / (count - 1) if runs.ratio is None else runs.ratio for runs in ways)
+    if ways[0].rows is not None:
+        alike = _variance(ways[0].by_row(effect)) - _variance(effect)
+        known -= alike * count / (count - 1)
     between = float(numpy.var([effect[place].mean() for place in places], ddof=1))
-    return max(between - count * known, 0.0) * (1 / count + 1 / (count - 1)), count
+    return max(between - count * known, 0.0) * (1 / count + ratio), count
+
+
+def _variance(effect: Array) -> float:
+    """Of the mean of independent values whose own mean is 0."""
+    return float((effect**2).sum()) / len(effect) / max(1, len(effect) - 1)
 
 
 def quantile(freedom: float, level: float = ALPHA) -> float:

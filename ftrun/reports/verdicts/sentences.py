@@ -83,7 +83,9 @@ def needed(pair: Pair, group: Group) -> str:
     if count == math.inf:
         return "; their scores are equal"
     if count is None:
-        return "; the difference is too small to resolve with these seeds"
+        splits = (pair.found.split_error or 0.0) > (pair.found.seeds_error or 0.0)
+        which = " and ".join(pair.first.tried[0].tests) if splits else "seeds"
+        return f"; the difference is too small to resolve with these {which}"
     if count > MOST:
         return "; the difference is too small to resolve"
     if count > group.items:

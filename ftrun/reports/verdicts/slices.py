@@ -32,10 +32,11 @@ class Slice:
     name: str  # genre=news
     places: list[int]
     studies: list[Study]
+    rows: int  # of repeated splits fewer than places
 
     @property
     def is_tested(self) -> bool:
-        return len(self.places) >= LEAST
+        return self.rows >= LEAST
 
 
 def slices_in(lines: Lines) -> dict[str, dict[str, list[int]]]:
@@ -90,8 +91,12 @@ def section(group: Group) -> Cells | None:
     best = group.best
     ways = [best, *(other for other in group.ways if other is not best and alike(best, other))]
     shared, notes = agreed([tried.answered for study in ways for tried in study.tried])
+    uneven = in_some_splits(best.tried[0])
+    notes += [f"not all splits have the same slices by {name}, so these are left out" for name in uneven]
+    shared = {column: slices for column, slices in shared.items() if column not in uneven}
+    numbers = best.tried[0].tested_rows
     found = [
-        Slice(f"{column}={name}", places, on_slice(ways, places))
+        Slice(f"{column}={name}", places, on_slice(ways, places), len({numbers[at] for at in places}))
         for column, slices in shared.items()
         for name, places in slices.items()
     ]
@@ -99,7 +104,7 @@ def section(group: Group) -> Cells | None:
         return None
     best_overall = f"{best.name}, best overall" if len(ways) > 1 else best.name
     columns = [("slice", False), ("rows", True), (best_overall, True)]
-    rows = [[own.name, f"{len(own.places):,}", _cell(own.studies[0], own, group)] for own in found]
+    rows = [[own.name, f"{own.rows:,}", _cell(own.studies[0], own, group)] for own in found]
     if len(ways) > 1:
         columns.append(("best in the slice", True))
         for row, own in zip(rows, found, strict=True):
@@ -122,6 +127,20 @@ def agreed(runs: list[Lines]) -> tuple[dict[str, dict[str, list[int]]], list[str
     return {name: each[0][name] for name in names if name not in apart}, notes
 
 
+def in_some_splits(tried: Tried) -> list[str]:
+    """The columns whose slices are not those of every split, such as thirds of other test rows."""
+    if tried.rows is None:
+        return []
+    names: dict[int, dict[str, set[str]]] = {}
+    for part in tried.parts:
+        own = names.setdefault(part.row["split_seed"], {})
+        for line in part.answered:
+            for column, name in line.get("slices", {}).items():
+                own.setdefault(column, set()).add(name)
+    columns = dict.fromkeys(column for own in names.values() for column in own)
+    return [each for each in columns if len({frozenset(own.get(each, ())) for own in names.values()}) > 1]
+
+
 def on_slice(ways: list[Study], places: list[int]) -> list[Study]:
     """The studies on these rows alone."""
     own = [[_tried(tried, places) for tried in study.tried] for study in ways]
@@ -135,7 +154,8 @@ def _tried(tried: Tried, places: list[int]) -> Tried:
     assert found is not None  # the run is in the group because its metric can be computed
     right = None if tried.right is None else [tried.right[at] for at in places]
     folds = None if tried.folds is None else [tried.folds[at] for at in places]
-    return replace(tried, scored=found, right=right, folds=folds)
+    rows = None if tried.rows is None else [tried.rows[at] for at in places]
+    return replace(tried, scored=found, right=right, folds=folds, rows=rows)
 
 
 def _cell(study: Study, own: Slice, group: Group) -> str:
@@ -174,5 +194,5 @@ def _sentence(own: Slice, pair: Pair, group: Group) -> str:
     return (
         f"{pair.first.name} is best overall, but on {own.name} {pair.second.name} is better"
         f" (difference {difference_words(pair.found, group.metric)}, {chance},"
-        f" {counted(len(own.places), 'row')})"
+        f" {counted(own.rows, 'row')})"
     )
