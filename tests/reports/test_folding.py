@@ -133,6 +133,15 @@ def test_the_csv_has_every_fold_with_the_score_of_all(tmp_path: Path, capsys: An
     assert "3 folds × 2 seeds" in text and " fold=" not in text
 
 
+def test_a_slice_within_one_fold_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    crossed(tmp_path)
+    for path in tmp_path.iterdir():
+        lines = [line | {"slices": {"source": f"fold {path.name[-1]}"}} for line in answers(path)]
+        (path / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert start(["report", str(tmp_path)]) == 0
+    assert "source=fold 2" in capsys.readouterr().out
+
+
 def test_one_command_trains_every_fold_and_ends_with_their_score(
     ftrun_inprocess: Any, tmp_path: Path
 ) -> None:

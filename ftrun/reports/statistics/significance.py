@@ -4,7 +4,8 @@ Chance enters three times: which items the test set holds, which seed a run had,
 this item. The score's influence values (jackknife, Miller 1974) make a table of items and seeds of any
 metric, and its two-way random-effects decomposition (Searle, Casella & McCulloch 1992, chapter 4) counts
 each of the three once: (MS_items + MS_seeds - MS_rest) / (items · seeds). Interval and p-value are of one
-Student's t with Satterthwaite's (1946) degrees of freedom, so they never contradict each other.
+Student's t with Satterthwaite's (1946) degrees of freedom, so they never contradict each other. Those of a
+sum are never fewer than of its parts; as here one part is subtracted, that is held.
 """
 
 from __future__ import annotations
@@ -85,11 +86,13 @@ def _estimate(
     base = max(items - chance.noise, 0.0)
     total = base + chance.noise + chance.beyond
     uncertain = base**2 / most + chance.told**2 / chance.freedom
-    split = None
-    if ways[0].folds is not None:
-        split, folds = _split(effect, ways[0].folds, total)
+    split, least = None, min(most, chance.freedom)
+    folds = 1 if ways[0].folds is None else len(numpy.unique(ways[0].folds))
+    if folds > 1:
+        split = _split(effect, ways[0].folds, total)
         total, uncertain = total + split, uncertain + split**2 / (folds - 1)
-    freedom = total**2 / uncertain if uncertain else math.inf
+        least = min(least, folds - 1)
+    freedom = max(total**2 / uncertain, least) if uncertain else math.inf
     reach = quantile(freedom) * math.sqrt(total)
     return Estimate(
         value,
@@ -104,8 +107,8 @@ def _estimate(
     )
 
 
-def _split(effect: Array, folds: Array, known: float) -> tuple[float, int]:
-    """The variance of the mean from the folds' training rows, and the number of folds.
+def _split(effect: Array, folds: Array, known: float) -> float:
+    """The variance of the mean from the training rows of two folds or more.
 
     Nadeau & Bengio's (2003) 1/k + 1/(k-1), on what the folds' means vary beyond what is known of the items
     and the seeds, whose part of a fold's variance is k times that of the mean.
@@ -113,7 +116,7 @@ def _split(effect: Array, folds: Array, known: float) -> tuple[float, int]:
     places = [folds == fold for fold in numpy.unique(folds)]
     count = len(places)
     between = float(numpy.var([effect[place].mean() for place in places], ddof=1))
-    return max(between - count * known, 0.0) * (1 / count + 1 / (count - 1)), count
+    return max(between - count * known, 0.0) * (1 / count + 1 / (count - 1))
 
 
 def quantile(freedom: float, level: float = ALPHA) -> float:
