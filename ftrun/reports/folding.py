@@ -81,7 +81,7 @@ def _one(folds: list[tuple[Key, Tried]]) -> tuple[Key, Tried]:
 
 def _clearest(found: list[Diagnosis]) -> Diagnosis:
     """Of the folds' diagnoses the one with the most to say."""
-    return max(found, key=lambda each: (each.untaught is not None, len(each.signs)))
+    return max(found, key=lambda each: (each.untaught is not None, len(each.lacking), len(each.signs)))
 
 
 def _mean(values: list[Any]) -> float | None:

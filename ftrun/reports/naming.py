@@ -36,7 +36,11 @@ class Names:
     """The names of some rows among each other."""
 
     def __init__(self, rows: list[Row]) -> None:
-        self.counts = {row.get("train_rows") for row in rows} - {None}
+        counts: dict[int | None, set[int]] = {}
+        for row in rows:
+            if row.get("train_rows") is not None:
+                counts.setdefault(row.get("fold"), set()).add(row["train_rows"])
+        self.several = any(len(each) > 1 for each in counts.values())  # folds differ by themselves
         self.subsets = {repr(row["settings"].get(ROWS)) for row in rows}
         self.models = {row["settings"][MODEL] for row in rows if MODEL in row["settings"]}
         own: dict[str, list[dict[str, Any]]] = {}
@@ -80,7 +84,7 @@ class Names:
 
     def _count(self, row: Row) -> str:
         """The number of training rows, or the setting where it is not known; empty where all agree."""
-        if len(self.counts) > 1 and row.get("train_rows") is not None:
+        if self.several and row.get("train_rows") is not None:
             return f"{row['train_rows']:,} rows"
         return words({"subset": row["settings"].get(ROWS)}) if len(self.subsets) > 1 else ""
 
