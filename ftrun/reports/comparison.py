@@ -16,7 +16,7 @@ from ftrun.reports.naming import Names, flat
 from ftrun.reports.numbers import count, duration, score, share, size, words
 
 Row = dict[str, Any]
-APART = ("seed", "device", "tracker", "baselines", "task.fold")  # what makes it no other experiment
+APART = ("seed", "device", "tracker", "baselines", "task.fold", "task.slices")  # makes it no other experiment
 HEADING = ("task", "model", "seed", "metric", "state")  # above the table where all runs agree on it
 
 
