@@ -19,7 +19,13 @@ def main(arguments: list[str]) -> int:
     options = parse(arguments)
 
     from ftrun.data.tables import check_writable, write_table
-    from ftrun.reports.mistakes.showing import answered_in, judged, sections_of, table_of
+    from ftrun.reports.mistakes.showing import (
+        answered_in,
+        judged,
+        learned_too_little,
+        sections_of,
+        table_of,
+    )
     from ftrun.reports.pages.console import console
     from ftrun.reports.pages.terminal import on_terminal
     from ftrun.runs.run import Run
@@ -39,6 +45,8 @@ def main(arguments: list[str]) -> int:
         say(f"train: answered out-of-fold, by {how}")
     found, screen = judged(lines, str(options.run)), console()
     on_terminal(screen, sections_of(found, options.split, options.most, screen.width))
+    if options.split == "test" and found.doubts and (why := learned_too_little(run, lines)):
+        say(f"the doubts say little of the labels, as the run {why}")
     if options.output is not None:
         table = table_of(found)
         flat = options.output.suffix.lower() != ".jsonl"

@@ -20,12 +20,14 @@ def main(arguments: list[str]) -> int:
     options = parse(arguments)
 
     from ftrun.data.tables import check_writable
-    from ftrun.errors import listed
+    from ftrun.errors import ConfigError, listed
     from ftrun.runs.find import open_trained
     from ftrun.settings.read import read
 
     run = open_trained(options.run)
     check_writable(options.output, read(run.settings).task.endings)
+    if Path(options.input).resolve() == options.output.resolve():
+        raise ConfigError(f"predict: --output {options.output} is the file of --input; name another one")
 
     from ftrun.experiments.inference import FinishedRun
     from ftrun.runs.terminal import say

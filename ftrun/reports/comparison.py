@@ -18,7 +18,7 @@ from ftrun.reports.numbers import count, duration, score, share, size, words
 
 Row = dict[str, Any]
 # what makes it no other experiment
-APART = ("seed", "device", "tracker", "baselines", "task.fold", "task.split_seed")
+APART = ("seed", "device", "tracker", "baselines", "task.fold", "task.split_seed", "task.slices")
 HEADING = ("task", "model", "seed", "metric", "state")  # above the table where all runs agree on it
 
 

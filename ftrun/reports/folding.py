@@ -178,7 +178,7 @@ def _ratio(parts: list[Tried]) -> float | None:
 
 def _clearest(found: list[Diagnosis]) -> Diagnosis:
     """Of the parts' diagnoses the one with the most to say."""
-    return max(found, key=lambda each: (each.untaught is not None, len(each.signs)))
+    return max(found, key=lambda each: (each.untaught is not None, len(each.lacking), len(each.signs)))
 
 
 def _mean(values: list[Any]) -> float | None:

@@ -87,9 +87,14 @@ class Study:
         return self.tried[0].row["config"]
 
     @property
+    def trained(self) -> list[Tried]:
+        """All its runs, those of each fold by itself."""
+        return [run for each in self.tried for run in each.runs]
+
+    @property
     def untaught(self) -> bool:
         """Whether none of its runs learned anything."""
-        return all(each.diagnosis.untaught for each in self.tried)
+        return all(run.diagnosis.untaught for run in self.trained)
 
     @property
     def baseline(self) -> bool:

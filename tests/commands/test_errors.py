@@ -48,6 +48,29 @@ def test_planted_labels_of_train_are_found_out_of_fold(made, ftrun_inprocess, tm
     assert rows == [json.loads(line) for line in (tmp_path / "errors.jsonl").read_text().splitlines()]
 
 
+def test_doubts_of_a_run_that_learned_nothing_are_put_in_doubt(
+    made, ftrun_inprocess, tmp_path, toy_files, tiny_model_dir
+):
+    words = "strategy=full", "model.pooling=mean", "train.max_steps=2", "train.lr=1e-8"
+    short = ran(tmp_path / "short", toy(toy_files, tiny_model_dir, *words))
+    notes = [
+        "the doubts say little of the labels, as the run" in ftrun_inprocess("errors", str(run.path)).stdout
+        for run in (short, made)
+    ]
+    assert notes == [True, False]
+
+
+def test_predictions_do_not_replace_the_rows_that_are_read(made, ftrun_inprocess, tmp_path):
+    file = tmp_path / "rows.csv"
+    file.write_text("text,probability\na good film,mine\n")
+    file.with_name("link.csv").symlink_to(file)
+    done = ftrun_inprocess(
+        "predict", str(made.path), "--input", str(file), "--output", "link.csv", check=False
+    )
+    assert done.returncode == 2 and "link.csv is the file of --input; name another one" in done.stderr
+    assert "mine" in file.read_text()
+
+
 @pytest.mark.parametrize(
     ("words", "code", "why"),
     [

@@ -16,6 +16,7 @@ from ftrun.experiments import launch
 from ftrun.experiments.overrides import fold_words
 from ftrun.reports.folding import runs_in_words
 from ftrun.reports.groups import groups_of
+from ftrun.reports.pages.page import sections_of
 from ftrun.reports.study import Group
 from ftrun.reports.table import rows_of
 from ftrun.runs.run import Run
@@ -131,6 +132,39 @@ def test_the_csv_has_every_fold_with_the_score_of_all(tmp_path: Path, capsys: An
     assert start(["report", str(tmp_path)]) == 0
     text = capsys.readouterr().out
     assert "3 folds × 2 seeds" in text and " fold=" not in text
+
+
+def test_folds_have_unlike_rows_and_one_name_and_each_its_diagnosis(tmp_path: Path) -> None:
+    crossed(tmp_path)
+    for path in tmp_path.iterdir():
+        result = json.loads((path / "result.json").read_text())
+        result["rows"]["train"] += int(path.name[-1])
+        if path.name == "lora-1-2":
+            result["train_accuracy"] = 0.4
+            result["train_matthews_correlation"] = 0.0
+            lines = [line | {"answer": "a"} for line in answers(path)]
+            (path / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+            result["test_accuracy"] = sum(line["label"] == "a" for line in lines) / len(lines)
+            metrics = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+            flat = [line | dict.fromkeys(("train_loss", "eval_loss") & line.keys(), 1.1) for line in metrics]
+            (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in flat))
+        (path / "result.json").write_text(json.dumps(result))
+    rows = rows_of([str(tmp_path)])
+    assert {row["way"] for row in rows} == {"full", "lora"}
+    (group,), _ = groups_of(rows)
+    found = {section.title: section.lines for section in sections_of(group)}
+    (line,) = found["Runs that learned nothing"]
+    assert line.startswith("lora (1 of 6 runs, here seed 1, fold 2) learned nothing: ")
+    assert not any(study.untaught for study in group.studies)
+
+
+def test_a_slice_within_one_fold_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    crossed(tmp_path)
+    for path in tmp_path.iterdir():
+        lines = [line | {"slices": {"source": f"fold {path.name[-1]}"}} for line in answers(path)]
+        (path / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert start(["report", str(tmp_path)]) == 0
+    assert "source=fold 2" in capsys.readouterr().out
 
 
 def test_one_command_trains_every_fold_and_ends_with_their_score(

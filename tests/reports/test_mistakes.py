@@ -77,6 +77,15 @@ def test_planted_labels_are_found_and_shown():
     assert all(row["rather"] == row["answer"] for row in table)
 
 
+def test_long_labels_and_those_of_several_lines_fit_the_terminal():
+    long = {name: name * 40 + "\nend" for name in NAMES}
+    lines = lines_of(60, {7, 8})
+    for line in lines:
+        line |= {key: long[line[key]] for key in ("label", "answer")}
+        line["probabilities"] = {long[name]: share for name, share in line["probabilities"].items()}
+    assert max(map(len, shown(lines, 80).splitlines())) <= 80
+
+
 def test_a_perfect_run_has_neither_mistakes_nor_doubts():
     found = judged(lines_of(60, set()), "here")
     assert found.wrong == [] and found.doubts == [] and table_of(found) == []
@@ -179,6 +188,21 @@ IN_DOUBT = "in doubt, by the mean probabilities of 4 runs"
 
 def test_a_report_without_doubts_says_so(tmp_path):
     assert doubt_lines(grouped(tmp_path, set())) == [f"none of 400 test rows has a label {IN_DOUBT}"]
+
+
+def test_a_run_that_learned_too_little_doubts_no_label(tmp_path):
+    group = grouped(tmp_path, set(range(20)))
+    lora = next(study for study in group.ways if study.name == "lora")
+    for each in lora.tried:
+        each.diagnosis.lacking.append("training loss ended high")
+    said = doubt_lines(group)[0]
+    assert said.startswith(
+        "20 of 400 test rows have labels in doubt, by the mean probabilities of 2 runs of 4 ("
+    )
+    assert "(the others learned too little)" in said
+    for each in group.best.tried:
+        each.diagnosis.untaught = "always the same answer"
+    assert doubt_lines(group) == ["not looked for: every run learned too little to doubt a label"]
 
 
 @pytest.mark.parametrize(("fooled", "word"), [((), "is the same"), (("lora",), "changes")])

@@ -181,6 +181,22 @@ def test_the_split_enters_as_nadeau_and_bengio_say_and_once() -> None:
     assert even.split_error == 0  # the folds differ by no more than their items do
 
 
+def test_the_items_of_a_single_fold_tell_nothing_of_the_split() -> None:
+    hits = numpy.random.default_rng(4).random((2, 60)) < 0.7
+    one, none = (estimate(runs_of(hits, folds=folds)) for folds in (numpy.full(60, 2), None))
+    assert one == none and one.split_error is None
+
+
+def test_freedom_is_never_less_than_that_of_the_part_with_least() -> None:
+    """A study in two hundred had an interval wider than all possible scores, with a tenth of a degree."""
+    chance = numpy.random.default_rng(5)
+    for folds in (None, numpy.arange(30) % 3):
+        for _ in range(300):
+            ways = [runs_of(chance.random((2, 30)) < chance.random(30), folds=folds) for _ in range(2)]
+            found = difference(*ways, ways)
+            assert found.freedom >= min(found.seeds_freedom, 29 if folds is None else 2)
+
+
 def test_interval_and_verdict_never_contradict_each_other() -> None:
     chance, seen = numpy.random.default_rng(4), set()
     for number in range(150):

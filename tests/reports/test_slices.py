@@ -57,11 +57,11 @@ def on_genre(genre: str, share: float) -> Callable[[dict[str, Any], random.Rando
     return change
 
 
-def studies(place: Path, full: Any, lora: Any) -> Path:
+def studies(place: Path, full: Any, lora: Any, other: Any = None) -> Path:
     for seed in range(3):
         rewritten(finished(place / f"full-{seed}", "full", seed, accuracy=0.8), full)
         rewritten(finished(place / f"lora-{seed}", "lora", seed, accuracy=0.92, rank=8), lora)
-        rewritten(finished(place / f"probe-{seed}", "linear_probe", seed, accuracy=0.75), sliced)
+        rewritten(finished(place / f"probe-{seed}", "linear_probe", seed, accuracy=0.75), other or sliced)
     return place
 
 
@@ -120,6 +120,14 @@ def test_small_slices_are_listed_and_not_tested(tmp_path: Path) -> None:
     (rare,) = [row for row in rows if row[0] == "genre=rare"]
     assert rare[1:3] == [str(LEAST - 1), "0.0 %"] and rare[3] == "full 100.0 %"
     assert not any("best overall, but" in line for line in lines)
+
+
+def test_many_small_slices_are_counted(tmp_path: Path) -> None:
+    def many(line: dict[str, Any], chance: random.Random) -> None:
+        line["slices"] = {"author": f"a{line['row'] % 40}"}
+
+    *_, last = cells(studies(tmp_path, many, many, many))[2]
+    assert last.startswith("not tested, fewer than 20 rows: author=a0, ") and last.endswith(", and 32 more")
 
 
 def test_single_runs_have_intervals_that_hold_where_all_is_right(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 from finished import finished
 
 from ftrun.reports.groups import groups_of
+from ftrun.reports.pages.page import sections_of
 from ftrun.reports.study import Group
 from ftrun.reports.table import rows_of
 from ftrun.reports.verdicts.verdict import verdict
@@ -69,9 +70,20 @@ def test_a_baseline_that_is_ahead_is_the_one_to_use(tmp_path: Path) -> None:
     assert "no way of fine-tuning reaches it here; the best, full, has 61.9 %, p < 0.001." in first
 
 
+def test_a_baseline_that_is_ahead_within_noise_is_the_one_to_use_as_well(tmp_path: Path) -> None:
+    group = made(tmp_path, {"full": 0.6, "lora": 0.5}, items=40, baselines=ALL)
+    pair = next(p for p in group.pairs if p.first is group.best and p.second.name == "frozen features")
+    first = verdict(group)[0]
+    assert not pair.apart and pair.found.value < 0
+    assert first.startswith("Use frozen features (") and "the best, full, has " in first
+
+
 def test_a_baseline_that_may_be_as_good_puts_training_in_doubt(tmp_path: Path) -> None:
-    first = verdict(made(tmp_path, {"full": 0.72, "lora": 0.5}, baselines=ALL, items=60))[0]
-    assert "so training may not be worth it" in first
+    more = ALL | {"features": 0.78}
+    first = verdict(made(tmp_path, {"full": 0.8, "lora": 0.5}, baselines=more, items=60))[0]
+    assert first.startswith("Use full (") and "; frozen features have " in first
+    assert "%, not significantly less (p = " in first
+    assert first.endswith("), so training may not be worth it.")
 
 
 def test_what_learned_nothing_is_not_judged(tmp_path: Path) -> None:
@@ -85,7 +97,10 @@ def test_what_learned_nothing_is_not_judged(tmp_path: Path) -> None:
 
 def test_there_is_no_verdict_where_nothing_was_learned(tmp_path: Path) -> None:
     blank(tmp_path / "lora", 0)
-    assert verdict(group_of(tmp_path))[0].startswith("No verdict: lora learned nothing")
+    group = group_of(tmp_path)
+    assert verdict(group)[0].startswith("No verdict: lora learned nothing")
+    titles = [section.title for section in sections_of(group)]
+    assert "Runs that learned nothing" in titles and "Overfitting" not in titles  # nothing stands below it
 
 
 def blank(path: Path, seed: int) -> None:
@@ -126,6 +141,14 @@ def test_runs_of_unlike_networks_rows_budgets_and_holds_are_different_ways(tmp_p
         "full, MiniLM, 400 rows", "full, tiny, 400 rows", "full, tiny, 200 rows",
         "full, tiny, 400 rows, protect=ewc", "lora, tiny, 400 rows",
     }  # fmt: skip
+
+
+def test_what_is_scored_beside_the_score_makes_no_other_way(tmp_path: Path) -> None:
+    task = {"kind": "classify", "name": "reviews", "subset": None}
+    for seed, slices in enumerate((None, ["genre"], ["genre", "year"])):
+        finished(tmp_path / f"{seed}", "full", seed, task=task | {"slices": slices})
+    (study,) = group_of(tmp_path).studies
+    assert study.name == "full" and len(study.tried) == 3
 
 
 def test_networks_of_one_name_are_told_apart_by_their_places(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 Array = Any  # numpy.ndarray of floats
 Settings = dict[str, Any]
+DIGITS = 12  # of scores: means over seeds that are equal but for their rounding are tied
 TRIALS = ("grid", "pilots")  # folders of `ftrun compare` with runs that choose a rate or measure the time
 
 
@@ -178,7 +179,7 @@ def tabulated(
 
     signs = numpy.array([[group.sign] for group in groups])
     scores = numpy.array([[each[key].score.value for key in common] for each in found])
-    ranks = rankdata(-signs * scores, axis=1)
+    ranks = rankdata((-signs * scores).round(DIGITS), axis=1)
     tied = [
         tied_ways(group, [each[key] for key in common]) for group, each in zip(groups, found, strict=True)
     ]

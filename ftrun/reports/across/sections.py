@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from math import isclose
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -81,6 +82,11 @@ def verdict(found: Across, pairs: list[Versus]) -> str:
     text = (
         f"{found.ways[0]} is best {shared}on {wins} of {sets} data sets: average rank {found.average[0]:.3g}"
     )
+    level = [
+        way for way, rank in zip(found.ways, found.average, strict=True) if isclose(rank, found.average[0])
+    ]
+    if len(level) > 1:
+        return f"no way is ahead: {' and '.join(level)} have the same average rank, {found.average[0]:.3g}"
     if not pairs:
         return text
     second = next(pair for pair in pairs if (pair.first, pair.second) == (0, 1))

@@ -11,19 +11,23 @@ from ftrun.tasks.metrics.rescoring import Scored
 from ftrun.tasks.scorer import PROBABILITIES
 
 if TYPE_CHECKING:
-    from ftrun.reports.study import Group, Study
+    from ftrun.reports.study import Group, Study, Tried
 
 
 def doubt_lines(group: Group) -> list[str]:
     """How many labels are in doubt by the mean probabilities of the runs, and the ranking without them.
 
-    Nothing where no run has a probability for each label, as those of earlier versions.
+    A run that learned too little contradicts right labels and is not asked. Nothing where no run has a
+    probability for each label, as those of earlier versions.
     """
     runs = [each for study in group.ways for each in study.tried]
-    answered = [each.answered for each in runs]
-    known = [lines for lines in answered if all(line.get(PROBABILITIES) for line in lines)]
-    if not known:
+    answering = [each for each in runs if all(line.get(PROBABILITIES) for line in each.answered)]
+    if not answering:
         return []
+    able = [each for each in answering if not any(_learned_too_little(run) for run in each.runs)]
+    if not able:
+        return ["not looked for: every run learned too little to doubt a label"]
+    known = [each.answered for each in able]
     same: dict[int, list[int]] = {}  # of repeated splits a row has several lines
     for at, row in enumerate(runs[0].tested_rows):
         same.setdefault(row, []).append(at)
@@ -32,16 +36,26 @@ def doubt_lines(group: Group) -> list[str]:
     found = {doubt.at for doubt in doubts([known[0][own[0]]["label"] for own in tests], means)}
     places = sorted(at for row in found for at in tests[row])
     by = f"by the mean probabilities of {counted(len(known), 'run')}"
-    if len(known) < len(answered):
-        by += f" (the others have none), of {len(answered)}"
+    if len(known) < len(runs):
+        by += (
+            f" of {len(runs)} (the others {_why_not(len(runs) - len(answering), len(answering) - len(able))})"
+        )
     rows = counted(group.items, "test row")
     if not places:
         return [f"none of {rows} has a label in doubt, {by}"]
-    see = f"ftrun errors {runs[0].row['run']}"
+    see = f"ftrun errors {able[0].row['run']}"
     verb = "has a label" if len(found) == 1 else "have labels"
     first = f"{len(found):,} of {rows} {verb} in doubt, {by}; to see those of a run: {see}"
     lines = [first, *caution(len(found), group.items)]
     return [*lines, ranking_without(group, places)] if len(lines) == 1 else lines
+
+
+def _learned_too_little(run: Tried) -> bool:
+    return bool(run.diagnosis.untaught or run.diagnosis.lacking)
+
+
+def _why_not(unknown: int, unable: int) -> str:
+    return " or ".join(["have none"] * (unknown > 0) + ["learned too little"] * (unable > 0))
 
 
 def mean_of(found: list[dict[str, float]]) -> dict[str, float]:

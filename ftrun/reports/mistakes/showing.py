@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ftrun.errors import ConfigError, UserError, counted
+from ftrun.reports.diagnosing.diagnosis import diagnose
+from ftrun.reports.diagnosing.evidence import Evidence
 from ftrun.reports.mistakes.confident_learning import Doubt, caution, doubts
 from ftrun.reports.mistakes.judging import Line, Numbers, OneLabel, form_of
 from ftrun.reports.numbers import share
@@ -54,6 +56,13 @@ def judged(lines: list[Line], source: str) -> Mistakes:
     return Mistakes(known, form, wrong, doubted)
 
 
+def learned_too_little(run: Run, lines: list[Line]) -> str:
+    """Why a run's doubts say little of the labels, from its answers to the test rows; empty where they do."""
+    metric = (run.read_json("result.json") or {}).get("metric")
+    found = diagnose(Evidence.of(run, metric and metric.removeprefix("eval_"), answered=lines))
+    return found.finding if found.untaught or found.lacking else ""
+
+
 def sections_of(mistakes: Mistakes, split: str, most: int, width: int) -> list[Section]:
     """What a terminal of `width` columns shows, at most `most` rows of each kind."""
     room = max(LEAST, min(LARGEST, width - BESIDE))
@@ -62,7 +71,7 @@ def sections_of(mistakes: Mistakes, split: str, most: int, width: int) -> list[S
         for each in (
             _summary(mistakes, split),
             _worst(mistakes, most, room),
-            _confused(mistakes, most),
+            _confused(mistakes, most, room),
             _doubted(mistakes, split, most, room),
         )
         if each is not None
@@ -96,11 +105,11 @@ def _worst(mistakes: Mistakes, most: int, room: int) -> Section | None:
     )
 
 
-def _confused(mistakes: Mistakes, most: int) -> Section | None:
+def _confused(mistakes: Mistakes, most: int, room: int) -> Section | None:
     lines, form = mistakes.lines, mistakes.form
     pairs = Counter(pair for at in sorted(mistakes.wrong) for pair in form.pairs(lines[at]))
     rows = [
-        [label, answer, f"{count:,}", share(count / pairs.total())]
+        [_cut(label, room // 2), _cut(answer, room // 2), f"{count:,}", share(count / pairs.total())]
         for (label, answer), count in pairs.most_common(most)
     ]
     columns = [("label", False), ("answer", False), ("times", True), ("share", True)]

@@ -86,7 +86,8 @@ def sections_of(group: Group, plots: Sequence[Plot] = ()) -> list[Section]:
         found.append(Section("Runs that learned nothing", lines=lines))
     if lines := _underfitting(group):
         found.append(Section("Underfitting", lines=lines))
-    found.append(Section("Overfitting", lines=_overfitting(group)))
+    if lines := _overfitting(group):
+        found.append(Section("Overfitting", lines=lines))
     if plots[1:]:
         found.append(Section("Plots", plots=[*plots[1:]]))
     errors = [f"{study.name}: {standard_error(study, group.metric)}" for study in group.studies]
@@ -162,7 +163,7 @@ def _underfitting(group: Group) -> list[str]:
 def _overfitting(group: Group) -> list[str]:
     """A line for each study with signs of it, and the studies in which nothing is wrong."""
     lines = _diagnosed(group, lambda diagnosis: len(diagnosis.signs))
-    healthy = [study.name for study in group.ways if all(each.diagnosis.healthy for each in study.tried)]
+    healthy = [study.name for study in group.ways if all(run.diagnosis.healthy for run in study.trained)]
     return [*lines, f"no sign of underfitting or overfitting: {'; '.join(healthy)}"] if healthy else lines
 
 
@@ -170,11 +171,12 @@ def _diagnosed(group: Group, signs: Callable[[Diagnosis], int]) -> list[str]:
     """For each study with signs: in how many of its runs, and the diagnosis of the clearest one."""
     lines = []
     for study in group.ways:
-        if seen := [each for each in study.tried if signs(each.diagnosis)]:
-            worst = max(seen, key=lambda each: (signs(each.diagnosis), -each.row["seed"]))
-            often = f"{len(seen)} of {len(study.tried)} runs, here " if len(study.tried) > 1 else ""
+        if seen := [run for run in study.trained if signs(run.diagnosis)]:
+            worst = max(seen, key=lambda run: (signs(run.diagnosis), -run.row["seed"]))
+            often = f"{len(seen)} of {len(study.trained)} runs, here " if len(study.trained) > 1 else ""
+            fold = "" if worst.row["fold"] is None else f", fold {worst.row['fold']}"
             text = worst.diagnosis.told(*weighed(worst.diagnosis.remedies, study, group))
-            lines.append(f"{study.name} ({often}seed {worst.row['seed']}) {text}")
+            lines.append(f"{study.name} ({often}seed {worst.row['seed']}{fold}) {text}")
     return lines
 
 

@@ -34,7 +34,7 @@ def items_needed(found: Estimate, items: int, tests: int = 1) -> float | None:
         fewer = items / math.exp(logarithm)
         total = fewer * found.items_error**2 + fixed
         unsure = fixed + max(fewer * noise, 0.0)
-        freedom = found.seeds_freedom * (total / unsure) ** 2 if unsure else math.inf
+        freedom = found.seeds_freedom * max(total / unsure, 1) ** 2 if unsure else math.inf
         return (quantile(freedom, ALPHA / tests) + float(ndtri(POWER))) * math.sqrt(total) - abs(found.value)
 
     least, most = math.log(2), math.log(MOST_ITEMS)

@@ -4,7 +4,8 @@ Chance enters three times: which items the test set holds, which seed a run had,
 this item. The score's influence values (jackknife, Miller 1974) make a table of items and seeds of any
 metric, and its two-way random-effects decomposition (Searle, Casella & McCulloch 1992, chapter 4) counts
 each of the three once: (MS_items + MS_seeds - MS_rest) / (items · seeds). Interval and p-value are of one
-Student's t with Satterthwaite's (1946) degrees of freedom, so they never contradict each other.
+Student's t with Satterthwaite's (1946) degrees of freedom, so they never contradict each other. Those of a
+sum are never fewer than of its parts; as here one part is subtracted, that is held.
 """
 
 from __future__ import annotations
@@ -85,11 +86,13 @@ def _estimate(
     base = max(items - chance.noise, 0.0)
     total = base + chance.noise + chance.beyond
     uncertain = base**2 / most + chance.told**2 / chance.freedom
-    split = None
-    if ways[0].folds is not None:
-        split, folds = _split(effect, ways, total)
+    split, least = None, min(most, chance.freedom)
+    folds = 1 if ways[0].folds is None else len(numpy.unique(ways[0].folds))
+    if folds > 1:
+        split = _split(effect, ways, total)
         total, uncertain = total + split, uncertain + split**2 / (folds - 1)
-    freedom = total**2 / uncertain if uncertain else math.inf
+        least = min(least, folds - 1)
+    freedom = max(total**2 / uncertain, least) if uncertain else math.inf
     reach = quantile(freedom) * math.sqrt(total)
     return Estimate(
         value,
@@ -104,8 +107,8 @@ def _estimate(
     )
 
 
-def _split(effect: Array, ways: Sequence[Runs], known: float) -> tuple[float, int]:
-    """The variance of the mean from the training rows of folds or splits, and the number of these.
+def _split(effect: Array, ways: Sequence[Runs], known: float) -> float:
+    """The variance of the mean from the training rows of folds or splits, two or more.
 
     Nadeau & Bengio's (2003) 1/J + test rows / other rows of J random splits, Bouckaert & Frank's (2004)
     1/(k·r) + 1/(k-1) of k folds r times, on what their means vary beyond what is known of the items and the
@@ -119,7 +122,7 @@ def _split(effect: Array, ways: Sequence[Runs], known: float) -> tuple[float, in
         alike = _variance(ways[0].by_row(effect)) - _variance(effect)
         known -= alike * count / (count - 1)
     between = float(numpy.var([effect[place].mean() for place in places], ddof=1))
-    return max(between - count * known, 0.0) * (1 / count + ratio), count
+    return max(between - count * known, 0.0) * (1 / count + ratio)
 
 
 def _variance(effect: Array) -> float:

@@ -31,12 +31,12 @@ def sentence(pair: Pair, group: Group) -> str:
     size = f"difference {difference_words(pair.found, group.metric)}"
     where = f"on {counted(group.items, 'test example')}"
     if pair.apart:
-        if pair.of_runs:
-            ours, theirs = (
-                study.name if study.runs.fixed else f"the run of {study.name}" for study in (first, second)
-            )
-            return f"{ours} is better than {theirs} {where} ({size}, {chance(pair)})"
-        return f"{first.name} is better than {second.name} {where} ({size}, {chance(pair)})"
+        names = [
+            f"the run of {study.name}" if pair.of_runs and not study.runs.fixed else study.name
+            for study in (first, second)
+        ]
+        verb = "are" if first.baseline and first.name.endswith("s") else "is"
+        return f"{names[0]} {verb} better than {names[1]} {where} ({size}, {chance(pair)})"
     return f"{first.name} and {second.name} do not differ significantly {where} ({size}){needed(pair, group)}"
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Cells = tuple[list[tuple[str, bool]], list[list[str]], list[str]]  # columns, rows and lines of a section
 
 LEAST = 20  # rows of a slice that is tested
+SHOWN = 8  # slices that are named for being too small; the table has all
 
 
 @dataclass
@@ -169,6 +170,8 @@ def _verdicts(found: list[Slice], group: Group) -> list[str]:
     """Where another way is significantly better than the best overall, or that this is nowhere."""
     best, *others = found[0].studies
     small = [own.name for own in found if not own.is_tested]
+    if len(small) > SHOWN:
+        small = [*small[:SHOWN], f"and {len(small) - SHOWN} more"]
     lines = [f"not tested, fewer than {LEAST} rows: {', '.join(small)}"] if small else []
     large = [own for own in found if own.is_tested]
     if not others or not large:

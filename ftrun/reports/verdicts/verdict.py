@@ -23,7 +23,8 @@ CHEAPER = 0.5  # of the trained weights, at most, for a way that scores as well 
 def verdict(group: Group) -> list[str]:
     """At most five lines: what to use, what more labels would bring, and what these runs cannot say.
 
-    Ways that learned nothing are not judged: their settings were wrong, not the way.
+    Ways that learned nothing are not judged: their settings were wrong, not the way. A baseline with the
+    better score is the one to use, also within noise, as the cheaper of two ways is.
     """
     taught = [study for study in group.ways if not study.untaught]
     if not taught:
@@ -32,7 +33,7 @@ def verdict(group: Group) -> list[str]:
     like = [study for study in taught if study.facts["labels"] == best.facts["labels"]]
     rival = _strongest_baseline(best, group)
     chosen = _cheapest(best, like, group)
-    if rival is not None and _apart(best, rival, group) and _ahead(rival, best, group):
+    if rival is not None and _ahead(rival, best, group):
         lines = [_train_nothing(rival, best, group)]
     else:
         lines = [_use(chosen, best, like, group) + _beside(rival, best, group)]
@@ -41,7 +42,7 @@ def verdict(group: Group) -> list[str]:
     if blank := [study for study in group.ways if study not in taught]:
         verb = "is" if len(blank) == 1 else "are"
         lines.append(f"{_names(blank)} learned nothing and {verb} not judged; the settings to try are below.")
-    if short := [study for study in like if any(each.diagnosis.lacking for each in study.tried)]:
+    if short := [study for study in like if any(run.diagnosis.lacking for run in study.trained)]:
         lines.append(f"{_names(short)} had not learned enough yet; more training may change the verdict.")
     return [*lines, *_unknown(like, group)][:5]
 
@@ -65,7 +66,9 @@ def _beside(rival: Study | None, best: Study, group: Group) -> str:
     if rival is None:
         return "."
     verb = "have" if rival.name.endswith("s") else "has"
-    doubt = "" if _apart(best, rival, group) else ", so training may not be worth it"
+    pair = _pair(best, rival, group)
+    doubt = "" if pair is None or pair.apart else f", not significantly less ({chance(pair)})"
+    doubt = f"{doubt}, so training may not be worth it" if doubt else ""
     return f"; {rival.name} {verb} {_score(rival, group)}{doubt}."
 
 
