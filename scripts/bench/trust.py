@@ -103,7 +103,7 @@ def judged(
     """Percent over studies: coverage, verdicts on equal pairs in a family, and power on the others."""
     score, cover, apart, old, old_apart = [], [], [], [], []
     for family, truths in families:
-        studies = [Study("", [], runs, estimate(runs, family, share=True), {}) for runs in family]
+        studies = [Study("", "", [], runs, estimate(runs, family, share=True), {}) for runs in family]
         pairs = tested([*combinations(studies, 2)])
         gaps = [one - other for one, other in combinations(truths, 2)]
         score.append([s.score.low <= t <= s.score.high for s, t in zip(studies, truths, strict=True)])
