@@ -1,4 +1,4 @@
-"""The benchmark for a GPU does its work on a CPU too, in small."""
+"""The benchmark for a GPU does its work on a CPU too, in small; the simulation of the statistics runs."""
 
 import json
 import subprocess
@@ -24,3 +24,12 @@ def test_the_benchmark_for_a_gpu_runs(tmp_path):
     assert list(sides) == ["Trainer, defaults", "Trainer, best", "ftrun", "ftrun not deterministic"]
     assert len({line["steps"] for line in sides.values()}) == 1
     assert all(line["ms_per_step"] > 0 for line in sides.values())
+
+
+@pytest.mark.parametrize("table", ["alike", "unlike", "gaps", "sizes", "smallest", "folds", "smooth"])
+def test_the_simulation_of_the_statistics_goes_through_those_of_reports(table, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "scripts/bench"))
+    import trust
+
+    titles, *rows = trust.TABLES[table](2)
+    assert rows and all(len(row) == len(titles) for row in rows)

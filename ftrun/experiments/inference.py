@@ -63,6 +63,8 @@ class FinishedRun:
             )
         if run.config.get("sequence"):
             raise ConfigError(f"{run.path} is a sequence of runs; take one of the runs in it")
+        if not run.model_dir.is_dir():
+            raise ConfigError(f"{run.path} has no saved model: {run.model_dir} is missing")
         self.settings = settings = read(run.settings)
         train, spec = settings.train, settings.task.spec(None)
         self.accelerator = open_accelerator(settings.device, train.precision, train.deterministic)

@@ -39,7 +39,11 @@ def groups_of(rows: list[Row]) -> tuple[list[Group], list[str]]:
         except UserError as error:
             notes.append(f"{row['label']}: {error}{_alone(row)}")
         else:
-            opened += [(key, each) for each in (tried, *rivals_of(row, tried))]
+            opened.append((key, tried))
+            try:
+                opened += [(key, rival) for rival in rivals_of(row, tried)]
+            except UserError as error:
+                notes.append(f"{row['label']}: {error}, so its baselines are not compared")
     whole, missing = joined(opened)
     for key, tried in whole:
         together.setdefault(key, []).append(tried)

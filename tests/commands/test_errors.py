@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import pytest
 from lab import ran, toy
@@ -69,6 +70,17 @@ def test_predictions_do_not_replace_the_rows_that_are_read(made, ftrun_inprocess
     )
     assert done.returncode == 2 and "link.csv is the file of --input; name another one" in done.stderr
     assert "mine" in file.read_text()
+
+
+def test_a_run_whose_model_is_gone_shows_its_answers_and_refuses_new_ones(made, ftrun_inprocess, tmp_path):
+    shutil.copytree(made.path, tmp_path / "gone", ignore=shutil.ignore_patterns("model"))
+    (tmp_path / "gone" / "metrics.jsonl").write_text("garbage\n{}\n")
+    assert "Labels in doubt" in ftrun_inprocess("errors", "gone").stdout
+    for words in (["evaluate", "gone"], ["calibrate", "gone"]):
+        done = ftrun_inprocess(*words, check=False)
+        assert (
+            done.returncode == 2 and done.stderr == "ftrun: gone has no saved model: gone/model is missing\n"
+        )
 
 
 @pytest.mark.parametrize(

@@ -167,6 +167,15 @@ def test_baselines_are_rows_once_and_meet_the_best_way_alone(tmp_path: Path) -> 
     assert len(group.pairs) == 4
 
 
+def test_damaged_baselines_are_named_and_their_run_is_compared(tmp_path: Path) -> None:
+    for strategy in ("full", "lora"):
+        finished(tmp_path / strategy, strategy, baselines=ALL if strategy == "full" else None)
+    (tmp_path / "full" / "baselines.jsonl").write_text("garbage\n{}\n")
+    (group,), (note,) = groups_of(rows_of([str(tmp_path)]))
+    assert {study.name for study in group.studies} == {"full", "lora"}
+    assert "baselines.jsonl is damaged" in note and note.endswith("so its baselines are not compared")
+
+
 def test_baselines_of_other_rows_are_not_compared(tmp_path: Path) -> None:
     group = made(tmp_path, {"full": 0.9}, seeds=1, baselines=ALL)
     assert len(group.studies) == 4

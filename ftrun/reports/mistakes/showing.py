@@ -58,8 +58,11 @@ def judged(lines: list[Line], source: str) -> Mistakes:
 
 def learned_too_little(run: Run, lines: list[Line]) -> str:
     """Why a run's doubts say little of the labels, from its answers to the test rows; empty where they do."""
-    metric = (run.read_json("result.json") or {}).get("metric")
-    found = diagnose(Evidence.of(run, metric and metric.removeprefix("eval_"), answered=lines))
+    try:
+        metric = (run.read_json("result.json") or {}).get("metric")
+        found = diagnose(Evidence.of(run, metric and metric.removeprefix("eval_"), answered=lines))
+    except UserError:  # of a damaged file, which the answers do not need
+        return ""
     return found.finding if found.untaught or found.lacking else ""
 
 
