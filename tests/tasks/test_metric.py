@@ -187,6 +187,25 @@ def test_sums_give_the_scores_of_numbers(name: str) -> None:
     assert found is not None and found.score == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize("name", ["f1", "precision", "recall"])
+def test_sums_give_the_scores_of_entities(name: str) -> None:
+    generator = numpy.random.default_rng(8)
+    tags = ["O", "O", "B-PER", "I-PER", "B-LOC"]
+    labels, answers = ([generator.choice(tags, 6).tolist() for _ in range(60)] for _ in range(2))
+    found, expected = scored(name, labels, answers), entities.tag_scores(labels, answers)
+    assert found is not None and found.score == pytest.approx(expected[name], abs=1e-12)
+    assert found.left_out[0] == pytest.approx(entities.tag_scores(labels[1:], answers[1:])[name], abs=1e-12)
+
+
+@pytest.mark.parametrize("name", ["f1", "exact_match"])
+def test_sums_give_the_scores_of_spans(name: str) -> None:
+    gold = [["the red house", "a house"], ["Rome"], [], ["in 1990"]]
+    answers = ["Red house!", "Paris", "", "1990"]
+    found = scored(name, gold, answers)
+    assert found is not None and found.score == pytest.approx(spans.scores(answers, gold, False)[name])
+    assert 0 < found.score < 1
+
+
 def test_metrics_are_known_without_heavy_packages() -> None:
     code = (
         "import sys; from ftrun.tasks.metrics.metric import lookup; lookup('eval_f1');"

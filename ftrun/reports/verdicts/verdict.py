@@ -28,7 +28,11 @@ def verdict(group: Group) -> list[str]:
     """
     taught = [study for study in group.ways if not study.untaught]
     if not taught:
-        return [f"No verdict: {_names(group.ways)} learned nothing; the settings to try are below."]
+        rival = _strongest_baseline(group.best, group)
+        return [
+            f"No verdict: {_names(group.ways)} learned nothing; the settings to try are below"
+            f"{_beside(rival, group.best, group) if rival is not None else '.'}"
+        ]
     best = max(taught, key=lambda study: (study.facts["labels"] or 0, group.sign * study.score.value))
     like = [study for study in taught if study.facts["labels"] == best.facts["labels"]]
     rival = _strongest_baseline(best, group)
@@ -198,5 +202,6 @@ def _names(studies: list[Study]) -> str:
     names = [study.name for study in studies]
     if len(names) > 3:
         names = [*names[:2], f"{len(names) - 2} more"]
-    apart = "; " if any("," in name for name in names) else ", "
-    return names[0] if len(names) == 1 else f"{apart.join(names[:-1])} and {names[-1]}"
+    if any("," in name for name in names):  # "full, 400 rows and lora, 400 rows" is hard to read
+        return "; ".join(names)
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

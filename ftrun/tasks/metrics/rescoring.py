@@ -11,6 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ftrun.data.entity_tags import entities
+from ftrun.tasks.metrics.spans import squad_scores
+
 Array = Any  # numpy.ndarray of floats
 
 
@@ -36,6 +39,12 @@ class Scored:
 
 def scored(metric: str, labels: Sequence[Any], answers: Sequence[Any]) -> Scored | None:
     """A metric of labels and answers; None where it cannot be computed from these."""
+    lists, texts = (all(isinstance(each, list) for each in labels), all(isinstance(a, str) for a in answers))
+    if metric in ("f1", "exact_match") and lists and texts:
+        pairs = squad_scores(answers, labels)
+        return _means([exact if metric == "exact_match" else f1 for exact, f1 in pairs])
+    if metric in ("f1", "precision", "recall") and lists and all(isinstance(each, list) for each in answers):
+        return _of_entities(metric, labels, answers)
     if metric in ("accuracy", "exact_match", "subset_accuracy", "knn_accuracy"):
         return _means([_same(label, answer) for label, answer in zip(labels, answers, strict=True)])
     if all(isinstance(each, str) for each in [*labels, *answers]):
@@ -45,6 +54,21 @@ def scored(metric: str, labels: Sequence[Any], answers: Sequence[Any]) -> Scored
     if metric in ("micro_f1", "macro_f1") and all(isinstance(each, list) for each in [*labels, *answers]):
         return _of_classes(metric, labels, answers)
     return None
+
+
+def _of_entities(metric: str, labels: Sequence[list[str]], answers: Sequence[list[str]]) -> Scored:
+    """Of the tags of each sentence: how many entities are right, given and answered."""
+    import numpy
+
+    pairs = [(set(entities(given)), set(entities(own))) for given, own in zip(labels, answers, strict=True)]
+    columns = numpy.array([[len(given & own), len(given), len(own)] for given, own in pairs], float)
+
+    def of_sums(sums: Array) -> Array:
+        right, given, own = numpy.moveaxis(sums, -1, 0)
+        bottom = {"f1": given + own, "precision": own, "recall": given}[metric]
+        return _ratio((2 if metric == "f1" else 1) * right, bottom)
+
+    return Scored(columns, of_sums)
 
 
 def _same(label: Any, answer: Any) -> float:
