@@ -60,7 +60,7 @@ def _train_nothing(rival: Study, best: Study, group: Group) -> str:
     pair = _pair(best, rival, group)
     known = f", {chance(pair)}" if pair else ""
     return (
-        f"Use {rival.name} ({_interval(rival, group)}): no way of fine-tuning reaches it here; the best, "
+        f"Use {rival.name} ({_interval(rival, group)}): no way of training scores higher here; the best, "
         f"{best.name}, has {_score(best, group)}{known}."
     )
 
