@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ftrun.commands._parser import Parser
+from ftrun.commands._settings import keys_of
 from ftrun.errors import ConfigError, counted
 
 if TYPE_CHECKING:
@@ -37,10 +38,7 @@ def main(arguments: list[str]) -> int:
         help="nats per token by which the task's text may be harder than FILE's; default: %(default)s",
     )  # fmt: skip
     options = parser.parse_intermixed_args(arguments)
-    for word in options.settings:
-        if "=" not in word:
-            raise ConfigError(f"advise: '{word}' is not key=value")
-
+    keys_of("advise", options.settings)
     chosen = recommended(options.settings, options.cut, options.text, options.harder)
     words = options.settings
     for each in [chosen.settings, *([other] for other in chosen.others)]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ftrun.commands._parser import Parser
-from ftrun.commands._settings import POWERS, SEEDS, STRATEGIES, composed
+from ftrun.commands._settings import POWERS, SEEDS, STRATEGIES, composed, keys_of, refuse_no_seeds
 from ftrun.commands._study import Plan, rate_tried, trial
 from ftrun.errors import ConfigError, UserError, counted
 from ftrun.reports.numbers import score
@@ -84,12 +84,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def check(options: argparse.Namespace) -> None:
     """Raises ConfigError for options and settings that a study cannot have."""
-    if options.seeds < 1:
-        raise ConfigError(f"compare: --seeds must be at least 1, not {options.seeds}")
-    for word in options.settings:
-        key, equals, _ = word.partition("=")
-        if not equals:
-            raise ConfigError(f"compare: '{word}' is not key=value")
+    refuse_no_seeds("compare", options.seeds)
+    for key in keys_of("compare", options.settings):
         if key in ("strategy", "seed", "sequence"):
             raise ConfigError(
                 f"compare: {key}= cannot be set here; use --strategies and --seeds, with one task"

@@ -7,7 +7,7 @@ import itertools
 from typing import TYPE_CHECKING
 
 from ftrun.commands._parser import Parser
-from ftrun.commands._settings import POWERS, SEEDS, STRATEGIES, composed
+from ftrun.commands._settings import POWERS, SEEDS, STRATEGIES, composed, keys_of, refuse_no_seeds
 from ftrun.errors import ConfigError, counted
 
 if TYPE_CHECKING:
@@ -51,12 +51,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add("--strategies", help=f"names with commas; default: {STRATEGIES}, or strategy= where it is set")
     add("--seeds", type=int, default=SEEDS, help="number of runs of each way; default: %(default)s")
     options = parser.parse_intermixed_args(arguments)
-    if options.seeds < 1:
-        raise ConfigError(f"plan: --seeds must be at least 1, not {options.seeds}")
-    for word in options.settings:
-        key, equals, _ = word.partition("=")
-        if not equals:
-            raise ConfigError(f"plan: '{word}' is not key=value")
+    refuse_no_seeds("plan", options.seeds)
+    for key, word in zip(keys_of("plan", options.settings), options.settings, strict=True):
         if key in ("seed", "sequence"):
             raise ConfigError(f"plan: {key}= cannot be set here; use --seeds, with one task")
         if key == "task.split_seed" and "," in word:
@@ -71,11 +67,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def folded(words: list[str]) -> tuple[list[str], int]:
     """The words of one run, the first of the folds, and how many folds there are."""
-    given = dict(word.split("=", 1) for word in words)
-    folds = given.get("task.folds", "")
-    if not folds.isdecimal() or "task.fold" in given:
-        return words, 1
-    return [*words, "task.fold=0"], int(folds)
+    from ftrun.experiments.overrides import fold_words
+
+    folds = fold_words(words)
+    return (words + folds[:1], len(folds)) if folds else (words, 1)
 
 
 def ways_of(words: list[str], strategies: str | None) -> dict[str, list[str]]:

@@ -9,10 +9,10 @@ import torch
 
 from ftrun.data.baselines import FEATURES_OF
 from ftrun.data.card import lines as card_lines
+from ftrun.data.tables import write_table
 from ftrun.experiments.frozen import frozen_features
 from ftrun.experiments.pooling import loading
 from ftrun.runs.artifacts import BASELINES
-from ftrun.runs.files import write_lines
 from ftrun.runs.terminal import leads, say
 from ftrun.settings.auto import Case, settle
 from ftrun.settings.schedules import Course, Length
@@ -97,7 +97,7 @@ def write_baselines(directory: Run, data: TaskData) -> None:
             | {name: row.answer for name, row in zip(whole, same, strict=True)}
             for same in zip(*whole.values(), strict=True)
         ]
-        write_lines(directory.path / BASELINES, lines)
+        write_table(directory.path / BASELINES, lines)
 
 
 def describe_model(settings: Settings, data: TaskData, model: Model, accelerator: Accelerator) -> None:

@@ -11,7 +11,7 @@ from ftrun.errors import counted
 from ftrun.reports.comparison import Row, strategy_words
 from ftrun.reports.diagnosing.calibration import calibration
 from ftrun.reports.diagnosing.diagnosis import Diagnosis
-from ftrun.reports.study import Tried
+from ftrun.reports.study import Tried, mean_of
 from ftrun.tasks.metrics.rescoring import scored
 
 Key = tuple[str, ...]  # of a group: what its runs have in common, the last part a hash of their test rows
@@ -136,7 +136,7 @@ def _one(tests: list[tuple[Key, Tried]], of_splits: bool = False) -> tuple[Key, 
         right = [hit for each in parts for hit in each.right or []]
     sure = [line.get("probability") for line in answered]
     known = right is not None and all(isinstance(each, float) for each in sure)
-    whole: Row = row | {name: _mean([each.row[name] for each in parts]) for name in MEANS}
+    whole: Row = row | {name: mean_of([each.row[name] for each in parts]) for name in MEANS}
     whole |= {"fold": None, "test_score": score.score} | ({"split_seed": None} if of_splits else {})
     numbers: dict[str | None, int] = {}
     tried = replace(
@@ -179,10 +179,6 @@ def _ratio(parts: list[Tried]) -> float | None:
 def _clearest(found: list[Diagnosis]) -> Diagnosis:
     """Of the parts' diagnoses the one with the most to say."""
     return max(found, key=lambda each: (each.untaught is not None, len(each.lacking), len(each.signs)))
-
-
-def _mean(values: list[Any]) -> float | None:
-    return None if None in values else statistics.fmean(values)
 
 
 def runs_in_words(tried: list[Tried]) -> str:

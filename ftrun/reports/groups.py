@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import statistics
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from ftrun.reports.folding import joined
 from ftrun.reports.naming import Names
 from ftrun.reports.rivals import distinct, rivals_of
 from ftrun.reports.statistics.pareto import dominated_by
-from ftrun.reports.study import Group, Study, Tried, of_equal_labels, pool_seeds, studied, tested
+from ftrun.reports.study import Group, Study, Tried, mean_of, of_equal_labels, pool_seeds, studied, tested
 from ftrun.runs.files import read_lines
 from ftrun.runs.run import Run
 from ftrun.tasks.metrics.rescoring import Scored, scored
@@ -125,12 +124,12 @@ def _group(tried: list[Tried]) -> Group:
 
 def _facts(tried: list[Tried]) -> dict[str, float | None]:
     facts = {
-        key: _mean([each.row[key] for each in tried])
+        key: mean_of([each.row[key] for each in tried])
         for key in ("trained_parameters", "seconds", "cpu_seconds", "peak_memory_bytes", "forgetting")
     }
     sizes = [None if each.baseline else _size_of(Path(each.row["run"]) / "model") for each in tried]
     labels = [each.result.get("rows", {}).get("train") for each in tried]
-    return facts | {"bytes": _mean(sizes), "labels": _mean(labels)}
+    return facts | {"bytes": mean_of(sizes), "labels": mean_of(labels)}
 
 
 def _chosen(group: Group) -> list[tuple[Study, Study]]:
@@ -145,10 +144,6 @@ def _chosen(group: Group) -> list[tuple[Study, Study]]:
         pairs += [*combinations(ways, 2), *rivals]
         most += [*((ways[0], other) for other in ways[1:]), *rivals]
     return pairs if len(pairs) <= PAIRS else most
-
-
-def _mean(values: list[Any]) -> float | None:
-    return statistics.fmean(values) if values and all(value is not None for value in values) else None
 
 
 def _size_of(folder: Path) -> int | None:

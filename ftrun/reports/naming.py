@@ -89,8 +89,13 @@ class Names:
         return words({"subset": row["settings"].get(ROWS)}) if len(self.subsets) > 1 else ""
 
 
+def of_strategy(name: str) -> bool:
+    """Whether a setting is a strategy's own: rank, alpha, …"""
+    return name.split(".")[0] not in FIXED
+
+
 def _is_own(name: str) -> bool:
-    return name == RATE or name.split(".")[0] not in FIXED
+    return name == RATE or of_strategy(name)
 
 
 def _shared(row: Row, settings: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -213,3 +214,8 @@ def compare(first: Study, second: Study, family: list[Study]) -> Pair:
     parts = {"test examples": 0.0, "seeds": found.seeds_error, splits: found.split_error}
     over = " and ".join(name for name, error in parts.items() if error is not None)
     return Pair(first, second, found, f"paired t test over {over}", p_of(found))
+
+
+def mean_of(values: list[Any]) -> float | None:
+    """The mean; None where a value is not known, or there is none."""
+    return statistics.fmean(values) if values and None not in values else None

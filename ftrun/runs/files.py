@@ -64,11 +64,6 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         raise UserError(f"{path} is damaged: {error}") from None
 
 
-def write_lines(path: Path, values: list[dict[str, Any]]) -> None:
-    """A line of JSON for each of the values, whole or not at all."""
-    write_atomically(path, "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in values))
-
-
 def finite(value: Any) -> Any:
     """JSON knows no NaN and no infinity: they become null."""
     if isinstance(value, dict):

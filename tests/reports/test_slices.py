@@ -16,7 +16,8 @@ from ftrun.reports.groups import groups_of
 from ftrun.reports.pages.console import console
 from ftrun.reports.table import rows_of
 from ftrun.reports.verdicts.slices import LEAST, of_rows, section, slices_in, tables
-from ftrun.runs.run import Run
+from ftrun.runs.files import read_lines
+from ftrun.runs.run import PREDICTIONS, Run
 from ftrun.tasks.metrics.rescoring import scored
 
 GENRES = ("news", "film", "mail", "song", "talk")
@@ -160,7 +161,7 @@ def test_a_run_s_page_marks_what_is_worse(tmp_path: Path) -> None:
     rewritten(run, on_genre("mail", 0.4))
     screen = console()
     with screen.capture() as captured:
-        for table in tables(run, "accuracy"):
+        for table in tables(read_lines(run.path / PREDICTIONS), "accuracy"):
             screen.print(table)
     marked = [line.split()[0] for line in captured.get().splitlines() if "below overall" in line]
     assert marked == ["mail"]
@@ -178,7 +179,7 @@ def test_where_less_is_better_more_is_worse(tmp_path: Path) -> None:
     (tmp_path / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     screen = console()
     with screen.capture() as captured:
-        for table in tables(Run(tmp_path), "mae"):
+        for table in tables(read_lines(tmp_path / PREDICTIONS), "mae"):
             screen.print(table)
     found = {line.split()[0]: line for line in captured.get().splitlines() if line.strip()}
     assert "above overall" in found["bad"] and "above overall" not in found["good"]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import ConfigError
 from ftrun.reports.groups import groups_of
+from ftrun.reports.naming import of_strategy
 from ftrun.reports.numbers import words
-from ftrun.settings.read import FIXED
 from ftrun.tasks.metrics.metric import lookup
 
 if TYPE_CHECKING:
@@ -110,11 +110,6 @@ def settings_of(study: Study) -> Settings:
     return found
 
 
-def own_setting(name: str) -> bool:
-    """Whether a setting is a strategy's own: rank, alpha, …"""
-    return name.split(".")[0] not in FIXED
-
-
 def varied_settings(groups: list[Group]) -> dict[str, set[str]]:
     """For each strategy the settings in which its studies differ on one and the same data set."""
     found: dict[str, set[str]] = {}
@@ -139,7 +134,7 @@ def identity(study: Study, varied: dict[str, set[str]]) -> Key:
     kept = {
         name: words({name.rsplit(".", 1)[-1]: value})
         for name, value in settings_of(study).items()
-        if own_setting(name) or name in varied[strategy]
+        if of_strategy(name) or name in varied[strategy]
     }
     return strategy, tuple(sorted(kept.items()))
 

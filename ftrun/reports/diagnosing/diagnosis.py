@@ -43,7 +43,12 @@ class Diagnosis:
 
     @property
     def healthy(self) -> bool:
-        return not (self.untaught or self.lacking or self.signs)
+        return not (self.learned_too_little or self.signs)
+
+    @property
+    def learned_too_little(self) -> bool:
+        """Whether it learned nothing, or less than its rows teach."""
+        return bool(self.untaught or self.lacking)
 
     @property
     def text(self) -> str:

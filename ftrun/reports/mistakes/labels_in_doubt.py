@@ -11,7 +11,7 @@ from ftrun.tasks.metrics.rescoring import Scored
 from ftrun.tasks.scorer import PROBABILITIES
 
 if TYPE_CHECKING:
-    from ftrun.reports.study import Group, Study, Tried
+    from ftrun.reports.study import Group, Study
 
 
 def doubt_lines(group: Group) -> list[str]:
@@ -24,7 +24,7 @@ def doubt_lines(group: Group) -> list[str]:
     answering = [each for each in runs if all(line.get(PROBABILITIES) for line in each.answered)]
     if not answering:
         return []
-    able = [each for each in answering if not any(_learned_too_little(run) for run in each.runs)]
+    able = [each for each in answering if not any(run.diagnosis.learned_too_little for run in each.runs)]
     if not able:
         return ["not looked for: every run learned too little to doubt a label"]
     known = [each.answered for each in able]
@@ -48,10 +48,6 @@ def doubt_lines(group: Group) -> list[str]:
     first = f"{len(found):,} of {rows} {verb} in doubt, {by}; to see those of a run: {see}"
     lines = [first, *caution(len(found), group.items)]
     return [*lines, ranking_without(group, places)] if len(lines) == 1 else lines
-
-
-def _learned_too_little(run: Tried) -> bool:
-    return bool(run.diagnosis.untaught or run.diagnosis.lacking)
 
 
 def _why_not(unknown: int, unable: int) -> str:

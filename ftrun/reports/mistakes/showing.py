@@ -63,7 +63,7 @@ def learned_too_little(run: Run, lines: list[Line]) -> str:
         found = diagnose(Evidence.of(run, metric and metric.removeprefix("eval_"), answered=lines))
     except UserError:  # of a damaged file, which the answers do not need
         return ""
-    return found.finding if found.untaught or found.lacking else ""
+    return found.finding if found.learned_too_little else ""
 
 
 def sections_of(mistakes: Mistakes, split: str, most: int, width: int) -> list[Section]:

@@ -76,18 +76,7 @@ def sections_of(group: Group, plots: Sequence[Plot] = ()) -> list[Section]:
         found.append(Section("Slices", *cells))
     if ranked := elbow(group):
         found.append(Section("LoRA rank", lines=[ranked[2]]))
-    if lines := label_lines(group):
-        found.append(Section("Label efficiency", lines=lines))
-    if lines := doubt_lines(group):
-        found.append(Section("Labels in doubt", lines=lines))
-    if lines := _forgetting(group):
-        found.append(Section("Forgetting", lines=lines))
-    if lines := _untaught(group):
-        found.append(Section("Runs that learned nothing", lines=lines))
-    if lines := _underfitting(group):
-        found.append(Section("Underfitting", lines=lines))
-    if lines := _overfitting(group):
-        found.append(Section("Overfitting", lines=lines))
+    found += [Section(title, lines=lines) for title, of in SENTENCES.items() if (lines := of(group))]
     if plots[1:]:
         found.append(Section("Plots", plots=[*plots[1:]]))
     errors = [f"{study.name}: {standard_error(study, group.metric)}" for study in group.studies]
@@ -178,6 +167,16 @@ def _diagnosed(group: Group, signs: Callable[[Diagnosis], int]) -> list[str]:
             text = worst.diagnosis.told(*weighed(worst.diagnosis.remedies, study, group))
             lines.append(f"{study.name} ({often}seed {worst.row['seed']}{fold}) {text}")
     return lines
+
+
+SENTENCES = {  # sections of lines alone, in their order
+    "Label efficiency": label_lines,
+    "Labels in doubt": doubt_lines,
+    "Forgetting": _forgetting,
+    "Runs that learned nothing": _untaught,
+    "Underfitting": _underfitting,
+    "Overfitting": _overfitting,
+}
 
 
 def runs_section(rows: list[Row]) -> Section:

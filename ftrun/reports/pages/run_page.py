@@ -39,11 +39,12 @@ def show_result(run: Run) -> None:
 
     screen, row = console(), row_of(run)
     card = run.read_json("data.json") or {}
-    ends = interval_of(row["metric"], read_lines(run.path / PREDICTIONS))
+    answered, metric = read_lines(run.path / PREDICTIONS), row["metric"]
+    ends = interval_of(metric, answered)
     details = tables(run.read_json(DETAILS) or {}, score, run.path / DETAILS, _room(screen))
     scores = _scores(row, card.get("baselines", {}), ends)
-    facts = _facts(row, card, diagnose(Evidence.of(run, row["metric"])))
-    _page(screen, run, row, [scores, *details, *slices(run, row["metric"]), facts])
+    facts = _facts(row, card, diagnose(Evidence.of(run, metric, answered=answered)))
+    _page(screen, run, row, [scores, *details, *slices(answered, metric), facts])
     screen.print(f"  compare: ftrun report {run.path.parent}", style="dim", soft_wrap=True)
     screen.print(f"  use:     {use_of(run)}\n", style="dim", soft_wrap=True)
 

@@ -122,7 +122,7 @@ def elbow(group: Group) -> tuple[list[Study], Study, str] | None:
     )
     ranks = [study.config["rank"] for study in ranked]
     seen = [each.diagnosis for study in ranked for each in study.tried]
-    if all(each.untaught or each.lacking for each in seen):
+    if all(each.learned_too_little for each in seen):
         return None
     if len(ranks) < 3 or len(set(ranks)) < len(ranks) or len({_but_rank(study) for study in ranked}) > 1:
         return None

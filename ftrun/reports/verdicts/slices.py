@@ -12,13 +12,11 @@ from ftrun.reports.numbers import score
 from ftrun.reports.statistics.intervals import Lines, of_one_run, scored_lines
 from ftrun.reports.study import Pair, Study, pool_seeds, studied, tested
 from ftrun.reports.verdicts.sentences import difference_words, interval
-from ftrun.runs.files import read_lines
 from ftrun.tasks.metrics.metric import lookup
 from ftrun.tasks.metrics.rescoring import Scored
 
 if TYPE_CHECKING:
     from ftrun.reports.study import Group, Tried
-    from ftrun.runs.run import Run
 
 Cells = tuple[list[tuple[str, bool]], list[list[str]], list[str]]  # columns, rows and lines of a section
 
@@ -51,11 +49,10 @@ def slices_in(lines: Lines) -> dict[str, dict[str, list[int]]]:
     return found
 
 
-def tables(run: Run, metric: str | None) -> Iterator[Any]:
+def tables(lines: Lines, metric: str | None) -> Iterator[Any]:
     """A table for each column of a run's slices: rows, score with its interval, and what is worse."""
     from rich.table import Table
 
-    lines = read_lines(run.path / "predictions.jsonl")
     whole = None if metric is None else of_rows(lines, range(len(lines)), metric)
     if whole is None or metric is None:
         return
