@@ -70,7 +70,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     parser.add_argument("--tiny", action="store_true", help="small shapes and few steps")
     parser.add_argument("--sections", nargs="+", default=["ratio", "parity", "smoke"])
-    parser.add_argument("--cases", nargs="*", help="of smoke: names that contain one of these")
+    parser.add_argument("--cases", nargs="*", help="of smoke and ratio: names that contain one of these")
     parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 2))
     return parser.parse_args()
 
@@ -149,11 +149,14 @@ def ratio(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
                           "model": str(network), "epochs": epochs, "batch_size": batch, "seed": 0,
                           "strategy": strategy, "device": options.device}  # fmt: skip
                 case = {"shape": shape, "batch": batch, "strategy": strategy}
+                name = " ".join(map(str, case.values()))
+                if options.cases and not any(part in name for part in options.cases):
+                    continue
                 for side in ("defaults", "best"):
                     yield case | {"side": f"Trainer, {side}"} | trainer(common | {"best": side == "best"})
-                for name, words in OURS.items():
-                    place = options.out / "runs" / f"{shape}_{batch}_{strategy}_{name.replace(' ', '_')}"
-                    yield case | {"side": name} | ours(common, words, place)
+                for side, words in OURS.items():
+                    place = options.out / "runs" / f"{name} {side}".replace(" ", "_")
+                    yield case | {"side": side} | ours(common, words, place)
 
 
 def trainer(words: dict[str, Any]) -> dict[str, Any]:
