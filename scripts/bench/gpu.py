@@ -110,11 +110,15 @@ def smoke(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 
 def parity(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Losses of the same run on the CPU and twice on the device, in fp32; the two are equal byte for byte."""
+    """Losses of the same run on the CPU and twice on the device, in fp32; the two are equal byte for byte.
+
+    Without dropout, whose random numbers differ between a CPU and a GPU.
+    """
+    network = made("tiny", options.out / "networks" / "no_dropout", dropout=0.0)
 
     def one(strategy: str) -> dict[str, Any]:
-        words = [f"strategy={strategy}", "task.subset=256", f"train.max_steps={4 if options.tiny else 32}",
-                 "train.precision=fp32", "train.eval_every=16"]  # fmt: skip
+        words = [f"strategy={strategy}", f"model.name={network}", "task.subset=256",
+                 f"train.max_steps={4 if options.tiny else 32}", "train.precision=fp32", "train.eval_every=16"]  # fmt: skip
         logs = {}
         for name, device in (("first", options.device), ("second", options.device), ("cpu", "cpu")):
             place = options.out / "runs" / f"parity_{strategy}_{name}"
@@ -214,7 +218,7 @@ def embedded_rows(path: Path, count: int) -> Path:
     return path
 
 
-def made(shape: str, place: Path) -> Path:
+def made(shape: str, place: Path, dropout: float = 0.1) -> Path:
     """A BERT of this shape with random weights and the tokenizer of tiny_bert."""
     from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
 
@@ -223,7 +227,8 @@ def made(shape: str, place: Path) -> Path:
     width, layers, heads = SHAPES[shape]
     tokenizer = AutoTokenizer.from_pretrained(ASSETS / "tiny_bert")
     config = BertConfig(vocab_size=30522, hidden_size=width, num_hidden_layers=layers,
-                        num_attention_heads=heads, intermediate_size=4 * width)  # fmt: skip
+                        num_attention_heads=heads, intermediate_size=4 * width,
+                        hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)  # fmt: skip
     BertForMaskedLM(config).save_pretrained(place)
     tokenizer.save_pretrained(place)
     return place
