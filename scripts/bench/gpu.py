@@ -118,7 +118,8 @@ def parity(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
     def one(strategy: str) -> dict[str, Any]:
         words = [f"strategy={strategy}", f"model.name={network}", "task.subset=256",
-                 f"train.max_steps={4 if options.tiny else 32}", "train.precision=fp32", "train.eval_every=16"]  # fmt: skip
+                 f"train.max_steps={4 if options.tiny else 32}", "train.precision=fp32",
+                 "train.eval_every=16"]  # fmt: skip
         logs = {}
         for name, device in (("first", options.device), ("second", options.device), ("cpu", "cpu")):
             place = options.out / "runs" / f"parity_{strategy}_{name}"
