@@ -64,6 +64,9 @@ class Classify(TextTable):
         baselines = labelled.baselines(data, {split: texts_of(data, split) for split in SPLITS}, labels)
         return weights | {"labels": frequencies(labels), "baselines": baselines}
 
+    def unsolvable(self) -> str:
+        return ""
+
     def objective(self, data: TaskData) -> Objective:
         return labelled.class_objective(data, self.balance == "weights")
 

@@ -151,6 +151,11 @@ class Image(ImageTask):
     def describe_weights(self, data: TaskData) -> dict[str, Any]:
         return labelled.named_weights(data) if self.balance == "weights" else {}
 
+    def unsolvable(self) -> str:
+        if self.augment != "none":
+            return f"task.augment={self.augment} makes other images of every epoch"
+        return ""
+
     def objective(self, data: TaskData) -> Objective:
         return labelled.class_objective(data, self.balance == "weights")
 

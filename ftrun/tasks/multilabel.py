@@ -83,6 +83,9 @@ class Multilabel(TextTable):
         )
         return {"labels": frequencies(each), "baselines": baselines}
 
+    def unsolvable(self) -> str:
+        return ""
+
     def objective(self, data: TaskData) -> Objective:
         """In training the mean over rows of the sum over labels, in evaluation the mean over both."""
         from ftrun.tasks.objective import Objective, Weighted

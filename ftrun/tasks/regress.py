@@ -96,6 +96,9 @@ class Regress(TextTable):
         }
         return {"numbers": numbers, "baselines": found}
 
+    def unsolvable(self) -> str:
+        return ""
+
     def objective(self, data: TaskData) -> Objective:
         from ftrun.tasks.objective import Objective
 

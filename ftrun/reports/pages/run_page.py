@@ -152,7 +152,9 @@ def _facts(row: dict[str, Any], card: dict[str, Any], found: Diagnosis) -> Any:
         table.add_row("trained", f"{numbers} ({share(row['trained_share'])})")
     for source in row["sources"]:
         table.add_row("forgetting", forgetting_line(source))
-    if row["step"] is not None:
+    if row["l2"] is not None:
+        table.add_row("L2 strength", f"{row['l2']:.3g}")
+    elif row["step"] is not None:
         table.add_row("best step", f"{row['step']:,}")
     if row["seconds"] is not None:
         speed = "".join(f" · {count(row[name])} {unit}/s" for name, unit in SPEEDS.items() if row[name])
