@@ -85,16 +85,18 @@ def log_probabilities(features: Any, labels: Any, fold: Any, classes: int) -> An
 
 
 def fold_by_fold(features: Any, labels: Any, fold: Any, classes: int, strength: float) -> Any:
-    """The logarithms of the probabilities, (rows, classes); below LEAST of a class that no other fold has."""
+    """The logarithms of the probabilities, (rows, classes); -inf of a class that no other fold has."""
     import numpy
     from scipy.special import log_softmax
 
     from ftrun.training.linear import Scaling, fit
 
-    found = numpy.zeros((len(labels), classes))
+    found = numpy.full((len(labels), classes), -numpy.inf)
     for number in numpy.unique(fold):
         inside = fold == number
         scaling = Scaling.of(features[~inside])
         fitted = fit(scaling(features[~inside]), labels[~inside], strength, classes)
-        found[inside] = log_softmax(fitted.logits(scaling(features[inside])), axis=1)
+        there = numpy.unique(labels[~inside])
+        logits = fitted.logits(scaling(features[inside]))[:, there]
+        found[numpy.ix_(inside, there)] = log_softmax(logits, axis=1)
     return found

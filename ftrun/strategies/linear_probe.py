@@ -54,8 +54,8 @@ class LinearProbe(Strategy):
 
 def unsolvable(settings: Settings, model: Model) -> str:
     """Why the head cannot be solved for, in words; empty where it can."""
-    if why := settings.task.unsolvable():
-        return why
+    if not settings.task.spec(None).regression:
+        return f"task={settings.task.name} does not make one fixed vector with one target of each example"
     if settings.protect is not None:
         return "protect= acts in optimizer steps"
     if settings.source is not None and settings.scenario != "task":

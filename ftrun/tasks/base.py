@@ -41,14 +41,6 @@ class Task(ABC):
 
         check_metric(TaskData(self), settings)
 
-    def unsolvable(self) -> str:
-        """Why no regression on fixed features gives its best linear head, in words; empty where one does.
-
-        It does where each example is one vector with a class, several labels or a number, and the objective
-        is cross-entropy, its sum over labels, or squared error; a task that says so returns "".
-        """
-        return f"task={self.name} has no regression of one answer on one vector for each example"
-
     @abstractmethod
     def load(self, seed: int) -> Rows:
         """Read the rows of every split. Raises DataError."""

@@ -131,7 +131,7 @@ class Digits(Task):
         known = source is None or isinstance(source, Rows)
         names = tuple(self.names.names) if known else labelled.names_in(source)
         inputs = ImageInput(shape=SHAPE)
-        return Spec(self.name, IMAGES, inputs, labelled.head_of(names), labels=names)
+        return Spec(self.name, IMAGES, inputs, labelled.head_of(names), labels=names, regression=True)
 
     def encode(self, data: TaskData, split: str) -> DigitImages:
         pixels, labels = data.rows.splits[split]
@@ -154,9 +154,6 @@ class Digits(Task):
                 f"and {file} does not specify which one to use"
             )
         return pixels[:, self.orders[0]]
-
-    def unsolvable(self) -> str:
-        return ""
 
     def objective(self, data: TaskData) -> Objective:
         return labelled.class_objective(data, weighted=False)

@@ -118,7 +118,8 @@ class Image(ImageTask):
             names = tuple(source.labels.names)
         else:
             names = () if source is None else labelled.names_in(source)
-        return self.spec_of(config=labelled.head_of(names), labels=names)
+        fixed = self.augment == "none"
+        return self.spec_of(config=labelled.head_of(names), labels=names, regression=fixed)
 
     def encode(self, data: TaskData, split: str) -> Pixels:
         """Decoded once, as bytes."""
@@ -150,11 +151,6 @@ class Image(ImageTask):
 
     def describe_weights(self, data: TaskData) -> dict[str, Any]:
         return labelled.named_weights(data) if self.balance == "weights" else {}
-
-    def unsolvable(self) -> str:
-        if self.augment != "none":
-            return f"task.augment={self.augment} makes other images of every epoch"
-        return ""
 
     def objective(self, data: TaskData) -> Objective:
         return labelled.class_objective(data, self.balance == "weights")

@@ -62,7 +62,8 @@ class Multilabel(TextTable):
         else:
             names = () if source is None else labelled.names_in(source)
         head = labelled.head_of(names)
-        return self.spec_of(names, head | {"problem_type": "multi_label_classification"} if head else {})
+        head |= {"problem_type": "multi_label_classification"} if head else {}
+        return self.spec_of(names, head, regression=True)
 
     def targets(self, rows: Sequence[dict[str, Any]], spec: Spec) -> list[Any]:
         names = Labels(list(spec.labels or ()), [])
@@ -82,9 +83,6 @@ class Multilabel(TextTable):
             data, {split: texts_of(data, split) for split in SPLITS}, labels, self.threshold
         )
         return {"labels": frequencies(each), "baselines": baselines}
-
-    def unsolvable(self) -> str:
-        return ""
 
     def objective(self, data: TaskData) -> Objective:
         """In training the mean over rows of the sum over labels, in evaluation the mean over both."""
