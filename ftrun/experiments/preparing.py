@@ -48,16 +48,21 @@ def prepare(
 
 def with_choices(settings: Settings, model: Model, directory: Run) -> Settings:
     """The settings with what the strategy's own come to at `auto`, said and kept in config.yaml."""
-    found, why = settings.strategy.chosen(settings, model)
+    changed, why = chosen(settings, model)
     if why:
         say(why)
-    if found and leads():
+    if leads() and (found := {k: v for k, v in changed.raw.items() if v != settings.raw[k]}):
         directory.settle(found)
-    own: Any = settings.strategy
-    strategy = replace(own, **found)
-    if strategy.solved and (idle := without_effect(settings)):
+    if changed.strategy.solved and (idle := without_effect(changed)):
         say(f"{' and '.join(idle)}: without effect, a head that is solved for takes no optimizer steps")
-    return replace(settings, strategy=strategy, raw=settings.raw | found)
+    return changed
+
+
+def chosen(settings: Settings, model: Model) -> tuple[Settings, str]:
+    """The settings with what the strategy's own come to at `auto`, and why; the model may be an outline."""
+    found, why = settings.strategy.chosen(settings, model)
+    strategy: Any = settings.strategy
+    return replace(settings, strategy=replace(strategy, **found), raw=settings.raw | found), why
 
 
 def without_effect(settings: Settings) -> list[str]:

@@ -236,8 +236,9 @@ def weights_of(dataset: Dataset, objective: Objective, labels: list[Any], seed: 
     objective.eval()
     drawn = numpy.zeros(len(labels))
     for epoch in count():
-        drawn += numpy.bincount(dataset.epoch(seed, epoch), minlength=len(labels))
-        if drawn.min() > 0 and (epoch + 1 >= EPOCHS or drawn.min() == drawn.max()):
+        chosen = list(dataset.epoch(seed, epoch))
+        drawn += numpy.bincount(chosen, minlength=len(labels))
+        if chosen == list(range(len(labels))) or (drawn.min() > 0 and epoch + 1 >= EPOCHS):
             break
     weights *= drawn
     return weights / weights.mean()
