@@ -129,7 +129,11 @@ def readable(raw: dict[str, Any]) -> None:
 
 def prepared(plan: Plan, name: str, minutes: float | None, grid: bool) -> list[str] | None:
     """A strategy's own settings, its steps and its rate; None if it cannot be trained."""
+    from ftrun.experiments.planning import solved
+
     own: list[str] = []
+    if solved(composed([*plan.words, *plan.tests[0], f"strategy={name}"])):
+        return own  # neither steps nor a rate
     if minutes is not None:
         pilot = trial(plan, "pilots", name, [f"train.max_steps={PILOT}", *plan.tuning])
         if pilot is None:

@@ -105,7 +105,8 @@ def way_lines(found: Outlook, seeds: int, folds: int) -> list[str]:
     for way in found.ways:
         train = way.settings.train
         given = f"{counted(way.steps, 'step')} in batches of {train.batch_size}, rate {train.lr:g}"
-        steps = [f"{counted(way.steps, 'step')}, train.max_steps"] if train.max_steps is not None else []
+        limited = train.max_steps is not None and not way.settings.strategy.solved
+        steps = [f"{counted(way.steps, 'step')}, train.max_steps"] if limited else []
         lines.append(f"{way.name}: {'; '.join([*way.why, *steps]) if way.why else given}")
     return [*lines, *found.refused]
 
@@ -119,10 +120,12 @@ def run_lines(found: Outlook, seeds: int, folds: int) -> list[str]:
     sources = [way.settings.source for way in found.ways]
     before = {source.node["name"] for source in sources if source is not None and source.kind == "task"}
     lines += [f"each run trains its source first: {name}" for name in sorted(before)]
-    if not any("=" in way.name for way in found.ways):  # they differ in their strategies alone
+    tuned = sum(not way.settings.strategy.solved for way in found.ways)
+    if tuned and not any("=" in way.name for way in found.ways):  # they differ in their strategies alone
+        each = "way" if tuned == ways else "way that has one"
         lines.append(
-            f"ftrun compare adds {len(POWERS) * ways} runs or more, {len(POWERS)} of each way, that choose"
-            " its learning rate (--lr default: none)"
+            f"ftrun compare adds {len(POWERS) * tuned} runs or more, {len(POWERS)} of each {each}, that"
+            " choose its learning rate (--lr default: none)"
         )
     return lines
 

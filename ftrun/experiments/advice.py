@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import DataError
-from ftrun.experiments.probing import FOLDS, features_of, mean_of_tokens, regression
+from ftrun.experiments.probing import FOLDS
 
 if TYPE_CHECKING:
     from ftrun.models.model import Model
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 FEW = 1000  # labels per class
 ROWS = 600  # training rows that are measured, at most
 NEIGHBOURS = 10
+STRENGTH = 10.0  # of the probe's L2 penalty
 
 
 @dataclass
@@ -69,6 +70,8 @@ def advise(
 
 def measure(data: TaskData, model: Model) -> Closeness:
     """From the encoded training rows and the network as its checkpoint left it."""
+    from ftrun.training.features import features_of, mean_of_tokens
+
     examples = data.dataset("train").examples
     examples = examples[:: max(1, -(-len(examples) // ROWS))]
     targets = [example.target for example in examples]
@@ -76,7 +79,8 @@ def measure(data: TaskData, model: Model) -> Closeness:
     if len(set(targets)) < 2 or smallest < 2:
         raise DataError("advise: every class needs at least two of the sampled training rows")
     folds = min(FOLDS, smallest)
-    features = features_of(data.dataset("train"), model, examples, model.layers()[-1], mean_of_tokens)
+    layer = model.layers()[-1]
+    features = features_of(data.dataset("train"), model, examples, layer, mean_of_tokens).numpy()
     return Closeness(
         neighbours=of_neighbours(features, targets),
         probe=of_probe(features, targets, folds),
@@ -101,7 +105,12 @@ def of_neighbours(features: Any, targets: list[int]) -> float:
 
 def of_probe(features: Any, targets: list[int], folds: int) -> float:
     """Logistic regression on standardised features."""
-    return cross_validated(regression(), features, targets, folds)
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    probe = make_pipeline(StandardScaler(), LogisticRegression(C=1 / STRENGTH, max_iter=5000))
+    return cross_validated(probe, features, targets, folds)
 
 
 def of_words(examples: Sequence[Example], targets: list[int], folds: int) -> float:

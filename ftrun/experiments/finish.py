@@ -67,6 +67,7 @@ def result_of(loop: Loop, settings: Settings, test: dict[str, float], found: flo
         "metric": f"eval_{loop.metric}",
         "steps": loop.state.step,
         "best_step": best.pop("step"),
+        **loop.choices(),
         "trained_parameters": trained,
         "total_parameters": total,
         **{f"eval_{name}": value for name, value in best.items()},

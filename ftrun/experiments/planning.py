@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ftrun.data.card import lines as card_lines
 from ftrun.errors import ConfigError
 from ftrun.experiments.pooling import pooled
-from ftrun.experiments.preparing import case_of
+from ftrun.experiments.preparing import case_of, chosen
 from ftrun.models.load import outline, reading
 from ftrun.settings.auto import settle
 from ftrun.settings.read import read
@@ -16,8 +16,10 @@ from ftrun.settings.schedules import Length
 from ftrun.tasks.base import check_metric
 from ftrun.tasks.data import TaskData
 from ftrun.tasks.dataset import SPLITS, rows_of
+from ftrun.training.linear import MOST
 
 if TYPE_CHECKING:
+    from ftrun.models.model import Model
     from ftrun.settings.schema import Settings
 
 CARVED = 10  # times the rows of a test split that was split off: all rows
@@ -75,18 +77,29 @@ def outlook(raws: dict[str, dict[str, Any]]) -> Outlook:
     found = Outlook()
     known: dict[str, Data] = {}
     for name, raw in raws.items():
-        settings, _ = pooled(read(raw))
-        network = outline(settings.model, settings.task.spec(None))
+        settings, network = outlined(raw)
         try:
             settings.strategy.fits(network)
+            settings, why = chosen(settings, network)
         except ConfigError as error:
             found.refused.append(f"{name} cannot be trained: {error}")
             continue
         key = repr([raw["task"], raw["model"]])
         data = known[key] = known.get(key) or data_of(settings)
         check_metric(data.read, settings)
-        found.ways.append(way_of(name, settings, data, network))
+        found.ways.append(way_of(name, settings, data, network, [why] if why else []))
     return found
+
+
+def outlined(raw: dict[str, Any]) -> tuple[Settings, Model]:
+    """The settings with their pooling, and the outline of their network."""
+    settings, _ = pooled(read(raw))
+    return settings, outline(settings.model, settings.task.spec(None))
+
+
+def solved(raw: dict[str, Any]) -> bool:
+    """Whether what trains is solved for, so that there is no rate to choose; ConfigError as a run's."""
+    return chosen(*outlined(raw))[0].strategy.solved
 
 
 def data_of(settings: Settings) -> Data:
@@ -99,12 +112,14 @@ def data_of(settings: Settings) -> Data:
     return Data(data, card, [*lines, *card_lines(card, data.metric)])
 
 
-def way_of(name: str, settings: Settings, data: Data, network: Any) -> Way:
-    """The settings with what `auto` comes to, for the outline of a network."""
-    found, why = settle(settings.train, settings.auto, case_of(settings, data.read, network))
+def way_of(name: str, settings: Settings, data: Data, network: Any, why: list[str]) -> Way:
+    """The settings with what `auto` comes to, for the outline of a network, after what is known of them."""
+    if settings.strategy.solved:
+        return Way(name, settings, data, [*why, f"at most {MOST} L2 strengths, no optimizer steps"], 0)
+    found, lines = settle(settings.train, settings.auto, case_of(settings, data.read, network))
     settings = replace(settings, train=replace(settings.train, **found))
     rows = len(data.read.dataset("train").epoch(settings.seed, 0))
-    return Way(name, settings, data, why, Length.of(settings.train, rows).total)
+    return Way(name, settings, data, [*why, *lines], Length.of(settings.train, rows).total)
 
 
 def tested(way: Way, folds: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -38,7 +38,7 @@ def prepare(
         say(line)
     if accelerator.is_main_process:
         describe_data(settings, data, model, directory, accelerator)
-    settings = settled(settings, data, model, directory)
+    settings = settled(with_choices(settings, model, directory), data, model, directory)
     with torch.random.fork_rng():
         torch.manual_seed(stream(settings.seed, "init", 1))
         settings.strategy.prepare(model)
@@ -46,9 +46,37 @@ def prepare(
     return settings
 
 
+def with_choices(settings: Settings, model: Model, directory: Run) -> Settings:
+    """The settings with what the strategy's own come to at `auto`, said and kept in config.yaml."""
+    changed, why = chosen(settings, model)
+    if why:
+        say(why)
+    if leads() and (found := {k: v for k, v in changed.raw.items() if v != settings.raw[k]}):
+        directory.settle(found)
+    if changed.strategy.solved and (idle := without_effect(changed)):
+        say(f"{' and '.join(idle)}: without effect, a head that is solved for takes no optimizer steps")
+    return changed
+
+
+def chosen(settings: Settings, model: Model) -> tuple[Settings, str]:
+    """The settings with what the strategy's own come to at `auto`, and why; the model may be an outline."""
+    found, why = settings.strategy.chosen(settings, model)
+    strategy: Any = settings.strategy
+    return replace(settings, strategy=replace(strategy, **found), raw=settings.raw | found), why
+
+
+def without_effect(settings: Settings) -> list[str]:
+    """The settings of optimizer steps that were set."""
+    train = settings.train
+    given = {name: getattr(train, name) for name in ("lr", "epochs") if name not in settings.auto}
+    if train.max_steps is not None:
+        given["max_steps"] = train.max_steps
+    return [f"train.{name}={value:g}" for name, value in given.items()]
+
+
 def settled(settings: Settings, data: TaskData, model: Model, directory: Run) -> Settings:
     """The settings with numbers in the place of `auto`, said with their reasons and kept in config.yaml."""
-    if not settings.auto:
+    if not settings.auto or settings.strategy.solved:
         return settings
     found, lines = settle(settings.train, settings.auto, case_of(settings, data, model))
     if lines:
@@ -105,6 +133,9 @@ def describe_model(settings: Settings, data: TaskData, model: Model, accelerator
     trained, total = model.counts()
     share = f"{trained:,} of {total:,} parameters trained ({trained / total:.2%})"
     say(f"{settings.strategy_name}: {share}, {describe(accelerator)}")
+    if settings.strategy.solved:
+        say("  frozen but for the head, which is solved for by regression on the features below it")
+        return
     length = Length.of(settings.train, len(data.dataset("train").epoch(settings.seed, 0)))
     course = Course(settings.train.lr, settings.schedule, length, model.depth)
     opens = {stage: settings.strategy.opens(stage, course) for stage in range(model.depth + 2)}

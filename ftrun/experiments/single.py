@@ -28,6 +28,7 @@ from ftrun.tasks.data import TaskData
 from ftrun.training.devices import describe, open_accelerator
 from ftrun.training.loop import Loop
 from ftrun.training.preflight import preflight
+from ftrun.training.solve import Solve
 from ftrun.training.step import Step
 from ftrun.training.trackers import check, open_tracker
 
@@ -42,7 +43,9 @@ def run(settings: Settings, path: Path) -> float:
     check(settings.tracker)
     settings = with_pooling(settings)
     accelerator = accelerator_of(settings)
-    settings.strategy.fits(outline(settings.model, settings.task.spec(None)))
+    network = outline(settings.model, settings.task.spec(None))
+    settings.strategy.fits(network)
+    settings.strategy.chosen(settings, network)
     data = read_data(settings)
     directory = open_directory(accelerator, path, settings, data)
     return recorded(settings, data, directory, accelerator, again=False)
@@ -149,7 +152,7 @@ def train_and_score(
     sources = open_sources(settings, data, model.to(accelerator.device))
     with closing(open_tracker(settings.tracker if leads() else "none", directory)) as tracker:
         step = Step(model, data, settings, directory, accelerator)
-        loop = Loop(step, data, tracker, sources)
+        loop = (Solve if settings.strategy.solved else Loop)(step, data, tracker, sources)
         free_space_check(directory.path, disk_needed(step))
         with accelerator.main_process_first():
             remember(loop, settings, directory)

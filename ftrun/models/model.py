@@ -93,6 +93,11 @@ class Model(nn.Module):
             if outside or name in self.fresh:
                 yield name, parameter
 
+    def head_layers(self) -> list[nn.Module]:
+        """The modules that these are weights of, the lowest first."""
+        names = dict.fromkeys(name.rpartition(".")[0] for name, _ in self.head_parameters())
+        return [self.get_submodule(name) for name in names]
+
     def trained(self) -> dict[str, nn.Parameter]:
         return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
 

@@ -50,6 +50,8 @@ class Spec:
     labels: tuple[str, ...] | None = None  # of a head that tasks can share, () if not known; None: not shared
     projection: tuple[int | None, int] | None = None  # of contrastive learning: hidden units, width
     tokenizer: TokenizerTexts | None = None
+    # each example is one fixed vector to the head, and the loss that of a logistic or linear regression
+    regression: bool = False
 
 
 def label_config(names: tuple[str, ...] | list[str], **more: Any) -> dict[str, Any]:

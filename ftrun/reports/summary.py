@@ -42,6 +42,7 @@ def row_of(run: Run) -> dict[str, Any]:
         "eval_score": scores.get(f"eval_{metric}"),
         "test_score": scores.get(f"test_{metric}"),
         "best_step": result.get("best_step"),
+        "l2": result.get("l2"),  # of a head that was solved for
         "step": result.get("best_step", seen.get("step")),  # the latest one while there is no best
         **{name: cost.get(name) for name in ("seconds", "cpu_seconds", *SPEEDS)},
         "peak_memory_bytes": cost.get("peak_memory_bytes"),

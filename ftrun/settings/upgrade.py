@@ -13,13 +13,15 @@ from ftrun import CONF
 # node → the setting that names its option
 OPTIONAL = {"compose": "name", "pretrain": "name", "protect": "name", "source": "kind"}
 
+# strategy → values of its settings that runs had before the setting was there, where the YAML has another
+FORMER = {"linear_probe": {"solver": "adamw"}}
+
 
 def completed(config: dict[str, Any]) -> dict[str, Any]:
     """A run's configuration with the settings that its nodes lack; other values stay as they are."""
     top = preset("config")
-    flat = (
-        preset("strategy", str(config.get("strategy"))) | top
-    )  # a strategy's settings are beside the fixed ones
+    strategy = str(config.get("strategy"))  # whose settings are beside the fixed ones
+    flat = preset("strategy", strategy) | FORMER.get(strategy, {}) | top
     names = {name: value for name, value in flat.items() if name not in ("train", "model", "hydra")}
     whole = filled(config, names | {name: {key: "none"} for name, key in OPTIONAL.items()})
     whole["train"] = filled(whole.get("train"), top["train"])

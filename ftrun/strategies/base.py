@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from ftrun.settings.habits import Pace
 
@@ -74,6 +74,18 @@ class Strategy:
 
     def fits(self, model: Model) -> None:
         """ConfigError where the network has no part that this could train; it has no weights yet."""
+
+    @property
+    def solved(self) -> bool:
+        """Whether what it trains is solved for by regression: it has no rate and takes no optimizer steps."""
+        return False
+
+    def chosen(self, settings: Settings, model: Model) -> tuple[dict[str, Any], str]:
+        """What its settings at `auto` come to for a network and a task, by name, and why, in a line.
+
+        The model may be an outline without weights. ConfigError for a choice that these do not allow.
+        """
+        return {}, ""
 
     def prepare(self, model: Model) -> None:
         """Freeze, wrap or add weights; called once, after loading and before the optimizer exists.

@@ -47,7 +47,7 @@ class Classify(TextTable):
             names = tuple(source.labels.names) if source.labels is not None else ()
         else:
             names = () if source is None else labelled.names_in(source)
-        return self.spec_of(names, labelled.head_of(names))
+        return self.spec_of(names, labelled.head_of(names), regression=True)
 
     def targets(self, rows: Sequence[dict[str, Any]], spec: Spec) -> list[Any]:
         names = Labels(list(spec.labels or ()), [])

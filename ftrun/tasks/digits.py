@@ -131,7 +131,7 @@ class Digits(Task):
         known = source is None or isinstance(source, Rows)
         names = tuple(self.names.names) if known else labelled.names_in(source)
         inputs = ImageInput(shape=SHAPE)
-        return Spec(self.name, IMAGES, inputs, labelled.head_of(names), labels=names)
+        return Spec(self.name, IMAGES, inputs, labelled.head_of(names), labels=names, regression=True)
 
     def encode(self, data: TaskData, split: str) -> DigitImages:
         pixels, labels = data.rows.splits[split]

@@ -118,7 +118,8 @@ class Image(ImageTask):
             names = tuple(source.labels.names)
         else:
             names = () if source is None else labelled.names_in(source)
-        return self.spec_of(config=labelled.head_of(names), labels=names)
+        fixed = self.augment == "none"
+        return self.spec_of(config=labelled.head_of(names), labels=names, regression=fixed)
 
     def encode(self, data: TaskData, split: str) -> Pixels:
         """Decoded once, as bytes."""

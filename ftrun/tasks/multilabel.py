@@ -62,7 +62,8 @@ class Multilabel(TextTable):
         else:
             names = () if source is None else labelled.names_in(source)
         head = labelled.head_of(names)
-        return self.spec_of(names, head | {"problem_type": "multi_label_classification"} if head else {})
+        head |= {"problem_type": "multi_label_classification"} if head else {}
+        return self.spec_of(names, head, regression=True)
 
     def targets(self, rows: Sequence[dict[str, Any]], spec: Spec) -> list[Any]:
         names = Labels(list(spec.labels or ()), [])

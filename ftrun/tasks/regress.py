@@ -59,13 +59,14 @@ class Regress(TextTable):
 
     def spec(self, source: Any) -> Spec:
         if source is None:
-            return self.spec_of(None, {})
+            return self.spec_of(None, {}, regression=True)
         if isinstance(source, TableRows):
             mean, scale = scaling_of([row[self.label] for row in source.splits["train"]], self.label)
         else:
             mean, scale = source.target_mean, source.target_scale
         scaling = {"target_mean": mean, "target_scale": scale}
-        return self.spec_of(None, label_config([self.label], problem_type="regression", **scaling))
+        config = label_config([self.label], problem_type="regression", **scaling)
+        return self.spec_of(None, config, regression=True)
 
     def targets(self, rows: Sequence[dict[str, Any]], spec: Spec) -> list[Any]:
         return [row[self.label] for row in rows]

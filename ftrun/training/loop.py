@@ -177,6 +177,10 @@ class Loop:
             for name, value in scores.items()
         }
 
+    def choices(self) -> dict[str, float]:
+        """What was chosen on validation beside the weights, for result.json."""
+        return {}
+
     def save_best(self) -> None:
         if self.accelerator.is_main_process:
             tensors = {"weights": checkpoint.weights_of(self.step.model, self.step.parameters)}

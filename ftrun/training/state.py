@@ -34,6 +34,8 @@ class State:
     metrics_size: int = 0
     before: list[dict[str, float]] = field(default_factory=list)  # test scores of each earlier task at step 0
     cost: dict[str, float] = field(default_factory=lambda: dict.fromkeys(COSTS, 0))
+    # of a head that is solved for: log10 of each L2 strength tried, and the numbers that rank it
+    tried: list[list[float]] = field(default_factory=list)
 
 
 def better(scores: dict[str, float], best: dict[str, float], metric: Metric) -> bool:

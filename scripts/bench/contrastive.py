@@ -63,7 +63,7 @@ def measured(name: str, words: list[str], seed: int, options: argparse.Namespace
     own = [f"train.epochs={options.epochs}", f"train.lr={options.lr}", "train.eval_every=0.25"]
     run(place, [*words, *data, *own, *options.more])
     probe = place.with_name(f"{place.name}-linear")
-    linear = ["task=image", "strategy=linear_probe", f"model.name={place}", "train.lr=1e-2"]
+    linear = ["task=image", "strategy=linear_probe", "solver=adamw", f"model.name={place}", "train.lr=1e-2"]
     run(probe, [*linear, *data, f"train.epochs={options.probe_epochs}"])
     lines = [json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()]
     cost, result = (json.loads((place / f"{name}.json").read_text()) for name in ("cost", "result"))

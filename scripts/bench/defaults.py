@@ -142,8 +142,9 @@ def words_of(cell: Cell, options: argparse.Namespace) -> list[str]:
     place = options.out.absolute() / "data" / cell.data
     files = {file.stem: file for file in sorted(place.glob("*.*"))} if place.exists() else {}
     model = f"model.name={options.minilm}" if cell.network == "minilm" else f"model={cell.network}"
+    own = ["solver=adamw"] if cell.strategy == "linear_probe" else []  # whose rate and steps are looked at
     return [
-        *SETS[cell.data], *(f"task.{split}={file}" for split, file in files.items()), model,
+        *SETS[cell.data], *own, *(f"task.{split}={file}" for split, file in files.items()), model,
         f"strategy={cell.strategy}", f"task.subset={cell.rows}", f"seed={options.seed}",
         f"device={options.device}",
     ]  # fmt: skip

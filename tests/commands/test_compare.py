@@ -49,6 +49,15 @@ def test_the_rate_is_chosen_on_validation_and_said(
     assert {0.032, 0.1, 0.32} <= rates
 
 
+def test_no_rate_is_searched_where_a_head_is_solved_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, text = compared(capsys, "--strategies", "linear_probe", "--seeds", "1")
+    assert code == 0 and text.count("\nrun: ") == 1 and "Learning rates" not in text
+    assert not Path("study/grid").exists() and len(list(Path("study/runs").iterdir())) == 1
+
+
 def test_a_default_rate_that_diverges_does_not_end_the_search(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

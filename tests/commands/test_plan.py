@@ -41,7 +41,10 @@ def test_the_plan_is_what_a_run_says_and_leaves_nothing(
     assert sorted(tmp_path.rglob("*")) == before
     monkeypatch.undo()
     assert "rows: train 80, validation 10, test 10" in said
-    assert "2 ways × 2 seeds = 4 runs, " in said and "adds 6 runs or more, 3 of each way" in said
+    assert "2 ways × 2 seeds = 4 runs, " in said and "adds 3 runs or more, 3 of each way that has one" in said
+    assert (
+        "  linear_probe: solver: lbfgs, since the head is one linear layer on fixed features; at most" in said
+    )
     found = re.search(r"10 test rows, 2 seeds, 2 ways \(1 test\): differences below about (\d+) points", said)
     assert found is not None
     run = ftrun_inprocess(*table, "strategy=full", f"hydra.run.dir={tmp_path / 'run'}").stdout

@@ -5,40 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy
 import pytest
-import torch
 from lab import ran, toy
-from sklearn.linear_model import LogisticRegression
 
 from ftrun.experiments import frozen
-from ftrun.experiments.frozen import NEVER, fit
-
-
-def test_logits_are_those_of_scikit_learn_for_two_labels_and_more() -> None:
-    chance = numpy.random.default_rng(0)
-    features = chance.normal(size=(60, 5))
-    for count in (2, 3):
-        labels = chance.integers(0, count, 60)
-        weights, biases = fit(features, labels, 0.1, count)
-        own = torch.tensor(features @ weights.T + biases).softmax(-1).numpy()
-        theirs = LogisticRegression(C=0.1, max_iter=200).fit(features, labels).predict_proba(features)
-        assert numpy.allclose(own, theirs, atol=1e-6)
-
-
-def test_a_label_without_training_rows_is_never_answered() -> None:
-    features, labels = numpy.eye(4), numpy.array([0, 0, 2, 2])
-    weights, biases = fit(features, labels, 1.0, 4)
-    assert biases[1] == biases[3] == NEVER and not weights[[1, 3]].any()
-    assert set((features @ weights.T + biases).argmax(1)) == {0, 2}
-
-
-def test_several_labels_each_have_their_own_regression() -> None:
-    features = numpy.random.default_rng(0).normal(size=(40, 3))
-    labels = numpy.stack([features[:, 0] > 0, features[:, 1] > 0, numpy.ones(40), numpy.zeros(40)], 1)
-    weights, biases = fit(features, labels.astype(float), 10.0, 4)
-    found = features @ weights.T + biases > 0
-    assert (found == labels.astype(bool)).mean(0) == pytest.approx([1, 1, 1, 1], abs=0.06)
 
 
 def test_a_run_scores_them_and_keeps_the_answers(

@@ -56,7 +56,7 @@ def test_a_target_that_is_nowhere_is_refused_with_the_names_there_are(bert_base)
     ("strategy", "trained"),
     [
         (Full(), 109_483_778),
-        (LinearProbe(), 1_538),
+        (LinearProbe("adamw"), 1_538),
         (Freeze(0, None), 109_483_778 - 23_837_184),
         (Freeze(2, None), 71_470_850),
         (Freeze(4, None), 57_295_106),
@@ -176,7 +176,7 @@ def test_what_is_frozen_keeps_its_dropout_off(tiny_dir):
     assert not net.bert.embeddings.dropout.training
     assert not any(module.training for module in layers[0].modules())
     assert all(module.training for module in layers[1].modules())
-    LinearProbe().prepare(model)
+    LinearProbe("adamw").prepare(model)
     model.train()
     assert not any(module.training for module in net.bert.modules())
     assert net.dropout.training

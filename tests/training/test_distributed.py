@@ -11,6 +11,7 @@ from lab import SMALL_SOURCE, ran, settings
 
 WAYS = {
     "full": ["strategy=full"],
+    "linear_probe": ["strategy=linear_probe"],
     "gradual_unfreeze with replay": [
         "strategy=gradual_unfreeze", "every=0.2", "protect=replay", "protect.buffer=16", *SMALL_SOURCE,
     ],

@@ -164,7 +164,7 @@ def plan(settings: Settings, data: TaskData, path: Path) -> dict[str, Node]:
 
 def probe(raw: Node) -> Node:
     """The same with a head alone on the network as it is, at that strategy's own rate."""
-    own = {"strategy": "linear_probe", "train": raw["train"] | {"lr": AUTO}}
+    own = {"strategy": "linear_probe", "solver": "auto", "train": raw["train"] | {"lr": AUTO}}
     return {name: raw[name] for name in FIXED} | own
 
 

@@ -57,10 +57,15 @@ class Evidence:
     def numbers(self) -> bool:
         return bool(self.labels) and all(isinstance(e, int | float) for e in [*self.labels, *self.answers])
 
+    @property
+    def solved(self) -> bool:
+        """Whether its head was solved for, so that neither steps nor a rate could be changed."""
+        return "l2" in self.result
+
     @cached_property
     def evaluations(self) -> list[dict[str, Any]]:
-        """The lines that have a validation loss."""
-        return [line for line in self.lines if line.get("eval_loss") is not None]
+        """The lines that have a validation loss, one after the other in time."""
+        return [line for line in self.lines if line.get("eval_loss") is not None and "l2" not in line]
 
     @property
     def rows(self) -> dict[str, int]:
@@ -94,7 +99,7 @@ class Evidence:
     def stopped(self) -> bool:
         """Whether patience ended the run: as many evaluations without a better score as it allows."""
         patience, best = self.config["train"].get("patience"), self.result.get("best_step")
-        if patience is None or best is None:
+        if self.solved or patience is None or best is None:
             return False
         return sum(line["step"] > best for line in self.evaluations) >= patience
 

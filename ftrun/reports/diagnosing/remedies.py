@@ -38,7 +38,7 @@ def against_overfitting(found: Evidence) -> list[Remedy]:
     """Settings that the run does not use yet."""
     config = found.config
     train, strategy, task = config["train"], config["strategy"], config["task"]
-    tried = [Remedy("train.patience", 2)] if train.get("patience") is None else []
+    tried = [Remedy("train.patience", 2)] if train.get("patience") is None and not found.solved else []
     if config.get("dropout") == 0:
         tried.append(Remedy("dropout", 0.1))
     if strategy in ("full", "scratch", "gradual_unfreeze", "lp_ft", "l2sp", "ewc", "replay"):
@@ -53,7 +53,7 @@ def against_overfitting(found: Evidence) -> list[Remedy]:
         tried.append(Remedy("task.augment", None, said="task.augment"))
     if task.get("subset") is not None:
         tried.append(Remedy("task.subset", None))
-    return tried or [Remedy("train.epochs", 0, said="fewer train.epochs")]
+    return tried or ([] if found.solved else [Remedy("train.epochs", 0, said="fewer train.epochs")])
 
 
 Larger = tuple[str, Callable[[int], int]]
@@ -82,8 +82,8 @@ def against_underfitting(found: Evidence, early: bool, wide: bool) -> list[Remed
     config = found.config
     tried: list[Remedy] = []
     cut = Remedy("train.patience", None, config["train"].get("patience"))
-    time = [cut if found.stopped else longer(found)]
-    rate = tripled(found, "lr")
+    time = [] if found.solved else [cut if found.stopped else longer(found)]
+    rate = [] if found.solved else tripled(found, "lr")
     if wide:
         return [*time, *rate]
     own, others = LARGER.get(config["strategy"], (None, ()))
@@ -100,7 +100,9 @@ def against_underfitting(found: Evidence, early: bool, wide: bool) -> list[Remed
 
 
 def against_nothing(found: Evidence) -> list[Remedy]:
-    """Settings for a run that has learned nothing: its rate is too low or too high."""
+    """Settings for a run that has learned nothing: its rate is too low or too high, or it has none."""
+    if found.solved:
+        return _strategies(*LARGER.get(found.config["strategy"], (None, ()))[1])
     rate, auto = found.config["train"].get("lr"), _by_auto(found, "lr")
     now = rate if isinstance(rate, float) else None  # of a composition it is auto, its runs' own
     if now is not None and not auto:

@@ -38,7 +38,7 @@ def learned(found: Evidence) -> str | None:
     if trivial is not None and now is not None:
         return _losses(now, trivial) if now < (1 - BEGUN) * trivial else None
     losses = [line["train_loss"] for line in found.lines if line.get("train_loss") is not None]
-    if len(losses) < 2:
+    if len(losses) < 2 or found.solved:
         return None
     last = smooth(losses)[-1]
     return f"training loss fell from {losses[0]:.3f} to {last:.3f}" if last < (1 - FELL) * losses[0] else None

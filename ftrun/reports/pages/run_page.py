@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ftrun.data.baselines import FEATURES_OF, NAMES
+from ftrun.data.card import DIGITS
 from ftrun.reports.diagnosing.diagnosis import diagnose
 from ftrun.reports.diagnosing.evidence import Evidence
 from ftrun.reports.diagnosing.forgetting import forgetting_line
@@ -114,10 +115,16 @@ def _scores(row: dict[str, Any], baselines: dict[str, Any], ends: tuple[float, f
 
 
 def baseline_warnings(row: dict[str, Any], baselines: dict[str, Any]) -> list[str]:
-    """A sentence for each baseline whose test score the run does not beat."""
+    """A sentence for each baseline whose test score the run does not beat.
+
+    A head that was solved for is the regression on frozen features itself, and not measured against it.
+    """
     metric, ours = row["metric"], row["test_score"]
+    ours = None if ours is None else round(ours, DIGITS)  # as the baselines are
     sign, lines = lookup(metric).sign, []
     for name in NAMES:
+        if name == FEATURES_OF and row.get("l2") is not None:
+            continue
         theirs = baselines.get(name, {}).get(f"test_{metric}")
         if ours is None or theirs is None or sign * theirs < sign * ours:
             continue
@@ -152,7 +159,9 @@ def _facts(row: dict[str, Any], card: dict[str, Any], found: Diagnosis) -> Any:
         table.add_row("trained", f"{numbers} ({share(row['trained_share'])})")
     for source in row["sources"]:
         table.add_row("forgetting", forgetting_line(source))
-    if row["step"] is not None:
+    if row.get("l2") is not None:
+        table.add_row("L2 strength", f"{row['l2']:.3g}")
+    elif row["step"] is not None:
         table.add_row("best step", f"{row['step']:,}")
     if row["seconds"] is not None:
         speed = "".join(f" · {count(row[name])} {unit}/s" for name, unit in SPEEDS.items() if row[name])

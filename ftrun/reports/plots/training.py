@@ -50,8 +50,14 @@ def training(group: Group) -> list[Plot]:
 
 
 def trained(group: Group) -> list[Study]:
-    """The studies to plot that have curves."""
-    return [study for study in studies_to_plot(group) if study.tried[0].lines]
+    """The studies to plot that have curves, and beside them those whose head was solved for, a level each."""
+    found = [study for study in studies_to_plot(group) if study.tried[0].lines]
+    return found if any(not solved(study) for study in found) else []
+
+
+def solved(study: Study) -> bool:
+    """Whether the lines of its runs are L2 strengths tried, not training steps."""
+    return any("l2" in line for line in study.tried[0].lines)
 
 
 def against_scratch(group: Group) -> Plot | None:
@@ -139,6 +145,7 @@ AXES = {"epoch": "epoch", "step": "optimizer step"}
 
 def step_axis(studies: list[Study]) -> str:
     """Epochs where all runs have similar numbers of them, else steps, as epochs of few rows are short."""
+    studies = [study for study in studies if not solved(study)]
     lasts = [line["epoch"] for study in studies for line in study.tried[0].lines[-2:-1] if "epoch" in line]
     return "epoch" if lasts and max(lasts) < 2 * max(min(lasts), 1e-9) and max(lasts) < 50 else "step"
 
@@ -153,8 +160,20 @@ def band(
     thin: bool = False,
     label: str | None = None,
 ) -> None:
-    """The mean over the seeds, and the span of their values; `style` is a colour, dashes and a marker."""
+    """The mean over the seeds, and the span of their values; `style` is a colour, dashes and a marker.
+
+    Of a head that was solved for it is a level, that of its best strength.
+    """
     color, dash, marker = style
+    if solved(study):
+        best = [line.get(key) for each in study.tried for line in each.lines if chosen(each, line)]
+        values = [factor * value for value in best if value is not None]
+        if values:
+            axes.axhline(
+                statistics.fmean(values), color=color, linestyle=dash, label=label,
+                linewidth=0.9 if thin else 1.8, alpha=0.7 if thin else 1.0,
+            )  # fmt: skip
+        return
     runs = [dict(series(each, key, axis)) for each in study.tried]
     at = sorted(set.intersection(*map(set, runs)))
     if not at:
@@ -168,6 +187,11 @@ def band(
     if len(runs) > 1 and not thin:
         low, high = [min(row) for row in rows], [max(row) for row in rows]
         axes.fill_between(at, low, high, color=color, alpha=0.15, linewidth=0)
+
+
+def chosen(tried: Tried, line: dict[str, Any]) -> bool:
+    """Whether a line is that of the run's best strength."""
+    return "l2" in line and line["l2"] == tried.result.get("l2")
 
 
 def series(tried: Tried, key: str, axis: str) -> Series:

@@ -117,10 +117,10 @@ class TextTable(Task):
         """The labels whose rows are taken, None for all."""
         return None
 
-    def spec_of(self, labels: tuple[str, ...] | None, config: dict[str, Any]) -> Spec:
+    def spec_of(self, labels: tuple[str, ...] | None, config: dict[str, Any], **more: Any) -> Spec:
         """The spec of a head on one vector of a text."""
         length = TextInput(self.max_length)
-        return Spec(self.name, "AutoModelForSequenceClassification", length, config, labels=labels)
+        return Spec(self.name, "AutoModelForSequenceClassification", length, config, labels=labels, **more)
 
     def load_table(self, seed: int) -> Splits:
         from ftrun.data.rows import load_splits
