@@ -18,8 +18,9 @@ import torch
 
 from ftrun.data.baselines import FEATURES_OF
 from ftrun.data.card import SCORED, named_scores
-from ftrun.experiments.probing import features_of, first_of_head, under_head
+from ftrun.experiments.probing import features_of, under_head
 from ftrun.models.architecture import IMAGES, ONE_PER_TEXT
+from ftrun.models.head_input import first_of_head
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

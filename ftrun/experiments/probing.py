@@ -76,15 +76,6 @@ def under_head(layer_inputs: Any, output: Any, inputs: dict[str, Tensor]) -> Ten
     return hidden.flatten(1)
 
 
-def first_of_head(model: Model) -> nn.Module:
-    """The lowest linear layer that the checkpoint did not bring, on what the run pools."""
-    from torch import nn
-
-    names = dict.fromkeys(name.rpartition(".")[0] for name, _ in model.head_parameters())
-    found = [model.get_submodule(name) for name in names]
-    return next(module for module in found if isinstance(module, nn.Linear))
-
-
 def regression(strength: float = STRENGTH) -> Any:
     """Logistic regression on standardised features."""
     from sklearn.linear_model import LogisticRegression
@@ -103,6 +94,7 @@ def answered_out_of_fold(run: Run) -> tuple[list[Row], str]:
     import torch
 
     from ftrun.experiments.sources import start
+    from ftrun.models.head_input import first_of_head
     from ftrun.models.load import load
     from ftrun.settings.read import read
     from ftrun.settings.seeds import stream
