@@ -17,12 +17,13 @@ from ftrun.experiments.probing import FOLDS
 if TYPE_CHECKING:
     from ftrun.models.model import Model
     from ftrun.tasks.data import TaskData
-    from ftrun.tasks.dataset import Example
+    from ftrun.tasks.dataset import Dataset, Example
 
 FEW = 1000  # labels per class
 ROWS = 600  # training rows that are measured, at most
 NEIGHBOURS = 10
 STRENGTH = 10.0  # of the probe's L2 penalty
+BATCH = 32
 
 
 @dataclass
@@ -70,8 +71,6 @@ def advise(
 
 def measure(data: TaskData, model: Model) -> Closeness:
     """From the encoded training rows and the network as its checkpoint left it."""
-    from ftrun.training.features import features_of, mean_of_tokens
-
     examples = data.dataset("train").examples
     examples = examples[:: max(1, -(-len(examples) // ROWS))]
     targets = [example.target for example in examples]
@@ -79,14 +78,33 @@ def measure(data: TaskData, model: Model) -> Closeness:
     if len(set(targets)) < 2 or smallest < 2:
         raise DataError("advise: every class needs at least two of the sampled training rows")
     folds = min(FOLDS, smallest)
-    layer = model.layers()[-1]
-    features = features_of(data.dataset("train"), model, examples, layer, mean_of_tokens).numpy()
+    features = token_means(data.dataset("train"), model, examples)
     return Closeness(
         neighbours=of_neighbours(features, targets),
         probe=of_probe(features, targets, folds),
         words=of_words(examples, targets, folds),
         rows=len(examples),
     )
+
+
+def token_means(dataset: Dataset, model: Model, examples: Sequence[Example]) -> Any:
+    """The mean of the top layer's output over the tokens of each text, (examples, width)."""
+    import torch
+
+    from ftrun.data.batching import sorted_batches
+    from ftrun.models.prefix import stopped_at
+
+    rows: list[Any] = [None] * len(examples)
+    model.eval()
+    with torch.no_grad():
+        for places in sorted_batches([example.size for example in examples], BATCH):
+            inputs = dataset.collate([examples[place] for place in places])["inputs"]
+            output = stopped_at(model.layers()[-1], model, inputs)
+            hidden = output[0] if isinstance(output, tuple) else output
+            mask = inputs["attention_mask"].unsqueeze(-1).float()
+            for place, row in zip(places, (hidden * mask).sum(1) / mask.sum(1), strict=True):
+                rows[place] = row
+    return torch.stack(rows).numpy()
 
 
 def of_neighbours(features: Any, targets: list[int]) -> float:

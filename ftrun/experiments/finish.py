@@ -39,6 +39,7 @@ def finish(loop: Loop, settings: Settings, directory: Run, first: list[Tensor]) 
     loop.step.set_open(set(range(model.depth + 2)))
     scores, rows = loop.scores(data.dataset("test"))
     known = measure_after(loop, first) | on_training(loop)
+    loop.step.kept.flush()
     if accelerator.is_main_process:
         auto_class, validation = data.spec.auto_class, data.dataset("validation")
         export(model, directory.model_dir, auto_class)

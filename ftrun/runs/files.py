@@ -135,18 +135,24 @@ def _try_lock(handle: int, *, exclusive: bool) -> bool:
 
 def free_space_check(path: str | os.PathLike[str], needed_bytes: int) -> None:
     """Refuse to begin what the disk cannot hold; the path itself need not exist yet."""
-    place = Path(path).absolute()
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
+    free = shutil.disk_usage(existing(path)).free
     if free < needed_bytes:
         raise UserError(
-            f"no space left for {path}: the run needs {_size(needed_bytes)}, {_size(free)} are free; "
+            f"no space left for {path}: the run needs {size_in_words(needed_bytes)},"
+            f" {size_in_words(free)} are free; "
             "free some space, or choose another directory with hydra.run.dir=DIR"
         )
 
 
-def _size(count: float) -> str:
+def existing(path: str | os.PathLike[str]) -> Path:
+    """The path, or the nearest directory above it that is there."""
+    place = Path(path).absolute()
+    while not place.exists():
+        place = place.parent
+    return place
+
+
+def size_in_words(count: float) -> str:
     for unit in ("bytes", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.4g} {unit}"

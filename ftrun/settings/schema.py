@@ -32,6 +32,7 @@ class Train:
     metric: str | None
     checkpoint_every: str | int | float
     deterministic: bool
+    keep: str | bool
 
     def __post_init__(self) -> None:
         for name in ("lr", "epochs"):
@@ -57,6 +58,8 @@ class Train:
         one_of("train.precision", self.precision, ["auto", "fp32", "bf16", "fp16"])
         every("train.eval_every", self.eval_every)
         every("train.checkpoint_every", self.checkpoint_every)
+        if self.keep != "auto" and not isinstance(self.keep, bool):
+            raise ConfigError(f"train.keep is auto, true or false, not {self.keep}")
         if self.micro_batch is not None and self.micro_batch > self.batch_size:
             raise ConfigError(
                 f"train.micro_batch={self.micro_batch} is larger than train.batch_size={self.batch_size}; "

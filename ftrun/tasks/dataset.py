@@ -79,7 +79,7 @@ class Dataset(ABC):
     def collate(self, examples: Sequence[Example], draw: Draw | None = None) -> Batch:
         """One batch: `inputs`, the padded tensors that the network takes by name, and `labels`.
 
-        Without a draw, for evaluation, it is always the same.
+        Without a draw, for evaluation, it is always the same. One that depends on its draw has it, as `draw`.
         """
 
     def epoch(self, seed: int, epoch: int) -> Sequence[int]:

@@ -164,6 +164,9 @@ class Augmented(Pixels):
 
     crop = False
 
+    def collate(self, examples: Sequence[Example], draw: Draw | None = None) -> Batch:
+        return super().collate(examples, draw) | {"draw": draw}
+
     def seen(self, example: Example, draw: Draw | None) -> Any:
         """A function of seed, step and row, whatever the batch."""
         if draw is None:

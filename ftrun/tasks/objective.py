@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -74,4 +75,5 @@ def outputs_of(model: nn.Module, objective: Objective, batch: Batch) -> Any:
     """The network's output for a batch, on the device where its weights are."""
     device = next(model.parameters()).device
     inputs = {name: value.to(device) for name, value in batch["inputs"].items()}
-    return model(**objective.inputs(inputs, batch))
+    with batch.get("given", nullcontext)():  # kept features, in the place of the network's frozen part
+        return model(**objective.inputs(inputs, batch))

@@ -17,19 +17,25 @@ if TYPE_CHECKING:
     from ftrun.tasks.data import TaskData
     from ftrun.tasks.dataset import Batch, Dataset
     from ftrun.tasks.scorer import Answer, Row
+    from ftrun.training.kept import Kept
 
 SMALLEST = 32  # rows of an evaluation batch, which without gradients may exceed the micro-batch
 
 
 def evaluate(
-    model: nn.Module, data: TaskData, dataset: Dataset, size: int, accelerator: Accelerator
+    model: nn.Module,
+    data: TaskData,
+    dataset: Dataset,
+    size: int,
+    accelerator: Accelerator,
+    kept: Kept | None = None,
 ) -> tuple[dict[str, float], list[Row]]:
     """Every metric of the task, and the rows with their answers; all processes share the work."""
     reference = dataset.reference(data)
     known = [] if reference is None else predict(model, data, reference, size, accelerator)
     total, count = 0.0, 0.0
     answers: list[tuple[int, Answer]] = []
-    for outputs, batch, places in batches_through(model, data, dataset, size, accelerator):
+    for outputs, batch, places in batches_through(model, data, dataset, size, accelerator, kept):
         loss = data.objective.loss(outputs, batch)
         total, count = total + float(loss.sum), count + loss.count
         answers += zip(places, data.scorer.answers(outputs, batch), strict=True)
@@ -51,9 +57,16 @@ def predict(
 
 @torch.no_grad()
 def batches_through(
-    model: nn.Module, data: TaskData, dataset: Dataset, size: int, accelerator: Accelerator
+    model: nn.Module,
+    data: TaskData,
+    dataset: Dataset,
+    size: int,
+    accelerator: Accelerator,
+    kept: Kept | None = None,
 ) -> Iterator[tuple[Any, Batch, list[int]]]:
     """Outputs, batches and places of this process's examples; a batch that exceeds the memory is halved."""
+    if kept is not None:
+        kept.cover(dataset)
     was_training, objective = model.training, data.objective
     objective_trained = objective.training
     model.eval()
@@ -62,7 +75,10 @@ def batches_through(
     pending = batches[accelerator.process_index :: accelerator.num_processes]
     while pending:
         places = pending.pop(0)
-        batch = dataset.collate([dataset[place] for place in places])
+        examples = [dataset[place] for place in places]
+        batch = dataset.collate(examples)
+        if kept is not None:
+            batch = kept.into(batch, examples)
         try:
             outputs = outputs_of(model, objective, batch)
         except torch.OutOfMemoryError:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from ftrun.models.model import Model
     from ftrun.settings.schema import Settings
     from ftrun.tasks.data import TaskData
-    from ftrun.tasks.dataset import Batch
+    from ftrun.tasks.dataset import Batch, Example
+    from ftrun.training.kept import Kept
     from ftrun.training.source_task import SourceTask
     from ftrun.training.state import State
 
@@ -31,8 +32,15 @@ class Gradient:
     """Accumulates the gradient of a step; `wrapped` is the model as accelerate prepared it."""
 
     def __init__(
-        self, model: Model, wrapped: nn.Module, data: TaskData, settings: Settings, accelerator: Accelerator
+        self,
+        model: Model,
+        wrapped: nn.Module,
+        data: TaskData,
+        settings: Settings,
+        accelerator: Accelerator,
+        kept: Kept,
     ) -> None:
+        self.kept = kept
         self.model, self.wrapped, self.settings, self.accelerator = model, wrapped, settings, accelerator
         self.dataset, self.objective, self.guard = data.dataset("train"), data.objective, settings.guard
         self.parts: dict[str, tuple[float | torch.Tensor, int]] = {}  # of the latest step's loss
@@ -67,7 +75,7 @@ class Gradient:
         mine = mine or rows[:1]
         micro = [mine[i : i + state.micro_batch] for i in range(0, len(mine), state.micro_batch)]
         draw = Draw(self.settings.seed, state.epoch, state.step)
-        batches = [self.dataset.collate([self.dataset[row] for row in part], draw) for part in micro]
+        batches = [self.collated([self.dataset[row] for row in part], draw) for part in micro]
         self.objective.train()
         count = self.objective.count(batches)
         counted = self.summed(0.0 if idle else count)
@@ -80,6 +88,9 @@ class Gradient:
         for part, batch in zip(micro, batches, strict=True):
             self.count_tokens(part, batch, state)
         return self.summed(total), counted
+
+    def collated(self, examples: list[Example], draw: Draw) -> Batch:
+        return self.kept.into(self.dataset.collate(examples, draw), examples)
 
     def coupled(self, batches: list[Batch], step: int, weight: float) -> torch.Tensor:
         """Backward of the loss over all batches together; see `coupled_backward`."""

@@ -159,7 +159,7 @@ class Loop:
     def scores(self, dataset: Dataset) -> tuple[dict[str, float], list[Row]]:
         """Every metric of the current model, and the rows with their answers."""
         size = 4 * self.state.micro_batch
-        return evaluate(self.step.model, self.data, dataset, size, self.accelerator)
+        return evaluate(self.step.model, self.data, dataset, size, self.accelerator, self.step.kept)
 
     def source_scores(self, split: str) -> list[dict[str, float]]:
         """Every metric of each earlier task."""
@@ -188,6 +188,7 @@ class Loop:
 
     def save(self) -> None:
         """Write the checkpoint `last`, with the current size of the metrics."""
+        self.step.kept.flush()
         if self.accelerator.is_main_process:
             self.spend()
             self.state.metrics_size = self.run_directory.metrics_size()

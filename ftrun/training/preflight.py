@@ -40,6 +40,7 @@ def preflight(loop: Loop) -> None:
     check_gradients(step)
     step.optimizer.zero_grad()
     step.state.cost = cost
+    step.set_rates()  # as in the first step, so that what can be kept is computed and compared now
     validation = data.dataset("validation")
     evaluate(step.model, data, validation.of(validation.examples[:PROBE]), PROBE, loop.accelerator)
     if loop.accelerator.is_main_process:

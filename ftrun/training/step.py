@@ -12,6 +12,7 @@ from accelerate import DistributedDataParallelKwargs
 from ftrun.errors import Diverged
 from ftrun.settings.schedules import Course, Length
 from ftrun.training.gradient import Gradient
+from ftrun.training.kept import Kept
 from ftrun.training.optim import groups, optimizer
 from ftrun.training.state import State
 
@@ -48,7 +49,8 @@ class Step:
         self.wrapped = accelerator.prepare_model(
             model
         )  # for training; the forward pass of DDP waits for all processes
-        self.backward = Gradient(model, self.wrapped, data, settings, accelerator)
+        self.kept = Kept(model, data, settings, accelerator, self.course)
+        self.backward = Gradient(model, self.wrapped, data, settings, accelerator, self.kept)
         self.optimizer = accelerator.prepare_optimizer(
             optimizer(groups(model, settings.train), settings.train, accelerator.device),
             device_placement=False,
@@ -107,11 +109,14 @@ class Step:
 
     def set_open(self, stages: set[int]) -> None:
         """Train these stages only; the others are frozen, with their dropout off."""
-        if stages != self.open:
+        changed = stages != self.open
+        if changed:
             self.open = stages
             for name, parameter in self.parameters.items():
                 parameter.requires_grad_(self.model.stage_of(name) in stages)
             self.wrapped.train()
+        if changed or self.kept.cut is None:
+            self.kept.follow(self.state)
 
     def gradient(self, rows: list[int]) -> tuple[float, float, float]:
         """The gradient of a batch and of the penalty: its norm before clipping, the loss sum and count."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ftrun.runs import cache
 from ftrun.runs.terminal import say
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ VERSION = 1  # of the file: sha256 of the rest, count of texts (int64), their le
 
 def directory() -> Path:
     """Where token ids are kept: $XDG_CACHE_HOME/ftrun/tokens, or ~/.cache/ftrun/tokens."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ftrun" / "tokens"
+    return cache.directory("tokens")
 
 
 def token_ids(tokenizer: Any, texts: list[str], **options: Any) -> tuple[list[list[int]], bool]:
@@ -118,7 +118,7 @@ def read(place: Path) -> list[ndarray] | None:
 
 
 def write(place: Path, ids: list[Any]) -> None:
-    """Written beside and renamed, so that a reader and other writers find whole files; then room is made."""
+    """Written whole or not at all; then room is made."""
     import numpy
 
     lengths = numpy.fromiter(map(len, ids), numpy.int32, len(ids))
@@ -126,28 +126,5 @@ def write(place: Path, ids: list[Any]) -> None:
         [numpy.zeros(0, numpy.int32), *(numpy.asarray(each, numpy.int32) for each in ids)]
     )
     content = len(ids).to_bytes(8, "little") + lengths.tobytes() + flat.tobytes()
-    place.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(dir=place.parent, prefix=f".{place.stem}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(hashlib.sha256(content).digest() + content)
-        os.replace(beside, place)
-    finally:
-        Path(beside).unlink(missing_ok=True)
-    make_room(place)
-
-
-def make_room(newest: Path) -> None:
-    """Remove what was used longest ago until the rest, the newest file included, is within LARGEST."""
-    found = []
-    for file in newest.parent.iterdir():
-        try:
-            status = file.stat()
-        except FileNotFoundError:  # another process made room
-            continue
-        found.append((file != newest, -status.st_mtime, status.st_size, file))
-    total = 0
-    for _, _, size, file in sorted(found):
-        total += size
-        if total > LARGEST and file != newest:
-            file.unlink(missing_ok=True)
+    with cache.made(place, LARGEST) as beside:
+        beside.write_bytes(hashlib.sha256(content).digest() + content)

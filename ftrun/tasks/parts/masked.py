@@ -31,7 +31,7 @@ class Masked(Dataset):
         labels, _ = pad([each[1] for each in made], IGNORED)
         kinds, _ = pad([each[2] for each in made], -1)
         inputs = {"input_ids": ids, "attention_mask": mask, "positions": kinds >= 0}
-        batch = {"inputs": inputs, "labels": labels, "kinds": kinds}
+        batch = {"inputs": inputs, "labels": labels, "kinds": kinds, "draw": draw}
         return batch | self.order(texts, inputs) if self.task.pairs else batch
 
     def order(self, texts: list[tuple[list[int], int, int | None]], inputs: Batch) -> Batch:

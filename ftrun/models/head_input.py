@@ -1,0 +1,46 @@
+"""What the head reads: the input of its lowest linear layer that the checkpoint did not bring."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from ftrun.models.prefix import ALL, HIDDEN, LAST, Part, Values, lengths_of, stopped_at, tokens_of
+
+if TYPE_CHECKING:
+    from ftrun.models.model import Model
+
+
+class HeadInput:
+    """As a Prefix, (width,) of each example; of a head on every token, the last token's."""
+
+    cut = "head"
+
+    def __init__(self, model: Model) -> None:
+        self.model, self.site, self.parts = model, first_of_head(model), dict[str, Part]()
+
+    def frozen(self) -> Iterator[tuple[str, Tensor]]:
+        """Every tensor on which it may depend, by name."""
+        above = {name for name, _ in self.model.head_parameters()}
+        tensors = [*self.model.named_parameters(), *self.model.named_buffers()]
+        yield from ((name, value) for name, value in tensors if name not in above)
+
+    def learn(self, inputs: Mapping[str, Tensor]) -> None:
+        """Find its shape, on a batch."""
+        value = stopped_at(self.site, self.model, inputs, before=True)
+        per_token = value.ndim == 3 and value.shape[1] == tokens_of(inputs)
+        tail = tuple(value.shape[2:]) if per_token else (value[0].numel(),)
+        self.parts = {HIDDEN: Part(LAST if per_token else ALL, per_token, tail, value.dtype)}
+
+    def run(self, inputs: Mapping[str, Tensor]) -> Values:
+        """(batch, width) under one name; the network is in evaluation mode."""
+        value = stopped_at(self.site, self.model, inputs, before=True)
+        part = self.parts[HIDDEN]
+        return {HIDDEN: part.of(value if part.per_token else value.flatten(1), lengths_of(inputs))}
+
+
+def first_of_head(model: Model) -> nn.Module:
+    """The lowest linear layer that the checkpoint did not bring, on what the run pools."""
+    return next(layer for layer in model.head_layers() if isinstance(layer, nn.Linear))

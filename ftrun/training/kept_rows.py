@@ -1,0 +1,142 @@
+"""Kept features in the batches of a run: found, or computed where they are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+
+from ftrun.models.feature_store import CONTENT, VARIANT, Store, directory
+from ftrun.models.prefix import Prefix, Values, lengths_of, tokens_of
+from ftrun.runs.terminal import say
+from ftrun.training.features import ROWS_CPU, addresses_of, complete, evaluating, on_device
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from torch import Tensor
+
+    from ftrun.tasks.dataset import Batch, Dataset, Example
+
+HELD = 256 * 1024**2  # bytes in memory before they are written
+
+
+class KeptRows:
+    """Kept features below a cut; `failed` when they can no longer be had."""
+
+    def __init__(self, prefix: Prefix, store: Store, accelerator: Accelerator) -> None:
+        self.prefix, self.store, self.accelerator = prefix, store, accelerator
+        self.cpu = accelerator.device.type == "cpu"
+        self.failed = False
+        self.contents: dict[int, bytes] = {}  # addresses, by the identity of an example
+        self.alive: list[Sequence[Example]] = []  # else an identity could be given away again
+
+    def cover(self, dataset: Dataset) -> None:
+        """Know all examples of a dataset; on a GPU, have their features, each process computing a share.
+
+        A GPU chooses its kernels by the number of rows, so there every example is computed in a canonical
+        shape. A CPU does not: there features are computed where they are first needed.
+        """
+        examples = dataset.examples
+        if self.failed or not isinstance(examples, list):
+            return
+        if any(id(example) not in self.contents for example in examples):
+            addresses = addresses_of(dataset, examples)
+            self.contents |= dict(zip(map(id, examples), addresses, strict=True))
+            self.alive.append(examples)
+        if self.cpu:
+            return
+        addresses = [self.contents[id(example)] for example in examples]
+        given = dataset, addresses, self.prefix, self.store, self.accelerator
+        with self.guarded():
+            complete(*given, share=(self.accelerator.process_index, self.accelerator.num_processes))
+        if self.accelerator.num_processes > 1:
+            self.accelerator.wait_for_everyone()
+            with self.guarded():
+                self.store.scan()
+                complete(*given)  # of a process on another machine
+        self.failed = bool(self.agreed(float(self.failed)))
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Where nothing can be written, the run goes on without kept features, and says so."""
+        try:
+            yield
+        except OSError as error:
+            self.failed = True
+            say(f"features are not kept: {directory()}: {error.strerror}")
+        except torch.OutOfMemoryError:
+            self.failed = True
+            say("features are not kept: out of memory")
+
+    def flush(self) -> None:
+        """Have what was computed on the disk, for other runs and for a resumed one."""
+        with self.guarded():
+            self.store.flush()
+            self.store.scan()
+
+    def into(self, batch: Batch, examples: Sequence[Example]) -> Batch:
+        """The batch, with what gives the network the kept features of its examples, where there are any."""
+        few = self.cpu and len(examples) < ROWS_CPU
+        if self.failed or few or any(id(example) not in self.contents for example in examples):
+            return batch
+        inputs = batch["inputs"]
+        addresses = [self.address(example, tokens_of(inputs)) for example in examples]
+        return batch | {"given": partial(self.given, addresses, inputs)}
+
+    @contextmanager
+    def given(self, addresses: list[bytes], inputs: dict[str, Tensor]) -> Iterator[None]:
+        """The network with these features in the place of its frozen part."""
+        with self.prefix.given(self.values(addresses, inputs), inputs):
+            yield
+
+    def values(self, addresses: list[bytes], inputs: dict[str, Tensor]) -> Values:
+        """The features of a batch, on the device; what is missing is computed, padded as the batch is."""
+        missing = [row for row, address in enumerate(addresses) if address not in self.store]
+        if missing:
+            filled = [*missing, *[missing[0]] * (ROWS_CPU - len(missing))]
+            some = on_device({name: value[filled] for name, value in inputs.items()}, self.accelerator)
+            with evaluating(self.prefix.model, self.accelerator):
+                found = self.prefix.run(some)
+            lengths = lengths_of(inputs)
+            for place, row in enumerate(missing):
+                end = None if lengths is None else int(lengths[row])
+                own = {
+                    name: value[place, :end].clone()
+                    if self.prefix.parts[name].ragged
+                    else value[place].clone()
+                    for name, value in found.items()
+                }
+                self.store.add(addresses[row], own)
+            if self.store.held > HELD:
+                self.flush()
+        return on_device(self.store.rows(addresses, tokens_of(inputs) or 0), self.accelerator)
+
+    def address(self, example: Example, columns: int | None) -> bytes:
+        """Of the example in a batch of so many columns.
+
+        A CPU's kernels take the columns of attention in vectors and those left over one by one, which is
+        not the same to the last bit: features depend on where the last whole vector ends.
+        """
+        content = self.contents[id(example)]
+        if columns is None or not self.cpu:
+            return content
+        return content[:CONTENT] + self.same_width(example.size, columns).to_bytes(VARIANT, "little")
+
+    def same_width(self, size: int, columns: int) -> int:
+        """The columns with which an example of that size has the same features as with these."""
+        fp32 = self.accelerator.mixed_precision == "no"
+        vector = (16 if "AVX512" in torch.backends.cpu.get_cpu_capability() else 8) if fp32 else 32
+        whole = -(-size // vector) * vector
+        if columns >= whole:
+            return whole
+        return size if fp32 and size > vector else columns
+
+    def agreed(self, value: float) -> float:
+        """The largest of all processes' numbers."""
+        if self.accelerator.num_processes == 1:
+            return value
+        tensor = torch.tensor([value], dtype=torch.float64, device=self.accelerator.device)
+        return float(self.accelerator.gather(tensor).max())
