@@ -92,3 +92,17 @@ def test_two_processes_tell_views_apart_as_one_does(tmp_path, task):
         "task.on_instability=stop",
     ]  # fmt: skip
     same_lines(ran(tmp_path / "with1", settings(*words)).path, launched(2, words, tmp_path / "with2"))
+
+
+@pytest.mark.slow
+def test_two_processes_keep_the_features_of_one(toy_files, still_dir, tmp_path, monkeypatch):
+    """Each computes those of its own rows, and finds the other's on the disk."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    words = [
+        "task=classify", f"task.train={toy_files}/train.csv", f"task.validation={toy_files}/validation.csv",
+        f"task.test={toy_files}/test.csv", f"model.name={still_dir}", "task.max_length=32", "device=cpu",
+        "train.batch_size=32", "train.epochs=6", "train.lr=1e-3", "strategy=freeze", "bottom=1",
+    ]  # fmt: skip
+    two = launched(2, [*words, "train.keep=true"], tmp_path / "with2")
+    assert len({*(tmp_path / "cache/ftrun/features").iterdir()}) > 1
+    same_lines(ran(tmp_path / "with1", settings(*words, "train.keep=false")).path, two)
