@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import TypeVar
 
 import torch
@@ -49,13 +50,19 @@ def one_late(launches: Iterator[T], device: torch.device) -> Iterator[tuple[T, t
     yield from waiting
 
 
+@cache
+def second_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all, since each stream keeps memory of its own."""
+    return torch.cuda.Stream(device)
+
+
 @contextmanager
 def beside(done: torch.cuda.Event | None, device: torch.device) -> Iterator[None]:
     """What is computed here starts when `done` is past, without waiting for what was launched since."""
     if done is None:
         yield
         return
-    stream = torch.cuda.Stream(device)
+    stream = second_stream(device)
     stream.wait_event(done)
     with torch.cuda.stream(stream):
         yield
