@@ -12,7 +12,19 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.mark.slow
 def test_the_benchmark_for_a_gpu_runs(tmp_path):
-    words = ["--device", "cpu", "--tiny", "--sections", "smoke", "ratio", "--workers", "1", "--cases", "fp32"]
+    words = [
+        "--device",
+        "cpu",
+        "--tiny",
+        "--sections",
+        "smoke",
+        "ratio",
+        "syncs",
+        "--workers",
+        "1",
+        "--cases",
+        "fp32",
+    ]
     command = [sys.executable, str(ROOT / "scripts/bench/gpu.py"), "--out", str(tmp_path), *words]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -24,6 +36,9 @@ def test_the_benchmark_for_a_gpu_runs(tmp_path):
     assert list(sides) == ["Trainer, defaults", "Trainer, best", "ftrun", "ftrun not deterministic"]
     assert len({line["steps"] for line in sides.values()}) == 1
     assert all(line["ms_per_step"] > 0 for line in sides.values())
+    waits = {line["strategy"]: line for line in lines if line["section"] == "syncs"}
+    assert list(waits) == ["full", "lora"]
+    assert all(line["kernels_per_step"] > 100 for line in waits.values())
 
 
 @pytest.mark.parametrize("table", ["alike", "unlike", "gaps", "sizes", "smallest", "folds", "smooth"])

@@ -10,6 +10,7 @@ from torch import Tensor
 from ftrun.settings.seeds import stream
 
 POOL = 50  # batches per shuffled pool that is sorted by length; small pools mix more, large ones pad less
+GROWTH = 16  # times the rows of the first batch, at most
 
 
 def epoch_batches(
@@ -31,6 +32,21 @@ def sorted_batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
     """Every example once, longest first: least padding, and what does not fit fails at once."""
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+
+
+def batches_by_tokens(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+    """As `sorted_batches`, but a batch of shorter examples has as many as make up the first one's tokens.
+
+    At most GROWTH times as many. To a GPU a batch of few tokens costs as much time as one of many.
+    """
+    order = [place for batch in sorted_batches(lengths, batch_size) for place in batch]
+    tokens, batches = batch_size * max(lengths, default=0), []
+    start = 0
+    while start < len(order):
+        fitting = tokens // max(1, lengths[order[start]])
+        batches.append(order[start : start + max(1, min(GROWTH * batch_size, fitting))])
+        start += len(batches[-1])
+    return batches
 
 
 def pad(sequences: Sequence[Sequence[int]], value: int) -> tuple[Tensor, Tensor]:

@@ -62,9 +62,10 @@ def settle(train: Train, auto: frozenset[str], case: Case) -> tuple[dict[str, An
         found["lr"], why = rate_of(train, case, batch)
         lines.append(f"rate {found['lr']:g} for {why}")
     times = evaluations(case, steps * batch)
-    for name in ("eval_every", "checkpoint_every"):
-        if name in auto:
-            found[name] = max(1, math.ceil(steps / times))
+    if "eval_every" in auto:
+        found["eval_every"] = max(1, math.ceil(steps / times))
+    if "checkpoint_every" in auto:
+        found["checkpoint_every"] = steps  # and after an evaluation, once a minute has passed
     if "patience" in auto:
         found["patience"] = PATIENCE
     return found, lines

@@ -165,6 +165,9 @@ class Anchored(Full, ABC):
             for anchor in self.anchors:
                 anchor.pull(rates)
 
+    def pulls(self) -> bool:
+        return self.apply == "proximal"
+
     def penalty(self) -> float | None:
         if not self.anchors:
             return None

@@ -103,6 +103,10 @@ class Strategy:
         """The learning rate of an open stage at an optimizer step, before `train.layer_decay`."""
         return course.rate(step)
 
+    def rate_by_stage(self) -> bool:
+        """Whether `rate` differs from stage to stage."""
+        return type(self).rate is not Strategy.rate
+
     def remember(self, memory: Memory) -> None:
         """Look at the network and the earlier tasks once, before the first step and again when resuming."""
 
@@ -123,6 +127,10 @@ class Strategy:
 
     def pull(self, rates: dict[str, float]) -> None:
         """Move weights after an optimizer step, given each trained weight's rate in it."""
+
+    def pulls(self) -> bool:
+        """Whether `pull` moves weights; if not, the loop need not know at once that a step was taken."""
+        return type(self).pull is not Strategy.pull
 
     def penalty(self) -> float | None:
         """The value of the penalty as it now is; None where there is none."""

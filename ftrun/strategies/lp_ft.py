@@ -47,3 +47,6 @@ class LpFt(Full):
         part = replace(length, total=total, warmup=round(length.warmup * share))
         lr = self.probe_lr if first else course.lr
         return replace(course, lr=lr, length=part).rate(step if first else step - steps)
+
+    def rate_by_stage(self) -> bool:
+        return False

@@ -71,6 +71,17 @@ class Coupled(Objective):
     """An objective whose loss of one example depends on the others of its batch."""
 
 
+def acts_after_step(objective: Objective) -> bool:
+    """Whether it overrides `after_step`; if not, the loop need not know at once that a step was taken."""
+    return type(objective).after_step is not Objective.after_step
+
+
+def count_of_rows(objective: Objective, rows: int) -> float | None:
+    """What `count` says of batches of so many rows, if it follows from their number alone."""
+    own = objective.both[objective.training] if isinstance(objective, Weighted) else objective
+    return float(rows) if own._targets is examples_in else None
+
+
 def outputs_of(model: nn.Module, objective: Objective, batch: Batch) -> Any:
     """The network's output for a batch, on the device where its weights are."""
     device = next(model.parameters()).device

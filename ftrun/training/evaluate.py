@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from ftrun.data.batching import sorted_batches
+from ftrun.data.batching import batches_by_tokens, sorted_batches
 from ftrun.tasks.objective import outputs_of
+from ftrun.training.late import beside, one_late
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -33,12 +35,7 @@ def evaluate(
     """Every metric of the task, and the rows with their answers; all processes share the work."""
     reference = dataset.reference(data)
     known = [] if reference is None else predict(model, data, reference, size, accelerator)
-    total, count = 0.0, 0.0
-    answers: list[tuple[int, Answer]] = []
-    for outputs, batch, places in batches_through(model, data, dataset, size, accelerator, kept):
-        loss = data.objective.loss(outputs, batch)
-        total, count = total + float(loss.sum), count + loss.count
-        answers += zip(places, data.scorer.answers(outputs, batch), strict=True)
+    answers, total, count = answered(model, data, dataset, size, accelerator, kept=kept)
     sums = gathered([(total, count)], accelerator)
     mean = sum(t for t, _ in sums) / sum(c for _, c in sums)
     rows = data.scorer.rows(ordered(answers, accelerator), dataset.examples, known)
@@ -49,14 +46,57 @@ def predict(
     model: nn.Module, data: TaskData, dataset: Dataset, size: int, accelerator: Accelerator
 ) -> list[Row]:
     """The rows with their answers, in the order of the examples, which need no targets."""
-    answers: list[tuple[int, Answer]] = []
-    for outputs, batch, places in batches_through(model, data, dataset, size, accelerator):
-        answers += zip(places, data.scorer.answers(outputs, batch), strict=True)
+    answers, _, _ = answered(model, data, dataset, size, accelerator, with_loss=False)
     return data.scorer.rows(ordered(answers, accelerator), dataset.examples)
 
 
-@torch.no_grad()
+def answered(
+    model: nn.Module,
+    data: TaskData,
+    dataset: Dataset,
+    size: int,
+    accelerator: Accelerator,
+    with_loss: bool = True,
+    kept: Kept | None = None,
+) -> tuple[list[tuple[int, Answer]], float, float]:
+    """This process's answers with their places, the summed loss and its count.
+
+    A batch's answers are read when the next one is launched, so that a GPU goes on meanwhile.
+    """
+    objective, device, total, count = data.objective, accelerator.device, 0.0, 0.0
+    answers: list[tuple[int, Answer]] = []
+    with evaluating(model, objective):
+        launches = launched(model, data, dataset, size, accelerator, kept)
+        for (outputs, batch, places), done in one_late(launches, device):
+            with beside(done, device):
+                if with_loss:
+                    loss = objective.loss(outputs, batch)
+                    total, count = total + float(loss.sum), count + loss.count
+                answers += zip(places, data.scorer.answers(outputs, batch), strict=True)
+    return answers, total, count
+
+
 def batches_through(
+    model: nn.Module, data: TaskData, dataset: Dataset, size: int, accelerator: Accelerator
+) -> Iterator[tuple[Any, Batch, list[int]]]:
+    """Outputs, batches and places of this process's examples."""
+    with evaluating(model, data.objective):
+        yield from launched(model, data, dataset, size, accelerator)
+
+
+@contextmanager
+def evaluating(model: nn.Module, objective: nn.Module) -> Iterator[None]:
+    """Both in evaluation mode; afterwards in the mode that each had."""
+    modes = model.training, objective.training
+    model.eval()
+    objective.eval()
+    yield
+    model.train(modes[0])
+    objective.train(modes[1])
+
+
+@torch.no_grad()
+def launched(
     model: nn.Module,
     data: TaskData,
     dataset: Dataset,
@@ -64,14 +104,12 @@ def batches_through(
     accelerator: Accelerator,
     kept: Kept | None = None,
 ) -> Iterator[tuple[Any, Batch, list[int]]]:
-    """Outputs, batches and places of this process's examples; a batch that exceeds the memory is halved."""
+    """The same, with the modes as they are; a batch that exceeds the memory is halved."""
     if kept is not None:
         kept.cover(dataset)
-    was_training, objective = model.training, data.objective
-    objective_trained = objective.training
-    model.eval()
-    objective.eval()
-    batches = sorted_batches([example.size for example in dataset.examples], max(size, SMALLEST))
+    objective, lengths = data.objective, [example.size for example in dataset.examples]
+    cut = batches_by_tokens if accelerator.device.type == "cuda" else sorted_batches
+    batches = cut(lengths, max(size, SMALLEST))
     pending = batches[accelerator.process_index :: accelerator.num_processes]
     while pending:
         places = pending.pop(0)
@@ -88,8 +126,6 @@ def batches_through(
             pending[:0] = [places[: len(places) // 2], places[len(places) // 2 :]]
         else:
             yield outputs, batch, places
-    model.train(was_training)
-    objective.train(objective_trained)
 
 
 def gathered(values: list[Any], accelerator: Accelerator) -> list[Any]:

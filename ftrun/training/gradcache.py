@@ -18,7 +18,7 @@ def coupled_backward(
     backward: Callable[[int, Tensor], None],
     loss_of: Callable[[Tensor], Tensor],
     parts: int,
-    weight: float,
+    weight: float | Tensor,
     statistics: Iterable[Tensor],
 ) -> Tensor:
     """Backward of the loss over all parts, times `weight`; returns the loss without that weight.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -12,7 +12,7 @@ from ftrun.errors import OutOfMemory
 from ftrun.runs.terminal import say
 from ftrun.settings.seeds import stream
 from ftrun.tasks.dataset import Draw
-from ftrun.tasks.objective import Coupled, outputs_of
+from ftrun.tasks.objective import Coupled, count_of_rows, outputs_of
 from ftrun.training.gradcache import coupled_backward
 
 if TYPE_CHECKING:
@@ -43,10 +43,16 @@ class Gradient:
         self.kept = kept
         self.model, self.wrapped, self.settings, self.accelerator = model, wrapped, settings, accelerator
         self.dataset, self.objective, self.guard = data.dataset("train"), data.objective, settings.guard
-        self.parts: dict[str, tuple[float | torch.Tensor, int]] = {}  # of the latest step's loss
+        # of the latest step's loss: sums and counts
+        self.parts: dict[str, tuple[float | torch.Tensor, float | torch.Tensor]] = {}
 
-    def of(self, rows: list[int], state: State, clear: Callable[[], None]) -> tuple[float, float]:
+    def of(
+        self, rows: list[int], state: State, clear: Callable[[], None]
+    ) -> tuple[torch.Tensor, float | torch.Tensor]:
         """Backward of the mean loss over all targets of the batch; returns the summed loss and their count.
+
+        Nothing is read from the device: the loss is a tensor of fp64, and the count is one where only all
+        processes together know it.
 
         With weighted targets it is the weighted mean, and the count is the sum of the weights. When the
         memory is exhausted, the micro-batch is halved, `clear` zeroes the gradients, and the step restarts.
@@ -60,7 +66,7 @@ class Gradient:
                 self.halve(error, state)
                 clear()
 
-    def accumulate(self, rows: list[int], state: State) -> tuple[float, float]:
+    def accumulate(self, rows: list[int], state: State) -> tuple[torch.Tensor, float | torch.Tensor]:
         """Backward over the micro-batches of this process; DDP averages the gradients of all processes."""
         parts = self.accelerator.num_processes
         torch.manual_seed(stream(self.settings.seed, "dropout", state.step, self.accelerator.process_index))
@@ -78,8 +84,8 @@ class Gradient:
         batches = [self.collated([self.dataset[row] for row in part], draw) for part in micro]
         self.objective.train()
         count = self.objective.count(batches)
-        counted = self.summed(0.0 if idle else count)
-        weight = own * parts / (counted or 1)
+        counted = self.counted(0.0 if idle else count, len(rows))
+        weight = share_of(own * parts, counted)
         self.parts = {}
         if isinstance(self.objective, Coupled) and len(batches) > 1:
             total = self.coupled(batches, state.step, weight)
@@ -87,12 +93,12 @@ class Gradient:
             total = self.backward(batches, idle, weight)
         for part, batch in zip(micro, batches, strict=True):
             self.count_tokens(part, batch, state)
-        return self.summed(total), counted
+        return self.summed_over_processes(total), counted
 
     def collated(self, examples: list[Example], draw: Draw) -> Batch:
         return self.kept.into(self.dataset.collate(examples, draw), examples)
 
-    def coupled(self, batches: list[Batch], step: int, weight: float) -> torch.Tensor:
+    def coupled(self, batches: list[Batch], step: int, weight: float | torch.Tensor) -> torch.Tensor:
         """Backward of the loss over all batches together; see `coupled_backward`."""
 
         def forward(number: int) -> torch.Tensor:
@@ -116,7 +122,7 @@ class Gradient:
             statistics,
         )
 
-    def backward(self, batches: list[Batch], idle: bool, weight: float) -> torch.Tensor:
+    def backward(self, batches: list[Batch], idle: bool, weight: float | torch.Tensor) -> torch.Tensor:
         """Backward of each batch in turn, its loss times the weight; returns the summed loss, 0 when idle."""
         total = torch.zeros((), device=self.accelerator.device, dtype=torch.float64)
         for number, batch in enumerate(batches):
@@ -134,12 +140,29 @@ class Gradient:
             total, counted = self.parts.get(name, (0.0, 0))
             self.parts[name] = (total, counted) if idle else (total + value.double(), counted + count)
 
-    def summed(self, value: float | torch.Tensor) -> float:
-        """The sum of a number over all processes."""
+    def counted(self, own: float, rows: int) -> float | torch.Tensor:
+        """The count of targets over all processes: exchanged only where it does not follow from the rows."""
         if self.accelerator.num_processes == 1:
-            return float(value)
-        tensor = torch.as_tensor(value, dtype=torch.float64, device=self.accelerator.device)
-        return float(self.accelerator.reduce(tensor, "sum"))
+            return float(own)
+        known = count_of_rows(self.objective, rows)
+        return self.exchanged([own])[0] if known is None else known
+
+    def summed_over_processes(self, total: torch.Tensor) -> torch.Tensor:
+        """The loss summed over all processes, and with it the components in `parts`."""
+        if self.accelerator.num_processes == 1:
+            return total
+        total, *values = self.exchanged([total, *(each for pair in self.parts.values() for each in pair)])
+        self.parts = dict(zip(self.parts, zip(values[::2], values[1::2], strict=True), strict=True))
+        return total
+
+    def exchanged(self, values: list[float | torch.Tensor]) -> list[torch.Tensor]:
+        """The sum of each number over all processes, still on the device."""
+        kind: dict[str, Any] = {"dtype": torch.float64, "device": self.accelerator.device}
+        numbers = [
+            each.to(**kind) if isinstance(each, torch.Tensor) else torch.full((), each, **kind)
+            for each in values
+        ]
+        return list(self.accelerator.reduce(torch.stack(numbers), "sum").unbind())
 
     def rehearse(self, past: SourceTask, rows: list[int], state: State, weight: float) -> None:
         """Backward of an earlier task's mean loss over these rows, times `weight`."""
@@ -183,6 +206,13 @@ class Gradient:
         ids, cost = batch["inputs"].get("input_ids"), state.cost
         cost["tokens"] += sum(self.dataset[row].size for row in rows)
         cost["padded_tokens"] += len(rows) if ids is None else ids.numel()
+
+
+def share_of(whole: float, count: float | torch.Tensor) -> float | torch.Tensor:
+    """By what a summed loss is multiplied; on the device in fp32, as a number is that multiplies fp32."""
+    if isinstance(count, torch.Tensor):
+        return (whole / torch.where(count == 0, 1, count)).float()
+    return whole / (count or 1)
 
 
 def out_of_memory(error: BaseException) -> bool:

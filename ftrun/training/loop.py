@@ -8,8 +8,6 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from ftrun.data.baselines import MAJORITY
 from ftrun.data.batching import POOL, epoch_batches
 from ftrun.data.card import DIGITS
@@ -17,7 +15,7 @@ from ftrun.errors import Interrupted
 from ftrun.runs.terminal import Bar, bar, say
 from ftrun.training import checkpoint
 from ftrun.training.evaluate import evaluate
-from ftrun.training.signals import interruptions
+from ftrun.training.signals import Agreement, interruptions
 from ftrun.training.state import State, better
 
 if TYPE_CHECKING:
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
     from ftrun.training.trackers import Tracker
 
 ROUNDING = 10.0**-DIGITS  # of the baselines in data.json
+BETWEEN_SAVES = 60.0  # seconds, from which on an evaluation is followed by a checkpoint whatever is set
 
 
 class Loop:
@@ -46,6 +45,8 @@ class Loop:
             "baselines", {}
         )
         self._clock = time.perf_counter(), time.process_time()
+        self._saved = time.perf_counter()
+        self.agreement = Agreement(self.accelerator)
 
     @property
     def state(self) -> State:
@@ -56,7 +57,7 @@ class Loop:
         with bar(self.length.total) as progress, interruptions() as signals:
             while self.state.step < self.length.total and not self.state.stopped:
                 self.epoch(progress, signals)
-            self.raise_if_signalled(self.agreed(signals))  # during the last evaluation
+            self.raise_if_signalled(self.agreement.signal(signals, self.state))  # during the last evaluation
 
     def epoch(self, progress: Bar, signals: list[int]) -> None:
         state, settings = self.state, self.settings
@@ -67,25 +68,31 @@ class Loop:
         self.step.wrapped.train()
         for batch in batches[state.position :]:
             epoch_done = state.position + 1 == len(batches)
-            norm = self.step.take([chosen[place] for place in batch])
+            self.step.take([chosen[place] for place in batch])
             state.step, state.position = state.step + 1, state.position + 1
             if epoch_done:
                 state.epoch, state.position = state.epoch + 1, 0
-            self.after_step(norm, progress, self.agreed(signals))
+            self.after_step(progress, signals)
             if state.step >= self.length.total or state.stopped:
                 return
 
-    def after_step(self, norm: float, progress: Bar, signum: int) -> None:
-        """Log, evaluate, save a checkpoint and handle a signal, in this order."""
+    def after_step(self, progress: Bar, signals: list[int]) -> None:
+        """Log, evaluate, save a checkpoint and handle a signal, in this order; first settle the step."""
         state, length = self.state, self.length
         last = state.step >= length.total
+        log = state.step % length.log_every == 0 or last
+        evaluate = state.step % length.eval_every == 0 or last
+        save = state.step % length.checkpoint_every == 0
+        asked = evaluate or self.agreement.due(state.step)
+        signum = self.agreement.signal(signals, state) if asked else 0
+        if log or evaluate or save or signum:
+            self.step.settle()
         progress.show(state.step, f"loss {state.loss_sum / (state.loss_count or 1):.3f}")
-        if state.step % length.log_every == 0 or last:
-            self.log_training(norm)
-        evaluated = state.step % length.eval_every == 0 or last
-        if evaluated:
+        if log:
+            self.log_training()
+        if evaluate:
             self.evaluate()
-        if evaluated or state.step % length.checkpoint_every == 0 or signum:
+        if save or last or signum or state.stopped or evaluate and self.long_since_saved():
             self.save()
         self.raise_if_signalled(signum)
 
@@ -95,11 +102,11 @@ class Loop:
             name = signal.Signals(signum).name
             raise Interrupted(f"{name}: saved at step {self.state.step} of {self.length.total}", signum)
 
-    def log_training(self, norm: float) -> None:
+    def log_training(self) -> None:
         state = self.state
         mean = state.loss_sum / state.loss_count if state.loss_count else math.nan
         rate = max(group["lr"] for group in self.step.optimizer.param_groups)
-        values = {"train_loss": mean, "learning_rate": rate, "grad_norm": norm}
+        values = {"train_loss": mean, "learning_rate": rate, "grad_norm": self.step.norm}
         if (penalty := self.step.guard.penalty()) is not None:
             values["penalty"] = penalty
         values |= {f"train_{name}": total / (count or 1) for name, (total, count) in state.parts.items()}
@@ -201,7 +208,12 @@ class Loop:
             if self.accelerator.scaler is not None:
                 state["scaler"] = self.accelerator.scaler.state_dict()
             checkpoint.save(self.run_directory.checkpoints / "last", tensors, state)
+        self._saved = time.perf_counter()
         self.accelerator.wait_for_everyone()
+
+    def long_since_saved(self) -> bool:
+        """Whether the latest checkpoint is so old that the scores just found are worth another one."""
+        return self.agreement.most(time.perf_counter() - self._saved)[0] >= BETWEEN_SAVES
 
     def restore(self) -> None:
         """Continue from the newest complete checkpoint, or from the start when there is none."""
@@ -227,11 +239,3 @@ class Loop:
         if self.accelerator.is_main_process:
             self.run_directory.truncate_metrics(self.state.metrics_size)
         say(f"resuming at step {self.state.step} of {self.length.total}")
-
-    def agreed(self, signals: list[int]) -> int:
-        """The signal that any process received, or 0."""
-        mine = signals[0] if signals else 0
-        if self.accelerator.num_processes == 1:
-            return mine
-        tensor = torch.tensor([mine], device=self.accelerator.device)
-        return int(self.accelerator.gather(tensor).max())

@@ -1,8 +1,9 @@
-"""The optimizer and its parameter groups, one per stage and weight decay."""
+"""The optimizer and its parameter groups, one per stage and weight decay, or fewer where rates are equal."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,9 +18,9 @@ FROZEN_IN_PRACTICE = 1e-4  # below this share of the rate a stage hardly changes
 
 @dataclass
 class Group:
-    """The trained parameters of one stage that share a rate and a weight decay."""
+    """The trained parameters of one stage, or of several, that share a rate and a weight decay."""
 
-    stage: int
+    stage: int  # of several, the highest
     scale: float  # share of the learning rate
     weight_decay: float
     parameters: dict[str, nn.Parameter]
@@ -43,6 +44,19 @@ def groups(model: Model, train: Train) -> list[Group]:
         )
         group.parameters[name] = parameter
     return [found[key] for key in sorted(found)]
+
+
+def merged(found: list[Group], course: Callable[[int], Hashable]) -> list[Group]:
+    """As few groups as have the same rates and decay; `course` tells apart stages whose rates differ in time.
+
+    An optimizer launches its kernels once for each group, and updates a weight the same in any company.
+    """
+    kept: dict[Hashable, Group] = {}
+    for group in found:
+        key = (group.scale, group.weight_decay, course(group.stage))
+        former = kept.pop(key, group)  # the group of the highest stage is the last
+        kept[key] = replace(group, parameters=former.parameters | group.parameters)
+    return list(kept.values())
 
 
 def optimizer(found: list[Group], train: Train, device: torch.device) -> torch.optim.Optimizer:

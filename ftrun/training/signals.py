@@ -1,11 +1,20 @@
-"""SIGINT and SIGTERM: the first one ends the run after the current step."""
+"""SIGINT and SIGTERM: the first one ends the run after the current step, of several processes soon after."""
 
 from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from ftrun.training.state import State
+
+ASKED_EVERY = 16  # steps, or as many as take a second if those are fewer
 
 
 @contextmanager
@@ -29,3 +38,31 @@ def interruptions() -> Iterator[list[int]]:
         yield caught
     finally:
         restore()
+
+
+class Agreement:
+    """What any of the processes of a run knows; they exchange it now and then, since each waits for all."""
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self.accelerator = accelerator
+        self.next = 0  # the step from which on they ask again, the same for all
+
+    def due(self, step: int) -> bool:
+        return step >= self.next
+
+    def signal(self, signals: list[int], state: State) -> int:
+        """The signal that any process received, or 0; all processes call this after the same step."""
+        mine = signals[0] if signals else 0
+        if self.accelerator.num_processes == 1:
+            return mine
+        signum, seconds = self.most(mine, state.cost["train_seconds"] / max(1, state.step))
+        self.next = state.step + max(1, min(ASKED_EVERY, int(1 / max(seconds, 1e-9))))
+        return int(signum)
+
+    def most(self, *values: float) -> list[float]:
+        """The largest of each value among all processes."""
+        if self.accelerator.num_processes == 1:
+            return list(values)
+        tensor = torch.tensor([values], dtype=torch.float64, device=self.accelerator.device)
+        found: list[float] = self.accelerator.gather(tensor).amax(0).tolist()
+        return found

@@ -91,7 +91,7 @@ class Solve(Loop):
             self.save_if_signalled(signals)
 
     def save_if_signalled(self, signals: list[int]) -> None:
-        if signum := self.agreed(signals):
+        if signum := self.agreement.signal(signals, self.state):
             self.save()
             self.raise_if_signalled(signum)
 
@@ -119,7 +119,7 @@ class Solve(Loop):
             self.tried(power, train, solved.converged)
             progress.show(self.state.step, f"L2 strength {10.0**power:.3g}")
             self.save()
-            self.raise_if_signalled(self.agreed(signals))
+            self.raise_if_signalled(self.agreement.signal(signals, self.state))
 
     def put(self, solved: Any) -> None:
         """Give the head these weights; several processes take those of the first."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,13 +14,16 @@ from accelerate import DistributedDataParallelKwargs
 
 from ftrun.errors import Diverged
 from ftrun.settings.schedules import Course, Length
+from ftrun.tasks.objective import acts_after_step
 from ftrun.training.gradient import Gradient
 from ftrun.training.kept import Kept
-from ftrun.training.optim import groups, optimizer
+from ftrun.training.late import Numbers
+from ftrun.training.optim import groups, merged, optimizer
 from ftrun.training.state import State
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+    from torch import Tensor
 
     from ftrun.models.model import Model
     from ftrun.runs.run import Run
@@ -25,6 +31,22 @@ if TYPE_CHECKING:
     from ftrun.tasks.data import TaskData
 
 BAD_STEPS = 3  # non-finite steps in a row that end the run
+
+
+@dataclass
+class Pending:
+    """A step that was launched: which one, over which examples, at which rate, and what it comes to."""
+
+    step: int
+    rows: list[int]
+    rate: float  # of the head
+    parts: list[str]  # of the loss
+    numbers: Numbers  # gradient norm, loss and count of targets, then sum and count of each part
+
+    @property
+    def finite(self) -> bool:
+        """Waits for the device."""
+        return all(math.isfinite(number) for number in self.numbers.read()[:2])
 
 
 class Step:
@@ -41,9 +63,9 @@ class Step:
         self.objective.setup(model, accelerator)
         self.parameters = model.trained()
         self.course = Course(settings.train.lr, settings.schedule, self.length, model.depth)
-        self.open = set(range(model.depth + 2))  # stages
-        # the step from which every stage trains
-        self.all_open = max(self.strategy.opens(stage, self.course) for stage in self.open)
+        self.open = frozenset(range(model.depth + 2))  # stages
+        self.opens = {stage: self.strategy.opens(stage, self.course) for stage in self.open}
+        self.all_open = max(self.opens.values())  # the step from which every stage trains
         if self.all_open:
             accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
         self.wrapped = accelerator.prepare_model(
@@ -51,55 +73,124 @@ class Step:
         )  # for training; the forward pass of DDP waits for all processes
         self.kept = Kept(model, data, settings, accelerator, self.course)
         self.backward = Gradient(model, self.wrapped, data, settings, accelerator, self.kept)
-        self.optimizer = accelerator.prepare_optimizer(
-            optimizer(groups(model, settings.train), settings.train, accelerator.device),
-            device_placement=False,
+        own = optimizer(
+            merged(groups(model, settings.train), self.rate_course), settings.train, accelerator.device
         )
+        self.optimizer = accelerator.prepare_optimizer(own, device_placement=False)
+        self.stages = {name: model.stage_of(name) for name in self.parameters}
+        groups_by_id = {id(weight): group for group in own.param_groups for weight in group["params"]}
+        self.group_of = {name: groups_by_id[id(weight)] for name, weight in self.parameters.items()}
         self.state = State(micro_batch=settings.train.micro_batch or settings.train.batch_size)
+        self.norm = math.nan  # of the latest gradient that was read
+        self.pending: Pending | None = None  # the latest step, as long as nobody has read what it came to
+        self.begun = False  # whether every open weight has taken a step
+        # what a step came to decides what comes next, or only the host can skip it
+        self.at_once = (
+            self.guard.pulls()
+            or acts_after_step(self.objective)
+            or accelerator.scaler is not None
+            or not own.defaults.get("fused")
+        )
 
-    def take(self, rows: list[int]) -> float:
-        """One optimizer step over the examples `rows`; returns the norm of its gradient."""
-        state = self.state
-        wall, cpu = time.perf_counter(), time.process_time()
-        self.set_rates()
-        norm, loss, count = self.gradient(rows)
-        finite = math.isfinite(norm) and math.isfinite(loss)
-        scaled = self.accelerator.scaler is not None
+    def rate_course(self, stage: int) -> tuple[int, int | None]:
+        """What is different of stages whose rates differ in time."""
+        return self.opens[stage], stage if self.strategy.rate_by_stage() else None
+
+    def take(self, rows: list[int]) -> None:
+        """One optimizer step over the examples `rows`; what it came to is known after `settle`.
+
+        The host reads the numbers of a step when it has launched the forward and backward pass of the next
+        one. Those depend on how many steps were taken only where a stage is about to open; learning rates
+        always do, and are set after it. A step that is not finite is skipped on the device.
+        """
+        with self.timed():
+            updates = self.state.updates
+            if self.pending is not None and self.opened(updates) != self.opened(updates + 1):
+                self.read()
+            self.set_open(self.opened(self.state.updates))
+            norm, loss, count = self.gradient(rows)
+            parts = [each for pair in self.backward.parts.values() for each in pair]
+            numbers = Numbers([norm, loss, count, *parts], self.accelerator.device)
+            self.read()
+            self.set_rates()
+            rate = self.optimizer.param_groups[-1]["lr"]
+            latest = Pending(self.state.step, rows, rate, list(self.backward.parts), numbers)
+            if self.known_at_once():
+                self.update_or_skip(latest)
+            else:
+                self.plain_optimizer().found_inf = (~numbers.packed[:2].isfinite().all()).float()
+                self.optimizer.step()
+                self.pending = latest
+            self.optimizer.zero_grad()
+
+    def known_at_once(self) -> bool:
+        """Whether the host must know what a step came to before it goes on.
+
+        So it is until the open weights have taken a step: only then has each a state in the optimizer, which
+        a step skipped on the device would else leave behind half made.
+        """
+        return self.at_once or not self.begun
+
+    def update_or_skip(self, latest: Pending) -> None:
+        """The update, unless the gradient is not finite; what follows from it is done here too."""
+        finite, scaled = latest.finite, self.accelerator.scaler is not None
+        self.plain_optimizer().found_inf = None
         if finite or scaled:  # the fp16 scaler skips the step itself and lowers its scale
             self.optimizer.step()
         taken = finite and not self.optimizer.step_was_skipped
         if taken:
-            self.guard.pull(self.rates())
-        self.optimizer.zero_grad()
+            self.begun = True
+            if self.guard.pulls():
+                self.guard.pull(self.rates())
+        self.record(latest, taken)
+
+    def settle(self) -> None:
+        """Wait for the latest step and account for it; raises Diverged. Nothing is pending afterwards."""
+        with self.timed():
+            self.read()
+
+    def read(self) -> None:
+        latest, self.pending = self.pending, None
+        if latest is not None:
+            self.record(latest, latest.finite)
+
+    def record(self, latest: Pending, taken: bool) -> None:
+        """Add a step to the state, which says of a skipped one only that it was."""
+        state, scaled = self.state, self.accelerator.scaler is not None
+        self.norm, loss, count, *parts = latest.numbers.read()
         state.updates += taken
         state.bad_steps = 0 if taken else state.bad_steps + 1
         if taken:
             state.loss_sum, state.loss_count = state.loss_sum + loss, state.loss_count + count
-            for name, pair in self.backward.parts.items():
+            for name, value, of in zip(latest.parts, parts[::2], parts[1::2], strict=True):
                 before = state.parts.get(name, [0.0, 0.0])
-                state.parts[name] = [
-                    old + self.backward.summed(new) for old, new in zip(before, pair, strict=True)
-                ]
-            self.objective.after_step(norm)
+                state.parts[name] = [before[0] + value, before[1] + of]
+            self.objective.after_step(self.norm)
         elif state.bad_steps >= (10 * BAD_STEPS if scaled else BAD_STEPS):
-            self.diverged(rows, norm, loss)
-        state.cost["train_seconds"] += time.perf_counter() - wall
-        state.cost["train_cpu_seconds"] += time.process_time() - cpu
-        return norm
+            self.diverged(latest, loss)
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Add the time to that of training."""
+        wall, cpu, cost = time.perf_counter(), time.process_time(), self.state.cost
+        yield
+        cost["train_seconds"] += time.perf_counter() - wall
+        cost["train_cpu_seconds"] += time.process_time() - cpu
+
+    def opened(self, step: int) -> frozenset[int]:
+        """The stages that train at an optimizer step."""
+        return frozenset(stage for stage, first in self.opens.items() if step >= first)
 
     def set_rates(self) -> None:
-        """Set the rate of each group at this step, and freeze or unfreeze stages as the strategy plans."""
+        """Set the rate of each group at this step; that of a stage which is not open is zero."""
         step, course = self.state.updates, self.course
-        opened = {stage for stage in range(course.depth + 2) if step >= self.strategy.opens(stage, course)}
         for group in self.optimizer.param_groups:
-            stage = group["stage"]
-            group["lr"] = group["scale"] * self.strategy.rate(stage, step, course) if stage in opened else 0.0
-        self.set_open(opened)
+            rate = self.strategy.rate(group["stage"], step, course) if group["stage"] in self.open else 0.0
+            group["lr"] = group["scale"] * rate
 
     def rates(self) -> dict[str, float]:
         """The effective learning rate of each weight; momentum multiplies it by 1/(1 - momentum)."""
-        by_stage = {group["stage"]: group["lr"] * self.repeats for group in self.optimizer.param_groups}
-        return {name: by_stage[self.model.stage_of(name)] for name in self.parameters}
+        return {name: self.group_of[name]["lr"] * self.repeats for name in self.parameters}
 
     @property
     def repeats(self) -> float:
@@ -107,18 +198,18 @@ class Step:
         train = self.settings.train
         return 1 / (1 - train.momentum) if train.optimizer == "sgd" else 1.0
 
-    def set_open(self, stages: set[int]) -> None:
+    def set_open(self, stages: Collection[int]) -> None:
         """Train these stages only; the others are frozen, with their dropout off."""
         changed = stages != self.open
         if changed:
-            self.open = stages
+            self.open, self.begun = frozenset(stages), False
             for name, parameter in self.parameters.items():
-                parameter.requires_grad_(self.model.stage_of(name) in stages)
+                parameter.requires_grad_(self.stages[name] in stages)
             self.wrapped.train()
         if changed or self.kept.cut is None:
             self.kept.follow(self.state)
 
-    def gradient(self, rows: list[int]) -> tuple[float, float, float]:
+    def gradient(self, rows: list[int]) -> tuple[Tensor, Tensor, float | Tensor]:
         """The gradient of a batch and of the penalty: its norm before clipping, the loss sum and count."""
         loss, count = self.backward.of(rows, self.state, self.optimizer.zero_grad)
         self.accelerator.unscale_gradients(self.optimizer)
@@ -126,25 +217,25 @@ class Step:
         clip = self.settings.train.clip or math.inf
         # not accelerate's, which would unscale the gradients again
         norm = torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), clip)
-        return float(norm), loss, count
+        return norm, loss, count
 
     def plain_optimizer(self) -> torch.optim.Optimizer:
         return self.optimizer.optimizer
 
-    def diverged(self, rows: list[int], norm: float, loss: float) -> None:
-        state = self.state
+    def diverged(self, latest: Pending, loss: float) -> None:
+        norm, bad_steps = self.norm, self.state.bad_steps
         report = {
-            "step": state.step,
+            "step": latest.step,
             "loss": loss,
             "grad_norm": norm,
-            "learning_rate": self.optimizer.param_groups[-1]["lr"],
-            "non_finite_steps": state.bad_steps,
-            "rows_of_the_last_batch": [self.dataset[row].row for row in rows],
+            "learning_rate": latest.rate,
+            "non_finite_steps": bad_steps,
+            "rows_of_the_last_batch": [self.dataset[row].row for row in latest.rows],
         }
         if self.accelerator.is_main_process:
             self.run_directory.write_json("divergence.json", report)
         raise Diverged(
-            f"loss {loss} and gradient norm {norm} at step {state.step}, {state.bad_steps} steps in a row;"
+            f"loss {loss} and gradient norm {norm} at step {latest.step}, {bad_steps} steps in a row;"
             f" see divergence.json; possible: a lower train.lr (now {self.settings.train.lr:g}),"
             " a longer train.warmup, train.precision=fp32"
         )

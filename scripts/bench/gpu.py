@@ -52,7 +52,7 @@ OTHERS = {  # kinds of training beyond the strategies
 def main() -> None:
     options = parse()
     options.out.mkdir(parents=True, exist_ok=True)
-    sections = {"about": about, "ratio": ratio, "parity": parity, "smoke": smoke}
+    sections = {"about": about, "ratio": ratio, "syncs": syncs, "parity": parity, "smoke": smoke}
     for name, section in sections.items():
         if name in options.sections or name == "about":
             start = time.perf_counter()
@@ -69,7 +69,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder of what is measured")
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     parser.add_argument("--tiny", action="store_true", help="small shapes and few steps")
-    parser.add_argument("--sections", nargs="+", default=["ratio", "parity", "smoke"])
+    parser.add_argument("--sections", nargs="+", default=["ratio", "syncs", "parity", "smoke"])
     parser.add_argument("--cases", nargs="*", help="of smoke and ratio: names that contain one of these")
     parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 2))
     return parser.parse_args()
@@ -162,6 +162,26 @@ def ratio(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 for side, words in OURS.items():
                     place = options.out / "runs" / f"{name} {side}".replace(" ", "_")
                     yield case | {"side": side} | ours(common, words, place)
+
+
+def syncs(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """How often and where the host waits for the device in an ordinary step, and how many kernels it has."""
+    rows = embedded_rows(options.out / "rows.tsv", 64 if options.tiny else 2048)
+    shape = "tiny" if options.tiny else "bert_base"
+    network = made(shape, options.out / "networks" / shape)
+    side = Path(__file__).with_name("syncs.py")
+    for strategy in ("full", "lora"):
+        words = [f"strategy={strategy}", *files(rows), f"model.name={network}", "train.batch_size=32"]
+        place = options.out / "runs" / f"syncs_{strategy}"
+        command = [sys.executable, str(side), str(place), options.device, *words]
+        done = subprocess.run(command, capture_output=True, text=True)
+        found = {"says": done.stderr[-1500:]} if done.returncode else json.loads(done.stdout.splitlines()[-1])
+        yield {"shape": shape, "strategy": strategy} | found
+
+
+def files(rows: Path) -> list[str]:
+    splits = [f"task.{split}={rows}" for split in ("train", "validation", "test")]
+    return ["task=classify", *splits, "task.text=text", "task.label=label"]
 
 
 def trainer(words: dict[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from ftrun.models.model import Model
 from ftrun.settings.schema import Train
-from ftrun.training.optim import Group, groups, optimizer, plan
+from ftrun.training.optim import Group, groups, merged, optimizer, plan
 
 
 def train(**changes):
@@ -43,6 +43,26 @@ def test_biases_and_norms_are_not_decayed(bert_base):
         for p in group.parameters.values()
     ]
     assert (len(plain), sum(p.numel() for p in plain)) == (124, 122_114)
+
+
+def test_groups_are_as_few_as_have_a_rate_of_their_own(bert_base):
+    """With one rate for all two, those with weight decay and those without; the head is in the last."""
+    for settings, course, expected in (
+        (train(), lambda stage: None, 2),
+        (train(), lambda stage: min(stage, 1), 4),
+        (train(layer_decay=0.9), lambda stage: None, 2 * 13),
+        (train(), lambda stage: stage, 2 * 14),
+        (train(weight_decay=0), lambda stage: None, 1),
+    ):
+        found = merged(groups(bert_base, settings), course)
+        assert len(found) == expected
+        names = [name for group in found for name in group.parameters]
+        assert sorted(names) == sorted(bert_base.trained())
+        assert found[-1].stage == 13 and "net.classifier.weight" in found[-1].parameters
+        whole = {
+            name: (g.scale, g.weight_decay) for g in groups(bert_base, settings) for name in g.parameters
+        }
+        assert whole == {name: (g.scale, g.weight_decay) for g in found for name in g.parameters}
 
 
 def test_the_articles_rates_of_twelve_layers(bert_base):

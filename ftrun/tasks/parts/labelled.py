@@ -63,13 +63,12 @@ class ClassScorer(Scorer):
 
     def answers(self, outputs: Tensor, batch: Batch) -> list[Answer]:
         probabilities = outputs.detach().float().softmax(-1).cpu()
+        highest, likeliest = probabilities.max(-1)
         return [
-            {
-                "answer": self.names[int(row.argmax())],
-                "probability": float(row.max()),
-                PROBABILITIES: by_name(self.names, row.tolist()),
-            }
-            for row in probabilities
+            {"answer": self.names[label], "probability": most, PROBABILITIES: by_name(self.names, each)}
+            for label, most, each in zip(
+                likeliest.tolist(), highest.tolist(), probabilities.tolist(), strict=True
+            )
         ]
 
     def rows(
