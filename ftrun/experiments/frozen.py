@@ -106,7 +106,7 @@ def best_of(data: TaskData, features: dict[str, Array], chosen: dict[str, list[i
         for split in ("train", "validation")
     }
     fits = [
-        fit(features["train"], numpy.array(labels["train"]), strength, len(data.spec.labels or "1"))
+        fit(features["train"], labels["train"].numpy(), strength, len(data.spec.labels or "1"))
         for strength in STRENGTHS
     ]
 

@@ -31,7 +31,7 @@ def evaluate(
     answers: list[tuple[int, Answer]] = []
     for outputs, batch, places in batches_through(model, data, dataset, size, accelerator):
         loss = data.objective.loss(outputs, batch)
-        total, count = total + float(loss.sum), count + loss.count
+        total, count = total + float(loss.sum), count + data.objective.targets(batch)
         answers += zip(places, data.scorer.answers(outputs, batch), strict=True)
     sums = gathered([(total, count)], accelerator)
     mean = sum(t for t, _ in sums) / sum(c for _, c in sums)

@@ -68,7 +68,7 @@ class Step:
         taken = finite and not self.optimizer.step_was_skipped
         if taken:
             self.guard.pull(self.rates())
-        self.optimizer.zero_grad()
+        self.clear()
         state.updates += taken
         state.bad_steps = 0 if taken else state.bad_steps + 1
         if taken:
@@ -109,19 +109,24 @@ class Step:
         """Train these stages only; the others are frozen, with their dropout off."""
         if stages != self.open:
             self.open = stages
+            self.backward.forget()
             for name, parameter in self.parameters.items():
                 parameter.requires_grad_(self.model.stage_of(name) in stages)
             self.wrapped.train()
 
     def gradient(self, rows: list[int]) -> tuple[float, float, float]:
         """The gradient of a batch and of the penalty: its norm before clipping, the loss sum and count."""
-        loss, count = self.backward.of(rows, self.state, self.optimizer.zero_grad)
+        loss, count = self.backward.of(rows, self.state, self.clear)
         self.accelerator.unscale_gradients(self.optimizer)
         self.guard.add_gradient()
         clip = self.settings.train.clip or math.inf
         # not accelerate's, which would unscale the gradients again
         norm = torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), clip)
         return float(norm), loss, count
+
+    def clear(self) -> None:
+        """Zero the gradients; graphs add to those that are there."""
+        self.optimizer.zero_grad(set_to_none=self.backward.graphs is None)
 
     def plain_optimizer(self) -> torch.optim.Optimizer:
         return self.optimizer.optimizer
