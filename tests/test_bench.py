@@ -12,7 +12,8 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.mark.slow
 def test_the_benchmark_for_a_gpu_runs(tmp_path):
-    words = ["--device", "cpu", "--tiny", "--sections", "smoke", "ratio", "--workers", "1", "--cases", "fp32"]
+    words = ["--device", "cpu", "--tiny", "--sections", "smoke", "ratio", "graphs", "--workers", "1"]
+    words += ["--cases", "fp32"]
     command = [sys.executable, str(ROOT / "scripts/bench/gpu.py"), "--out", str(tmp_path), *words]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -24,6 +25,9 @@ def test_the_benchmark_for_a_gpu_runs(tmp_path):
     assert list(sides) == ["Trainer, defaults", "Trainer, best", "ftrun", "ftrun not deterministic"]
     assert len({line["steps"] for line in sides.values()}) == 1
     assert all(line["ms_per_step"] > 0 for line in sides.values())
+    alike = {line["case"]: line for line in lines if line["section"] == "graphs"}
+    assert list(alike) == ["tiny, fp32", "tiny full, timed"]
+    assert all(line["metrics_equal"] and line["weights_equal"] for line in alike.values())
 
 
 @pytest.mark.parametrize("table", ["alike", "unlike", "gaps", "sizes", "smallest", "folds", "smooth"])

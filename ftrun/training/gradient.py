@@ -77,7 +77,7 @@ class Gradient:
     def accumulate(self, rows: list[int], state: State) -> tuple[float, float]:
         """Backward over the micro-batches of this process; DDP averages the gradients of all processes."""
         parts = self.accelerator.num_processes
-        torch.manual_seed(stream(self.settings.seed, "dropout", state.step, self.accelerator.process_index))
+        self.seed(state.step, self.accelerator.process_index)
         earlier = self.guard.replay(state.step, len(rows))
         own = 1 - self.guard.replayed_share() if earlier else 1.0
         for past, chosen in earlier:
@@ -106,12 +106,19 @@ class Gradient:
             self.prepared = self.prepare(following, draw._replace(step=draw.step + 1), state.micro_batch)
         return self.summed(total), counted
 
+    def seed(self, *place: int) -> None:
+        """Start the dropout of a place in the run; `torch.manual_seed` would look for other devices too."""
+        number = stream(self.settings.seed, "dropout", *place)
+        torch.default_generator.manual_seed(number)
+        if self.accelerator.device.type == "cuda":
+            torch.cuda.manual_seed(number)
+
     def coupled(self, batches: list[Batch], step: int, weight: float) -> torch.Tensor:
         """Backward of the loss over all batches together; see `coupled_backward`."""
 
         def forward(number: int) -> torch.Tensor:
             place = (step, self.accelerator.process_index, number)
-            torch.manual_seed(stream(self.settings.seed, "dropout", *place))
+            self.seed(*place)
             outputs: torch.Tensor = outputs_of(self.wrapped, self.objective, batches[number])
             return outputs
 
