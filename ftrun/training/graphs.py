@@ -201,7 +201,7 @@ def opened(model: Model, data: TaskData, settings: Settings, accelerator: Accele
     if reason is not None:
         say(f"CUDA graphs: none: {reason}")
         return None
-    say(f"CUDA graphs: captured for each length from its {EAGER + 1}rd batch on (train.graphs=auto)")
+    say("CUDA graphs: of each length, once batches of it have come twice (train.graphs=auto)")
     return Graphs(backend, list(model.parameters()))
 
 

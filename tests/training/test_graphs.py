@@ -10,11 +10,11 @@ from resuming import same, stopped
 from toys_tasks import words_of
 
 from ftrun.errors import ConfigError
-from ftrun.experiments import start
-from ftrun.training import graphs
+from ftrun.experiments import single, start
+from ftrun.training import checkpoint, graphs
 from ftrun.training.gradient import Gradient
 
-LONG = "train.epochs=3", "train.lr=3e-3", "train.checkpoint_every=3", "task.subset=48"
+LONG = "train.epochs=3", "train.eval_every=9", "train.lr=3e-3", "train.checkpoint_every=9", "task.subset=48"
 
 
 def words(strategy="full", *more):
@@ -26,31 +26,40 @@ def stand_in(monkeypatch):
     return recalled(monkeypatch, multiple=8)
 
 
+@pytest.fixture
+def trained(tmp_path, monkeypatch):
+    """What a run without preflight and end leaves: the log, the weights and the moments."""
+    monkeypatch.setattr(single, "preflight", lambda loop: None)
+    monkeypatch.setattr(single, "finish", lambda loop, *others: 0.0)
+
+    def train(experiment):
+        place = tmp_path / f"run{len([*tmp_path.iterdir()])}"
+        single.run(experiment, place)
+        last, _ = checkpoint.newest(place / "checkpoints" / "last")
+        files = [place / "metrics.jsonl", last / "weights.safetensors", last / "optimizer.safetensors"]
+        return [file.read_bytes() for file in files]
+
+    return train
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_every_strategy_learns_the_same_with_graphs(toy_files, tiny_dir, tmp_path, stand_in, strategy):
+def test_every_strategy_learns_the_same_with_graphs(toy_files, tiny_dir, trained, stand_in, strategy):
     """With dropout, micro-batches of 6, 6 and 4, and stages that open on the way."""
-    more = ["baselines=false", "train.micro_batch=6"]
-    runs = [
-        ran(
-            tmp_path / name, toy(toy_files, tiny_dir("bert"), *words(strategy, *more, f"train.graphs={name}"))
-        )
-        for name in ("auto", "false")
-    ]
-    same(*(run.path for run in runs))
+    own = words(strategy, "baselines=false", "train.micro_batch=6")
+    ways = [toy(toy_files, tiny_dir("bert"), *own, f"train.graphs={way}") for way in ("auto", "false")]
+    assert trained(ways[0]) == trained(ways[1])
     backend = stand_in[0]
-    counts = runs[0].read_json("cost.json")["graphs"]
-    assert counts["captured"] == backend.recorded > 0 and counts["replayed"] == backend.replayed > 8
-    assert "graphs" not in runs[1].read_json("cost.json")
+    assert backend.recorded > 0 and backend.replayed > 8
     assert (backend.forgotten > 0) == (strategy in ("gradual_unfreeze", "lp_ft"))
 
 
 @pytest.mark.parametrize("task", ["pairs", "multilabel", "regress", "ner", "qa", "lm", "vit"])
-def test_every_task_that_can_learns_the_same_with_graphs(tiny_dir, tmp_path, stand_in, task):
+def test_every_task_that_can_learns_the_same_with_graphs(tiny_dir, tmp_path, trained, stand_in, task):
     (tmp_path / "data").mkdir()
     own = ["experiment=smoke", *words_of(task, tmp_path / "data", tiny_dir), "baselines=false"]
-    more = ["train.batch_size=4", "train.micro_batch=2", "task.subset=16", "train.max_steps=12"]
-    runs = [ran(tmp_path / name, settings(*own, *more, f"train.graphs={name}")) for name in ("auto", "false")]
-    same(*(run.path for run in runs))
+    own += ["train.batch_size=4", "train.micro_batch=2", "task.subset=16", "train.max_steps=12"]
+    own += ["train.eval_every=12", "train.checkpoint_every=12"]
+    assert trained(settings(*own)) == trained(settings(*own, "train.graphs=false"))
     assert stand_in[0].replayed > 4
 
 
@@ -147,7 +156,8 @@ def test_what_fails_to_be_captured_goes_on_without_graphs(toy_files, tiny_dir, t
     plain = ran(tmp_path / "plain", toy(toy_files, tiny_dir("bert"), *words("full", "baselines=false")))
     made = recalled(monkeypatch, Failing)
     run = ran(tmp_path / "run", toy(toy_files, tiny_dir("bert"), *words("full", "baselines=false")))
-    assert made[0].recorded == 1
+    assert made[0].recorded == 1 and run.read_json("cost.json")["graphs"]["captured"] == 1
+    assert "graphs" not in plain.read_json("cost.json")
     said = capsys.readouterr().out
     assert (
         said.count("cannot be captured: RuntimeError: operation not permitted when stream is capturing\n")
@@ -160,11 +170,11 @@ def test_memory_that_runs_out_in_a_capture_halves_the_micro_batch(
     toy_files, tiny_dir, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(Failing, "error", torch.OutOfMemoryError("planted"))
-    made = recalled(monkeypatch, Failing)
+    made = recalled(monkeypatch, Failing, multiple=8)
     halves = "baselines=false", "train.batch_size=8"
     run = ran(tmp_path / "run", toy(toy_files, tiny_dir("bert"), *words("full", *halves)))
     assert run.read_json("cost.json")["micro_batch"] == 4
-    assert made[0].forgotten == 1 and made[0].recorded > 2, "graphs of half the size"
+    assert made[0].forgotten == 1 and made[0].recorded > 1, "graphs of half the size"
     assert "train.micro_batch 8 → 4" in capsys.readouterr().out
 
 
@@ -195,7 +205,7 @@ def test_a_step_that_is_not_finite_leaves_nothing_behind(toy_files, tiny_dir, tm
     plain = ran(tmp_path / "plain", experiment)
     made = recalled(monkeypatch)
     same(ran(tmp_path / "run", experiment).path, plain.path)
-    assert made[0].replayed > 5
+    assert made[0].replayed > 2
 
 
 def test_graphs_are_auto_or_false(toy_files, tiny_dir):
