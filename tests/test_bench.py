@@ -12,19 +12,8 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.mark.slow
 def test_the_benchmark_for_a_gpu_runs(tmp_path):
-    words = [
-        "--device",
-        "cpu",
-        "--tiny",
-        "--sections",
-        "smoke",
-        "ratio",
-        "syncs",
-        "--workers",
-        "1",
-        "--cases",
-        "fp32",
-    ]
+    words = ["--device", "cpu", "--tiny", "--sections", "smoke", "ratio", "syncs", "graphs", "--workers", "1"]
+    words += ["--cases", "fp32"]
     command = [sys.executable, str(ROOT / "scripts/bench/gpu.py"), "--out", str(tmp_path), *words]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -39,6 +28,9 @@ def test_the_benchmark_for_a_gpu_runs(tmp_path):
     waits = {line["strategy"]: line for line in lines if line["section"] == "syncs"}
     assert list(waits) == ["full", "lora"]
     assert all(line["kernels_per_step"] > 100 for line in waits.values())
+    alike = {line["case"]: line for line in lines if line["section"] == "graphs"}
+    assert list(alike) == ["tiny, fp32", "tiny full, timed"]
+    assert all(line["metrics_equal"] and line["weights_equal"] for line in alike.values())
 
 
 @pytest.mark.parametrize("table", ["alike", "unlike", "gaps", "sizes", "smallest", "folds", "smooth"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,12 +51,23 @@ def batches_by_tokens(lengths: Sequence[int], batch_size: int) -> list[list[int]
     return batches
 
 
-def pad(sequences: Sequence[Sequence[int]], value: int) -> tuple[Tensor, Tensor]:
-    """Token ids padded to the longest, and their mask; both (batch, length), int64."""
-    longest = max(map(len, sequences))
-    ids = torch.full((len(sequences), longest), value, dtype=torch.long)
-    mask = torch.zeros((len(sequences), longest), dtype=torch.long)
-    for row, sequence in enumerate(sequences):
-        ids[row, : len(sequence)] = torch.tensor(sequence, dtype=torch.long)
-        mask[row, : len(sequence)] = 1
-    return ids, mask
+def pad(sequences: Sequence[Sequence[int]], value: int, width: int = 0) -> tuple[Tensor, Tensor]:
+    """Token ids padded to the longest, or to `width` where that is more, and their mask.
+
+    Both are (batch, length), int64.
+    """
+    import numpy
+
+    lengths = numpy.fromiter(map(len, sequences), numpy.int64, len(sequences))
+    shape = len(sequences), max(width, int(lengths.max()))
+    there = numpy.arange(shape[1]) < lengths[:, None]
+    ids: numpy.ndarray = numpy.full(shape, value, numpy.int64)
+    ids[there] = numpy.fromiter(chain.from_iterable(sequences), numpy.int64, int(lengths.sum()))
+    return torch.from_numpy(ids), torch.from_numpy(there.astype(numpy.int64))
+
+
+def labels_tensor(labels: Sequence[Any]) -> Tensor | None:
+    """Whole numbers as int64, others as float64, of one dimension more for lists; None where any is None."""
+    import numpy
+
+    return None if None in labels else torch.from_numpy(numpy.array(labels))

@@ -102,7 +102,7 @@ def seen_by(finished: FinishedRun, data: TaskData, split: str) -> Seen:
         finished.model, data, data.dataset(split), size, accelerator
     ):
         rows = outputs.detach().float().cpu().numpy().astype(float)
-        found += zip(places, zip(rows, batch["labels"], strict=True), strict=True)
+        found += zip(places, zip(rows, batch["labels"].tolist(), strict=True), strict=True)
     pairs = ordered(found, accelerator)
     return Seen(*(numpy.array(column) for column in zip(*pairs, strict=True)))
 

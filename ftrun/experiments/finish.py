@@ -96,11 +96,13 @@ def on_training(loop: Loop) -> dict[str, Any]:
 
 
 def cost_of(loop: Loop) -> dict[str, Any]:
+    graphs = loop.step.backward.graphs
     speed = f"{loop.data.spec.inputs.unit}_per_second"
     return {
         **loop.state.cost,
         speed: loop.spend()[speed],
         "micro_batch": loop.state.micro_batch,
+        **({} if graphs is None else {"graphs": graphs.counts}),
         "peak_memory_bytes": peak_memory(loop.accelerator),
         "device": describe(loop.accelerator),
     }

@@ -147,14 +147,15 @@ def fit(model: PretrainingHead, data: TaskData, head: list[nn.Parameter]) -> Non
     for step in range(steps):
         states, batch = kept[step % len(kept)]
         loss = data.objective.loss(model.head(states), batch)
-        (loss.sum / loss.count).backward()
+        mean = loss.sum / data.objective.targets(batch)
+        mean.backward()
         for group in optimizer.param_groups:
             group["lr"] = FIT_LR * (1 - step / steps)
         optimizer.step()
         optimizer.zero_grad()
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(wanted[name])
-    last, guess = loss.sum.item() / loss.count, uniform_loss(model)
+    last, guess = mean.item(), uniform_loss(model)
     say(f"fitted in {steps} steps; its last loss was {last:.2f} nats per token (uniform guess: {guess:.2f})")
 
 

@@ -144,7 +144,7 @@ class Prefix:
     def given(self, values: Values, inputs: Mapping[str, Tensor], rest: float = 0.0) -> Iterator[None]:
         """The network with these values in the place of what it would compute from the inputs."""
         lengths, some = lengths_of(inputs), next(iter(inputs.values()))
-        number = torch.tensor(rest, device=next(self.model.parameters()).device)
+        number = torch.full((), rest, device=next(self.model.parameters()).device)
         tensors = {
             name: part.back(values.get(name), len(some), tokens_of(inputs) or 0, lengths, number)
             for name, part in self.parts.items()

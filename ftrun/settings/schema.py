@@ -33,6 +33,7 @@ class Train:
     checkpoint_every: str | int | float
     deterministic: bool
     keep: str | bool
+    graphs: str | bool  # "auto" or False
 
     def __post_init__(self) -> None:
         for name in ("lr", "epochs"):
@@ -56,6 +57,8 @@ class Train:
             raise ConfigError(f"train.momentum is at least 0 and below 1, not {self.momentum}")
         one_of("train.sampling", self.sampling, ["auto", "group_by_length", "random"])
         one_of("train.precision", self.precision, ["auto", "fp32", "bf16", "fp16"])
+        if self.graphs not in ("auto", False):
+            raise ConfigError(f"train.graphs is auto or false, not '{self.graphs}'")
         every("train.eval_every", self.eval_every)
         every("train.checkpoint_every", self.checkpoint_every)
         if self.keep != "auto" and not isinstance(self.keep, bool):

@@ -6,6 +6,7 @@ import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class Rows:
 class Dataset(ABC):
     """One encoded split: its examples, and how they become batches."""
 
+    multiple = 1  # tokens to a multiple of which a batch is padded, but never beyond the longest example
+
     def __init__(self, examples: Sequence[Example], summary: str, epochs: Epochs | None = None) -> None:
         self.examples = examples
         self.summary = summary  # a message about their lengths or shapes
@@ -82,6 +85,18 @@ class Dataset(ABC):
         Without a draw, for evaluation, it is always the same. One that depends on its draw has it, as `draw`.
         """
 
+    def width(self, examples: Sequence[Example]) -> int:
+        """The tokens to which these examples are padded at least; 0 where their longest decides."""
+        if self.multiple == 1:
+            return 0
+        longest = max(example.size for example in examples)
+        return min(-(-longest // self.multiple) * self.multiple, self.longest)
+
+    @cached_property
+    def longest(self) -> int:
+        """The tokens of the longest example."""
+        return max(example.size for example in self.examples)
+
     def epoch(self, seed: int, epoch: int) -> Sequence[int]:
         """Places of the examples of an epoch, a function of seed and epoch."""
         return range(len(self)) if self._epochs is None else self._epochs(seed, epoch)
@@ -90,6 +105,7 @@ class Dataset(ABC):
         """The same dataset with other examples."""
         other = copy.copy(self)
         other.examples = examples
+        vars(other).pop("longest", None)
         return other
 
     def reference(self, data: Any) -> Dataset | None:

@@ -166,8 +166,11 @@ class DigitImages(Dataset):
     """Pixels that are scaled already."""
 
     def collate(self, examples: Sequence[Example], draw: Draw | None = None) -> Batch:
+        from ftrun.data.batching import labels_tensor
+
         pixels = stacked([example.inputs for example in examples])
-        return {"inputs": {"pixel_values": pixels}, "labels": [example.target for example in examples]}
+        labels = labels_tensor([example.target for example in examples])
+        return {"inputs": {"pixel_values": pixels}, "labels": labels}
 
 
 def fingerprint(splits: dict[str, Any]) -> str:

@@ -184,9 +184,9 @@ class ImageScorer(labelled.ClassScorer):
 
     def answers(self, outputs: Tensor, batch: Batch) -> list[Answer]:
         found = super().answers(outputs, batch)
-        if outputs.shape[-1] > TOP and None not in batch["labels"]:
+        if outputs.shape[-1] > TOP and batch["labels"] is not None:
             best = outputs.detach().float().topk(TOP).indices.tolist()
-            for answer, likeliest, label in zip(found, best, batch["labels"], strict=True):
+            for answer, likeliest, label in zip(found, best, batch["labels"].tolist(), strict=True):
                 answer["top5"] = label in likeliest
         return found
 

@@ -233,7 +233,7 @@ def scored_tokens(batch: Batch) -> int:
 
 def next_token_loss(outputs: Tensor, batch: Batch) -> Loss:
     """Cross-entropy summed over the labels; outputs are (batch, length, vocabulary)."""
-    return Loss(surprise(outputs, batch).sum(), scored_tokens(batch))
+    return Loss(surprise(outputs, batch).sum())
 
 
 def surprise(outputs: Tensor, batch: Batch) -> Tensor:

@@ -15,28 +15,26 @@ IGNORED = -100  # the label of what is not learned
 
 @dataclass
 class Loss:
-    """A loss summed in fp32, and the number of targets it sums over, or the sum of their weights.
+    """A loss summed in fp32; over how many targets, or weights of targets, says `Objective.targets`.
 
     `parts`, name → sum and count, are logged apart.
     """
 
     sum: Tensor
-    count: float
     parts: dict[str, tuple[Tensor, int]] = field(default_factory=dict)
 
 
 def cross_entropy(outputs: Tensor, batch: Batch) -> Loss:
     """Of one class for each example; outputs are (batch, classes)."""
-    return Loss(summed_cross_entropy(outputs, batch["labels"]), len(batch["labels"]))
+    return Loss(summed_cross_entropy(outputs, batch["labels"]))
 
 
-def summed_cross_entropy(outputs: Tensor, targets: list[int], weights: list[float] | None = None) -> Tensor:
+def summed_cross_entropy(outputs: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
     """Summed over the examples, each by the weight of its class where there are weights."""
     import torch
 
-    given = None if weights is None else torch.tensor(weights, device=outputs.device)
-    labels = torch.tensor(targets, device=outputs.device)
-    return torch.nn.functional.cross_entropy(outputs.float(), labels, weight=given, reduction="sum")
+    targets = labels.to(outputs.device)
+    return torch.nn.functional.cross_entropy(outputs.float(), targets, weight=weights, reduction="sum")
 
 
 def summed_over_places(logits: Tensor, labels: Tensor) -> Tensor:
@@ -51,18 +49,17 @@ def squared_error(outputs: Tensor, batch: Batch) -> Loss:
     """Of one number for each example; outputs are (batch, 1)."""
     import torch
 
-    labels = torch.tensor(batch["labels"], device=outputs.device)
-    total = torch.nn.functional.mse_loss(outputs[:, 0].float(), labels, reduction="sum")
-    return Loss(total, len(labels))
+    labels = batch["labels"].to(outputs.device, torch.float32)
+    return Loss(torch.nn.functional.mse_loss(outputs[:, 0].float(), labels, reduction="sum"))
 
 
 def binary_cross_entropy(outputs: Tensor, batch: Batch) -> Loss:
     """Over examples and labels, (batch, labels); its mean is transformers' own multi-label loss."""
-    import torch
+    from torch.nn.functional import binary_cross_entropy_with_logits
 
-    labels = torch.tensor(batch["labels"], device=outputs.device)
-    total = torch.nn.functional.binary_cross_entropy_with_logits(outputs.float(), labels, reduction="sum")
-    return Loss(total, labels.numel())
+    outputs = outputs.float()
+    labels = batch["labels"].to(outputs.device, outputs.dtype)
+    return Loss(binary_cross_entropy_with_logits(outputs, labels, reduction="sum"))
 
 
 def examples_in(batch: Batch) -> float:

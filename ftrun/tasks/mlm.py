@@ -174,7 +174,7 @@ class MaskedScorer(Scorer):
 
 def masked_loss(outputs: Any, batch: Batch) -> Loss:
     """Of the masked tokens."""
-    return Loss(*tokens.word_loss(outputs, batch))
+    return Loss(tokens.word_loss(outputs, batch)[0])
 
 
 def pair_loss(outputs: Any, batch: Batch) -> Loss:
@@ -187,4 +187,4 @@ def pair_loss(outputs: Any, batch: Batch) -> Loss:
         "next_loss": (missed.detach(), count),
         "next_accuracy": (right, len(batch["order"])),
     }
-    return Loss(lost + missed, count, parts)
+    return Loss(lost + missed, parts)

@@ -196,12 +196,13 @@ class Words(Dataset):
 
         from ftrun.data.batching import pad
 
-        ids, mask = pad([example.inputs for example in examples], self.padding)
+        ids, mask = pad([example.inputs for example in examples], self.padding, self.width(examples))
         labels = torch.full_like(ids, IGNORED)
+        places = labels.numpy()
         for row, example in enumerate(examples):
             words, own = example.target
             if own:
-                labels[row, words.at] = torch.tensor(own)
+                places[row, words.at] = own
         inputs = {"input_ids": ids, "attention_mask": mask}
         return {"inputs": inputs, "labels": labels, "words": [example.target[0] for example in examples]}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -22,7 +22,17 @@ class Objective(nn.Module):
 
     `training` says whether a step is being taken or an evaluation made. What an objective keeps besides the
     network are buffers, which are part of every checkpoint.
+
+    It is `capturable` where its loss is made of tensors of outputs and batch alone, whatever the step: then a
+    CUDA graph of one step is right in every other. A class says so of itself: `class Own(Objective,
+    capturable=True)`.
     """
+
+    capturable: ClassVar[bool] = True
+
+    def __init_subclass__(cls, capturable: bool = False, **more: Any) -> None:
+        super().__init_subclass__(**more)
+        cls.capturable = capturable
 
     def __init__(
         self, loss: Callable[[Any, Batch], Loss], targets: Callable[[Batch], float] = examples_in
@@ -35,7 +45,11 @@ class Objective(nn.Module):
 
     def count(self, batches: Sequence[Batch]) -> float:
         """What the summed loss of all batches of a step is divided by; called once before each step."""
-        return sum(map(self._targets, batches))
+        return sum(map(self.targets, batches))
+
+    def targets(self, batch: Batch) -> float:
+        """What the summed loss of one batch is a sum over: its targets, or their weights."""
+        return self._targets(batch)
 
     def inputs(self, inputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
         """What the network takes by name, made of the batch's inputs once these are on its device."""
@@ -53,15 +67,15 @@ class Objective(nn.Module):
         return {}
 
 
-class Weighted(Objective):
+class Weighted(Objective, capturable=True):
     """One loss in training, another in evaluation: that of weighted classes is not what is scored."""
 
     def __init__(self, training: Objective, evaluation: Objective) -> None:
         super().__init__(evaluation.loss)
         self.both = {True: training, False: evaluation}
 
-    def count(self, batches: Sequence[Batch]) -> float:
-        return self.both[self.training].count(batches)
+    def targets(self, batch: Batch) -> float:
+        return self.both[self.training].targets(batch)
 
     def loss(self, outputs: Any, batch: Batch) -> Loss:
         return self.both[self.training].loss(outputs, batch)
@@ -86,5 +100,6 @@ def outputs_of(model: nn.Module, objective: Objective, batch: Batch) -> Any:
     """The network's output for a batch, on the device where its weights are."""
     device = next(model.parameters()).device
     inputs = {name: value.to(device) for name, value in batch["inputs"].items()}
-    with batch.get("given", nullcontext)():  # kept features, in the place of the network's frozen part
+    # kept features, in the place of the network's frozen part
+    with batch["given"](batch) if "given" in batch else nullcontext():
         return model(**objective.inputs(inputs, batch))

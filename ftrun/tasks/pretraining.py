@@ -178,7 +178,7 @@ def token_loss(outputs: Tensor, batch: Batch) -> Loss:
     labels = batch["labels"][chosen].to(outputs.device)
     logits = outputs if outputs.ndim == 2 else outputs[chosen.to(outputs.device)]
     total = torch.nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
-    return Loss(total, len(labels))
+    return Loss(total)
 
 
 def objective_of(config: PretrainedConfig) -> str:

@@ -201,11 +201,12 @@ class Passages(Dataset):
 
         from ftrun.data.batching import pad
 
-        ids, mask = pad([example.inputs for example in examples], self.padding)
+        width = self.width(examples)
+        ids, mask = pad([example.inputs for example in examples], self.padding, width)
         inputs = {"input_ids": ids, "attention_mask": mask}
         found = [example.target for example in examples]
         if found[0].types is not None:
-            inputs["token_type_ids"], _ = pad([passage.types for passage in found], 0)
+            inputs["token_type_ids"], _ = pad([passage.types for passage in found], 0, width)
         labels = [passage.span or (IGNORED, IGNORED) for passage in found]
         return {"inputs": inputs, "labels": torch.tensor(labels), "passages": found}
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ftrun.errors import ConfigError, counted
+from ftrun.models.attention_masks import always_given
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -37,6 +38,8 @@ def open_accelerator(device: str, precision: str, deterministic: bool) -> Accele
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # required by torch in this mode
     torch.use_deterministic_algorithms(deterministic)
     torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads what it has not written
+    if not cpu:
+        always_given()
     AcceleratorState._reset_state(reset_partial_state="RANK" not in os.environ)  # a sweep opens one per run
     return Accelerator(cpu=cpu, mixed_precision=DTYPES[precision])
 

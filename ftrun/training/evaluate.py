@@ -71,7 +71,7 @@ def answered(
             with beside(done, device):
                 if with_loss:
                     loss = objective.loss(outputs, batch)
-                    total, count = total + float(loss.sum), count + loss.count
+                    total, count = total + float(loss.sum), count + objective.targets(batch)
                 answers += zip(places, data.scorer.answers(outputs, batch), strict=True)
     return answers, total, count
 

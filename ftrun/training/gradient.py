@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +15,8 @@ from ftrun.settings.seeds import stream
 from ftrun.tasks.dataset import Draw
 from ftrun.tasks.objective import Coupled, count_of_rows, outputs_of
 from ftrun.training.gradcache import coupled_backward
+from ftrun.training.graphs import MULTIPLE, opened
+from ftrun.training.placing import placed
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -26,6 +29,19 @@ if TYPE_CHECKING:
     from ftrun.training.kept import Kept
     from ftrun.training.source_task import SourceTask
     from ftrun.training.state import State
+
+MULTIPLES = {"cuda": MULTIPLE}  # of tokens, to which batches are padded on a kind of device
+
+
+@dataclass
+class Prepared:
+    """The micro-batches of a step, in the memory of the host and on the device."""
+
+    asked: tuple[list[int], Draw, int]  # rows, where training has come to, rows of a micro-batch
+    host: list[Batch]
+    batches: list[Batch]
+    tokens: int
+    padded: int  # tokens with their padding
 
 
 class Gradient:
@@ -42,9 +58,14 @@ class Gradient:
     ) -> None:
         self.kept = kept
         self.model, self.wrapped, self.settings, self.accelerator = model, wrapped, settings, accelerator
-        self.dataset, self.objective, self.guard = data.dataset("train"), data.objective, settings.guard
+        train, self.objective, self.guard = data.dataset("train"), data.objective, settings.guard
+        self.dataset = train.of(train.examples)
+        self.dataset.multiple = MULTIPLES.get(accelerator.device.type, 1)
         # of the latest step's loss: sums and counts
         self.parts: dict[str, tuple[float | torch.Tensor, float | torch.Tensor]] = {}
+        self.graphs = opened(model, data, settings, accelerator)
+        self.upcoming: list[int] | None = None  # the rows of the next step, where it is of the same epoch
+        self.prepared: Prepared | None = None
 
     def of(
         self, rows: list[int], state: State, clear: Callable[[], None]
@@ -63,47 +84,55 @@ class Gradient:
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 if not out_of_memory(error):
                     raise
+                self.forget()
                 self.halve(error, state)
                 clear()
 
     def accumulate(self, rows: list[int], state: State) -> tuple[torch.Tensor, float | torch.Tensor]:
         """Backward over the micro-batches of this process; DDP averages the gradients of all processes."""
         parts = self.accelerator.num_processes
-        torch.manual_seed(stream(self.settings.seed, "dropout", state.step, self.accelerator.process_index))
+        self.seed(state.step, self.accelerator.process_index)
         earlier = self.guard.replay(state.step, len(rows))
         own = 1 - self.guard.replayed_share() if earlier else 1.0
         for past, chosen in earlier:
             self.rehearse(
                 past, chosen, state, (1 - own) * len(chosen) / sum(len(each) for _, each in earlier)
             )
-        mine = rows[self.accelerator.process_index :: parts]
-        idle = not mine  # fewer examples than processes: compute one with weight zero
-        mine = mine or rows[:1]
-        micro = [mine[i : i + state.micro_batch] for i in range(0, len(mine), state.micro_batch)]
+        idle = len(rows) <= self.accelerator.process_index  # compute one example with weight zero
+        own_rows = rows[self.accelerator.process_index :: parts] or rows[:1]
         draw = Draw(self.settings.seed, state.epoch, state.step)
-        batches = [self.collated([self.dataset[row] for row in part], draw) for part in micro]
+        ready = self.prepare(own_rows, draw, state.micro_batch)
+        batches = ready.batches
         self.objective.train()
-        count = self.objective.count(batches)
+        count = self.objective.count(ready.host)
         counted = self.counted(0.0 if idle else count, len(rows))
         weight = share_of(own * parts, counted)
         self.parts = {}
         if isinstance(self.objective, Coupled) and len(batches) > 1:
             total = self.coupled(batches, state.step, weight)
         else:
-            total = self.backward(batches, idle, weight)
-        for part, batch in zip(micro, batches, strict=True):
-            self.count_tokens(part, batch, state)
+            whole = len(rows) == self.settings.train.batch_size
+            total = self.backward(batches, idle, weight, whole)
+        state.cost["tokens"] += ready.tokens
+        state.cost["padded_tokens"] += ready.padded
+        if self.upcoming is not None:  # while the device computes
+            following = self.upcoming[self.accelerator.process_index :: parts] or self.upcoming[:1]
+            self.prepared = self.prepare(following, draw._replace(step=draw.step + 1), state.micro_batch)
         return self.summed_over_processes(total), counted
 
-    def collated(self, examples: list[Example], draw: Draw) -> Batch:
-        return self.kept.into(self.dataset.collate(examples, draw), examples)
+    def seed(self, *place: int) -> None:
+        """Start the dropout of a place in the run; `torch.manual_seed` would look for other devices too."""
+        number = stream(self.settings.seed, "dropout", *place)
+        torch.default_generator.manual_seed(number)
+        if self.accelerator.device.type == "cuda":
+            torch.cuda.manual_seed(number)
 
     def coupled(self, batches: list[Batch], step: int, weight: float | torch.Tensor) -> torch.Tensor:
         """Backward of the loss over all batches together; see `coupled_backward`."""
 
         def forward(number: int) -> torch.Tensor:
             place = (step, self.accelerator.process_index, number)
-            torch.manual_seed(stream(self.settings.seed, "dropout", *place))
+            self.seed(*place)
             outputs: torch.Tensor = outputs_of(self.wrapped, self.objective, batches[number])
             return outputs
 
@@ -122,17 +151,48 @@ class Gradient:
             statistics,
         )
 
-    def backward(self, batches: list[Batch], idle: bool, weight: float | torch.Tensor) -> torch.Tensor:
+    def backward(
+        self, batches: list[Batch], idle: bool, weight: float | torch.Tensor, whole: bool
+    ) -> torch.Tensor:
         """Backward of each batch in turn, its loss times the weight; returns the summed loss, 0 when idle."""
-        total = torch.zeros((), device=self.accelerator.device, dtype=torch.float64)
+
+        def one(batch: Batch, weight: float | torch.Tensor) -> torch.Tensor:
+            found = self.objective.loss(outputs_of(self.wrapped, self.objective, batch), batch)
+            if found.parts and isinstance(weight, torch.Tensor):
+                raise ValueError("the parts of its loss are counted anew in each batch")
+            loss = found.sum * 0 if idle else found.sum
+            self.accelerator.backward(loss * weight)
+            self.note(found.parts, idle)
+            return loss.detach()
+
+        losses = []
         for number, batch in enumerate(batches):
             with self.syncing(number + 1 == len(batches)):
-                found = self.objective.loss(outputs_of(self.wrapped, self.objective, batch), batch)
-                loss = found.sum * 0 if idle else found.sum
-                self.accelerator.backward(loss * weight)
-            total += loss.detach()
-            self.note(found.parts, idle)
-        return total
+                if self.graphs is None:
+                    losses.append(one(batch, weight).double())
+                else:
+                    losses.append(self.graphs.run(one, batch, weight, whole).double())
+        return sum(losses[1:], losses[0])
+
+    def prepare(self, rows: list[int], draw: Draw, size: int) -> Prepared:
+        """The micro-batches of a step, unless they are those that were prepared in the step before."""
+        asked = (rows, draw, size)
+        ready, self.prepared = self.prepared, None
+        if ready is not None and ready.asked == asked:
+            return ready
+        examples = [self.dataset[row] for row in rows]
+        host = [self.collated(examples[i : i + size], draw) for i in range(0, len(rows), size)]
+        ids = [batch["inputs"]["input_ids"] for batch in host if "input_ids" in batch["inputs"]]
+        return Prepared(
+            asked,
+            host,
+            [placed(batch, self.accelerator.device) for batch in host],
+            sum(example.size for example in examples),
+            sum(each.numel() for each in ids) if ids else len(rows),
+        )
+
+    def collated(self, examples: list[Example], draw: Draw) -> Batch:
+        return self.kept.into(self.dataset.collate(examples, draw), examples)
 
     def note(self, parts: dict[str, tuple[torch.Tensor, int]], idle: bool) -> None:
         """Add the components of a loss, each a sum and its count, to those of this step."""
@@ -191,6 +251,12 @@ class Gradient:
             with self.accelerator.no_sync(self.wrapped):
                 yield
 
+    def forget(self) -> None:
+        """Drop the graphs and the next batches: other weights train from now on, or less memory is left."""
+        self.prepared = None
+        if self.graphs is not None:
+            self.graphs.drop()
+
     def halve(self, error: BaseException, state: State) -> None:
         size = state.micro_batch
         if size == 1 or self.accelerator.num_processes > 1:
@@ -201,11 +267,6 @@ class Gradient:
         torch.cuda.empty_cache()
         state.micro_batch = size // 2
         say(f"out of memory: train.micro_batch {size} → {size // 2}; the batch of a step stays the same")
-
-    def count_tokens(self, rows: list[int], batch: Batch, state: State) -> None:
-        ids, cost = batch["inputs"].get("input_ids"), state.cost
-        cost["tokens"] += sum(self.dataset[row].size for row in rows)
-        cost["padded_tokens"] += len(rows) if ids is None else ids.numel()
 
 
 def share_of(whole: float, count: float | torch.Tensor) -> float | torch.Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
     from ftrun.tasks.dataset import Batch, Dataset, Example
 
+KEPT = "kept/"  # how the features in a batch are named
 HELD = 256 * 1024**2  # bytes in memory before they are written
 
 
@@ -84,16 +84,18 @@ class KeptRows:
             return batch
         inputs = batch["inputs"]
         addresses = [self.address(example, tokens_of(inputs)) for example in examples]
-        return batch | {"given": partial(self.given, addresses, inputs)}
+        values = {KEPT + name: value for name, value in self.values(addresses, inputs).items()}
+        return batch | values | {"given": self.given}
 
     @contextmanager
-    def given(self, addresses: list[bytes], inputs: dict[str, Tensor]) -> Iterator[None]:
-        """The network with these features in the place of its frozen part."""
-        with self.prefix.given(self.values(addresses, inputs), inputs):
+    def given(self, batch: Batch) -> Iterator[None]:
+        """The network with the features of the batch in the place of its frozen part."""
+        values = {name.removeprefix(KEPT): batch[name] for name in batch if name.startswith(KEPT)}
+        with self.prefix.given(on_device(values, self.accelerator), batch["inputs"]):
             yield
 
     def values(self, addresses: list[bytes], inputs: dict[str, Tensor]) -> Values:
-        """The features of a batch, on the device; what is missing is computed, padded as the batch is."""
+        """The features of a batch; what is missing is computed, padded as the batch is."""
         missing = [row for row, address in enumerate(addresses) if address not in self.store]
         if missing:
             filled = [*missing, *[missing[0]] * (ROWS_CPU - len(missing))]
@@ -112,7 +114,7 @@ class KeptRows:
                 self.store.add(addresses[row], own)
             if self.store.held > HELD:
                 self.flush()
-        return on_device(self.store.rows(addresses, tokens_of(inputs) or 0), self.accelerator)
+        return self.store.rows(addresses, tokens_of(inputs) or 0)
 
     def address(self, example: Example, columns: int | None) -> bytes:
         """Of the example in a batch of so many columns.

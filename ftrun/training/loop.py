@@ -68,6 +68,8 @@ class Loop:
         self.step.wrapped.train()
         for batch in batches[state.position :]:
             epoch_done = state.position + 1 == len(batches)
+            following = [] if epoch_done else batches[state.position + 1]
+            self.step.backward.upcoming = [chosen[place] for place in following] or None
             self.step.take([chosen[place] for place in batch])
             state.step, state.position = state.step + 1, state.position + 1
             if epoch_done:

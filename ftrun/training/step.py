@@ -121,7 +121,7 @@ class Step:
                 self.plain_optimizer().found_inf = (~numbers.packed[:2].isfinite().all()).float()
                 self.optimizer.step()
                 self.pending = latest
-            self.optimizer.zero_grad()
+            self.clear()
 
     def known_at_once(self) -> bool:
         """Whether the host must know what a step came to before it goes on.
@@ -203,6 +203,7 @@ class Step:
         changed = stages != self.open
         if changed:
             self.open, self.begun = frozenset(stages), False
+            self.backward.forget()
             for name, parameter in self.parameters.items():
                 parameter.requires_grad_(self.stages[name] in stages)
             self.wrapped.train()
@@ -211,13 +212,17 @@ class Step:
 
     def gradient(self, rows: list[int]) -> tuple[Tensor, Tensor, float | Tensor]:
         """The gradient of a batch and of the penalty: its norm before clipping, the loss sum and count."""
-        loss, count = self.backward.of(rows, self.state, self.optimizer.zero_grad)
+        loss, count = self.backward.of(rows, self.state, self.clear)
         self.accelerator.unscale_gradients(self.optimizer)
         self.guard.add_gradient()
         clip = self.settings.train.clip or math.inf
         # not accelerate's, which would unscale the gradients again
         norm = torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), clip)
         return norm, loss, count
+
+    def clear(self) -> None:
+        """Zero the gradients; graphs add to those that are there."""
+        self.optimizer.zero_grad(set_to_none=self.backward.graphs is None)
 
     def plain_optimizer(self) -> torch.optim.Optimizer:
         return self.optimizer.optimizer

@@ -52,7 +52,16 @@ OTHERS = {  # kinds of training beyond the strategies
 def main() -> None:
     options = parse()
     options.out.mkdir(parents=True, exist_ok=True)
-    sections = {"about": about, "ratio": ratio, "syncs": syncs, "parity": parity, "smoke": smoke}
+    from gpu_graphs import graphs
+
+    sections = {
+        "about": about,
+        "ratio": ratio,
+        "graphs": graphs,
+        "syncs": syncs,
+        "parity": parity,
+        "smoke": smoke,
+    }
     for name, section in sections.items():
         if name in options.sections or name == "about":
             start = time.perf_counter()
@@ -69,8 +78,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder of what is measured")
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     parser.add_argument("--tiny", action="store_true", help="small shapes and few steps")
-    parser.add_argument("--sections", nargs="+", default=["ratio", "syncs", "parity", "smoke"])
-    parser.add_argument("--cases", nargs="*", help="of smoke and ratio: names that contain one of these")
+    parser.add_argument("--sections", nargs="+", default=["ratio", "graphs", "syncs", "parity", "smoke"])
+    parser.add_argument(
+        "--cases", nargs="*", help="of smoke, ratio and graphs: names that contain one of these"
+    )
     parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 2))
     return parser.parse_args()
 

@@ -70,7 +70,7 @@ def test_the_gradient_is_that_of_torchs_weighted_cross_entropy(files, still_dir,
     assert len(set(weights)) == 2
     batch = train.collate([train[row] for row in rows])
     weighted = torch.nn.CrossEntropyLoss(weight=torch.tensor(weights), reduction="mean")
-    loss = weighted(step.model(**batch["inputs"]), torch.tensor(batch["labels"]))
+    loss = weighted(step.model(**batch["inputs"]), batch["labels"])
     loss.backward()
     assert total / count == pytest.approx(float(loss.detach()), rel=1e-5)
     for name, parameter in step.parameters.items():
@@ -82,7 +82,7 @@ def test_evaluation_is_not_weighted(files, still_dir, tmp_path, loops):
     model, validation = loops[0].step.model.eval(), loops[0].data.dataset("validation")
     batch = validation.collate(validation.examples)
     with torch.no_grad():
-        loss = torch.nn.functional.cross_entropy(model(**batch["inputs"]), torch.tensor(batch["labels"]))
+        loss = torch.nn.functional.cross_entropy(model(**batch["inputs"]), batch["labels"])
     assert run.read_json("result.json")["eval_loss"] == pytest.approx(float(loss), rel=1e-4)
 
 

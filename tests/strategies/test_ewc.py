@@ -173,7 +173,7 @@ def test_what_is_kept_is_the_information_of_the_whole_source(low, tmp_path, kind
         states = net.backbone(batch["inputs"]["pixel_values"])
     each = p * (1 - p)
     if kind == "empirical":
-        each = (torch.nn.functional.one_hot(torch.tensor(batch["labels"]), 5) - p) ** 2
+        each = (torch.nn.functional.one_hot(batch["labels"], 5) - p) ** 2
     torch.testing.assert_close(found["net.classifier.bias"], each.sum(0), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found["net.classifier.weight"], each.T @ states**2, rtol=1e-4, atol=1e-4)
     for name, value in net.named_parameters():

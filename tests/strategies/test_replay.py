@@ -144,7 +144,7 @@ def mean_gradient(loop, model, data, rows):
     """By hand: of the mean cross-entropy over some training examples."""
     train = data.dataset("train")
     batch = train.collate([train[row] for row in rows])
-    loss = torch.nn.functional.cross_entropy(model(**batch["inputs"]), torch.tensor(batch["labels"]))
+    loss = torch.nn.functional.cross_entropy(model(**batch["inputs"]), batch["labels"])
     found = torch.autograd.grad(loss, list(loop.step.parameters.values()), allow_unused=True)
     named = zip(loop.step.parameters.items(), found, strict=True)
     return {name: torch.zeros_like(p) if g is None else g for (name, p), g in named}

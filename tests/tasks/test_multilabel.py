@@ -132,10 +132,10 @@ def test_the_loss_is_that_of_transformers(tmp_path, tiny_dir):
     net = AutoModelForSequenceClassification.from_pretrained(tiny_dir("bert"), **data.spec.config).eval()
     examples = [Example([2, 7, 8, 3], (0, 2), 0), Example([2, 9, 3], (), 1), Example([2, 5, 3], (3,), 2)]
     batch = data.dataset("test").collate(examples)
-    theirs = net(**batch["inputs"], labels=torch.tensor(batch["labels"]))
+    theirs = net(**batch["inputs"], labels=batch["labels"].float())
     loss = data.objective.loss(theirs.logits, batch)
-    assert loss.count == data.objective.count([batch]) == 12
-    torch.testing.assert_close(loss.sum / loss.count, theirs.loss)
+    assert data.objective.targets(batch) == data.objective.count([batch]) == 12
+    torch.testing.assert_close(loss.sum / data.objective.targets(batch), theirs.loss)
 
 
 def test_answers_and_scores_are_those_of_scikit_learn(tmp_path):

@@ -135,7 +135,8 @@ class Ewc(Anchored):
         from ftrun.strategies.ewc.fisher import estimate
 
         batches = chosen_batches(past, self.samples, seed)
-        several = isinstance(batches[0]["labels"], torch.Tensor) and batches[0]["labels"].dim() > 1
+        labels = batches[0]["labels"]
+        several = labels.dim() > 1 and not labels.is_floating_point()
         if several and self.fisher == "exact":
             raise ConfigError(
                 f"fisher=exact needs one answer per example, {past.name} has one at each of several"
@@ -143,9 +144,10 @@ class Ewc(Anchored):
             )
         own = dict(model.named_parameters())
         parts = parts_in(past, batches[-1], {name: own[name] for name in names})
-        draws = DRAWS if isinstance(batches[0]["labels"], list) else 1
+        draws = 1 if several else DRAWS
         for batch in batches:
-            batch["labels"] = torch.as_tensor(batch["labels"])
+            if batch["labels"].is_floating_point():
+                batch["labels"] = batch["labels"].float()
         theirs = estimate(
             past.model,
             batches,

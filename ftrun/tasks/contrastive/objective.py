@@ -104,7 +104,7 @@ class Contrast(Objective):
     @staticmethod
     def unscored(outputs: Tensor, batch: Batch) -> Loss:
         """A loss of zero: the scorer computes that of a split, in batches of its own."""
-        return Loss(outputs.new_zeros(()), len(batch["labels"]))
+        return Loss(outputs.new_zeros(()))
 
     @abstractmethod
     def contrasted(self, outputs: Tensor, batch: Batch) -> Loss:
@@ -139,7 +139,7 @@ class WithinBatch(Contrast, Coupled):
     def contrasted(self, outputs: Tensor, batch: Batch) -> Loss:
         own = self.embeddings(outputs).unflatten(0, (-1, 2))
         self.latest = own.detach()
-        return Loss(ntxent(own, gathered(own), place() * len(own), self.tau), 2 * len(batch["labels"]))
+        return Loss(ntxent(own, gathered(own), place() * len(own), self.tau))
 
     def distances(self) -> dict[str, float]:
         views = in_turns(self.latest)
@@ -184,7 +184,7 @@ class AgainstQueue(Contrast):
         loss, similar = against_queue(queries, keys, self.ring.keys, self.tau)
         nearest = (similar.argmax(1) == 0).float()
         self.pending.append((queries.detach(), keys, nearest, similar[:, 1:].mean(1)))
-        return Loss(loss, len(queries))
+        return Loss(loss)
 
     def keys_of(self, pixels: Tensor) -> Tensor:
         """Keys (images, width), of norm 1 and without gradient.

@@ -111,9 +111,11 @@ class Pixels(Dataset):
         self.processor = processor
 
     def collate(self, examples: Sequence[Example], draw: Draw | None = None) -> Batch:
+        from ftrun.data.batching import labels_tensor
+
         arrays = [self.seen(example, draw) for example in examples]
         inputs = {"pixel_values": self.processor.scale(stacked(arrays))}
-        return {"inputs": inputs, "labels": [example.target for example in examples]}
+        return {"inputs": inputs, "labels": labels_tensor([example.target for example in examples])}
 
     def seen(self, example: Example, draw: Draw | None) -> Any:
         """The image as a step sees it."""

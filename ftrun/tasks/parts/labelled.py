@@ -37,18 +37,21 @@ def balanced_epochs(targets: Sequence[int]) -> Epochs:
 
 def class_objective(data: TaskData, weighted: bool) -> Objective:
     """Cross-entropy over the labels; `weighted`, in training each class by its weight."""
+    import torch
+
     from ftrun.tasks.objective import Objective, Weighted
 
     plain = Objective(cross_entropy)
     if not weighted:
         return plain
     weights = cache(lambda: weights_of(data))
+    on_device = cache(lambda device: torch.tensor(weights(), device=device))
 
     def targets(batch: Batch) -> float:
-        return sum(weights()[label] for label in batch["labels"])
+        return sum(weights()[label] for label in batch["labels"].tolist())
 
     def loss(outputs: Tensor, batch: Batch) -> Loss:
-        return Loss(summed_cross_entropy(outputs, batch["labels"], weights()), targets(batch))
+        return Loss(summed_cross_entropy(outputs, batch["labels"], on_device(outputs.device)))
 
     return Weighted(Objective(loss, targets), plain)
 

@@ -68,7 +68,7 @@ class SpanScorer(Scorer):
 
 def span_loss(outputs: Tensor, batch: Batch) -> Loss:
     """The mean of the cross-entropies of start and end, summed over windows; of (batch, 2, length)."""
-    return Loss(summed_over_places(outputs, batch["labels"]) / len(ENDS), labelled_spans(batch))
+    return Loss(summed_over_places(outputs, batch["labels"]) / len(ENDS))
 
 
 def labelled_spans(batch: Batch) -> int:

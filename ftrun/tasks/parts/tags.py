@@ -60,7 +60,7 @@ class TagScorer(Scorer):
 
 def tag_loss(outputs: Tensor, batch: Batch) -> Loss:
     """Cross-entropy summed over the labelled words; outputs are (batch, length, labels)."""
-    return Loss(summed_over_places(outputs, batch["labels"]), labelled_words(batch))
+    return Loss(summed_over_places(outputs, batch["labels"]))
 
 
 def labelled_words(batch: Batch) -> int:

@@ -39,8 +39,13 @@ class TableDataset(Dataset):
         self.padding, self.labels = padding, labels
 
     def collate(self, examples: Sequence[Example], draw: Draw | None = None) -> Batch:
-        inputs = padded(examples, self.padding)
-        return {"inputs": inputs, "labels": self.labels([example.target for example in examples])}
+        from ftrun.data.batching import labels_tensor
+
+        inputs = padded(examples, self.padding, self.width(examples))
+        return {
+            "inputs": inputs,
+            "labels": labels_tensor(self.labels([example.target for example in examples])),
+        }
 
 
 def examples_of(
@@ -65,13 +70,13 @@ def separates(tokenizer: PreTrainedTokenizerBase) -> bool:
     return tokenizer.num_special_tokens_to_add(pair=True) > tokenizer.num_special_tokens_to_add(pair=False)
 
 
-def padded(examples: Sequence[Example], padding: int) -> dict[str, Tensor]:
+def padded(examples: Sequence[Example], padding: int, width: int = 0) -> dict[str, Tensor]:
     """The padded tensors by the names that networks take, each (batch, length)."""
     from ftrun.data.batching import pad
 
-    ids, mask = pad([example.inputs for example in examples], padding)
+    ids, mask = pad([example.inputs for example in examples], padding, width)
     inputs = {"input_ids": ids, "attention_mask": mask}
     types = [example.types for example in examples if isinstance(example, Pair)]
     if types:
-        inputs["token_type_ids"], _ = pad(types, 0)
+        inputs["token_type_ids"], _ = pad(types, 0, width)
     return inputs
