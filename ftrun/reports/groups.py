@@ -125,7 +125,7 @@ def _group(tried: list[Tried]) -> Group:
 def _facts(tried: list[Tried]) -> dict[str, float | None]:
     facts = {
         key: mean_of([each.row[key] for each in tried])
-        for key in ("trained_parameters", "seconds", "cpu_seconds", "peak_memory_bytes", "forgetting")
+        for key in ("trained_parameters", "seconds", "cpu_seconds", "memory_bytes", "forgetting")
     }
     sizes = [None if each.baseline else _size_of(Path(each.row["run"]) / "model") for each in tried]
     labels = [each.result.get("rows", {}).get("train") for each in tried]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ftrun.reports.comparison import Row
     from ftrun.tasks.metrics.rescoring import Scored
 
-NOTHING = ("trained_parameters", "trained_share", "seconds", "cpu_seconds", "peak_memory_bytes", "forgetting")
+NOTHING = ("trained_parameters", "trained_share", "seconds", "cpu_seconds", "memory_bytes", "forgetting")
 
 KEPT = ("row", "label", "text", "file", "file_row")  # of a run's answers to the same rows
 

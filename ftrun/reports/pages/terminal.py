@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 STYLES = {"finished": "", "running": "cyan", "interrupted": "yellow", "failed": "red", "damaged": "red"}
 NAMES = {"run", "strategy", "task", "model", "Pareto", ""}  # titles of columns of names, which may be folded
-RUNS_DROPPED = ("step", *SPEEDS, "peak_memory_bytes", "trained_share", "trained_parameters", "metric",
+RUNS_DROPPED = ("step", *SPEEDS, "memory_bytes", "trained_share", "trained_parameters", "metric",
     "seconds", "forgetting", "eval_score")  # fmt: skip
 ROOM = 24  # characters of a name at least, before it is folded
 DROPPED = ("on disk", "CPU time", "memory", "Pareto", "trained", "time", "forgetting", "seeds")
