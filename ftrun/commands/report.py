@@ -7,8 +7,10 @@ import argparse
 from ftrun.commands._parser import Parser
 from ftrun.errors import ConfigError
 from ftrun.reports import table
+from ftrun.runs.collector import paused
 
 
+@paused()
 def main(arguments: list[str]) -> int:
     """Exit code 0 even if some of the runs failed: showing that is what a report is for."""
     options = parse(arguments)

@@ -9,6 +9,18 @@ from contextlib import contextmanager
 
 
 @contextmanager
+def paused() -> Iterator[None]:
+    """No collections inside, of a command that reads much, keeps all of it and ends."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+@contextmanager
 def importing(heaviest: str) -> Iterator[None]:
     """Import modules inside without collections, and exempt what they made from all later ones.
 

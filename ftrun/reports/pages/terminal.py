@@ -143,7 +143,13 @@ def _folded(columns: list[tuple[str, bool]], rows: list[list[str]], room: int) -
 
 
 def _fits(screen: Console, columns: list[tuple[str, bool]], rows: list[list[str]]) -> bool:
-    table = _table(columns, rows, [""] * len(rows))
+    from rich.cells import cell_len
+
+    widest = [
+        max((line for row in rows for line in row[place].split("\n")), key=cell_len, default="")
+        for place in range(len(columns))
+    ]
+    table = _table(columns, [widest], [""])
     return screen.measure(table, options=screen.options.update(max_width=100_000)).maximum <= screen.width
 
 

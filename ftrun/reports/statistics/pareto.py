@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 COUNTED = ("trained_parameters", "seconds", "memory_bytes", "forgetting")
 SAME_COST = 0.1  # times and memory within a tenth of each other are equal
+SAME_BYTES = 32 * 1024**2  # so is memory within this: a heap has holes, and pages of 2 MB
 
 
 def dominated_by(study: Study, group: Group) -> str | None:
@@ -34,4 +35,5 @@ def _cheaper(mine: float | None, theirs: float | None, key: str) -> int:
     if mine is None or theirs is None:
         return 0
     slack = SAME_COST * max(mine, theirs) if key in ("seconds", "memory_bytes") else 0.0
+    slack = max(slack, SAME_BYTES) if key == "memory_bytes" else slack
     return 0 if abs(mine - theirs) <= slack else 1 if mine < theirs else -1
