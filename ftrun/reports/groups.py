@@ -64,6 +64,7 @@ def _alone(row: Row) -> str:
 def open_run(row: Row) -> tuple[tuple[str, ...], Tried]:
     """A finished run and the key of its group; UserError where its predictions cannot be scored again."""
     run = Run.open(row["run"])
+    run.config = row["config"]  # which has been read
     if not (run.path / "predictions.jsonl").is_file():
         raise UserError("no predictions.jsonl, so it is not compared")
     answered = read_lines(run.path / "predictions.jsonl")

@@ -84,8 +84,13 @@ def test_the_phases_of_a_run_are_the_time_of_its_process(tmp_path: Path) -> None
     words = [sys.executable, "-m", "ftrun", "task=digits", "model=mlp", "train.max_steps=6",
              "baselines=false", f"hydra.run.dir={tmp_path / 'run'}"]  # fmt: skip
     before = os.times()
-    subprocess.run(words, cwd=tmp_path, check=True, capture_output=True)
+    timed = os.environ | {"PYTHONPROFILEIMPORTTIME": "1"}
+    done = subprocess.run(words, cwd=tmp_path, check=True, capture_output=True, text=True, env=timed)
     after = os.times()
+    imported = {line.rsplit("|", 1)[-1].strip().split(".")[0] for line in done.stderr.splitlines()}
+    unused = {"matplotlib", "tensorboard", "wandb", "datasets", "peft", "evaluate"}
+    assert "torch" in imported and imported.isdisjoint(unused)
+    assert done.stdout.startswith("full · digits · mlp · seed 0: run\n")
     lines = [json.loads(line) for line in (tmp_path / "run" / "timing.jsonl").read_text().splitlines()]
     spent = clock.spent_by(Run(tmp_path / "run"))
     assert {*spent} == {*clock.PHASES} and any("step" in line for line in lines)

@@ -137,7 +137,10 @@ def _folded(columns: list[tuple[str, bool]], rows: list[list[str]], room: int) -
     """The rows with their names on lines of at most `room` characters."""
     names = [title in NAMES for title, _ in columns]
     return [
-        ["\n".join(filled(text, room)) if name else text for text, name in zip(row, names, strict=True)]
+        [
+            "\n".join(filled(text, room)) if name and len(text) > room else text
+            for text, name in zip(row, names, strict=True)
+        ]
         for row in rows
     ]
 
