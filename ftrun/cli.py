@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
+import gc
 import importlib
 import os
 import sys
@@ -18,6 +20,7 @@ DISK = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errn
 
 def main() -> int:
     """Run the command line; returns the exit code."""
+    atexit.register(gc.freeze)  # Python looks for garbage when it ends: a second, once torch is there
     try:
         return start(sys.argv[1:])
     except UserError as error:

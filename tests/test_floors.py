@@ -12,6 +12,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+from finished import finished
 
 import ftrun
 
@@ -115,12 +116,38 @@ def test_what_starts_quickly_needs_the_standard_library_alone(module: str) -> No
         assert not foreign, f"{module} loads {name}, which imports {sorted(foreign)} when it is imported"
 
 
-def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
-    command = [sys.executable, "-X", "importtime", "-m", "ftrun", "--help"]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+def loaded(command: list[str], place: Path) -> set[str]:
+    """The packages that Python imports when it does this."""
+    result = subprocess.run(
+        [sys.executable, "-X", "importtime", *command], cwd=place, capture_output=True, text=True
+    )
     assert result.returncode == 0, result.stderr
-    loaded = {line.rsplit("|", 1)[-1].strip().split(".")[0] for line in result.stderr.splitlines()}
-    assert "ftrun" in loaded and loaded.isdisjoint(HEAVY)
+    return {line.rsplit("|", 1)[-1].strip().split(".")[0] for line in result.stderr.splitlines()}
+
+
+def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
+    found = loaded(["-m", "ftrun", "--help"], tmp_path)
+    assert "ftrun" in found and found.isdisjoint(HEAVY)
+
+
+def test_a_report_needs_no_torch_and_draws_nothing_that_is_not_shown(tmp_path: Path) -> None:
+    for seed in range(2):
+        finished(tmp_path / str(seed), "full", seed, items=50)
+    found = loaded(["-m", "ftrun", "report", str(tmp_path)], tmp_path)
+    assert "rich" in found and found.isdisjoint({*HEAVY, "matplotlib", "sklearn", "pandas"})
+
+
+def test_a_run_says_what_it_is_before_anything_heavy_is_imported(tmp_path: Path) -> None:
+    code = """if True:
+        import sys
+        from ftrun.experiments import launch
+        def say(text):
+            print(text)
+            raise SystemExit(0)
+        launch.say = say
+        launch.launch(["task=digits", "model=mlp", "seed=7", "hydra.run.dir=here"])"""
+    found = loaded(["-c", code], tmp_path)
+    assert "hydra" in found and found.isdisjoint({"torch", "transformers", "numpy", "sklearn", "accelerate"})
 
 
 KINDS = {  # a file of these rooms is found by its name, and knows no other of them but what all build on

@@ -24,7 +24,10 @@ def main(arguments: list[str]) -> int:
 
     run = open_trained(options.run)
 
-    from ftrun.experiments.inference import evaluation
+    from ftrun.runs.collector import importing
+
+    with importing("torch"):
+        from ftrun.experiments.inference import evaluation
     from ftrun.reports.pages.run_page import show_evaluation
     from ftrun.runs.terminal import say
     from ftrun.tasks.scorer import prediction_lines

@@ -29,7 +29,10 @@ def main(arguments: list[str]) -> int:
     if Path(options.input).resolve() == options.output.resolve():
         raise ConfigError(f"predict: --output {options.output} is the file of --input; name another one")
 
-    from ftrun.experiments.inference import FinishedRun
+    from ftrun.runs.collector import importing
+
+    with importing("torch"):
+        from ftrun.experiments.inference import FinishedRun
     from ftrun.runs.terminal import say
 
     finished = FinishedRun(run)

@@ -7,17 +7,26 @@ import argparse
 from ftrun.commands._parser import Parser
 from ftrun.errors import ConfigError
 from ftrun.reports import table
+from ftrun.runs.collector import paused
 
 
+@paused()
 def main(arguments: list[str]) -> int:
     """Exit code 0 even if some of the runs failed: showing that is what a report is for."""
     options = parse(arguments)
+    if options.costs and (other := next((o for o in ("across", "sort", "plots") if vars(options)[o]), None)):
+        raise ConfigError(f"report: --costs is a table of its own, without --{other}")
     if options.across:
         if options.sort:
             raise ConfigError(f"report: --sort {options.sort} is of a table of runs, and --across has none")
         from ftrun.reports.across.sections import write
 
         write(options.directories, options.format, options.output, options.plots)
+        return 0
+    if options.costs:
+        from ftrun.reports import costs
+
+        costs.write(options.directories, options.format, options.output)
         return 0
     table.write(options.directories, options.format, options.output, options.plots, sort=options.sort)
     return 0
@@ -34,6 +43,11 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--across",
         action="store_true",
         help="one verdict over several data sets: the runs of three or more, each with the same strategies",
+    )
+    add(
+        "--costs",
+        action="store_true",
+        help="what time was spent on: the seconds of every phase, from composing the settings to the report",
     )
     add("--output", metavar="FILE", help="write to FILE; a table is written as markdown")
     add("--plots", metavar="DIR", help="also save the plots in DIR as PNG files; html contains them anyway")

@@ -17,7 +17,10 @@ def main(arguments: list[str]) -> int:
 
     Run.open(path)  # a wrong directory is reported before torch is loaded
 
-    from ftrun.experiments.start import resume
+    from ftrun.runs.collector import importing
+
+    with importing("torch"):
+        from ftrun.experiments.start import resume
 
     resume(path)
     return 0

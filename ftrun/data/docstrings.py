@@ -6,7 +6,10 @@ import ast
 import csv
 import functools
 import hashlib
+import json
+import os
 import re
+import sys
 import sysconfig
 import warnings
 from pathlib import Path
@@ -14,6 +17,8 @@ from typing import TYPE_CHECKING
 
 from ftrun import ASSETS
 from ftrun.errors import ConfigError, DataError, near
+from ftrun.runs import cache
+from ftrun.runs.terminal import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +26,7 @@ if TYPE_CHECKING:
 CHAPTERS = ASSETS / "chapters.csv"
 CUTS = {"train": (0.0, 0.7), "validation": (0.7, 0.85), "test": (0.85, 1.0)}  # shares of each class
 FEWEST_WORDS = 12
+LARGEST = 32 * 1024**2  # bytes of what is kept, about 2 MB for each version of Python
 
 _OPTIONAL_RESULT = r"(?:[ \t]*->[^\n]*?(?=\s--?\s|\.\s|\.?$))?"
 _CALL = r"(?:class[ \t]+|def[ \t]+)?[A-Za-z_][\w.]*\((?:[^()]|\([^()]*\))*\)" + _OPTIONAL_RESULT
@@ -49,8 +55,48 @@ def rows(split: str, per_class: int | None = None) -> list[dict[str, str]]:
 
 @functools.cache
 def _by_label() -> dict[str, list[dict[str, str]]]:
-    """Each chapter's examples in the order of their hashes, so that a split depends on the texts alone."""
+    """Each chapter's examples in the order of their hashes, so that a split depends on the texts alone.
+
+    They are kept for the next process, by the sources that they were read from.
+    """
     library = Path(sysconfig.get_path("stdlib"))
+    place = cache.directory("docstrings") / f"{_key_of(library)}.json"
+    if (kept := _read(place)) is not None:
+        return kept
+    found = _read_sources(library)
+    try:
+        with cache.made(place, LARGEST) as beside:
+            beside.write_text(json.dumps(found), encoding="utf-8")
+    except OSError as error:
+        say(f"the docstrings are not kept for the next run: {place.parent}: {error.strerror}")
+    return found
+
+
+def _key_of(library: Path) -> str:
+    """A hash of the library's source files as they are, of the table of chapters and of this module."""
+    files = [
+        (module, status.st_size, status.st_mtime_ns)
+        for module, file in sorted(_modules(library, chapters()))
+        for status in [file.stat()]
+    ]
+    digest = hashlib.sha256(json.dumps([sys.version, str(library), files]).encode())
+    for file in (CHAPTERS, Path(__file__)):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:32]
+
+
+def _read(place: Path) -> dict[str, list[dict[str, str]]] | None:
+    """What the cache has; None where there is nothing, or nothing that can be read."""
+    try:
+        found: dict[str, list[dict[str, str]]] = json.loads(place.read_bytes())
+        os.utime(place)  # used just now
+    except (OSError, ValueError):
+        return None
+    return found
+
+
+def _read_sources(library: Path) -> dict[str, list[dict[str, str]]]:
+    """The same, read from the library. Raises DataError where it has no sources."""
     classes: dict[str, list[tuple[str, dict[str, str]]]] = {}
     seen: set[str] = set()
     for row in examples_of(library):

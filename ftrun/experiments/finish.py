@@ -10,12 +10,13 @@ from ftrun.experiments.retention import measure_after
 from ftrun.models.reload import difference
 from ftrun.models.save import export
 from ftrun.reports.pages.run_page import show_result
+from ftrun.runs import clock
 from ftrun.runs.run import PREDICTIONS, RESULT, Run
 from ftrun.settings.seeds import stream
 from ftrun.tasks.dataset import SPLITS, rows_of
 from ftrun.tasks.scorer import prediction_lines
 from ftrun.training import checkpoint
-from ftrun.training.devices import describe, peak_memory
+from ftrun.training.devices import describe
 from ftrun.training.preflight import PROBE
 
 if TYPE_CHECKING:
@@ -25,11 +26,13 @@ if TYPE_CHECKING:
     from ftrun.tasks.data import TaskData
     from ftrun.tasks.scorer import Row
     from ftrun.training.loop import Loop
+    from ftrun.training.memory import MemoryMeter
 
 SEEN = 512  # training rows that are scored at the end
 
 
-def finish(loop: Loop, settings: Settings, directory: Run, first: list[Tensor]) -> float:
+@clock.phase("export")
+def finish(loop: Loop, settings: Settings, directory: Run, meter: MemoryMeter, first: list[Tensor]) -> float:
     """Score the best weights on test, save and check the model, and close the run with its result."""
     data, accelerator, model = loop.data, loop.accelerator, loop.step.model
     place, _ = checkpoint.newest(directory.checkpoints / "best")
@@ -49,9 +52,10 @@ def finish(loop: Loop, settings: Settings, directory: Run, first: list[Tensor]) 
         if (generator := data.task.generator(data)) is not None:
             generator.write_sample(model.net, directory.path, stream(settings.seed, "sample"))
         directory.log({"step": loop.state.step, **{f"test_{name}": value for name, value in scores.items()}})
-        directory.write_json("cost.json", cost_of(loop))
+        directory.write_json("cost.json", cost_of(loop, meter))
         directory.write_json(RESULT, result_of(loop, settings, scores, found) | known)
-        show_result(directory)
+        with clock.phase("report"):
+            show_result(directory)
     accelerator.wait_for_everyone()
     return loop.state.best[loop.metric]
 
@@ -95,15 +99,16 @@ def on_training(loop: Loop) -> dict[str, Any]:
     }
 
 
-def cost_of(loop: Loop) -> dict[str, Any]:
+def cost_of(loop: Loop, meter: MemoryMeter) -> dict[str, Any]:
     graphs = loop.step.backward.graphs
     speed = f"{loop.data.spec.inputs.unit}_per_second"
+    spent = loop.spend()  # adds the closing scores to the cost
     return {
         **loop.state.cost,
-        speed: loop.spend()[speed],
+        speed: spent[speed],
         "micro_batch": loop.state.micro_batch,
         **({} if graphs is None else {"graphs": graphs.counts}),
-        "peak_memory_bytes": peak_memory(loop.accelerator),
+        "memory_bytes": meter.bytes,
         "device": describe(loop.accelerator),
     }
 

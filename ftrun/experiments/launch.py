@@ -28,11 +28,16 @@ from ftrun.experiments.overrides import (
     with_model_of_source,
     with_tasks,
 )
+from ftrun.reports.numbers import short
+from ftrun.runs.collector import importing
 from ftrun.runs.find import find_runs
+from ftrun.runs.terminal import say
 from ftrun.settings.read import read
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+    from ftrun.settings.schema import Settings
 
 SWEEP = ("-m", "--multirun")
 
@@ -132,7 +137,10 @@ def job(cfg: DictConfig) -> float:
 def one(raw: dict[str, Any], path: Path, again: bool) -> float:
     """One run; with `again`, one of the same settings that is there already is continued."""
     settings = read(raw)
-    from ftrun.experiments import start
+    if not again:
+        say(f"{opening(settings)}: {os.path.relpath(path)}")
+    with importing("torch"):
+        from ftrun.experiments import start
     from ftrun.runs.run import Run, is_run
     from ftrun.settings.settled import agree
 
@@ -144,6 +152,12 @@ def one(raw: dict[str, Any], path: Path, again: bool) -> float:
     if again and is_run(path) and agree(raw, Run(path).settings):
         return start.resume(path)
     return start.run(settings, path)
+
+
+def opening(settings: Settings) -> str:
+    """What a run is, in the order of its command line; said before anything heavy is imported."""
+    model = short(settings.model.name)
+    return f"{settings.strategy_name} · {settings.task.name} · {model} · seed {settings.seed}"
 
 
 def tidy(path: Path) -> None:

@@ -12,6 +12,7 @@ from ftrun.data.card import lines as card_lines
 from ftrun.data.tables import write_table
 from ftrun.experiments.frozen import frozen_features
 from ftrun.experiments.pooling import loading
+from ftrun.runs import clock
 from ftrun.runs.artifacts import BASELINES
 from ftrun.runs.terminal import leads, say
 from ftrun.settings.auto import Case, settle
@@ -34,10 +35,11 @@ def prepare(
     settings: Settings, data: TaskData, model: Model, directory: Run, accelerator: Accelerator
 ) -> Settings:
     """The network as the strategy wants it, every split encoded for it, and the settings without `auto`."""
-    for line in data.encode(model.tokenizer, *SPLITS):
-        say(line)
-    if accelerator.is_main_process:
-        describe_data(settings, data, model, directory, accelerator)
+    with clock.phase("data"):
+        for line in data.encode(model.tokenizer, *SPLITS):
+            say(line)
+        if accelerator.is_main_process:
+            describe_data(settings, data, model, directory, accelerator)
     settings = settled(with_choices(settings, model, directory), data, model, directory)
     with torch.random.fork_rng():
         torch.manual_seed(stream(settings.seed, "init", 1))

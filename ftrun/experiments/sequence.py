@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ftrun.errors import ConfigError, listed
 from ftrun.experiments import single
 from ftrun.reports.sequence import show
+from ftrun.runs import clock
 from ftrun.runs.run import RESULT, Run
 from ftrun.runs.terminal import leads
 from ftrun.settings.checks import natural_order
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 Result = dict[str, Any]
 
 
+@clock.account()
 def run(settings: Settings, path: Path) -> float:
     """Each task of a sequence, in directories below; returns the average score."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -33,6 +35,7 @@ def run(settings: Settings, path: Path) -> float:
     return through(settings, stages, Run.create(path, settings.raw))
 
 
+@clock.account()
 def resume(directory: Run) -> float:
     """Continue a sequence; what is finished of it is not done again."""
     settings = read(directory.settings)

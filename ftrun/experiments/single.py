@@ -16,6 +16,7 @@ from ftrun.experiments.retention import features_of, measure_before, remember
 from ftrun.experiments.sources import open_sources, start, with_fresh_head, with_head_of
 from ftrun.models.load import load, outline
 from ftrun.reports.pages.run_page import show_result
+from ftrun.runs import clock
 from ftrun.runs.environment import describe as describe_environment
 from ftrun.runs.files import free_space_check
 from ftrun.runs.run import FAILURE, RESULT, Run, is_run
@@ -27,6 +28,7 @@ from ftrun.tasks.base import check_metric
 from ftrun.tasks.data import TaskData
 from ftrun.training.devices import describe, open_accelerator
 from ftrun.training.loop import Loop
+from ftrun.training.memory import MemoryMeter
 from ftrun.training.preflight import preflight
 from ftrun.training.solve import Solve
 from ftrun.training.step import Step
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from ftrun.models.model import Model
 
 
+@clock.account()
 def run(settings: Settings, path: Path) -> float:
     """Train, score and save in a new run directory; returns the score that chose the best weights."""
     check(settings.tracker)
@@ -51,6 +54,7 @@ def run(settings: Settings, path: Path) -> float:
     return recorded(settings, data, directory, accelerator, again=False)
 
 
+@clock.account()
 def resume(path: Path) -> float:
     """Continue a run from its newest checkpoint as if it had never stopped."""
     directory = Run.open(path)
@@ -84,6 +88,7 @@ def accelerator_of(settings: Settings) -> Accelerator:
     return open_accelerator(settings.device, settings.train.precision, settings.train.deterministic)
 
 
+@clock.phase("data")
 def read_data(settings: Settings) -> TaskData:
     """The task's rows, whose notes are printed; refuses a metric that they do not have."""
     if settings.guard.needs_source and settings.source is not None and settings.source.kind == "pretraining":
@@ -134,6 +139,9 @@ def reason_kept(directory: Run, hint: str = "to continue", begun: bool = True) -
             say(f"{hint}: ftrun resume {directory.path}")
         raise
     finally:
+        if leads() and is_run(directory.path):
+            with suppress(OSError):
+                directory.log_time(*clock.lines())
         directory.release()
 
 
@@ -150,21 +158,24 @@ def train_and_score(
     model = load_network(settings, data, directory)
     settings = prepare(settings, data, model, directory, accelerator)
     sources = open_sources(settings, data, model.to(accelerator.device))
-    with closing(open_tracker(settings.tracker if leads() else "none", directory)) as tracker:
+    tracking = open_tracker(settings.tracker if leads() else "none", directory)
+    meter = MemoryMeter(accelerator.device, model)
+    with closing(tracking) as tracker, closing(meter):
         step = Step(model, data, settings, directory, accelerator)
         loop = (Solve if settings.strategy.solved else Loop)(step, data, tracker, sources)
         free_space_check(directory.path, disk_needed(step))
-        with accelerator.main_process_first():
+        with accelerator.main_process_first(), clock.phase("train"):
             remember(loop, settings, directory)
         first = features_of(loop)
         if again:
             loop.restore()
         else:
-            preflight(loop)
+            with meter.aside():
+                preflight(loop)
         if sources and not loop.state.before:
             measure_before(loop)
         loop.run()
-        return finish(loop, settings, directory, first)
+        return finish(loop, settings, directory, meter, first)
 
 
 def with_trained_source(settings: Settings, directory: Run, accelerator: Accelerator) -> Settings:

@@ -70,7 +70,7 @@ COLUMNS = (
     Column("seconds", "time", lambda row: duration(row["seconds"]), right=True),
     Column("tokens_per_second", "tokens/s", lambda row: count(row["tokens_per_second"]), right=True),
     Column("images_per_second", "images/s", lambda row: count(row["images_per_second"]), right=True),
-    Column("peak_memory_bytes", "memory", lambda row: size(row["peak_memory_bytes"]), right=True),
+    Column("memory_bytes", "memory", lambda row: size(row["memory_bytes"]), right=True),
     Column("state", "state", plain("state")),
 )
 
@@ -137,7 +137,7 @@ def means(rows: list[Row]) -> list[Row]:
 def _mean(rows: list[Row]) -> Row:
     apart = dict.fromkeys(("seed", "fold", "split_seed"))
     mean = rows[0] | apart | {"seeds": len({row["seed"] for row in rows})}
-    numbers = "seconds", "tokens_per_second", "images_per_second", "peak_memory_bytes"
+    numbers = "seconds", "tokens_per_second", "images_per_second", "memory_bytes"
     for key in ("test_score", "eval_score", "forgetting", *numbers):
         values = [row[key] for row in rows if row[key] is not None]
         mean[key] = statistics.fmean(values) if len(values) == len(rows) else None

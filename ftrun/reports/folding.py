@@ -16,7 +16,7 @@ from ftrun.tasks.metrics.rescoring import scored
 
 Key = tuple[str, ...]  # of a group: what its runs have in common, the last part a hash of their test rows
 Opened = list[tuple[Key, Tried]]
-MEANS = ("eval_score", "seconds", "cpu_seconds", "trained_parameters", "peak_memory_bytes", "forgetting")
+MEANS = ("eval_score", "seconds", "cpu_seconds", "trained_parameters", "memory_bytes", "forgetting")
 
 
 def joined(opened: Opened) -> tuple[Opened, list[str]]:

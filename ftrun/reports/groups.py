@@ -64,6 +64,7 @@ def _alone(row: Row) -> str:
 def open_run(row: Row) -> tuple[tuple[str, ...], Tried]:
     """A finished run and the key of its group; UserError where its predictions cannot be scored again."""
     run = Run.open(row["run"])
+    run.config = row["config"]  # which has been read
     if not (run.path / "predictions.jsonl").is_file():
         raise UserError("no predictions.jsonl, so it is not compared")
     answered = read_lines(run.path / "predictions.jsonl")
@@ -125,7 +126,7 @@ def _group(tried: list[Tried]) -> Group:
 def _facts(tried: list[Tried]) -> dict[str, float | None]:
     facts = {
         key: mean_of([each.row[key] for each in tried])
-        for key in ("trained_parameters", "seconds", "cpu_seconds", "peak_memory_bytes", "forgetting")
+        for key in ("trained_parameters", "seconds", "cpu_seconds", "memory_bytes", "forgetting")
     }
     sizes = [None if each.baseline else _size_of(Path(each.row["run"]) / "model") for each in tried]
     labels = [each.result.get("rows", {}).get("train") for each in tried]

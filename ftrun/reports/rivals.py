@@ -15,11 +15,14 @@ from ftrun.runs.run import Run
 from ftrun.tasks.metrics.rescoring import scored
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ftrun.reports.comparison import Row
     from ftrun.tasks.metrics.rescoring import Scored
 
-NOTHING = ("trained_parameters", "trained_share", "seconds", "cpu_seconds", "peak_memory_bytes", "forgetting")
+NOTHING = ("trained_parameters", "trained_share", "seconds", "cpu_seconds", "memory_bytes", "forgetting")
 
+KNOWN = 4  # contents of files of baselines that are remembered
 KEPT = ("row", "label", "text", "file", "file_row")  # of a run's answers to the same rows
 
 
@@ -30,22 +33,49 @@ def rivals_of(row: Row, tried: Tried) -> list[Tried]:
     else was set does not make them others. None where they answered other rows than the run.
     """
     path = Run(row["run"]).path / BASELINES
-    lines = read_lines(path) if path.is_file() else []
-    labels = tried.labels
-    if [line.get("label") for line in lines] != labels:
+    if not path.is_file():
+        return []
+    known = _read(path, path.read_bytes())
+    if known.labels != tried.labels:
         return []
     found = []
-    for key, name in NAMES.items():
-        if not all(key in line for line in lines):
-            continue
+    for key, answers in known.answers.items():
         answered = [
-            {name: own[name] for name in KEPT if name in own} | line[key]
-            for own, line in zip(tried.answered, lines, strict=True)
+            {name: own[name] for name in KEPT if name in own} | answer
+            for own, answer in zip(tried.answered, answers, strict=True)
         ]
-        score = scored(row["metric"], labels, [line["answer"] for line in answered])
-        if score is not None:
-            found.append(_as_run(row, tried, name, key == FEATURES_OF, answered, score))
+        if (score := known.scored(key, row["metric"])) is not None:
+            found.append(_as_run(row, tried, NAMES[key], key == FEATURES_OF, answered, score))
     return found
+
+
+class _Answers:
+    """The labels of a file of baselines, and of each baseline that answered all rows its answers."""
+
+    def __init__(self, lines: list[dict[str, Any]]) -> None:
+        self.labels = [line.get("label") for line in lines]
+        whole = [key for key in NAMES if all(key in line for line in lines)]
+        self.answers = {key: [line[key] for line in lines] for key in whole}
+        self._scored: dict[tuple[str, str], Scored | None] = {}
+
+    def scored(self, key: str, metric: str) -> Scored | None:
+        """A baseline's answers by a metric; None where it cannot be computed from them."""
+        if (key, metric) not in self._scored:
+            answers = [answer["answer"] for answer in self.answers[key]]
+            self._scored[key, metric] = scored(metric, self.labels, answers)
+        return self._scored[key, metric]
+
+
+def _read(path: Path, content: bytes) -> _Answers:
+    """A file's baselines; the same content, which a study has once for each of its runs, is read once."""
+    if content not in _known:
+        if len(_known) == KNOWN:
+            _known.pop(next(iter(_known)))
+        _known[content] = _Answers(read_lines(path))
+    return _known[content]
+
+
+_known: dict[bytes, _Answers] = {}
 
 
 def _as_run(

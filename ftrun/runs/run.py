@@ -148,9 +148,9 @@ class Run:
         """Append one line to metrics.jsonl; it is on the disk when this returns. Numbers only, no times."""
         append_line(self.path / METRICS, values)
 
-    def log_time(self, values: dict[str, Any]) -> None:
-        """Append one line to timing.jsonl: seconds, tokens or images per second, what the clock decides."""
-        append_line(self.path / TIMING, values)
+    def log_time(self, *lines: dict[str, Any]) -> None:
+        """Append lines to timing.jsonl: seconds, tokens or images per second, what the clock decides."""
+        append_line(self.path / TIMING, *lines)
 
     def metrics(self) -> list[dict[str, Any]]:
         """The complete lines of metrics.jsonl."""

@@ -53,14 +53,3 @@ def describe(accelerator: Accelerator) -> str:
         name = f"CPU, {counted(torch.get_num_threads(), 'thread')}"
     processes = f"{accelerator.num_processes} processes, " if accelerator.num_processes > 1 else ""
     return f"{name}, {processes}{precision}"
-
-
-def peak_memory(accelerator: Accelerator) -> int:
-    """The peak memory in bytes, of the GPU's allocator or else of the process."""
-    if accelerator.device.type == "cuda":
-        return torch.cuda.max_memory_allocated(accelerator.device)
-    try:
-        import resource
-    except ImportError:  # not on Windows
-        return 0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

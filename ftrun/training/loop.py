@@ -12,6 +12,7 @@ from ftrun.data.baselines import MAJORITY
 from ftrun.data.batching import POOL, epoch_batches
 from ftrun.data.card import DIGITS
 from ftrun.errors import Interrupted
+from ftrun.runs import clock
 from ftrun.runs.terminal import Bar, bar, say
 from ftrun.training import checkpoint
 from ftrun.training.evaluate import evaluate
@@ -52,6 +53,7 @@ class Loop:
     def state(self) -> State:
         return self.step.state
 
+    @clock.phase("train")
     def run(self) -> None:
         """Train to the end; raises Interrupted, Diverged or OutOfMemory."""
         with bar(self.length.total) as progress, interruptions() as signals:
@@ -116,13 +118,16 @@ class Loop:
         state.parts = {}
         state.loss_sum, state.loss_count = 0.0, 0.0
 
-    def log(self, values: dict[str, float]) -> None:
-        state = self.state
-        line = {"step": state.step, "epoch": round(state.step / self.length.per_epoch, 4), **values}
+    def log(self, values: dict[str, float], *costs: dict[str, Any]) -> None:
         if self.accelerator.is_main_process:
-            self.run_directory.log(line)
-            self.run_directory.log_time({"step": state.step, **self.spend()})
-            self.tracker.log(values, state.step)
+            self.run_directory.log(self.place() | values)
+            self.run_directory.log_time({"step": self.state.step, **self.spend()}, *costs)
+            self.tracker.log(values, self.state.step)
+
+    def place(self) -> dict[str, float]:
+        """Where the run has come to, as a line of metrics.jsonl says it."""
+        step = self.state.step
+        return {"step": step, "epoch": round(step / self.length.per_epoch, 4)}
 
     def spend(self) -> dict[str, float]:
         """Add the time since the last call to the cost; returns the values of a line of timing.jsonl."""
@@ -141,9 +146,8 @@ class Loop:
         """Score the validation split, keep the best weights, and stop when patience is exhausted."""
         state = self.state
         scores, _ = self.scores(self.data.dataset("validation"))
-        self.log(
-            {f"eval_{name}": value for name, value in scores.items()} | self.source_metrics("validation")
-        )
+        found = {f"eval_{name}": value for name, value in scores.items()} | self.source_metrics("validation")
+        self.log(found, *clock.lines())
         state.moved = state.moved or bool(state.best) and scores[self.metric] != state.best[self.metric]
         first = not state.best
         if better(scores, state.best, self.data.scorer.metrics[self.metric]):
@@ -165,11 +169,13 @@ class Loop:
             return "  no better than the most frequent label" if first else ""
         return "" if metric.is_share and score == 0 else "  best so far"
 
+    @clock.phase("evaluate")
     def scores(self, dataset: Dataset) -> tuple[dict[str, float], list[Row]]:
         """Every metric of the current model, and the rows with their answers."""
         size = 4 * self.state.micro_batch
         return evaluate(self.step.model, self.data, dataset, size, self.accelerator, self.step.kept)
 
+    @clock.phase("evaluate")
     def source_scores(self, split: str) -> list[dict[str, float]]:
         """Every metric of each earlier task."""
         size = 4 * self.state.micro_batch

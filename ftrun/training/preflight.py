@@ -11,6 +11,7 @@ from ftrun.errors import ConfigError, UserError, counted
 from ftrun.models.model import put_back
 from ftrun.models.reload import difference
 from ftrun.models.save import export
+from ftrun.runs import clock
 from ftrun.training.evaluate import evaluate
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ LARGEST_DIFFERENCE = 1e-3  # of a logit between the model and its reloaded copy,
 PROBE = 8  # rows
 
 
+@clock.phase("preflight")
 def preflight(loop: Loop) -> None:
     """Train, evaluate, save and reload on the longest rows, then undo all of it.
 

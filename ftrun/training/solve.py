@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ftrun.errors import ConfigError
+from ftrun.runs import clock
 from ftrun.runs.terminal import Bar, bar, say
 from ftrun.tasks.dataset import SPLITS, Batch, Dataset, Draw, Example
 from ftrun.tasks.objective import outputs_of
@@ -81,6 +82,7 @@ class Solve(Loop):
         self.head = Head(layer)
         self._known: dict[int, tuple[Tensor, Any]] = {}  # the vector and label of an example, by its id
 
+    @clock.phase("train")
     def run(self) -> None:
         with bar(MOST) as progress, interruptions() as signals:
             if following(self.state.tried) is not None:
@@ -139,7 +141,7 @@ class Solve(Loop):
         best = all(self.rank(scores) < tuple(rank) for _, *rank in state.tried)
         state.tried.append([power, *self.rank(scores)])
         held = {f"eval_{name}": value for name, value in scores.items()} | self.source_metrics("validation")
-        self.log({"l2": 10.0**power, "train_loss": self.loss(train), **held})
+        self.log({"l2": 10.0**power, "train_loss": self.loss(train), **held}, *clock.lines())
         if best:
             state.best = {"step": state.step, **scores}
             self.save_best()
@@ -206,12 +208,9 @@ class Solve(Loop):
         self.state.cost["train_seconds"] += time.perf_counter() - wall
         self.state.cost["train_cpu_seconds"] += time.process_time() - cpu
 
-    def log(self, values: dict[str, float]) -> None:
-        """A line without an epoch."""
-        if self.accelerator.is_main_process:
-            self.run_directory.log({"step": self.state.step, **values})
-            self.run_directory.log_time({"step": self.state.step, **self.spend()})
-            self.tracker.log(values, self.state.step)
+    def place(self) -> dict[str, float]:
+        """A strength tried is no epoch."""
+        return {"step": self.state.step}
 
     def choices(self) -> dict[str, float]:
         """The L2 strength of the best head."""

@@ -72,7 +72,7 @@ def measured(name: str, words: list[str], seed: int, options: argparse.Namespace
         "linear": json.loads((probe / "result.json").read_text())["test_accuracy"],
         "norm": max(line["grad_norm"] for line in lines if "grad_norm" in line),
         "rank": result["test_effective_rank"],
-        "memory": cost["peak_memory_bytes"] / 1e9,
+        "memory": cost["memory_bytes"] / 1e9,
         "cpu": cost["train_cpu_seconds"],
     }
 

@@ -233,7 +233,7 @@ def ours(words: dict[str, Any], more: list[str], place: Path) -> dict[str, Any]:
 
 def kept(found: dict[str, Any]) -> dict[str, Any]:
     """What both sides say, with a step's milliseconds."""
-    names = ("seconds", "steps", "tokens", "padded_tokens", "process", "peak_memory_bytes", "cpu_seconds")
+    names = ("seconds", "steps", "tokens", "padded_tokens", "process", "memory_bytes", "cpu_seconds")
     values = {name: round(found[name], 2) for name in names if name in found}
     return values | {"ms_per_step": round(1000 * found["seconds"] / found["steps"], 2)}
 

@@ -81,9 +81,7 @@ def compared(options: argparse.Namespace, case: tuple[str, list[str]], steps: in
         eager = counts["eager"] + counts["captured"]
         replays = costs[0]["train_seconds"] - eager * ms["false"] / 1000
         ms["replayed"] = round(1000 * replays / counts["replayed"], 2)
-    memory = {
-        f"peak_memory_bytes, {way}": cost["peak_memory_bytes"] for way, cost in zip(WAYS, costs, strict=True)
-    }
+    memory = {f"memory_bytes, {way}": cost["memory_bytes"] for way, cost in zip(WAYS, costs, strict=True)}
     return {"case": name, **same, "passes": counts, "ms": ms, **memory, "said": lines[:1]}
 
 

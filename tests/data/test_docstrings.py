@@ -128,3 +128,28 @@ def test_the_modules_own_name_is_removed() -> None:
     )
     assert clean("Decimal numbers by decimal.Decimal", "_pydecimal") == "Decimal numbers by decimal.Decimal"
     assert clean("Use asyncio.run, not Asyncio", "asyncio.runners") == "Use run, not"
+
+
+def test_they_are_kept_for_the_next_process_until_a_source_changes(tmp_path, monkeypatch):
+    source = tmp_path / "module.py"
+    source.write_text("'''one'''")
+    found, reads = {"text": [{"text": "été", "label": "text"}]}, []
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(docstrings, "_modules", lambda library, table: iter([("module", source)]))
+    monkeypatch.setattr(docstrings, "_read_sources", lambda library: reads.append(1) or found)
+    read = docstrings._by_label.__wrapped__
+    assert read() == read() == found and len(reads) == 1
+    source.write_text("'''another'''")
+    assert read() == found and len(reads) == 2
+    for file in (tmp_path / "cache" / "ftrun" / "docstrings").iterdir():
+        file.write_text("{torn")
+    assert read() == found and len(reads) == 3
+
+
+def test_a_cache_that_cannot_be_written_is_said_and_nothing_is_lost(tmp_path, monkeypatch, capsys):
+    (tmp_path / "ftrun").write_text("a file where a directory should be")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(docstrings, "_modules", lambda library, table: iter([]))
+    monkeypatch.setattr(docstrings, "_read_sources", lambda library: {"text": []})
+    assert docstrings._by_label.__wrapped__() == {"text": []}
+    assert "the docstrings are not kept for the next run" in capsys.readouterr().out

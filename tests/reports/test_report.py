@@ -38,7 +38,7 @@ def make(path: Path, strategy: str = "lora", seed: int = 0, lr: float = 5e-3, **
 
 def finish(run: Run, test: float | None = 0.61, **scores: float) -> Run:
     cost = {"seconds": 72.3, "cpu_seconds": 130.5, "tokens_per_second": 12345.6, "device": "cpu"}
-    run.write_json("cost.json", cost | {"peak_memory_bytes": 812_345_678})
+    run.write_json("cost.json", cost | {"memory_bytes": 812_345_678})
     trained = {"trained_parameters": TRAINED[run.config["strategy"]], "total_parameters": 2183435}
     result = {
         "best_step": 80,
@@ -99,7 +99,7 @@ def test_csv_has_raw_numbers_and_the_settings_that_differ(
     expected = {
         "state": "finished", "rank": "4", "train.lr": "0.005", "trained_parameters": "73728",
         "test_score": "0.5", "test_loss": "1.125", "cpu_seconds": "130.5", "targets": "['query', 'value']",
-        "peak_memory_bytes": "812345678",
+        "memory_bytes": "812345678",
     }  # fmt: skip
     assert {key: first[key] for key in expected} == expected
     assert "schedule.name" not in first

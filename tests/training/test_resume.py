@@ -4,6 +4,7 @@ import os
 import random
 import shutil
 import signal
+from collections import Counter
 
 import pytest
 from lab import EXTRA, STRATEGIES, ran, toy
@@ -95,6 +96,8 @@ def test_termination_saves_and_the_resumed_run_is_the_same(interrupted, toy_file
     assert checkpoint.read_state(interrupted / "checkpoints" / "last")["step"] == 3
     ran(tmp_path / "whole", toy(toy_files, tiny_dir("bert"), *WORDS))
     experiment.resume(interrupted)
+    counts = Counter(line["phase"] for line in Run(interrupted).timing() if "phase" in line)
+    assert counts["data"] == 2 and counts["preflight"] == counts["report"] == 1  # of two attempts
     for file in ("model.safetensors", "config.json"):
         assert (interrupted / "model" / file).read_bytes() == (
             tmp_path / "whole" / "model" / file

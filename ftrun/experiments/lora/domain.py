@@ -18,6 +18,7 @@ from ftrun.experiments.lora.lowrank import Update, read_update, refuse_other_bas
 from ftrun.experiments.lora.merge import merge, of_run
 from ftrun.experiments.lora.weights import search
 from ftrun.experiments.pooling import for_task, with_pooling
+from ftrun.runs import clock
 from ftrun.runs.files import write_atomically
 from ftrun.runs.run import PREDICTIONS, RESULT, Run
 from ftrun.runs.terminal import say
@@ -34,6 +35,7 @@ TOLERANCE = 1e-4  # of a logit, between the domain's LoRA and the weights it is 
 Node = dict[str, Any]
 
 
+@clock.account()
 def run(settings: Settings, path: Path) -> float:
     """Train, compose and score in a new directory; returns the score that chose the weights."""
     refuse(settings)
@@ -45,6 +47,7 @@ def run(settings: Settings, path: Path) -> float:
     return recorded(settings, data, parts, Run.create(path, settings.raw))
 
 
+@clock.account()
 def resume(directory: Run) -> float:
     """Continue; what is finished of it is not done again."""
     settings = read(directory.settings)

@@ -48,7 +48,7 @@ class Evidence:
         result, card = run.read_json("result.json") or {}, run.read_json("data.json") or {}
         return cls(run.config, run.metrics(), result, metric, found, labels, answers, card, run.asked)
 
-    @property
+    @cached_property
     def classes(self) -> bool:
         """Whether the answer to a row is one label."""
         return bool(self.labels) and all(isinstance(each, str) for each in [*self.labels, *self.answers])

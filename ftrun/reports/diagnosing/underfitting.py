@@ -157,9 +157,7 @@ def never(found: Evidence) -> str | None:
     sets = all(isinstance(each, list) for each in [*found.labels, *found.answers])
     if whole or not (found.classes or sets):
         return whole
-    given, answered = (
-        Counter(n for each in e for n in _names(each, found)) for e in (found.labels, found.answers)
-    )
+    given, answered = (_counted(each, found) for each in (found.labels, found.answers))
     fewest = max(SUPPORT, COMMON * given.total() / max(1, len(given)))
     missed = [name for name, count in given.most_common() if count >= fewest and not answered[name]]
     if not missed:
@@ -169,6 +167,16 @@ def never(found: Evidence) -> str | None:
     )
     more = f" and {len(missed) - 3} more" if len(missed) > 3 else ""
     return f"never predicts {names}{more}"
+
+
+def _counted(answers: list[Any], found: Evidence) -> Counter[str]:
+    """How often each name is among the answers."""
+    if not found.classes:
+        return Counter(name for answer in answers for name in _names(answer, found))
+    counts: Counter[str] = Counter()
+    for answer, count in Counter(answers).items():
+        counts.update(dict.fromkeys(_names(answer, found), count))
+    return counts
 
 
 def _names(answer: Any, found: Evidence) -> list[str]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ftrun.reports.naming import flat
 from ftrun.reports.numbers import score, words
 
 if TYPE_CHECKING:
     from ftrun.reports.diagnosing.remedies import Remedy
     from ftrun.reports.study import Group, Study
+
+ABSENT = object()  # equals no setting
 
 
 def weighed(remedies: list[Remedy], study: Study, group: Group) -> tuple[list[str], list[str]]:
@@ -35,7 +36,7 @@ def weighed(remedies: list[Remedy], study: Study, group: Group) -> tuple[list[st
 
 
 def _value(study: Study, name: str) -> Any:
-    return flat(study.config).get(name)
+    return study.flat_config.get(name)
 
 
 def _uses(other: Study, remedy: Remedy, study: Study) -> bool:
@@ -46,14 +47,17 @@ def _uses(other: Study, remedy: Remedy, study: Study) -> bool:
     if remedy.name == "strategy":
         alike = other.config["task"].get("subset") == study.config["task"].get("subset")
         return alike and theirs == remedy.value
-    if _others(other, remedy.name) != _others(study, remedy.name):
+    if not _alike(other, study, remedy.name):
         return False
     if all(isinstance(value, int | float) for value in (theirs, ours, remedy.value)):
         return bool((theirs - ours) * (remedy.value - ours) > 0)
     return bool(remedy.said or remedy.value in ("auto", theirs))
 
 
-def _others(study: Study, name: str) -> dict[str, Any]:
-    """The settings of a study without one, and without those that an option's group has of its own."""
-    settings = study.tried[0].row["settings"]
-    return {key: value for key, value in settings.items() if key.partition(".")[0] != name and key != name}
+def _alike(one: Study, other: Study, name: str) -> bool:
+    """Whether studies agree in all settings but one, and those that an option's group has of its own."""
+    ours, theirs = one.tried[0].row["settings"], other.tried[0].row["settings"]
+    differing = (
+        key for key in ours.keys() | theirs.keys() if ours.get(key, ABSENT) != theirs.get(key, ABSENT)
+    )
+    return all(key.partition(".")[0] == name or key == name for key in differing)

@@ -121,7 +121,7 @@ def _cells(study: Study, metric: str) -> list[str]:
         count(facts["trained_parameters"]),
         duration(facts["seconds"]),
         duration(facts["cpu_seconds"]),
-        size(facts["peak_memory_bytes"]),
+        size(facts["memory_bytes"]),
         size(facts["bytes"]),
         marked(score(facts["forgetting"], row["forgetting_metric"]), row),
         "" if study.baseline else f"dominated by {study.dominated_by}" if study.dominated_by else "optimal",

@@ -165,7 +165,7 @@ def _facts(row: dict[str, Any], card: dict[str, Any], found: Diagnosis) -> Any:
         table.add_row("best step", f"{row['step']:,}")
     if row["seconds"] is not None:
         speed = "".join(f" · {count(row[name])} {unit}/s" for name, unit in SPEEDS.items() if row[name])
-        memory = f" · peak memory {size(row['peak_memory_bytes'])}" if row["peak_memory_bytes"] else ""
+        memory = f" · peak memory {size(row['memory_bytes'])}" if row["memory_bytes"] else ""
         table.add_row("time", f"{duration(row['seconds'])} on {row['device']}{speed}{memory}")
     table.add_row("run", row["run"])
     return table

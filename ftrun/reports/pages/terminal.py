@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 STYLES = {"finished": "", "running": "cyan", "interrupted": "yellow", "failed": "red", "damaged": "red"}
 NAMES = {"run", "strategy", "task", "model", "Pareto", ""}  # titles of columns of names, which may be folded
-RUNS_DROPPED = ("step", *SPEEDS, "peak_memory_bytes", "trained_share", "trained_parameters", "metric",
+RUNS_DROPPED = ("step", *SPEEDS, "memory_bytes", "trained_share", "trained_parameters", "metric",
     "seconds", "forgetting", "eval_score")  # fmt: skip
 ROOM = 24  # characters of a name at least, before it is folded
 DROPPED = ("on disk", "CPU time", "memory", "Pareto", "trained", "time", "forgetting", "seeds")
@@ -137,13 +137,22 @@ def _folded(columns: list[tuple[str, bool]], rows: list[list[str]], room: int) -
     """The rows with their names on lines of at most `room` characters."""
     names = [title in NAMES for title, _ in columns]
     return [
-        ["\n".join(filled(text, room)) if name else text for text, name in zip(row, names, strict=True)]
+        [
+            "\n".join(filled(text, room)) if name and len(text) > room else text
+            for text, name in zip(row, names, strict=True)
+        ]
         for row in rows
     ]
 
 
 def _fits(screen: Console, columns: list[tuple[str, bool]], rows: list[list[str]]) -> bool:
-    table = _table(columns, rows, [""] * len(rows))
+    from rich.cells import cell_len
+
+    widest = [
+        max((line for row in rows for line in row[place].split("\n")), key=cell_len, default="")
+        for place in range(len(columns))
+    ]
+    table = _table(columns, [widest], [""])
     return screen.measure(table, options=screen.options.update(max_width=100_000)).maximum <= screen.width
 
 

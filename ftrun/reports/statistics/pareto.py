@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ftrun.reports.study import Group, Study
 
-COUNTED = ("trained_parameters", "seconds", "peak_memory_bytes", "forgetting")
+COUNTED = ("trained_parameters", "seconds", "memory_bytes", "forgetting")
 SAME_COST = 0.1  # times and memory within a tenth of each other are equal
+SAME_BYTES = 32 * 1024**2  # so is memory within this: a heap has holes, and pages of 2 MB
 
 
 def dominated_by(study: Study, group: Group) -> str | None:
@@ -33,5 +34,6 @@ def _cheaper(mine: float | None, theirs: float | None, key: str) -> int:
     """1 where mine is less, -1 where it is more, 0 where both are alike or not known."""
     if mine is None or theirs is None:
         return 0
-    slack = SAME_COST * max(mine, theirs) if key in ("seconds", "peak_memory_bytes") else 0.0
+    slack = SAME_COST * max(mine, theirs) if key in ("seconds", "memory_bytes") else 0.0
+    slack = max(slack, SAME_BYTES) if key == "memory_bytes" else slack
     return 0 if abs(mine - theirs) <= slack else 1 if mine < theirs else -1

@@ -97,8 +97,10 @@ def _of_classes(metric: str, labels: Sequence[list[str]], answers: Sequence[list
     place = {name: number for number, name in enumerate(names)}
     true, predicted = (numpy.zeros((len(labels), len(names))) for _ in range(2))
     for table, lists in ((true, labels), (predicted, answers)):
-        for row, chosen in enumerate(lists):
-            table[row, [place[name] for name in chosen]] = 1
+        rows: Array = numpy.repeat(
+            numpy.arange(len(lists)), numpy.array([len(chosen) for chosen in lists], int)
+        )
+        table[rows, [place[name] for chosen in lists for name in chosen]] = 1
     columns = numpy.stack([true * predicted, true, predicted], axis=1)  # (items, 3, classes)
 
     def of_sums(sums: Array) -> Array:
