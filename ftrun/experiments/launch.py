@@ -28,6 +28,7 @@ from ftrun.experiments.overrides import (
     with_model_of_source,
     with_tasks,
 )
+from ftrun.runs import warm
 from ftrun.runs.find import find_runs
 from ftrun.settings.read import read
 
@@ -68,6 +69,7 @@ def launch(arguments: list[str]) -> int:
         failed = explain(error, words)
     finally:
         sys.argv = before
+        warm.end()
     if failed is not None:
         raise failed
     if Sweep.directory is None:
@@ -111,6 +113,7 @@ def job(cfg: DictConfig) -> float:
     sweeps = known.mode == RunMode.MULTIRUN
     overrides = " ".join(known.overrides.task)
     if sweeps:
+        warm.begin()  # here, as a launcher may start processes that run several
         print(f"run {known.job.num}: {overrides}", flush=True)
     try:
         raw = with_model_of_source(with_tasks(plain(cfg), known.overrides.task), known.overrides.task)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import ConfigError, UserError, counted
+from ftrun.models.heads import Pooled
 from ftrun.models.model import put_back
 from ftrun.models.reload import difference
 from ftrun.models.save import export
+from ftrun.runs.warm import once
 from ftrun.training.evaluate import evaluate
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 LARGEST_DIFFERENCE = 1e-3  # of a logit between the model and its reloaded copy, in fp32
 PROBE = 8  # rows
+PROOFS = 64  # kinds of networks and strategies whose export was proved
 
 
 def preflight(loop: Loop) -> None:
@@ -43,7 +46,7 @@ def preflight(loop: Loop) -> None:
     validation = data.dataset("validation")
     evaluate(step.model, data, validation.of(validation.examples[:PROBE]), PROBE, loop.accelerator)
     if loop.accelerator.is_main_process:
-        check_export(step, data, rows[:PROBE])
+        once("export", kind_of(step, data), lambda: check_export(step, data, rows[:PROBE]), PROOFS)
     loop.accelerator.wait_for_everyone()
 
 
@@ -68,6 +71,18 @@ def check_gradients(step: Step) -> None:
         )
     moved = [name for name, p in step.model.named_parameters() if not p.requires_grad and p.grad is not None]
     assert not moved, f"frozen weights received a gradient: {moved[:3]}"
+
+
+def kind_of(step: Step, data: TaskData) -> list[Any]:
+    """What the way of saving depends on, whatever the values and the shapes: runs alike need one proof."""
+    model = step.model
+    pooling = model.net.pooling if isinstance(model.net, Pooled) else None
+    kinds = [
+        type(each).__qualname__ for each in (model.net, model.net.config, model.adapter, model.tokenizer)
+    ]
+    trained = [(name, parameter.requires_grad) for name, parameter in model.named_parameters()]
+    owner = type(step.settings.strategy).__qualname__
+    return [kinds, pooling, data.spec.auto_class, data.task.name, owner, model.source is None, trained]
 
 
 def check_export(step: Step, data: TaskData, rows: list[int]) -> None:

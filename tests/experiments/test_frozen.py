@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 
 from ftrun.experiments import frozen
 from ftrun.experiments.frozen import NEVER, fit
+from ftrun.runs.warm import shared
 
 
 def test_logits_are_those_of_scikit_learn_for_two_labels_and_more() -> None:
@@ -71,11 +72,11 @@ def test_a_sweep_computes_them_once_for_the_same_rows(
     tmp_path: Path, toy_files: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     honest, seen = frozen.answered, []
-    monkeypatch.setattr(frozen, "_known", {})
     monkeypatch.setattr(frozen, "answered", lambda *given: seen.append(given) or honest(*given))
     cards = []
-    for number, word in enumerate(("strategy=full", "strategy=linear_probe", "task.subset=40")):
-        run = ran(tmp_path / str(number), toy(toy_files, tiny_model_dir, "train.max_steps=1", word))
-        cards.append(run.read_json("data.json")["baselines"]["features"])
+    with shared():
+        for number, word in enumerate(("strategy=full", "strategy=linear_probe", "task.subset=40")):
+            run = ran(tmp_path / str(number), toy(toy_files, tiny_model_dir, "train.max_steps=1", word))
+            cards.append(run.read_json("data.json")["baselines"]["features"])
     assert len(seen) == 2  # fewer rows are others
     assert cards[0] == cards[1]
