@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -75,12 +76,7 @@ def files(options: argparse.Namespace, place: Path) -> list[str]:
         delimiter = "\t" if name.endswith(".tsv") else ","
         with open(name, newline="", encoding="utf-8") as file:
             quoting = csv.QUOTE_NONE if delimiter == "\t" else csv.QUOTE_MINIMAL
-            rows = [
-                row
-                for row, _ in zip(
-                    csv.reader(file, delimiter=delimiter, quoting=quoting), range(options.rows + 1)
-                )
-            ]
+            rows = [*islice(csv.reader(file, delimiter=delimiter, quoting=quoting), options.rows + 1)]
         with (place / f"{split}.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows(rows)
         words.append(f"task.{split}={place / split}.csv")
