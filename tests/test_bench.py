@@ -33,6 +33,16 @@ def test_the_benchmark_for_a_gpu_runs(tmp_path):
     assert all(line["metrics_equal"] and line["weights_equal"] for line in alike.values())
 
 
+@pytest.mark.slow
+def test_the_cost_of_studies_is_measured(tmp_path):
+    script = str(ROOT / "scripts/bench/study_cost.py")
+    words = ["--cases", "digits", "--digits", "4", "--repeats", "1", "--against", str(ROOT)]
+    done = subprocess.run([sys.executable, script, *words], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    sides = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+    assert [line["side"] for line in sides] == ["now", "before"] and all(line["each"] > 0 for line in sides)
+
+
 @pytest.mark.parametrize("table", ["alike", "unlike", "gaps", "sizes", "smallest", "folds", "smooth"])
 def test_the_simulation_of_the_statistics_goes_through_those_of_reports(table, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "scripts/bench"))

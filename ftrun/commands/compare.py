@@ -16,6 +16,7 @@ from ftrun.errors import ConfigError, UserError, counted
 from ftrun.reports.numbers import score
 from ftrun.runs.ledger import Ledger
 from ftrun.runs.run import is_run
+from ftrun.runs.warm import shared
 from ftrun.tasks.metrics.metric import lookup
 
 STEP = 10**0.5  # factor between the rates of a grid
@@ -39,11 +40,12 @@ def main(arguments: list[str]) -> int:
     directory = Path(options.dir or place(given, options))
     plan = Plan(words, tests, directory, Ledger(directory))
     print(f"study in {directory}: to continue it or to add seeds, repeat the command", flush=True)
-    ready = {name: prepared(plan, name, minutes, options.lr == "grid") for name in names}
-    for seed, test in itertools.product(range(options.seeds), tests):
-        for name, own in ready.items():
-            if own is not None:
-                trial(plan, "runs", name, [*own, f"seed={seed}", *test])
+    with shared():
+        ready = {name: prepared(plan, name, minutes, options.lr == "grid") for name in names}
+        for seed, test in itertools.product(range(options.seeds), tests):
+            for name, own in ready.items():
+                if own is not None:
+                    trial(plan, "runs", name, [*own, f"seed={seed}", *test])
     finish(plan, options)
     return 1 if plan.failed else 0
 

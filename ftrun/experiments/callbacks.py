@@ -6,13 +6,54 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.core.global_hydra import GlobalHydra
 from hydra.experimental.callback import Callback
-from omegaconf import open_dict
+from omegaconf import OmegaConf, open_dict
 
 from ftrun.runs.find import find_runs
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+
+KEPT = 100  # composed settings of runs that wait, of half a megabyte each
+
+
+class ComposedOnce:
+    """A loader that composes each run of a sweep once.
+
+    Hydra asks twice: for all runs, to refuse mistakes before the first one, and for each when it starts.
+    """
+
+    def __init__(self, loader: Any) -> None:
+        self.loader = loader
+        self.waiting: dict[tuple[str, ...], DictConfig] = {}
+        self.left: set[tuple[str, ...]] = set()  # composed when too many were waiting
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.loader, name)
+
+    def __reduce__(self) -> Any:
+        return itself, (self.loader,)  # another process gets the loader alone
+
+    def load_sweep_config(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        key = tuple(sweep_overrides)
+        if key in self.waiting:
+            config = self.waiting.pop(key)
+            OmegaConf.copy_cache(from_config=master_config, to_config=config)
+            return config
+        config = self.loader.load_sweep_config(master_config, sweep_overrides)
+        if key in self.left:
+            self.left.remove(key)
+        elif len(self.waiting) < KEPT:
+            self.waiting[key] = config
+        else:
+            self.left.add(key)
+        return config
+
+
+def itself(loader: Any) -> Any:
+    return loader
 
 
 class Sweep(Callback):
@@ -23,6 +64,8 @@ class Sweep(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         Sweep.directory = Path(str(config.hydra.sweep.dir))
         prefer_command_line(config)
+        hydra: Any = GlobalHydra.instance().hydra
+        hydra.config_loader = ComposedOnce(hydra.config_loader)
 
 
 class Page(Callback):

@@ -6,9 +6,7 @@ fine-tuning brings, it brings on top of this.
 
 from __future__ import annotations
 
-import json
 import random
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy
@@ -17,6 +15,8 @@ import torch
 from ftrun.data.baselines import FEATURES_OF
 from ftrun.data.card import SCORED, named_scores
 from ftrun.models.architecture import IMAGES, ONE_PER_TEXT
+from ftrun.models.heads import Pooled
+from ftrun.runs.warm import once, sharing, stamps
 from ftrun.training.features import features as features_of
 from ftrun.training.linear import Fit, Scaling, fit, searched
 
@@ -41,27 +41,15 @@ def frozen_features(data: TaskData, model: Model, accelerator: Accelerator) -> d
     single = data.spec.auto_class in (ONE_PER_TEXT, IMAGES) and data.spec.projection is None
     if not single or model.source is None or not data.spec.config:
         return {}
-    weights = [model.source, *map(written, sorted(Path(model.source).glob("*.safetensors")))]
-    key = json.dumps([weights, data.rows.fingerprint, data.spec.config, repr(data.task)], default=str)
-    if key not in _known:
-        _known.clear()  # of other rows or weights
-        _known[key] = answered(data, model, accelerator)
-    found = _known[key]
+    pooling = model.net.pooling if isinstance(model.net, Pooled) else None
+    network = [model.source, stamps(model.source), repr(model.net), pooling] if sharing() else []
+    found = once("frozen features", [network, *data.content], lambda: answered(data, model, accelerator))
     scores: dict[str, Any] = {}
     for split, (places, outputs) in found.items():
         batch = {"labels": [data.dataset(split).examples[at].target for at in places]}
         answers = data.scorer.answers(outputs, batch)
         scores |= named_scores(data.judged(FEATURES_OF, answers, split, places), split)
     return scores
-
-
-_known: dict[str, dict[str, tuple[list[int], torch.Tensor]]] = {}
-
-
-def written(file: Path) -> tuple[str, int, int]:
-    """A file as it is now, without reading it."""
-    found = file.stat()
-    return file.name, found.st_size, found.st_mtime_ns
 
 
 def answered(

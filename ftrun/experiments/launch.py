@@ -29,6 +29,7 @@ from ftrun.experiments.overrides import (
     with_tasks,
 )
 from ftrun.reports.numbers import short
+from ftrun.runs import warm
 from ftrun.runs.collector import importing
 from ftrun.runs.find import find_runs
 from ftrun.runs.terminal import say
@@ -73,6 +74,7 @@ def launch(arguments: list[str]) -> int:
         failed = explain(error, words)
     finally:
         sys.argv = before
+        warm.end()
     if failed is not None:
         raise failed
     if Sweep.directory is None:
@@ -116,6 +118,7 @@ def job(cfg: DictConfig) -> float:
     sweeps = known.mode == RunMode.MULTIRUN
     overrides = " ".join(known.overrides.task)
     if sweeps:
+        warm.begin()  # here, as a launcher may start processes that run several
         print(f"run {known.job.num}: {overrides}", flush=True)
     try:
         raw = with_model_of_source(with_tasks(plain(cfg), known.overrides.task), known.overrides.task)

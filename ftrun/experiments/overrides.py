@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,7 @@ from yaml import YAMLError
 from ftrun import CONF
 from ftrun.errors import ConfigError
 from ftrun.experiments.hydra_errors import explain
+from ftrun.runs.warm import once
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -148,7 +151,13 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
 
 
 def compose(overrides: list[str], config_dir: str | None = None) -> dict[str, Any]:
-    """The configuration of a command line, as a run would see it."""
+    """The configuration of a command line, as a run would see it; of one that was composed before, a copy."""
+    found = once("composed", [overrides, config_dir, os.getcwd()], lambda: composition(overrides, config_dir))
+    return copy.deepcopy(found)
+
+
+def composition(overrides: list[str], config_dir: str | None) -> dict[str, Any]:
+    """The same, composed now."""
     importable(["--config-dir", config_dir] if config_dir else [])
     extra = [f"hydra.searchpath=['file://{Path(config_dir).resolve()}']"] if config_dir else []
     if config_dir and not Path(config_dir).is_dir():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from ftrun.experiments.pooling import loading
 from ftrun.runs import clock
 from ftrun.runs.artifacts import BASELINES
 from ftrun.runs.terminal import leads, say
+from ftrun.runs.warm import once, sharing
 from ftrun.settings.auto import Case, settle
 from ftrun.settings.schedules import Course, Length
 from ftrun.settings.seeds import stream
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from ftrun.runs.run import Run
     from ftrun.settings.schema import Settings
     from ftrun.tasks.data import TaskData
+    from ftrun.tasks.scorer import Row
 
 
 def prepare(
@@ -108,13 +111,27 @@ def describe_data(
     """The data card, once for a run: shown, and kept in data.json beside the fingerprint."""
     kept = directory.read_json("data.json") or {"fingerprint": data.rows.fingerprint}
     data.baselines = settings.baselines
-    if "rows" not in kept and (card := data.rows.card(data)):
+    if "rows" not in kept and (card := card_of(data)):
         if settings.baselines and (found := frozen_features(data, model, accelerator)):
             card["baselines"] = card.get("baselines", {}) | {FEATURES_OF: found}
         write_baselines(directory, data)
         directory.write_json("data.json", kept | card)
         for line in card_lines(card, data.metric):
             say(line)
+
+
+def card_of(data: TaskData) -> dict[str, Any]:
+    """The data card without the network's baseline, and in `data.answers` what its baselines answer.
+
+    A sweep or a comparison, which trains on the same rows again and again, makes it once.
+    """
+
+    def make() -> tuple[dict[str, Any], dict[str, list[Row]]]:
+        return data.rows.card(data), dict(data.answers)
+
+    card, answers = once("card", [*data.content, data.baselines], make) if sharing() else make()
+    data.answers |= answers
+    return copy.deepcopy(card)
 
 
 def write_baselines(directory: Run, data: TaskData) -> None:

@@ -21,6 +21,7 @@ from ftrun.runs.environment import describe as describe_environment
 from ftrun.runs.files import free_space_check
 from ftrun.runs.run import FAILURE, RESULT, Run, is_run
 from ftrun.runs.terminal import leads, say
+from ftrun.runs.warm import once, stamps
 from ftrun.settings.read import FIXED, read, without_hold
 from ftrun.settings.schema import Settings
 from ftrun.settings.seeds import stream
@@ -46,7 +47,9 @@ def run(settings: Settings, path: Path) -> float:
     check(settings.tracker)
     settings = with_pooling(settings)
     accelerator = accelerator_of(settings)
-    network = outline(settings.model, settings.task.spec(None))
+    spec = settings.task.spec(None)
+    content = [settings.model, stamps(settings.model.name), spec]
+    network = once("outline", content, lambda: outline(settings.model, spec))
     settings.strategy.fits(network)
     settings.strategy.chosen(settings, network)
     data = read_data(settings)

@@ -16,6 +16,7 @@ from ftrun.models import sentences
 from ftrun.models.adapters import Adapters
 from ftrun.models.heads import Pooled, backbone_of, name_of, save_beside, without
 from ftrun.models.model import Model
+from ftrun.models.shards import save_weights
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -67,7 +68,7 @@ def export(model: Model, directory: Path, auto_class: str) -> None:
             (directory / "README.md").write_text(sentences.card(net, low_rank), encoding="utf-8")
     save_beside(net, directory)
     if model.adapter is None:
-        save_network(whole, directory)
+        save_shared(model, whole, directory)
     elif isinstance(model.adapter, Adapters):
         write_bottlenecks(model, model.adapter, directory, auto_class)
     elif model.source is None:
@@ -83,6 +84,13 @@ def save_network(whole: nn.Module, directory: Path) -> None:
     """In the format of transformers, which has no place for a projection."""
     state = whole.state_dict()
     whole.save_pretrained(directory, state_dict={name: state[name] for name in without(state, whole)})
+
+
+def save_shared(model: Model, whole: nn.Module, directory: Path) -> None:
+    """The same, with what stayed as the checkpoint has it shared among the runs of a study."""
+    prefix = "net." if whole is model.net else f"net.{name_of(model.net, whole)}."
+    brought = [name for name in whole.state_dict() if model.source and prefix + name not in model.fresh]
+    save_weights(whole, directory, without(whole.state_dict(), whole), set(brought))
 
 
 def merged(whole: nn.Module) -> nn.Module:

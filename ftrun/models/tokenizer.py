@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import ConfigError
 from ftrun.models.architecture import is_decoder
@@ -110,3 +110,21 @@ def trained_for(spec: Spec, place: str) -> PreTrainedTokenizerBase | None:
     if own is None or own.wanted is False or (own.wanted is None and brings_one(place)):
         return None
     return train(own.texts(), own.vocabulary, own.masking)
+
+
+def cutting(processor: Any) -> Any:
+    """How a fast tokenizer was last told to cut and to pad, which it saves too; None for everything else."""
+    from transformers import PreTrainedTokenizerFast
+
+    if not isinstance(processor, PreTrainedTokenizerFast):
+        return None
+    return processor.backend_tokenizer.truncation, processor.backend_tokenizer.padding
+
+
+def restore_cutting(processor: Any, former: Any) -> None:
+    """Tell a tokenizer what `cutting` found."""
+    if former is None:
+        return
+    backend, (truncation, padding) = processor.backend_tokenizer, former
+    backend.no_truncation() if truncation is None else backend.enable_truncation(**truncation)
+    backend.no_padding() if padding is None else backend.enable_padding(**padding)

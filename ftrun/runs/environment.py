@@ -7,8 +7,11 @@ import platform
 import subprocess
 import sys
 from datetime import UTC, datetime
+from functools import cache
 from importlib import metadata
 from typing import Any
+
+from ftrun.runs.warm import once
 
 PACKAGES = (
     "ftrun", "torch", "transformers", "peft", "accelerate", "datasets", "safetensors", "tokenizers",
@@ -29,7 +32,7 @@ def describe(device: str) -> dict[str, Any]:
         "omp_num_threads": os.environ.get("OMP_NUM_THREADS"),
         "world_size": int(os.environ.get("WORLD_SIZE", "1")),
         "versions": {name: _version(name) for name in PACKAGES},
-        "git": git_state(),
+        "git": once("git", [os.getcwd()], git_state),
     }
 
 
@@ -50,6 +53,7 @@ def _git(*arguments: str) -> str | None:
     return done.stdout.strip()
 
 
+@cache
 def _version(name: str) -> str | None:
     try:
         return metadata.version(name)

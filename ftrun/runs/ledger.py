@@ -12,13 +12,15 @@ import ftrun
 from ftrun.runs.files import append_line, read_lines
 from ftrun.runs.run import RESULT
 
+LEDGER = "ledger.jsonl"
+
 
 class Ledger:
     """ledger.jsonl in the study's directory; the last line of a key counts, unless its run was deleted."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.file = directory / "ledger.jsonl"
+        self.file = directory / LEDGER
         self.entries = {line["key"]: line for line in read_lines(self.file)}
 
     def place_of(self, key: str) -> Path | None:
@@ -33,6 +35,12 @@ class Ledger:
         line = {"key": key, "run": str(place.relative_to(self.directory)), "state": state, "message": message}
         append_line(self.file, line)
         self.entries[key] = line
+
+
+def study_of(path: Path) -> Path | None:
+    """The directory of the sweep or study that a path in one of its runs belongs to."""
+    near = path.absolute().parents[1:4]  # what a run holds lies one or two levels below its study's folders
+    return next((place for place in near if (place / LEDGER).is_file()), None)
 
 
 def key_of(raw: dict[str, Any]) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from ftrun.runs.warm import digest, once, sharing, stamps
 from ftrun.tasks.dataset import Dataset, Rows
 from ftrun.tasks.parts.rows import TaskRows
 from ftrun.tasks.scorer import main_metric
@@ -20,6 +23,16 @@ if TYPE_CHECKING:
     from ftrun.tasks.scorer import Answer, Row, Scorer
 
 
+@dataclass
+class Encoded:
+    """A split encoded for a run, and what encoding it did besides."""
+
+    dataset: Dataset
+    task: Any  # of that run
+    notes: list[str]  # that it added to those of the rows
+    cutting: Any  # of the tokenizer afterwards, which is saved with a model
+
+
 class TaskData:
     """The data of a run; datasets, objective and scorer are made when they are first needed."""
 
@@ -31,11 +44,16 @@ class TaskData:
         self.encoded: dict[str, Dataset] = {}
         self.baselines = True  # whether the data card has them
         self.answers: dict[str, list[Row]] = {}  # of each baseline, to the test rows
+        self._read: list[Any] | None = None  # what tells these rows from others; None: nobody else has them
 
     @classmethod
     def read(cls, task: Task, seed: int, config: PretrainedConfig | None = None) -> TaskData:
         """All rows of a task, with the head of a saved model where its configuration is passed."""
-        return cls(task, task.load(seed), None if config is None else task.spec(config))
+        files = stamps(vars(task))
+        rows = with_task(once("rows", [task, seed, files], lambda: task.load(seed)), task)
+        data = cls(task, rows, None if config is None else task.spec(config))
+        data._read = [files, rows.fingerprint or seed]
+        return data
 
     @classmethod
     def of_file(cls, task: Task, file: str, config: PretrainedConfig, answered: bool = True) -> TaskData:
@@ -47,14 +65,44 @@ class TaskData:
         """Encode the splits for a model; returns a summary of each. Raises DataError."""
         self.processor = processor
         for split in splits:
-            self.encoded[split] = self.task.encode(self, split)
+            self.encoded[split] = self._encode(split)
         return [self.encoded[split].summary for split in splits]
 
     def dataset(self, split: str) -> Dataset:
         """The encoded train, validation or test split."""
         if split not in self.encoded:
-            self.encoded[split] = self.task.encode(self, split)
+            self.encoded[split] = self._encode(split)
         return self.encoded[split]
+
+    @property
+    def content(self) -> list[Any]:
+        """What decides the encoded rows: the task, its files, what was read, the spec and the processor."""
+        return [self.task, self._read, self.rows.notes, replace(self.spec, tokenizer=None), self._processor]
+
+    @cached_property
+    def _processor(self) -> str | None:
+        """The processor by its content, before the first row."""
+        return digest([self.processor])
+
+    def _encode(self, split: str) -> Dataset:
+        """The split encoded now, or for an earlier run that read the same."""
+        from ftrun.models.tokenizer import cutting, restore_cutting
+
+        made = False
+
+        def encode() -> Encoded:
+            nonlocal made
+            made, said = True, len(self.rows.notes)
+            dataset = self.task.encode(self, split)
+            return Encoded(dataset, self.task, self.rows.notes[said:], cutting(self.processor))
+
+        if self._read is None or not sharing():
+            return self.task.encode(self, split)
+        found = once(f"encoded {split}", self.content, encode)
+        if not made:
+            self.rows.notes += found.notes
+            restore_cutting(self.processor, found.cutting)
+        return with_task(found.dataset, self.task, found.task)
 
     @cached_property
     def objective(self) -> Objective:
@@ -88,3 +136,14 @@ class TaskData:
     def metric(self) -> str:
         """The name of the task's main metric."""
         return main_metric(self.scorer)
+
+
+def with_task(shared: Any, task: Any, former: Any = None) -> Any:
+    """Rows or a dataset for a run of its own: the same content, with this run's task and a list of notes."""
+    own = copy.copy(shared)
+    for name, value in vars(own).items():
+        if type(value) is type(task) and (former is None or value is former):
+            setattr(own, name, task)
+        elif name == "notes":
+            setattr(own, name, list(value))
+    return own

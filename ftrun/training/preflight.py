@@ -5,13 +5,15 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import ConfigError, UserError, counted
+from ftrun.models.heads import Pooled
 from ftrun.models.model import put_back
 from ftrun.models.reload import difference
 from ftrun.models.save import export
 from ftrun.runs import clock
+from ftrun.runs.warm import once
 from ftrun.training.evaluate import evaluate
 
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 LARGEST_DIFFERENCE = 1e-3  # of a logit between the model and its reloaded copy, in fp32
 PROBE = 8  # rows
+PROOFS = 64  # kinds of networks and strategies whose export was proved
 
 
 @clock.phase("preflight")
@@ -42,11 +45,11 @@ def preflight(loop: Loop) -> None:
     check_gradients(step)
     step.optimizer.zero_grad()
     step.state.cost = cost
-    step.set_rates()  # as in the first step, so that what can be kept is computed and compared now
+    step.set_open(step.opened(0))  # as in the first step: what can be kept is computed and compared now
     validation = data.dataset("validation")
     evaluate(step.model, data, validation.of(validation.examples[:PROBE]), PROBE, loop.accelerator)
     if loop.accelerator.is_main_process:
-        check_export(step, data, rows[:PROBE])
+        once("export", kind_of(step, data), lambda: check_export(step, data, rows[:PROBE]), PROOFS)
     loop.accelerator.wait_for_everyone()
 
 
@@ -71,6 +74,18 @@ def check_gradients(step: Step) -> None:
         )
     moved = [name for name, p in step.model.named_parameters() if not p.requires_grad and p.grad is not None]
     assert not moved, f"frozen weights received a gradient: {moved[:3]}"
+
+
+def kind_of(step: Step, data: TaskData) -> list[Any]:
+    """What the way of saving depends on, whatever the values and the shapes: runs alike need one proof."""
+    model = step.model
+    pooling = model.net.pooling if isinstance(model.net, Pooled) else None
+    kinds = [
+        type(each).__qualname__ for each in (model.net, model.net.config, model.adapter, model.tokenizer)
+    ]
+    trained = [(name, parameter.requires_grad) for name, parameter in model.named_parameters()]
+    owner = type(step.settings.strategy).__qualname__
+    return [kinds, pooling, data.spec.auto_class, data.task.name, owner, model.source is None, trained]
 
 
 def check_export(step: Step, data: TaskData, rows: list[int]) -> None:

@@ -9,6 +9,7 @@ import pytest
 from lab import ran, toy
 
 from ftrun.experiments import frozen
+from ftrun.runs.warm import shared
 
 
 def test_a_run_scores_them_and_keeps_the_answers(
@@ -41,11 +42,11 @@ def test_a_sweep_computes_them_once_for_the_same_rows(
     tmp_path: Path, toy_files: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     honest, seen = frozen.answered, []
-    monkeypatch.setattr(frozen, "_known", {})
     monkeypatch.setattr(frozen, "answered", lambda *given: seen.append(given) or honest(*given))
     cards = []
-    for number, word in enumerate(("strategy=full", "strategy=linear_probe", "task.subset=40")):
-        run = ran(tmp_path / str(number), toy(toy_files, tiny_model_dir, "train.max_steps=1", word))
-        cards.append(run.read_json("data.json")["baselines"]["features"])
+    with shared():
+        for number, word in enumerate(("strategy=full", "strategy=linear_probe", "task.subset=40")):
+            run = ran(tmp_path / str(number), toy(toy_files, tiny_model_dir, "train.max_steps=1", word))
+            cards.append(run.read_json("data.json")["baselines"]["features"])
     assert len(seen) == 2  # fewer rows are others
     assert cards[0] == cards[1]

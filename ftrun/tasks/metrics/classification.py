@@ -28,16 +28,18 @@ METRICS = SINGLE_LABEL | TOP5 | MULTILABEL
 
 def single_label_scores(labels: Sequence[str], answers: Sequence[str]) -> dict[str, float]:
     """Every metric of SINGLE_LABEL but the loss."""
-    from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, precision_score, recall_score
+    from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef, precision_recall_fscore_support
 
     several = len({*labels, *answers}) > 1
-    macro = {"average": "macro", "zero_division": 0}
+    precision, recall, f1, _ = precision_recall_fscore_support(
+        labels, answers, average="macro", zero_division=0
+    )
     return {
         "accuracy": float(accuracy_score(labels, answers)),
-        "f1": float(f1_score(labels, answers, **macro)),
+        "f1": float(f1),
         "f1_weighted": float(f1_score(labels, answers, average="weighted", zero_division=0)),
-        "precision": float(precision_score(labels, answers, **macro)),
-        "recall": float(recall_score(labels, answers, **macro)),
+        "precision": float(precision),
+        "recall": float(recall),
         # nothing to correlate where all is one label, of which scikit-learn warns
         "matthews_correlation": float(matthews_corrcoef(labels, answers)) if several else 0.0,
     }
