@@ -128,6 +128,8 @@ class Kept:
             self.rows.cover(data.dataset(split))
         if self.rows.failed:
             return "they cannot be computed"
+        longest = {name: value[:1] for name, value in probe.items()}
+        self.rows.measure(longest, [example.size for example in some])
         if compared:
             size = self.settings.train.micro_batch or self.settings.train.batch_size
             differ = self.rows.agreed(difference(self.rows, self.model, data, size))

@@ -13,6 +13,7 @@ from ftrun.models.prefix import Values, tokens_of
 from ftrun.tasks.dataset import Draw
 from ftrun.tasks.objective import outputs_of
 from ftrun.training.features import ROWS_CPU, evaluating, is_per_token, on_device
+from ftrun.training.kept_width import RULES, Rule
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,11 +70,11 @@ def otherwise(
     tokens = tokens_of(inputs)
     if not rows.cpu:
         some = {name: value[list(seen)] for name, value in inputs.items()}
-        return rows.values([rows.address(examples[row], tokens) for row in seen], some)
+        return rows.values([rows.address(examples[row], tokens, True) for row in seen], some)
     found: list[Values] = []
     with evaluating(model, rows.accelerator):
         for row in seen:
-            width = None if tokens is None else rows.same_width(examples[row].size, tokens)
+            width = None if tokens is None else narrowest(RULES[rows.rule], examples[row].size, tokens)
             same = {name: value[[row] * ROWS_CPU] for name, value in inputs.items()}
             cut = {n: v[:, :width] if is_per_token(inputs, n) else v for n, v in same.items()}
             found.append({name: value[0] for name, value in rows.prefix.run(cut).items()})
@@ -83,6 +84,11 @@ def otherwise(
         else torch.stack([each[name] for each in found])
         for name, part in rows.store.parts.items()
     }
+
+
+def narrowest(rule: Rule, size: int, columns: int) -> int:
+    """The least width in which features are to be the same."""
+    return next(width for width in range(size, columns + 1) if rule(size, width) == rule(size, columns))
 
 
 def loss(model: Model, data: TaskData, batch: Batch, rows: KeptRows) -> float:

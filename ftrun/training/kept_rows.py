@@ -12,6 +12,7 @@ from ftrun.models.feature_store import CONTENT, VARIANT, Store, directory
 from ftrun.models.prefix import Prefix, Values, lengths_of, tokens_of
 from ftrun.runs.terminal import say
 from ftrun.training.features import ROWS_CPU, addresses_of, complete, evaluating, on_device
+from ftrun.training.kept_width import RULES, coarsest
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -30,6 +31,7 @@ class KeptRows:
         self.prefix, self.store, self.accelerator = prefix, store, accelerator
         self.cpu = accelerator.device.type == "cpu"
         self.failed = False
+        self.rule = len(RULES) - 1  # of kept_width
         self.contents: dict[int, bytes] = {}  # addresses, by the identity of an example
         self.alive: list[Sequence[Example]] = []  # else an identity could be given away again
 
@@ -59,6 +61,12 @@ class KeptRows:
                 complete(*given)  # of a process on another machine
         self.failed = bool(self.agreed(float(self.failed)))
 
+    def measure(self, inputs: dict[str, Tensor], sizes: Sequence[int]) -> None:
+        """Find in which widths features are the same, on a CPU in fp32; `inputs` are the longest text."""
+        if self.cpu and tokens_of(inputs) is not None and self.accelerator.mixed_precision == "no":
+            with evaluating(self.prefix.model, self.accelerator):
+                self.rule = int(self.agreed(coarsest(self.prefix, inputs, sizes)))
+
     @contextmanager
     def guarded(self) -> Iterator[None]:
         """Where nothing can be written, the run goes on without kept features, and says so."""
@@ -83,7 +91,9 @@ class KeptRows:
         if self.failed or few or any(id(example) not in self.contents for example in examples):
             return batch
         inputs = batch["inputs"]
-        addresses = [self.address(example, tokens_of(inputs)) for example in examples]
+        columns = tokens_of(inputs)
+        padded = columns is not None and any(example.size < columns for example in examples)
+        addresses = [self.address(example, columns, padded) for example in examples]
         values = {KEPT + name: value for name, value in self.values(addresses, inputs).items()}
         return batch | values | {"given": self.given}
 
@@ -116,25 +126,13 @@ class KeptRows:
                 self.flush()
         return self.store.rows(addresses, tokens_of(inputs) or 0)
 
-    def address(self, example: Example, columns: int | None) -> bytes:
-        """Of the example in a batch of so many columns.
-
-        A CPU's kernels take the columns of attention in vectors and those left over one by one, which is
-        not the same to the last bit: features depend on where the last whole vector ends.
-        """
+    def address(self, example: Example, columns: int | None, padded: bool) -> bytes:
+        """Of the example in a batch of so many columns, in which some text is `padded`; see kept_width."""
         content = self.contents[id(example)]
         if columns is None or not self.cpu:
             return content
-        return content[:CONTENT] + self.same_width(example.size, columns).to_bytes(VARIANT, "little")
-
-    def same_width(self, size: int, columns: int) -> int:
-        """The columns with which an example of that size has the same features as with these."""
-        fp32 = self.accelerator.mixed_precision == "no"
-        vector = (16 if "AVX512" in torch.backends.cpu.get_cpu_capability() else 8) if fp32 else 32
-        whole = -(-size // vector) * vector
-        if columns >= whole:
-            return whole
-        return size if fp32 and size > vector else columns
+        number = 2 * RULES[self.rule](example.size, columns) + (padded and self.rule == len(RULES) - 1)
+        return content[:CONTENT] + (len(RULES) * number + self.rule).to_bytes(VARIANT, "little")
 
     def agreed(self, value: float) -> float:
         """The largest of all processes' numbers."""

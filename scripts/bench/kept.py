@@ -3,9 +3,9 @@
     python scripts/bench/kept.py --train train.tsv --validation validation.tsv --model MiniLM
 
 Each measurement is a process of its own, from its start to its end, imports and evaluations included; the
-sides take turns, in another order each time. `cold` begins with an empty cache of features, `warm` with that
-which the cold run left. The Trainer pads each batch to its longest row, evaluates after each epoch and saves
-the best weights, as its documentation does.
+sides take turns, in another order each time. `plain` is train.keep=false, `cold` begins with an empty cache
+of features, `warm` with that which the cold run left. The Trainer pads each batch to its longest row,
+evaluates after each epoch and saves the best weights, as its documentation does.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ CASES = {  # name → layers frozen (None: everything but the head), epochs
     "freeze 4, 3": (4, 3),
     "freeze 4, 10": (4, 10),
 }
-SIDES = ("Trainer", "keep=false", "cold", "warm")
+SIDES = ("Trainer", "plain", "cold", "warm")
 Found = dict[str, dict[str, list[float]]]  # case → side → CPU seconds
 RATES = {True: 1e-2, False: 1e-4}  # of a head alone, and of layers
 
@@ -49,7 +49,13 @@ def main() -> None:
         found: Found = {case: {side: [] for side in SIDES} for case in options.cases}
         for number in range(options.repeats):
             for case in options.cases:
-                one_round(options, case, Path(place) / f"{number} {case}", found[case], number % 2 == 1)
+                one_round(
+                    options,
+                    case,
+                    Path(place) / f"{number}-{list(CASES).index(case)}",
+                    found[case],
+                    number % 2 == 1,
+                )
     report(found)
 
 
@@ -84,7 +90,7 @@ def one_round(
     """Every side once; `warm` always follows `cold`."""
     place.mkdir(parents=True)
     os.environ["XDG_CACHE_HOME"] = str(place / "cache")
-    for side in ("cold", "warm", "keep=false", "Trainer") if swap else SIDES:
+    for side in ("cold", "warm", "plain", "Trainer") if swap else SIDES:
         trainer = side == "Trainer"
         command = trainer_words(options, case) if trainer else ftrun_words(options, case, side, place)
         if side == "cold":
@@ -113,7 +119,7 @@ def ftrun_words(options: argparse.Namespace, case: str, side: str, place: Path) 
         f"model.name={Path(options.model).resolve()}", "device=cpu", "baselines=false",
         f"train.epochs={epochs}", f"train.batch_size={options.batch_size}", "train.precision=fp32",
         f"train.lr={RATES[frozen is None]}", "train.eval_every=epoch", "train.checkpoint_every=epoch",
-        "train.patience=null", f"train.keep={'false' if side == 'keep=false' else 'auto'}",
+        "train.patience=null", f"train.keep={'false' if side == 'plain' else 'auto'}",
         f"hydra.run.dir={place / side}",
     ]  # fmt: skip
 
