@@ -13,7 +13,7 @@ from ftrun.errors import Diverged
 from ftrun.experiments import single
 from ftrun.settings import schedules
 from ftrun.training import checkpoint, evaluate, loop, step
-from ftrun.training.gradient import Gradient
+from ftrun.training.gradient import Gradient, share_of
 from ftrun.training.late import Numbers, one_late
 from ftrun.training.loop import Loop
 from ftrun.training.signals import ASKED_EVERY, Agreement
@@ -186,6 +186,13 @@ def test_counting_finds_what_is_read(monkeypatch):
 def test_numbers_come_in_their_order():
     values = [torch.tensor(0.1), 3.0, torch.tensor(7), torch.tensor(1.5, dtype=torch.float64)]
     assert Numbers(values, CPU).read() == [float(torch.tensor(0.1)), 3.0, 7.0, 1.5]
+
+
+def test_a_count_of_all_processes_weighs_a_loss_as_the_number_does():
+    losses = torch.rand(1000)
+    for count in (1.0, 7.0, 1234.0, 0.0):
+        on_device = share_of(2 * 0.9, torch.tensor(count, dtype=torch.float64))
+        assert torch.equal(losses * on_device, losses * share_of(2 * 0.9, count))
 
 
 def test_what_was_launched_is_handed_on_when_the_next_is_launched_too():
