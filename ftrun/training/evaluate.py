@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ftrun.data.batching import sorted_batches
-from ftrun.tasks.objective import outputs_of
+from ftrun.tasks.objective import outputs_of, targets_of
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -31,7 +31,7 @@ def evaluate(
     answers: list[tuple[int, Answer]] = []
     for outputs, batch, places in batches_through(model, data, dataset, size, accelerator):
         loss = data.objective.loss(outputs, batch)
-        total, count = total + float(loss.sum), count + data.objective.targets(batch)
+        total, count = total + float(loss.sum), count + targets_of(data.objective, batch)
         answers += zip(places, data.scorer.answers(outputs, batch), strict=True)
     sums = gathered([(total, count)], accelerator)
     mean = sum(t for t, _ in sums) / sum(c for _, c in sums)

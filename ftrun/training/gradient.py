@@ -51,8 +51,7 @@ class Gradient:
     ) -> None:
         self.model, self.wrapped, self.settings, self.accelerator = model, wrapped, settings, accelerator
         train, self.objective, self.guard = data.dataset("train"), data.objective, settings.guard
-        self.dataset = train.of(train.examples)
-        self.dataset.multiple = MULTIPLES.get(accelerator.device.type, 1)
+        self.dataset = train.of(train.examples, MULTIPLES.get(accelerator.device.type, 1))
         self.parts: dict[str, tuple[float | torch.Tensor, int]] = {}  # of the latest step's loss
         self.graphs = opened(model, data, settings, accelerator)
         self.upcoming: list[int] | None = None  # the rows of the next step, where it is of the same epoch
