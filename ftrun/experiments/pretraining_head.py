@@ -21,6 +21,7 @@ from ftrun.models.model import Model
 from ftrun.runs.terminal import say
 from ftrun.tasks.data import TaskData
 from ftrun.tasks.dataset import SPLITS
+from ftrun.tasks.objective import targets_of
 
 if TYPE_CHECKING:
     from ftrun.models.spec import Spec
@@ -147,7 +148,7 @@ def fit(model: PretrainingHead, data: TaskData, head: list[nn.Parameter]) -> Non
     for step in range(steps):
         states, batch = kept[step % len(kept)]
         loss = data.objective.loss(model.head(states), batch)
-        mean = loss.sum / data.objective.targets(batch)
+        mean = loss.sum / targets_of(data.objective, batch)
         mean.backward()
         for group in optimizer.param_groups:
             group["lr"] = FIT_LR * (1 - step / steps)

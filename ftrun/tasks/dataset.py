@@ -65,7 +65,7 @@ class Rows:
 class Dataset(ABC):
     """One encoded split: its examples, and how they become batches."""
 
-    multiple = 1  # tokens to a multiple of which a batch is padded, but never beyond the longest example
+    _multiple = 1  # tokens to a multiple of which a batch is padded, but never beyond the longest example
 
     def __init__(self, examples: Sequence[Example], summary: str, epochs: Epochs | None = None) -> None:
         self.examples = examples
@@ -85,15 +85,15 @@ class Dataset(ABC):
         Without a draw, for evaluation, it is always the same. One that depends on its draw has it, as `draw`.
         """
 
-    def width(self, examples: Sequence[Example]) -> int:
+    def _width(self, examples: Sequence[Example]) -> int:
         """The tokens to which these examples are padded at least; 0 where their longest decides."""
-        if self.multiple == 1:
+        if self._multiple == 1:
             return 0
         longest = max(example.size for example in examples)
-        return min(-(-longest // self.multiple) * self.multiple, self.longest)
+        return min(-(-longest // self._multiple) * self._multiple, self._longest)
 
     @cached_property
-    def longest(self) -> int:
+    def _longest(self) -> int:
         """The tokens of the longest example."""
         return max(example.size for example in self.examples)
 
@@ -101,11 +101,12 @@ class Dataset(ABC):
         """Places of the examples of an epoch, a function of seed and epoch."""
         return range(len(self)) if self._epochs is None else self._epochs(seed, epoch)
 
-    def of(self, examples: Sequence[Example]) -> Dataset:
-        """The same dataset with other examples."""
+    def of(self, examples: Sequence[Example], multiple: int = 1) -> Dataset:
+        """The same dataset with other examples, in batches of a multiple of so many tokens."""
         other = copy.copy(self)
         other.examples = examples
-        vars(other).pop("longest", None)
+        other._multiple = multiple
+        vars(other).pop("_longest", None)
         return other
 
     def reference(self, data: Any) -> Dataset | None:

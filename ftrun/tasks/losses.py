@@ -15,7 +15,7 @@ IGNORED = -100  # the label of what is not learned
 
 @dataclass
 class Loss:
-    """A loss summed in fp32; over how many targets, or weights of targets, says `Objective.targets`.
+    """A loss summed in fp32; over how many targets, or weights of targets, says `targets_of`.
 
     `parts`, name → sum and count, are logged apart.
     """

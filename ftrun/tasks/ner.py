@@ -196,7 +196,7 @@ class Words(Dataset):
 
         from ftrun.data.batching import pad
 
-        ids, mask = pad([example.inputs for example in examples], self.padding, self.width(examples))
+        ids, mask = pad([example.inputs for example in examples], self.padding, self._width(examples))
         labels = torch.full_like(ids, IGNORED)
         places = labels.numpy()
         for row, example in enumerate(examples):

@@ -23,16 +23,16 @@ class Objective(nn.Module):
     `training` says whether a step is being taken or an evaluation made. What an objective keeps besides the
     network are buffers, which are part of every checkpoint.
 
-    It is `capturable` where its loss is made of tensors of outputs and batch alone, whatever the step: then a
+    It is capturable where its loss is made of tensors of outputs and batch alone, whatever the step: then a
     CUDA graph of one step is right in every other. A class says so of itself: `class Own(Objective,
     capturable=True)`.
     """
 
-    capturable: ClassVar[bool] = True
+    _capturable: ClassVar[bool] = True
 
     def __init_subclass__(cls, capturable: bool = False, **more: Any) -> None:
         super().__init_subclass__(**more)
-        cls.capturable = capturable
+        cls._capturable = capturable
 
     def __init__(
         self, loss: Callable[[Any, Batch], Loss], targets: Callable[[Batch], float] = examples_in
@@ -45,10 +45,9 @@ class Objective(nn.Module):
 
     def count(self, batches: Sequence[Batch]) -> float:
         """What the summed loss of all batches of a step is divided by; called once before each step."""
-        return sum(map(self.targets, batches))
+        return sum(map(self._summed_over, batches))
 
-    def targets(self, batch: Batch) -> float:
-        """What the summed loss of one batch is a sum over: its targets, or their weights."""
+    def _summed_over(self, batch: Batch) -> float:
         return self._targets(batch)
 
     def inputs(self, inputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
@@ -74,8 +73,8 @@ class Weighted(Objective, capturable=True):
         super().__init__(evaluation.loss)
         self.both = {True: training, False: evaluation}
 
-    def targets(self, batch: Batch) -> float:
-        return self.both[self.training].targets(batch)
+    def _summed_over(self, batch: Batch) -> float:
+        return self.both[self.training]._summed_over(batch)
 
     def loss(self, outputs: Any, batch: Batch) -> Loss:
         return self.both[self.training].loss(outputs, batch)
@@ -103,3 +102,13 @@ def outputs_of(model: nn.Module, objective: Objective, batch: Batch) -> Any:
     # kept features, in the place of the network's frozen part
     with batch["given"](batch) if "given" in batch else nullcontext():
         return model(**objective.inputs(inputs, batch))
+
+
+def targets_of(objective: Objective, batch: Batch) -> float:
+    """What the summed loss of one batch is a sum over: its targets, or their weights."""
+    return objective._summed_over(batch)
+
+
+def is_capturable(objective: Objective) -> bool:
+    """Whether a CUDA graph of its loss in one step is right in every other."""
+    return objective._capturable

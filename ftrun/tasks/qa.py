@@ -201,7 +201,7 @@ class Passages(Dataset):
 
         from ftrun.data.batching import pad
 
-        width = self.width(examples)
+        width = self._width(examples)
         ids, mask = pad([example.inputs for example in examples], self.padding, width)
         inputs = {"input_ids": ids, "attention_mask": mask}
         found = [example.target for example in examples]

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ftrun.data.batching import batches_by_tokens, sorted_batches
-from ftrun.tasks.objective import outputs_of
+from ftrun.tasks.objective import outputs_of, targets_of
 from ftrun.training.late import beside, one_late
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def answered(
             with beside(done, device):
                 if with_loss:
                     loss = objective.loss(outputs, batch)
-                    total, count = total + float(loss.sum), count + objective.targets(batch)
+                    total, count = total + float(loss.sum), count + targets_of(objective, batch)
                 answers += zip(places, data.scorer.answers(outputs, batch), strict=True)
     return answers, total, count
 

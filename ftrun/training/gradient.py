@@ -59,8 +59,7 @@ class Gradient:
         self.kept = kept
         self.model, self.wrapped, self.settings, self.accelerator = model, wrapped, settings, accelerator
         train, self.objective, self.guard = data.dataset("train"), data.objective, settings.guard
-        self.dataset = train.of(train.examples)
-        self.dataset.multiple = MULTIPLES.get(accelerator.device.type, 1)
+        self.dataset = train.of(train.examples, MULTIPLES.get(accelerator.device.type, 1))
         # of the latest step's loss: sums and counts
         self.parts: dict[str, tuple[float | torch.Tensor, float | torch.Tensor]] = {}
         self.graphs = opened(model, data, settings, accelerator)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ftrun.runs.terminal import say
+from ftrun.tasks.objective import is_capturable
 from ftrun.training.placing import copied, tensors_of
 
 if TYPE_CHECKING:
@@ -212,7 +213,7 @@ def obstacle(model: Model, data: TaskData, accelerator: Accelerator) -> str | No
         return "several processes wait for each other in the backward pass"
     if accelerator.scaler is not None:
         return "the scale of train.precision=fp16 changes"
-    if not data.objective.capturable:
+    if not is_capturable(data.objective):
         return f"the loss of task={data.task.name} depends on the step or on earlier batches"
     if "positions" in train.collate([train[0]])["inputs"]:
         return f"how many tokens task={data.task.name} predicts differs from batch to batch"

@@ -17,6 +17,7 @@ from ftrun.runs.run import Run
 from ftrun.tasks.data import TaskData
 from ftrun.tasks.lm import NONE
 from ftrun.tasks.losses import IGNORED
+from ftrun.tasks.objective import targets_of
 
 
 @pytest.fixture
@@ -86,7 +87,7 @@ def test_the_loss_is_the_one_of_transformers(place):
     kept = labels >= 0
     expected = -theirs.gather(-1, labels.clamp(min=0)[..., None])[..., 0][kept].sum()
     torch.testing.assert_close(loss.sum, expected)
-    assert objective.targets(batch) == int(kept.sum()) == objective.count([batch])
+    assert targets_of(objective, batch) == int(kept.sum()) == objective.count([batch])
     one = [data.rows.splits["train"][0]]
     document = pack(data.task.tokens(model.tokenizer, one, dict(NONE)), 256, False).block(0)
     ids = torch.tensor([document[0].tolist()])
@@ -95,7 +96,7 @@ def test_the_loss_is_the_one_of_transformers(place):
     with torch.no_grad():
         mean = model.net(input_ids=ids, labels=ids).loss
         loss = objective.loss(model(**whole), ours)
-    torch.testing.assert_close(loss.sum / objective.targets(ours), mean)
+    torch.testing.assert_close(loss.sum / targets_of(objective, ours), mean)
 
 
 def test_untrained_loss_is_the_logarithm_of_the_vocabulary(place):

@@ -19,6 +19,7 @@ from ftrun.data.label_columns import names_in, rarest
 from ftrun.errors import ConfigError, DataError
 from ftrun.tasks.data import TaskData
 from ftrun.tasks.dataset import Example
+from ftrun.tasks.objective import targets_of
 
 NAMES = ["a", "b", "c", "d"]
 
@@ -134,8 +135,8 @@ def test_the_loss_is_that_of_transformers(tmp_path, tiny_dir):
     batch = data.dataset("test").collate(examples)
     theirs = net(**batch["inputs"], labels=batch["labels"].float())
     loss = data.objective.loss(theirs.logits, batch)
-    assert data.objective.targets(batch) == data.objective.count([batch]) == 12
-    torch.testing.assert_close(loss.sum / data.objective.targets(batch), theirs.loss)
+    assert targets_of(data.objective, batch) == data.objective.count([batch]) == 12
+    torch.testing.assert_close(loss.sum / targets_of(data.objective, batch), theirs.loss)
 
 
 def test_answers_and_scores_are_those_of_scikit_learn(tmp_path):

@@ -9,6 +9,7 @@ from lab import EXTRA, ran, settings
 from ftrun.data.text.word_alignment import worded
 from ftrun.errors import ConfigError, DataError
 from ftrun.tasks.data import TaskData
+from ftrun.tasks.objective import targets_of
 
 FEW = "device=cpu", "train.max_steps=2"
 
@@ -129,7 +130,7 @@ def test_the_loss_is_a_sum_over_first_tokens(tmp_path, tiny_dir):
     batch = data.dataset("test").collate(data.dataset("test").examples)
     words = sum(len(tags) for tags in data.rows.tags["test"])
     loss = data.objective.loss(torch.zeros(*batch["labels"].shape, 5), batch)
-    assert data.objective.targets(batch) == words and float(loss.sum) == pytest.approx(
+    assert targets_of(data.objective, batch) == words and float(loss.sum) == pytest.approx(
         words * torch.log(torch.tensor(5.0)).item(), rel=1e-5
     )
 

@@ -12,6 +12,7 @@ from ftrun.data.text.answer_spans import candidates, decided
 from ftrun.errors import ConfigError, DataError
 from ftrun.tasks.data import TaskData
 from ftrun.tasks.losses import IGNORED
+from ftrun.tasks.objective import targets_of
 
 FEW = "device=cpu", "train.max_steps=2"
 
@@ -129,7 +130,7 @@ def test_the_loss_is_the_mean_of_start_and_end_and_knows_no_padding(tmp_path, ti
     objective, examples = data.objective, test.examples
     whole = test.collate(examples)
     loss = objective.loss(outputs_of(model, objective, whole), whole)
-    assert objective.targets(whole) == len(examples) == objective.count([whole])
+    assert targets_of(objective, whole) == len(examples) == objective.count([whole])
     single = 0.0
     for example in examples:
         batch = test.collate([example])

@@ -16,6 +16,7 @@ from ftrun.data.label_columns import number_in, quantiles
 from ftrun.errors import ConfigError, DataError
 from ftrun.tasks.data import TaskData
 from ftrun.tasks.dataset import Example
+from ftrun.tasks.objective import targets_of
 from ftrun.tasks.regress import NumberScorer
 
 LEARN = ["train.epochs=8", "train.lr=5e-3", "train.eval_every=24"]
@@ -90,7 +91,7 @@ def test_the_loss_is_that_of_transformers(tmp_path, tiny_dir):
     assert batch["labels"][1] == 0
     theirs = net(**batch["inputs"], labels=batch["labels"].float())
     loss = data.objective.loss(theirs.logits, batch)
-    torch.testing.assert_close(loss.sum / data.objective.targets(batch), theirs.loss)
+    torch.testing.assert_close(loss.sum / targets_of(data.objective, batch), theirs.loss)
 
 
 def scored(given, answered):

@@ -41,7 +41,7 @@ class TableDataset(Dataset):
     def collate(self, examples: Sequence[Example], draw: Draw | None = None) -> Batch:
         from ftrun.data.batching import labels_tensor
 
-        inputs = padded(examples, self.padding, self.width(examples))
+        inputs = padded(examples, self.padding, self._width(examples))
         return {
             "inputs": inputs,
             "labels": labels_tensor(self.labels([example.target for example in examples])),
