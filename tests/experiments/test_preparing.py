@@ -17,7 +17,10 @@ def auto(files, model, *words):
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_every_strategy_has_numbers_in_the_end(toy_files, still_dir, tmp_path, strategy):
     run = ran(tmp_path / "run", auto(toy_files, still_dir, f"strategy={strategy}", *EXTRA.get(strategy, [])))
-    assert not [name for name in STAND_INS if run.config["train"][name] == "auto"]
+    left = {name for name in STAND_INS if run.config["train"][name] == "auto"}
+    solved = "l2" in run.read_json("result.json")  # without steps nothing comes of what was left to auto
+    assert solved == (strategy == "linear_probe")
+    assert left == ({*STAND_INS} - {"epochs"} if solved else set())
     assert run.config["model"]["pooling"] != "auto"
 
 
