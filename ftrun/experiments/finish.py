@@ -99,6 +99,7 @@ def cost_of(loop: Loop) -> dict[str, Any]:
         **loop.state.cost,
         speed: loop.spend()[speed],
         "micro_batch": loop.state.micro_batch,
+        "checkpoint_layers": loop.step.backward.recompute,
         "peak_memory_bytes": peak_memory(loop.accelerator),
         "device": describe(loop.accelerator),
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,6 +14,7 @@ from ftrun.settings.seeds import stream
 from ftrun.tasks.dataset import Draw
 from ftrun.tasks.objective import Coupled, outputs_of
 from ftrun.training.gradcache import coupled_backward
+from ftrun.training.recompute import recomputing
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from ftrun.training.source_task import SourceTask
     from ftrun.training.state import State
 
+FEW = 8  # examples: halving costs a GPU more time below, recomputing a third at any size
+
 
 class Gradient:
     """Accumulates the gradient of a step; `wrapped` is the model as accelerate prepared it."""
@@ -35,21 +38,24 @@ class Gradient:
     ) -> None:
         self.model, self.wrapped, self.settings, self.accelerator = model, wrapped, settings, accelerator
         self.dataset, self.objective, self.guard = data.dataset("train"), data.objective, settings.guard
+        self.recompute = settings.train.checkpoint_layers is True
         self.parts: dict[str, tuple[float | torch.Tensor, int]] = {}  # of the latest step's loss
 
     def of(self, rows: list[int], state: State, clear: Callable[[], None]) -> tuple[float, float]:
         """Backward of the mean loss over all targets of the batch; returns the summed loss and their count.
 
         With weighted targets it is the weighted mean, and the count is the sum of the weights. When the
-        memory is exhausted, the micro-batch is halved, `clear` zeroes the gradients, and the step restarts.
+        memory is exhausted, layers are recomputed or the micro-batch is halved, `clear` zeroes the gradients,
+        and the step restarts.
         """
         while True:
             try:
-                return self.accumulate(rows, state)
+                with recomputing(self.model) if self.recompute else nullcontext():
+                    return self.accumulate(rows, state)
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 if not out_of_memory(error):
                     raise
-                self.halve(error, state)
+                self.need_less(error, state)
                 clear()
 
     def accumulate(self, rows: list[int], state: State) -> tuple[float, float]:
@@ -157,14 +163,22 @@ class Gradient:
             with self.accelerator.no_sync(self.wrapped):
                 yield
 
-    def halve(self, error: BaseException, state: State) -> None:
-        size = state.micro_batch
-        if size == 1 or self.accelerator.num_processes > 1:
+    def need_less(self, error: BaseException, state: State) -> None:
+        """Less memory for the same gradient: halve the micro-batch, or recompute layers where it is small."""
+        size, wish = state.micro_batch, self.settings.train.checkpoint_layers
+        alone = self.accelerator.num_processes == 1
+        open_to_it = wish == "auto" and size <= FEW and not self.recompute and not self.model.batch_norms()
+        if not alone or (size == 1 and not open_to_it):
             raise OutOfMemory(
                 f"out of memory with train.micro_batch={size}; possible: a smaller train.micro_batch,"
-                " a smaller task.max_length, train.precision=bf16, or strategy=lora"
+                " a smaller task.max_length, train.checkpoint_layers=true, train.precision=bf16,"
+                " or strategy=lora"
             ) from error
         torch.cuda.empty_cache()
+        if open_to_it:
+            self.recompute = True
+            say("out of memory: train.checkpoint_layers auto → true; each layer is computed twice")
+            return
         state.micro_batch = size // 2
         say(f"out of memory: train.micro_batch {size} → {size // 2}; the batch of a step stays the same")
 

@@ -32,6 +32,7 @@ class State:
     moved: bool = False  # the metric has changed since the first evaluation: training has begun to show
     stopped: bool = False  # early, by patience
     metrics_size: int = 0
+    compiled: str = ""  # what the kernels of train.compile depend on
     before: list[dict[str, float]] = field(default_factory=list)  # test scores of each earlier task at step 0
     cost: dict[str, float] = field(default_factory=lambda: dict.fromkeys(COSTS, 0))
 

@@ -17,6 +17,8 @@ def train(**changes):
         "weight_decay": 0.01, "clip": 1.0, "layer_decay": 1.0, "precision": "fp32", "sampling": "auto",
         "eval_every": "epoch", "patience": None, "metric": None, "checkpoint_every": "epoch",
         "deterministic": True,
+        "compile": False,
+        "checkpoint_layers": False,
     }  # fmt: skip
     return Train(**{**values, **changes})
 
