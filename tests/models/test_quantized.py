@@ -62,10 +62,10 @@ def test_a_lora_beside_rounded_layers_learns_and_comes_back(toy_files, tiny_dir,
     pytest.importorskip("bitsandbytes")
     from ftrun.experiments.lora.merge import merge, of_run
 
-    words = "strategy=lora", f"model.load={load}", "train.epochs=2", "train.lr=0.03", "baselines=false"
+    words = "strategy=lora", f"model.load={load}", "train.epochs=6", "train.lr=0.01", "baselines=false"
     run = ran(tmp_path / "run", toy(toy_files, tiny_dir("bert"), *words))
     losses = [line["eval_loss"] for line in run.metrics() if "eval_loss" in line]
-    assert losses[-1] < losses[0] - 0.01
+    assert losses[-1] < losses[0] - 0.05
     result = run.read_json("result.json")
     assert result["reload_difference"] < 1e-3
     plain = "strategy=lora", "train.max_steps=1", "baselines=false"
