@@ -37,7 +37,7 @@ def measure(way: str, positions: int) -> None:
     seconds, megabytes = time.perf_counter() - start, (peak() - before) / 2**20
     norm = net.transformer.wte.weight.grad.norm()
     print(
-        f"{way:<6} {positions:>7} {float(loss):.7f} {float(norm):.7f} {megabytes:>9,.0f} MB {seconds:>7.1f} s"
+        f"{way:<6} {positions:>7} {float(loss.detach()):.7f} {float(norm):.7f} {megabytes:>9,.0f} MB {seconds:>7.1f} s"
     )
 
 
