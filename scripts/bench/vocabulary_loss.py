@@ -36,9 +36,8 @@ def measure(way: str, positions: int) -> None:
     loss.backward()
     seconds, megabytes = time.perf_counter() - start, (peak() - before) / 2**20
     norm = net.transformer.wte.weight.grad.norm()
-    print(
-        f"{way:<6} {positions:>7} {float(loss.detach()):.7f} {float(norm):.7f} {megabytes:>9,.0f} MB {seconds:>7.1f} s"
-    )
+    numbers = f"loss {float(loss.detach()):.7f}, norm of its gradient {float(norm):.7f}"
+    print(f"{way:<6}{positions:>6} positions  {numbers}  {megabytes:>7,.0f} MB {seconds:>6.1f} s")
 
 
 if __name__ == "__main__":
