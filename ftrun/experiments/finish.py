@@ -107,6 +107,7 @@ def cost_of(loop: Loop, meter: MemoryMeter) -> dict[str, Any]:
         **loop.state.cost,
         speed: spent[speed],
         "micro_batch": loop.state.micro_batch,
+        "checkpoint_layers": loop.step.backward.recompute,
         **({} if graphs is None else {"graphs": graphs.counts}),
         "memory_bytes": meter.bytes,
         "device": describe(loop.accelerator),

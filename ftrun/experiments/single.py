@@ -14,7 +14,7 @@ from ftrun.experiments.pooling import for_task, with_pooling
 from ftrun.experiments.preparing import prepare
 from ftrun.experiments.retention import features_of, measure_before, remember
 from ftrun.experiments.sources import open_sources, start, with_fresh_head, with_head_of
-from ftrun.models.load import load, outline
+from ftrun.models.load import attention_of, load, outline
 from ftrun.reports.pages.run_page import show_result
 from ftrun.runs import clock
 from ftrun.runs.environment import describe as describe_environment
@@ -27,10 +27,12 @@ from ftrun.settings.schema import Settings
 from ftrun.settings.seeds import stream
 from ftrun.tasks.base import check_metric
 from ftrun.tasks.data import TaskData
+from ftrun.training.compiling import compiled, keep_key, refuse_without_compiler
 from ftrun.training.devices import describe, open_accelerator
 from ftrun.training.loop import Loop
 from ftrun.training.memory import MemoryMeter
 from ftrun.training.preflight import preflight
+from ftrun.training.recompute import refuse_batch_norms
 from ftrun.training.solve import Solve
 from ftrun.training.step import Step
 from ftrun.training.trackers import check, open_tracker
@@ -47,14 +49,23 @@ def run(settings: Settings, path: Path) -> float:
     check(settings.tracker)
     settings = with_pooling(settings)
     accelerator = accelerator_of(settings)
-    spec = settings.task.spec(None)
-    content = [settings.model, stamps(settings.model.name), spec]
-    network = once("outline", content, lambda: outline(settings.model, spec))
-    settings.strategy.fits(network)
-    settings.strategy.chosen(settings, network)
+    refuse(settings, accelerator)
     data = read_data(settings)
     directory = open_directory(accelerator, path, settings, data)
     return recorded(settings, data, directory, accelerator, again=False)
+
+
+def refuse(settings: Settings, accelerator: Accelerator) -> None:
+    """ConfigError for what does not go with the network or the machine, before the data is read."""
+    spec = settings.task.spec(None)
+    content = [settings.model, stamps(settings.model.name), spec]
+    shape = once("outline", content, lambda: outline(settings.model, spec))
+    settings.strategy.fits(shape)
+    settings.strategy.chosen(settings, shape)
+    if settings.train.checkpoint_layers is True:
+        refuse_batch_norms(shape)
+    if settings.train.compile:
+        refuse_without_compiler(accelerator.device)
 
 
 @clock.account()
@@ -159,6 +170,11 @@ def train_and_score(
 ) -> float:
     settings = with_trained_source(settings, directory, accelerator)
     model = load_network(settings, data, directory)
+    if accelerator.is_main_process:
+        known = directory.read_json("environment.json") or {}
+        directory.write_json("environment.json", known | {"attention": attention_of(model.net)})
+    if settings.model.rounded:
+        model.to(accelerator.device)  # which rounds it
     settings = prepare(settings, data, model, directory, accelerator)
     sources = open_sources(settings, data, model.to(accelerator.device))
     tracking = open_tracker(settings.tracker if leads() else "none", directory)
@@ -170,14 +186,16 @@ def train_and_score(
         with accelerator.main_process_first(), clock.phase("train"):
             remember(loop, settings, directory)
         first = features_of(loop)
-        if again:
-            loop.restore()
-        else:
-            with meter.aside():
-                preflight(loop)
-        if sources and not loop.state.before:
-            measure_before(loop)
-        loop.run()
+        with compiled(step):
+            if again:
+                loop.restore()
+            else:
+                with meter.aside():
+                    preflight(loop)
+            keep_key(step)
+            if sources and not loop.state.before:
+                measure_before(loop)
+            loop.run()
         return finish(loop, settings, directory, meter, first)
 
 

@@ -20,6 +20,7 @@ from ftrun.models.image_processor import ImageProcessor, open_processor
 from ftrun.models.locate import Checkpoint, locate
 from ftrun.models.model import Model
 from ftrun.models.pooling import resolved
+from ftrun.models.quantized import quantize, refuse_unquantizable
 from ftrun.models.resize import resize
 from ftrun.models.spec import ImageInput, Spec
 from ftrun.models.tokenizer import load_tokenizer, trained_for
@@ -45,7 +46,10 @@ def load(settings: ModelSettings, spec: Spec, seed: int) -> Model:
         net, fresh = build(settings, checkpoint, config, spec)
         if spec.projection is not None:
             fresh |= project(net, *spec.projection, source)
-    return Model(net, processor, source, fresh)
+    model = Model(net, processor, source, fresh)
+    if settings.rounded:
+        quantize(net, model.get_submodule(model.layer_list), settings.load)
+    return model
 
 
 def reading(
@@ -63,10 +67,13 @@ def outline(settings: ModelSettings, spec: Spec) -> Model:
     settings = resolved(settings, spec)
     checkpoint, config, _ = fitting(settings, spec, {})
     with torch.device("meta"), quiet():
-        net, _ = build(replace(settings, init="random"), checkpoint, config, spec)
+        net, _ = build(replace(settings, init="random", load="full"), checkpoint, config, spec)
         if spec.projection is not None:
             project(net, *spec.projection, None)
-    return Model(net, None, checkpoint.name if settings.init == "pretrained" else None, set())
+    model = Model(net, None, checkpoint.name if settings.init == "pretrained" else None, set())
+    if settings.rounded:
+        refuse_unquantizable(model.name, model.get_submodule(model.layer_list), settings.load)
+    return model
 
 
 def fitting(
@@ -121,10 +128,13 @@ def network(
     import transformers
 
     auto = getattr(transformers, auto_class)
+    if settings.attention != "auto":
+        extra = extra | {"attn_implementation": settings.attention}
     if settings.init == "random":
-        net = auto.from_config(
-            config, dtype=torch.float32, trust_remote_code=settings.trust_remote_code, **extra
-        )
+        with attention_known(settings):
+            net = auto.from_config(
+                config, dtype=torch.float32, trust_remote_code=settings.trust_remote_code, **extra
+            )
         return net, set()  # nothing is pretrained, so nothing is fresh beside it
     try:
         net, info = auto.from_pretrained(
@@ -141,6 +151,24 @@ def network(
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(f"model.name={settings.name} cannot be loaded: {reason}") from error
     return net, set(info["missing_keys"]) | {key for key, *_ in info["mismatched_keys"]}
+
+
+@contextmanager
+def attention_known(settings: ModelSettings) -> Iterator[None]:
+    """One line where an implementation of attention is not installed, or not made for the architecture."""
+    try:
+        yield
+    except (ImportError, ValueError) as error:
+        if settings.attention == "auto":
+            raise
+        reason = " ".join(str(error).split())[:200]
+        raise ConfigError(f"model.attention={settings.attention} is not possible: {reason}") from error
+
+
+def attention_of(net: nn.Module) -> str | None:
+    """The implementation that transformers has chosen, or was told; None of a network without attention."""
+    has = any("attention" in type(module).__name__.lower() for module in net.modules())
+    return getattr(net.config, "_attn_implementation", None) if has else None
 
 
 def without_pooler(config: PretrainedConfig) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ftrun import ASSETS
 from ftrun.data.hub import REACH, unreachable, within_patience
 from ftrun.errors import ConfigError
+from ftrun.models.quantized import KEY as LOADED
 from ftrun.models.recalibration import KEY
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Checkpoint:
         register()
         config = AutoConfig.from_pretrained(self.name, **self.options)
         config.__dict__.pop(KEY, None)  # a calibration is of the weights as they are, not of what they become
+        config.__dict__.pop(LOADED, None)  # likewise
         config.update(head)
         return config
 

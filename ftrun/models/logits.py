@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ftrun.models.memory_format import memory_format_of
+from ftrun.models.vocabulary import surprise
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,8 +30,9 @@ def logits_of(net: nn.Module, inputs: Mapping[str, Tensor], **asked: Any) -> Any
     """The logits for what the network takes by name.
 
     With `positions` among the inputs, booleans (batch, length), those of a language model at the True ones
-    only, (chosen, vocabulary), and `Both` of one with two heads, whose words alone they are without. Those of
-    a span's start and end are one tensor, (batch, 2, length).
+    only, (chosen, vocabulary), and `Both` of one with two heads, whose words alone they are without. With
+    `targets` among them, (batch, length), what each of these tokens costs instead; see `surprise`. Those of a
+    span's start and end are one tensor, (batch, 2, length).
 
     Images go in with their channels last in memory, as the layers behind then keep them: no number changes,
     and convolutions are faster (PyTorch, "Channels Last Memory Format"); `memory_format_of` says where not.
@@ -39,6 +41,8 @@ def logits_of(net: nn.Module, inputs: Mapping[str, Tensor], **asked: Any) -> Any
     if "pixel_values" in given:
         pixels = given["pixel_values"]
         given["pixel_values"] = pixels.to(memory_format=memory_format_of(net, pixels.device.type))
+    if (targets := given.pop("targets", None)) is not None:
+        return surprise(net, given, targets, **asked)
     positions = given.pop("positions", None)
     with only_at(net, positions):
         outputs = net(**given, **asked)

@@ -13,6 +13,7 @@ from ftrun.errors import ConfigError
 from ftrun.models.architecture import is_decoder, is_language_model
 from ftrun.models.heads import Pooled, backbone_of, name_of
 from ftrun.models.logits import logits_of
+from ftrun.models.quantized import size_of
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -103,7 +104,7 @@ class Model(nn.Module):
 
     def counts(self) -> tuple[int, int]:
         """Trained parameters, and all of them."""
-        sizes = [(p.numel(), p.requires_grad) for p in self.parameters()]
+        sizes = [(size_of(p), p.requires_grad) for p in self.parameters()]
         return sum(n for n, trained in sizes if trained), sum(n for n, _ in sizes)
 
     def train(self, mode: bool = True) -> Model:

@@ -17,7 +17,9 @@ from ftrun.models.heads import Pooled, restore
 from ftrun.models.layers import output_layers
 from ftrun.models.load import quiet, without_pooler
 from ftrun.models.logits import Both, logits_of
-from ftrun.models.model import Model
+from ftrun.models.model import Model, longest_list
+from ftrun.models.quantized import KEY as LOADED
+from ftrun.models.quantized import quantize, refuse_unquantizable, round_weights
 from ftrun.models.save import ADAPTER_WEIGHTS, ADAPTERS, EMBEDDED
 from ftrun.models.sentences import longest, read_head
 from ftrun.models.small import register
@@ -26,8 +28,11 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 
-def reload(directory: Path, auto_class: str) -> nn.Module:
-    """What the directory holds; no other library reads adapters."""
+def reload(directory: Path, auto_class: str, in_full: bool = False) -> nn.Module:
+    """What the directory holds; no other library reads adapters.
+
+    The base of a LoRA is loaded at the few bits that it was trained on, or `in_full` with the same values.
+    """
     import transformers
     from transformers import AutoConfig
 
@@ -42,7 +47,7 @@ def reload(directory: Path, auto_class: str) -> nn.Module:
         restore(net, directory)
         return net.eval()
     if (directory / "adapter_config.json").is_file():
-        net = reload_lora(directory, auto_class, config, extra)
+        net = reload_lora(directory, auto_class, config, extra, in_full)
     else:
         net = getattr(transformers, auto_class).from_pretrained(directory, use_safetensors=True, **extra)
         restore(net, directory)
@@ -69,13 +74,22 @@ def base_network(source: str, auto_class: str, config: PretrainedConfig, extra: 
 
 
 def reload_lora(
-    directory: Path, auto_class: str, config: PretrainedConfig, extra: dict[str, Any]
+    directory: Path, auto_class: str, config: PretrainedConfig, extra: dict[str, Any], in_full: bool
 ) -> nn.Module:
     from peft import PeftConfig, PeftModel
 
     source = PeftConfig.from_pretrained(str(directory)).base_model_name_or_path
     base = base_network(source, auto_class, config, extra)
     restore(base, directory)
+    if (load := getattr(config, LOADED, None)) is not None:
+        backbone: Any = base.base_model
+        layers = backbone.get_submodule(longest_list(backbone))
+        if in_full:
+            round_weights(layers, load)
+            config.__dict__.pop(LOADED)
+        else:
+            refuse_unquantizable(source, layers, load)
+            quantize(base, layers, load)
     return PeftModel.from_pretrained(base, str(directory))
 
 

@@ -16,6 +16,8 @@ from ftrun.models import sentences
 from ftrun.models.adapters import Adapters
 from ftrun.models.heads import Pooled, backbone_of, name_of, save_beside, without
 from ftrun.models.model import Model
+from ftrun.models.quantized import KEY as LOADED
+from ftrun.models.quantized import card
 from ftrun.models.shards import save_weights
 
 if TYPE_CHECKING:
@@ -75,6 +77,9 @@ def export(model: Model, directory: Path, auto_class: str) -> None:
         save_network(merged(whole), directory)
     else:
         write_lora(model, model.adapter, whole, directory, auto_class)
+        if (load := getattr(net.config, LOADED, None)) is not None:
+            told, place = card(model.source, load), directory / "README.md"
+            place.write_text(told + (f"\n{place.read_text()}" if place.is_file() else ""), encoding="utf-8")
     net.config.save_pretrained(directory)
     if model.tokenizer is not None:
         model.tokenizer.save_pretrained(directory)

@@ -77,6 +77,12 @@ def auto_or(name: str, value: float | str) -> None:
         raise ConfigError(f"{name} is auto or a number, not '{value}'{near(value, ['auto'])}")
 
 
+def auto_or_switch(name: str, value: bool | str) -> None:
+    """Refuses a string other than "auto" in place of true or false."""
+    if isinstance(value, str) and value != "auto":
+        raise ConfigError(f"{name} is auto, true or false, not '{value}'{near(value, ['auto'])}")
+
+
 def one_of(name: str, value: str, possible: Sequence[str]) -> None:
     """Refuses a value outside a fixed set of choices."""
     if value not in possible:

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftrun.errors import ConfigError
-from ftrun.settings.checks import above, at_least, every, finite, mapping, one_of
+from ftrun.settings.checks import above, at_least, auto_or_switch, every, finite, mapping, one_of
 from ftrun.settings.protocols import Schedule, Strategy, Task
+
+ROUNDED = ("8bit", "4bit")  # ways to load weights
 
 
 @dataclass
@@ -34,6 +36,8 @@ class Train:
     deterministic: bool
     keep: str | bool
     graphs: str | bool  # "auto" or False
+    compile: bool
+    checkpoint_layers: bool | str
 
     def __post_init__(self) -> None:
         for name in ("lr", "epochs"):
@@ -56,13 +60,13 @@ class Train:
         if not 0 <= self.momentum < 1:
             raise ConfigError(f"train.momentum is at least 0 and below 1, not {self.momentum}")
         one_of("train.sampling", self.sampling, ["auto", "group_by_length", "random"])
-        one_of("train.precision", self.precision, ["auto", "fp32", "bf16", "fp16"])
+        one_of("train.precision", self.precision, ["auto", "fp32", "bf16", "fp16", "tf32"])
+        auto_or_switch("train.checkpoint_layers", self.checkpoint_layers)
         if self.graphs not in ("auto", False):
             raise ConfigError(f"train.graphs is auto or false, not '{self.graphs}'")
         every("train.eval_every", self.eval_every)
         every("train.checkpoint_every", self.checkpoint_every)
-        if self.keep != "auto" and not isinstance(self.keep, bool):
-            raise ConfigError(f"train.keep is auto, true or false, not {self.keep}")
+        auto_or_switch("train.keep", self.keep)
         if self.micro_batch is not None and self.micro_batch > self.batch_size:
             raise ConfigError(
                 f"train.micro_batch={self.micro_batch} is larger than train.batch_size={self.batch_size}; "
@@ -82,6 +86,13 @@ class ModelSettings:
     layers: int | None
     width: int | None
     heads: int | None
+    attention: str
+    load: str
+
+    @property
+    def rounded(self) -> bool:
+        """Whether the layers are kept at few bits."""
+        return self.load in ROUNDED
 
     def __post_init__(self) -> None:
         for name in ("layers", "width", "heads"):
@@ -97,6 +108,13 @@ class ModelSettings:
             )
         one_of("model.init", self.init, ["pretrained", "random"])
         one_of("model.pooling", self.pooling, ["auto", "head", "cls", "mean"])
+        one_of("model.attention", self.attention, ["auto", "eager", "sdpa", "flash_attention_2"])
+        one_of("model.load", self.load, ["full", *ROUNDED])
+        if self.rounded and self.init == "random":
+            raise ConfigError(
+                f"model.load={self.load} rounds pretrained weights, and model.init=random has none;"
+                " possible: model.load=full"
+            )
 
 
 @dataclass
@@ -163,8 +181,11 @@ class Settings:
         one_of("tracker", self.tracker, ["none", "tensorboard", "wandb", "mlflow"])
         if not (self.device.startswith("cuda:") and self.device[5:].isdigit()):
             one_of("device", self.device, ["auto", "cpu", "cuda"])
-        if self.device == "cpu" and self.train.precision == "fp16":
-            raise ConfigError("train.precision=fp16 needs a GPU; possible with device=cpu: auto, fp32, bf16")
+        if self.device == "cpu" and self.train.precision in ("fp16", "tf32"):
+            raise ConfigError(
+                f"train.precision={self.train.precision} needs a GPU;"
+                " possible with device=cpu: auto, fp32, bf16"
+            )
         self.task.check(self)
         self.guard.check(self)
         spec = self.task.spec(None)
@@ -173,10 +194,26 @@ class Settings:
                 f"scenario={self.scenario} needs labels, which task={self.task.name} does not have;"
                 " possible: scenario=task"
             )
+        if self.model.rounded:
+            self.refuse_rounded()
         if self.strategy.needs_new_head and not spec.new_head:
             raise ConfigError(
                 f"strategy={self.strategy_name} trains a new head, which task={self.task.name} does not have;"
                 " possible: strategy=full, lora, freeze, gradual_unfreeze"
+            )
+
+    def refuse_rounded(self) -> None:
+        """ConfigError for what would train, hold or fold layers that are kept at few bits."""
+        load = f"model.load={self.model.load}"
+        if not self.strategy.on_rounded:
+            raise ConfigError(
+                f"{load} keeps the layers at few bits, where strategy={self.strategy_name} cannot train them;"
+                " possible: strategy=lora with variant=lora, rslora or dora, or model.load=full"
+            )
+        others = {"protect": self.protect, "compose": self.compose, "sequence": self.sequence}
+        if found := [name for name, value in others.items() if value is not None]:
+            raise ConfigError(
+                f"{load} goes without {found[0]}=, which needs all bits; possible: model.load=full"
             )
 
     @property

@@ -117,6 +117,14 @@ ELSEWHERE = {
     "auto_resume_from_checkpoints": "the command ftrun resume RUN",
     "random_seed": "seed",
     "data_seed": "seed",
+    "torch_compile": "train.compile",
+    "gradient_checkpointing": "train.checkpoint_layers",
+    "activation_checkpointing": "train.checkpoint_layers",
+    "tf32": "train.precision=tf32",
+    "attn_implementation": "model.attention",
+    "load_in_4bit": "model.load=4bit",
+    "load_in_8bit": "model.load=8bit",
+    "quantization": "model.load",
     "full_determinism": "train.deterministic",
 }
 KEY = re.compile(r"( *)([A-Za-z_]\w*): ?(.*)")

@@ -12,6 +12,7 @@ from ftrun.strategies.base import Strategy
 
 if TYPE_CHECKING:
     from ftrun.models.model import Model
+    from ftrun.settings.schema import Settings
 
 VARIANTS = ("lora", "dora", "rslora", "pissa")
 TARGET_WORDS = ("attention", "all")
@@ -21,6 +22,7 @@ TARGET_WORDS = ("attention", "all")
 class Lora(Strategy):
     """h = W₀x + (alpha/rank)·B·A·x with W₀ frozen; rslora divides by √rank, dora and pissa as published."""
 
+    on_rounded: ClassVar[bool] = True
     pace: ClassVar[Pace] = Pace(rate=10.0, steps=1.5)  # Schulman et al. 2025, at any rank
 
     rank: int
@@ -42,6 +44,13 @@ class Lora(Strategy):
         if not self.targets:
             raise ConfigError(
                 "strategy=lora: targets is empty; use attention, all or names such as [query,value]"
+            )
+
+    def check(self, settings: Settings) -> None:
+        if self.variant == "pissa" and settings.model.rounded:
+            raise ConfigError(
+                f"variant=pissa splits the weights, of which model.load={settings.model.load} has few bits;"
+                " possible: variant=lora, rslora, dora"
             )
 
     def fits(self, model: Model) -> None:

@@ -164,8 +164,10 @@ class Lm(CorpusTask):
 
     def objective(self, data: TaskData) -> Objective:
         from ftrun.tasks.objective import Objective
+        from ftrun.tasks.parts.next_tokens import LargeVocabulary
 
-        return Objective(next_token_loss, scored_tokens)
+        kind = LargeVocabulary if len(data.processor) >= LargeVocabulary.words else Objective
+        return kind(next_token_loss, scored_tokens)
 
     def scorer(self, data: TaskData) -> LikelihoodScorer:
         return LikelihoodScorer()
@@ -201,6 +203,8 @@ class LikelihoodScorer(Scorer):
         self.metrics = CAUSAL
 
     def answers(self, outputs: Tensor, batch: Batch) -> list[Answer]:
+        from ftrun.tasks.parts.next_tokens import surprise
+
         nats = surprise(outputs, batch).double().sum(1).tolist()
         counts = (batch["labels"] >= 0).sum(1).tolist()
         found = zip(nats, counts, batch["bytes"], strict=True)
@@ -232,18 +236,7 @@ def scored_tokens(batch: Batch) -> int:
 
 
 def next_token_loss(outputs: Tensor, batch: Batch) -> Loss:
-    """Cross-entropy summed over the labels; outputs are (batch, length, vocabulary)."""
+    """Cross-entropy summed over the labels; see `surprise` for the outputs."""
+    from ftrun.tasks.parts.next_tokens import surprise
+
     return Loss(surprise(outputs, batch).sum())
-
-
-def surprise(outputs: Tensor, batch: Batch) -> Tensor:
-    """-log p of every label, (batch, length), zero where there is none; an evaluation computes it once."""
-    from torch.nn.functional import cross_entropy
-
-    if "surprise" not in batch:
-        labels = batch["labels"].to(outputs.device)
-        found = cross_entropy(outputs.float().flatten(0, 1), labels.flatten(), reduction="none")
-        if outputs.requires_grad:
-            return found.view_as(labels)
-        batch["surprise"] = found.view_as(labels)
-    return batch["surprise"]

@@ -104,10 +104,8 @@ def load_weights(weights: dict[str, Tensor], model: nn.Module) -> None:
 
 def weights_of(model: nn.Module, trained: Collection[str]) -> dict[str, Tensor]:
     """The tensors that training can change: trained parameters and persistent buffers."""
-    own = model.state_dict(keep_vars=True)
-    return {
-        name: value for name, value in own.items() if name in trained or not isinstance(value, nn.Parameter)
-    }
+    wanted = {*trained, *(name for name, _ in model.named_buffers())}
+    return {name: value for name, value in model.state_dict(keep_vars=True).items() if name in wanted}
 
 
 def moments(optimizer: Optimizer, names: dict[str, nn.Parameter]) -> dict[str, Tensor]:

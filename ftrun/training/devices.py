@@ -13,7 +13,7 @@ from ftrun.models.attention_masks import always_given
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-DTYPES = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
+DTYPES = {"fp32": "no", "bf16": "bf16", "fp16": "fp16", "tf32": "no"}
 
 
 def open_accelerator(device: str, precision: str, deterministic: bool) -> Accelerator:
@@ -28,8 +28,12 @@ def open_accelerator(device: str, precision: str, deterministic: bool) -> Accele
     if device.startswith("cuda") and not gpu:
         raise ConfigError(f"device={device}: torch {torch.__version__} finds no GPU; possible: auto, cpu")
     cpu = device == "cpu" or not gpu
-    if precision == "fp16" and cpu:
-        raise ConfigError("train.precision=fp16 needs a GPU; possible on a CPU: auto, fp32, bf16")
+    if precision in ("fp16", "tf32") and cpu:
+        raise ConfigError(f"train.precision={precision} needs a GPU; possible on a CPU: auto, fp32, bf16")
+    if precision == "tf32" and torch.cuda.get_device_capability() < (8, 0):
+        raise ConfigError(
+            f"train.precision=tf32 needs a GPU from Ampere on, which {torch.cuda.get_device_name()} is not"
+        )
     if precision == "auto":
         precision = "bf16" if not cpu and torch.cuda.is_bf16_supported() else "fp32"
     if ":" in device:
@@ -40,13 +44,17 @@ def open_accelerator(device: str, precision: str, deterministic: bool) -> Accele
     torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads what it has not written
     if not cpu:
         always_given()
+    for products in (torch.backends.cuda.matmul, torch.backends.cudnn):  # torch would let convolutions use it
+        products.allow_tf32 = precision == "tf32"
     AcceleratorState._reset_state(reset_partial_state="RANK" not in os.environ)  # a sweep opens one per run
     return Accelerator(cpu=cpu, mixed_precision=DTYPES[precision])
 
 
 def describe(accelerator: Accelerator) -> str:
     """A description of the device, such as "NVIDIA H200, bf16" or "CPU, 2 threads, fp32"."""
-    precision = {value: key for key, value in DTYPES.items()}[accelerator.mixed_precision]
+    precision = next(key for key, value in DTYPES.items() if value == accelerator.mixed_precision)
+    if precision == "fp32" and torch.backends.cuda.matmul.allow_tf32:
+        precision = "tf32"
     if accelerator.device.type == "cuda":
         name = torch.cuda.get_device_name(accelerator.device)
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from ftrun.tasks.objective import Coupled, count_of_rows, outputs_of
 from ftrun.training.gradcache import coupled_backward
 from ftrun.training.graphs import MULTIPLE, opened
 from ftrun.training.placing import placed
+from ftrun.training.recompute import recomputing
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from ftrun.training.state import State
 
 MULTIPLES = {"cuda": MULTIPLE}  # of tokens, to which batches are padded on a kind of device
+FEW = 8  # examples: halving costs a GPU more time below, recomputing a third at any size
 
 
 @dataclass
@@ -62,6 +64,7 @@ class Gradient:
         self.dataset = train.of(train.examples, MULTIPLES.get(accelerator.device.type, 1))
         # of the latest step's loss: sums and counts
         self.parts: dict[str, tuple[float | torch.Tensor, float | torch.Tensor]] = {}
+        self.recompute = settings.train.checkpoint_layers is True
         self.graphs = opened(model, data, settings, accelerator)
         self.upcoming: list[int] | None = None  # the rows of the next step, where it is of the same epoch
         self.prepared: Prepared | None = None
@@ -75,16 +78,18 @@ class Gradient:
         processes together know it.
 
         With weighted targets it is the weighted mean, and the count is the sum of the weights. When the
-        memory is exhausted, the micro-batch is halved, `clear` zeroes the gradients, and the step restarts.
+        memory is exhausted, layers are recomputed or the micro-batch is halved, `clear` zeroes the gradients,
+        and the step restarts.
         """
         while True:
             try:
-                return self.accumulate(rows, state)
+                with recomputing(self.model) if self.recompute else nullcontext():
+                    return self.accumulate(rows, state)
             except (torch.OutOfMemoryError, RuntimeError) as error:
                 if not out_of_memory(error):
                     raise
                 self.forget()
-                self.halve(error, state)
+                self.need_less(error, state)
                 clear()
 
     def accumulate(self, rows: list[int], state: State) -> tuple[torch.Tensor, float | torch.Tensor]:
@@ -167,7 +172,7 @@ class Gradient:
         losses = []
         for number, batch in enumerate(batches):
             with self.syncing(number + 1 == len(batches)):
-                if self.graphs is None:
+                if self.graphs is None or self.recompute:
                     losses.append(one(batch, weight).double())
                 else:
                     losses.append(self.graphs.run(one, batch, weight, whole).double())
@@ -256,14 +261,22 @@ class Gradient:
         if self.graphs is not None:
             self.graphs.drop()
 
-    def halve(self, error: BaseException, state: State) -> None:
-        size = state.micro_batch
-        if size == 1 or self.accelerator.num_processes > 1:
+    def need_less(self, error: BaseException, state: State) -> None:
+        """Less memory for the same gradient: halve the micro-batch, or recompute layers where it is small."""
+        size, wish = state.micro_batch, self.settings.train.checkpoint_layers
+        alone = self.accelerator.num_processes == 1
+        open_to_it = wish == "auto" and size <= FEW and not self.recompute and not self.model.batch_norms()
+        if not alone or (size == 1 and not open_to_it):
             raise OutOfMemory(
                 f"out of memory with train.micro_batch={size}; possible: a smaller train.micro_batch,"
-                " a smaller task.max_length, train.precision=bf16, or strategy=lora"
+                " a smaller task.max_length, train.checkpoint_layers=true, train.precision=bf16,"
+                " or strategy=lora"
             ) from error
         torch.cuda.empty_cache()
+        if open_to_it:
+            self.recompute = True
+            say("out of memory: train.checkpoint_layers auto → true; each layer is computed twice")
+            return
         state.micro_batch = size // 2
         say(f"out of memory: train.micro_batch {size} → {size // 2}; the batch of a step stays the same")
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from ftrun.models.model import Model
-    from ftrun.settings.schema import Settings
+    from ftrun.settings.schema import Settings, Train
     from ftrun.tasks.data import TaskData
     from ftrun.tasks.dataset import Batch
 
@@ -198,7 +198,7 @@ def opened(model: Model, data: TaskData, settings: Settings, accelerator: Accele
     backend = backend_of(accelerator.device)
     if backend is None:
         return None
-    reason = "train.graphs=false" if not settings.train.graphs else obstacle(model, data, accelerator)
+    reason = obstacle(model, data, settings.train, accelerator)
     if reason is not None:
         say(f"CUDA graphs: none: {reason}")
         return None
@@ -206,19 +206,23 @@ def opened(model: Model, data: TaskData, settings: Settings, accelerator: Accele
     return Graphs(backend, list(model.parameters()))
 
 
-def obstacle(model: Model, data: TaskData, accelerator: Accelerator) -> str | None:
+def obstacle(model: Model, data: TaskData, train: Train, accelerator: Accelerator) -> str | None:
     """Why the passes of this run are not captured; None where they are."""
-    train = data.dataset("train")
+    if not train.graphs:
+        return "train.graphs=false"
     if accelerator.num_processes > 1:
         return "several processes wait for each other in the backward pass"
     if accelerator.scaler is not None:
         return "the scale of train.precision=fp16 changes"
     if not is_capturable(data.objective):
         return f"the loss of task={data.task.name} depends on the step or on earlier batches"
-    if "positions" in train.collate([train[0]])["inputs"]:
+    rows = data.dataset("train")
+    if "positions" in rows.collate([rows[0]])["inputs"]:
         return f"how many tokens task={data.task.name} predicts differs from batch to batch"
     if model.batch_norms():
         return "batch normalisation keeps statistics"
-    if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
-        return "gradient checkpointing computes layers again"
+    if train.compile:
+        return "train.compile=true has kernels of its own"
+    if train.checkpoint_layers is True:
+        return "train.checkpoint_layers=true computes layers again"
     return None

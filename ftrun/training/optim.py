@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from ftrun.models.quantized import size_of
+
 if TYPE_CHECKING:
     from ftrun.models.model import Model
     from ftrun.settings.schema import Train
@@ -89,7 +91,7 @@ def plan(model: Model, found: list[Group], lr: float, opens: dict[int, int], ste
     names = model.stage_names()
     totals = dict.fromkeys(range(len(names)), 0)
     for name, parameter in model.named_parameters():
-        totals[model.stage_of(name)] += parameter.numel()
+        totals[model.stage_of(name)] += size_of(parameter)
     rows = []
     for stage, name in enumerate(names):
         if not totals[stage]:

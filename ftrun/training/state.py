@@ -33,6 +33,7 @@ class State:
     stopped: bool = False  # early, by patience
     metrics_size: int = 0
     kept: dict[str, bool] = field(default_factory=dict)  # lowest trained stage → are the features below kept?
+    compiled: str = ""  # what the kernels of train.compile depend on
     before: list[dict[str, float]] = field(default_factory=list)  # test scores of each earlier task at step 0
     cost: dict[str, float] = field(default_factory=lambda: dict.fromkeys(COSTS, 0))
     # of a head that is solved for: log10 of each L2 strength tried, and the numbers that rank it

@@ -183,7 +183,7 @@ def test_what_is_frozen_keeps_its_dropout_off(tiny_dir):
 
 
 def settings(name, init="pretrained"):
-    return ModelSettings(str(name), init, "head", None, False, None, None, None)
+    return ModelSettings(str(name), init, "head", None, False, None, None, None, "auto", "full")
 
 
 def test_a_directory_without_weights_is_refused(tmp_path):

@@ -136,7 +136,7 @@ def test_values_are_typed():
         (["seed=abc"], "seed is a whole number, not 'abc'"),
         (["device=gpu"], "device is one of auto, cpu, cuda, not 'gpu'"),
         (["tracker=tensorbord"], "did you mean 'tensorboard'?"),
-        (["train.precision=half"], "train.precision is one of auto, fp32, bf16, fp16, not 'half'"),
+        (["train.precision=half"], "train.precision is one of auto, fp32, bf16, fp16, tf32, not 'half'"),
         (["train.precision=fp16", "device=cpu"], "train.precision=fp16 needs a GPU"),
         (["train.optimizer=larz"], "train.optimizer is one of adamw, sgd, lars, not 'larz'"),
         (["train.optimizer=lars", "strategy=l2sp"], "possible: apply=loss, or train.optimizer=sgd"),

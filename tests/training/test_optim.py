@@ -18,6 +18,9 @@ def train(**changes):
         "eval_every": "epoch", "patience": None, "metric": None, "checkpoint_every": "epoch",
         "deterministic": True,
         "keep": "auto",
+        "graphs": "auto",
+        "compile": False,
+        "checkpoint_layers": False,
     }  # fmt: skip
     return Train(**{**values, **changes})
 

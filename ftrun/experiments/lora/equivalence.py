@@ -35,7 +35,7 @@ class Agreement:
 
     what: str
     rows: int
-    largest_difference: float  # of any logit
+    largest_difference: float  # of any logit, and of a text's cost per token with a large vocabulary
     flipped: int  # rows whose answer is another one
 
     def line(self) -> str:

@@ -22,7 +22,7 @@ from ftrun.models.small import register
 from ftrun.runs.artifacts import LORA, LORA_WEIGHTS, low_rank
 from ftrun.runs.run import Run
 from ftrun.settings.read import read
-from ftrun.settings.schema import Settings
+from ftrun.settings.schema import ROUNDED, Settings
 from ftrun.settings.seeds import stream
 
 Factors = dict[str, tuple[Tensor, Tensor]]  # layer within the backbone → A (rank, inputs), B (outputs, rank)
@@ -50,6 +50,11 @@ def refuse_unsummable(run: Run) -> None:
     settings = low_rank(
         run, "so their effect is not a sum of matrices and cannot be weighted; compose takes LoRAs"
     )
+    if (load := run.config["model"].get("load")) in ROUNDED:
+        raise ConfigError(
+            f"{run.path}: its update is relative to layers rounded by model.load={load}; compose takes LoRAs"
+            " beside full weights"
+        )
     if settings.get("use_dora"):
         raise ConfigError(
             f"{run.path}: variant=dora divides by the norm of the updated weight, so its update is not "

@@ -135,13 +135,12 @@ def reloaded(place: Path, settings: Settings) -> nn.Module:
 
 def folded(place: Path, settings: Settings) -> nn.Module:
     """The network read anew, with plain weights: W₀ + s·B·A, for dora scaled to its magnitudes, by peft."""
-    net: Any = reloaded(place, settings)
-    with quiet():
+    with quiet(), readable(place):
+        net: Any = reload(place, settings.task.spec(None).auto_class, in_full=True)
         if not isinstance(net, Pooled):
             tie_again(net.base_model.model)
             return net.merge_and_unload()
-        backbone: Any = net.backbone
-        net.backbone = backbone.merge_and_unload()
+        net.backbone = net.backbone.merge_and_unload()
     return net
 
 
@@ -241,9 +240,10 @@ def of_run(run: Run) -> Source:
     settings = read(run.settings)
     lora = low_rank(run, "so there is nothing to merge")
     kind = next((name for name in ("dora", "rslora") if lora.get(f"use_{name}")), "lora")
+    how = f", rounded by model.load={settings.model.load}," if settings.model.rounded else ""
     story = (
         f"The network of an ftrun run on task={settings.task.name}: the low-rank update ({kind}, "
-        f"rank {lora['r']}) was added to the weights of `{settings.model.name}` in fp32. The merged "
+        f"rank {lora['r']}) was added to the weights of `{settings.model.name}`{how} in fp32. The merged "
         "network was read back and compared with the run's:"
     )
     title = f"{Path(settings.model.name).name} on {settings.task.name}, LoRA merged"
