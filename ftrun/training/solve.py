@@ -13,6 +13,7 @@ import numpy
 import torch
 from torch import Tensor, nn
 
+from ftrun.data.batching import labels_tensor
 from ftrun.errors import ConfigError
 from ftrun.runs import clock
 from ftrun.runs.terminal import Bar, bar, say
@@ -50,7 +51,10 @@ class Vectors(Dataset):
 
     def collate(self, examples: Sequence[Example], draw: Draw | None = None) -> Batch:
         vectors = torch.stack([example.inputs for example in examples])
-        return {"inputs": {"vectors": vectors}, "labels": [example.target for example in examples]}
+        return {
+            "inputs": {"vectors": vectors},
+            "labels": labels_tensor([example.target for example in examples]),
+        }
 
 
 class Head(nn.Module):
@@ -159,7 +163,7 @@ class Solve(Loop):
 
     def loss(self, train: Vectors) -> float:
         """The mean training loss of the objective, without the penalty."""
-        objective, batch = self.data.objective, {"labels": train.labels}
+        objective, batch = self.data.objective, {"labels": labels_tensor(train.labels)}
         objective.train()
         with torch.no_grad():
             found = objective.loss(self.head(train.vectors.to(self.accelerator.device)), batch)
@@ -225,13 +229,13 @@ def labels_of(dataset: Dataset) -> list[Any]:
     """The labels that a batch of each example has."""
     examples = dataset.examples
     parts = (dataset.collate(examples[at : at + CHUNK]) for at in range(0, len(examples), CHUNK))
-    return [label for part in parts for label in part["labels"]]
+    return [label for part in parts for label in part["labels"].tolist()]
 
 
 def weights_of(dataset: Dataset, objective: Objective, labels: list[Any], seed: int) -> Any:
     """The weights of training examples, mean 1: of each in the objective, times how often it is drawn."""
     objective.train()
-    weights = numpy.array([float(objective.count([{"labels": [label]}])) for label in labels])
+    weights = numpy.array([float(objective.count([{"labels": labels_tensor([label])}])) for label in labels])
     objective.eval()
     drawn = numpy.zeros(len(labels))
     for epoch in count():

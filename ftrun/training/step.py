@@ -119,7 +119,7 @@ class Step:
                 self.update_or_skip(latest)
             else:
                 self.plain_optimizer().found_inf = (~numbers.packed[:2].isfinite().all()).float()
-                self.optimizer.step()
+                self.plain_optimizer().step()
                 self.pending = latest
             self.clear()
 
@@ -136,7 +136,7 @@ class Step:
         finite, scaled = latest.finite, self.accelerator.scaler is not None
         self.plain_optimizer().found_inf = None
         if finite or scaled:  # the fp16 scaler skips the step itself and lowers its scale
-            self.optimizer.step()
+            (self.optimizer if scaled else self.plain_optimizer()).step()
         taken = finite and not self.optimizer.step_was_skipped
         if taken:
             self.begun = True
@@ -222,9 +222,10 @@ class Step:
 
     def clear(self) -> None:
         """Zero the gradients; graphs add to those that are there."""
-        self.optimizer.zero_grad(set_to_none=self.backward.graphs is None)
+        self.plain_optimizer().zero_grad(set_to_none=self.backward.graphs is None)
 
     def plain_optimizer(self) -> torch.optim.Optimizer:
+        """Without accelerate's wrapper, which only the scaler of fp16 needs and which takes its time."""
         return self.optimizer.optimizer
 
     def diverged(self, latest: Pending, loss: float) -> None:
