@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 Pass = Callable[["Batch", "float | Tensor"], Tensor]  # batch, weight of its loss → the loss, detached
 EAGER = 2  # passes over a key before it is captured: what is allocated once is allocated then
 MOST = 24  # graphs; the lengths of a task to 128 tokens are 16 at most
+WAIT = "called a synchronizing"  # by torch, of an operation for which the host waits
 MULTIPLE = 8  # tokens: lengths are rounded up to one, so that there are few keys
 
 
@@ -83,13 +84,14 @@ def waits_noticed() -> Iterator[list[str]]:
     before = torch.cuda.get_sync_debug_mode()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
+        warnings.filterwarnings("ignore", "Synchronization debug mode is a prototype")
         torch.cuda.set_sync_debug_mode("warn")
         try:
             yield noticed
         finally:
             torch.cuda.set_sync_debug_mode(before)
     for warning in caught:
-        if "synchronizing" in str(warning.message):
+        if WAIT in str(warning.message):
             noticed.append(str(warning.message))
         else:
             warnings.warn(warning.message, warning.category, stacklevel=3)

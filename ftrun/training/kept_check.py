@@ -70,7 +70,8 @@ def otherwise(
     tokens = tokens_of(inputs)
     if not rows.cpu:
         some = {name: value[list(seen)] for name, value in inputs.items()}
-        return rows.values([rows.address(examples[row], tokens, True) for row in seen], some)
+        known = rows.values([rows.address(examples[row], tokens, True) for row in seen], some)
+        return on_device(known, rows.accelerator)
     found: list[Values] = []
     with evaluating(model, rows.accelerator):
         for row in seen:

@@ -1,5 +1,6 @@
 """CUDA graphs by a stand-in on the CPU: what is captured, and that no number changes."""
 
+import warnings
 from collections import Counter
 
 import pytest
@@ -211,3 +212,24 @@ def test_a_step_that_is_not_finite_leaves_nothing_behind(toy_files, tiny_dir, tm
 def test_graphs_are_auto_or_false(toy_files, tiny_dir):
     with pytest.raises(ConfigError, match="train.graphs is auto or false, not 'yes'"):
         toy(toy_files, tiny_dir("bert"), "train.graphs='yes'")
+
+
+def test_only_waits_of_the_host_are_noticed(monkeypatch):
+    """Torch warns too that it does not notice every wait, as soon as it is asked to notice any."""
+
+    def asked(mode):
+        if mode == "warn":
+            warnings.warn(
+                "Synchronization debug mode is a prototype feature and does not yet detect all synchronizing"
+                " operations",
+                stacklevel=2,
+            )
+
+    monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", asked)
+    with graphs.waits_noticed() as noticed:
+        pass
+    assert noticed == []
+    with graphs.waits_noticed() as noticed:
+        warnings.warn("called a synchronizing CUDA operation", stacklevel=1)
+    assert noticed == ["called a synchronizing CUDA operation"]
