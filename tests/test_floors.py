@@ -126,7 +126,7 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
 KINDS = {  # a file of these rooms is found by its name, and knows no other of them but what all build on
     "tasks": ({"base", "data", "dataset", "generation", "losses", "objective", "scorer"}, set()),
     "strategies": ({"base", "anchored", "penalty", "strength"}, {"full", "lora"}),
-    "commands": ({"_parser", "_settings", "_study"}, set()),
+    "commands": ({"_board", "_parser", "_rates", "_settings", "_study"}, set()),
 }
 
 

@@ -43,9 +43,9 @@ def frozen_features(data: TaskData, model: Model, accelerator: Accelerator) -> d
     What it answers to the test rows is kept in `data.answers`. A sweep or a comparison, which trains on the
     same rows from the same weights again and again, computes it once.
     """
-    single = data.spec.auto_class in (ONE_PER_TEXT, IMAGES) and data.spec.projection is None
-    if not single or model.source is None or not data.spec.config:
+    if not has_features(data, model):
         return {}
+    assert model.source is not None
     weights = [model.source, *map(written, sorted(Path(model.source).glob("*.safetensors")))]
     key = json.dumps([weights, data.rows.fingerprint, data.spec.config, repr(data.task)], default=str)
     if key not in _known:
@@ -58,6 +58,12 @@ def frozen_features(data: TaskData, model: Model, accelerator: Accelerator) -> d
         answers = data.scorer.answers(outputs, batch)
         scores |= named_scores(data.judged(FEATURES_OF, answers, split, places), split)
     return scores
+
+
+def has_features(data: TaskData, model: Model) -> bool:
+    """Whether the network was pretrained and has one vector for a row."""
+    single = data.spec.auto_class in (ONE_PER_TEXT, IMAGES) and data.spec.projection is None
+    return single and model.source is not None and bool(data.spec.config)
 
 
 _known: dict[str, dict[str, tuple[list[int], torch.Tensor]]] = {}

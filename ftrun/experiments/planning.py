@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,8 @@ from ftrun.data.card import lines as card_lines
 from ftrun.errors import ConfigError
 from ftrun.experiments.pooling import pooled
 from ftrun.experiments.preparing import case_of
+from ftrun.experiments.single import accelerator_of
+from ftrun.experiments.study.memory import Level
 from ftrun.models.load import outline, reading
 from ftrun.settings.auto import settle
 from ftrun.settings.read import read
@@ -30,6 +33,7 @@ class Data:
     read: TaskData
     card: dict[str, Any]
     lines: list[str]  # what a run says of them
+    seconds: float  # of reading, encoding and the data card
 
     @property
     def rows(self) -> dict[str, int]:
@@ -51,7 +55,12 @@ class Way:
     settings: Settings
     data: Data
     why: list[str]
-    steps: int  # optimizer steps, at most
+    length: Length  # at most, where patience ends it early
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps, at most."""
+        return self.length.total
 
     @property
     def metric(self) -> str:
@@ -65,6 +74,7 @@ class Outlook:
 
     ways: list[Way] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
+    level: Level | None = None  # of memory, before the rows were read
 
 
 def outlook(raws: dict[str, dict[str, Any]]) -> Outlook:
@@ -76,6 +86,7 @@ def outlook(raws: dict[str, dict[str, Any]]) -> Outlook:
     known: dict[str, Data] = {}
     for name, raw in raws.items():
         settings, _ = pooled(read(raw))
+        found.level = found.level or Level(accelerator_of(settings).device)
         network = outline(settings.model, settings.task.spec(None))
         try:
             settings.strategy.fits(network)
@@ -91,12 +102,14 @@ def outlook(raws: dict[str, dict[str, Any]]) -> Outlook:
 
 def data_of(settings: Settings) -> Data:
     """The rows, encoded for the network, which is not loaded."""
+    begin = time.perf_counter()
     data = TaskData.read(settings.task, settings.seed)
     data.baselines = settings.baselines
     lines = list(data.rows.notes)
     lines += data.encode(reading(settings.model, data.spec)[2], *SPLITS)
     card = data.rows.card(data)
-    return Data(data, card, [*lines, *card_lines(card, data.metric)])
+    lines += card_lines(card, data.metric)
+    return Data(data, card, lines, time.perf_counter() - begin)
 
 
 def way_of(name: str, settings: Settings, data: Data, network: Any) -> Way:
@@ -104,7 +117,7 @@ def way_of(name: str, settings: Settings, data: Data, network: Any) -> Way:
     found, why = settle(settings.train, settings.auto, case_of(settings, data.read, network))
     settings = replace(settings, train=replace(settings.train, **found))
     rows = len(data.read.dataset("train").epoch(settings.seed, 0))
-    return Way(name, settings, data, why, Length.of(settings.train, rows).total)
+    return Way(name, settings, data, why, Length.of(settings.train, rows))
 
 
 def tested(way: Way, folds: int) -> int:

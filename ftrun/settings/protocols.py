@@ -41,6 +41,9 @@ class Strategy(Protocol):
     starts_random: ClassVar[bool]
     pace: ClassVar[Pace]
 
+    @property
+    def has_rate(self) -> bool: ...
+
     def check(self, settings: Any) -> None: ...
 
     def fits(self, model: Any) -> None: ...

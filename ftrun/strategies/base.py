@@ -69,6 +69,11 @@ class Strategy:
         """Whether it keeps the network to what it has learned: it overrides a hook that does so."""
         return any(getattr(cls, hook) is not getattr(Strategy, hook) for hook in HOLDS)
 
+    @property
+    def has_rate(self) -> bool:
+        """Whether train.lr decides anything; where it does not, a comparison searches for none."""
+        return True
+
     def check(self, settings: Settings) -> None:
         """ConfigError where the strategy does not go with the other settings."""
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ftrun.data.batching import sorted_batches
-from ftrun.tasks.objective import outputs_of
+from ftrun.tasks.objective import Coupled, outputs_of
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -47,6 +47,28 @@ def predict(
     for outputs, batch, places in batches_through(model, data, dataset, size, accelerator):
         answers += zip(places, data.scorer.answers(outputs, batch), strict=True)
     return data.scorer.rows(ordered(answers, accelerator), dataset.examples)
+
+
+@torch.no_grad()
+def row_losses(model: nn.Module, data: TaskData, dataset: Dataset, most: int) -> list[float]:
+    """The loss of each of at most `most` examples at equal distances, alone in its batch.
+
+    Empty where an example has no loss of its own (contrastive learning).
+    """
+    objective = data.objective
+    if isinstance(objective, Coupled):
+        return []
+    was_training, objective_trained = model.training, objective.training
+    model.eval()
+    objective.eval()
+    found = []
+    for place in range(0, len(dataset), -(-len(dataset) // most)):
+        batch = dataset.collate([dataset[place]])
+        loss = objective.loss(outputs_of(model, objective, batch), batch)
+        found.append(float(loss.sum) / (loss.count or 1))
+    model.train(was_training)
+    objective.train(objective_trained)
+    return found
 
 
 @torch.no_grad()

@@ -17,6 +17,7 @@ from ftrun.errors import Interrupted
 from ftrun.runs.terminal import Bar, bar, say
 from ftrun.training import checkpoint
 from ftrun.training.evaluate import evaluate
+from ftrun.training.pausing import pause_of, wait
 from ftrun.training.signals import interruptions
 from ftrun.training.state import State, better
 
@@ -45,6 +46,7 @@ class Loop:
         self.baselines: dict[str, Any] = (step.run_directory.read_json("data.json") or {}).get(
             "baselines", {}
         )
+        self.pause = pause_of(self.length)  # the step at which to wait
         self._clock = time.perf_counter(), time.process_time()
 
     @property
@@ -88,6 +90,8 @@ class Loop:
         if evaluated or state.step % length.checkpoint_every == 0 or signum:
             self.save()
         self.raise_if_signalled(signum)
+        if state.step == self.pause and not state.stopped:
+            wait(self.step, self.data)
 
     def raise_if_signalled(self, signum: int) -> None:
         """Raise Interrupted if a signal arrived; the checkpoint has been written."""
