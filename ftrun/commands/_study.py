@@ -33,6 +33,7 @@ class Study:
     failed: list[str] = field(default_factory=list)
     runs: list[Path] = field(default_factory=list)  # of this study, trained now or earlier with the same code
     chosen: list[str] = field(default_factory=list)  # how each strategy's rate was chosen
+    solved: set[str] = field(default_factory=set)  # strategies that have neither steps nor a rate
 
     def tuning(self, number: int = 0) -> list[str]:
         """The settings of runs that choose the rate: a seed of their own, and the first split and fold."""

@@ -20,7 +20,6 @@ from ftrun.errors import ConfigError, Interrupted, UserError, counted
 from ftrun.reports.numbers import roughly
 from ftrun.runs.ledger import Ledger
 from ftrun.runs.run import RESULT, is_run
-from ftrun.settings.read import read
 
 PILOT = 20  # optimizer steps that measure the time per step
 
@@ -131,7 +130,8 @@ def planned(study: Study, names: list[str], seeds: int, options: argparse.Namesp
     Raises DataError where the rows cannot be read.
     """
     from ftrun.experiments.planning import outlook
-    from ftrun.experiments.study.costing import Cost, costs_of
+    from ftrun.experiments.study.cost import Cost
+    from ftrun.experiments.study.costing import costs_of
     from ftrun.experiments.study.summary import total_of
 
     raws = {name: composed([*study.words, f"strategy={name}", *study.tuning()]) for name in names}
@@ -139,20 +139,22 @@ def planned(study: Study, names: list[str], seeds: int, options: argparse.Namesp
     found = outlook(raws)
     costs: dict[str, Cost] = {}
     for way in found.ways:
-        assert found.level is not None
         try:
-            costs |= {name: cost for name, cost in costs_of([way], found.level).items() if cost is not None}
+            costs |= {name: cost for name, cost in costs_of([way]).items() if cost is not None}
         except UserError as error:  # its own run will fail with it
             study.board.say(f"{way.name} cannot be timed: {error}")
     minutes = budget(options.budget)[1]
     if minutes is not None:
-        costs = {name: replace(cost, train=60 * minutes) for name, cost in costs.items()}
+        timed = {way.name for way in found.ways if not way.settings.strategy.solved}
+        costs |= {name: replace(costs[name], train=60 * minutes) for name in timed & {*costs}}
     study.board.predicted.update({name: cost.seconds for name, cost in costs.items()})
     pending, compared = study.board.pending, seeds * len(study.tests)
     pending.update(names)  # of one that does not fit the network, the run that will say so
     for way in found.ways:
-        search = options.lr == "grid" and way.settings.strategy.has_rate
-        pending[way.name] = (minutes is not None) + len(POWERS) * search + compared
+        first = (minutes is not None) + len(POWERS) * (options.lr == "grid")
+        if way.settings.strategy.solved:
+            study.solved.add(way.name)
+        pending[way.name] = compared + (0 if way.name in study.solved else first)
     both = [f"{counted(compared * len(found.ways), 'run')} to compare"]
     if before := pending.total() - compared * len(found.ways):
         both.append(f"{before} or more that prepare them")
@@ -165,14 +167,15 @@ def planned(study: Study, names: list[str], seeds: int, options: argparse.Namesp
 def prepared(study: Study, name: str, minutes: float | None, grid: bool) -> list[str] | None:
     """A strategy's own settings, its steps and its rate; None if it cannot be trained."""
     own: list[str] = []
+    if name in study.solved:
+        return own
     if minutes is not None:
         pilot = Trial.of(study, PILOTS, name, [f"train.max_steps={PILOT}", *study.tuning()])
         if not make(study, pilot):
             return None
         cost, done = pilot.run.read_json("cost.json"), pilot.result["steps"]
         own = [f"train.max_steps={max(1, int(60 * minutes * done / cost['train_seconds']))}"]
-    first = composed([*study.words, f"strategy={name}"])
-    if not grid or not read(first).strategy.has_rate:
+    if not grid:
         return own
     rate = best_rate(study, name, own)
     return None if rate is None else [*own, f"train.lr={rate}"]

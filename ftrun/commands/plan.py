@@ -139,8 +139,7 @@ def cost_lines(found: Outlook, runs: int, ready: float, sweep: bool) -> list[str
     from ftrun.experiments.study.costing import costs_of
     from ftrun.experiments.study.summary import line_of, total_of
 
-    assert found.level is not None
-    costs = costs_of(found.ways, found.level)
+    costs = costs_of(found.ways)
     lines = [
         f"{way.name}: {line_of(cost, way, ready) if (cost := costs[way.name]) else UNTIMED}"
         for way in found.ways

@@ -10,8 +10,6 @@ from ftrun.data.card import lines as card_lines
 from ftrun.errors import ConfigError
 from ftrun.experiments.pooling import pooled
 from ftrun.experiments.preparing import case_of
-from ftrun.experiments.single import accelerator_of
-from ftrun.experiments.study.memory import Level
 from ftrun.models.load import outline, reading
 from ftrun.settings.auto import settle
 from ftrun.settings.read import read
@@ -55,12 +53,12 @@ class Way:
     settings: Settings
     data: Data
     why: list[str]
-    length: Length  # at most, where patience ends it early
+    length: Length | None  # at most, where patience ends it early; None where no steps are taken
 
     @property
     def steps(self) -> int:
         """Optimizer steps, at most."""
-        return self.length.total
+        return 0 if self.length is None else self.length.total
 
     @property
     def metric(self) -> str:
@@ -74,7 +72,6 @@ class Outlook:
 
     ways: list[Way] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
-    level: Level | None = None  # of memory, before the rows were read
 
 
 def outlook(raws: dict[str, dict[str, Any]]) -> Outlook:
@@ -86,7 +83,6 @@ def outlook(raws: dict[str, dict[str, Any]]) -> Outlook:
     known: dict[str, Data] = {}
     for name, raw in raws.items():
         settings, _ = pooled(read(raw))
-        found.level = found.level or Level(accelerator_of(settings).device)
         network = outline(settings.model, settings.task.spec(None))
         try:
             settings.strategy.fits(network)
@@ -116,6 +112,8 @@ def way_of(name: str, settings: Settings, data: Data, network: Any) -> Way:
     """The settings with what `auto` comes to, for the outline of a network."""
     found, why = settle(settings.train, settings.auto, case_of(settings, data.read, network))
     settings = replace(settings, train=replace(settings.train, **found))
+    if settings.strategy.solved:
+        return Way(name, settings, data, why, None)
     rows = len(data.read.dataset("train").epoch(settings.seed, 0))
     return Way(name, settings, data, why, Length.of(settings.train, rows))
 

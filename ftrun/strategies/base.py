@@ -69,16 +69,16 @@ class Strategy:
         """Whether it keeps the network to what it has learned: it overrides a hook that does so."""
         return any(getattr(cls, hook) is not getattr(Strategy, hook) for hook in HOLDS)
 
-    @property
-    def has_rate(self) -> bool:
-        """Whether train.lr decides anything; where it does not, a comparison searches for none."""
-        return True
-
     def check(self, settings: Settings) -> None:
         """ConfigError where the strategy does not go with the other settings."""
 
     def fits(self, model: Model) -> None:
         """ConfigError where the network has no part that this could train; it has no weights yet."""
+
+    @property
+    def solved(self) -> bool:
+        """Whether what it trains is solved for by regression: it has no rate and takes no optimizer steps."""
+        return False
 
     def prepare(self, model: Model) -> None:
         """Freeze, wrap or add weights; called once, after loading and before the optimizer exists.

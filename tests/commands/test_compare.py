@@ -148,7 +148,7 @@ def test_a_strategy_without_a_rate_has_no_grid(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Scratch, "has_rate", False)
+    monkeypatch.setattr(Scratch, "solved", True)
     code, text = compared(capsys, "--strategies", "scratch", "--seeds", "1")
     assert code == 0 and "1 run to compare, of scratch" in text and "learning rate" not in text
     assert not Path("study/grid").exists()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -23,15 +23,15 @@ from ftrun.experiments.preparing import open_weights
 from ftrun.experiments.retention import remember
 from ftrun.experiments.single import accelerator_of, load_network, open_directory
 from ftrun.experiments.sources import open_sources
-from ftrun.experiments.study.memory import Level
+from ftrun.experiments.study.cost import Cost, Line, Timing
 from ftrun.models.reload import difference
 from ftrun.models.save import export
 from ftrun.runs.run import LOG
 from ftrun.runs.terminal import logged
-from ftrun.settings.schedules import Length
 from ftrun.tasks.dataset import SPLITS
 from ftrun.training.evaluate import SMALLEST, evaluate
 from ftrun.training.loop import Loop
+from ftrun.training.memory import MemoryMeter
 from ftrun.training.preflight import PROBE, preflight
 from ftrun.training.step import Step
 from ftrun.training.trackers import open_tracker
@@ -47,84 +47,12 @@ T = TypeVar("T")
 
 QUANTILES = (0.1, 0.5, 0.9)  # of the batches by length: those that are timed
 REPEATS = 2  # of each; the quicker one counts
+LONG = 0.3  # seconds of a call that is not repeated
 PATIENCE = 10.0  # seconds of timed steps, after which each batch left is taken once
 
 
-@dataclass(frozen=True)
-class Line:
-    """Seconds as a line in the padded tokens of a batch."""
-
-    fixed: float
-    each: float  # per token
-
-    @classmethod
-    def through(cls, widths: Sequence[int], seconds: Sequence[float]) -> Line:
-        """The least-squares line that neither falls nor begins below zero."""
-        mean, level = sum(widths) / len(widths), sum(seconds) / len(seconds)
-        spread = sum((width - mean) ** 2 for width in widths)
-        if not spread:
-            return cls(level, 0.0)
-        pairs = zip(widths, seconds, strict=True)
-        slope = max(sum((width - mean) * (second - level) for width, second in pairs) / spread, 0.0)
-        slope = min(slope, level / mean)
-        return cls(level - slope * mean, slope)
-
-    def of(self, widths: Sequence[int]) -> float:
-        """The seconds of all these batches."""
-        return self.fixed * len(widths) + self.each * sum(widths)
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What one run costs; all in seconds, but memory and disk, which are bytes."""
-
-    start: float  # loading and checking
-    train: float  # all steps; fewer where patience ends the run early
-    evaluate: float  # scoring and saving on the way
-    end: float  # closing scores and the saved model
-    features: float  # the baseline of the frozen network's features, which a process computes once
-    memory: int | None  # the most at one time, above the level at the start; None where it cannot be measured
-    disk: int
-
-    @property
-    def seconds(self) -> float:
-        return self.start + self.train + self.evaluate + self.end
-
-
-@dataclass(frozen=True)
-class Timing:
-    """What was measured of one kind of run, before it is scaled to a number of steps; in seconds."""
-
-    start: float
-    phases: list[tuple[int, float]]  # the step from which stages train, and its time by that of a late one
-    batch: float  # the mean of an epoch's batches
-    rows: int  # of an epoch
-    splits: dict[str, float]  # scoring each of them, of train SEEN rows at most
-    saving: float
-    export: float
-    features: float
-    memory: int | None
-    disk: int
-
-    def cost(self, settings: Settings) -> Cost:
-        """The cost of a run of these settings, with numbers for `auto`."""
-        length = Length.of(settings.train, self.rows)
-        ends = [*(begin for begin, _ in self.phases[1:]), length.total]
-        steps = sum(
-            max(0, min(end, length.total) - begin) * ratio
-            for (begin, ratio), end in zip(self.phases, ends, strict=True)
-        )
-        closing = self.splits["test"] + self.splits["train"] + self.export
-        on_the_way = length.evaluations * (self.splits["validation"] + self.saving)
-        return Cost(
-            self.start, self.batch * steps, on_the_way, closing, self.features, self.memory, self.disk
-        )
-
-
-def costs_of(ways: Sequence[Way], level: Level) -> dict[str, Cost | None]:
+def costs_of(ways: Sequence[Way]) -> dict[str, Cost | None]:
     """The cost of a run of each way, by its name; None where a source is trained first.
-
-    Memory is counted from the `level` before the rows were read, as it is in a process of its own.
 
     Ways that differ in what does not change a step's time, as in their rates, are timed once.
     """
@@ -135,59 +63,64 @@ def costs_of(ways: Sequence[Way], level: Level) -> dict[str, Cost | None]:
         if settings.source is not None and settings.source.kind == "task":
             found[way.name] = None
             continue
-        train, total = settings.train, way.length.total
+        train, total = settings.train, way.steps
         own = {name: value for name, value in settings.raw.items() if name not in ("seed", "train")}
         key = repr([own, train.batch_size, train.micro_batch, train.precision, train.warmup, total])
         if key not in known:
-            known[key] = timing(settings, way.data.read, level)
+            known[key] = timing(settings, way.data.read)
         found[way.name] = known[key].cost(settings)
     return found
 
 
-def timing(settings: Settings, data: TaskData, level: Level) -> Timing:
+def timing(settings: Settings, data: TaskData) -> Timing:
     """Measure a run of these settings, which have numbers for `auto`, on rows that are encoded."""
     data = copy.copy(data)
     data.__dict__.pop("objective", None)  # which is set up for a network
     settings = replace(settings, tracker="none", raw=settings.raw | {"tracker": "none"})
     with TemporaryDirectory(prefix="ftrun-plan-") as place, logged(Path(place) / LOG):
         accelerator = accelerator_of(settings)
-        level.watch()
         begin = time.perf_counter()
-        loop = begun(settings, data, Path(place) / "run", accelerator)
+        loop, meter = begun(settings, data, Path(place) / "run", accelerator)
         start = time.perf_counter() - begin
         try:
-            return measured(loop, start, level)
+            return measured(loop, start, meter)
         finally:
+            meter.close()
             loop.run_directory.release()
 
 
-def begun(settings: Settings, data: TaskData, path: Path, accelerator: Accelerator) -> Loop:
-    """A run as it is before its first step, its preflight passed."""
+def begun(
+    settings: Settings, data: TaskData, path: Path, accelerator: Accelerator
+) -> tuple[Loop, MemoryMeter]:
+    """A run as it is before its first step, its preflight passed, and what measures its memory."""
     directory = open_directory(accelerator, path, settings, data)
     model = load_network(settings, data, directory)
     open_weights(settings, model)
     sources = open_sources(settings, data, model.to(accelerator.device))
+    meter = MemoryMeter(accelerator.device, model)
     step = Step(model, data, settings, directory, accelerator)
     loop = Loop(step, data, open_tracker("none", directory), sources)
     remember(loop, settings, directory)
-    preflight(loop)
-    return loop
+    with meter.aside():
+        preflight(loop)
+    return loop, meter
 
 
-def measured(loop: Loop, start: float, level: Level) -> Timing:
+def measured(loop: Loop, start: float, meter: MemoryMeter) -> Timing:
     """The times of steps, evaluations and files; the run is of no use afterwards."""
-    phases, batch = training_times(loop)
     splits = scoring_times(loop)
+    phases, batch = training_times(loop) if not loop.step.strategy.solved else ([], 0.0)
     loop.state.best = {"step": 0, loop.metric: 0.0}
     saving = seconds(loop.save, 1) + seconds(loop.save_best, 1)
     exported = seconds(lambda: saved(loop), 1)
     disk = sum(file.stat().st_size for file in loop.run_directory.path.rglob("*") if file.is_file())
     rows = len(loop.step.dataset.epoch(loop.settings.seed, 0))
     known = loop.settings.baselines and has_features(loop.data, loop.step.model)
+    passes = splits["train"] + splits["validation"]
     part = min(1.0, FITTED / len(loop.data.dataset("train")))
     features = splits["train"] * part + splits["validation"] + splits["test"] if known else 0.0
     splits["train"] *= min(1.0, SEEN / len(loop.data.dataset("train")))
-    return Timing(start, phases, batch, rows, splits, saving, exported, features, level.risen(), disk)
+    return Timing(start, phases, batch, rows, splits, saving, exported, passes, features, meter.bytes, disk)
 
 
 def training_times(loop: Loop) -> tuple[list[tuple[int, float]], float]:
@@ -218,7 +151,7 @@ def training_times(loop: Loop) -> tuple[list[tuple[int, float]], float]:
 
 
 def scoring_times(loop: Loop) -> dict[str, float]:
-    """The seconds of scoring each split, by a long, a middling and a short batch of validation."""
+    """The seconds of scoring each split, by the longest batch of all and two of validation."""
     size = max(4 * loop.state.micro_batch, SMALLEST)
     widths, batches = {}, {}
     for split in SPLITS:
@@ -231,10 +164,11 @@ def scoring_times(loop: Loop) -> dict[str, float]:
         some = dataset.of([dataset[place] for place in batch])
         evaluate(loop.step.model, loop.data, some, size, loop.accelerator)
 
-    score("test", batches["test"][0])  # the longest: the most memory
-    chosen = spread(batches["validation"], (0.0, 0.5, 1.0))
-    taken = [seconds(partial(score, "validation", batch), REPEATS) for batch in chosen]
-    line = Line.through(spread(widths["validation"], (0.0, 0.5, 1.0)), taken)
+    longest = max(SPLITS, key=lambda split: widths[split][0])  # the most memory
+    middle = spread(batches["validation"], (0.5, 1.0))
+    chosen = [(longest, batches[longest][0]), *(("validation", batch) for batch in middle)]
+    taken = [seconds(partial(score, *pair), REPEATS) for pair in chosen]
+    line = Line.through([widths[longest][0], *spread(widths["validation"], (0.5, 1.0))], taken)
     return {split: line.of(widths[split]) for split in SPLITS}
 
 
@@ -258,12 +192,12 @@ def spread(values: Sequence[T], shares: Sequence[float]) -> list[T]:
 
 
 def seconds(call: Callable[[], object], repeats: int, until: float = float("inf")) -> float:
-    """The quickest of some calls; of one where the time is later than `until`."""
+    """The quickest of some calls; of one where it takes long, or the time is later than `until`."""
     found = []
     for _ in range(repeats):
         begin = time.perf_counter()
         call()
         found.append(time.perf_counter() - begin)
-        if time.perf_counter() > until:
+        if found[-1] > LONG or time.perf_counter() > until:
             break
     return min(found)

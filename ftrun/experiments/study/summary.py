@@ -11,18 +11,19 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ftrun.experiments.planning import Way
-    from ftrun.experiments.study.costing import Cost
+    from ftrun.experiments.study.cost import Cost
 
 
 def line_of(cost: Cost, way: Way, ready: float) -> str:
     """A run alone: its time and what takes it, its memory and its disk; imports take `ready` seconds."""
     begin = ready + way.data.seconds + cost.features + cost.start
-    parts = [
-        f"{roughly(begin)} until the first step",
-        f"{counted(way.steps, 'step')} {roughly(cost.train)}",
-        f"{counted(way.length.evaluations, 'evaluation')} {roughly(cost.evaluate)}",
-        f"closing scores {roughly(cost.end)}",
-    ]
+    parts = [f"{roughly(begin)} until training begins"]
+    if way.length is None:
+        parts.append(f"solving {roughly(cost.train)}")
+    else:
+        parts.append(f"{counted(way.steps, 'step')} {roughly(cost.train)}")
+        parts.append(f"{counted(way.length.evaluations, 'evaluation')} {roughly(cost.evaluate)}")
+    parts.append(f"closing scores {roughly(cost.end)}")
     time = roughly(begin + cost.train + cost.evaluate + cost.end)
     memory = f"; memory {size(cost.memory)}" if cost.memory is not None else ""
     return f"about {time} a run ({', '.join(parts)}){memory}; disk {size(cost.disk)}"
