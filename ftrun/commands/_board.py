@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from ftrun.reports.numbers import roughly
@@ -20,8 +21,8 @@ class Board:
     def __init__(self) -> None:
         self.pending: Counter[str] = Counter()
         self.predicted: dict[str, float] = {}  # of a run of each way
-        self._done: Counter[str] = Counter()  # runs made now
-        self._spent: Counter[str] = Counter()  # seconds of these
+        self._took: dict[str, list[float]] = {}  # seconds of the runs of each way that were made now
+        self._begun: dict[str, float] = {}  # of runs that wait at half
         self._count = 0  # runs that are told
         self._screen: Progress | None = None
 
@@ -39,12 +40,14 @@ class Board:
         columns = [BarColumn(), TaskProgressColumn(), TextColumn("{task.description}", markup=False)]
         options = {"transient": True, "redirect_stdout": False, "redirect_stderr": False}
         with Progress(*columns, console=console, **options) as self._screen:  # type: ignore[arg-type]
-            yield
-        self._screen = None
+            try:
+                yield
+            finally:
+                self._screen = None
 
     @contextmanager
-    def running(self, way: str, title: str) -> Iterator[Callable[[int, int], None]]:
-        """Time one run and show it in the bar; yields what is to be told of its steps."""
+    def running(self, key: str, title: str) -> Iterator[Callable[[int, int], None]]:
+        """Time one run, known by its key, and show it in the bar; yields what is to be told of its steps."""
         begin = time.perf_counter()
         bar = None if self._screen is None else self._screen.add_task(f"{title} · starting", total=None)
 
@@ -57,12 +60,13 @@ class Board:
         finally:
             if self._screen is not None and bar is not None:
                 self._screen.remove_task(bar)
-            self._spent[way] += time.perf_counter() - begin  # type: ignore[assignment]
+            self._begun[key] = self._begun.get(key, 0.0) + time.perf_counter() - begin
 
-    def done(self, way: str, title: str, outcome: str, now: bool = True) -> None:
+    def done(self, way: str, key: str, title: str, outcome: str, now: bool = True) -> None:
         """A line for a run that has come to its end, `now` or in an earlier call."""
         self.pending[way] = max(0, self.pending[way] - 1)
-        self._done[way] += now
+        if now:
+            self._took.setdefault(way, []).append(self._begun.pop(key, 0.0))
         self._count += 1
         left = self.left()
         rest = f" · {roughly(left)} left" if left else ""
@@ -75,19 +79,20 @@ class Board:
         if not typical or not known:
             return None
         other = sum(known) / len(known)
-        return sum(
+        whole = sum(
             self.pending[way] * (other if seconds is None else seconds) for way, seconds in typical.items()
         )
+        return max(whole - sum(self._begun.values()), 0.0)
 
     def _typical(self, way: str) -> float | None:
         """Its runs' mean where some were made, else what was predicted, times what others took of theirs."""
-        if self._done[way]:
-            return self._spent[way] / self._done[way]
+        if way in self._took:
+            return fmean(self._took[way])
         if way not in self.predicted:
             return None
-        made = [other for other in self._done if self._done[other] and other in self.predicted]
-        thought = sum(self.predicted[other] * self._done[other] for other in made)
-        spent = sum(self._spent[other] for other in made)
+        made = [other for other in self._took if other in self.predicted]
+        thought = sum(self.predicted[other] * len(self._took[other]) for other in made)
+        spent = sum(sum(self._took[other]) for other in made)
         return self.predicted[way] * (spent / thought if thought else 1.0)
 
     def say(self, text: str) -> None:

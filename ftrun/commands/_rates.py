@@ -39,7 +39,6 @@ class Search:
         """Make the run of the default; its rate, None where it failed before there was one."""
         trial = self.trial(None)
         make(self.study, trial, race=True)
-        trial = self.trial(None)  # whose path the ledger may know by now
         if trial.rate is not None:
             self.trials[trial.rate] = trial
         return trial.rate
@@ -95,8 +94,9 @@ class Search:
             self.study.board.pending[self.name] += len(doubtful)
             for rate in doubtful:
                 trial = self.trial(rate, seed)
-                done = make(self.study, trial)
-                means[rate].append(trial.result[self.metric] if done else self.worst)
+                make(self.study, trial)
+                value = trial.result.get(self.metric)
+                means[rate].append(self.worst if value is None else value)
             if self.favourite({rate: values[-1:] for rate, values in means.items()}) == before:
                 break  # the new seed agrees
         short = self.metric.removeprefix("eval_")

@@ -119,12 +119,12 @@ def make(study: Study, trial: Trial, race: bool = False) -> bool:
     board, entry = study.board, study.ledger.entries.get(trial.key, {})
     study.runs += [trial.path] if trial.folder == RUNS else []
     if study.ledger.place_of(trial.key) is not None:
-        board.done(trial.name, trial.title, f"{trial.outcome} · already finished", now=False)
+        board.done(trial.name, trial.key, trial.title, f"{trial.outcome} · already finished", now=False)
         return True
     if race and (trial.waits or (entry.get("state") == STOPPED and is_run(trial.path))):
         return True
     try:
-        with board.running(trial.name, trial.title) as watch:
+        with board.running(trial.key, trial.title) as watch:
             ended = train(trial, watch, race)
     except (Interrupted, UserError) as error:
         if isinstance(error, Interrupted):
@@ -134,7 +134,7 @@ def make(study: Study, trial: Trial, race: bool = False) -> bool:
         return failed(study, trial, f"{type(error).__name__}: {error}; see {trial.path / LOG}")
     if ended:
         study.ledger.write(trial.key, trial.path, "finished")
-        board.done(trial.name, trial.title, trial.outcome)
+        board.done(trial.name, trial.key, trial.title, trial.outcome)
     return True
 
 
@@ -165,7 +165,7 @@ def failed(study: Study, trial: Trial, message: str) -> bool:
     """Note a failure and tell it; always False."""
     study.failed.append(f"{trial.path.name}: {message}")
     study.ledger.write(trial.key, trial.path, "failed", message)
-    study.board.done(trial.name, trial.title, f"failed: {' '.join(message.split())}")
+    study.board.done(trial.name, trial.key, trial.title, f"failed: {' '.join(message.split())}")
     return False
 
 
@@ -173,4 +173,4 @@ def stop(study: Study, trial: Trial, reached: str) -> None:
     """Give up a run that waits at half; `reached` says what it had come to."""
     if study.ledger.entries.get(trial.key, {}).get("state") != STOPPED:
         study.ledger.write(trial.key, trial.path, STOPPED, reached)
-    study.board.done(trial.name, trial.title, reached)
+    study.board.done(trial.name, trial.key, trial.title, reached)

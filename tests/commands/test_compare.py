@@ -159,9 +159,9 @@ def test_the_time_left_is_corrected_by_what_runs_took() -> None:
     board.predicted = {"full": 100.0, "lora": 50.0}
     board.pending.update({"full": 2, "lora": 2, "probe": 1})
     assert board.left() == 2 * 100 + 2 * 50 + 75  # of an unknown one the mean of the others
-    board._spent["full"] = 300.0
-    board.done("full", "full", "84 %")
-    assert board.left() == 300 + 2 * 150 + 225  # all took three times as long
+    board._begun |= {"a": 300.0, "b": 60.0}  # "b" waits at half
+    board.done("full", "a", "full", "84 %")
+    assert board.left() == 300 + 2 * 150 + 225 - 60  # all took three times as long
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from ftrun.models.save import export
 from ftrun.runs.run import LOG
 from ftrun.runs.terminal import logged
 from ftrun.tasks.dataset import SPLITS
+from ftrun.training import checkpoint
 from ftrun.training.evaluate import SMALLEST, evaluate
 from ftrun.training.loop import Loop
 from ftrun.training.memory import MemoryMeter
@@ -47,6 +48,7 @@ T = TypeVar("T")
 
 QUANTILES = (0.1, 0.5, 0.9)  # of the batches by length: those that are timed
 REPEATS = 2  # of each; the quicker one counts
+LOOKED_AT = 5_000  # examples of a split, about, whose lengths are read
 LONG = 0.3  # seconds of a call that is not repeated
 PATIENCE = 10.0  # seconds of timed steps, after which each batch left is taken once
 
@@ -153,9 +155,12 @@ def training_times(loop: Loop) -> tuple[list[tuple[int, float]], float]:
 def scoring_times(loop: Loop) -> dict[str, float]:
     """The seconds of scoring each split, by the longest batch of all and two of validation."""
     size = max(4 * loop.state.micro_batch, SMALLEST)
-    widths, batches = {}, {}
+    widths, batches, shares = {}, {}, {}  # the share of the examples that are looked at
     for split in SPLITS:
-        lengths = [example.size for example in loop.data.dataset(split).examples]
+        examples = loop.data.dataset(split).examples
+        places = range(0, len(examples), max(1, len(examples) // LOOKED_AT))
+        shares[split] = len(places) / len(examples)
+        lengths = [examples[place].size for place in places]
         batches[split] = sorted_batches(lengths, size)
         widths[split] = [padded(lengths, batch) for batch in batches[split]]
 
@@ -169,12 +174,14 @@ def scoring_times(loop: Loop) -> dict[str, float]:
     chosen = [(longest, batches[longest][0]), *(("validation", batch) for batch in middle)]
     taken = [seconds(partial(score, *pair), REPEATS) for pair in chosen]
     line = Line.through([widths[longest][0], *spread(widths["validation"], (0.5, 1.0))], taken)
-    return {split: line.of(widths[split]) for split in SPLITS}
+    return {split: line.of(widths[split]) / shares[split] for split in SPLITS}
 
 
 def saved(loop: Loop) -> None:
-    """The trained network written and read back, as at the end of a run."""
+    """The best weights loaded, the network written and read back, as at the end of a run."""
     model, directory, data = loop.step.model, loop.run_directory.model_dir, loop.data
+    best = loop.run_directory.checkpoints / "best"
+    checkpoint.load_weights(checkpoint.read_tensors(best, "weights"), model)
     validation = data.dataset("validation")
     export(model, directory, data.spec.auto_class)
     probe = validation.collate([validation[place] for place in range(min(PROBE, len(validation)))])
