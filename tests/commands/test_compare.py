@@ -15,11 +15,22 @@ from ftrun.commands._board import Board
 from ftrun.commands.compare import budget
 from ftrun.errors import ConfigError, DataError, Diverged, Interrupted
 from ftrun.experiments import launch
+from ftrun.experiments.study.cost import Timing
 from ftrun.runs.ledger import Ledger, key_of
 from ftrun.strategies.scratch import Scratch
+from ftrun.tasks.dataset import SPLITS
 from ftrun.training.loop import Loop
 
 WORDS = ["task=digits", "model=mlp", "train.optimizer=sgd", "task.subset=60", "device=cpu"]
+
+TIMED = Timing(1.0, [(0, 1.0)], 0.1, 60, dict.fromkeys(SPLITS, 0.1), 0.1, 0.1, 0.1, 0.0, None, 1000)
+
+
+@pytest.fixture(autouse=True)
+def timed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps are timed in one test only."""
+    if request.node.name != "test_a_study_goes_on_with_more_seeds":
+        monkeypatch.setattr("ftrun.experiments.study.costing.timing", lambda settings, data: TIMED)
 
 
 def compared(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
