@@ -6,6 +6,7 @@ UserError         1  the run failed
 ├── OutOfMemory   4  memory
 ├── Diverged      5  a loss or gradient that is not finite
 └── Interrupted   128 + the signal's number
+    └── Paused    128  no signal: the run waits where it was asked to
 """
 
 from __future__ import annotations
@@ -57,6 +58,13 @@ class Interrupted(UserError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class Paused(Interrupted):
+    """A run waits at an evaluation, as it was asked to; its state is saved, and resuming goes on."""
+
+    def __init__(self, message: str, signum: int = 0) -> None:
+        super().__init__(message, signum)
 
 
 def near(name: str, possible: Iterable[str]) -> str:

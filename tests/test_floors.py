@@ -153,7 +153,7 @@ def test_a_run_says_what_it_is_before_anything_heavy_is_imported(tmp_path: Path)
 KINDS = {  # a file of these rooms is found by its name, and knows no other of them but what all build on
     "tasks": ({"base", "data", "dataset", "generation", "losses", "objective", "scorer"}, set()),
     "strategies": ({"base", "anchored", "penalty", "strength"}, {"full", "lora"}),
-    "commands": ({"_parser", "_settings", "_study"}, set()),
+    "commands": ({"_board", "_parser", "_rates", "_settings", "_study"}, set()),
 }
 
 

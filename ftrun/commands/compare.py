@@ -6,24 +6,26 @@ import argparse
 import hashlib
 import itertools
 import os
+import shlex
+import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from ftrun.commands._board import Board
 from ftrun.commands._parser import Parser
+from ftrun.commands._rates import best_rate
 from ftrun.commands._settings import POWERS, SEEDS, STRATEGIES, composed, keys_of, refuse_no_seeds
-from ftrun.commands._study import Plan, rate_tried, trial
-from ftrun.errors import ConfigError, UserError, counted
-from ftrun.reports.numbers import score
+from ftrun.commands._study import PILOTS, RUNS, Study, Trial, make
+from ftrun.errors import ConfigError, Interrupted, UserError, counted
+from ftrun.reports.numbers import roughly
 from ftrun.runs.ledger import Ledger
-from ftrun.runs.run import is_run
+from ftrun.runs.run import RESULT, is_run
 from ftrun.runs.warm import shared
-from ftrun.tasks.metrics.metric import lookup
 
-STEP = 10**0.5  # factor between the rates of a grid
-EXTENSIONS = 6  # how often a grid grows where its best rate is at an edge
 PILOT = 20  # optimizer steps that measure the time per step
 
 
+@shared()
 def main(arguments: list[str]) -> int:
     """Run the study; the exit code is 1 if a run failed."""
     from ftrun.experiments.overrides import every_test
@@ -31,23 +33,32 @@ def main(arguments: list[str]) -> int:
     options = parse(arguments)
     names = options.strategies.split(",")
     steps, minutes = budget(options.budget)
-    given = [*options.settings, *(of_steps(steps, options.settings) if steps else [])]
+    given = [*options.settings, *([f"train.max_steps={steps}"] if steps else [])]
     words, tests = every_test(given)
     first = [(name, tests[0]) for name in names]
     for name, test in [*first, *((names[0], test) for test in tests[1:])]:
-        raw = composed([*words, *test, f"strategy={name}"])  # mistakes are reported before the first run
-    readable(raw)
+        composed([*words, *test, f"strategy={name}"])  # mistakes are reported before the first run
     directory = Path(options.dir or place(given, options))
-    plan = Plan(words, tests, directory, Ledger(directory))
+    study = Study(words, tests, directory, Ledger(directory), Board())
+    place_of_it = [] if options.dir else ["--dir", str(directory)]
+    command = shlex.join(["ftrun", "compare", *arguments, *place_of_it])
+    planned(study, names, options.seeds, options)
     print(f"study in {directory}: to continue it or to add seeds, repeat the command", flush=True)
-    with shared():
-        ready = {name: prepared(plan, name, minutes, options.lr == "grid") for name in names}
-        for seed, test in itertools.product(range(options.seeds), tests):
-            for name, own in ready.items():
-                if own is not None:
-                    trial(plan, "runs", name, [*own, f"seed={seed}", *test])
-    finish(plan, options)
-    return 1 if plan.failed else 0
+    try:
+        with study.board.shown():
+            ready = {name: prepared(study, name, minutes, options.lr == "grid") for name in names}
+            for seed, test in itertools.product(range(options.seeds), tests):
+                for name in names:
+                    if (own := ready[name]) is not None:
+                        make(study, Trial.of(study, RUNS, name, [*own, f"seed={seed}", *test]))
+    except (Interrupted, KeyboardInterrupt):
+        try:
+            finish(study, options, whole=False)
+        finally:
+            print(f"to continue: {command}", flush=True)
+        raise
+    finish(study, options)
+    return 1 if study.failed else 0
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -109,93 +120,86 @@ def budget(text: str | None) -> tuple[int | None, float | None]:
     raise ConfigError(f"compare: --budget {text}: expected steps=N or minutes=M of training per run, above 0")
 
 
-def of_steps(steps: int, given: list[str]) -> list[str]:
-    """Settings for this number of steps with ten evaluations, where the user has not set them."""
-    own = [f"train.max_steps={steps}", "train.eval_every=0.1"]
-    keys = {word.partition("=")[0] for word in given}
-    return [word for word in own if word.partition("=")[0] not in keys or "max_steps" in word]
-
-
 def place(words: list[str], options: argparse.Namespace) -> Path:
     """The directory of a study with these settings, whatever its strategies and number of seeds."""
     text = "\n".join([*sorted(words), str(options.budget), options.lr, os.getcwd()])
     return Path("outputs") / f"compare-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def readable(raw: dict[str, Any]) -> None:
-    """Raises DataError if the rows of the task cannot be read."""
-    from ftrun.settings.read import read
+def planned(study: Study, names: list[str], seeds: int, options: argparse.Namespace) -> None:
+    """Say how many runs there will be, of what, how long and how large; time a few steps of each kind.
 
-    read(raw).task.load(raw["seed"])
+    Raises DataError where the rows cannot be read.
+    """
+    from ftrun.experiments.planning import outlook
+    from ftrun.experiments.study.cost import Cost
+    from ftrun.experiments.study.costing import costs_of
+    from ftrun.experiments.study.summary import total_of
+
+    raws = {name: composed([*study.words, f"strategy={name}", *study.tuning()]) for name in names}
+    begin = time.perf_counter()
+    found = outlook(raws)
+    costs: dict[str, Cost] = {}
+    for way in found.ways:
+        try:
+            costs |= {name: cost for name, cost in costs_of([way]).items() if cost is not None}
+        except UserError as error:  # its own run will fail with it
+            study.board.say(f"{way.name} cannot be timed: {error}")
+    minutes = budget(options.budget)[1]
+    if minutes is not None:
+        timed = {way.name for way in found.ways if not way.settings.strategy.solved}
+        costs |= {name: replace(costs[name], train=60 * minutes) for name in timed & {*costs}}
+    study.board.predicted.update({name: cost.seconds for name, cost in costs.items()})
+    pending, compared = study.board.pending, seeds * len(study.tests)
+    pending.update(names)  # of one that does not fit the network, the run that will say so
+    for way in found.ways:
+        first = (minutes is not None) + len(POWERS) * (options.lr == "grid")
+        if way.settings.strategy.solved:
+            study.solved.add(way.name)
+        pending[way.name] = compared + (0 if way.name in study.solved else first)
+    both = [f"{counted(compared * len(found.ways), 'run')} to compare"]
+    if before := pending.total() - compared * len(found.ways):
+        both.append(f"{before} or more that prepare them")
+    known = {name: pending[name] for name in costs}
+    cost = f": {total_of(costs, known, 0.0)}" if costs and len(costs) == len(found.ways) else ""
+    took = roughly(time.perf_counter() - begin)
+    study.board.say(f"{' and '.join(both)}, of {', '.join(names)}{cost} (timed in {took})")
 
 
-def prepared(plan: Plan, name: str, minutes: float | None, grid: bool) -> list[str] | None:
+def prepared(study: Study, name: str, minutes: float | None, grid: bool) -> list[str] | None:
     """A strategy's own settings, its steps and its rate; None if it cannot be trained."""
-    from ftrun.experiments.planning import solved
-
     own: list[str] = []
-    if solved(composed([*plan.words, *plan.tests[0], f"strategy={name}"])):
+    if name in study.solved:
         return own  # neither steps nor a rate
     if minutes is not None:
-        pilot = trial(plan, "pilots", name, [f"train.max_steps={PILOT}", *plan.tuning])
-        if pilot is None:
+        pilot = Trial.of(study, PILOTS, name, [f"train.max_steps={PILOT}", *study.tuning()])
+        if not make(study, pilot):
             return None
-        cost = pilot.read_json("cost.json")
-        done = pilot.read_json("result.json")["steps"]
-        own = of_steps(max(1, int(60 * minutes * done / cost["train_seconds"])), plan.words)
+        cost, done = pilot.run.read_json("cost.json"), pilot.result["steps"]
+        own = [f"train.max_steps={max(1, int(60 * minutes * done / cost['train_seconds']))}"]
     if not grid:
         return own
-    rate = best_rate(plan, name, own)
+    rate = best_rate(study, name, own)
     return None if rate is None else [*own, f"train.lr={rate}"]
 
 
-def best_rate(plan: Plan, name: str, own: list[str]) -> float | None:
-    """The rate with the best validation score, from a grid around the default that grows at its edges."""
-    words = [*own, *plan.tuning]
-    default = trial(plan, "grid", name, words)
-    middle = rate_tried(plan, [*plan.words, f"strategy={name}", *words])
-    if middle is None:
-        return None
-    metric: str | None = None
-    powers, found, losses = list(POWERS), {}, {}
-    for _ in range(EXTENSIONS + 1):
-        for power in powers:
-            rate = float(f"{middle * STEP**power:.2g}") if power else middle
-            if rate not in found:  # at equal scores the lower loss wins
-                run = trial(plan, "grid", name, [*words, f"train.lr={rate}"]) if power else default
-                result = run.read_json("result.json") if run else {}
-                metric = result.get("metric", metric)
-                found[rate] = result.get(metric)
-                losses[rate] = result.get("eval_loss")
-        known = {rate: value for rate, value in found.items() if value is not None}
-        if not known:
-            return None
-        sign = lookup(metric).sign
-        best = max(known, key=lambda rate: (sign * known[rate], -(losses[rate] or 0.0)))
-        if min(found) < best < max(found):
-            break
-        powers = [min(powers) - 1 if best == min(found) else max(powers) + 1]
-    short = (metric or "").removeprefix("eval_")
-    tried = ", ".join(f"{rate:g} ({score(found[rate], short) or 'failed'})" for rate in sorted(found))
-    inside = min(found) < best < max(found)
-    edge = "" if inside else "; this is at the edge of the grid, whose middle is set by train.lr="
-    on = f" on {plan.first}" if plan.first else ""
-    plan.chosen.append(
-        f"{name}: {best:g}, the best validation {short} of {counted(len(found), 'trial')}{on}: {tried}{edge}"
-    )
-    print(f"learning rate of {plan.chosen[-1]}", flush=True)
-    return best
+def finish(study: Study, options: argparse.Namespace, whole: bool = True) -> None:
+    """Write the report of the runs, with how the learning rates were chosen, and show it on the terminal too.
 
-
-def finish(plan: Plan, options: argparse.Namespace) -> None:
-    """Write the report of the runs, with how the learning rates were chosen."""
+    Of an interrupted study, which is not the `whole`, it has the finished runs, if any.
+    """
     from ftrun.reports import table
     from ftrun.reports.pages.page import Section
 
-    runs = [str(path) for path in plan.runs if is_run(path)]
-    if not runs:
-        raise UserError(f"no run in {plan.directory} finished: {'; '.join(plan.failed)}")
-    extra = [Section("Learning rates", lines=plan.chosen, detail=True)] if plan.chosen else []
-    if plan.failed:
-        extra.append(Section("Failed", lines=plan.failed))
-    table.write(runs, options.format, options.output, extra=extra)
+    paths = [path for path in study.runs if is_run(path) and (whole or (path / RESULT).is_file())]
+    if not paths:
+        if whole:
+            raise UserError(f"no run in {study.directory} finished: {'; '.join(study.failed)}")
+        return
+    runs = [str(path) for path in paths]
+    extra = [Section("Learning rates", lines=study.chosen, detail=True)] if study.chosen else []
+    if study.failed:
+        extra.append(Section("Failed", lines=study.failed))
+    if options.output is not None:
+        table.write(runs, options.format, options.output, extra=extra)
+    table.write(runs, options.format if options.output is None else "table", extra=extra)

@@ -1,9 +1,10 @@
-"""Say what runs would come to before any of them: rows, steps, and the smallest difference they can show."""
+"""Say what runs would come to before any of them: rows, steps, time, and what difference they can show."""
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import time
 from typing import TYPE_CHECKING
 
 from ftrun.commands._parser import Parser
@@ -13,11 +14,13 @@ from ftrun.errors import ConfigError, counted
 if TYPE_CHECKING:
     from ftrun.experiments.planning import Outlook
 
+UNTIMED = "not timed: each run trains its source first"
 NESTED = "[{('\""  # a value with one of these is one value, whatever its commas
 
 
 def main(arguments: list[str]) -> int:
-    """Print the plan; nothing is trained, and nothing written but the cache of token ids."""
+    """Print the plan; a few steps are timed and forgotten, and only the cache of token ids is written."""
+    begin = time.process_time(), time.perf_counter()
     options = parse(arguments)
     words, folds = folded(options.settings)
     raws = {name: composed(own) for name, own in ways_of(words, options.strategies).items()}
@@ -29,13 +32,17 @@ def main(arguments: list[str]) -> int:
             )
     from ftrun.experiments.planning import outlook
 
+    ready = begin[0] + time.perf_counter() - begin[1]  # what the imports take in any process
     found = outlook(raws)
     if not found.ways:
         raise ConfigError(f"plan: {found.refused[0]}")
     for title, part in PARTS.items():
         print(f"\n{title}" if title != "data" else title)
         for line in part(found, options.seeds, folds):
-            print(f"  {line}")
+            print(f"  {line}", flush=True)
+    print("\ncost", flush=True)
+    for line in cost_lines(found, options.seeds * folds, ready, any("=" in way.name for way in found.ways)):
+        print(f"  {line}")
     return 0
 
 
@@ -128,6 +135,29 @@ def run_lines(found: Outlook, seeds: int, folds: int) -> list[str]:
             " choose its learning rate (--lr default: none)"
         )
     return lines
+
+
+def cost_lines(found: Outlook, runs: int, ready: float, sweep: bool) -> list[str]:
+    """The time, memory and disk of a run of each way, and of all; `ready` are the seconds of imports."""
+    from ftrun.experiments.study.costing import costs_of
+    from ftrun.experiments.study.summary import line_of, total_of
+
+    costs = costs_of(found.ways)
+    lines = [
+        f"{way.name}: {line_of(cost, way, ready) if (cost := costs[way.name]) else UNTIMED}"
+        for way in found.ways
+    ]
+    known = {name: cost for name, cost in costs.items() if cost is not None}
+    if known and len(known) == len(costs):
+        once = ready + max(way.data.seconds for way in found.ways)
+        lines.append(
+            f"{counted(len(known) * runs, 'run')}: {total_of(known, dict.fromkeys(known, runs), once)}"
+        )
+        if not sweep:
+            searched = dict.fromkeys(known, runs + len(POWERS))
+            whole = total_of(known, searched, once)
+            lines.append(f"with the search for learning rates of ftrun compare: {whole}, or more")
+    return [*lines, "timed on this machine as busy as it is now; a run that patience ends early takes less"]
 
 
 def power_lines(found: Outlook, seeds: int, folds: int) -> list[str]:

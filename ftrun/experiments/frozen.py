@@ -38,8 +38,7 @@ def frozen_features(data: TaskData, model: Model, accelerator: Accelerator) -> d
     What it answers to the test rows is kept in `data.answers`. A sweep or a comparison, which trains on the
     same rows from the same weights again and again, computes it once.
     """
-    single = data.spec.auto_class in (ONE_PER_TEXT, IMAGES) and data.spec.projection is None
-    if not single or model.source is None or not data.spec.config:
+    if not has_features(data, model):
         return {}
     pooling = model.net.pooling if isinstance(model.net, Pooled) else None
     network = [model.source, stamps(model.source), repr(model.net), pooling] if sharing() else []
@@ -50,6 +49,12 @@ def frozen_features(data: TaskData, model: Model, accelerator: Accelerator) -> d
         answers = data.scorer.answers(outputs, batch)
         scores |= named_scores(data.judged(FEATURES_OF, answers, split, places), split)
     return scores
+
+
+def has_features(data: TaskData, model: Model) -> bool:
+    """Whether the network was pretrained and has one vector for a row."""
+    single = data.spec.auto_class in (ONE_PER_TEXT, IMAGES) and data.spec.projection is None
+    return single and model.source is not None and bool(data.spec.config)
 
 
 def answered(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,7 @@ class Data:
     read: TaskData
     card: dict[str, Any]
     lines: list[str]  # what a run says of them
+    seconds: float  # of reading, encoding and the data card
 
     @property
     def rows(self) -> dict[str, int]:
@@ -53,7 +55,12 @@ class Way:
     settings: Settings
     data: Data
     why: list[str]
-    steps: int  # optimizer steps, at most
+    length: Length | None  # at most, where patience ends it early; None where no steps are taken
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps, at most."""
+        return 0 if self.length is None else self.length.total
 
     @property
     def metric(self) -> str:
@@ -97,29 +104,26 @@ def outlined(raw: dict[str, Any]) -> tuple[Settings, Model]:
     return settings, outline(settings.model, settings.task.spec(None))
 
 
-def solved(raw: dict[str, Any]) -> bool:
-    """Whether what trains is solved for, so that there is no rate to choose; ConfigError as a run's."""
-    return chosen(*outlined(raw))[0].strategy.solved
-
-
 def data_of(settings: Settings) -> Data:
     """The rows, encoded for the network, which is not loaded."""
+    begin = time.perf_counter()
     data = TaskData.read(settings.task, settings.seed)
     data.baselines = settings.baselines
     lines = list(data.rows.notes)
     lines += data.encode(reading(settings.model, data.spec)[2], *SPLITS)
     card = data.rows.card(data)
-    return Data(data, card, [*lines, *card_lines(card, data.metric)])
+    lines += card_lines(card, data.metric)
+    return Data(data, card, lines, time.perf_counter() - begin)
 
 
 def way_of(name: str, settings: Settings, data: Data, network: Any, why: list[str]) -> Way:
     """The settings with what `auto` comes to, for the outline of a network, after what is known of them."""
     if settings.strategy.solved:
-        return Way(name, settings, data, [*why, f"at most {MOST} L2 strengths, no optimizer steps"], 0)
+        return Way(name, settings, data, [*why, f"at most {MOST} L2 strengths, no optimizer steps"], None)
     found, lines = settle(settings.train, settings.auto, case_of(settings, data.read, network))
     settings = replace(settings, train=replace(settings.train, **found))
     rows = len(data.read.dataset("train").epoch(settings.seed, 0))
-    return Way(name, settings, data, [*why, *lines], Length.of(settings.train, rows).total)
+    return Way(name, settings, data, [*why, *lines], Length.of(settings.train, rows))
 
 
 def tested(way: Way, folds: int) -> int:

@@ -44,11 +44,16 @@ def prepare(
         if accelerator.is_main_process:
             describe_data(settings, data, model, directory, accelerator)
     settings = settled(with_choices(settings, model, directory), data, model, directory)
+    open_weights(settings, model)
+    describe_model(settings, data, model, accelerator)
+    return settings
+
+
+def open_weights(settings: Settings, model: Model) -> None:
+    """Freeze, wrap or add weights as the strategy wants it, with its own random stream."""
     with torch.random.fork_rng():
         torch.manual_seed(stream(settings.seed, "init", 1))
         settings.strategy.prepare(model)
-    describe_model(settings, data, model, accelerator)
-    return settings
 
 
 def with_choices(settings: Settings, model: Model, directory: Run) -> Settings:

@@ -102,6 +102,13 @@ def duration(seconds: float | None) -> str:
     return f"{round(seconds / 60) // 60}:{round(seconds / 60) % 60:02d} h"
 
 
+def roughly(seconds: float) -> str:
+    """40 s, 6 min, 2.5 h: for a time that is only estimated."""
+    if seconds < 95:
+        return f"{max(10, 10 * round(seconds / 10))} s"
+    return f"{round(seconds / 60)} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def _scaled(value: float, units: tuple[str, ...]) -> str:
     for unit in units[:-1]:
         if value < 999.5:

@@ -28,8 +28,10 @@ RESULT = "result.json"
 FAILURE = "failure.json"
 DETAILS = "details.json"
 PREDICTIONS = "predictions.jsonl"
+LOG = "log.txt"  # what a run of a comparison says
+PAUSE = "pause.json"  # where it waited at half, and its validation rows' losses there
 SETTLED = "settled.json"  # what was asked for where config.yaml has the number found for it
-BEGINNING = (CONFIG, METRICS, SETTLED, "environment.json", "data.json")
+BEGINNING = (CONFIG, METRICS, SETTLED, LOG, "environment.json", "data.json")
 
 
 class Run:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
+Watch = Callable[[int, int], None]  # step and steps in all
+
 _console: Console | None = None
+_watch: Watch | None = None
 
 
 def console() -> Console:
@@ -36,14 +40,28 @@ def say(text: str) -> None:
         console().print(text, markup=False, soft_wrap=True, style=style)
 
 
+@contextmanager
+def logged(path: Path, watch: Watch | None = None) -> Iterator[None]:
+    """What is printed within goes to the end of this file; `watch` is told of every optimizer step."""
+    global _watch
+    before, _watch = _watch, watch
+    try:
+        with open(path, "a", encoding="utf-8") as file, redirect_stdout(file), redirect_stderr(file):
+            yield
+    finally:
+        _watch = before
+
+
 class Bar:
     """A progress bar over optimizer steps; silent where the output is no terminal."""
 
     def __init__(self, progress: Progress | None, total: int):
-        self._progress = progress
+        self._progress, self._total = progress, total
         self._task = progress.add_task("", total=total) if progress else None
 
     def show(self, step: int, text: str) -> None:
+        if _watch is not None:
+            _watch(step, self._total)
         if self._progress is not None and self._task is not None:
             self._progress.update(self._task, completed=step, description=text)
 

@@ -100,6 +100,9 @@ def rate_of(train: Train, case: Case, batch: int) -> tuple[float, str]:
 
 
 def evaluations(case: Case, examples: int) -> int:
-    """How often validation is scored: ten times, less where it would cost more than half the training."""
+    """How often validation is scored: ten times, less where it would cost more than half the training.
+
+    At least once, at the end, whatever it costs. `examples` are those of all steps.
+    """
     affordable = EVALUATION_COST * 3 * examples / max(1, case.validation)
-    return max(2, min(EVALUATIONS, math.floor(affordable)))
+    return max(1, min(EVALUATIONS, math.floor(affordable)))

@@ -92,6 +92,11 @@ class Length:
     checkpoint_every: int
     log_every: int
 
+    @property
+    def evaluations(self) -> int:
+        """How often validation is scored, where nothing ends the run early."""
+        return math.ceil(self.total / self.eval_every)
+
     @classmethod
     def of(cls, train: Train, rows: int) -> Length:
         per_epoch = math.ceil(rows / train.batch_size)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ftrun.data.batching import batches_by_tokens, sorted_batches
-from ftrun.tasks.objective import outputs_of, targets_of
+from ftrun.tasks.objective import Coupled, outputs_of, targets_of
 from ftrun.training.late import beside, one_late
 
 if TYPE_CHECKING:
@@ -74,6 +74,23 @@ def answered(
                     total, count = total + float(loss.sum), count + targets_of(objective, batch)
                 answers += zip(places, data.scorer.answers(outputs, batch), strict=True)
     return answers, total, count
+
+
+@torch.no_grad()
+def row_losses(model: nn.Module, data: TaskData, dataset: Dataset, most: int) -> list[float]:
+    """The loss of each of at most `most` examples at equal distances, alone in its batch.
+
+    Empty where an example has no loss of its own (contrastive learning).
+    """
+    objective, found = data.objective, []
+    if isinstance(objective, Coupled):
+        return []
+    with evaluating(model, objective):
+        for place in range(0, len(dataset), -(-len(dataset) // most)):
+            batch = dataset.collate([dataset[place]])
+            loss = objective.loss(outputs_of(model, objective, batch), batch)
+            found.append(float(loss.sum) / (targets_of(objective, batch) or 1))
+    return found
 
 
 def batches_through(

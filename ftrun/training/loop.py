@@ -16,6 +16,7 @@ from ftrun.runs import clock
 from ftrun.runs.terminal import Bar, bar, say
 from ftrun.training import checkpoint
 from ftrun.training.evaluate import evaluate
+from ftrun.training.pausing import pause_of, wait
 from ftrun.training.signals import Agreement, interruptions
 from ftrun.training.state import State, better
 
@@ -45,6 +46,7 @@ class Loop:
         self.baselines: dict[str, Any] = (step.run_directory.read_json("data.json") or {}).get(
             "baselines", {}
         )
+        self.pause = pause_of(self.length)  # the step at which to wait
         self._clock = time.perf_counter(), time.process_time()
         self._saved = time.perf_counter()
         self.agreement = Agreement(self.accelerator)
@@ -86,7 +88,7 @@ class Loop:
         last = state.step >= length.total
         log = state.step % length.log_every == 0 or last
         evaluate = state.step % length.eval_every == 0 or last
-        save = state.step % length.checkpoint_every == 0
+        save = state.step % length.checkpoint_every == 0 or state.step == self.pause
         asked = evaluate or self.agreement.due(state.step)
         signum = self.agreement.signal(signals, state) if asked else 0
         if log or evaluate or save or signum:
@@ -99,6 +101,8 @@ class Loop:
         if save or last or signum or state.stopped or evaluate and self.long_since_saved():
             self.save()
         self.raise_if_signalled(signum)
+        if state.step == self.pause and not state.stopped:
+            wait(self.step, self.data)
 
     def raise_if_signalled(self, signum: int) -> None:
         """Raise Interrupted if a signal arrived; the checkpoint has been written."""

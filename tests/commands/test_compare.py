@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import json
+import shlex
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ftrun.cli import start
-from ftrun.commands.compare import budget, of_steps
-from ftrun.errors import ConfigError, DataError, Diverged
+from ftrun.commands._board import Board
+from ftrun.commands.compare import budget
+from ftrun.errors import ConfigError, DataError, Diverged, Interrupted
 from ftrun.experiments import launch
+from ftrun.experiments.study.cost import Timing
 from ftrun.runs.ledger import Ledger, key_of
+from ftrun.strategies.scratch import Scratch
+from ftrun.tasks.dataset import SPLITS
+from ftrun.training.loop import Loop
 
 WORDS = ["task=digits", "model=mlp", "train.optimizer=sgd", "task.subset=60", "device=cpu"]
+
+TIMED = Timing(1.0, [(0, 1.0)], 0.1, 60, dict.fromkeys(SPLITS, 0.1), 0.1, 0.1, 0.1, 0.0, None, 1000)
+
+
+@pytest.fixture(autouse=True)
+def timed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps are timed in one test only."""
+    if request.node.name != "test_a_study_goes_on_with_more_seeds":
+        monkeypatch.setattr("ftrun.experiments.study.costing.timing", lambda settings, data: TIMED)
 
 
 def compared(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
@@ -29,10 +45,17 @@ def test_a_study_goes_on_with_more_seeds(
     two = ["--strategies", "full,scratch", "--lr", "default"]
     code, text = compared(capsys, *two, "--seeds", "1")
     assert code == 0
-    assert text.count("\nrun: ") == 2 and "already finished" not in text
+    assert "2 runs to compare, of full, scratch: about " in text and "already finished" not in text
+    lines = [line for line in text.splitlines() if " of 2 · " in line]
+    assert [line.split(" · ")[1] for line in lines] == ["full lr=0.15 seed 0", "scratch lr=0.15 seed 0"]
+    assert "left" in lines[0] and "left" not in lines[1]
+    assert text.index("\nVerdict · mlp · 60 training rows · 4 steps") < text.index("score  trained")
+    assert text.index("score  trained") < text.index("Pairwise comparison")
+    assert "best step" in next(Path("study/runs").glob("full*/log.txt")).read_text()
+    assert "best step" not in text
     assert "Pairwise comparison (2 tests, Holm-corrected)" in text  # one with the most frequent label
     code, text = compared(capsys, *two, "--seeds", "2")
-    assert (code, text.count("\nrun: "), text.count("already finished: ")) == (0, 2, 2)
+    assert (code, text.count(" of 4 · "), text.count(" · already finished")) == (0, 4, 2)
     entries = [json.loads(line) for line in Path("study/ledger.jsonl").read_text().splitlines()]
     assert [entry["state"] for entry in entries] == ["finished"] * 4
     assert len(list(Path("study/runs").iterdir())) == 4
@@ -45,6 +68,8 @@ def test_the_rate_is_chosen_on_validation_and_said(
     code, text = compared(capsys, "--strategies", "scratch", "--seeds", "1", "train.lr=0.1")
     assert code == 0
     assert "learning rate of scratch: " in text and "trials: " in text
+    assert "1 run to compare and 3 or more that prepare them" in text
+    assert "scratch lr=0.1, choosing the rate" in text
     rates = {float(path.name.split("-")[1][2:]) for path in Path("study/grid").iterdir()}
     assert {0.032, 0.1, 0.32} <= rates
 
@@ -84,10 +109,79 @@ def test_a_failure_is_shown_and_the_others_go_on(
     monkeypatch.chdir(tmp_path)
     words = ["--strategies", "lora,full", "--lr", "default", "--seeds", "1"]  # an mlp has nothing for LoRA
     code = start(["compare", *WORDS, "--budget", "steps=2", "--dir", "study", *words])
-    out, err = capsys.readouterr()
+    out, _ = capsys.readouterr()
     assert code == 1
-    assert "failed: " in err
-    assert "\nFailed\n" in out
+    assert " · lora seed 0 · failed: targets=attention" in out
+    assert out.index("\nVerdict") < out.index("\nFailed\n")
+
+
+def test_ctrl_c_shows_what_is_there_and_the_command_that_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["--strategies", "full,scratch", "--lr", "default", "--seeds", "1", "train.checkpoint_every=1"]
+    honest, steps = Loop.after_step, []
+
+    def interrupted(loop: Any, norm: float, progress: Any, signum: int) -> None:
+        steps.append(loop.state.step)
+        honest(loop, norm, progress, signal.SIGINT if len(steps) == 6 else signum)
+
+    monkeypatch.setattr(Loop, "after_step", interrupted)
+    with pytest.raises(Interrupted):
+        compared(capsys, *words)
+    out = capsys.readouterr().out
+    assert " of 2 · full lr=0.15 seed 0 · " in out and "Verdict" in out and "was interrupted" not in out
+    (command,) = [line for line in out.splitlines() if line.startswith("to continue: ")]
+    _, *again = shlex.split(command.removeprefix("to continue: "))
+    steps.clear()
+    steps.extend([0] * 6)
+    assert start(again) == 0
+    assert steps[6:] == [3, 4]  # of the second run; the first is not repeated
+    assert "scratch lr=0.15 seed 0" in capsys.readouterr().out
+
+
+def test_a_rate_that_does_not_learn_is_stopped_at_half(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("ftrun.commands._rates.STEP", 1000.0)
+    words = [
+        "--strategies",
+        "scratch",
+        "--seeds",
+        "1",
+        "train.lr=0.1",
+        "train.batch_size=60",
+        "baselines=false",
+    ]
+    code = start(["compare", *WORDS, "--budget", "steps=16", "--dir", "study", *words])
+    text = capsys.readouterr().out
+    assert code == 0 and " · scratch lr=0.0001, choosing the rate · stopped at 50 %: " in text
+    (stopped,) = [path for path in Path("study/grid").glob("*lr0.0001*")]
+    assert not (stopped / "result.json").exists()
+    assert "0.0001 (stopped at 50 %: " in next(x for x in text.splitlines() if x.startswith("learning rate"))
+    start(["compare", *WORDS, "--budget", "steps=16", "--dir", "study", *words])
+    assert "stopped at 50 %: " in capsys.readouterr().out and not (stopped / "result.json").exists()
+
+
+def test_a_strategy_without_a_rate_has_no_grid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Scratch, "solved", True)
+    code, text = compared(capsys, "--strategies", "scratch", "--seeds", "1")
+    assert code == 0 and "1 run to compare, of scratch" in text and "learning rate" not in text
+    assert not Path("study/grid").exists()
+
+
+def test_the_time_left_is_corrected_by_what_runs_took() -> None:
+    board = Board()
+    board.predicted = {"full": 100.0, "lora": 50.0}
+    board.pending.update({"full": 2, "lora": 2, "probe": 1})
+    assert board.left() == 2 * 100 + 2 * 50 + 75  # of an unknown one the mean of the others
+    board._begun |= {"a": 300.0, "b": 60.0}  # "b" waits at half
+    board.done("full", "a", "full", "84 %")
+    assert board.left() == 300 + 2 * 150 + 225 - 60  # all took three times as long
 
 
 @pytest.mark.parametrize(
@@ -118,9 +212,8 @@ def test_rows_that_cannot_be_read_are_one_line_too(tmp_path: Path, monkeypatch: 
     assert not list(tmp_path.iterdir())
 
 
-def test_a_budget_keeps_what_was_said() -> None:
-    assert budget("minutes=0.5") == (None, 0.5)
-    assert of_steps(7, ["train.eval_every=2"]) == ["train.max_steps=7"]
+def test_a_budget_is_steps_or_minutes() -> None:
+    assert budget("minutes=0.5") == (None, 0.5) and budget("steps=7") == (7, None)
 
 
 def test_a_ledger_forgets_what_was_deleted(tmp_path: Path) -> None:

@@ -96,5 +96,6 @@ def test_evaluation_costs_at_most_half_the_training(validation):
     found, _ = settled(validation=validation)
     times = steps(found, 400) / found["eval_every"]
     assert times <= 10
-    assert times <= 2 or times * validation / 3 <= 0.5 * steps(found, 400) * found["batch_size"]
+    times = math.ceil(times)  # the last step is always followed by one
+    assert times == 1 or times * validation / 3 <= 0.5 * steps(found, 400) * found["batch_size"]
     assert found["checkpoint_every"] == steps(found, 400)  # the loop saves after evaluations by the clock

@@ -172,7 +172,7 @@ def test_memory_that_runs_out_in_a_capture_halves_the_micro_batch(
 ):
     monkeypatch.setattr(Failing, "error", torch.OutOfMemoryError("planted"))
     made = recalled(monkeypatch, Failing, multiple=8)
-    halves = "baselines=false", "train.batch_size=8"
+    halves = "baselines=false", "train.batch_size=8", "train.checkpoint_layers=false"
     run = ran(tmp_path / "run", toy(toy_files, tiny_dir("bert"), *words("full", *halves)))
     assert run.read_json("cost.json")["micro_batch"] == 4
     assert made[0].forgotten == 1 and made[0].recorded > 1, "graphs of half the size"

@@ -14,7 +14,7 @@ from ftrun.reports.numbers import count, duration, score, size
 from ftrun.reports.verdicts import slices
 from ftrun.reports.verdicts.labelling import label_lines
 from ftrun.reports.verdicts.sentences import elbow, interval, p_value_source, sentence, standard_error
-from ftrun.reports.verdicts.verdict import verdict
+from ftrun.reports.verdicts.verdict import scope, verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -65,7 +65,7 @@ def sections_of(group: Group, plots: Sequence[Plot] = ()) -> list[Section]:
     table = tabled(f"{title}, with 95 % confidence intervals", COLUMNS, rows, KEPT)
     table.below, table.plots = BELOW, [*plots[:1]]
     first, *more = verdict(group)
-    found = [Section("Verdict", lead=first, lines=more), table]
+    found = [Section(f"Verdict{scope(group)}", lead=first, lines=more), table]
     if group.pairs:
         correction = ", Holm-corrected" if len(group.pairs) > 1 else ""
         title = f"Pairwise comparison ({counted(len(group.pairs), 'test')}{correction})"

@@ -51,6 +51,21 @@ def verdict(group: Group) -> list[str]:
     return [*lines, *_unknown(like, group)][:5]
 
 
+def scope(group: Group) -> str:
+    """What a verdict is about: its networks, training rows and optimizer steps a run, " · MiniLM · 400 …"."""
+    runs = [run for study in group.ways for tried in study.tried for run in tried.runs]
+    models = list(dict.fromkeys(str(run.row["model"]) for run in runs))
+    parts = [", ".join(models) if len(models) <= 3 else f"{len(models)} models"]
+    for noun, values in (
+        ("training row", {run.row["train_rows"] for run in runs}),
+        ("step", {run.result.get("steps") for run in runs}),
+    ):
+        if known := sorted(value for value in values if value is not None):
+            low, high = known[0], known[-1]
+            parts.append(counted(high, noun) if low == high else f"{low:,} to {counted(high, noun)}")
+    return "".join(f" · {part}" for part in parts if part)
+
+
 def _strongest_baseline(best: Study, group: Group) -> Study | None:
     rivals = [s for s in group.studies if s.baseline and s.facts["labels"] == best.facts["labels"]]
     return max(rivals, key=lambda study: group.sign * study.score.value, default=None)

@@ -1,0 +1,103 @@
+"""What a study shows while it runs: a line for each run that is done, and on a terminal a live bar below."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from ftrun.reports.numbers import roughly
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+
+class Board:
+    """The runs that are to come, by their way, and the seconds that each was predicted to take."""
+
+    def __init__(self) -> None:
+        self.pending: Counter[str] = Counter()
+        self.predicted: dict[str, float] = {}  # of a run of each way
+        self._took: dict[str, list[float]] = {}  # seconds of the runs of each way that were made now
+        self._begun: dict[str, float] = {}  # of runs that wait at half
+        self._count = 0  # runs that are told
+        self._screen: Progress | None = None
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """The bar, as long as the study runs; none where the output is no terminal."""
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+        console = Console(highlight=False)  # is bound to the terminal while runs print elsewhere
+        console.file = console.file
+        if not console.is_terminal:
+            yield
+            return
+        columns = [BarColumn(), TaskProgressColumn(), TextColumn("{task.description}", markup=False)]
+        options = {"transient": True, "redirect_stdout": False, "redirect_stderr": False}
+        with Progress(*columns, console=console, **options) as self._screen:  # type: ignore[arg-type]
+            try:
+                yield
+            finally:
+                self._screen = None
+
+    @contextmanager
+    def running(self, key: str, title: str) -> Iterator[Callable[[int, int], None]]:
+        """Time one run, known by its key, and show it in the bar; yields what is to be told of its steps."""
+        begin = time.perf_counter()
+        bar = None if self._screen is None else self._screen.add_task(f"{title} · starting", total=None)
+
+        def watch(step: int, total: int) -> None:
+            if self._screen is not None and bar is not None:
+                self._screen.update(bar, completed=step, total=total, description=title)
+
+        try:
+            yield watch
+        finally:
+            if self._screen is not None and bar is not None:
+                self._screen.remove_task(bar)
+            self._begun[key] = self._begun.get(key, 0.0) + time.perf_counter() - begin
+
+    def done(self, way: str, key: str, title: str, outcome: str, now: bool = True) -> None:
+        """A line for a run that has come to its end, `now` or in an earlier call."""
+        self.pending[way] = max(0, self.pending[way] - 1)
+        if now:
+            self._took.setdefault(way, []).append(self._begun.pop(key, 0.0))
+        self._count += 1
+        left = self.left()
+        rest = f" · {roughly(left)} left" if left else ""
+        self.say(f"{self._count} of {self._count + self.pending.total()} · {title} · {outcome}{rest}")
+
+    def left(self) -> float | None:
+        """The seconds of the runs to come, by the prediction and how it fared so far; None where unknown."""
+        typical = {way: self._typical(way) for way, count in self.pending.items() if count}
+        known = [seconds for seconds in typical.values() if seconds is not None]
+        if not typical or not known:
+            return None
+        other = sum(known) / len(known)
+        whole = sum(
+            self.pending[way] * (other if seconds is None else seconds) for way, seconds in typical.items()
+        )
+        return max(whole - sum(self._begun.values()), 0.0)
+
+    def _typical(self, way: str) -> float | None:
+        """Its runs' mean where some were made, else what was predicted, times what others took of theirs."""
+        if way in self._took:
+            return fmean(self._took[way])
+        if way not in self.predicted:
+            return None
+        made = [other for other in self._took if other in self.predicted]
+        thought = sum(self.predicted[other] * len(self._took[other]) for other in made)
+        spent = sum(sum(self._took[other]) for other in made)
+        return self.predicted[way] * (spent / thought if thought else 1.0)
+
+    def say(self, text: str) -> None:
+        """One line, above the bar."""
+        if self._screen is None:
+            print(text, flush=True)
+        else:
+            self._screen.console.print(text, markup=False, soft_wrap=True)

@@ -1,0 +1,53 @@
+"""A run that waits at half: `paused_at_half` has every run within stop there, saved, for `resume` to go on.
+
+Full schedules that are interrupted can be compared half way and lose nothing, where short ones end with
+another rate (successive halving, Jamieson and Talwalkar 2016, compares the latter).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, NoReturn
+
+from ftrun.errors import Paused
+from ftrun.runs.run import PAUSE
+from ftrun.training.evaluate import row_losses
+
+if TYPE_CHECKING:
+    from ftrun.settings.schedules import Length
+    from ftrun.tasks.data import TaskData
+    from ftrun.training.step import Step
+
+COMPARED = 256  # validation rows, at most, whose losses are kept
+_asked: ContextVar[bool] = ContextVar("paused_at_half", default=False)
+
+
+@contextmanager
+def paused_at_half() -> Iterator[None]:
+    """Runs that begin or continue within raise Paused at the evaluation nearest half of their steps."""
+    before = _asked.set(True)
+    try:
+        yield
+    finally:
+        _asked.reset(before)
+
+
+def pause_of(length: Length) -> int | None:
+    """The optimizer step at which a run waits.
+
+    None where none is asked to, and for one without an evaluation before its last step."""
+    if not _asked.get():
+        return None
+    places = range(length.eval_every, length.total, length.eval_every)
+    return min(places, key=lambda step: abs(2 * step - length.total), default=None)
+
+
+def wait(step: Step, data: TaskData) -> NoReturn:
+    """Keep the validation rows' losses and raise Paused; the state has been saved."""
+    losses = row_losses(step.model, data, data.dataset("validation"), COMPARED)
+    now, total = step.state.step, step.length.total
+    if step.accelerator.is_main_process:
+        step.run_directory.write_json(PAUSE, {"step": now, "of": total, "losses": losses})
+    raise Paused(f"waiting at step {now} of {total}")
