@@ -92,7 +92,7 @@ def token_means(dataset: Dataset, model: Model, examples: Sequence[Example]) -> 
     import torch
 
     from ftrun.data.batching import sorted_batches
-    from ftrun.models.prefix import stopped_at
+    from ftrun.models.features.prefix import stopped_at
 
     rows: list[Any] = [None] * len(examples)
     model.eval()

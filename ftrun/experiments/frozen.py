@@ -17,7 +17,7 @@ from ftrun.data.card import SCORED, named_scores
 from ftrun.models.architecture import IMAGES, ONE_PER_TEXT
 from ftrun.models.heads import Pooled
 from ftrun.runs.warm import once, sharing, stamps
-from ftrun.training.features import features as features_of
+from ftrun.training.kept.features import features as features_of
 from ftrun.training.linear import Fit, Scaling, fit, searched
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ def answered_out_of_fold(run: Run) -> tuple[list[Row], str]:
     from ftrun.tasks.data import TaskData
     from ftrun.tasks.scorer import PROBABILITIES
     from ftrun.training.devices import open_accelerator
-    from ftrun.training.features import features
+    from ftrun.training.kept.features import features
 
     settings = read(run.settings)
     if PROBABILITIES not in TaskData(settings.task).scorer.columns:

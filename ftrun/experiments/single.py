@@ -27,12 +27,12 @@ from ftrun.settings.schema import Settings
 from ftrun.settings.seeds import stream
 from ftrun.tasks.base import check_metric
 from ftrun.tasks.data import TaskData
-from ftrun.training.compiling import compiled, keep_key, refuse_without_compiler
 from ftrun.training.devices import describe, open_accelerator
+from ftrun.training.gradients.compiling import compiled, keep_key, refuse_without_compiler
+from ftrun.training.gradients.recompute import refuse_batch_norms
 from ftrun.training.loop import Loop
 from ftrun.training.memory import MemoryMeter
 from ftrun.training.preflight import preflight
-from ftrun.training.recompute import refuse_batch_norms
 from ftrun.training.solve import Solve
 from ftrun.training.step import Step
 from ftrun.training.trackers import check, open_tracker

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ftrun.tasks.data import TaskData
     from ftrun.tasks.dataset import Batch, Dataset
     from ftrun.tasks.scorer import Answer, Row
-    from ftrun.training.kept import Kept
+    from ftrun.training.kept.kept import Kept
 
 SMALLEST = 32  # rows of an evaluation batch, which without gradients may exceed the micro-batch
 

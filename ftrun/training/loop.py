@@ -43,9 +43,8 @@ class Loop:
         self.metric = (train.metric or f"eval_{data.metric}").removeprefix("eval_")
         order = data.task.habits.order if train.sampling == "auto" else train.sampling
         self.pool = 1 if order == "random" else POOL  # batches whose examples are sorted by length
-        self.baselines: dict[str, Any] = (step.run_directory.read_json("data.json") or {}).get(
-            "baselines", {}
-        )
+        card = step.run_directory.read_json("data.json") or {}
+        self.baselines: dict[str, Any] = card.get("baselines", {})
         self.pause = pause_of(self.length)  # the step at which to wait
         self._clock = time.perf_counter(), time.process_time()
         self._saved = time.perf_counter()
@@ -73,7 +72,7 @@ class Loop:
         for batch in batches[state.position :]:
             epoch_done = state.position + 1 == len(batches)
             following = [] if epoch_done else batches[state.position + 1]
-            self.step.backward.upcoming = [chosen[place] for place in following] or None
+            self.step.backward.batches.upcoming = [chosen[place] for place in following] or None
             self.step.take([chosen[place] for place in batch])
             state.step, state.position = state.step + 1, state.position + 1
             if epoch_done:
@@ -243,9 +242,7 @@ class Loop:
             checkpoint.load_moments(moments, step.plain_optimizer(), step.parameters)
             if own := dict(step.objective.named_buffers()):
                 saved = checkpoint.read_tensors(place, "task")
-                saved = {
-                    name.replace("/", "."): value for name, value in saved.items()
-                }  # of earlier versions
+                saved = {name.replace("/", "."): value for name, value in saved.items()}  # formerly a/b
                 for name, value in own.items():
                     value.copy_(saved[name])
         if self.accelerator.is_main_process:

@@ -20,7 +20,7 @@ from ftrun.runs.terminal import Bar, bar, say
 from ftrun.tasks.dataset import SPLITS, Batch, Dataset, Draw, Example
 from ftrun.tasks.objective import outputs_of
 from ftrun.training.evaluate import evaluate
-from ftrun.training.features import features
+from ftrun.training.kept.features import features
 from ftrun.training.linear import MOST, Scaling, fit, following
 from ftrun.training.loop import Loop
 from ftrun.training.signals import interruptions

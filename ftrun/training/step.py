@@ -15,8 +15,8 @@ from accelerate import DistributedDataParallelKwargs
 from ftrun.errors import Diverged
 from ftrun.settings.schedules import Course, Length
 from ftrun.tasks.objective import acts_after_step
-from ftrun.training.gradient import Gradient
-from ftrun.training.kept import Kept
+from ftrun.training.gradients.gradient import Gradient
+from ftrun.training.kept.kept import Kept
 from ftrun.training.late import Numbers
 from ftrun.training.optim import groups, merged, optimizer
 from ftrun.training.state import State

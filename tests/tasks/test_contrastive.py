@@ -18,7 +18,7 @@ from ftrun.experiments import single as experiment
 from ftrun.models.load import quiet
 from ftrun.runs.run import Run
 from ftrun.training import checkpoint
-from ftrun.training import gradient as stepping
+from ftrun.training.gradients import gradient as stepping
 from ftrun.training.loop import Loop
 
 pytestmark = pytest.mark.images

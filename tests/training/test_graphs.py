@@ -12,8 +12,9 @@ from toys_tasks import words_of
 
 from ftrun.errors import ConfigError
 from ftrun.experiments import single, start
-from ftrun.training import checkpoint, graphs
-from ftrun.training.gradient import Gradient
+from ftrun.training import checkpoint
+from ftrun.training.gradients import graphs
+from ftrun.training.gradients.gradient import Gradient
 
 LONG = "train.epochs=3", "train.eval_every=9", "train.lr=3e-3", "train.checkpoint_every=9", "task.subset=48"
 

@@ -17,8 +17,8 @@ from toys_lm import tiny_decoder
 from toys_tasks import words_of
 
 from ftrun.errors import ConfigError
-from ftrun.models.feature_store import File, directory
-from ftrun.training.kept_rows import KeptRows
+from ftrun.models.features.store import File, directory
+from ftrun.training.kept.rows import KeptRows
 
 Tiny = Callable[[str], Path]
 STRATEGIES = {"linear_probe": ["strategy=linear_probe"], "freeze": ["strategy=freeze", "bottom=1"]}

@@ -18,7 +18,7 @@ from ftrun.tasks.metrics.metric import Metric
 from ftrun.tasks.objective import Objective
 from ftrun.tasks.parts.labelled import ClassScorer
 from ftrun.training import loop as engine
-from ftrun.training.gradient import Gradient
+from ftrun.training.gradients.gradient import Gradient
 from ftrun.training.state import better
 
 

@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 from ftrun.errors import ConfigError
 from ftrun.models.load import load
 from ftrun.tasks.objective import Objective
-from ftrun.training import compiling
-from ftrun.training.recompute import recomputing, refuse_batch_norms
+from ftrun.training.gradients import compiling
+from ftrun.training.gradients.recompute import recomputing, refuse_batch_norms
 
 STEPS = "train.max_steps=2", "train.eval_every=2", "task.subset=32", "baselines=false"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,10 +13,10 @@ from ftrun.runs.terminal import say
 from ftrun.settings.seeds import stream
 from ftrun.tasks.dataset import Draw
 from ftrun.tasks.objective import Coupled, count_of_rows, outputs_of
-from ftrun.training.gradcache import coupled_backward
-from ftrun.training.graphs import MULTIPLE, opened
-from ftrun.training.placing import placed
-from ftrun.training.recompute import recomputing
+from ftrun.training.gradients.gradcache import coupled_backward
+from ftrun.training.gradients.graphs import opened
+from ftrun.training.gradients.prepared import Batches, share
+from ftrun.training.gradients.recompute import recomputing
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -26,24 +25,12 @@ if TYPE_CHECKING:
     from ftrun.models.model import Model
     from ftrun.settings.schema import Settings
     from ftrun.tasks.data import TaskData
-    from ftrun.tasks.dataset import Batch, Example
-    from ftrun.training.kept import Kept
+    from ftrun.tasks.dataset import Batch
+    from ftrun.training.kept.kept import Kept
     from ftrun.training.source_task import SourceTask
     from ftrun.training.state import State
 
-MULTIPLES = {"cuda": MULTIPLE}  # of tokens, to which batches are padded on a kind of device
 FEW = 8  # examples: halving costs a GPU more time below, recomputing a third at any size
-
-
-@dataclass
-class Prepared:
-    """The micro-batches of a step, in the memory of the host and on the device."""
-
-    asked: tuple[list[int], Draw, int]  # rows, where training has come to, rows of a micro-batch
-    host: list[Batch]
-    batches: list[Batch]
-    tokens: int
-    padded: int  # tokens with their padding
 
 
 class Gradient:
@@ -58,16 +45,13 @@ class Gradient:
         accelerator: Accelerator,
         kept: Kept,
     ) -> None:
-        self.kept = kept
         self.model, self.wrapped, self.settings, self.accelerator = model, wrapped, settings, accelerator
-        train, self.objective, self.guard = data.dataset("train"), data.objective, settings.guard
-        self.dataset = train.of(train.examples, MULTIPLES.get(accelerator.device.type, 1))
+        self.objective, self.guard = data.objective, settings.guard
+        self.batches = Batches(data.dataset("train"), kept, accelerator.device)
         # of the latest step's loss: sums and counts
         self.parts: dict[str, tuple[float | torch.Tensor, float | torch.Tensor]] = {}
         self.recompute = settings.train.checkpoint_layers is True
         self.graphs = opened(model, data, settings, accelerator)
-        self.upcoming: list[int] | None = None  # the rows of the next step, where it is of the same epoch
-        self.prepared: Prepared | None = None
 
     def of(
         self, rows: list[int], state: State, clear: Callable[[], None]
@@ -94,18 +78,17 @@ class Gradient:
 
     def accumulate(self, rows: list[int], state: State) -> tuple[torch.Tensor, float | torch.Tensor]:
         """Backward over the micro-batches of this process; DDP averages the gradients of all processes."""
-        parts = self.accelerator.num_processes
-        self.seed(state.step, self.accelerator.process_index)
+        parts, own_index = self.accelerator.num_processes, self.accelerator.process_index
+        self.seed(state.step, own_index)
         earlier = self.guard.replay(state.step, len(rows))
         own = 1 - self.guard.replayed_share() if earlier else 1.0
         for past, chosen in earlier:
             self.rehearse(
                 past, chosen, state, (1 - own) * len(chosen) / sum(len(each) for _, each in earlier)
             )
-        idle = len(rows) <= self.accelerator.process_index  # compute one example with weight zero
-        own_rows = rows[self.accelerator.process_index :: parts] or rows[:1]
+        idle = len(rows) <= own_index
         draw = Draw(self.settings.seed, state.epoch, state.step)
-        ready = self.prepare(own_rows, draw, state.micro_batch)
+        ready = self.batches.of(share(rows, own_index, parts), draw, state.micro_batch)
         batches = ready.batches
         self.objective.train()
         count = self.objective.count(ready.host)
@@ -119,9 +102,7 @@ class Gradient:
             total = self.backward(batches, idle, weight, whole)
         state.cost["tokens"] += ready.tokens
         state.cost["padded_tokens"] += ready.padded
-        if self.upcoming is not None:  # while the device computes
-            following = self.upcoming[self.accelerator.process_index :: parts] or self.upcoming[:1]
-            self.prepared = self.prepare(following, draw._replace(step=draw.step + 1), state.micro_batch)
+        self.batches.ahead(draw, state.micro_batch, own_index, parts)  # while the device computes
         return self.summed_over_processes(total), counted
 
     def seed(self, *place: int) -> None:
@@ -146,14 +127,8 @@ class Gradient:
 
         labels = {"labels": [label for batch in batches for label in batch["labels"]]}
         statistics = [buffer for module in self.model.batch_norms() for buffer in module.buffers()]
-        return coupled_backward(
-            forward,
-            backward,
-            lambda outputs: self.objective.loss(outputs, labels).sum,
-            len(batches),
-            weight,
-            statistics,
-        )
+        loss = lambda outputs: self.objective.loss(outputs, labels).sum  # noqa: E731
+        return coupled_backward(forward, backward, loss, len(batches), weight, statistics)
 
     def backward(
         self, batches: list[Batch], idle: bool, weight: float | torch.Tensor, whole: bool
@@ -177,26 +152,6 @@ class Gradient:
                 else:
                     losses.append(self.graphs.run(one, batch, weight, whole).double())
         return sum(losses[1:], losses[0])
-
-    def prepare(self, rows: list[int], draw: Draw, size: int) -> Prepared:
-        """The micro-batches of a step, unless they are those that were prepared in the step before."""
-        asked = (rows, draw, size)
-        ready, self.prepared = self.prepared, None
-        if ready is not None and ready.asked == asked:
-            return ready
-        examples = [self.dataset[row] for row in rows]
-        host = [self.collated(examples[i : i + size], draw) for i in range(0, len(rows), size)]
-        ids = [batch["inputs"]["input_ids"] for batch in host if "input_ids" in batch["inputs"]]
-        return Prepared(
-            asked,
-            host,
-            [placed(batch, self.accelerator.device) for batch in host],
-            sum(example.size for example in examples),
-            sum(each.numel() for each in ids) if ids else len(rows),
-        )
-
-    def collated(self, examples: list[Example], draw: Draw) -> Batch:
-        return self.kept.into(self.dataset.collate(examples, draw), examples)
 
     def note(self, parts: dict[str, tuple[torch.Tensor, int]], idle: bool) -> None:
         """Add the components of a loss, each a sum and its count, to those of this step."""
@@ -230,11 +185,8 @@ class Gradient:
 
     def rehearse(self, past: SourceTask, rows: list[int], state: State, weight: float) -> None:
         """Backward of an earlier task's mean loss over these rows, times `weight`."""
-        parts, dataset, objective = (
-            self.accelerator.num_processes,
-            past.data.dataset("train"),
-            past.data.objective,
-        )
+        dataset, objective = past.data.dataset("train"), past.data.objective
+        parts = self.accelerator.num_processes
         draw = Draw(self.settings.seed, 0, state.step)
         targets = objective.count([dataset.collate([dataset[row] for row in rows], draw)])
         mine, size = rows[self.accelerator.process_index :: parts], state.micro_batch
@@ -257,7 +209,7 @@ class Gradient:
 
     def forget(self) -> None:
         """Drop the graphs and the next batches: other weights train from now on, or less memory is left."""
-        self.prepared = None
+        self.batches.forget()
         if self.graphs is not None:
             self.graphs.drop()
 

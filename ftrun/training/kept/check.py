@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ftrun.models.feature_store import padded
+from ftrun.models.features.prefix import Values, tokens_of
+from ftrun.models.features.store import padded
 from ftrun.models.model import put_back
-from ftrun.models.prefix import Values, tokens_of
 from ftrun.tasks.dataset import Draw
 from ftrun.tasks.objective import outputs_of
-from ftrun.training.features import ROWS_CPU, evaluating, is_per_token, on_device
-from ftrun.training.kept_width import RULES, Rule
+from ftrun.training.kept.features import ROWS_CPU, evaluating, is_per_token, on_device
+from ftrun.training.kept.width import RULES, Rule
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ftrun.models.model import Model
     from ftrun.tasks.data import TaskData
     from ftrun.tasks.dataset import Batch, Example
-    from ftrun.training.kept_rows import KeptRows
+    from ftrun.training.kept.rows import KeptRows
 
 SEEN = 4  # examples of a batch whose features are computed again
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ftrun.runs.terminal import say
 from ftrun.tasks.objective import is_capturable
-from ftrun.training.placing import copied, tensors_of
+from ftrun.training.gradients.placing import copied, tensors_of
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

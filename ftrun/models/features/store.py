@@ -18,7 +18,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from ftrun.models.prefix import NOTHING, Part, Values
+from ftrun.models.features.prefix import NOTHING, Part, Values
 from ftrun.runs import cache
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ftrun.models.feature_store import CONTENT, VARIANT, Store, directory
-from ftrun.models.prefix import Prefix, Values, lengths_of, tokens_of
+from ftrun.models.features.prefix import Prefix, Values, lengths_of, tokens_of
+from ftrun.models.features.store import CONTENT, VARIANT, Store, directory
 from ftrun.runs.terminal import say
-from ftrun.training.features import ROWS_CPU, addresses_of, complete, evaluating, on_device
-from ftrun.training.kept_width import RULES, coarsest
+from ftrun.training.kept.features import ROWS_CPU, addresses_of, complete, evaluating, on_device
+from ftrun.training.kept.width import RULES, coarsest
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -31,7 +31,7 @@ class KeptRows:
         self.prefix, self.store, self.accelerator = prefix, store, accelerator
         self.cpu = accelerator.device.type == "cpu"
         self.failed = False
-        self.rule = len(RULES) - 1  # of kept_width
+        self.rule = len(RULES) - 1  # of `width`
         self.contents: dict[int, bytes] = {}  # addresses, by the identity of an example
         self.alive: list[Sequence[Example]] = []  # else an identity could be given away again
 
@@ -127,7 +127,7 @@ class KeptRows:
         return self.store.rows(addresses, tokens_of(inputs) or 0)
 
     def address(self, example: Example, columns: int | None, padded: bool) -> bytes:
-        """Of the example in a batch of so many columns, in which some text is `padded`; see kept_width."""
+        """Of the example in a batch of so many columns, in which some text is `padded`; see `width`."""
         content = self.contents[id(example)]
         if columns is None or not self.cpu:
             return content

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from ftrun.models.prefix import ALL, HIDDEN, LAST, Part, Values, lengths_of, stopped_at, tokens_of
+from ftrun.models.features.prefix import ALL, HIDDEN, LAST, Part, Values, lengths_of, stopped_at, tokens_of
 
 if TYPE_CHECKING:
     from ftrun.models.model import Model

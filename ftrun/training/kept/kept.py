@@ -10,17 +10,17 @@ import shutil
 from typing import TYPE_CHECKING
 
 from ftrun.errors import ConfigError, counted
-from ftrun.models.feature_store import LARGEST, Store, directory
-from ftrun.models.prefix import Prefix, lowest
+from ftrun.models.features.prefix import Prefix, lowest
+from ftrun.models.features.store import LARGEST, Store, directory
 from ftrun.runs.files import existing, size_in_words
 from ftrun.runs.terminal import say
 from ftrun.settings.schedules import Course
 from ftrun.strategies.base import Strategy
 from ftrun.tasks.dataset import SPLITS, Draw
 from ftrun.tasks.objective import Objective
-from ftrun.training.features import evaluating, key_of, on_device
-from ftrun.training.kept_check import difference
-from ftrun.training.kept_rows import KeptRows
+from ftrun.training.kept.check import difference
+from ftrun.training.kept.features import evaluating, key_of, on_device
+from ftrun.training.kept.rows import KeptRows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

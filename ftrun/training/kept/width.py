@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ftrun.models.prefix import Prefix, stopped_at, tensors_of
+from ftrun.models.features.prefix import Prefix, stopped_at, tensors_of
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ftrun.models.feature_store import CONTENT, VARIANT, VERSION, Store
-from ftrun.models.head_input import HeadInput
+from ftrun.models.features.head_input import HeadInput
+from ftrun.models.features.prefix import HIDDEN, Prefix, Values, lengths_of, tokens_of
+from ftrun.models.features.store import CONTENT, VARIANT, VERSION, Store
 from ftrun.models.load import positions
-from ftrun.models.prefix import HIDDEN, Prefix, Values, lengths_of, tokens_of
 from ftrun.runs.terminal import say
 
 if TYPE_CHECKING:

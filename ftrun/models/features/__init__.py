@@ -1,0 +1,1 @@
+"""What a network computes below the lowest stage that trains, and where that is kept."""

@@ -1,0 +1,1 @@
+"""The gradient of a step: micro-batches, graphs, compiled and recomputed layers."""

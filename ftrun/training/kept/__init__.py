@@ -1,0 +1,1 @@
+"""What lies below the lowest stage that trains, computed once per example and kept."""
