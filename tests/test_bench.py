@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.mark.slow
 def test_the_benchmark_for_a_gpu_runs(tmp_path):
     words = ["--device", "cpu", "--tiny", "--sections", "smoke", "ratio", "syncs", "graphs", "--workers", "1"]
-    words += ["--cases", "fp32"]
+    words += ["--cases", "fp32", "tiny 16 full"]
     command = [sys.executable, str(ROOT / "scripts/bench/gpu.py"), "--out", str(tmp_path), *words]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

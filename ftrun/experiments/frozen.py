@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 from typing import TYPE_CHECKING, Any
 
-import numpy
 import torch
 
 from ftrun.data.baselines import FEATURES_OF
@@ -17,6 +16,7 @@ from ftrun.data.card import SCORED, named_scores
 from ftrun.models.architecture import IMAGES, ONE_PER_TEXT
 from ftrun.models.heads import Pooled
 from ftrun.runs.warm import once, sharing, stamps
+from ftrun.tasks.dataset import labels_of
 from ftrun.training.kept.features import features as features_of
 from ftrun.training.linear import Fit, Scaling, fit, searched
 
@@ -45,7 +45,8 @@ def frozen_features(data: TaskData, model: Model, accelerator: Accelerator) -> d
     found = once("frozen features", [network, *data.content], lambda: answered(data, model, accelerator))
     scores: dict[str, Any] = {}
     for split, (places, outputs) in found.items():
-        batch = {"labels": [data.dataset(split).examples[at].target for at in places]}
+        dataset = data.dataset(split)
+        batch = {"labels": labels_of(dataset, [dataset[at] for at in places])}
         answers = data.scorer.answers(outputs, batch)
         scores |= named_scores(data.judged(FEATURES_OF, answers, split, places), split)
     return scores
@@ -81,10 +82,10 @@ def part(count: int, most: int) -> list[int]:
 def best_of(data: TaskData, features: dict[str, Array], chosen: dict[str, list[int]]) -> Fit:
     """The fit whose loss on the validation rows is lowest."""
     labels = {
-        split: data.dataset(split).collate([data.dataset(split)[at] for at in chosen[split]])["labels"]
+        split: labels_of(data.dataset(split), [data.dataset(split)[at] for at in chosen[split]])
         for split in ("train", "validation")
     }
-    targets, outputs = numpy.array(labels["train"]), len(data.spec.labels or "1")
+    targets, outputs = labels["train"].numpy(), len(data.spec.labels or "1")
 
     def loss(fitted: Fit) -> float:
         logits = torch.tensor(fitted.logits(features["validation"])).float()

@@ -28,6 +28,7 @@ def answered_out_of_fold(run: Run) -> tuple[list[Row], str]:
     from ftrun.settings.read import read
     from ftrun.settings.seeds import stream
     from ftrun.tasks.data import TaskData
+    from ftrun.tasks.dataset import labels_of
     from ftrun.tasks.scorer import PROBABILITIES
     from ftrun.training.devices import open_accelerator
     from ftrun.training.kept.features import features
@@ -48,7 +49,8 @@ def answered_out_of_fold(run: Run) -> tuple[list[Row], str]:
     found = features(model, dataset, accelerator).double().numpy()
     targets = [example.target for example in examples]
     logits = torch.from_numpy(out_of_fold(found, targets, len(names)))
-    rows = data.scorer.rows(data.scorer.answers(logits, {"labels": targets}), examples)
+    answers = data.scorer.answers(logits, {"labels": labels_of(dataset, examples)})
+    rows = data.scorer.rows(answers, examples)
     return rows, f"logistic regression in {FOLDS} folds on the frozen features of {model.name}"
 
 

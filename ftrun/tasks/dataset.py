@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Batch = dict[str, Any]
 Epochs = Callable[[int, int], Sequence[int]]  # seed and epoch → places of examples
 SPLITS = ("train", "validation", "test")
+CHUNK = 256  # examples that are collated together for their labels
 
 
 class Draw(NamedTuple):
@@ -112,6 +113,14 @@ class Dataset(ABC):
     def reference(self, data: Any) -> Dataset | None:
         """The examples, if any, whose answers are needed to score this dataset."""
         return None
+
+
+def labels_of(dataset: Dataset, examples: Sequence[Example]) -> Any:
+    """The labels that batches of these examples have, a tensor with one row for each."""
+    import torch
+
+    parts = (examples[start : start + CHUNK] for start in range(0, len(examples), CHUNK))
+    return torch.cat([dataset.collate(part)["labels"] for part in parts])
 
 
 def rows_of(dataset: Dataset) -> Sequence[int]:

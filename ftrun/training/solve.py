@@ -17,7 +17,7 @@ from ftrun.data.batching import labels_tensor
 from ftrun.errors import ConfigError
 from ftrun.runs import clock
 from ftrun.runs.terminal import Bar, bar, say
-from ftrun.tasks.dataset import SPLITS, Batch, Dataset, Draw, Example
+from ftrun.tasks.dataset import SPLITS, Batch, Dataset, Draw, Example, labels_of
 from ftrun.tasks.objective import outputs_of
 from ftrun.training.evaluate import evaluate
 from ftrun.training.kept.features import features
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from ftrun.training.step import Step
     from ftrun.training.trackers import Tracker
 
-CHUNK = 256  # examples whose labels are collated together
 EPOCHS = 10  # at least, over which draws of a resampled training split are counted
 PROVED = 8  # rows whose logits by the features are compared with the network's
 ALIKE = 0.05  # their difference by their size, at most; bf16 rounds
@@ -185,10 +184,8 @@ class Solve(Loop):
             found = features(self.step.model, new, self.accelerator)
             if not self._known:
                 self.prove(new, found)
-            self._known |= {
-                id(example): pair
-                for example, pair in zip(missing, zip(found, labels_of(new), strict=True), strict=True)
-            }
+            pairs = zip(found, labels_of(new, new.examples).tolist(), strict=True)
+            self._known |= dict(zip(map(id, missing), pairs, strict=True))
             self.state.cost["tokens"] += sum(example.size for example in missing)
             self.spent(*started)
         known = [self._known[id(example)] for example in dataset.examples]
@@ -223,13 +220,6 @@ class Solve(Loop):
 
 def number(value: float) -> float:
     return math.inf if math.isnan(value) else value
-
-
-def labels_of(dataset: Dataset) -> list[Any]:
-    """The labels that a batch of each example has."""
-    examples = dataset.examples
-    parts = (dataset.collate(examples[at : at + CHUNK]) for at in range(0, len(examples), CHUNK))
-    return [label for part in parts for label in part["labels"].tolist()]
 
 
 def weights_of(dataset: Dataset, objective: Objective, labels: list[Any], seed: int) -> Any:

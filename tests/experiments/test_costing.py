@@ -59,8 +59,8 @@ def test_a_head_that_is_solved_for_takes_one_pass(toy_words: list[str]) -> None:
 
     way.settings.strategy.__class__ = Solved
     cost = PLANTED.cost(way.settings)
-    assert (cost.train, cost.evaluate) == (7.0, 0.5)
-    assert "solving 10 s" in line_of(cost, replace(way, length=None), 0.0)
+    assert (cost.train, cost.evaluate) == (PLANTED.passes - PLANTED.features, 0.5)
+    assert "solving " in line_of(cost, replace(way, length=None), 0.0)
 
 
 def test_the_files_of_a_run_are_foretold_and_none_are_left(

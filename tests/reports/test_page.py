@@ -171,7 +171,7 @@ def test_the_answer_comes_first_and_the_details_last() -> None:
 def test_markdown_is_in_the_order_of_the_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = report(capsys, many(tmp_path, 3), "--format", "markdown")
     titles = re.findall(r"^## (.*)$", text, re.M)
-    assert titles[0] == "Verdict" and titles[1].startswith("reviews: accuracy")
+    assert titles[0].startswith("Verdict") and titles[1].startswith("reviews: accuracy")
     assert titles[-2:] == ["Runs", "Standard errors"]
     tables = re.findall(r"(?:^\|.*\|\n)+", text, re.M)
     assert len(tables) == 2

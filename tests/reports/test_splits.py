@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import random
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -252,6 +253,7 @@ def test_compare_runs_every_split_and_tunes_on_the_first(
     def one(raw: dict[str, Any], path: Path, again: bool) -> float:
         number = raw["task"]["split_seed"]
         tried.append((raw["strategy"], raw["seed"], number))
+        shutil.rmtree(path)  # which has the log alone
         (made := split(path.parent, raw["strategy"], raw["seed"], number)).rename(path)
         assert not made.exists()
         return 0.0
@@ -259,8 +261,10 @@ def test_compare_runs_every_split_and_tunes_on_the_first(
     monkeypatch.setattr(launch, "one", one)
     words = ["task=digits", "model=mlp", "task.split_seed=0,3", "--strategies", "full,lora", "--seeds", "2"]
     assert start(["compare", *words, "--dir", "study"]) == 0
-    assert {each for each in tried if each[1] == 1000} == {("full", 1000, 0), ("lora", 1000, 0)}
-    assert [each for each in tried if each[1] != 1000] == [
+    assert {each for each in tried if each[1] >= 1000} == {  # a second seed where rates are within noise
+        (way, seed, 0) for way in ("full", "lora") for seed in (1000, 1001)
+    }
+    assert [each for each in tried if each[1] < 1000] == [
         (way, seed, number) for seed in (0, 1) for number in (0, 3) for way in ("full", "lora")
     ]
     text = capsys.readouterr().out

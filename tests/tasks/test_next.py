@@ -15,7 +15,7 @@ from ftrun.errors import ConfigError, DataError, Interrupted
 from ftrun.experiments import start
 from ftrun.runs.run import Run
 from ftrun.settings import schedules
-from ftrun.training.loop import Loop
+from ftrun.training.signals import Agreement
 
 
 @pytest.fixture
@@ -89,10 +89,11 @@ def test_the_losses_of_a_resumed_run_are_those_of_one_that_was_not(place, monkey
     monkeypatch.setattr(schedules, "LOG_POINTS", 2)
     experiment_ = settings(*words(place), "task.next=nsp", "train.max_steps=6")
     whole = ran(place / "whole", experiment_)
-    monkeypatch.setattr(Loop, "agreed", lambda loop, _: signal.SIGINT if loop.state.step == 2 else 0)
+    monkeypatch.setattr(Agreement, "due", lambda *_: True)
+    monkeypatch.setattr(Agreement, "signal", lambda _, __, state: signal.SIGINT if state.step == 2 else 0)
     with pytest.raises(Interrupted):
         ran(place / "stopped", experiment_)
-    monkeypatch.setattr(Loop, "agreed", lambda loop, _: 0)
+    monkeypatch.setattr(Agreement, "signal", lambda *_: 0)
     start.resume(place / "stopped")
     stopped = Run.open(place / "stopped")
     assert (whole.path / "metrics.jsonl").read_bytes() == (stopped.path / "metrics.jsonl").read_bytes()

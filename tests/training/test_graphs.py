@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 import torch
-from lab import EXTRA, STRATEGIES, ran, settings, toy
+from lab import STEPPING, STRATEGIES, ran, settings, toy
 from replaying import Recalled, recalled
 from resuming import same, stopped
 from toys_tasks import words_of
@@ -20,7 +20,7 @@ LONG = "train.epochs=3", "train.eval_every=9", "train.lr=3e-3", "train.checkpoin
 
 
 def words(strategy="full", *more):
-    return [f"strategy={strategy}", *EXTRA.get(strategy, []), *LONG, *more]
+    return [f"strategy={strategy}", *STEPPING.get(strategy, []), *LONG, *more]
 
 
 @pytest.fixture

@@ -21,7 +21,10 @@ from ftrun.models.features.store import File, directory
 from ftrun.training.kept.rows import KeptRows
 
 Tiny = Callable[[str], Path]
-STRATEGIES = {"linear_probe": ["strategy=linear_probe"], "freeze": ["strategy=freeze", "bottom=1"]}
+STRATEGIES = {
+    "linear_probe": ["strategy=linear_probe", "solver=adamw"],
+    "freeze": ["strategy=freeze", "bottom=1"],
+}
 LONG = ["train.epochs=3", "train.eval_every=epoch", "train.checkpoint_every=epoch", "baselines=false"]
 
 
@@ -89,7 +92,7 @@ def test_tokens(tmp_path: Path, tiny_dir: Tiny, computed: list[int], task: str) 
 def test_a_second_run_computes_nothing_and_an_emptied_cache_changes_nothing(
     toy_files: Path, tiny_dir: Tiny, tmp_path: Path, computed: list[int], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = toy(toy_files, tiny_dir("bert"), "strategy=linear_probe")
+    words = toy(toy_files, tiny_dir("bert"), "strategy=linear_probe", "solver=adamw")
     for name in ("cold", "warm", "cold again"):
         if name == "cold again":
             for file in directory().iterdir():
@@ -129,7 +132,7 @@ def test_one_frozen_weight_by_the_last_bit_is_another_key(
     from ftrun.experiments import single
 
     words, honest = (
-        toy(toy_files, tiny_dir("bert"), "strategy=linear_probe", "train.epochs=2"),
+        toy(toy_files, tiny_dir("bert"), "strategy=linear_probe", "solver=adamw", "train.epochs=2"),
         single.load_network,
     )
 
@@ -162,7 +165,7 @@ def test_where_features_would_differ_they_are_not_kept(
         return {name: value.bfloat16().float() for name, value in honest(self, *arguments).items()}
 
     monkeypatch.setattr(KeptRows, "values", values)
-    words = toy(toy_files, tiny_dir("bert"), "strategy=linear_probe")
+    words = toy(toy_files, tiny_dir("bert"), "strategy=linear_probe", "solver=adamw")
     ran(tmp_path / "auto", settings(*words))
     assert re.search(
         r"features are not kept: they differ by .* from those of a plain batch", capsys.readouterr().out
@@ -177,7 +180,7 @@ def test_where_the_cache_cannot_be_written_the_run_goes_on(
     toy_files: Path, tiny_dir: Tiny, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "cache").write_text("a file where the directory should be")
-    words = toy(toy_files, tiny_dir("bert"), "strategy=linear_probe")
+    words = toy(toy_files, tiny_dir("bert"), "strategy=linear_probe", "solver=adamw")
     ran(tmp_path / "auto", settings(*words))
     assert "features are not kept: " in capsys.readouterr().out
     ran(tmp_path / "false", settings(*words, "train.keep=false"))
@@ -188,7 +191,10 @@ def test_where_the_cache_cannot_be_written_the_run_goes_on(
     ("words", "why"),
     [
         (["strategy=full"], "strategy=full trains the network from its lowest layer on"),
-        (["strategy=linear_probe", "protect=replay", "protect.buffer=16", *SMALL_SOURCE], "earlier examples"),
+        (
+            ["strategy=linear_probe", "solver=adamw", "protect=replay", "protect.buffer=16", *SMALL_SOURCE],
+            "earlier examples",
+        ),
     ],
     ids=["full", "replay"],
 )
@@ -209,5 +215,5 @@ def test_augmented_images_are_not_kept(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_keep_is_auto_true_or_false() -> None:
-    with pytest.raises(ConfigError, match="train.keep is auto, true or false, not always"):
+    with pytest.raises(ConfigError, match="train.keep is auto, true or false, not .always."):
         settings("train.keep=always")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from lab import EXTRA, STRATEGIES, ran, toy
+from lab import STEPPING, STRATEGIES, ran, toy
 
 from ftrun.data.batching import batches_by_tokens, sorted_batches
 from ftrun.errors import Diverged
@@ -97,7 +97,7 @@ def both_ways(toy_files, tiny_dir, tmp_path, monkeypatch, short):
 def test_a_step_that_is_read_late_is_the_step_that_is_read_at_once(both_ways, monkeypatch, strategy):
     """Steps 3, 7 and 8 are not finite: they are skipped on the device, or not taken by the host."""
     spoilt(monkeypatch, [3, 7, 8])
-    (late, at_once), pending = both_ways(f"strategy={strategy}", *EXTRA.get(strategy, []))
+    (late, at_once), pending = both_ways(f"strategy={strategy}", *STEPPING.get(strategy, []))
     assert at_once not in pending
     assert (late in pending) == (strategy not in WAITS)
     if strategy not in WAITS:

@@ -8,6 +8,7 @@ import numpy
 import pytest
 import torch
 
+from ftrun.data.batching import labels_tensor
 from ftrun.errors import UserError
 from ftrun.tasks.losses import binary_cross_entropy, squared_error, summed_cross_entropy
 from ftrun.training.linear import GRID, MOST, NEVER, Scaling, fit, following, searched
@@ -25,7 +26,7 @@ def half_squared(outputs, batch):
 
 
 def weighted(outputs, batch):
-    return summed_cross_entropy(outputs, batch["labels"], WEIGHTS[: outputs.shape[1]])
+    return summed_cross_entropy(outputs, batch["labels"], torch.tensor(WEIGHTS[: outputs.shape[1]]))
 
 
 LOSSES = {
@@ -48,7 +49,9 @@ def test_it_is_the_minimum_of_the_task_s_own_loss_and_the_penalty(kind, bias):
     weight, biases = (
         torch.tensor(v, dtype=torch.float32).requires_grad_() for v in (found.weights, found.biases)
     )
-    summed = loss(torch.tensor(scaled).float() @ weight.T + biases, {"labels": labels.tolist()})
+    summed = loss(
+        torch.tensor(scaled).float() @ weight.T + biases, {"labels": labels_tensor(labels.tolist())}
+    )
     penalised = weight[1] - weight[0] if kind == "two classes" else weight
     (summed + 0.7 / 2 * penalised.square().sum()).backward()
     assert weight.grad.abs().max() < 1e-3 and (not bias or biases.grad.abs().max() < 1e-3)

@@ -23,7 +23,8 @@ from ftrun.experiments.inference import FinishedRun
 from ftrun.models.load import outline
 from ftrun.runs.run import Run
 from ftrun.strategies.linear_probe import LinearProbe
-from ftrun.training.solve import labels_of, weights_of
+from ftrun.tasks.dataset import labels_of
+from ftrun.training.solve import weights_of
 
 PROBE = "strategy=linear_probe"
 
@@ -90,7 +91,7 @@ def test_balanced_classes_weigh_as_scikit_learn_s_do(balance, toy_files, tiny_di
     words = PROBE, f"task.balance={balance}", "task.subset=41"
     data, _ = opened(toy(toy_files, tiny_dir("bert"), *words), "train")
     train = data.dataset("train")
-    labels = labels_of(train)
+    labels = labels_of(train, train.examples).tolist()
     theirs = compute_sample_weight("balanced", labels)
     assert theirs.std() > 0.01
     found = weights_of(train, data.objective, labels, 0)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from ftrun.models.features.prefix import ALL, HIDDEN, LAST, Part, Values, lengths_of, stopped_at, tokens_of
+from ftrun.models.heads import Pooled
 
 if TYPE_CHECKING:
     from ftrun.models.model import Model
@@ -16,10 +17,9 @@ if TYPE_CHECKING:
 class HeadInput:
     """As a Prefix, (width,) of each example; of a head on every token, the last token's."""
 
-    cut = "head"
-
     def __init__(self, model: Model) -> None:
         self.model, self.site, self.parts = model, first_of_head(model), dict[str, Part]()
+        self.cut = f"head over {model.net.pooling}" if isinstance(model.net, Pooled) else "head"
 
     def frozen(self) -> Iterator[tuple[str, Tensor]]:
         """Every tensor on which it may depend, by name."""

@@ -125,7 +125,8 @@ class Gradient:
             with self.syncing(number + 1 == len(batches)):
                 self.accelerator.backward((forward(number) * gradient).sum())
 
-        labels = {"labels": [label for batch in batches for label in batch["labels"]]}
+        given = [batch["labels"] for batch in batches]
+        labels = {"labels": None if given[0] is None else torch.cat(given)}
         statistics = [buffer for module in self.model.batch_norms() for buffer in module.buffers()]
         loss = lambda outputs: self.objective.loss(outputs, labels).sum  # noqa: E731
         return coupled_backward(forward, backward, loss, len(batches), weight, statistics)
