@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gc
 import os
 import random
 import subprocess
@@ -43,6 +44,13 @@ def pytest_configure(config: pytest.Config) -> None:
     """A worker that dies between two tests, or a test that no worker came to, fails the whole."""
     if not hasattr(config, "workerinput"):  # it is no worker itself
         config.pluginmanager.register(Losses())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def imported_for_good() -> None:
+    """The garbage collector does not search what was imported again and again, which takes half a second."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

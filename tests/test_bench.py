@@ -26,7 +26,7 @@ def test_the_benchmark_for_a_gpu_runs(tmp_path):
     assert len({line["steps"] for line in sides.values()}) == 1
     assert all(line["ms_per_step"] > 0 for line in sides.values())
     waits = {line["strategy"]: line for line in lines if line["section"] == "syncs"}
-    assert list(waits) == ["full", "lora"]
+    assert list(waits) == ["full"]
     assert all(line["kernels_per_step"] > 100 for line in waits.values())
     alike = {line["case"]: line for line in lines if line["section"] == "graphs"}
     assert list(alike) == ["tiny, fp32", "tiny full, timed"]

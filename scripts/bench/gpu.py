@@ -181,7 +181,7 @@ def syncs(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     shape = "tiny" if options.tiny else "bert_base"
     network = made(shape, options.out / "networks" / shape)
     side = Path(__file__).with_name("syncs.py")
-    for strategy in ("full", "lora"):
+    for strategy in ("full",) if options.tiny else ("full", "lora"):
         words = [f"strategy={strategy}", *files(rows), f"model.name={network}", "train.batch_size=32"]
         place = options.out / "runs" / f"syncs_{strategy}"
         command = [sys.executable, str(side), str(place), options.device, *words]

@@ -168,7 +168,7 @@ def gradient_of(place, tmp_path, network, micro, coupled=True):
         found = {}
 
         def take(loop):
-            found["loss"] = loop.step.gradient(list(range(12)))[1]
+            found["loss"] = float(loop.step.gradient(list(range(12)))[1])
             found["gradient"] = {name: p.grad.clone() for name, p in loop.step.parameters.items()}
             raise KeyboardInterrupt
 

@@ -125,7 +125,7 @@ def test_more_than_five_classes_have_a_top_five(tmp_path):
     result = ran(tmp_path / "run", asked).read_json("result.json")
     assert result["test_top5_accuracy"] >= result["test_accuracy"]
     scorer = TaskData.read(asked.task, 0).scorer
-    answers = scorer.answers(-torch.arange(8.0).repeat(8, 1), {"labels": list(range(8))})
+    answers = scorer.answers(-torch.arange(8.0).repeat(8, 1), {"labels": torch.arange(8)})
     assert [answer["top5"] for answer in answers] == [True] * 5 + [False] * 3
     message = "train.metric=eval_top5_accuracy: task=image has no such metric; possible: eval_accuracy"
     with pytest.raises(ConfigError, match=message):

@@ -112,8 +112,14 @@ def begun(
 
 def measured(loop: Loop, start: float, meter: MemoryMeter) -> Timing:
     """The times of steps, evaluations and files; the run is of no use afterwards."""
-    splits = scoring_times(loop)
-    phases, batch = training_times(loop) if not loop.step.strategy.solved else ([], 0.0)
+    phases: list[tuple[int, float]] = []
+    batch = 0.0
+    if loop.settings.strategy.solved:
+        with meter.aside():  # it scores by features
+            splits = scoring_times(loop)
+    else:
+        splits = scoring_times(loop)
+        phases, batch = training_times(loop)
     loop.state.best = {"step": 0, loop.metric: 0.0}
     saving = seconds(loop.save, 1) + seconds(loop.save_best, 1)
     exported = seconds(lambda: saved(loop), 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -126,7 +127,8 @@ class Gradient:
                 self.accelerator.backward((forward(number) * gradient).sum())
 
         given = [batch["labels"] for batch in batches]
-        labels = {"labels": None if given[0] is None else torch.cat(given)}
+        whole = torch.cat(given) if isinstance(given[0], torch.Tensor) else list(chain(*given))
+        labels = {"labels": whole}
         statistics = [buffer for module in self.model.batch_norms() for buffer in module.buffers()]
         loss = lambda outputs: self.objective.loss(outputs, labels).sum  # noqa: E731
         return coupled_backward(forward, backward, loss, len(batches), weight, statistics)

@@ -69,7 +69,7 @@ class Kept:
             return
         first, self.cut = not state.kept, cut
         self.rows = None
-        if self.settings.train.keep is False:
+        if self.settings.train.keep is False or self.settings.strategy.solved:  # which keeps its own
             return
         known = state.kept.get(str(cut))  # else a resumed run could decide otherwise than the one that it was
         insists = self.settings.train.keep is True
