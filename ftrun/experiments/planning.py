@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ftrun.data.card import lines as card_lines
 from ftrun.errors import ConfigError
 from ftrun.experiments.pooling import pooled
-from ftrun.experiments.preparing import case_of, chosen
+from ftrun.experiments.preparing import card_of, case_of, chosen
 from ftrun.models.load import outline, reading
 from ftrun.settings.auto import settle
 from ftrun.settings.read import read
@@ -111,7 +111,7 @@ def data_of(settings: Settings) -> Data:
     data.baselines = settings.baselines
     lines = list(data.rows.notes)
     lines += data.encode(reading(settings.model, data.spec)[2], *SPLITS)
-    card = data.rows.card(data)
+    card = card_of(data)
     lines += card_lines(card, data.metric)
     return Data(data, card, lines, time.perf_counter() - begin)
 

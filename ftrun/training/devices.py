@@ -50,6 +50,15 @@ def open_accelerator(device: str, precision: str, deterministic: bool) -> Accele
     return Accelerator(cpu=cpu, mixed_precision=DTYPES[precision])
 
 
+def largest(accelerator: Accelerator, *values: float) -> list[float]:
+    """The largest of each value among all processes, all of which call this at the same time."""
+    if accelerator.num_processes == 1:
+        return list(values)
+    tensor = torch.tensor([values], dtype=torch.float64, device=accelerator.device)
+    found: list[float] = accelerator.gather(tensor).amax(0).tolist()
+    return found
+
+
 def describe(accelerator: Accelerator) -> str:
     """A description of the device, such as "NVIDIA H200, bf16" or "CPU, 2 threads, fp32"."""
     precision = next(key for key, value in DTYPES.items() if value == accelerator.mixed_precision)

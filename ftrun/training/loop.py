@@ -15,6 +15,7 @@ from ftrun.errors import Interrupted
 from ftrun.runs import clock
 from ftrun.runs.terminal import Bar, bar, say
 from ftrun.training import checkpoint
+from ftrun.training.devices import largest
 from ftrun.training.evaluate import evaluate
 from ftrun.training.pausing import pause_of, wait
 from ftrun.training.signals import Agreement, interruptions
@@ -46,8 +47,7 @@ class Loop:
         card = step.run_directory.read_json("data.json") or {}
         self.baselines: dict[str, Any] = card.get("baselines", {})
         self.pause = pause_of(self.length)  # the step at which to wait
-        self._clock = time.perf_counter(), time.process_time()
-        self._saved = time.perf_counter()
+        self._clock, self._saved = clock.now(), time.perf_counter()
         self.agreement = Agreement(self.accelerator)
 
     @property
@@ -134,7 +134,7 @@ class Loop:
 
     def spend(self) -> dict[str, float]:
         """Add the time since the last call to the cost; returns the values of a line of timing.jsonl."""
-        now, cost = (time.perf_counter(), time.process_time()), self.state.cost
+        now, cost = clock.now(), self.state.cost
         cost["seconds"] += now[0] - self._clock[0]
         cost["cpu_seconds"] += now[1] - self._clock[1]
         self._clock = now
@@ -224,7 +224,7 @@ class Loop:
 
     def long_since_saved(self) -> bool:
         """Whether the latest checkpoint is so old that the scores just found are worth another one."""
-        return self.agreement.most(time.perf_counter() - self._saved)[0] >= BETWEEN_SAVES
+        return largest(self.accelerator, time.perf_counter() - self._saved)[0] >= BETWEEN_SAVES
 
     def restore(self) -> None:
         """Continue from the newest complete checkpoint, or from the start when there is none."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import torch
+from ftrun.training.devices import largest
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -55,14 +55,7 @@ class Agreement:
         mine = signals[0] if signals else 0
         if self.accelerator.num_processes == 1:
             return mine
-        signum, seconds = self.most(mine, state.cost["train_seconds"] / max(1, state.step))
+        per_step = state.cost["train_seconds"] / max(1, state.step)
+        signum, seconds = largest(self.accelerator, mine, per_step)
         self.next = state.step + max(1, min(ASKED_EVERY, int(1 / max(seconds, 1e-9))))
         return int(signum)
-
-    def most(self, *values: float) -> list[float]:
-        """The largest of each value among all processes."""
-        if self.accelerator.num_processes == 1:
-            return list(values)
-        tensor = torch.tensor([values], dtype=torch.float64, device=self.accelerator.device)
-        found: list[float] = self.accelerator.gather(tensor).amax(0).tolist()
-        return found

@@ -1,7 +1,7 @@
 """CPU seconds of `ftrun report` over many run directories, copies of one finished run with other settings.
 
-    ftrun task=digits model=mlp train.max_steps=5 hydra.run.dir=/tmp/small
-    python scripts/bench/report_many.py /tmp/small --runs 1000 --directory /tmp/many
+    ftrun task=digits model=mlp train.max_steps=5 hydra.run.dir=RUN
+    python scripts/bench/report_many.py RUN --runs 1000 --directory MANY
 
 The copies are a study as people have them: rates and ranks of two strategies, each with five seeds, whose
 answers to some test rows and whose scores differ. With --profile FILE the report is profiled instead.

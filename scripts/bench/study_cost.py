@@ -1,7 +1,7 @@
 """CPU seconds of whole studies: this checkout against another one, and many runs of a process against one.
 
-    git worktree add /tmp/before main
-    python scripts/bench/study_cost.py --against /tmp/before --train train.tsv --validation validation.tsv \\
+    git worktree add BEFORE main
+    python scripts/bench/study_cost.py --against BEFORE --train train.tsv --validation validation.tsv \\
         --test test.tsv --model DIR
 
 Each measurement is a process of its own, whose children count too; the sides take turns. `compare` is a

@@ -11,6 +11,7 @@ import torch
 from ftrun.models.features.prefix import Prefix, Values, lengths_of, tokens_of
 from ftrun.models.features.store import CONTENT, VARIANT, Store, directory
 from ftrun.runs.terminal import say
+from ftrun.training.devices import largest
 from ftrun.training.kept.features import ROWS_CPU, addresses_of, complete, evaluating, on_device
 from ftrun.training.kept.width import RULES, coarsest
 
@@ -136,7 +137,4 @@ class KeptRows:
 
     def agreed(self, value: float) -> float:
         """The largest of all processes' numbers."""
-        if self.accelerator.num_processes == 1:
-            return value
-        tensor = torch.tensor([value], dtype=torch.float64, device=self.accelerator.device)
-        return float(self.accelerator.gather(tensor).max())
+        return largest(self.accelerator, value)[0]
