@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftrun.data.tables import write_table
 from ftrun.errors import UserError
+from ftrun.experiments.frozen import add_features
 from ftrun.experiments.retention import measure_after
 from ftrun.models.reload import difference
 from ftrun.models.save import export
@@ -53,6 +54,8 @@ def finish(loop: Loop, settings: Settings, directory: Run, meter: MemoryMeter, f
             generator.write_sample(model.net, directory.path, stream(settings.seed, "sample"))
         directory.log({"step": loop.state.step, **{f"test_{name}": value for name, value in scores.items()}})
         directory.write_json("cost.json", cost_of(loop, meter))
+        with meter.aside():
+            add_features(settings, data, model, directory, accelerator)
         directory.write_json(RESULT, result_of(loop, settings, scores, found) | known)
         with clock.phase("report"):
             show_result(directory)

@@ -1,7 +1,8 @@
 """The baseline of frozen features: logistic regression on what the network makes of rows before training.
 
-They are pooled as the run pools, and fitted as strategy=linear_probe fits them (`training/linear`). Whatever
-fine-tuning brings, it brings on top of this.
+It is fitted at the end of a run, so that nobody waits for it before the first step. Features are pooled as
+the run pools, and fitted as strategy=linear_probe fits them (`training/linear`). Whatever fine-tuning brings,
+it brings on top of this.
 """
 
 from __future__ import annotations
@@ -11,11 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ftrun.data.baselines import FEATURES_OF
+from ftrun.data.baselines import FEATURES_OF, TITLES
 from ftrun.data.card import SCORED, named_scores
+from ftrun.data.tables import write_table
+from ftrun.experiments.sources import load_network, start
 from ftrun.models.architecture import IMAGES, ONE_PER_TEXT
-from ftrun.models.heads import Pooled
-from ftrun.runs.warm import once, sharing, stamps
+from ftrun.runs import clock
+from ftrun.runs.artifacts import BASELINES
+from ftrun.runs.files import read_lines
+from ftrun.runs.terminal import say
+from ftrun.runs.warm import once, stamps
 from ftrun.tasks.dataset import labels_of
 from ftrun.training.kept.features import features as features_of
 from ftrun.training.linear import Fit, Scaling, fit, searched
@@ -24,6 +30,8 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from ftrun.models.model import Model
+    from ftrun.runs.run import Run
+    from ftrun.settings.schema import Settings
     from ftrun.tasks.data import TaskData
 
 FITTED = 2_000  # training rows, at most
@@ -32,24 +40,60 @@ ANSWERED = 20_000  # rows of each scored split, at most
 Array = Any  # numpy.ndarray
 
 
-def frozen_features(data: TaskData, model: Model, accelerator: Accelerator) -> dict[str, Any]:
-    """The scores of the baseline; empty where a row has no vector of its own or the weights are random.
+@clock.phase("data")
+def add_features(
+    settings: Settings, data: TaskData, model: Model, directory: Run, accelerator: Accelerator
+) -> None:
+    """The baseline into data.json and baselines.jsonl, once for a run, and said.
 
-    What it answers to the test rows is kept in `data.answers`. A sweep or a comparison, which trains on the
-    same rows from the same weights again and again, computes it once.
+    `model` is the trained network; what the baseline reads is loaded again as training found it.
     """
-    if not has_features(data, model):
-        return {}
-    pooling = model.net.pooling if isinstance(model.net, Pooled) else None
-    network = [model.source, stamps(model.source), repr(model.net), pooling] if sharing() else []
-    found = once("frozen features", [network, *data.content], lambda: answered(data, model, accelerator))
-    scores: dict[str, Any] = {}
+    card = directory.read_json("data.json") or {}
+    known = card.get("baselines", {})
+    if not settings.baselines or "rows" not in card or FEATURES_OF in known or not has_features(data, model):
+        return
+    scores = frozen_features(settings, data, directory, accelerator)
+    add_answers(directory, data)
+    directory.write_json("data.json", card | {"baselines": known | {FEATURES_OF: scores}})
+    metric = f"test_{data.metric}"
+    say(f"baseline: {metric} {scores[metric]:.3f} {TITLES[FEATURES_OF]}")
+
+
+def frozen_features(
+    settings: Settings, data: TaskData, directory: Run, accelerator: Accelerator
+) -> dict[str, float]:
+    """The scores of the baseline; what it answers to the test rows is kept in `data.answers`.
+
+    A sweep or a comparison, which trains on the same rows from the same weights again and again, computes its
+    outputs once.
+    """
+    checkpoint = start(settings, directory.path)
+    where = [str(accelerator.device), accelerator.mixed_precision]
+    content = [checkpoint, stamps(checkpoint.name), data.spec, where, *data.content]
+    found = once(
+        "frozen features",
+        content,
+        lambda: answered(data, load_network(settings, data, directory), accelerator),
+    )
+    scores: dict[str, float] = {}
     for split, (places, outputs) in found.items():
         dataset = data.dataset(split)
         batch = {"labels": labels_of(dataset, [dataset[at] for at in places])}
         answers = data.scorer.answers(outputs, batch)
         scores |= named_scores(data.judged(FEATURES_OF, answers, split, places), split)
     return scores
+
+
+def add_answers(directory: Run, data: TaskData) -> None:
+    """What the baseline answers to each test row, beside the other baselines' in baselines.jsonl."""
+    rows = data.answers.get(FEATURES_OF, [])
+    if len(rows) != len(data.dataset("test")):
+        return
+    lines = read_lines(directory.path / BASELINES) or [{"row": row.row, "label": row.label} for row in rows]
+    write_table(
+        directory.path / BASELINES,
+        [line | {FEATURES_OF: row.answer} for line, row in zip(lines, rows, strict=True)],
+    )
 
 
 def has_features(data: TaskData, model: Model) -> bool:

@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ftrun.data.baselines import FEATURES_OF
 from ftrun.data.card import lines as card_lines
 from ftrun.data.tables import write_table
-from ftrun.experiments.frozen import frozen_features
 from ftrun.experiments.pooling import loading
 from ftrun.runs import clock
 from ftrun.runs.artifacts import BASELINES
@@ -42,7 +40,7 @@ def prepare(
         for line in data.encode(model.tokenizer, *SPLITS):
             say(line)
         if accelerator.is_main_process:
-            describe_data(settings, data, model, directory, accelerator)
+            describe_data(settings, data, directory)
     settings = settled(with_choices(settings, model, directory), data, model, directory)
     open_weights(settings, model)
     describe_model(settings, data, model, accelerator)
@@ -110,15 +108,14 @@ def case_of(settings: Settings, data: TaskData, model: Model) -> Case:
     )
 
 
-def describe_data(
-    settings: Settings, data: TaskData, model: Model, directory: Run, accelerator: Accelerator
-) -> None:
-    """The data card, once for a run: shown, and kept in data.json beside the fingerprint."""
+def describe_data(settings: Settings, data: TaskData, directory: Run) -> None:
+    """The data card, once for a run: shown, and kept in data.json beside the fingerprint.
+
+    The network's baseline, which needs a forward pass, joins it at the end of the run.
+    """
     kept = directory.read_json("data.json") or {"fingerprint": data.rows.fingerprint}
     data.baselines = settings.baselines
     if "rows" not in kept and (card := card_of(data)):
-        if settings.baselines and (found := frozen_features(data, model, accelerator)):
-            card["baselines"] = card.get("baselines", {}) | {FEATURES_OF: found}
         write_baselines(directory, data)
         directory.write_json("data.json", kept | card)
         for line in card_lines(card, data.metric):

@@ -13,8 +13,8 @@ from ftrun.experiments.finish import finish
 from ftrun.experiments.pooling import for_task, with_pooling
 from ftrun.experiments.preparing import prepare
 from ftrun.experiments.retention import features_of, measure_before, remember
-from ftrun.experiments.sources import open_sources, start, with_fresh_head, with_head_of
-from ftrun.models.load import attention_of, load, outline
+from ftrun.experiments.sources import load_network, open_sources
+from ftrun.models.load import attention_of, outline
 from ftrun.reports.pages.run_page import show_result
 from ftrun.runs import clock
 from ftrun.runs.environment import describe as describe_environment
@@ -24,7 +24,6 @@ from ftrun.runs.terminal import leads, say
 from ftrun.runs.warm import once, stamps
 from ftrun.settings.read import FIXED, read, without_hold
 from ftrun.settings.schema import Settings
-from ftrun.settings.seeds import stream
 from ftrun.tasks.base import check_metric
 from ftrun.tasks.data import TaskData
 from ftrun.training.devices import describe, open_accelerator
@@ -39,8 +38,6 @@ from ftrun.training.trackers import check, open_tracker
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-
-    from ftrun.models.model import Model
 
 
 @clock.account()
@@ -215,17 +212,6 @@ def with_trained_source(settings: Settings, directory: Run, accelerator: Acceler
         resume(place)
     own = {"source": {"kind": "run", "run": str(place)}}
     return replace(read(settings.raw | own), task=settings.task, raw=settings.raw)
-
-
-def load_network(settings: Settings, data: TaskData, directory: Run) -> Model:
-    """The checkpoint's network or the source's, under the head that the scenario asks for."""
-    seed = stream(settings.seed, "init")
-    model = load(start(settings, directory.path), data.spec, seed)
-    if settings.source is None or settings.source.kind != "run" or not data.spec.new_head:
-        return model
-    if settings.scenario == "task":
-        return with_fresh_head(model, data.spec.auto_class, seed)
-    return with_head_of(model, Run.open(settings.source.run))
 
 
 def disk_needed(step: Step) -> int:

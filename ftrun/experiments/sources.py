@@ -15,12 +15,13 @@ from ftrun.experiments.pooling import answers_alike
 from ftrun.experiments.pretraining_head import open_pretraining_head, uniform_loss
 from ftrun.models.heads import Pooled, backbone_of
 from ftrun.models.image_processor import PROCESSOR
-from ftrun.models.load import quiet
+from ftrun.models.load import load, quiet
 from ftrun.models.model import Model
 from ftrun.models.reload import reload
 from ftrun.runs.run import Run
 from ftrun.settings.read import read
 from ftrun.settings.schema import ModelSettings, Settings, Source
+from ftrun.settings.seeds import stream
 from ftrun.tasks.data import TaskData
 from ftrun.tasks.dataset import SPLITS
 from ftrun.training.source_task import SourceTask
@@ -86,6 +87,17 @@ def start(settings: Settings, directory: Path) -> ModelSettings:
         place = folded(run, directory / START)
     plain = replace(settings.model, layers=None, width=None, heads=None)  # as the weights are
     return replace(plain, name=str(place.resolve()), init="pretrained", revision=None)
+
+
+def load_network(settings: Settings, data: TaskData, directory: Run) -> Model:
+    """The checkpoint's network or the source's, under the head that the scenario asks for."""
+    seed = stream(settings.seed, "init")
+    model = load(start(settings, directory.path), data.spec, seed)
+    if settings.source is None or settings.source.kind != "run" or not data.spec.new_head:
+        return model
+    if settings.scenario == "task":
+        return with_fresh_head(model, data.spec.auto_class, seed)
+    return with_head_of(model, Run.open(settings.source.run))
 
 
 def folded(run: Run, place: Path) -> Path:

@@ -6,6 +6,10 @@ Each measurement is a process of its own; the two sides take turns. The Trainer 
 longest row, as it does by default; its rows are tokenised and one batch has gone through the network before
 its clock starts, and nothing is evaluated or saved while it runs. Of ftrun the command is run and cost.json
 read: the time of its training steps, also after one batch.
+
+`process` is what the whole process costs, from its start to its end: of the Trainer imports, tokens,
+training, an evaluation of the validation rows, saving and a prediction of the test rows, which are the same
+file; of ftrun all that it does, first with an empty cache, then again.
 """
 
 from __future__ import annotations
@@ -14,6 +18,8 @@ import argparse
 import json
 import os
 import random
+import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -111,7 +117,8 @@ def one_round(options: argparse.Namespace, place: Path, swap: bool) -> dict[str,
 def run_trainer(options: argparse.Namespace, strategy: str, place: Path) -> dict[str, Any]:
     words = json.dumps({**vars(options), "strategy": strategy, "device": "cpu"})
     side = Path(__file__).with_name("trainer_side.py")
-    return json.loads(output([sys.executable, str(side), words], Path.cwd()).splitlines()[-1])
+    said, seconds = output([sys.executable, str(side), words], Path.cwd())
+    return {**json.loads(said.splitlines()[-1]), "process": seconds}
 
 
 def run_ftrun(options: argparse.Namespace, strategy: str, place: Path) -> dict[str, Any]:
@@ -122,13 +129,18 @@ def run_ftrun(options: argparse.Namespace, strategy: str, place: Path) -> dict[s
         f"task.text={options.text}", f"task.label={options.label}",
         f"task.max_length={MAX_LENGTH}", f"model.name={Path(options.model).resolve()}", "device=cpu",
         f"train.epochs={options.epochs}", f"train.batch_size={options.batch_size}", "train.precision=fp32",
-        f"train.lr={RATES[strategy]}", f"seed={options.seed}", f"hydra.run.dir={place}",
+        f"train.lr={RATES[strategy]}", f"seed={options.seed}",
     ]  # fmt: skip
     if strategy == "lora":
         targets = ",".join(LORA["targets"])
         settings += [f"rank={LORA['rank']}", f"alpha={LORA['alpha']}", f"targets=[{targets}]"]
     place.mkdir(parents=True)
-    output([sys.executable, "-m", "ftrun", *settings], place.parent)
+    os.environ["XDG_CACHE_HOME"] = str(place.parent / f"cache-{strategy}")
+    command = [sys.executable, "-m", "ftrun", *settings]
+    _, process = output([*command, f"hydra.run.dir={place}"], place.parent)
+    again = place.with_name(f"{strategy}-again")
+    _, process_again = output([*command, f"hydra.run.dir={again}"], place.parent)
+    shutil.rmtree(again)
     cost, result = (json.loads((place / name).read_text()) for name in ("cost.json", "result.json"))
     lines = [json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()]
     return {
@@ -139,15 +151,20 @@ def run_ftrun(options: argparse.Namespace, strategy: str, place: Path) -> dict[s
         "steps": result["steps"],
         "trained_parameters": result["trained_parameters"],
         "last_eval_accuracy": [line["eval_accuracy"] for line in lines if "eval_accuracy" in line][-1],
+        "process": process,
+        "process_again": process_again,
     }
 
 
-def output(command: list[str], cwd: Path) -> str:
+def output(command: list[str], cwd: Path) -> tuple[str, float]:
+    """What a command printed, and its CPU seconds."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     result = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True)
     if result.returncode:
         sys.exit(f"{' '.join(command)}\n{result.stdout}\n{result.stderr}")
-    return result.stdout
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return result.stdout, round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 1)
 
 
 def report(options: argparse.Namespace, rounds: list[dict[str, Any]]) -> None:
@@ -170,6 +187,16 @@ def report(options: argparse.Namespace, rounds: list[dict[str, Any]]) -> None:
                 f"{mean(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})" if side == "ftrun" else "1",
             ]
             print(f"| {strategy} | {side} | {' | '.join(cells)} |")
+    print("\n| strategy | Trainer, process | ftrun, process | ratio | ftrun, again | ratio |")
+    print("|---|---|---|---|---|---|")
+    for strategy in options.strategies:
+        trainer = [found[strategy]["trainer"]["process"] for found in rounds]
+        cells = [f"{mean(trainer):.1f}"]
+        for name in ("process", "process_again"):
+            own = [found[strategy]["ftrun"][name] for found in rounds]
+            ratios = [other / one for other, one in zip(trainer, own, strict=True)]
+            cells += [f"{mean(own):.1f}", f"{mean(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"]
+        print(f"| {strategy} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

@@ -58,6 +58,8 @@ def measured(options: dict[str, Any]) -> dict[str, Any]:
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         tokens, padded = count.tokens, count.padded
         validation = encoded(read(options["validation"]))
+        trainer.evaluate(validation)
+        trainer.save_model(place)
         answers = trainer.predict(validation).predictions.argmax(-1)
     right = [int(answer) == row["labels"] for answer, row in zip(answers, validation, strict=True)]
     return {

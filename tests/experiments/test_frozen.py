@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lab import ran, toy
 
 from ftrun.experiments import frozen
+from ftrun.experiments.single import resume
+from ftrun.runs.run import Run
 from ftrun.runs.warm import shared
 
 
@@ -50,3 +53,24 @@ def test_a_sweep_computes_them_once_for_the_same_rows(
             cards.append(run.read_json("data.json")["baselines"]["features"])
     assert len(seen) == 2  # fewer rows are others
     assert cards[0] == cards[1]
+
+
+def interrupted(*given: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_they_are_of_the_weights_before_training_also_after_a_kill(
+    tmp_path: Path, toy_files: Path, tiny_model_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = toy(toy_files, tiny_model_dir, "train.max_steps=2", "train.lr=0.1")
+    whole = ran(tmp_path / "whole", words)
+    with monkeypatch.context() as patch:
+        patch.setattr(frozen, "add_answers", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            ran(tmp_path / "killed", words)
+    assert "features" not in Run.open(tmp_path / "killed").read_json("data.json")["baselines"]
+    resume(tmp_path / "killed")
+    other = ran(tmp_path / "other", toy(toy_files, tiny_model_dir, "strategy=linear_probe"))
+    for place in (tmp_path / "killed", other.path):
+        for file in ("data.json", "baselines.jsonl"):
+            assert (place / file).read_bytes() == (whole.path / file).read_bytes()

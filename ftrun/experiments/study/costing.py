@@ -21,8 +21,8 @@ from ftrun.experiments.finish import SEEN
 from ftrun.experiments.frozen import FITTED, has_features
 from ftrun.experiments.preparing import open_weights
 from ftrun.experiments.retention import remember
-from ftrun.experiments.single import accelerator_of, load_network, open_directory
-from ftrun.experiments.sources import open_sources
+from ftrun.experiments.single import accelerator_of, open_directory
+from ftrun.experiments.sources import load_network, open_sources
 from ftrun.experiments.study.cost import Cost, Line, Timing
 from ftrun.models.reload import difference
 from ftrun.models.save import export
