@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_the_benchmark_for_a_gpu_runs(tmp_path):
     words = ["--device", "cpu", "--tiny", "--sections", "smoke", "ratio", "syncs", "graphs", "--workers", "1"]
     words += ["--cases", "fp32", "tiny 16 full"]
@@ -33,7 +33,7 @@ def test_the_benchmark_for_a_gpu_runs(tmp_path):
     assert all(line["metrics_equal"] and line["weights_equal"] for line in alike.values())
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_the_cost_of_studies_is_measured(tmp_path):
     script = str(ROOT / "scripts/bench/study_cost.py")
     words = ["--cases", "digits", "--digits", "4", "--repeats", "1", "--against", str(ROOT)]
@@ -43,7 +43,10 @@ def test_the_cost_of_studies_is_measured(tmp_path):
     assert [line["side"] for line in sides] == ["now", "before"] and all(line["each"] > 0 for line in sides)
 
 
-@pytest.mark.parametrize("table", ["alike", "unlike", "gaps", "sizes", "smallest", "folds", "smooth"])
+@pytest.mark.parametrize(
+    "table",
+    ["alike", "unlike", "gaps", "sizes", "smallest", pytest.param("folds", marks=pytest.mark.ci), "smooth"],
+)
 def test_the_simulation_of_the_statistics_goes_through_those_of_reports(table, monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "scripts/bench"))
     import trust

@@ -16,7 +16,7 @@ MARK = "\npytestmark = pytest.mark.images\n"
 FILES = [path for path in sorted(TESTS.rglob("test_*.py")) if MARK in path.read_text(encoding="utf-8")]
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.parametrize("path", FILES, ids=[path.stem for path in FILES])
 def test_images_pass_with_the_kernels_of_avx2(path, tmp_path):
     own = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
