@@ -274,6 +274,35 @@ def test_no_number_of_items_helps_against_the_seeds() -> None:
     assert items_needed(Estimate(0.01, 0, 0, 0.01, 0.02, 2), 100) is None
 
 
+@pytest.mark.parametrize(
+    "seeds, split, unsure, freedom",
+    [
+        (0.02, None, 0.03, 4),
+        (0.02, 0.01, 0.03, 4),
+        (0.02, None, 0.01, 4),
+        (0.02, None, 0.2, 40),
+        (0, None, 0, 4),
+    ],
+)
+@pytest.mark.parametrize("tests", [1, 3])
+def test_the_items_needed_are_those_at_which_the_power_is_reached(seeds, split, unsure, freedom, tests):
+    """Of the variance the items' part shrinks with their number, and so does what they add to the seeds'."""
+    found = Estimate(-0.12, 0, 0, 0.08, seeds, 9, unsure, freedom, split)
+    fewer = 100 / (items_needed(found, 100, tests) or math.nan)
+    fixed = seeds**2 + (split or 0) ** 2
+    total = fewer * 0.08**2 + fixed
+    told = fixed + fewer * max(0, unsure**2 - seeds**2)
+    degrees = freedom * max(1, total / told) ** 2 if told else math.inf
+    reach = stats.t.ppf(1 - 0.025 / tests, degrees) + stats.norm.ppf(0.8)
+    assert reach * math.sqrt(total) == pytest.approx(0.12)
+
+
+def test_of_a_difference_as_plain_as_day_two_items_tell_it() -> None:
+    assert items_needed(Estimate(1.0, 0, 0, 1e-3, None, math.inf), 100) == 2.0
+    assert items_needed(Estimate(1e-5, 0, 0, 0.1, None, math.inf), 100) == pytest.approx(7.85e10, rel=0.01)
+    assert items_needed(Estimate(1e-6, 0, 0, 0.1, None, math.inf), 100) is None  # beyond all data
+
+
 def test_the_smallest_difference_is_the_inverse_of_the_items_needed() -> None:
     for seeds in (1, 3):
         least = smallest_difference(500, seeds, tests=3)

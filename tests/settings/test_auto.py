@@ -7,6 +7,7 @@ import pytest
 from ftrun.settings.auto import Case, settle
 from ftrun.settings.habits import Habits, Pace
 from ftrun.settings.read import STAND_INS, read
+from ftrun.settings.resolve import load_class
 from ftrun.strategies.linear_probe import LinearProbe
 from ftrun.strategies.lora import Lora
 from ftrun.tasks.classify import Classify
@@ -75,6 +76,20 @@ def test_strategies_have_a_pace_of_their_own():
     assert lora["lr"] == pytest.approx(10 * full["lr"]) and lora["epochs"] == 1.5 * full["epochs"]
     for width in (128, 768):
         assert settled(pace=LinearProbe.pace, width=width)[0]["lr"] == 1e-2
+
+
+@pytest.mark.parametrize(
+    "names, times, steps",
+    [(("lora", "adapter"), 10, 1.5), (("bitfit", "norms"), 20, 1.5), (("full", "freeze", "l2sp"), 1, 1)],
+)
+def test_the_rates_are_those_that_the_reference_names(names, times, steps):
+    """conf/README.md says under `lr`: 3.5e-5 for BERT-base, or so many times that."""
+    for name in names:
+        found = settled(pace=load_class("strategies", name).pace, strategy=name, width=768)[0]
+        assert found["lr"] == pytest.approx(times * 3.5e-5, rel=0.02)
+        assert found["epochs"] == math.ceil(steps * 300 / 25)
+    probe = settled(pace=LinearProbe.pace, width=768)[0]
+    assert probe["lr"] == 1e-2 and probe["epochs"] == 2 * 300 / 25
 
 
 def test_other_optimizers_have_rates_of_their_own():

@@ -1,10 +1,12 @@
 """The curves against their published values, and what all of them promise."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from ftrun.errors import ConfigError
 from ftrun.settings.resolve import camel
-from ftrun.settings.schedules import Constant, Cosine, Linear, SlantedTriangular
+from ftrun.settings.schedules import Constant, Cosine, Length, Linear, SlantedTriangular, progress
 
 ALL = [Linear(), Cosine(), Constant(), SlantedTriangular(cut=0.1, ratio=32)]
 
@@ -51,6 +53,33 @@ def test_slanted_triangle_never_goes_below_its_lowest_rate():
 def test_slanted_triangle_refuses(cut, ratio, said):
     with pytest.raises(ConfigError, match=f"schedule.{said}"):
         SlantedTriangular(cut=cut, ratio=ratio)
+
+
+def test_the_decay_is_over_at_the_end_however_short_it_is():
+    assert [progress(step, 5, 4) for step in (4, 5)] == [0, 1] and progress(5, 5, 5) == 0
+    assert [progress(step, 10, 2) for step in (2, 4, 10, 12)] == [0, 0.25, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "settings, expected",
+    [
+        ({}, Length(4, 10, 1, 4, 4, 1)),
+        ({"max_steps": 500, "warmup": 30}, Length(4, 500, 30, 4, 4, 10)),
+        ({"epochs": 0.1, "warmup": 3}, Length(4, 1, 1, 4, 4, 1)),
+        ({"eval_every": 3, "checkpoint_every": 0.25}, Length(4, 10, 1, 3, 2, 1)),
+        ({"eval_every": 0.001, "checkpoint_every": 1}, Length(4, 10, 1, 1, 1, 1)),
+    ],
+)
+def test_the_length_of_a_run_is_in_steps(settings, expected):
+    """100 rows in batches of 32 are 4 steps an epoch, 10 in two and a half."""
+    plain = {"batch_size": 32, "max_steps": None, "epochs": 2.5, "warmup": 0.1}
+    train = SimpleNamespace(**{**plain, "eval_every": "epoch", "checkpoint_every": "epoch", **settings})
+    assert Length.of(train, 100) == expected
+
+
+def test_the_end_of_a_run_is_scored_where_the_interval_does_not_come_out_even():
+    found = [Length(4, total, 0, 4, 4, 1).evaluations for total in (1, 4, 5, 8, 10)]
+    assert found == [1, 1, 2, 2, 3]
 
 
 def test_names_become_classes():

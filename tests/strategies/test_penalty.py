@@ -84,6 +84,21 @@ def test_the_gradient_is_that_of_the_penalty():
     assert anchor.penalty() == pytest.approx(0.5 * (4 * 4 + 0.5 * 4))
 
 
+@pytest.mark.parametrize("strength", [0.0, 0.25, 1.0, 4.0])
+def test_one_strength_for_all_weights_does_what_as_many_equal_ones_do(strength):
+    found = []
+    for given in (strength, [strength, strength]):
+        weight, anchor = anchored([3.0, -1.0], [1.0, 1.0], given)
+        weight.grad = torch.ones(2, dtype=torch.float64)
+        anchor.add_gradient()
+        penalty, undone = anchor.penalty(), anchor.share_undone(0.5)
+        anchor.pull({"w": 0.5})
+        found.append([weight.detach(), weight.grad, undone, torch.tensor(penalty)])
+    torch.testing.assert_close(found[0], found[1])
+    moved = torch.tensor([2.0, -2.0], dtype=torch.float64) / (1 + 0.5 * strength)
+    torch.testing.assert_close(found[0][0], 1 + moved)
+
+
 def test_a_closed_stage_is_not_pulled():
     weight, anchor = anchored([3.0], [1.0], 4.0)
     anchor.pull({"w": 0.0})

@@ -97,6 +97,28 @@ def test_the_plan_says_each_stage_once_and_joins_equal_layers(bert_base):
     ]
 
 
+def test_the_plan_says_when_a_stage_opens_and_at_which_rate(bert_base):
+    found = groups(bert_base, train(layer_decay=0.5, weight_decay=0.1))
+    opens = {stage: 10 * (13 - stage) for stage in range(14)}
+    lines = plan(bert_base, found, 1e-3, opens, 120)
+    assert lines[0].startswith(
+        "embeddings: 23,837,184 of 23,837,184 trained, rate 2.44e-07, weight decay 0.1"
+    )
+    assert [line.rsplit(", ", 1)[1] for line in lines[:4]] == [
+        "never unfrozen", "never unfrozen", "unfrozen at step 110", "unfrozen at step 100"
+    ]  # fmt: skip
+    assert lines[12].endswith("rate 0.001, weight decay 0.1, unfrozen at step 10")
+    assert lines[13] == "head: 592,130 of 592,130 trained, rate 0.001, weight decay 0.1"
+    assert lines[14:] == []
+    lowest = plan(bert_base, groups(bert_base, train(layer_decay=0.4)), 1e-3, {}, 120)[-1]
+    assert lowest == "embeddings: 1.7e-05 of the rate, effectively frozen (train.layer_decay)"
+    for name, parameter in bert_base.named_parameters():
+        parameter.requires_grad_(name.endswith("LayerNorm.bias"))
+    assert plan(bert_base, groups(bert_base, train()), 1e-3, {}, 9)[1] == (
+        "layer 0 to 11: 1,536 of 7,087,872 trained, rate 0.001, weight decay 0"
+    )
+
+
 def test_adamw_agrees_with_the_formula():
     weight = nn.Parameter(torch.tensor([[1.0, -2.0]], dtype=torch.float64))
     adamw = optimizer([Group(0, 1.0, 0.1, {"w": weight})], train(lr=0.01), torch.device("cpu"))

@@ -2,6 +2,7 @@
 
 import copy
 import shutil
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from transformers import AutoModelForSequenceClassification
 
 from ftrun.experiments.inference import FinishedRun
 from ftrun.experiments.lora.equivalence import agreement, rows_to_compare
+from ftrun.experiments.lora.merge import library, on_hub
 from ftrun.runs.run import Run
 from ftrun.settings.read import read
 
@@ -82,6 +84,25 @@ def test_the_cast_is_told_apart_from_the_folding(runs, ftrun_inprocess, tmp_path
     assert {p.dtype for p in net.parameters()} == {torch.bfloat16}
     card = (tmp_path / "half" / "README.md").read_text()
     assert "| folded in fp32 | 40 |" in card and "| cast to bf16 | 40 |" in card
+    assert card.startswith("---\nlibrary_name: transformers\ntags: [ftrun, merged]\n---\n")
+
+
+@pytest.mark.parametrize(
+    "pooling, tag, expected",
+    [
+        ("head", "merged", "transformers"),
+        ("head", "composed", "peft"),
+        ("mean", "merged", "sentence-transformers"),
+        ("mean", "composed", "sentence-transformers"),
+    ],
+)
+def test_the_card_names_the_library_that_loads_it(pooling, tag, expected):
+    assert library(SimpleNamespace(model=SimpleNamespace(pooling=pooling)), tag) == expected
+
+
+def test_the_card_names_a_base_that_others_know_too(tmp_path):
+    assert on_hub("bert-base-uncased") == "base_model: bert-base-uncased\n"
+    assert on_hub("embedded:tiny_bert") == on_hub(str(tmp_path)) == ""
 
 
 def test_a_pooled_network_is_merged_too(runs, ftrun_inprocess, toy_files, tmp_path):
