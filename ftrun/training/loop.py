@@ -129,8 +129,7 @@ class Loop:
 
     def place(self) -> dict[str, float]:
         """Where the run has come to, as a line of metrics.jsonl says it."""
-        step = self.state.step
-        return {"step": step, "epoch": round(step / self.length.per_epoch, 4)}
+        return {"step": self.state.step, "epoch": round(self.state.step / self.length.per_epoch, 4)}
 
     def spend(self) -> dict[str, float]:
         """Add the time since the last call to the cost; returns the values of a line of timing.jsonl."""
@@ -235,16 +234,17 @@ class Loop:
             state = checkpoint.read_state(place)
             if scaler := state.pop("scaler", None):
                 self.accelerator.scaler.load_state_dict(scaler)
-            step = self.step
-            step.state = State(**state)
-            checkpoint.load_weights(checkpoint.read_tensors(place, "weights"), step.model)
+            self.step.state = State(**state)
+            checkpoint.load_weights(checkpoint.read_tensors(place, "weights"), self.step.model)
             moments = checkpoint.read_tensors(place, "optimizer")
-            checkpoint.load_moments(moments, step.plain_optimizer(), step.parameters)
-            if own := dict(step.objective.named_buffers()):
+            checkpoint.load_moments(moments, self.step.plain_optimizer(), self.step.parameters)
+            if own := dict(self.step.objective.named_buffers()):
                 saved = checkpoint.read_tensors(place, "task")
                 saved = {name.replace("/", "."): value for name, value in saved.items()}  # formerly a/b
                 for name, value in own.items():
                     value.copy_(saved[name])
+        self.accelerator.wait_for_everyone()  # all have read it
         if self.accelerator.is_main_process:
             self.run_directory.truncate_metrics(self.state.metrics_size)
+            checkpoint.tidy(self.run_directory.checkpoints)
         say(f"resuming at step {self.state.step} of {self.length.total}")
