@@ -59,6 +59,7 @@ def disk_named(path: Path) -> Iterator[None]:
 def beside(output: Path) -> Iterator[Path]:
     """A directory that becomes `output` when all has gone well, and nothing otherwise."""
     place = output.absolute().with_name(f".{output.name}.{os.getpid()}")
+    shutil.rmtree(place, ignore_errors=True)  # of a killed process that had this number
     try:
         with disk_named(output):
             place.mkdir()

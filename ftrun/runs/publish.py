@@ -69,17 +69,17 @@ def appear(beside: Path, path: Path) -> None:
 
 def refuse_run(path: Path) -> None:
     """ConfigError where the directory holds a run, or what a run had before its config.yaml was removed."""
-    metrics = path / METRICS
-    rest = [name for name in (RESULT, CHECKPOINTS) if (path / name).exists()]
-    rest += [METRICS] if metrics.is_file() and metrics.stat().st_size else []
-    known = (path / CONFIG).exists()
-    if known and (rest or metrics.is_file()):
-        raise already(path)
-    if known:
+    metrics, result = path / METRICS, path / RESULT
+    if (path / CONFIG).exists():
+        if metrics.is_file() or result.is_file():
+            raise already(path)
         raise ConfigError(
             f"{path} holds a {CONFIG} but no run: no {METRICS}; remove it, or choose another directory with"
             " hydra.run.dir=DIR"
         )
+    rest = [result.name] if result.is_file() else []
+    rest += [CHECKPOINTS] if (path / CHECKPOINTS).is_dir() else []
+    rest += [METRICS] if metrics.is_file() and metrics.stat().st_size else []
     if rest:
         raise ConfigError(
             f"{path} holds the {rest[0]} of a run without its {CONFIG}; put it back, or choose another"
