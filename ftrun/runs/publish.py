@@ -9,15 +9,17 @@ from pathlib import Path
 
 from ftrun.errors import ConfigError, UserError, disk_full
 from ftrun.runs.files import Lock, flush, is_locked, write_atomically
+from ftrun.runs.terminal import say
 
 CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
 RESULT = "result.json"
+FAILURE = "failure.json"
 CHECKPOINTS = "checkpoints"
 PREFLIGHT = "preflight"  # where a network is saved once before the first step, to see that it can be
 UNPUBLISHED = f".{CONFIG}.new"
-# what `write_atomically`, `publish` and safetensors write before they rename it
-HALF_WRITTEN = re.compile(r"\..+\.(\d+|new)|\.tmp\w{6}")
+# what `write_atomically`, `beside` and safetensors write before they rename it
+HALF_WRITTEN = re.compile(r"\..+\.\d+|\.tmp\w{6}")
 
 
 def publish(path: Path, config: str, beginning: dict[str, str]) -> Lock:
@@ -31,20 +33,13 @@ def publish(path: Path, config: str, beginning: dict[str, str]) -> Lock:
     try:
         path.mkdir(parents=True, exist_ok=True)
         refuse_run(path)
-        beside = path / UNPUBLISHED
-        beside.touch()
-        lock = Lock(beside)
-        try:
-            refuse_run(path)  # another process may have been faster
-            for name, text in beginning.items():
-                write_atomically(path / name, text)
-            (path / METRICS).touch()
-            with open(beside, "w", encoding="utf-8") as file:
-                file.write(config)
-                flush(file)
-            appear(beside, path / CONFIG)
-        finally:
-            beside.unlink(missing_ok=True)
+        (path / UNPUBLISHED).touch()
+        lock = Lock(path / UNPUBLISHED)
+        write(path, config, beginning)
+    except KeyboardInterrupt:
+        if (path / CONFIG).exists():
+            say(f"to continue: ftrun resume {path}")
+        raise
     except BlockingIOError:
         raise ConfigError(f"{path} is in use by another process; wait or stop it") from None
     except FileExistsError as error:
@@ -55,6 +50,23 @@ def publish(path: Path, config: str, beginning: dict[str, str]) -> Lock:
         reason = UserError(f"cannot create the run directory {path}: {error.strerror}")
         raise disk_full(error, path) or reason from None
     return lock
+
+
+def write(path: Path, config: str, beginning: dict[str, str]) -> None:
+    """The first files of a directory whose unpublished config.yaml this process holds."""
+    beside = path / UNPUBLISHED
+    try:
+        refuse_run(path)  # another process may have been faster
+        taken_up(path)
+        for name, text in beginning.items():
+            write_atomically(path / name, text)
+        (path / METRICS).touch()
+        with open(beside, "w", encoding="utf-8") as file:
+            file.write(config)
+            flush(file)
+        appear(beside, path / CONFIG)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def appear(beside: Path, path: Path) -> None:
@@ -89,6 +101,12 @@ def refuse_run(path: Path) -> None:
 
 def already(path: Path) -> ConfigError:
     return ConfigError(f"{path} already holds a run; to continue it: ftrun resume {path}")
+
+
+def taken_up(path: Path) -> None:
+    """Forget why a run ended, and what a killed process left half written."""
+    (path / FAILURE).unlink(missing_ok=True)
+    sweep(path)
 
 
 def sweep(path: Path) -> None:

@@ -20,12 +20,12 @@ from ftrun.runs.files import (
     replace_locked,
     write_atomically,
 )
-from ftrun.runs.publish import CHECKPOINTS, METRICS, publish, sweep
+from ftrun.runs.publish import CHECKPOINTS, METRICS, UNPUBLISHED, publish, taken_up
 from ftrun.runs.publish import CONFIG as CONFIG
+from ftrun.runs.publish import FAILURE as FAILURE
 from ftrun.runs.publish import RESULT as RESULT
 
 TIMING = "timing.jsonl"
-FAILURE = "failure.json"
 DETAILS = "details.json"
 PREDICTIONS = "predictions.jsonl"
 LOG = "log.txt"  # what a run of a comparison says
@@ -53,7 +53,6 @@ class Run:
         text = _to_yaml(_source_beside(config, run.path.resolve()))
         first = {name: as_json(value) for name, value in (beginning or {}).items()}
         run._lock = publish(run.path, text, first)
-        run.taken_up()
         return run
 
     @classmethod
@@ -122,12 +121,8 @@ class Run:
                 raise ConfigError(f"{self.path} is in use by another process; wait or stop it") from None
             except OSError as error:
                 raise UserError(f"cannot write to {self.path}: {error.strerror}") from None
-            self.taken_up()
-
-    def taken_up(self) -> None:
-        """Forget an earlier failure, and what a killed process left half written."""
-        (self.path / FAILURE).unlink(missing_ok=True)
-        sweep(self.path)
+            (self.path / UNPUBLISHED).unlink(missing_ok=True)
+            taken_up(self.path)
 
     def release(self) -> None:
         """Give the directory back; harmless when it is not held."""
