@@ -23,7 +23,9 @@ def test_every_strategy_is_among_them(cases):
 def test_killed_and_taken_up_again_it_is_the_same(cases, tmp_path, name):
     trial = Trial(cases[name], tmp_path)
     trial.reference()
-    assert trial.ended(random.Random(name), cases[name].ends, "kill") > 1
+    # those that draw their training batches are killed while they finish: what they then score is not drawn
+    first = "/model/" if name in kill_cases.DRAWING else ""
+    assert trial.ended(random.Random(name), cases[name].ends, "kill", first) > 1
 
 
 @pytest.mark.parametrize("way", ["full", "interrupt"])
