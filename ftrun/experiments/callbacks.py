@@ -57,9 +57,13 @@ def itself(loader: Any) -> Any:
 
 
 class Sweep(Callback):
-    """Hydra calls it in the process that starts the runs of a sweep, wherever these run."""
+    """Hydra calls it in the process that starts the runs of a sweep, wherever these run, or a single one."""
 
     directory: Path | None = None
+    single: Path | None = None  # the directory of a run that is no sweep's
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        Sweep.single = Path(str(config.hydra.run.dir))
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         Sweep.directory = Path(str(config.hydra.sweep.dir))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import traceback
 from functools import partial
@@ -14,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from ftrun import CONF
-from ftrun.errors import ConfigError, Interrupted, UserError
+from ftrun.errors import ConfigError, DiskFull, Interrupted, UserError, disk_full
 from ftrun.experiments.callbacks import Sweep, summary
 from ftrun.experiments.hydra_errors import explain
 from ftrun.experiments.overrides import (
@@ -32,6 +33,7 @@ from ftrun.reports.numbers import short
 from ftrun.runs import warm
 from ftrun.runs.collector import importing
 from ftrun.runs.find import find_runs
+from ftrun.runs.run import CONFIG
 from ftrun.runs.terminal import say
 from ftrun.settings.read import read
 
@@ -61,13 +63,15 @@ def launch(arguments: list[str]) -> int:
             "-m cannot be combined with several processes: torchrun and accelerate launch start one run"
         )
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come back to us
-    Sweep.directory = None
+    Sweep.directory = Sweep.single = None
     before, sys.argv = sys.argv, [program(), *words]
     failed: BaseException | None = None
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
     except Stop as stop:
         failed = stop.args[0]
+    except KeyboardInterrupt as interrupt:
+        failed = interrupt
     except COMPOSITION as error:
         if isinstance(error, ValueError) and Sweep.directory is not None:
             raise  # the sweep had been composed: it is not about its settings
@@ -75,6 +79,8 @@ def launch(arguments: list[str]) -> int:
     finally:
         sys.argv = before
         warm.end()
+    if isinstance(failed, Interrupted | KeyboardInterrupt | DiskFull):
+        say_how_to_go_on(arguments, crossed)
     if failed is not None:
         raise failed
     if Sweep.directory is None:
@@ -83,6 +89,19 @@ def launch(arguments: list[str]) -> int:
     if crossed:
         show_score(Sweep.directory)
     return code
+
+
+def say_how_to_go_on(arguments: list[str], crossed: bool) -> None:
+    """The command that continues a sweep, or a run of which so far there is the pre-training."""
+    if Sweep.directory is not None:
+        place, key = Sweep.directory, "hydra.run.dir" if crossed else "hydra.sweep.dir"
+    elif Sweep.single is not None and (Sweep.single / "pretraining").is_dir():
+        place, key = Sweep.single, "hydra.run.dir"
+    else:
+        return
+    own = [word for word in arguments if not word.startswith(f"{key}=")]
+    if place.is_dir() and not (place / CONFIG).is_file():
+        say(f"to continue the whole: {shlex.join(['ftrun', *own, f'{key}={place}'])}")
 
 
 def every_fold(words: list[str]) -> list[str]:
@@ -128,10 +147,11 @@ def job(cfg: DictConfig) -> float:
 
         return noted(raw, path, Path(str(known.sweep.dir)).absolute(), partial(one, again=True))
     except Exception as error:
-        if sweeps and not isinstance(error, Interrupted):
+        full = disk_full(error, path)
+        if sweeps and full is None and not isinstance(error, Interrupted):
             show(error, overrides)
             return float("nan")
-        raise Stop(error) from None
+        raise Stop(full or error) from None
     finally:
         if not sweeps:
             tidy(path)

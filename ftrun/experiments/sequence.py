@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import ConfigError, listed
 from ftrun.experiments import single
+from ftrun.experiments.ending import reason_kept
 from ftrun.reports.sequence import show
 from ftrun.runs import clock
 from ftrun.runs.run import RESULT, Run
@@ -46,7 +47,7 @@ def resume(directory: Run) -> float:
 
 def through(settings: Settings, stages: list[dict[str, Any]], directory: Run) -> float:
     """Every stage that is not finished, then the result."""
-    with single.reason_kept(directory, "to continue the sequence"):
+    with reason_kept(directory, "to continue the sequence"):
         if not directory.finished:
             finished = [stage(settings, directory, stages, number) for number in range(len(stages))]
             if leads():

@@ -12,6 +12,7 @@ from ftrun.data.rows import load_test
 from ftrun.data.tables import columns_of, write_table
 from ftrun.errors import ConfigError, DataError, counted, listed
 from ftrun.experiments import single
+from ftrun.experiments.ending import reason_kept
 from ftrun.experiments.lora import compare
 from ftrun.experiments.lora.compose import RECORD, Composition, compose
 from ftrun.experiments.lora.lowrank import Update, read_update, refuse_other_bases
@@ -61,7 +62,7 @@ def resume(directory: Run) -> float:
 def recorded(settings: Settings, data: TaskData, parts: dict[str, list[Node]], directory: Run) -> float:
     """Everything up to the result, with the reason kept where it ends early."""
     path, metric = directory.path, data.metric
-    with single.reason_kept(directory, "to continue the composition"):
+    with reason_kept(directory, "to continue the composition"):
         (path / "rows").mkdir(exist_ok=True)
         for name, rows in parts.items():
             write_table(path / "rows" / f"{name}.jsonl", rows)
