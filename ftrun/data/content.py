@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import gzip
 import json
+import lzma
 import os
 import re
+import zipfile
 import zlib
 from codecs import getincrementaldecoder
 from pathlib import Path
@@ -23,6 +25,8 @@ PROSE = 256 << 20  # the same of plain text: text8, a corpus of one line, has 10
 WHOLE = 1 << 30  # bytes of a file that is one JSON value, and is held in memory
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
 BROKEN = (OSError, EOFError, zlib.error)  # what a file, or the gzip of one, raises when it cannot be read
+# what a member of a zip raises as well: damaged, encrypted, or compressed in a way that Python does not know
+UNREADABLE = (*BROKEN, zipfile.BadZipFile, ValueError, RuntimeError, lzma.LZMAError)
 NAMELESS = (errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES)  # a path that leads nowhere, whatever is there
 
 
