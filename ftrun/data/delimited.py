@@ -25,7 +25,7 @@ DECLARED = re.compile(
     r'"?sep=([^\w\s"]|\t)"?,*\r?\n', re.IGNORECASE
 )  # the first line that Excel writes and reads
 QUOTED = re.compile(r'"[^"]*(?:""[^"]*)*"')
-APART = re.compile(r'[ \t]+".*"[ \t]*', re.DOTALL)  # a quoted field behind blanks, its quotes still there
+APART = re.compile(r' +".*" *', re.DOTALL)  # a quoted field behind blanks, its quotes still there
 HEAD = 1 << 16  # characters by which it is told how a csv file is written
 
 
@@ -81,9 +81,9 @@ def told(path: Path, head: str) -> tuple[Written, int | None]:
     """How a csv file is written, and how many columns are read of it, by how it begins alone."""
     how = written(head)
     records = _begun(path, how, head)
-    if stand_apart(records):
-        how = replace(how, blanks=True)
-        records = _begun(path, how, head)
+    spaced = replace(how, blanks=True)
+    if stand_apart(records) and (others := _begun(path, spaced, head)) != records:
+        how, records = spaced, others
     return how, named_width(records) if records else None
 
 
@@ -110,7 +110,9 @@ def read_csv(path: Path, text: str) -> Read:
         rows, notes = rows_of(path, plain)
         return rows, [*how.notes(path), *notes, *_no_quoting(path, plain)]
     spaced = _spaced(path, text, how) if stand_apart(found) else None
-    return spaced or (rows, [*how.notes(path), *notes])
+    if spaced is not None and spaced[0] != rows:
+        return spaced
+    return rows, [*how.notes(path), *notes]
 
 
 def stand_apart(records: list[Record]) -> bool:
@@ -119,14 +121,14 @@ def stand_apart(records: list[Record]) -> bool:
     So it is where quotes follow them, and where every field but a record's first begins with one.
     """
     fields = [field for _, record in records for field in record[1:] if field]
-    if any(field[0] in " \t" and APART.fullmatch(field) for field in fields):
+    if any(field[0] == " " and APART.fullmatch(field) for field in fields):
         return True
     return bool(fields) and all(field[0] == " " for field in fields)
 
 
 def _spaced(path: Path, text: str, how: Written) -> Read | None:
     """The rows without blanks behind separators; None where they are none then, or there is no such blank."""
-    if f"{how.separator} " not in text and f"{how.separator}\t" not in text:
+    if f"{how.separator} " not in text:
         return None
     how = replace(how, blanks=True)
     try:

@@ -51,7 +51,7 @@ def files_of(setting: str, value: Any) -> list[str]:
                     f"{setting}={name}: the directory holds no {', '.join(dict.fromkeys([*PLAIN, *ENDINGS]))}"
                 )
             found += inside
-        elif matches := sorted(glob.glob(str(place), recursive=True)):
+        elif glob.has_magic(name) and (matches := sorted(glob.glob(str(place), recursive=True))):
             found += matches
         else:
             refuse_missing_source(sources_of(name)[0])

@@ -63,7 +63,13 @@ def test_what_a_cell_holds(value, separator, names):
 
 @pytest.mark.parametrize(
     ("value", "separator"),
-    [([1, 0, 1], None), ([1.0, 0.0, True], None), ("[1, 0, 1]", None), ("1|0|1", "|"), (["1", "0", "1"], None)],
+    [
+        ([1, 0, 1], None),
+        ([1.0, 0.0, True], None),
+        ("[1, 0, 1]", None),
+        ("1|0|1", "|"),
+        (["1", "0", "1"], None),
+    ],
 )
 def test_a_list_of_0_and_1_is_read_by_its_positions(value, separator):
     """Under the names of positions; without them it is refused, as its labels would be '0' and '1'."""
