@@ -20,9 +20,12 @@ def main(arguments: list[str]) -> int:
     )
     options = parser.parse_args(arguments)
 
+    from ftrun.data.sources import look
     from ftrun.runs.find import open_trained
 
     run = open_trained(options.run)
+    task = run.settings["task"]
+    look(task if options.input is None else {"kind": task["kind"], "test": options.input})
 
     from ftrun.runs.collector import importing
 

@@ -19,6 +19,7 @@ def main(arguments: list[str]) -> int:
     """Run the command with the arguments after its name; returns the exit code."""
     options = parse(arguments)
 
+    from ftrun.data.sources import look
     from ftrun.data.tables import check_writable
     from ftrun.errors import ConfigError, listed
     from ftrun.runs.find import open_trained
@@ -28,6 +29,8 @@ def main(arguments: list[str]) -> int:
     check_writable(options.output, read(run.settings).task.endings)
     if Path(options.input).resolve() == options.output.resolve():
         raise ConfigError(f"predict: --output {options.output} is the file of --input; name another one")
+
+    look({"kind": run.settings["task"]["kind"], "test": options.input})
 
     from ftrun.runs.collector import importing
 

@@ -9,8 +9,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ftrun.data.content import ended_lines_of, ending
-from ftrun.data.sources import is_path, is_saved
+from ftrun.data.content import PROSE, ended_lines_of, ending, place_of
+from ftrun.data.sources import is_path, is_saved, refuse_missing_source, sources_of
 from ftrun.data.tables import ENDINGS
 from ftrun.errors import DataError, counted
 
@@ -38,8 +38,11 @@ def files_of(setting: str, value: Any) -> list[str]:
     """The sources that a name, a glob, a directory or a list of them means; DataError when there is none."""
     found: list[str] = []
     for name in map(str, value if isinstance(value, list) else [value]):
-        place = Path(name).expanduser()
-        if not is_path(name) or place.is_file() or is_saved(name):
+        if not is_path(name):
+            found.append(name)
+            continue
+        place = place_of(name)
+        if place.is_file() or is_saved(name):
             found.append(name)
         elif place.is_dir():
             inside = sorted(str(path) for path in place.rglob("*") if ending(path) in (*PLAIN, *ENDINGS))
@@ -48,10 +51,10 @@ def files_of(setting: str, value: Any) -> list[str]:
                     f"{setting}={name}: the directory holds no {', '.join(dict.fromkeys([*PLAIN, *ENDINGS]))}"
                 )
             found += inside
-        elif matches := sorted(glob.glob(str(place), recursive=True)):
+        elif glob.has_magic(name) and (matches := sorted(glob.glob(str(place), recursive=True))):
             found += matches
         else:
-            raise DataError(f"{setting}={name}: no such file, directory or pattern")
+            refuse_missing_source(sources_of(name)[0])
     return found
 
 
@@ -68,7 +71,7 @@ def documents(
             yield from of_rows(source, columns, lazily, split)
             continue
         lines = (
-            ended_lines_of(Path(source).expanduser())
+            ended_lines_of(Path(source).expanduser(), PROSE)
             if plain
             else (
                 line + "\n" for row in of_rows(source, columns, lazily, split) for line in lines_in(row.text)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from ftrun.data.content import parsed
 from ftrun.data.labels import name_of
 from ftrun.data.splits import parse_subset
-from ftrun.errors import ConfigError, DataError
+from ftrun.errors import ConfigError, DataError, counted
 
+LARGEST = 3.4e38  # of single precision, in which a network answers
+FLAGS = {"0": False, "1": True, "False": False, "True": True}  # as names of labels
 QUANTILES = 10  # strata of a column of numbers, where each has as many rows
 
 
@@ -24,19 +27,58 @@ class LabelColumn:
     strata: Callable[[list[Any]], list[str]]  # of a whole column of what `read` gives
     stratum: str  # the word for one of them
     hidden: Any  # what a benchmark that keeps its labels to itself writes into every row
+    notes: Callable[[Sequence[Any]], list[str]] = field(default=lambda cells: [])  # of all cells; DataError
 
 
-def several(separator: str | None) -> LabelColumn:
-    """Names in a list, also as JSON in a text, or in a text with `separator` between them; [] is no label."""
+def several(separator: str | None, positions: Sequence[str] | None) -> LabelColumn:
+    """Names in a list, also as JSON in a text, or in a text with `separator` between them; [] is no label.
+
+    With the names of `positions` a list has a 1 for each label of a row, and a 0 for each other.
+    """
 
     def read(value: Any) -> list[str] | None:
-        return names_in(value, separator)
+        found = names_in(value, separator)
+        if found is None:
+            return None
+        return list(dict.fromkeys(found)) if positions is None else at_positions(found, positions)
 
-    return LabelColumn(read, rarest, "label", None)
+    def notes(cells: Sequence[Any]) -> list[str]:
+        return [] if positions is not None else doubts([names_in(value, separator) or [] for value in cells])
+
+    return LabelColumn(read, rarest, "label", None, notes)
+
+
+def at_positions(flags: list[str], names: Sequence[str]) -> list[str]:
+    """The names at which there is a 1; DataError unless there is a 0 or a 1 for each."""
+    if flags and len(flags) != len(names):
+        entries = counted(len(flags), "entry", "entries")
+        raise DataError(f"task.positions has {len(names)} names, but the list {entries}")
+    if other := next((flag for flag in flags if flag not in FLAGS), None):
+        raise DataError(f"with task.positions a list holds 0 and 1, not {other[:40]!r}")
+    return [name for name, flag in zip(names, flags, strict=bool(flags)) if FLAGS[flag]]
+
+
+def doubts(column: list[list[str]]) -> list[str]:
+    """A note of rows that have a label twice; DataError where the lists hold a 0 or a 1 for each label."""
+    full = [names for names in column if names]
+    sizes = {len(names) for names in full}
+    if len(sizes) == 1 and max(sizes) > 1 and all(name in FLAGS for names in full for name in names):
+        size = sizes.pop()
+        raise DataError(
+            f"every list holds {size} times 0 or 1, which would be the names of labels; where they stand for"
+            f" {size} labels, name these: task.positions=[NAME,…]"
+        )
+    twice = [(row, names) for row, names in enumerate(column, 1) if len(set(names)) < len(names)]
+    if not twice:
+        return []
+    row, names = twice[0]
+    name = next(name for name in names if names.count(name) > 1)
+    count = counted(len(twice), "row")
+    return [f"warning: {count} with the same label twice, which counts once (row {row}: {name!r})"]
 
 
 def names_in(value: Any, separator: str | None) -> list[str] | None:
-    """The names in a cell, each once, in their order; None where the cell is null."""
+    """The names in a cell, in their order; None where the cell is null."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if hasattr(value, "tolist"):
@@ -52,14 +94,14 @@ def names_in(value: Any, separator: str | None) -> list[str] | None:
         raise DataError(
             f"several labels are a list, not a {type(value).__name__}; one per row: task=classify"
         )
-    return list(dict.fromkeys(name for part in value if (name := name_of(part)) is not None))
+    return [name for part in value if (name := name_of(part)) is not None]
 
 
 def list_in(text: str) -> Any:
     """A list written as JSON; DataError for any other text."""
     if text.lstrip().startswith("["):
         try:
-            return json.loads(text)
+            return parsed(text, f"{text[:40]!r}")
         except json.JSONDecodeError:
             raise DataError(f"{text[:40]!r} is not a JSON list") from None
     raise DataError(f"{text[:40]!r} is not a list; task.separator sets what separates labels")
@@ -87,6 +129,10 @@ def number_in(value: Any) -> float | None:
         number = math.inf
     if not math.isfinite(number):
         raise DataError(f"{str(value)[:40]!r} is not a finite number; an empty cell leaves the row out")
+    if abs(number) > LARGEST:
+        raise DataError(
+            f"{str(value)[:40]!r} is too large: numbers go up to {LARGEST:.1e}; rescale the column"
+        )
     return number
 
 

@@ -14,7 +14,9 @@ from ftrun.settings.checks import natural_order
 if TYPE_CHECKING:
     from ftrun.data.splits import Splits
 
-WHOLE = re.compile(r"[+-]?\d+\.0+")  # "1.0": what a table writes for 1 once one row of the column was empty
+WHOLE = re.compile(
+    r"[+-]?[0-9]{1,300}\.0+"
+)  # "1.0": what a table writes for 1 once one row of the column was empty
 MANY = 20  # below this many labels, more labels than half the rows is a small table and not free text
 
 
@@ -46,7 +48,7 @@ def name_of(value: Any) -> str | None:
     if isinstance(value, str):
         if not value.strip() or value.strip().lower() == "nan":
             return None
-        return str(int(float(value))) if WHOLE.fullmatch(value) else value
+        return str(int(value.partition(".")[0])) if WHOLE.fullmatch(value) else value
     if value is None or isinstance(value, (bool, int)):
         return None if value is None else str(value)
     if hasattr(value, "item") and not isinstance(value, float):  # a numpy scalar
@@ -96,7 +98,7 @@ def label_set(splits: Splits, column: str, declared: list[Any] | None) -> Labels
         names = sorted(set().union(*counts.values()), key=natural_order)
         refuse_free_text(names, sum(map(sum, (c.values() for c in counts.values()))), column)
     else:
-        names = _declared_names(declared)
+        names = declared_names("labels", declared)
         refuse_foreign(splits, column, names, "in task.labels")
     if len(counts["train"]) < 2:
         only = f"only the label {next(iter(counts['train']))!r}" if counts["train"] else "no label"
@@ -106,10 +108,12 @@ def label_set(splits: Splits, column: str, declared: list[Any] | None) -> Labels
     return Labels(names, [*_absences(names, counts), *_twins(names, counts)])
 
 
-def _declared_names(declared: list[Any]) -> list[str]:
-    names = [name for value in declared if (name := name_of(value)) is not None]
-    if len(names) < 2 or len(names) != len(declared) or len(set(names)) != len(names):
-        raise ConfigError(f"task.labels={declared}: two or more different labels, none of them empty")
+def declared_names(setting: str, declared: Any) -> list[str]:
+    """The names that a setting of the task lists; ConfigError unless they are two or more different ones."""
+    values = declared if isinstance(declared, list) else []
+    names = [name for value in values if (name := name_of(value)) is not None]
+    if len(names) < 2 or len(names) != len(values) or len(set(names)) != len(names):
+        raise ConfigError(f"task.{setting}={declared}: two or more different labels, none of them empty")
     return names
 
 
@@ -168,12 +172,15 @@ def _absences(names: list[str], counts: dict[str, Counter[str]]) -> list[str]:
 
 
 def _twins(names: list[str], counts: dict[str, Counter[str]]) -> list[str]:
+    """Warnings of names that differ in case or blanks alone, and of blanks and quotes around others."""
     alike: dict[str, list[str]] = {}
     for name in names:
         alike.setdefault(re.sub(r"[\s_-]+", " ", name.strip().casefold()), []).append(name)
+    single = [group[0] for group in alike.values() if len(group) == 1]
+    odd = [name for name in single if name != name.strip() or (len(name) > 1 and name[0] == name[-1] == '"')]
     return [
         "warning: labels that differ only in case or blanks are kept apart: "
         + ", ".join(f"{name!r} ({counted(sum(c[name] for c in counts.values()), 'row')})" for name in group)
         for group in alike.values()
         if len(group) > 1
-    ]
+    ] + [f"warning: blanks or quotes are part of the label {listed(odd, 4)}"] * bool(odd)

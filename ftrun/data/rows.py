@@ -13,7 +13,7 @@ from ftrun.data.grouped_splits import Keys, split_rows
 from ftrun.data.label_columns import ONE_NAME, LabelColumn
 from ftrun.data.labels import Labels, refuse_absent_classes, refuse_foreign, refuse_free_text
 from ftrun.data.leaks import leak_notes, of_columns, warnings_of, without_leaks
-from ftrun.data.sources import FORMS, SPLITS, Given, Placed, Row, read_parts, spelled
+from ftrun.data.sources import FORMS, SPLITS, Given, Part, Placed, Row, read_parts, spelled
 from ftrun.data.splits import Splits, choose, parse_subset, pick
 from ftrun.data.tables import Columns, columns_of, refuse_absent
 from ftrun.errors import ConfigError, DataError, counted
@@ -120,6 +120,7 @@ def _usable(
         _refuse_columns(split, part.name, part.rows, wanted)
         how.check(part.rows, part.name)
         names = _names(part.name, part.rows, label, reading)
+        notes += _notes(part, label, reading)
         for number, (row, name) in enumerate(zip(part.rows, names, strict=True), 1):
             where = str(number) if len(parts) == 1 else f"{number} of {part.short}"
             if not all([_text_of(row, number, column, part.name) for column in texts]):
@@ -167,6 +168,15 @@ def _names(source: str, rows: Sequence[Row], label: str, reading: LabelColumn) -
         except DataError as error:
             raise DataError(f"task.label={label}: row {number} of {source}: {error}") from None
     return names
+
+
+def _notes(part: Part, label: str, reading: LabelColumn) -> list[str]:
+    """What is noticed in the label column as a whole."""
+    try:
+        found = reading.notes([row.get(label) for row in part.rows])
+    except DataError as error:
+        raise DataError(f"task.label={label}: {part.name}: {error}") from None
+    return [f"{part.short}: {note}" for note in found]
 
 
 def _text_of(row: Row, number: int, column: str, source: str) -> str:

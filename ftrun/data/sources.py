@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import glob
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ftrun.data.content import place_of, refuse_missing
 from ftrun.data.hub import hub_rows, named_rows
 from ftrun.data.tables import read_table
 from ftrun.errors import DataError, listed, near
@@ -14,6 +16,7 @@ from ftrun.errors import DataError, listed, near
 Row = dict[str, Any]
 Given = str | list[str]
 SPLITS = ("train", "validation", "test")
+FILES = {"pretraining": ("text",), "domain": ("rows", "test")}  # settings that name files, where not splits
 FORMS = (
     "a csv, tsv, jsonl, json, txt or parquet file (or its .gz), a list or pattern of these, a directory of"
     " datasets.save_to_disk, hub:NAME[@REVISION][:CONFIG]:SPLIT or embedded:docstrings:SPLIT"
@@ -76,12 +79,8 @@ def read_parts(given: Given, split: str | None = None) -> list[Part]:
     Raises DataError, before any file is read where one of them is missing.
     """
     sources = sources_of(given)
-    missing = [source for source in sources if is_path(source) and stored(source) is None]
-    for source in missing:
-        path = Path(source).expanduser()
-        if len(sources) > 1 and not path.exists():
-            names = [other.name for other in path.parent.iterdir()] if path.parent.is_dir() else []
-            raise DataError(f"{source}, one of {len(sources)} files, does not exist{near(path.name, names)}")
+    for source in sources:
+        refuse_missing_source(source, f", one of {len(sources)} files," if len(sources) > 1 else "")
     return [_part(source, split) for source in sources]
 
 
@@ -90,7 +89,28 @@ def sources_of(given: Given) -> list[str]:
     each = [given] if isinstance(given, str) else list(given)
     if not each:
         raise DataError("the list [] is empty; name at least one file")
-    return [source for item in each for source in _matched(item)]
+    return [source for item in map(str, each) for source in _matched(item)]
+
+
+def look(*nodes: Any) -> None:
+    """DataError where a setting of these nodes of a configuration names a file that is not there.
+
+    It looks at no content and imports nothing heavy. A kind of one's own alone knows what its settings mean.
+    """
+    for node in (node for node in nodes if isinstance(node, dict)):
+        kind = str(node.get("kind", node.get("name")))
+        for name in FILES.get(kind, SPLITS) if "." not in kind else ():
+            if isinstance(given := node.get(name), str | list) and given:
+                for source in sources_of(given):
+                    refuse_missing_source(source)
+
+
+def refuse_missing_source(source: str, which: str = "") -> None:
+    """DataError where a source is a path, and neither it nor what stands before its colon is there."""
+    if is_path(source) and stored(source) is None:
+        head, colon, _ = source.rpartition(":")
+        if not (colon and os.path.exists(Path(head).expanduser())):
+            refuse_missing(place_of(source), which)
 
 
 def is_path(source: str) -> bool:
@@ -98,8 +118,10 @@ def is_path(source: str) -> bool:
 
 
 def _matched(source: str) -> list[str]:
-    path = Path(source).expanduser()
-    if not is_path(source) or not glob.has_magic(source) or path.exists():
+    if not is_path(source):
+        return [source]
+    path = place_of(source)
+    if not glob.has_magic(source) or os.path.exists(path):
         return [source]
     found = sorted(name for name in glob.glob(str(path), recursive=True) if Path(name).is_file())
     if not found:

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ftrun.data.content import ending, read_text
+from ftrun.data.content import ending, parsed, refuse_missing, text_of
 from ftrun.data.rows import read_rows
 from ftrun.data.sources import Place, Placed, is_path, is_saved
 from ftrun.data.tables import ENDINGS, refuse_absent
 from ftrun.errors import DataError
 
 READ = (".json", *ENDINGS)
+IMPOSSIBLE = "is_impossible"  # of SQuAD 2 (Rajpurkar et al. 2018): what it says stands above the answers
 
 
 @dataclass
@@ -77,10 +78,30 @@ def as_questions(
                 raise DataError(f"task.{setting}={columns[setting]}: {place} holds a {kind}, not text")
         name = str(row["id"]) if row.get("id") is not None else str(number)
         answers = answers_of(row.get(columns["answers"]), place) if answered else None
+        if answered and says_impossible(row, place):
+            answers = []
         questions.append(
             Question(name, row[columns["question"]], row[columns["context"]], answers, source, number, row)
         )
     return questions
+
+
+def says_impossible(row: dict[str, Any], place: str) -> bool | None:
+    """What SQuAD 2's own mark says, None where there is none; DataError where it is no mark."""
+    value = row.get(IMPOSSIBLE)
+    if value not in (None, True, False):
+        raise DataError(f"{place}: {IMPOSSIBLE} is true or false, not {json.dumps(value, default=str)[:40]}")
+    return value
+
+
+def contradictions(questions: Sequence[Question], answers: str) -> list[Question]:
+    """Questions whose mark says other than the column of their answers: impossible with, possible without."""
+    return [
+        asked
+        for asked in questions
+        if (mark := says_impossible(asked.columns, asked.where)) is not None
+        and mark == bool(answers_of(asked.columns.get(answers), asked.where))
+    ]
 
 
 def rows_of(source: str, split: str | None = None) -> list[Placed]:
@@ -94,7 +115,8 @@ def rows_of(source: str, split: str | None = None) -> list[Placed]:
     if no_file or ending(path) != ".json":
         return read_rows(source, split)
     try:
-        content = json.loads(read_text(path))
+        refuse_missing(path)
+        content = parsed(text_of(path, rows=False), str(path))
     except json.JSONDecodeError as error:
         raise DataError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from None
     data = content.get("data") if isinstance(content, dict) else content
@@ -117,7 +139,7 @@ def flat(article: dict[str, Any]) -> list[dict[str, Any]]:
             "id": asked.get("id"),
             "question": asked["question"],
             "context": paragraph["context"],
-            **({"answers": asked["answers"]} if "answers" in asked else {}),
+            **{name: asked[name] for name in ("answers", IMPOSSIBLE) if name in asked},
         }
         for paragraph in article["paragraphs"]
         for asked in paragraph["qas"]
@@ -132,7 +154,9 @@ def answers_of(value: Any, place: str) -> list[tuple[str, int]]:
     found: list[tuple[Any, Any]] = []
     for item in single:
         if not isinstance(item, dict) or not {"text", "answer_start"} <= item.keys():
-            raise DataError(f"{place}: answers are {{text, answer_start}}, not {json.dumps(item)[:60]}")
+            raise DataError(
+                f"{place}: answers are {{text, answer_start}}, not {json.dumps(item, default=str)[:60]}"
+            )
         texts, starts = item["text"], item["answer_start"]
         if not isinstance(texts, list):
             texts, starts = [texts], [starts]

@@ -5,23 +5,13 @@ from __future__ import annotations
 import json
 from itertools import chain, count, islice
 from pathlib import Path
-from shutil import copyfileobj
-from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
-from ftrun.data.content import (
-    BROKEN,
-    PIECE,
-    ending,
-    lines_of,
-    open_bytes,
-    packed,
-    pieces_of,
-    unreadable,
-)
+from ftrun.data.content import LINE, PIECE, ending, lines_of, parsed, pieces_of
+from ftrun.data.delimited import HEAD, QUOTED, headed, named_width, records_of, told
 from ftrun.data.hub import cached, hub_stream, names_in_place_of_numbers
 from ftrun.data.sources import is_path, read_parts, saved_data, sources_of
-from ftrun.data.tables import QUOTED, form_of, headed, json_row, records_of
+from ftrun.data.tables import form_of, json_row, parquet_rows
 from ftrun.errors import DataError
 
 if TYPE_CHECKING:
@@ -30,8 +20,6 @@ if TYPE_CHECKING:
     from ftrun.data.sources import Given, Row
 
 SEEN = 1000  # lines of a tsv file by which its quoting is told
-LARGEST = 64 << 20  # characters of one object of a json file
-BATCH = 1000  # rows of a parquet file or saved data set at once
 
 
 def stream_rows(given: Given, split: str | None = None) -> Iterator[Row]:
@@ -122,10 +110,10 @@ def _object(path: Path, text: str, pieces: Iterator[str], number: int) -> tuple[
     """The object that the text begins with, and what follows it."""
     while True:
         try:
-            row, end = json.JSONDecoder().raw_decode(text)
+            row, end = parsed(text, f"{path}, object {number}", json.JSONDecoder().raw_decode)
         except json.JSONDecodeError as error:
             more = "".join(islice(pieces, 1 + len(text) // PIECE))  # as much again
-            if not more or len(text) > LARGEST:
+            if not more or len(text) > LINE:
                 raise DataError(f"{path}: not JSON (object {number}: {error.msg})") from None
             text += more
         else:
@@ -135,37 +123,26 @@ def _object(path: Path, text: str, pieces: Iterator[str], number: int) -> tuple[
 
 
 def _csv(path: Path) -> Iterator[Row]:
-    header = next(lines_of(path))
-    delimiter = ";" if "," not in header and ";" in header else ","
-    return _quoted(path, delimiter)
+    head = ""
+    for line in lines_of(path):
+        head += line + "\n"
+        if len(head) > HEAD:
+            break
+    how, width = told(path, head)
+    return headed(path, how.records(path, _ended(path)), width)
 
 
 def _tsv(path: Path) -> Iterator[Row]:
-    first = (line.split("\t") for line in islice(lines_of(path), SEEN) if line)
-    fields = [field for record in first for field in record if '"' in field]
-    if fields and all(QUOTED.fullmatch(field) for field in fields):
-        return _quoted(path, "\t")
-    return headed(path, ((n, line.split("\t")) for n, line in enumerate(lines_of(path), 1) if line))
+    first = [(n, line.split("\t")) for n, line in enumerate(islice(lines_of(path), SEEN), 1) if line]
+    fields = [field for _, record in first for field in record if '"' in field]
+    quoted = fields and all(QUOTED.fullmatch(field) for field in fields)
+    plain = ((n, line.split("\t")) for n, line in enumerate(lines_of(path), 1) if line)
+    records = records_of(path, _ended(path), "\t") if quoted else plain
+    return headed(path, records, named_width(first))
 
 
-def _quoted(path: Path, delimiter: str) -> Iterator[Row]:
-    return headed(path, records_of(path, (line + "\n" for line in lines_of(path)), delimiter))
-
-
-def _parquet(path: Path) -> Iterator[Row]:
-    import pyarrow
-    from pyarrow import parquet
-
-    try:
-        with open_bytes(path) as file, TemporaryFile() as unpacked:
-            if packed(path):  # its end says where its columns are
-                copyfileobj(file, unpacked)
-            for batch in parquet.ParquetFile(unpacked if packed(path) else file).iter_batches(BATCH):
-                yield from batch.to_pylist()
-    except pyarrow.ArrowException as error:
-        raise DataError(f"{path} cannot be read as parquet: {str(error).splitlines()[0]}") from None
-    except BROKEN as error:
-        raise unreadable(path, error) from None
+def _ended(path: Path) -> Iterator[str]:
+    return (line + "\n" for line in lines_of(path))
 
 
 READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
@@ -173,6 +150,6 @@ READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
     ".tsv": _tsv,
     ".jsonl": _jsonl,
     ".json": _json,
-    ".parquet": _parquet,
+    ".parquet": parquet_rows,
     ".txt": _txt,
 }

@@ -6,32 +6,46 @@ import csv
 import io
 import json
 import os
-import re
-import sys
+from shutil import copyfileobj
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
-from ftrun.data.content import bytes_of, ending, refuse_missing, text_of
-from ftrun.errors import ConfigError, DataError, UserError, counted, disk_full, listed, near
+from ftrun.data.content import (
+    BROKEN,
+    ending,
+    open_bytes,
+    packed,
+    parsed,
+    refuse_missing,
+    text_of,
+    unreadable,
+)
+from ftrun.data.delimited import read_csv, read_tsv
+from ftrun.errors import ConfigError, DataError, UserError, disk_full, listed, near
 from ftrun.runs.files import write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    Record = tuple[int, list[str]]  # the line it begins in, its fields
-    Read = tuple[list[dict[str, Any]], list[str]]  # rows, and notes
+    from ftrun.data.delimited import Read
 
 Columns = str | list[str]  # one column of texts, or a pair of them
 ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".txt", ".parquet")
+PARQUET = b"PAR1"  # how a parquet file begins and ends
+BATCH = 1000  # rows of it at once
 HEADED = (".csv", ".tsv")
 WRITTEN = (".csv", ".tsv", ".jsonl")
-QUOTED = re.compile(r'"[^"]*(?:""[^"]*)*"')
 
 
 def read_table(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """The rows of a file and notes about it; DataError when it is not what it should be."""
     form = form_of(path)
-    rows, notes = (_parquet(path), []) if form == ".parquet" else READERS[form](path, text_of(path))
+    rows, notes = (
+        (list(parquet_rows(path)), [])
+        if form == ".parquet"
+        else READERS[form](path, text_of(path, rows=form != ".json"))
+    )
     if not rows:
         raise DataError(f"{path} has no rows" + (", only a header line" if form in HEADED else ""))
     return rows, notes
@@ -40,7 +54,7 @@ def read_table(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
 def form_of(path: Path) -> str:
     """The ending of a data file that exists; DataError when it says nothing, or there is no such file."""
     form = ending(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         raise DataError(
             f"{path} is a directory; a data file is one of {', '.join(ENDINGS)} (a pattern such as"
             f" {path}/*.csv takes several), and one of datasets.save_to_disk holds a state.json"
@@ -108,89 +122,6 @@ def flat(value: Any) -> Any:
     return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list | dict) else value
 
 
-def _csv(path: Path, text: str) -> Read:
-    delimiter, notes = ",", []
-    header = text.partition("\n")[0]
-    if "," not in header and ";" in header:
-        delimiter, notes = ";", [f"{path.name}: its fields are separated by semicolons"]
-    try:
-        return rows_of(path, records_of(path, io.StringIO(text, newline=""), delimiter)), notes
-    except DataError:
-        plain = _plain(text, delimiter)
-        if '"' not in text or _ragged(plain):
-            raise
-        return rows_of(path, plain), [*notes, *_no_quoting(path, plain)]
-
-
-def _tsv(path: Path, text: str) -> Read:
-    plain = _plain(text, "\t")
-    if '"' not in text:
-        return rows_of(path, plain), []
-    if not _ragged(plain) and not _all_balanced(plain):
-        return rows_of(path, plain), _no_quoting(path, plain)
-    try:
-        rows = rows_of(path, records_of(path, io.StringIO(text, newline=""), "\t"))
-    except DataError:
-        return rows_of(path, plain), _no_quoting(path, plain)  # says the ragged line, read without quoting
-    return rows, [f"{path.name}: fields in double quotes were unquoted"]
-
-
-def _plain(text: str, delimiter: str) -> list[Record]:
-    """The fields of each line that is not empty, quotes being ordinary characters."""
-    return [(number, line.split(delimiter)) for number, line in enumerate(text.split("\n"), 1) if line]
-
-
-def _ragged(records: list[Record]) -> bool:
-    return any(len(fields) != len(records[0][1]) for _, fields in records)
-
-
-def _all_balanced(records: list[Record]) -> bool:
-    fields = (field for _, record in records for field in record if '"' in field)
-    return all(QUOTED.fullmatch(field) for field in fields)
-
-
-def _no_quoting(path: Path, records: list[Record]) -> list[str]:
-    quoted = any(field.startswith('"') for _, record in records for field in record)
-    return [f'{path.name}: read without quoting, a " is an ordinary character'] if quoted else []
-
-
-def records_of(path: Path, text: Iterable[str], delimiter: str) -> Iterator[Record]:
-    """The fields of each record with the line it begins in; DataError where the quoting is broken."""
-    reader = csv.reader(text, delimiter=delimiter, strict=True)
-    limit = csv.field_size_limit(sys.maxsize)
-    line = 1
-    try:
-        for record in reader:
-            if record:
-                yield line, record
-            line = reader.line_num + 1
-    except csv.Error as error:
-        reason = "a quoted field is never closed" if "end of data" in str(error) else str(error)
-        raise DataError(f"{path}, line {line}: {reason}") from None
-    finally:
-        csv.field_size_limit(limit)
-
-
-def rows_of(path: Path, records: Iterable[Record]) -> list[dict[str, Any]]:
-    """The records below the header as rows."""
-    return list(headed(path, records))
-
-
-def headed(path: Path, records: Iterable[Record]) -> Iterator[dict[str, Any]]:
-    """The same, one at a time; DataError names the line that has not as many fields as the header."""
-    records = iter(records)
-    _, header = next(records)
-    twice = next((name for i, name in enumerate(header) if name in header[:i]), None)
-    if twice is not None:
-        raise DataError(f"{path}: the header names the column {twice!r} twice")
-    for line, fields in records:
-        if len(fields) != len(header):
-            raise DataError(
-                f"{path}, line {line}: {counted(len(fields), 'field')}, the header has {len(header)}"
-            )
-        yield dict(zip(header, fields, strict=True))
-
-
 def _jsonl(path: Path, text: str) -> Read:
     lines = enumerate(text.split("\n"), 1)
     return [json_row(path, number, line) for number, line in lines if line.strip()], []
@@ -199,15 +130,9 @@ def _jsonl(path: Path, text: str) -> Read:
 def json_row(path: Path, number: int, line: str) -> dict[str, Any]:
     """One line of a jsonl file; DataError names it where it is no JSON object."""
     try:
-        row = json.loads(line)
-        if "\\ud" in line.lower():
-            json.dumps(row, ensure_ascii=False).encode()
+        row = parsed(line, f"{path}, line {number}")
     except json.JSONDecodeError as error:
         raise DataError(f"{path}, line {number}: not JSON ({error.msg} at column {error.colno})") from None
-    except UnicodeEncodeError:
-        raise DataError(
-            f"{path}, line {number}: half of a surrogate pair, which is not a character"
-        ) from None
     if not isinstance(row, dict):
         raise DataError(f"{path}, line {number}: a {type(row).__name__}; each line is one JSON object")
     return row
@@ -215,7 +140,7 @@ def json_row(path: Path, number: int, line: str) -> dict[str, Any]:
 
 def _json(path: Path, text: str) -> Read:
     try:
-        rows = json.loads(text)
+        rows = parsed(text, str(path))
     except json.JSONDecodeError as error:
         if error.msg == "Extra data":
             raise DataError(
@@ -232,19 +157,35 @@ def _txt(path: Path, text: str) -> Read:
 
 
 READERS: dict[str, Callable[[Path, str], Read]] = {
-    ".csv": _csv,
-    ".tsv": _tsv,
+    ".csv": read_csv,
+    ".tsv": read_tsv,
     ".jsonl": _jsonl,
     ".json": _json,
     ".txt": _txt,
 }
 
 
-def _parquet(path: Path) -> list[dict[str, Any]]:
+def parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a parquet file, BATCH of them in memory at once; DataError when it is none."""
     import pyarrow
     from pyarrow import parquet
 
-    try:
-        return parquet.read_table(pyarrow.BufferReader(bytes_of(path))).to_pylist()
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path} cannot be read as parquet: {str(error).splitlines()[0]}") from None
+    with TemporaryFile() as unpacked:
+        try:
+            file = open_bytes(path)
+            if packed(path):  # its end says where its columns are
+                with file:
+                    begin = file.read(len(PARQUET))
+                    unpacked.write(begin)
+                    if begin == PARQUET:
+                        copyfileobj(file, unpacked)
+                file = unpacked
+        except BROKEN as error:
+            raise unreadable(path, error) from None
+        with file:
+            try:
+                for batch in parquet.ParquetFile(file).iter_batches(BATCH):
+                    yield from batch.to_pylist()
+            except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                raise DataError(f"{path} cannot be read as parquet: {reason}") from None

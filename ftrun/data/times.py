@@ -30,11 +30,15 @@ def moment(value: Any) -> Moment | None:
         return value if value.tzinfo else value.replace(tzinfo=UTC)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise DataError(f"a time is a number or an ISO date, not a {type(value).__name__}")
-    if math.isnan(value):
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if math.isnan(number):
         return None
-    if math.isinf(value):
-        raise DataError(f"{value} is no time: a number or an ISO date is needed")
-    return float(value)
+    if math.isinf(number):
+        raise DataError(f"{str(value)[:40]} is no time: a number or an ISO date is needed")
+    return number
 
 
 def _written(text: str) -> float | datetime:

@@ -15,6 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from ftrun import CONF
+from ftrun.data.sources import look
 from ftrun.errors import ConfigError, DiskFull, Interrupted, UserError, disk_full
 from ftrun.experiments.callbacks import Sweep, summary
 from ftrun.experiments.hydra_errors import explain
@@ -33,7 +34,7 @@ from ftrun.reports.numbers import short
 from ftrun.runs import warm
 from ftrun.runs.collector import importing
 from ftrun.runs.find import find_runs
-from ftrun.runs.run import CONFIG
+from ftrun.runs.run import CONFIG, Run, is_run
 from ftrun.runs.terminal import say
 from ftrun.settings.read import read
 
@@ -162,9 +163,10 @@ def one(raw: dict[str, Any], path: Path, again: bool) -> float:
     settings = read(raw)
     if not again:
         say(f"{opening(settings)}: {os.path.relpath(path)}")
+    if not is_run(path):
+        looked(raw)
     with importing("torch"):
         from ftrun.experiments import start
-    from ftrun.runs.run import Run, is_run
     from ftrun.settings.settled import agree
 
     if raw["pretrain"]["name"] != "none":
@@ -175,6 +177,13 @@ def one(raw: dict[str, Any], path: Path, again: bool) -> float:
     if again and is_run(path) and agree(raw, Run(path).settings):
         return start.resume(path)
     return start.run(settings, path)
+
+
+def looked(raw: dict[str, Any]) -> None:
+    """Refuse a run whose files are not there, before anything heavy is imported."""
+    compose = raw["compose"]
+    others = raw["source"], raw["pretrain"].get("task"), compose, compose.get("text")
+    look(raw["task"], *(raw["sequence"] or []), *others)
 
 
 def opening(settings: Settings) -> str:

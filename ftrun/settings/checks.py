@@ -104,9 +104,9 @@ def every(name: str, value: str | int | float) -> None:
 
 def natural_order(name: str) -> list[tuple[int, int, str]]:
     """A sort key that puts "2" before "10", "2-lora" before "10-lora" and "-1" before "0"."""
-    if re.fullmatch(r"[+-]?\d+", name):
+    if re.fullmatch(r"[+-]?\d{1,300}", name):
         return [(0, int(name), "")]
-    parts = re.findall(r"\d+|\D+", name)
+    parts = re.findall(r"\d{1,300}|\D+", name)
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts]
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ftrun.data.label_columns import LabelColumn, refuse_per_class, several
-from ftrun.data.labels import Labels
+from ftrun.data.labels import Labels, declared_names
 from ftrun.errors import ConfigError, counted
 from ftrun.tasks.dataset import SPLITS
 from ftrun.tasks.losses import binary_cross_entropy
@@ -30,6 +30,7 @@ class Multilabel(TextTable):
     """One text column or a pair of them, a column with a list of labels; a row may have none."""
 
     labels: Any  # the declared label names, or null for the union of the splits
+    positions: Any  # names of the positions in lists of 0 and 1, or null for lists of names
     separator: str | None
     threshold: float
 
@@ -39,16 +40,19 @@ class Multilabel(TextTable):
             raise ConfigError(f"task.threshold is between 0 and 1, not {self.threshold:g}")
         if self.separator == "":
             raise ConfigError("task.separator is empty; null means that the column holds lists")
+        if self.positions is not None:
+            declared_names("positions", self.positions)
         super().__post_init__()
 
     def reading(self) -> LabelColumn:
-        return several(self.separator)
+        names = None if self.positions is None else declared_names("positions", self.positions)
+        return several(self.separator, names)
 
     def load(self, seed: int) -> TableRows:
         from ftrun.data.labels import label_set
 
         table = self.load_table(seed)
-        names = label_set(table, self.label, self.labels)
+        names = label_set(table, self.label, self.positions if self.labels is None else self.labels)
         numbers = [len(row[self.label]) for row in table.train]
         line = (
             f"train: {sum(numbers) / len(numbers):.2f} of {len(names.names)} labels per row, "

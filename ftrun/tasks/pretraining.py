@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import ConfigError, DataError
@@ -202,11 +201,6 @@ def number_of(text: str) -> int:
 
 def lines_of(source: str) -> list[str]:
     """The texts of a plain file, one per line, or of the column `text` of a table."""
-    if source.endswith(".txt"):
-        try:
-            return Path(source).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"source.text={source} cannot be read: {error}") from None
     from ftrun.data.rows import read_rows, texts_of
 
     return texts_of(read_rows(source), "text", source)

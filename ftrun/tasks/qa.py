@@ -82,9 +82,14 @@ class Qa(Windowed):
 
     def usable(self, split: str, source: str, notes: list[str]) -> list[Question]:
         """The questions that can be learned or scored; DataError where the source and settings disagree."""
-        from ftrun.data.squad import read_questions
+        from ftrun.data.squad import contradictions, read_questions
 
         rows = read_questions(source, self.columns, answered=True, split=split)
+        if wrong := contradictions(rows, self.answers_):
+            notes.append(
+                f"warning: {split}: is_impossible is not what the answers of"
+                f" {counted(len(wrong), 'question')} say, first {wrong[0].where}; none of them has an answer"
+            )
         readable = [row for row in rows if row.question.strip() and row.context.strip()]
         full = self.kept(split, source, rows, readable, notes)
         impossible = [row for row in full if not row.answers]

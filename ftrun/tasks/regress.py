@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ftrun.tasks.dataset import Batch, Example
     from ftrun.tasks.objective import Objective
 
+SMALLEST = 1e-37  # standard deviation that single precision can still tell from 0
 SAME = 1e-6  # standard deviations of the target: answers closer together differ by the rounding of fp32
 
 
@@ -153,6 +154,6 @@ def scaling_of(numbers: list[float], label: str) -> tuple[float, float]:
         raise DataError(
             f"task.label={label}: {numbers[0]:g} in all {len(numbers)} training rows; nothing to learn"
         )
-    if not 0 < scale < math.inf:
+    if not SMALLEST < scale < math.inf:
         raise DataError(f"task.label={label}: from {min(numbers):g} to {max(numbers):g}; rescale the column")
     return mean, scale

@@ -2,12 +2,18 @@ from __future__ import annotations
 
 import gzip
 import json
+import tracemalloc
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ftrun.data import content as content_of_files
+from ftrun.data.documents import files_of
+from ftrun.data.rows import read_rows
+from ftrun.data.sources import look
+from ftrun.data.streaming import stream_rows
 from ftrun.data.tables import check_writable, read_table, write_table
 from ftrun.errors import ConfigError, DataError
 
@@ -49,9 +55,88 @@ def test_a_text_file_is_a_row_per_line(tmp_path: Path) -> None:
     assert read_table(written(tmp_path, "a.txt.gz", compress(b'one\n\n"two", three'))) == (rows, [])
 
 
-def test_semicolons_between_fields_are_recognised_and_said(tmp_path: Path) -> None:
-    rows, notes = read_table(written(tmp_path, "a.csv", 'text;label\n"good, really";1\nbad;0\n'))
-    assert (rows, notes) == (EXPECTED, ["a.csv: its fields are separated by semicolons"])
+def both_ways(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """The rows and the notes, the same rows being streamed."""
+    rows, notes = read_table(path)
+    assert list(stream_rows(str(path))) == rows
+    return rows, notes
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        ('text;label\n"good, really";1\nbad;0\n', "semicolons"),
+        ("text;label\ngood, really;1\nbad;0\n", "semicolons"),
+        ('sep=;\ntext;label\n"good, really";1\nbad;0\n', "semicolons"),
+        ('"sep=;"\r\ntext;label\r\n"good, really";1\r\nbad;0\r\n', "semicolons"),
+        ('sep=^\n"text"^label\ngood, really^1\nbad^0\n', "'^'"),
+        ("text\tlabel\ngood, really\t1\nbad\t0\n", "tabs"),
+        ("text|label\ngood, really|1\nbad|0\n", "vertical bars"),
+    ],
+)
+def test_what_separates_the_fields_is_told_and_said(tmp_path: Path, content: str, word: str) -> None:
+    path = written(tmp_path, "a.csv", content)
+    assert both_ways(path) == (EXPECTED, [f"a.csv: its fields are separated by {word}"])
+
+
+@pytest.mark.parametrize(
+    ("content", "header"),
+    [
+        ('"text, long";label\n"a, b";1\n', ["text, long", "label"]),  # a comma in quotes parts nothing
+        ("text,a;b\nx,y\n", ["text", "a;b"]),  # both do, but one has as many in every line
+        ("a,b;c\nx;1\ny, z;2\n", ["a,b", "c"]),
+        ("question | answer\nyes\n", ["question | answer"]),  # a bar that parts one line only
+        ("sep=,\ntext,label\na,1\n", ["text", "label"]),
+        ("sep=1,label\na,1\n", ["sep=1", "label"]),
+    ],
+)
+def test_the_separator_is_what_fits_every_line(tmp_path: Path, content: str, header: list[str]) -> None:
+    assert list(both_ways(written(tmp_path, "a.csv", content))[0][0]) == header
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        'text,label\n"good, really", "1"\nbad, "0"\n',
+        'text, label\n"good, really", 1\nbad, 0\n',
+        'text,   "label"\n"good, really",  "1"\n"bad",0\n',
+    ],
+)
+def test_blanks_behind_separators_are_left_out_and_said(tmp_path: Path, content: str) -> None:
+    """Where quotes follow them or all fields have one; elsewhere they are part of the field."""
+    found = both_ways(written(tmp_path, "a.csv", content))
+    assert found == (EXPECTED, ["a.csv: blanks behind commas were left out"])
+
+
+@pytest.mark.parametrize(("label", "value"), [(" 1", " 1"), ('" ""1"""', ' "1"')])
+def test_a_blank_of_its_own_stays(tmp_path: Path, label: str, value: str) -> None:
+    rows, notes = both_ways(written(tmp_path, "a.csv", f'text,label\n"good, ""so"" it",{label}\nbad,0\n'))
+    assert rows[0]["label"] == value and notes == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "text,label,\na,1,\nb,0,\n",
+        "text,label,,\na,1,,\nb,0,,\n",
+        "text,label\na,1,\nb,0,\n",
+        "text,label, \na,1\nb,0,\n",
+    ],
+)
+@pytest.mark.parametrize("ending", [".csv", ".tsv"])
+def test_empty_columns_without_a_name_are_left_out(tmp_path: Path, content: str, ending: str) -> None:
+    content = content if ending == ".csv" else content.replace(",", "\t")
+    rows, notes = both_ways(written(tmp_path, f"a{ending}", content))
+    assert rows == [{"text": "a", "label": "1"}, {"text": "b", "label": "0"}]
+    assert notes == [f"a{ending}: what stands behind the last column that has a name is empty, and left out"]
+
+
+def test_a_comma_at_the_end_of_some_lines_is_a_missing_label(tmp_path: Path) -> None:
+    """`good,really,` has a comma in its text, and no label."""
+    with pytest.raises(DataError, match="line 3: 3 fields, the header has 2"):
+        read_table(written(tmp_path, "a.csv", "text,label\na,1\ngood,really,\n"))
+    rows, _ = both_ways(written(tmp_path, "a.csv", "text,label,\na,1,\nb,0,x\n"))
+    assert rows[1] == {"text": "b", "label": "0", "": "x"}  # a column all the same
 
 
 def test_a_csv_without_quoting_is_recognised_and_said(tmp_path: Path) -> None:
@@ -125,6 +210,13 @@ def test_balanced_quotes_in_a_tsv_are_quoting(tmp_path: Path, field: str) -> Non
         ("a.parquet", "no such thing", "cannot be read as parquet"),
         ("a.xlsx", "x", "cannot tell the format from '.xlsx'; possible: .csv, .tsv, .jsonl, .json, .txt"),
         ("a.json", '{"text": "a"}', "a table in JSON is one list of objects"),
+        ("a.json", "[" * 100_000, "lists and objects stand too deep in each other"),
+        ("a.jsonl", '{"a":' * 100_000, "line 1: lists and objects stand too deep in each other"),
+        ("a.json", '[{"a": "\\udc00"}]', "half of a surrogate pair"),
+        ("a.jsonl", '{"a": 1' + "0" * 5000 + "}", "line 1: a number has more digits than can be read"),
+        ("a.csv", "sep=;\n", "has no header"),
+        ("a.csv", "a,b\n1,2\r3\n", "line 3: 1 field, the header has 2"),
+        ("a.parquet.gz", compress(b"no such thing"), "cannot be read as parquet"),
         ("a.json", '[{"text": "a"},\n]', "line 2: not JSON"),
         ("a.json", '{"text": "a"}\n{"text": "b"}\n', "such a file ends in .jsonl"),
         ("a.csv.gz", "text,label\na,1\n", "is not a complete gzip file: Not a gzipped file"),
@@ -144,6 +236,55 @@ def test_a_bad_file_is_one_line_that_names_it(
     assert message in str(caught.value)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("ending", [".csv", ".jsonl", ".txt", ".tsv"])
+def test_a_line_without_measure_is_refused_before_it_is_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    monkeypatch.setattr(content_of_files, "LINE", 200_000)
+    lines = "text\n" + "x" * 190_000 + "\n"
+    for name, pack in ((f"a{ending}", bytes), (f"a{ending}.gz", compress)):
+        path = written(tmp_path, name, pack((lines + "y" * 210_000).encode()))
+        with pytest.raises(DataError, match="line 3 has more than 0 MiB; split it into several"):
+            read_table(path)
+
+
+def test_a_gzip_of_nothing_but_zeros_is_told_by_its_beginning(tmp_path: Path) -> None:
+    """Whatever it would unpack to."""
+    path = written(tmp_path, "a.csv.gz", compress(bytes(1 << 24)))
+    tracemalloc.start()
+    with pytest.raises(DataError, match="is a binary file, not text .a NUL byte in line 1."):
+        read_table(path)
+    with pytest.raises(DataError, match="is a binary file"):
+        list(stream_rows(str(path)))
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 1 << 26
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("loop.csv", "loop.csv is a symbolic link to itself"),
+        ("hanging.csv", "hanging.csv is a symbolic link to gone.csv, which does not exist"),
+        ("n" * 300 + ".csv", "cannot be read: file name too long"),
+        ("nul\0.csv", "is no name of a file: it holds a NUL character"),
+        ("loop.csv/a.csv", "cannot be read: too many levels of symbolic links"),
+    ],
+)
+def test_a_path_that_leads_nowhere(tmp_path: Path, name: str, said: str) -> None:
+    (tmp_path / "loop.csv").symlink_to("loop.csv")
+    (tmp_path / "hanging.csv").symlink_to("gone.csv")
+    for ask in (read_rows, lambda source: look({"kind": "image", "train": source}), read_given):
+        with pytest.raises(DataError, match=said):
+            ask(str(tmp_path / name))
+    with pytest.raises(DataError, match="there is no user 'nobody-here'"):
+        look({"kind": "lm", "test": ["~nobody-here/a.csv"]})
+
+
+def read_given(source: str) -> None:
+    files_of("task.train", source)
 
 
 def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from sklearn.metrics import f1_score, precision_recall_fscore_support
 from toys import tiny_tokenizer
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from ftrun.data.label_columns import names_in, rarest
+from ftrun.data.label_columns import names_in, rarest, several
 from ftrun.errors import ConfigError, DataError
 from ftrun.tasks.data import TaskData
 from ftrun.tasks.dataset import Example
@@ -58,7 +58,60 @@ def known(tmp_path, *words):
     ],
 )
 def test_what_a_cell_holds(value, separator, names):
-    assert names_in(value, separator) == names
+    assert several(separator, None).read(value) == names
+
+
+@pytest.mark.parametrize(
+    ("value", "separator"),
+    [
+        ([1, 0, 1], None),
+        ([1.0, 0.0, True], None),
+        ("[1, 0, 1]", None),
+        ("1|0|1", "|"),
+        (["1", "0", "1"], None),
+    ],
+)
+def test_a_list_of_0_and_1_is_read_by_its_positions(value, separator):
+    """Under the names of positions; without them it is refused, as its labels would be '0' and '1'."""
+    assert several(separator, ["a", "b", "c"]).read(value) == ["a", "c"]
+    with pytest.raises(DataError, match=r"every list holds 3 times 0 or 1.*task.positions=\[NAME,…\]"):
+        several(separator, None).notes([value, None, value])
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ([1, 0], "task.positions has 3 names, but the list 2 entries"),
+        ([1, 0, 2], "a list holds 0 and 1, not '2'"),
+        (["a", "b", "c"], "a list holds 0 and 1, not 'a'"),
+    ],
+)
+def test_what_is_no_list_of_0_and_1(value, said):
+    with pytest.raises(DataError, match=said):
+        several(None, ["a", "b", "c"]).read(value)
+
+
+def test_a_label_twice_in_a_list_is_said():
+    cells = [["a"], ["b", "c", "b"], [1, 0], ["c", "c"], []]
+    assert several(None, None).notes(cells) == [
+        "warning: 2 rows with the same label twice, which counts once (row 2: 'b')"
+    ]
+    assert several(None, None).notes([["0"], ["1"], ["0"]]) == []  # a label each, whatever its name
+
+
+def test_positions_are_the_labels_of_the_head_in_their_order(tmp_path):
+    """Also where no row has one of them; and their names are checked with the settings."""
+    names = ["z", "a", "m"]
+    rows = [{"text": f"row {n}", "genres": [n % 2, 1 - n % 2, 0]} for n in range(20)]
+    words = [*toys_text.multilabel(tmp_path, ".jsonl"), f"task.positions=[{','.join(names)}]"]
+    for split in ("train", "validation", "test"):
+        toys_text.write(tmp_path / f"{split}.jsonl", rows)
+    data = TaskData.read(settings(*words).task, 0)
+    assert list(data.spec.labels) == names
+    assert [row["genres"] for row in data.rows.splits["train"][:2]] == [["a"], ["z"]]
+    assert "label 'm' is declared, but no row has it" in data.rows.notes
+    with pytest.raises(ConfigError, match=r"task.positions=\['a'\]: two or more different labels"):
+        task_of(tmp_path, "task.positions=[a]")
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,11 @@ import struct
 from collections import Counter
 from collections.abc import Sequence
 from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ftrun.data.content import UNREADABLE
+from ftrun.data.images.sources import Member, bytes_in
 from ftrun.errors import DataError, counted
 
 if TYPE_CHECKING:
@@ -75,8 +78,8 @@ def unreadable_errors() -> tuple[type[Exception], ...]:
     """What Pillow raises for files that are broken, empty, too large or no images."""
     from PIL.Image import DecompressionBombError, DecompressionBombWarning
 
-    raised = (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError)
-    return (*raised, DecompressionBombError, DecompressionBombWarning)
+    raised = (SyntaxError, TypeError, struct.error, LookupError, OverflowError, ZeroDivisionError)
+    return (*UNREADABLE, *raised, DecompressionBombError, DecompressionBombWarning)
 
 
 def decoded(content: Any) -> Image:
@@ -85,9 +88,9 @@ def decoded(content: Any) -> Image:
 
     if content is None:
         raise ValueError("no image")
-    if not isinstance(content, bytes) and not hasattr(content, "read_bytes"):
+    if not isinstance(content, bytes | Path | Member):
         return Image.fromarray(content)
-    with Image.open(BytesIO(content if isinstance(content, bytes) else content.read_bytes())) as image:
+    with Image.open(BytesIO(bytes_in(content))) as image:
         return ImageOps.exif_transpose(image).copy()
 
 
@@ -109,7 +112,7 @@ def reason(error: Exception) -> str:
     text = (
         "not an image file"
         if type(error).__name__ == "UnidentifiedImageError"
-        else str(error).splitlines()[0]
+        else (str(error).splitlines() or [type(error).__name__])[0]
     )
     return getattr(error, "strerror", None) or text[:60]
 

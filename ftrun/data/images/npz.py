@@ -5,6 +5,7 @@ from __future__ import annotations
 import zipfile
 from typing import TYPE_CHECKING, Any
 
+from ftrun.data.content import UNREADABLE
 from ftrun.errors import DataError, listed
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ def read_arrays(source: str, path: Path, part: str | None) -> tuple[ndarray, lis
     import numpy
 
     try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError("it is no archive of arrays")
         with numpy.load(path, allow_pickle=False) as arrays:
             names = arrays.files
             images = named_array(names, IMAGES, part)
@@ -35,9 +38,11 @@ def read_arrays(source: str, path: Path, part: str | None) -> tuple[ndarray, lis
                 )
             labels = named_array(names, LABELS, part)
             pixels = as_pixels(source, arrays[images])
-            given = None if labels is None else arrays[labels].reshape(len(arrays[labels]), -1)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError(f"{source} cannot be read: {str(error).splitlines()[0]}") from None
+            given = None if labels is None else numpy.atleast_1d(arrays[labels])
+            given = None if given is None else given.reshape(len(given), -1)
+    except (*UNREADABLE, SyntaxError, LookupError, MemoryError, OverflowError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{source} cannot be read: {reason}") from None
     if given is not None and given.shape != (len(pixels), 1):
         raise DataError(f"{source}: {len(pixels)} images and labels of shape {given.shape}, not one for each")
     return pixels, None if given is None else given[:, 0].tolist()

@@ -7,20 +7,22 @@ import re
 import zipfile
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
 
+from ftrun.data.content import UNREADABLE, mib
 from ftrun.data.hub import hub_rows, named_rows
 from ftrun.data.images.digits import embedded
 from ftrun.data.images.npz import read_arrays
-from ftrun.data.sources import Given, Place, Placed, saved_data, sources_of
+from ftrun.data.sources import Given, Place, Placed, refuse_missing_source, saved_data, sources_of
 from ftrun.data.tables import ENDINGS, read_table, refuse_absent
-from ftrun.errors import DataError, counted, listed, near
+from ftrun.errors import DataError, counted, listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+LARGEST = 256 << 20  # bytes of an image file
 FORMS = (
     "a folder of class folders or a zip of it, FILE.npz[:SPLIT], a table with a column `file`, "
     "hub:NAME[:CONFIG]:SPLIT, a directory of datasets.save_to_disk[:SPLIT] or embedded:digits:SPLIT"
@@ -54,15 +56,35 @@ class ImageFile:
         return hashlib.sha256(stored(self.content)).digest()
 
 
+@dataclass(frozen=True)
+class Member:
+    """A file in a zip."""
+
+    archive: zipfile.ZipFile
+    info: zipfile.ZipInfo
+
+    def open(self, mode: str) -> IO[bytes]:
+        return self.archive.open(self.info)
+
+
+def bytes_in(content: bytes | Path | Member) -> bytes:
+    """The bytes of an image file; raises one of UNREADABLE, also for what is larger than any image."""
+    if isinstance(content, bytes):
+        return content
+    with content.open("rb") as file:
+        found = file.read(LARGEST + 1)
+    if len(found) > LARGEST:
+        raise ValueError(f"more than {mib(LARGEST)}")
+    return found
+
+
 def stored(content: Any) -> bytes:
-    if content is None or isinstance(content, bytes):
-        return content or b""
-    if hasattr(content, "read_bytes"):
+    if isinstance(content, bytes | Path | Member):
         try:
-            return bytes(content.read_bytes())
-        except (OSError, zipfile.BadZipFile):
+            return bytes_in(content)
+        except UNREADABLE:
             return b""
-    return str(content.shape).encode() + content.tobytes()
+    return b"" if content is None else str(content.shape).encode() + content.tobytes()
 
 
 def read_images(
@@ -93,11 +115,9 @@ def of_source(
         return of_rows(source, hub_rows(source), image, label, Path()), []
     if (data := saved_data(source, split)) is not None:
         return of_rows(source, named_rows(data), image, label, Path()), []
+    refuse_missing_source(source)
     path, part = parted(source)
     ending = path.suffix.lower()
-    if not path.exists():
-        names = [found.name for found in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise DataError(f"{source} does not exist{near(path.name, names)}; possible: {FORMS}")
     if path.is_dir():
         return of_folder(source, path)
     if ending == ".zip":
@@ -128,13 +148,12 @@ def of_folder(source: str, path: Path) -> tuple[list[ImageFile], list[str]]:
 def of_zip(source: str, path: Path) -> tuple[list[ImageFile], list[str]]:
     try:
         archive = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise DataError(f"{source} cannot be read: {error}") from None
-    members = sorted(info.filename for info in archive.infolist() if not info.is_dir())
-    tops = {PurePosixPath(name).parts[0] for name in members}
+    members = {info.filename: info for info in archive.infolist() if not info.is_dir()}
+    tops = {name.split("/")[0] for name in members}
     shared = f"{tops.pop()}/" if len(tops) == 1 and any(name.count("/") > 1 for name in members) else ""
-    root = zipfile.Path(archive)
-    named = [(name.removeprefix(shared), root / name) for name in members]
+    named = [(name.removeprefix(shared), Member(archive, members[name])) for name in sorted(members)]
     return of_files(source, named, {name.split("/")[0] for name, _ in named if "/" in name})
 
 
@@ -193,11 +212,16 @@ def image_column(source: str, rows: list[dict[str, Any]], columns: list[str], im
 
 
 def content_of(value: Any, base: Path) -> Any:
+    """Bytes or the path of a file; None where a cell has neither, which no image can be made of."""
     if isinstance(value, dict):
-        return value.get("bytes") or (base / value["path"] if value.get("path") else None)
-    if isinstance(value, str):
-        return base / Path(value).expanduser() if value.strip() else None
-    return value
+        found = value.get("bytes")
+        return found if isinstance(found, bytes) and found else content_of(value.get("path"), base)
+    if isinstance(value, str) and value.strip():
+        try:
+            return base / Path(value).expanduser()
+        except RuntimeError:  # the home of a user who is not there
+            return base / value
+    return value if isinstance(value, bytes) else None
 
 
 def of_npz(source: str, path: Path, part: str | None) -> list[ImageFile]:

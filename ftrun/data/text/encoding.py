@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from ftrun.data.card import quantile
+from ftrun.data.text.needed import needed
 from ftrun.data.text.token_cache import kept_tokens
 from ftrun.errors import ConfigError, DataError, counted, near
 
@@ -27,12 +29,15 @@ class LengthReport:
     longest: int
     pairs: bool = False  # the longer of the two texts is cut first
     cached: bool = False  # tokens of an earlier run, from the cache
+    begun: int = 0  # rows so long that only what the limit needs was tokenised, and counted
 
     def line(self) -> str:
         """The report in one line for the terminal."""
         lengths = f"{self.p50}/{self.p95}/{self.longest} tokens (median/95 %/longest)"
         origin = ", tokens from the cache" if self.cached else ""
         line = f"{self.split}: {counted(self.rows, 'row')}{origin}, {lengths}"
+        if self.begun:
+            line += f", {self.begun:,} very long and counted in part"
         if self.dropped:
             return f"{line}, {self.dropped:,} too long and dropped ({counted(self.tokens_lost, 'token')})"
         if self.truncated_share:
@@ -81,11 +86,12 @@ def _encoded(
         raise ConfigError(f"task.long={long}: one of {', '.join(POLICIES)}{near(long, POLICIES)}")
     if not texts:
         raise DataError(f"the {split} split has no rows")
+    columns, begun = needed(tokenizer, columns, max_length)
     whole, cached = kept_tokens(tokenizer, columns, names, truncation=False)
     lengths = [len(ids) for ids in whole["input_ids"]]
     over = [index for index, length in enumerate(lengths) if length > max_length]
     if over and long == "error":
-        _refuse(split, over, lengths, texts, max_length)
+        _refuse(split, over, lengths, texts, max_length, begun)
     if long == "drop":
         kept = [index for index, length in enumerate(lengths) if length <= max_length]
         found = {name: [values[index] for index in kept] for name, values in whole.items()}
@@ -99,7 +105,7 @@ def _encoded(
     lost = sum(lengths) - sum(map(len, found["input_ids"]))
     cut = len(over) if long == "truncate" else 0
     report = _report(split, lengths, len(texts) - len(kept), cut, lost)
-    report.pairs, report.cached = len(columns) == 2, cached
+    report.pairs, report.cached, report.begun = len(columns) == 2, cached, len(begun)
     return found, kept, report
 
 
@@ -123,11 +129,14 @@ def _shortened(
     return found
 
 
-def _refuse(split: str, over: list[int], lengths: list[int], texts: list[str], max_length: int) -> None:
+def _refuse(
+    split: str, over: list[int], lengths: list[int], texts: list[str], max_length: int, begun: set[int]
+) -> None:
     at = over[0]
+    least = "at least " if at in begun else ""
     excerpt = texts[at] if len(texts[at]) <= 40 else texts[at][:39] + "…"
     raise DataError(
-        f"task.long=error: {split} row {at + 1} ({excerpt!r}) has {lengths[at]} tokens, more than "
+        f"task.long=error: {split} row {at + 1} ({excerpt!r}) has {least}{lengths[at]} tokens, more than "
         f"task.max_length={max_length} ({len(over):,} of {counted(len(texts), 'row')} too long, longest"
         f" {max(lengths)}); raise task.max_length or set task.long=truncate or drop"
     )
@@ -151,18 +160,34 @@ def _percent(share: float) -> str:
     return f"{share:.1%}" if share >= 0.001 else "under 0.1%"
 
 
-PART = 100_000  # characters that a tokenizer is given at once
+PART = 100_000  # characters that a tokenizer is given in one piece,
+FAR = 10 * PART  # how far behind them a line may end,
+AT_ONCE = 20 * PART  # and characters that it is given together
+BLANK = re.compile(r"(?<=\S) (?=\S)")
 
 
 def parts(text: str) -> list[str]:
-    """A long text in pieces that end with a line, so that no word is cut."""
+    """A long text in pieces that end with a line, or where none ends for long before a blank."""
     found, begin = [], 0
-    while len(text) - begin > PART and (end := text.find("\n", begin + PART)) >= 0:
-        found.append(text[begin : end + 1])
-        begin = end + 1
+    while len(text) - begin > PART:
+        end = text.find("\n", begin + PART, begin + PART + FAR) + 1
+        if not end:
+            blank = BLANK.search(text, begin + PART)
+            if blank is None or len(text) - begin <= PART + FAR:
+                break
+            end = blank.start()
+        found.append(text[begin:end])
+        begin = end
     return [*found, text[begin:]]
 
 
 def tokens_of(tokenizer: Any, texts: list[str]) -> list[list[int]]:
     """Token ids without specials, none cut."""
-    return tokenizer(texts, add_special_tokens=False, verbose=False, **ONLY_IDS)["input_ids"]
+    found, begin, held = [], 0, 0
+    for at, text in enumerate(texts, 1):
+        held += len(text)
+        if held > AT_ONCE or at == len(texts):
+            own = texts[begin:at]
+            found += tokenizer(own, add_special_tokens=False, verbose=False, **ONLY_IDS)["input_ids"]
+            begin, held = at, 0
+    return found

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 PAYS = 200_000  # characters, a fifth of a second of tokenising on one core; below, nothing is kept
 LARGEST = 2 * 1024**3  # bytes of all kept files; beyond, those used longest ago go
-VERSION = 1  # of the file: sha256 of the rest, count of texts (int64), their lengths and all ids (int32)
+VERSION = (
+    2  # of how texts are cut, and of the file: sha256 of the rest, count (int64), lengths and ids (int32)
+)
 
 
 def directory() -> Path:

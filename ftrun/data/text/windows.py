@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ftrun.data.text.token_cache import remembered
-from ftrun.errors import ConfigError
+from ftrun.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 SPECIAL = 4  # tokens that a tokenizer adds to a text or a pair, at most
+MOST = 4 << 20  # characters of a text, which is tokenised whole
 AT_ONCE = 1000  # texts; positions are kept for the windows, not for all that a tokenizer returns
 
 
@@ -39,10 +40,15 @@ def windows(
     """Windows of at most `max_length` tokens, and whether they are kept from an earlier run.
 
     Neighbours share `stride` tokens of the text; with questions, each begins with the whole question. Raises
-    ConfigError for a tokenizer that cannot say where its tokens stand.
+    ConfigError for a tokenizer that cannot say where its tokens stand, DataError for a text without measure.
     """
     if not tokenizer.is_fast:
         raise ConfigError(f"{type(tokenizer).__name__} does not say where its tokens stand in a text")
+    if long := next((text for text in texts if len(text) > MOST), None):
+        raise DataError(
+            f"a text has {len(long):,} characters ({long[:40]!r}…); windows are cut from texts of up to"
+            f" {MOST:,}: make several rows of it"
+        )
     columns = [list(texts)] if questions is None else [list(questions), list(texts)]
 
     def fresh() -> list[Any]:
