@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -142,17 +143,19 @@ def make(study: Study, trial: Trial, race: bool = False) -> bool:
 
 def train(trial: Trial, watch: Any, race: bool) -> bool:
     """Make or continue the run, whose lines go to a file in its directory; False where it waits at half."""
+    from ftrun.experiments.finish import on_validation_alone
     from ftrun.experiments.launch import one
     from ftrun.training.pausing import paused_at_half
 
     trial.path.mkdir(parents=True, exist_ok=True)
-    with logged(trial.path / LOG, watch):
+    with ExitStack() as how:
+        how.enter_context(logged(trial.path / LOG, watch))
+        if trial.folder != RUNS:
+            how.enter_context(on_validation_alone())
+        if race:
+            how.enter_context(paused_at_half())
         try:
-            if not race:
-                one(trial.raw, trial.path, again=True)
-                return True
-            with paused_at_half():
-                one(trial.raw, trial.path, again=True)
+            one(trial.raw, trial.path, again=True)
         except Paused:
             return False
         except Exception as error:

@@ -163,7 +163,8 @@ def planned(study: Study, names: list[str], seeds: int, options: argparse.Namesp
     if before := pending.total() - compared * len(found.ways):
         both.append(f"{before} or more that prepare them")
     known = {name: pending[name] for name in costs}
-    cost = f": {total_of(costs, known, 0.0)}" if costs and len(costs) == len(found.ways) else ""
+    trials = {name: count - compared for name, count in known.items()}
+    cost = f": {total_of(costs, known, 0.0, trials)}" if costs and len(costs) == len(found.ways) else ""
     took = roughly(time.perf_counter() - begin)
     study.board.say(f"{' and '.join(both)}, of {', '.join(names)}{cost} (timed in {took})")
 

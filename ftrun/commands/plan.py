@@ -155,7 +155,7 @@ def cost_lines(found: Outlook, runs: int, ready: float, sweep: bool) -> list[str
         )
         if not sweep:
             searched = dict.fromkeys(known, runs + len(POWERS))
-            whole = total_of(known, searched, once)
+            whole = total_of(known, searched, once, dict.fromkeys(known, len(POWERS)))
             lines.append(f"with the search for learning rates of ftrun compare: {whole}, or more")
     return [*lines, "timed on this machine as busy as it is now; a run that patience ends early takes less"]
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from ftrun.data.tables import write_table
@@ -31,6 +34,17 @@ if TYPE_CHECKING:
     from ftrun.training.memory import MemoryMeter
 
 SEEN = 512  # training rows that are scored at the end
+_alone: ContextVar[bool] = ContextVar("on_validation_alone", default=False)
+
+
+@contextmanager
+def on_validation_alone() -> Iterator[None]:
+    """Runs that end within choose a setting: neither test rows nor a saved model are asked of them."""
+    before = _alone.set(True)
+    try:
+        yield
+    finally:
+        _alone.reset(before)
 
 
 @clock.phase("export")
@@ -40,6 +54,8 @@ def finish(loop: Loop, settings: Settings, directory: Run, meter: MemoryMeter, f
     place, _ = checkpoint.newest(directory.checkpoints / "best")
     if place is None:
         raise UserError(f"eval_{loop.metric} was NaN in every evaluation, so there are no best weights")
+    if _alone.get():
+        return close(loop, settings, directory, meter)
     checkpoint.load_weights(checkpoint.read_tensors(place, "weights"), model)
     loop.step.set_open(set(range(model.depth + 2)))
     scores, rows = loop.scores(data.dataset("test"))
@@ -58,14 +74,24 @@ def finish(loop: Loop, settings: Settings, directory: Run, meter: MemoryMeter, f
         directory.write_json("cost.json", cost_of(loop, meter))
         with meter.aside():
             add_features(settings, data, model, directory, accelerator)
-        directory.write_json(RESULT, result_of(loop, settings, scores, found) | known)
+        own = {f"test_{name}": value for name, value in scores.items()} | {"reload_difference": found}
+        directory.write_json(RESULT, result_of(loop, settings) | own | known)
         with clock.phase("report"):
             show_result(directory)
     accelerator.wait_for_everyone()
     return loop.state.best[loop.metric]
 
 
-def result_of(loop: Loop, settings: Settings, test: dict[str, float], found: float) -> dict[str, Any]:
+def close(loop: Loop, settings: Settings, directory: Run, meter: MemoryMeter) -> float:
+    """The result of a run whose validation score is all that is asked of it."""
+    if loop.accelerator.is_main_process:
+        directory.write_json("cost.json", cost_of(loop, meter))
+        directory.write_json(RESULT, result_of(loop, settings) | {"rows": counts_of(loop)})
+    loop.accelerator.wait_for_everyone()
+    return loop.state.best[loop.metric]
+
+
+def result_of(loop: Loop, settings: Settings) -> dict[str, Any]:
     """What the settings decide; a run repeated with them gives the same file."""
     best = dict(loop.state.best)
     trained, total = sum(p.numel() for p in loop.step.parameters.values()), loop.step.model.counts()[1]
@@ -81,8 +107,6 @@ def result_of(loop: Loop, settings: Settings, test: dict[str, float], found: flo
         "trained_parameters": trained,
         "total_parameters": total,
         **{f"eval_{name}": value for name, value in best.items()},
-        **{f"test_{name}": value for name, value in test.items()},
-        "reload_difference": found,
     }
 
 
@@ -92,16 +116,21 @@ def on_training(loop: Loop) -> dict[str, Any]:
     These are whole rows at equal distances, at most about 512, so that the gap to validation can be seen.
     """
     train = loop.data.dataset("train")
-    rows = {split: rows_of(loop.data.dataset(split)) for split in SPLITS}
-    chosen = set(rows["train"][:: max(1, -(-len(rows["train"]) // SEEN))])
+    rows = rows_of(train)
+    chosen = set(rows[:: max(1, -(-len(rows) // SEEN))])
     whole = isinstance(train.examples, list)
     some = [e for e in train.examples if e.row in chosen] if whole else [train[at] for at in sorted(chosen)]
     scores, _ = loop.scores(train.of(some))
     return {
         "layers": loop.step.model.depth,
-        "rows": {split: len(numbers) for split, numbers in rows.items()},
+        "rows": counts_of(loop),
         **{f"train_{name}": value for name, value in scores.items()},
     }
+
+
+def counts_of(loop: Loop) -> dict[str, int]:
+    """How many rows each split has."""
+    return {split: len(rows_of(loop.data.dataset(split))) for split in SPLITS}
 
 
 def cost_of(loop: Loop, meter: MemoryMeter) -> dict[str, Any]:

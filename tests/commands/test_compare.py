@@ -70,8 +70,14 @@ def test_the_rate_is_chosen_on_validation_and_said(
     assert "learning rate of scratch: " in text and "trials: " in text
     assert "1 run to compare and 3 or more that prepare them" in text
     assert "scratch lr=0.1, choosing the rate" in text
-    rates = {float(path.name.split("-")[1][2:]) for path in Path("study/grid").iterdir()}
-    assert {0.032, 0.1, 0.32} <= rates
+    trials = list(Path("study/grid").iterdir())
+    assert {0.032, 0.1, 0.32} <= {float(path.name.split("-")[1][2:]) for path in trials}
+    for path in trials:  # what nobody looks at is not computed
+        result = json.loads((path / "result.json").read_text())
+        assert result["eval_accuracy"] > 0 and not [name for name in result if name.startswith("test_")]
+        assert not (path / "model").exists() and not (path / "predictions.jsonl").exists()
+    (run,) = Path("study/runs").iterdir()
+    assert "test_accuracy" in json.loads((run / "result.json").read_text()) and (run / "model").is_dir()
 
 
 def test_no_rate_is_searched_where_a_head_is_solved_for(

@@ -46,8 +46,11 @@ def test_a_timing_is_scaled_to_steps_evaluations_and_phases(toy_words: list[str]
     longer = replace(way.settings, train=replace(way.settings.train, max_steps=60))
     assert PLANTED.cost(longer).train == cost.train + 60
     assert total_of({"a": cost}, {"a": 4}, 10.0) == "about 5 min, disk 400 MB"  # 10 + 6 + 4 · 74.5
+    long = {"a": replace(cost, end=60.0)}
+    assert total_of(long, {"a": 4}, 10.0) == "about 9 min, disk 400 MB"  # 10 + 6 + 4 · 126.5
+    assert total_of(long, {"a": 4}, 10.0, trials={"a": 3}) == "about 6 min, disk 400 MB"  # less 3 · 60
     told = line_of(cost, way, ready=10.0)
-    assert told.startswith("about 90 s a run (20 s until training begins, 30 steps 50 s, 3 evaluations 10 s")
+    assert told.startswith("about 90 s a run (10 s until training begins, 30 steps 50 s, 3 evaluations 10 s")
     assert told.endswith("memory 1 GB; disk 100 MB")
 
 
