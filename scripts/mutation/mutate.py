@@ -9,11 +9,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import sys
 import tempfile
 import time
 from collections import Counter
+from hashlib import sha256
 from pathlib import Path
 
 from changes import Change, changes_of
@@ -23,9 +23,10 @@ from trials import Trials
 
 EQUAL = Path(__file__).with_name("equal.txt")
 CORE = [
-    "training", "strategies", "reports/statistics", "experiments/lora", "tasks/metrics", "tasks/losses.py",
+    "training", "strategies", "reports/statistics", "tasks/metrics", "tasks/losses.py",
     "tasks/contrastive/losses.py", "data/text/masking.py", "data/leaks.py", "data/splits.py",
     "data/grouped_splits.py", "data/folds.py", "data/balance.py", "data/batching.py", "settings/schedules.py",
+    *(f"experiments/lora/{name}.py" for name in ("blend", "compose", "equivalence", "lowrank", "merge")),
 ]  # fmt: skip
 ELSEWHERE = {"training/gradients/graphs.py"}  # CUDA graphs, which only a GPU runs
 PROCESSES = {  # files of tests that start processes or ask of all files at once
@@ -39,12 +40,12 @@ ONE_THREAD = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREA
 def main() -> int:
     options = asked_for()
     everything = candidates(options.only)
-    drawn = random.Random(options.seed).sample(everything, min(options.count, len(everything)))
+    drawn = sorted(everything, key=lambda change: place(options.seed, change))[: options.count]
     if options.key:
         drawn = [change for change in candidates([]) if change.key in options.key]
     os.environ.update(ONE_THREAD)
-    with tempfile.TemporaryDirectory(prefix="mutate-") as place:
-        tree = Tree(Path(place))
+    with tempfile.TemporaryDirectory(prefix="mutate-") as scratch:
+        tree = Tree(Path(scratch))
         preload(HEAVY)
         files = [file for file in tests_in(options.tests) if file.stem not in PROCESSES]
         each = []
@@ -55,6 +56,11 @@ def main() -> int:
             print(f"{test} fails without any change and is left out")
         tests = {name: test for one in each for name, test in one["tests"].items()}
         return told(Trials(tree, tests, options.seconds), drawn, options.log)
+
+
+def place(seed: int, change: Change) -> str:
+    """Where a change comes in the order of the draw, whatever others there are."""
+    return sha256(f"{seed} {change.key}".encode()).hexdigest()
 
 
 def asked_for() -> argparse.Namespace:
