@@ -7,12 +7,13 @@ until one fails; a trial that does not end counts as found. What is listed in eq
 from __future__ import annotations
 
 import argparse
+import json
 import os
-import random
 import sys
 import tempfile
 import time
 from collections import Counter
+from hashlib import sha256
 from pathlib import Path
 
 from changes import Change, changes_of
@@ -22,9 +23,10 @@ from trials import Trials
 
 EQUAL = Path(__file__).with_name("equal.txt")
 CORE = [
-    "training", "strategies", "reports/statistics", "experiments/lora", "tasks/metrics", "tasks/losses.py",
+    "training", "strategies", "reports/statistics", "tasks/metrics", "tasks/losses.py",
     "tasks/contrastive/losses.py", "data/text/masking.py", "data/leaks.py", "data/splits.py",
     "data/grouped_splits.py", "data/folds.py", "data/balance.py", "data/batching.py", "settings/schedules.py",
+    *(f"experiments/lora/{name}.py" for name in ("blend", "compose", "equivalence", "lowrank", "merge")),
 ]  # fmt: skip
 ELSEWHERE = {"training/gradients/graphs.py"}  # CUDA graphs, which only a GPU runs
 PROCESSES = {  # files of tests that start processes or ask of all files at once
@@ -38,20 +40,27 @@ ONE_THREAD = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREA
 def main() -> int:
     options = asked_for()
     everything = candidates(options.only)
-    drawn = random.Random(options.seed).sample(everything, min(options.count, len(everything)))
+    drawn = sorted(everything, key=lambda change: place(options.seed, change))[: options.count]
     if options.key:
         drawn = [change for change in candidates([]) if change.key in options.key]
     os.environ.update(ONE_THREAD)
-    with tempfile.TemporaryDirectory(prefix="mutate-") as place:
-        tree = Tree(Path(place))
+    with tempfile.TemporaryDirectory(prefix="mutate-") as scratch:
+        tree = Tree(Path(scratch))
         preload(HEAVY)
         files = [file for file in tests_in(options.tests) if file.stem not in PROCESSES]
-        each = [measured(tree, file) for file in files]
+        each = []
+        for file in files:
+            each.append(measured(tree, file, options.quick))
+            preload(each[-1]["modules"])
         for test in (test for one in each for test in one["failed"]):
             print(f"{test} fails without any change and is left out")
-        preload(sorted({name for one in each for name in one["modules"]}))
         tests = {name: test for one in each for name, test in one["tests"].items()}
-        return told(Trials(tree, tests, options.seconds), drawn)
+        return told(Trials(tree, tests, options.seconds), drawn, options.log)
+
+
+def place(seed: int, change: Change) -> str:
+    """Where a change comes in the order of the draw, whatever others there are."""
+    return sha256(f"{seed} {change.key}".encode()).hexdigest()
 
 
 def asked_for() -> argparse.Namespace:
@@ -65,6 +74,8 @@ def asked_for() -> argparse.Namespace:
         "--tests", nargs="+", default=["tests"], metavar="PATH", help="where tests are sought"
     )
     parser.add_argument("--seconds", type=float, default=20, help="of tests that a change is tried on (20)")
+    parser.add_argument("--quick", action="store_true", help="leave out the tests that train for long")
+    parser.add_argument("--log", type=Path, help="what became of each; what it says to be found is not tried")
     parser.add_argument("--key", nargs="+", default=[], help="try these changes, as they are printed")
     return parser.parse_args()
 
@@ -95,19 +106,23 @@ def equals() -> dict[str, str]:
     return found
 
 
-def told(trials: Trials, drawn: list[Change]) -> int:
+def told(trials: Trials, drawn: list[Change], log: Path | None) -> int:
     """Try each change and print what became of it; 1 if no test notices one."""
-    known, counted, began = equals(), Counter[tuple[str, str]](), time.monotonic()
+    known, before = equals(), logged(log)
+    counted, began = Counter[tuple[str, str]](), time.monotonic()
     for change in drawn:
         if change.key in known:
             counted["equal", ""] += 1
             continue
-        start = time.monotonic()
-        by, tests = trials.noticed(change)
-        what = "found" if by else "survives"
-        counted[what, change.kind] += 1
-        took = f"{time.monotonic() - start:.1f} s"
-        print(what, took, f"line {change.line}", change.key, "|", by or f"{tests} tests", flush=True)
+        start, by = time.monotonic(), before.get(change.key)
+        if not by:
+            by, tests = trials.noticed(change)
+            took = f"{time.monotonic() - start:.1f} s line {change.line}"
+            print("found" if by else "survives", took, change.key, "|", by or f"{tests} tests", flush=True)
+            if log is not None:
+                with log.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps({"change": change.key, "by": by}) + "\n")
+        counted["found" if by else "survives", change.kind] += 1
     for kind in sorted({kind for _, kind in counted if kind}):
         found = counted["found", kind]
         print(f"{kind}: {found} of {found + counted['survives', kind]} found")
@@ -117,6 +132,12 @@ def told(trials: Trials, drawn: list[Change]) -> int:
         f" {found + lost} found ({found / max(1, found + lost):.1%}), in {time.monotonic() - began:.0f} s"
     )
     return int(lost > 0)
+
+
+def logged(log: Path | None) -> dict[str, str]:
+    """What noticed the changes of an earlier run."""
+    lines = log.read_text(encoding="utf-8").splitlines() if log is not None and log.exists() else []
+    return {each["change"]: each["by"] for each in map(json.loads, lines) if each["by"]}
 
 
 if __name__ == "__main__":

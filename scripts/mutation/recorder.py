@@ -19,18 +19,18 @@ import pytest
 from tree import PYTEST, ROOT, Tree
 
 KEPT = ROOT / ".pytest_cache" / "mutate"
-LONGEST = 900  # seconds that a file of tests may take
+LONGEST = 600  # seconds of the processor that a file of tests may take
 
 
 @dataclass
 class Measured:
     """One test: its seconds with those of its fixtures, and the functions they run, as `path name`."""
 
-    seconds: float
+    seconds: float  # of the processor
     functions: list[str]
 
 
-@dataclass
+@dataclass(eq=False)  # pytest hashes it
 class Recorder:
     """A plugin that notes them; a fixture that several tests share counts for each of them."""
 
@@ -50,7 +50,7 @@ class Recorder:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: Any) -> Generator[None, Any, Any]:
-        self.seen, self.shared, began = set(), 0.0, time.perf_counter()
+        self.seen, self.shared, began = set(), 0.0, time.process_time()
         sys.settrace(self.note)
         threading.settrace(self.note)
         try:
@@ -58,7 +58,7 @@ class Recorder:
         finally:
             sys.settrace(None)
             threading.settrace(None)  # type: ignore[arg-type]
-            seconds = time.perf_counter() - began - self.shared
+            seconds = time.process_time() - began - self.shared
             codes = set(self.seen)
             definitions = item._fixtureinfo.name2fixturedefs
             for each in {id(one) for name in item.fixturenames for one in definitions.get(name, ())}:
@@ -68,11 +68,11 @@ class Recorder:
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(self, fixturedef: Any) -> Generator[None, Any, Any]:
-        before, self.seen, began = self.seen, set(), time.perf_counter()
+        before, self.seen, began = self.seen, set(), time.process_time()
         try:
             return (yield)
         finally:
-            own = time.perf_counter() - began
+            own = time.process_time() - began
             self.shared += own
             took, codes = self.of_fixture.get(id(fixturedef), (0.0, set()))
             self.of_fixture[id(fixturedef)] = max(took, own), codes | self.seen
@@ -86,7 +86,7 @@ class Recorder:
             self.failed.add(report.nodeid)
 
 
-def measured(tree: Tree, file: Path) -> dict[str, Any]:
+def measured(tree: Tree, file: Path, quick: bool) -> dict[str, Any]:
     """What a file of tests runs, from an earlier time if neither the file nor the fixtures have changed.
 
     A test that fails without any change is left out.
@@ -94,11 +94,14 @@ def measured(tree: Tree, file: Path) -> dict[str, Any]:
     name = str(file.relative_to(ROOT))
     own = [each.read_bytes() for each in [file, *sorted(ROOT.glob("tests/fixtures/*.py"))]]
     kept = KEPT / name.replace(os.sep, ".") / f"{sha256(b''.join(own)).hexdigest()[:16]}.json"
+    if not kept.is_file() and quick:
+        kept = kept.with_suffix(".quick")
     if not kept.is_file():
-        shutil.rmtree(kept.parent, ignore_errors=True)
-        kept.parent.mkdir(parents=True)
+        if not quick:
+            shutil.rmtree(kept.parent, ignore_errors=True)
+        kept.parent.mkdir(parents=True, exist_ok=True)
         began = time.monotonic()
-        words = [str(tree.place / name), *PYTEST, f"--basetemp={tree.scratch}/tmp"]
+        words = [str(tree.place / name), *PYTEST, f"--basetemp={tree.scratch}/tmp"] + ["--quick"] * quick
         _, said = tree.forked(lambda: recorded(words, kept, f"{tree.place}{os.sep}"), LONGEST)
         if not kept.is_file():
             sys.exit(f"{name} hangs or breaks without any change\n{said[-3000:]}")

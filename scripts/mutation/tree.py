@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import math
 import os
 import resource
 import shutil
@@ -20,6 +21,7 @@ from changes import Change
 
 ROOT = Path(__file__).parents[2]
 MEMORY = 12 * 1024**3  # bytes that a fork may have: a change can make a list endless
+IDLE = 10
 PYTEST = [
     "-q", "--assert=plain", "-p", "no:xdist", "-p", "no:cacheprovider", "--tb=no", "--no-header",
     "--no-summary",
@@ -40,7 +42,11 @@ class Tree:
         os.chdir(self.place)
 
     def forked(self, work: Callable[[], int], limit: float) -> tuple[int | None, str]:
-        """What `work` returns in a process of its own, None after `limit` seconds, and what it printed."""
+        """What `work` returns in a process of its own, None beyond its limit, and what it printed.
+
+        The limit is in seconds of the processor, which other work on the machine does not shorten; a process
+        that only waits has IDLE times as long.
+        """
         shutil.rmtree(self.scratch, ignore_errors=True)
         self.scratch.mkdir()
         log = self.scratch / "log"
@@ -49,6 +55,7 @@ class Tree:
             try:
                 os.setsid()
                 resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
+                resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(limit), math.ceil(limit) + 1))
                 tempfile.tempdir = os.environ["TMPDIR"] = str(self.scratch)
                 sys.dont_write_bytecode = True
                 stream = os.open(log, os.O_WRONLY | os.O_CREAT)
@@ -60,7 +67,7 @@ class Tree:
             finally:
                 sys.stdout.flush()
                 os._exit(code)
-        ends = time.monotonic() + limit
+        ends = time.monotonic() + IDLE * limit
         while not (found := os.waitpid(child, os.WNOHANG))[0]:
             if time.monotonic() > ends:
                 os.killpg(child, signal.SIGKILL)
@@ -69,7 +76,8 @@ class Tree:
             time.sleep(0.01)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(child, signal.SIGKILL)  # what a broken test has left
-        return os.waitstatus_to_exitcode(found[1]), log.read_text(errors="replace")
+        code = os.waitstatus_to_exitcode(found[1])
+        return None if code == -signal.SIGXCPU else code, log.read_text(errors="replace")
 
     @contextlib.contextmanager
     def changed(self, change: Change) -> Iterator[None]:

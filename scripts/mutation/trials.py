@@ -11,7 +11,7 @@ from changes import Change
 from tree import PYTEST, Tree
 
 GROUP = 2.0  # seconds of tests that are collected together
-WAIT = 20.0  # seconds beyond three times what the tests take, after which a change has made them hang
+WAIT = 5.0  # seconds beyond three times what the tests take, after which a change has made them hang
 BY = "noticed by "
 
 
