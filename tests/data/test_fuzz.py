@@ -5,7 +5,7 @@ from fuzzing import SEEN
 from fuzzing.files import check
 from hypothesis import HealthCheck, settings
 
-EXAMPLES = 300
+EXAMPLES = 200
 
 
 @pytest.mark.images
