@@ -137,15 +137,30 @@ def test_a_report_needs_no_torch_and_draws_nothing_that_is_not_shown(tmp_path: P
     assert "rich" in found and found.isdisjoint({*HEAVY, "matplotlib", "sklearn", "pandas"})
 
 
-def test_a_run_says_what_it_is_before_anything_heavy_is_imported(tmp_path: Path) -> None:
+def test_a_run_says_what_it_is_and_what_is_not_there_before_anything_heavy_is_imported(
+    tmp_path: Path,
+) -> None:
     code = """if True:
-        import sys
+        from ftrun.errors import DataError
         from ftrun.experiments import launch
-        def say(text):
-            print(text)
-            raise SystemExit(0)
-        launch.say = say
-        launch.launch(["task=digits", "model=mlp", "seed=7", "hydra.run.dir=here"])"""
+        said = []
+        launch.say = said.append
+        for words in (
+            ["task=classify", "task.train=gone.csv"],
+            ["task=image", "task.train=gone", "model=vit_tiny"],
+            ["task=qa", "task.train=[gone.json,gone.jsonl]"],
+            ["task=ner", "task.train='gone*.conll'"],
+            ["task=classify", "sequence=[gone.csv,away.csv]"],
+            ["task=digits", "model=mlp", "pretrain=mlm", "pretrain.task.train=gone.txt"],
+            ["task=digits", "model=mlp", "source=pretraining", "source.text=gone.txt"],
+            ["compose=domain", "strategy=lora", "compose.rows=gone.csv", "compose.text.train=gone.txt"],
+        ):
+            try:
+                launch.launch([*words, "seed=7", "hydra.run.dir=here"])
+                raise SystemExit(f"{words}: nothing was said")
+            except DataError as error:
+                assert "gone" in str(error), error
+        assert said[0].endswith("seed 7: here") and len(said) == 8"""
     found = loaded(["-c", code], tmp_path)
     assert "hydra" in found and found.isdisjoint({"torch", "transformers", "numpy", "sklearn", "accelerate"})
 

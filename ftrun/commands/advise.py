@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ftrun.commands._parser import Parser
-from ftrun.commands._settings import keys_of
+from ftrun.commands._settings import composed, keys_of
 from ftrun.errors import ConfigError, counted
 
 if TYPE_CHECKING:
     from ftrun.experiments.advice import Advice
     from ftrun.experiments.domain_gap import Familiarity
+    from ftrun.settings.schema import Settings
 
 
 LIKE = "embedded:docstrings"  # English text that needs no download
@@ -62,23 +63,29 @@ def auto(arguments: list[str]) -> list[str]:
 
 def recommended(words: list[str], cut: float, like: str, harder: float) -> Advice:
     """Measure, print the measurement and the recommendation, and return it."""
-    from ftrun.commands._settings import composed
+    from ftrun.experiments.launch import looked
+    from ftrun.settings.read import read
+
+    raw = composed(words)
+    looked(raw)
+    return measured(read(raw), cut, like, harder)
+
+
+def measured(settings: Settings, cut: float, like: str, harder: float) -> Advice:
+    """The same of settings that were read."""
     from ftrun.experiments.advice import advise, measure
     from ftrun.experiments.domain_gap import familiarity, like_its_own
     from ftrun.models.load import load
     from ftrun.runs.terminal import say
-    from ftrun.settings.read import read
     from ftrun.settings.seeds import stream
     from ftrun.tasks.data import TaskData
     from ftrun.tasks.parts.table import texts_of
 
-    settings = read(composed(words))
-    data = TaskData(settings.task)
+    data, own = TaskData(settings.task), like_its_own(like)
     if data.spec.auto_class != "AutoModelForSequenceClassification" or data.metric != "accuracy":
         raise ConfigError(
             f"advise: task={settings.task.name} is not text classification, which is all that can be measured"
         )
-    own = like_its_own(like)
     data = TaskData.read(settings.task, settings.seed)
     for note in data.rows.notes:
         say(note)

@@ -28,6 +28,7 @@ PILOT = 20  # optimizer steps that measure the time per step
 @shared()
 def main(arguments: list[str]) -> int:
     """Run the study; the exit code is 1 if a run failed."""
+    from ftrun.experiments.launch import looked
     from ftrun.experiments.overrides import every_test
 
     options = parse(arguments)
@@ -36,9 +37,11 @@ def main(arguments: list[str]) -> int:
     given = [*options.settings, *([f"train.max_steps={steps}"] if steps else [])]
     words, tests = every_test(given)
     first = [(name, tests[0]) for name in names]
-    for name, test in [*first, *((names[0], test) for test in tests[1:])]:
-        composed([*words, *test, f"strategy={name}"])  # mistakes are reported before the first run
     directory = Path(options.dir or place(given, options))
+    for name, test in [*first, *((names[0], test) for test in tests[1:])]:
+        raw = composed([*words, *test, f"strategy={name}"])  # mistakes are reported before the first run
+        if not directory.exists():
+            looked(raw)
     study = Study(words, tests, directory, Ledger(directory), Board())
     place_of_it = [] if options.dir else ["--dir", str(directory)]
     command = shlex.join(["ftrun", "compare", *arguments, *place_of_it])

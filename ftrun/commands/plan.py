@@ -20,6 +20,8 @@ NESTED = "[{('\""  # a value with one of these is one value, whatever its commas
 
 def main(arguments: list[str]) -> int:
     """Print the plan; a few steps are timed and forgotten, and only the cache of token ids is written."""
+    from ftrun.experiments.launch import looked
+
     begin = time.process_time(), time.perf_counter()
     options = parse(arguments)
     words, folds = folded(options.settings)
@@ -30,6 +32,7 @@ def main(arguments: list[str]) -> int:
                 f"plan: pretrain={raw['pretrain']['name']} trains a network of its own first; plan the task"
                 " on a network that is there, model.name=CHECKPOINT"
             )
+        looked(raw)
     from ftrun.experiments.planning import outlook
 
     ready = begin[0] + time.perf_counter() - begin[1]  # what the imports take in any process

@@ -181,7 +181,7 @@ def write_columns(path: Path, rows: list[dict[str, Any]], answer: str) -> None:
     """
     text = []
     for row in rows:
-        length = next(len(value) for value in row.values() if isinstance(value, list))
+        length = next((len(value) for value in row.values() if isinstance(value, list)), 0)
         given = {
             name: value for name, value in row.items() if isinstance(value, list) and len(value) == length
         }

@@ -190,7 +190,9 @@ def place_of(source: str) -> Path:
         raise DataError(f"{source!r} is no name of a file: it holds a NUL character") from None
     except OSError as error:
         if error.errno in NAMELESS:
-            raise DataError(f"{shortened(source)} cannot be read: {error.strerror.lower()}") from None
+            raise DataError(
+                f"{shortened(source)} cannot be read: {os.strerror(error.errno).lower()}"
+            ) from None
     return path
 
 

@@ -61,7 +61,7 @@ def written(text: str) -> Written:
     tables = {mark: _loosely(text, mark) for mark in SEPARATORS if mark in text.partition("\n")[0]}
     several = [mark for mark, table in tables.items() if len(table[0]) > 1]
     even = [mark for mark in several if all(len(row) == len(tables[mark][0]) for row in tables[mark])]
-    return Written(*[*even, *(mark for mark in several if mark in ",;")][:1])
+    return Written(next(iter([*even, *(mark for mark in several if mark in ",;")]), ","))
 
 
 def _loosely(text: str, mark: str) -> list[list[str]]:
@@ -89,7 +89,7 @@ def told(path: Path, head: str) -> tuple[Written, int | None]:
 
 def _begun(path: Path, how: Written, head: str) -> list[Record]:
     """The records that it begins with, up to what is wrong."""
-    found = []
+    found: list[Record] = []
     with suppress(DataError):
         found += how.records(path, io.StringIO(head, newline=""))
     return found[: -1 if len(head) > HEAD else None]

@@ -74,7 +74,7 @@ def doubts(column: list[list[str]]) -> list[str]:
     row, names = twice[0]
     name = next(name for name in names if names.count(name) > 1)
     count = counted(len(twice), "row")
-    return [f"warning: {count} with the same label twice, which counts once (row {row}: {name!r})"]
+    return [f"{count} with the same label twice, which counts once (row {row}: {name!r})"]
 
 
 def names_in(value: Any, separator: str | None) -> list[str] | None:

@@ -119,8 +119,7 @@ def _usable(
         notes += part.notes
         _refuse_columns(split, part.name, part.rows, wanted)
         how.check(part.rows, part.name)
-        names = _names(part.name, part.rows, label, reading)
-        notes += _notes(part, label, reading)
+        names = _names(part, label, reading, notes)
         for number, (row, name) in enumerate(zip(part.rows, names, strict=True), 1):
             where = str(number) if len(parts) == 1 else f"{number} of {part.short}"
             if not all([_text_of(row, number, column, part.name) for column in texts]):
@@ -160,23 +159,19 @@ def _refuse_columns(split: str, source: str, rows: Sequence[Row], wanted: list[t
         refuse_absent(setting, column, columns, source)
 
 
-def _names(source: str, rows: Sequence[Row], label: str, reading: LabelColumn) -> list[Any]:
-    names = []
-    for number, row in enumerate(rows, 1):
-        try:
-            names.append(reading.read(row.get(label)))
-        except DataError as error:
-            raise DataError(f"task.label={label}: row {number} of {source}: {error}") from None
-    return names
-
-
-def _notes(part: Part, label: str, reading: LabelColumn) -> list[str]:
-    """What is noticed in the label column as a whole."""
+def _names(part: Part, label: str, reading: LabelColumn, notes: list[str]) -> list[Any]:
+    """What the label column says in each row; what is odd in it as a whole is noted."""
+    names, place = [], part.name
     try:
-        found = reading.notes([row.get(label) for row in part.rows])
+        for number, row in enumerate(part.rows, 1):
+            place = f"row {number} of {part.name}"
+            names.append(reading.read(row.get(label)))
+        place = part.name
+        odd = reading.notes([row.get(label) for row in part.rows])
     except DataError as error:
-        raise DataError(f"task.label={label}: {part.name}: {error}") from None
-    return [f"{part.short}: {note}" for note in found]
+        raise DataError(f"task.label={label}: {place}: {error}") from None
+    notes += [f"warning: {part.short}: {note}" for note in odd]
+    return names
 
 
 def _text_of(row: Row, number: int, column: str, source: str) -> str:

@@ -143,6 +143,18 @@ def test_a_run_that_is_not_finished_has_no_model_yet(ftrun_inprocess, run):
     assert "is not finished" in result.stderr and "ftrun resume" in result.stderr
 
 
+@pytest.mark.parametrize("words", [["evaluate"], ["predict", "--output", "b.csv"]])
+def test_an_input_that_is_not_there_is_said_before_the_network_is_loaded(
+    ftrun_inprocess, run, monkeypatch, words
+):
+    def loaded(heaviest):
+        raise AssertionError(f"{heaviest} is imported first")
+
+    monkeypatch.setattr("ftrun.runs.collector.importing", loaded)
+    result = ftrun_inprocess(words[0], "made", *words[1:], "--input", "gone.csv", check=False)
+    assert result.returncode == 3 and "gone.csv does not exist" in result.stderr
+
+
 @pytest.mark.parametrize("option", [["--inptu", "x"], []])
 def test_wrong_usage_of_a_command_is_exit_2(ftrun_inprocess, option):
     assert ftrun_inprocess("predict", "made", *option, check=False).returncode == 2

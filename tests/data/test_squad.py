@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ftrun.data.squad import read_questions
+from ftrun.data.squad import contradictions, read_questions
 from ftrun.errors import DataError
 from ftrun.tasks.metrics.spans import normalised, overlap, squad_scores
 
@@ -125,3 +125,25 @@ def test_bad_rows(tmp_path, row, message):
     file.write_text(json.dumps(row))
     with pytest.raises(DataError, match=message):
         read_questions(str(file), COLUMNS, answered=True)
+
+
+def test_what_is_marked_impossible_has_no_answer(tmp_path):
+    """SQuAD 2's mark stands above its answers, in its own JSON and in rows; what disagrees is found."""
+    answer = [{"text": "film", "answer_start": 2}]
+    marks = [(True, answer), (True, []), (False, answer), (False, []), (None, answer)]
+    asked = [
+        {"question": "what?", "answers": own, **({} if mark is None else {"is_impossible": mark})}
+        for mark, own in marks
+    ]
+    nested = {"data": [{"paragraphs": [{"context": "a film", "qas": asked}]}]}
+    (tmp_path / "a.json").write_text(json.dumps(nested))
+    rows = (json.dumps({"context": "a film"} | row) + "\n" for row in asked)
+    (tmp_path / "a.jsonl").write_text("".join(rows))
+    for name in ("a.json", "a.jsonl"):
+        found = read_questions(str(tmp_path / name), COLUMNS, answered=True)
+        assert [row.texts() for row in found] == [[], [], ["film"], [], ["film"]]
+        assert [row.number for row in contradictions(found, "answers")] == [1, 4]
+    wrong = {"context": "a film", "question": "?", "answers": answer, "is_impossible": "no"}
+    (tmp_path / "b.jsonl").write_text(json.dumps(wrong))
+    with pytest.raises(DataError, match='row 1 of .*: is_impossible is true or false, not "no"'):
+        read_questions(str(tmp_path / "b.jsonl"), COLUMNS, answered=True)

@@ -94,7 +94,7 @@ def test_what_is_no_list_of_0_and_1(value, said):
 def test_a_label_twice_in_a_list_is_said():
     cells = [["a"], ["b", "c", "b"], [1, 0], ["c", "c"], []]
     assert several(None, None).notes(cells) == [
-        "warning: 2 rows with the same label twice, which counts once (row 2: 'b')"
+        "2 rows with the same label twice, which counts once (row 2: 'b')"
     ]
     assert several(None, None).notes([["0"], ["1"], ["0"]]) == []  # a label each, whatever its name
 

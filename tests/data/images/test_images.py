@@ -1,7 +1,9 @@
 """Pictures from everywhere: the same pixels and labels whatever they lie in, and what is refused."""
 
 import csv
+import hashlib
 import io
+import json
 import zipfile
 
 import numpy
@@ -10,7 +12,8 @@ from lab import settings
 from PIL import Image
 from toys_image import LABELS, files, rows, words
 
-from ftrun.data.images.decoding import decode_all, decoded, in_colours
+from ftrun.data.images import sources
+from ftrun.data.images.decoding import decode_all, decoded, in_colours, unreadable_errors
 from ftrun.data.images.sources import ImageFile, read_images
 from ftrun.errors import ConfigError, DataError
 from ftrun.models.load import load
@@ -181,6 +184,37 @@ def test_folders_as_people_have_them(tmp_path):
     (folder / "middle").mkdir()
     with pytest.raises(DataError, match="the class folder 'middle' holds no images"):
         read(folder)
+
+
+def test_what_cannot_be_read_of_a_zip_is_one_picture(tmp_path, monkeypatch):
+    """A wrong checksum, names as no folder has them, and more bytes than any picture has."""
+    monkeypatch.setattr(sources, "LARGEST", 5000)
+    names = ["low/1.png", "low/2.png", "low//3.png", "/root.png", "high/bomb.png"]
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name, pixels in zip(names, PIXELS, strict=False):
+            archive.writestr(name, bytes(10_000) if "bomb" in name else png(pixels))
+    data = bytearray((tmp_path / "a.zip").read_bytes())
+    data[data.index(png(PIXELS[1])) + 40] ^= 1
+    (tmp_path / "a.zip").write_bytes(data)
+    found = {picture.name: picture for picture in read(tmp_path / "a.zip")}
+    assert {*found} == {*names}
+    for name, said in (("low/2.png", "Bad CRC-32 for file"), ("high/bomb.png", "more than 0 MiB")):
+        assert found[name].digest == hashlib.sha256(b"").digest()
+        with pytest.raises(unreadable_errors(), match=said):
+            decoded(found[name].content)
+    assert all(decoded(found[name].content).size for name in ("low/1.png", "low//3.png", "/root.png"))
+
+
+def test_cells_that_name_no_file(tmp_path):
+    """A home that is not there, a NUL, a name beyond 255 bytes, a number: pictures that cannot be read."""
+    cells = ["~nobody-here/a.png", "nul\0.png", "n" * 300 + ".png", "gone.png", {"path": 3}, {"bytes": 3}, 3]
+    (tmp_path / "t.jsonl").write_text(
+        "".join(json.dumps({"file": cell, "label": "a"}) + "\n" for cell in cells)
+    )
+    for picture in read(tmp_path / "t.jsonl", "file"):
+        with pytest.raises(unreadable_errors()):
+            decoded(picture.content)
+        assert picture.digest == hashlib.sha256(b"").digest()
 
 
 def encoded(words, *more):

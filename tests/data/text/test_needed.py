@@ -10,8 +10,9 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from toys import PLAIN, tiny_tokenizer
 from transformers import PreTrainedTokenizerFast
 
-from ftrun.data.text import encoding, needed
+from ftrun.data.text import encoding, needed, windows
 from ftrun.data.text.encoding import encode, encode_pairs
+from ftrun.errors import DataError
 
 WORDS = [*PLAIN, "a", "aaa", "naïve", "日本語", "2024-05-31", "don't", "...", "x" * 30]
 BLANKS = [" "] * 8 + ["  ", "\n", "\n\n", "\t"]
@@ -127,3 +128,9 @@ def test_a_corpus_of_one_line_is_tokenised_in_pieces(name: str, monkeypatch: pyt
     lines = text.replace(" ", "\n")  # where lines end, they end with one
     assert all(piece.endswith("\n") for piece in encoding.parts(lines)[:-1])
     assert encoding.parts(text[:550]) == [text[:550]]  # as long as a line may be
+
+
+def test_a_text_without_measure_is_not_cut_into_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windows, "MOST", 30)
+    with pytest.raises(DataError, match=r"a text has 31 characters .'x{31}'….; .*texts of up to 30"):
+        windows.windows(TOKENIZERS["wordpiece"], ["a", "x" * 31], 12, 2)
