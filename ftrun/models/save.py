@@ -138,7 +138,9 @@ def write_lora(model: Model, lora: LoraConfig, whole: nn.Module, directory: Path
 
     prefix = "net." if whole is model.net else f"net.{name_of(model.net, whole)}."
     tensors, modules = {}, set()
-    for name, parameter in model.trained().items():
+    for name, parameter in model.named_parameters():
+        if not (parameter.requires_grad or ".lora_" in name):  # of an update no loss may reach a part
+            continue
         if name.startswith(prefix) and without([name.removeprefix(prefix)], whole):
             own = name.removeprefix(prefix).replace(".default", "")
             tensors[PEFT_PREFIX + own] = parameter
