@@ -106,6 +106,13 @@ class Model(nn.Module):
         names = dict.fromkeys(name.rpartition(".")[0] for name, _ in self.head_parameters())
         return [self.get_submodule(name) for name in names]
 
+    def head_buffers(self) -> dict[str, Tensor]:
+        """What these modules save beside weights, such as statistics."""
+        head = {name.rpartition(".")[0] for name, _ in self.head_parameters()}
+        saved = self.state_dict().keys()
+        found = {name: value for name, value in self.named_buffers() if name in saved}
+        return {name: value for name, value in found.items() if name.rpartition(".")[0] in head}
+
     def trained(self) -> dict[str, nn.Parameter]:
         return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
 
@@ -126,13 +133,17 @@ class Model(nn.Module):
                 for name in self.layer_names[stage]:
                     self.get_submodule(name).eval()
         if self.statistics_fixed:
+            head = {id(module) for module in self.head_layers()}
             for norm in self.batch_norms():
-                norm.eval()
+                norm.train(mode and id(norm) in head)
         return self
 
     @property
     def statistics_fixed(self) -> bool:
-        """Whether batch normalisation keeps a checkpoint's statistics, as what is saved beside it must."""
+        """Whether batch normalisation below the head keeps a checkpoint's statistics.
+
+        What is saved beside the checkpoint has no place for others.
+        """
         return self.adapter is not None and self.source is not None
 
     def batch_norms(self) -> list[nn.Module]:
