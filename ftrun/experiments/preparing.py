@@ -21,6 +21,7 @@ from ftrun.settings.seeds import stream
 from ftrun.tasks.dataset import SPLITS
 from ftrun.training.devices import describe
 from ftrun.training.optim import groups, plan
+from ftrun.training.reached import freeze_unreached
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -42,16 +43,21 @@ def prepare(
         if accelerator.is_main_process:
             describe_data(settings, data, directory)
     settings = settled(with_choices(settings, model, directory), data, model, directory)
-    open_weights(settings, model)
+    open_weights(settings, data, model, accelerator)
     describe_model(settings, data, model, accelerator)
     return settings
 
 
-def open_weights(settings: Settings, model: Model) -> None:
-    """Freeze, wrap or add weights as the strategy wants it, with its own random stream."""
+def open_weights(settings: Settings, data: TaskData, model: Model, accelerator: Accelerator) -> None:
+    """Freeze, wrap or add weights as the strategy wants it, with its own random stream.
+
+    What no loss reaches stays frozen, and is said.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(stream(settings.seed, "init", 1))
         settings.strategy.prepare(model)
+    if note := freeze_unreached(model.to(accelerator.device), data, settings.strategy_name):
+        say(note)
 
 
 def with_choices(settings: Settings, model: Model, directory: Run) -> Settings:
@@ -163,7 +169,7 @@ def describe_model(settings: Settings, data: TaskData, model: Model, accelerator
     for line in plan(model, groups(model, settings.train), settings.train.lr, opens, length.total):
         say(f"  {line}")
     micro, batch = settings.train.micro_batch, settings.train.batch_size
-    if model.batch_norms() and micro is not None and micro < batch:
+    if model.batch_norms() and not model.statistics_fixed and micro is not None and micro < batch:
         say(f"batch normalisation: statistics over train.micro_batch={micro} images, not over {batch}")
     if (note := loading(model)) is not None:
         say(note)

@@ -64,14 +64,13 @@ class Adapters:
     bottleneck: int
     activation: str
 
-    def attach(self, net: nn.Module, outputs: tuple[list[str], list[str]]) -> None:
+    def attach(self, net: nn.Module, outputs: list[str]) -> None:
         """Put an adapter behind the last linear layer of every block, before the residual is added.
 
-        `outputs` names these layers of the attention and of the feed-forward blocks. houlsby: behind both
-        (Houlsby et al. 2019); pfeiffer: behind feed-forward alone (Pfeiffer et al. 2021).
+        `outputs` names these layers. houlsby: of attention and feed-forward blocks (Houlsby et al. 2019);
+        pfeiffer: of feed-forward blocks alone (Pfeiffer et al. 2021).
         """
-        attention, feed_forward = outputs
-        for name in attention + feed_forward if self.placement == "houlsby" else feed_forward:
+        for name in outputs:
             dense = net.get_submodule(name)
             kind = AdaptedConv1D if isinstance(dense, Conv1D) else Adapted
             net.set_submodule(name, kind(dense, self.bottleneck, self.activation))

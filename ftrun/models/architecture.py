@@ -19,6 +19,15 @@ ONE_PER_TEXT = "AutoModelForSequenceClassification"
 WORDS, SPANS = "AutoModelForTokenClassification", "AutoModelForQuestionAnswering"
 PER_TOKEN = (WORDS, SPANS)
 LANGUAGE = ("AutoModelForMaskedLM", "AutoModelForCausalLM", "AutoModelForPreTraining")
+HEADS = {  # what a head of transformers does, for messages
+    ONE_PER_TEXT: "a head on whole texts",
+    WORDS: "a head on each token",
+    SPANS: "a head for the start and end of an answer",
+    "AutoModelForMaskedLM": "a head that predicts masked tokens",
+    "AutoModelForCausalLM": "a head that predicts the next token",
+    IMAGES: "a head on images",
+}
+WHOLE, ENCODER = "AutoModel", "AutoModelForTextEncoding"  # a network without a head
 ORDER_LABELS = {"next_sentence_label", "sentence_order_label"}  # of BERT and of ALBERT
 
 
@@ -54,11 +63,14 @@ def predicts_order(config: PretrainedConfig) -> bool:
 
 def refuse_other_direction(settings: ModelSettings, spec: Spec, config: PretrainedConfig) -> None:
     """ConfigError where the task wants a decoder and the network is none, or the other way round."""
+    from transformers import AutoModelForMaskedLM
+
     decoder = is_decoder(config)
     if spec.auto_class == "AutoModelForCausalLM" and not decoder:
+        masked = type(config) in AutoModelForMaskedLM._model_mapping
         raise ConfigError(
             f"task={spec.task} needs a decoder, such as model=gpt2; model.name={settings.name}"
-            f" ({config.model_type}) is not one; possible: task=mlm"
+            f" ({config.model_type}) is not one" + ("; possible: task=mlm" if masked else "")
         )
     if spec.auto_class == "AutoModelForMaskedLM" and decoder:
         raise ConfigError(
@@ -75,6 +87,52 @@ def refuse_other_direction(settings: ModelSettings, spec: Spec, config: Pretrain
             "model.pooling=cls: the first token of a decoder sees no other; possible: head, which takes the"
             " last one, or mean"
         )
+    refuse_without_head(settings, spec, config)
+
+
+def refuse_without_head(settings: ModelSettings, spec: Spec, config: PretrainedConfig) -> None:
+    """ConfigError where transformers has no network of this kind with the head that the task needs."""
+    name = f"model.name={settings.name} ({config.model_type})"
+    if settings.pooling != "head":
+        if not poolable(config):
+            raise ConfigError(
+                f"model.pooling={settings.pooling} needs an encoder that stands alone; transformers has none"
+                f" for {name}"
+            )
+        return
+    if is_known(spec.auto_class, config):
+        return
+    what = HEADS.get(spec.auto_class, spec.auto_class)
+    mean = spec.auto_class == ONE_PER_TEXT and poolable(config)
+    raise ConfigError(
+        f"task={spec.task} needs {what}; transformers has none for {name}"
+        + ("; possible: model.pooling=mean" if mean else "")
+    )
+
+
+def is_known(auto_class: str, config: PretrainedConfig) -> bool:
+    """Whether there is such a network, in transformers or beside the checkpoint."""
+    import transformers
+
+    known = type(config) in getattr(transformers, auto_class)._model_mapping
+    return known or auto_class in (getattr(config, "auto_map", None) or {})
+
+
+def poolable(config: PretrainedConfig) -> bool:
+    """Whether there is a network without a head that takes a text; one with a decoder makes its inputs.
+
+    BART and its like shift the encoder's for it; Marian and others want inputs of their own.
+    """
+    both = getattr(config, "is_encoder_decoder", False) and headless(config) == WHOLE
+    return is_known(headless(config), config) and (not both or is_known(ONE_PER_TEXT, config))
+
+
+def headless(config: PretrainedConfig) -> str:
+    """The auto class of a network without a head, whose states are pooled: of T5 and its like the encoder."""
+    from transformers import AutoModel, AutoModelForTextEncoding
+
+    alone, kind = AutoModelForTextEncoding._model_mapping, type(config)
+    return ENCODER if kind in alone and alone[kind] is not AutoModel._model_mapping[kind] else WHOLE
 
 
 def refuse_other_inputs(settings: ModelSettings, spec: Spec, config: PretrainedConfig) -> None:
@@ -97,8 +155,8 @@ def refuse_other_inputs(settings: ModelSettings, spec: Spec, config: PretrainedC
             f"model.pooling={settings.pooling} makes one vector of a text; task={spec.task} needs one for"
             " each token: model.pooling=head"
         )
-    if spec.auto_class in PER_TOKEN:
-        refuse_other_heads(settings, spec, config, fits)
+    if spec.auto_class == SPANS:
+        refuse_one_way(settings, spec, config)
     shape = getattr(spec.inputs, "shape", None)
     if shape is not None and (taken := shape_of(config)) not in (None, shape):
         raise ConfigError(
@@ -106,21 +164,16 @@ def refuse_other_inputs(settings: ModelSettings, spec: Spec, config: PretrainedC
         )
 
 
-def refuse_other_heads(settings: ModelSettings, spec: Spec, config: PretrainedConfig, fits: bool) -> None:
-    """ConfigError when a network cannot have a head on each of its tokens, or reads them in one direction."""
+def refuse_one_way(settings: ModelSettings, spec: Spec, config: PretrainedConfig) -> None:
+    """ConfigError where the answer is a span and the network reads in one direction."""
     from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
     kind = type(config)
     one_way = kind in AutoModelForCausalLM._model_mapping and kind not in AutoModelForMaskedLM._model_mapping
-    if spec.auto_class == SPANS and one_way:
+    if one_way:
         raise ConfigError(
             f"task={spec.task} needs an encoder, which sees what comes after a word;"
             f" model.name={settings.name} ({config.model_type}) is a decoder"
-        )
-    if not fits:
-        raise ConfigError(
-            f"task={spec.task} needs a head on each token; transformers has none for"
-            f" model.name={settings.name} ({config.model_type})"
         )
 
 

@@ -1,12 +1,17 @@
-"""The attention mask of a batch, by which a GPU's kernel does not depend on what the batch holds."""
+"""The attention mask of a batch: what a GPU's kernel and a network's ALiBi make of it."""
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from torch import Tensor, nn
 
 NAMES = ("sdpa", "eager")  # the ways to compute attention that transformers builds a mask for
 
@@ -33,6 +38,26 @@ def as_transformers_has_them() -> None:
         known = ALL_MASK_ATTENTION_FUNCTIONS[name]
         if isinstance(known, partial):
             ALL_MASK_ATTENTION_FUNCTIONS[name] = known.args[0]
+
+
+def keep_apart(net: nn.Module) -> None:
+    """Have a network with ALiBi (BLOOM, Falcon) take a mask that keeps the documents of a block apart."""
+    kind = net.config.model_type
+    module: Any = sys.modules.get(f"transformers.models.{kind}.modeling_{kind}")
+    known = getattr(module, "build_alibi_tensor", None)
+    if known is not None and not isinstance(known, partial):
+        module.build_alibi_tensor = partial(distances, known)
+
+
+def distances(known: Callable[..., Tensor], attention_mask: Tensor, *args: Any, **options: Any) -> Tensor:
+    """ALiBi for a mask of (batch, 1, length, length): only distances count, which a block's positions have.
+
+    Press et al. 2022 add a bias that is linear in the distance; transformers builds it from the place of
+    each token in a mask of (batch, length).
+    """
+    if attention_mask.ndim == 4:
+        attention_mask = torch.ones_like(attention_mask[:, 0, 0], dtype=torch.long)
+    return known(attention_mask, *args, **options)
 
 
 def given(known: Callable[..., Any], *args: Any, attention_mask: Any = None, **options: Any) -> Any:

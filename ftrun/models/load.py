@@ -14,8 +14,8 @@ from safetensors import SafetensorError
 from torch import nn
 
 from ftrun.errors import ConfigError
-from ftrun.models.architecture import IMAGES, refuse_other_direction, refuse_other_inputs
-from ftrun.models.heads import Pooled, project
+from ftrun.models.architecture import IMAGES, headless, refuse_other_direction, refuse_other_inputs
+from ftrun.models.heads import Pooled, backbone_of, project
 from ftrun.models.image_processor import ImageProcessor, open_processor
 from ftrun.models.locate import Checkpoint, locate
 from ftrun.models.model import Model
@@ -23,6 +23,7 @@ from ftrun.models.pooling import resolved
 from ftrun.models.quantized import quantize, refuse_unquantizable
 from ftrun.models.resize import resize
 from ftrun.models.spec import ImageInput, Spec
+from ftrun.models.stages import layers_of
 from ftrun.models.tokenizer import load_tokenizer, trained_for
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def load(settings: ModelSettings, spec: Spec, seed: int) -> Model:
             fresh |= project(net, *spec.projection, source)
     model = Model(net, processor, source, fresh)
     if settings.rounded:
-        quantize(net, model.get_submodule(model.layer_list), settings.load)
+        quantize(net, layers_of(backbone_of(net)), settings.load)
     return model
 
 
@@ -72,7 +73,7 @@ def outline(settings: ModelSettings, spec: Spec) -> Model:
             project(net, *spec.projection, None)
     model = Model(net, None, checkpoint.name if settings.init == "pretrained" else None, set())
     if settings.rounded:
-        refuse_unquantizable(model.name, model.get_submodule(model.layer_list), settings.load)
+        refuse_unquantizable(model.name, layers_of(backbone_of(net)), settings.load)
     return model
 
 
@@ -100,8 +101,13 @@ def fitting(
 
 
 def positions(config: PretrainedConfig) -> int:
-    """The longest input in tokens; RoBERTa's family counts its positions from the padding id."""
-    limit = getattr(config, "max_position_embeddings", None) or 2**31
+    """The longest input in tokens; RoBERTa's family counts its positions from the padding id.
+
+    A number below 1 is no limit: XLNet, whose positions are relative, has -1.
+    """
+    limit = getattr(config, "max_position_embeddings", None) or 0
+    if limit < 1:
+        return 2**31
     offset = config.pad_token_id + 1 if config.model_type in ("roberta", "xlm-roberta", "camembert") else 0
     return limit - offset
 
@@ -113,7 +119,7 @@ def build(
     if settings.pooling == "head":
         config.__dict__.pop("ftrun_pooling", None)  # that of the run which saved the checkpoint
         return network(settings, checkpoint, config, spec.auto_class, {})
-    backbone, fresh = network(settings, checkpoint, config, "AutoModel", without_pooler(config))
+    backbone, fresh = network(settings, checkpoint, config, headless(config), without_pooler(config))
     net = Pooled(backbone, settings.pooling, config.num_labels, getattr(spec.inputs, "max_length", None))
     return net, {f"backbone.{name}" for name in fresh} | {"classifier.weight", "classifier.bias"}
 

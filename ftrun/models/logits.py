@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ftrun.models.attention_masks import keep_apart
 from ftrun.models.memory_format import memory_format_of
 from ftrun.models.vocabulary import surprise
 
@@ -41,6 +42,8 @@ def logits_of(net: nn.Module, inputs: Mapping[str, Tensor], **asked: Any) -> Any
     if "pixel_values" in given:
         pixels = given["pixel_values"]
         given["pixel_values"] = pixels.to(memory_format=memory_format_of(net, pixels.device.type))
+    if "attention_mask" in given and given["attention_mask"].ndim == 4:
+        keep_apart(net)
     if (targets := given.pop("targets", None)) is not None:
         return surprise(net, given, targets, **asked)
     positions = given.pop("positions", None)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ftrun.errors import ConfigError
 from ftrun.models.architecture import is_decoder, is_language_model
 from ftrun.models.heads import Pooled, backbone_of, name_of
 from ftrun.models.logits import logits_of
 from ftrun.models.quantized import size_of
+from ftrun.models.stages import embeddings_of, lists_of_layers
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -43,17 +43,23 @@ class Model(nn.Module):
         self.source = source  # directory or Hub name of the checkpoint, None of random weights
         self.fresh = frozenset(f"net.{name}" for name in fresh)  # weights the checkpoint did not bring
         self.adapter: LoraConfig | Adapters | None = None
-        self._backbone = f"net.{name_of(net, backbone_of(net))}."
-        self.layer_list = self._backbone + longest_list(backbone_of(net))  # the name of the module
-        self.depth = len(self.get_submodule(self.layer_list))
+        own = name_of(net, backbone_of(net))
+        self._backbone = f"net.{own}." if own else "net."
+        lists = lists_of_layers(backbone_of(net))
+        self._lists = {f"{self._backbone}{name}": below for name, below in lists.items()}
+        self._below = [f"{self._backbone}{name}" for name in embeddings_of(backbone_of(net), lists)]
+        modules = {name for name, _ in self.named_modules()}
+        # the modules of each stage up to the last layer's
+        self.layer_names = {0: [name for name in self._below if name in modules]}
+        for name, below in self._lists.items():
+            for number, _ in enumerate(self.get_submodule(name).children(), 1):
+                self.layer_names.setdefault(below + number, []).append(f"{name}.{number - 1}")
+        self.depth = len(self.layer_names) - 1
         plain = not isinstance(net, Pooled)
         self.language = plain and is_language_model(net)
         self.asked = (
             {"use_cache": False} if plain and is_decoder(net.config) else {}
         )  # only generation needs it
-        container = self.layer_list.removeprefix(self._backbone).split(".")[0]
-        children = [name for name, _ in backbone_of(net).named_children()]
-        self._below = tuple(f"{self._backbone}{name}." for name in children[: children.index(container)])
 
     @property
     def name(self) -> str:
@@ -73,16 +79,17 @@ class Model(nn.Module):
 
     def stage_of(self, name: str) -> int:
         """The stage to which a parameter or module name belongs."""
-        if name.startswith(self.layer_list + "."):
-            return 1 + int(name[len(self.layer_list) + 1 :].split(".")[0])
-        return 0 if name.startswith(self._below) else self.depth + 1
+        for own, below in self._lists.items():
+            if name.startswith(f"{own}."):
+                return below + 1 + int(name[len(own) + 1 :].split(".")[0])
+        return 0 if any(f"{name}.".startswith(f"{own}.") for own in self._below) else self.depth + 1
 
     def stage_names(self) -> list[str]:
         return ["embeddings", *(f"layer {i}" for i in range(self.depth)), "head"]
 
     def layers(self) -> list[nn.Module]:
-        """The modules of the stages 1 to depth."""
-        return [self.get_submodule(f"{self.layer_list}.{i}") for i in range(self.depth)]
+        """The modules of the stages 1 to depth, or the last part of a layer that is no module of its own."""
+        return [last_of(self.get_submodule(self.layer_names[s][-1])) for s in range(1, self.depth + 1)]
 
     def head_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """What was not pretrained: everything outside the backbone, and fresh weights inside it.
@@ -98,6 +105,13 @@ class Model(nn.Module):
         """The modules that these are weights of, the lowest first."""
         names = dict.fromkeys(name.rpartition(".")[0] for name, _ in self.head_parameters())
         return [self.get_submodule(name) for name in names]
+
+    def head_buffers(self) -> dict[str, Tensor]:
+        """What these modules save beside weights, such as statistics."""
+        head = {name.rpartition(".")[0] for name, _ in self.head_parameters()}
+        saved = self.state_dict().keys()
+        found = {name: value for name, value in self.named_buffers() if name in saved}
+        return {name: value for name, value in found.items() if name.rpartition(".")[0] in head}
 
     def trained(self) -> dict[str, nn.Parameter]:
         return {name: parameter for name, parameter in self.named_parameters() if parameter.requires_grad}
@@ -116,9 +130,21 @@ class Model(nn.Module):
             backbone_of(self.net).eval()
         elif mode:
             for stage in set(range(self.depth + 1)) - alive:
-                for name in self._below if stage == 0 else [f"{self.layer_list}.{stage - 1}."]:
-                    self.get_submodule(name[:-1]).eval()
+                for name in self.layer_names[stage]:
+                    self.get_submodule(name).eval()
+        if self.statistics_fixed:
+            head = {id(module) for module in self.head_layers()}
+            for norm in self.batch_norms():
+                norm.train(mode and id(norm) in head)
         return self
+
+    @property
+    def statistics_fixed(self) -> bool:
+        """Whether batch normalisation below the head keeps a checkpoint's statistics.
+
+        What is saved beside the checkpoint has no place for others.
+        """
+        return self.adapter is not None and self.source is not None
 
     def batch_norms(self) -> list[nn.Module]:
         """The layers that normalise by the other examples of a batch, in training mode."""
@@ -134,6 +160,11 @@ class Model(nn.Module):
         }
 
 
+def last_of(module: nn.Module) -> nn.Module:
+    """The module itself, of a list the last one in it: nothing calls a list (Funnel's blocks are some)."""
+    return last_of(module[-1]) if isinstance(module, nn.ModuleList) else module
+
+
 @contextmanager
 def put_back(tensors: Sequence[Tensor]) -> Iterator[None]:
     """These tensors, such as running statistics, are afterwards as they were, also where memory runs out."""
@@ -144,11 +175,3 @@ def put_back(tensors: Sequence[Tensor]) -> Iterator[None]:
         with torch.no_grad():
             for value, former in zip(tensors, kept, strict=True):
                 value.copy_(former)
-
-
-def longest_list(backbone: nn.Module) -> str:
-    """The path of the list of layers: the longest ModuleList of the backbone."""
-    lists = {n: len(m) for n, m in backbone.named_modules() if isinstance(m, nn.ModuleList)}
-    if not lists:
-        raise ConfigError(f"{type(backbone).__name__} has no list of layers; ftrun cannot cut it into stages")
-    return max(lists, key=lambda name: lists[name])

@@ -13,16 +13,18 @@ from torch import nn
 from ftrun import ASSETS
 from ftrun.errors import ConfigError
 from ftrun.models.adapters import Adapters
+from ftrun.models.architecture import headless
 from ftrun.models.heads import Pooled, restore
 from ftrun.models.layers import output_layers
 from ftrun.models.load import quiet, without_pooler
 from ftrun.models.logits import Both, logits_of
-from ftrun.models.model import Model, longest_list
+from ftrun.models.model import Model
 from ftrun.models.quantized import KEY as LOADED
 from ftrun.models.quantized import quantize, refuse_unquantizable, round_weights
 from ftrun.models.save import ADAPTER_WEIGHTS, ADAPTERS, EMBEDDED
 from ftrun.models.sentences import longest, read_head
 from ftrun.models.small import register
+from ftrun.models.stages import layers_of
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -41,7 +43,7 @@ def reload(directory: Path, auto_class: str, in_full: bool = False) -> nn.Module
     pooling = getattr(config, "ftrun_pooling", None)
     extra: dict[str, Any] = {}
     if pooling:
-        auto_class, extra = "AutoModel", without_pooler(config)
+        auto_class, extra = headless(config), without_pooler(config)
     if (directory / ADAPTERS).is_file():
         net = reload_bottlenecks(directory, auto_class, config, extra)
         restore(net, directory)
@@ -83,7 +85,7 @@ def reload_lora(
     restore(base, directory)
     if (load := getattr(config, LOADED, None)) is not None:
         backbone: Any = base.base_model
-        layers = backbone.get_submodule(longest_list(backbone))
+        layers = layers_of(backbone)
         if in_full:
             round_weights(layers, load)
             config.__dict__.pop(LOADED)
@@ -111,7 +113,8 @@ def reload_bottlenecks(
         ) from error
     if hasattr(config, "ftrun_pooling"):
         net = Pooled(net, config.ftrun_pooling, config.num_labels)
-    Adapters(**settings).attach(net, output_layers(Model(net, None, name, set())))
+    adapters = Adapters(**settings)
+    adapters.attach(net, output_layers(Model(net, None, name, set()), adapters.placement))
     tensors = load_file(directory / ADAPTER_WEIGHTS)
     missing, unexpected = net.load_state_dict(tensors, strict=False)
     strange = [*unexpected, *(name for name in missing if ".adapter." in name)]

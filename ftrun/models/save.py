@@ -117,7 +117,8 @@ def on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def write_bottlenecks(model: Model, adapters: Adapters, directory: Path, auto_class: str) -> None:
     """Every trained weight by its name in the network, and beside it what is needed to build the rest."""
-    trained = {name.removeprefix("net."): value for name, value in model.trained().items()}
+    own = {**model.trained(), **model.head_buffers()}
+    trained = {name.removeprefix("net."): value for name, value in own.items()}
     tensors = {name: trained[name] for name in without(trained, model.net)}
     save_file(on_cpu(tensors), directory / ADAPTER_WEIGHTS, metadata={"format": "pt"})
     assert model.source is not None  # the strategy refuses random weights
@@ -138,15 +139,17 @@ def write_lora(model: Model, lora: LoraConfig, whole: nn.Module, directory: Path
 
     prefix = "net." if whole is model.net else f"net.{name_of(model.net, whole)}."
     tensors, modules = {}, set()
-    for name, parameter in model.trained().items():
+    for name, parameter in model.named_parameters():
+        if not (parameter.requires_grad or ".lora_" in name):  # of an update no loss may reach a part
+            continue
         if name.startswith(prefix) and without([name.removeprefix(prefix)], whole):
             own = name.removeprefix(prefix).replace(".default", "")
             tensors[PEFT_PREFIX + own] = parameter
             if ".lora_" not in own:
                 modules.add(head_module(own, whole))
-    for name, parameter in whole.named_parameters(remove_duplicate=False):
-        if head_module(name, whole) in modules:  # peft wants them whole, tied and frozen weights too
-            tensors.setdefault(PEFT_PREFIX + name, parameter.clone())
+    for name, value in whole.state_dict().items():
+        if head_module(name, whole) in modules:  # peft wants them whole: tied and frozen weights, statistics
+            tensors.setdefault(PEFT_PREFIX + name, value.clone())
     save_file(on_cpu(tensors), directory / "adapter_model.safetensors", metadata={"format": "pt"})
     config = copy.deepcopy(lora)
     config.base_model_name_or_path = model.source

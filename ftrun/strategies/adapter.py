@@ -37,7 +37,7 @@ class Adapter(Strategy):
             raise ConfigError("strategy=adapter keeps a pretrained network, but model.init=random has none")
         from ftrun.models.layers import output_layers
 
-        output_layers(model)
+        output_layers(model, self.placement)
 
     def prepare(self, model: Model) -> None:
         from ftrun.models.adapters import Adapters
@@ -45,7 +45,7 @@ class Adapter(Strategy):
 
         model.requires_grad_(False)
         model.adapter = Adapters(self.placement, self.bottleneck, self.activation)
-        model.adapter.attach(model.net, output_layers(model))
+        model.adapter.attach(model.net, output_layers(model, self.placement))
         trained = {name for name, _ in model.head_parameters()}
         if self.placement == "houlsby":
             trained |= model.norms()

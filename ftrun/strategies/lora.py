@@ -54,14 +54,26 @@ class Lora(Strategy):
             )
 
     def fits(self, model: Model) -> None:
-        from ftrun.models.layers import linear_layers
+        self.layers(model)
 
-        linear_layers(model, self.targets)
+    def chosen(self, settings: Settings, model: Model) -> tuple[dict[str, Any], str]:
+        """Nothing is chosen, but said where targets=attention means every layer."""
+        from ftrun.models.layers import has_attention
+
+        if self.targets != "attention" or has_attention(model):
+            return {}, ""
+        return {}, f"targets=attention: {model.name} has no attention, so every layer is a target"
+
+    def layers(self, model: Model) -> list[str]:
+        """The names within `net` of the layers that get an update; ConfigError where there are none."""
+        from ftrun.models.layers import adapted_layers
+
+        return adapted_layers(model, self.targets, linear=self.variant == "pissa")  # which splits matrices
 
     def prepare(self, model: Model) -> None:
         from peft import LoraConfig, inject_adapter_in_model
 
-        from ftrun.models.layers import linear_layers, transposed
+        from ftrun.models.layers import transposed
         from ftrun.models.load import quiet
 
         model.requires_grad_(False)
@@ -69,7 +81,7 @@ class Lora(Strategy):
             r=self.rank,
             lora_alpha=self.alpha,
             lora_dropout=self.dropout,
-            target_modules=linear_layers(model, self.targets),
+            target_modules=self.layers(model),
             use_dora=self.variant == "dora",
             use_rslora=self.variant == "rslora",
             fan_in_fan_out=transposed(model),

@@ -67,10 +67,14 @@ class Anchor:
 
 @dataclass
 class Update:
-    """One low-rank layer: its factors, and what it adds to the weight at its side."""
+    """One low-rank layer: its factors, and what it adds to the weight at its side.
 
-    down: nn.Parameter  # A, (rank, in)
-    up: nn.Parameter  # B, (out, rank)
+    Of a convolution A is one as well, with the kernel of the weight, and B one of size 1: their product over
+    flattened kernels is the update.
+    """
+
+    down: nn.Parameter  # A, (rank, in, *kernel)
+    up: nn.Parameter  # B, (out, rank), of a convolution (out, rank, 1, …)
     scale: float
     transposed: bool  # the weight stands as (in, out), as in Conv1D
     first: Tensor = field(init=False)  # scale·B·A at the start; not zero with variant=pissa
@@ -81,12 +85,13 @@ class Update:
 
     def delta(self) -> Tensor:
         """How far the effective weight has moved, in the weight's own shape."""
-        product = self.scale * (self.up @ self.down)
-        return (product.T if self.transposed else product) - self.first
+        product = self.scale * (self.up.flatten(1) @ self.down.flatten(1))
+        whole = product.T if self.transposed else product.view(len(self.up), *self.down.shape[1:])
+        return whole - self.first
 
     def pace(self) -> float:
         """How fast ½(ΔW)² undoes ΔW by its gradient on B, at a rate of one: scale² · |a|² of A's rows."""
-        return float(self.scale**2 * self.down.detach().double().square().sum(1).mean())
+        return float(self.scale**2 * self.down.detach().double().flatten(1).square().sum(1).mean())
 
 
 @dataclass

@@ -55,6 +55,7 @@ class Ner(Windowed):
     reads: ClassVar[str] = "a file of CoNLL columns or jsonl"
     rows_are: ClassVar[str] = "sentences"
     part: ClassVar[str] = "sentences"
+    shared: ClassVar[int] = 4
     endings: ClassVar[tuple[str, ...]] = (".jsonl", ".conll")
     habits: ClassVar[Habits] = Habits(
         order="random",  # 1 to 2 points of F1 on WNUT-17: scripts/bench/RESULTS.md
@@ -70,8 +71,8 @@ class Ner(Windowed):
             if not isinstance(value, str | int | None) or isinstance(value, bool) or value in (0, ""):
                 raise ConfigError(f"task.{setting}={value}: a column's name or its number from 1, or null")
         self.refuse_short(
-            self.stride + SPECIAL + 1,
-            f"task.stride={self.stride} and {SPECIAL} special tokens and one of its own",
+            self.overlap + SPECIAL + 1,
+            f"task.stride={self.overlap} and {SPECIAL} special tokens and one of its own",
         )
 
     def load(self, seed: int) -> Sentences:
@@ -151,7 +152,7 @@ class Ner(Windowed):
         sentences, tags = [row.tokens for row in rows.splits[split]], rows.tags[split]
         places = [row.place for row in rows.splits[split]]
         label = {name: index for index, name in enumerate(data.spec.labels or ())}
-        windows, known = worded(data.processor, sentences, self.max_length, self.stride, tags)
+        windows, known = worded(data.processor, sentences, self.max_length, self.overlap, tags)
         found = [
             Example(
                 ids,
@@ -170,7 +171,7 @@ class Ner(Windowed):
         rows = data.rows
         column = self.tokens if isinstance(self.tokens, str) else "tokens"
         sentences = [texts(row.get(column), f"task.tokens={column}: {rows.source}") for row in rows.inputs]
-        found, _ = worded(data.processor, sentences, self.max_length, self.stride)
+        found, _ = worded(data.processor, sentences, self.max_length, self.overlap)
         return Words(
             [Example(ids, (words, []), row) for row, ids, words in found], "", data.processor.pad_token_id
         )

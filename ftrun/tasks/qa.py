@@ -15,7 +15,7 @@ from ftrun.settings.habits import Habits
 from ftrun.tasks.dataset import SPLITS, Batch, Dataset, Draw, Example
 from ftrun.tasks.losses import IGNORED
 from ftrun.tasks.parts.spans import ENDS, SpanScorer, labelled_spans, span_loss
-from ftrun.tasks.parts.windowed import Windowed, WindowRows
+from ftrun.tasks.parts.windowed import Windowed, WindowRows, part_of_window
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -43,13 +43,14 @@ class Qa(Windowed):
     no_answer: bool
     null_threshold: float
     misplaced: str
-    max_question: int
+    max_question: int | str
     n_best: int
     max_answer_length: int
 
     reads: ClassVar[str] = "SQuAD JSON or a jsonl file"
     rows_are: ClassVar[str] = "questions"
     part: ClassVar[str] = "paragraphs"
+    shared: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
         from ftrun.data.text.windows import SPECIAL
@@ -57,11 +58,17 @@ class Qa(Windowed):
         super().__post_init__()
         one_of("task.misplaced", self.misplaced, ["drop", "error"])
         finite("task.null_threshold", self.null_threshold)
-        for name in ("max_question", "n_best", "max_answer_length"):
-            at_least(f"task.{name}", getattr(self, name), 1)
+        self.asked = part_of_window("task.max_question", self.max_question, self.max_length, 6)
+        lengths = {
+            "max_question": self.asked,
+            "n_best": self.n_best,
+            "max_answer_length": self.max_answer_length,
+        }
+        for name, value in lengths.items():
+            at_least(f"task.{name}", value, 1)
         self.refuse_short(
-            self.max_question + self.stride + SPECIAL + 1,
-            f"task.max_question={self.max_question}, task.stride={self.stride}, {SPECIAL} special tokens and"
+            self.asked + self.overlap + SPECIAL + 1,
+            f"task.max_question={self.asked}, task.stride={self.overlap}, {SPECIAL} special tokens and"
             " one of its own",
         )
         self.columns = {"question": self.question, "context": self.context, "answers": self.answers_}
@@ -160,7 +167,7 @@ class Qa(Windowed):
         line += f" of up to {longest} tokens"
         places = [example.target.span for example in found if example.target.span is not None]
         line += f", {sum(first > 0 for first, _ in places):,} with the answer"
-        line += f", {cut:,} questions cut to {self.max_question} tokens" if cut else ""
+        line += f", {cut:,} questions cut to {self.asked} tokens" if cut else ""
         return Passages(found, line, padding)
 
     def encode_unanswered(self, data: TaskData) -> list[Example]:
@@ -180,8 +187,8 @@ class Qa(Windowed):
 
         if not rows:
             return [], 0, False
-        texts, cut = shortened(tokenizer, [row.question for row in rows], self.max_question)
-        found, known = passages(tokenizer, rows, texts, self.max_length, self.stride)
+        texts, cut = shortened(tokenizer, [row.question for row in rows], self.asked)
+        found, known = passages(tokenizer, rows, texts, self.max_length, self.overlap)
         examples = [Example(ids, passage, row, place=rows[row].place) for row, ids, passage in found]
         return examples, cut, known
 

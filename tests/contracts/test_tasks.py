@@ -28,8 +28,6 @@ REFUSED = {  # strategy, task → why
     ("linear_probe", "moco"): NO_HEAD, ("lp_ft", "moco"): NO_HEAD,
     ("adapter", "simclr"): ADAPTED,
     ("adapter", "moco"): ADAPTED,
-    ("lora", "moco"): "adapts linear layers, and below its head .* has none",
-    ("lora", "resnet"): "adapts linear layers, and below its head .* has none",
 }  # fmt: skip
 
 

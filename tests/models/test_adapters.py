@@ -13,10 +13,10 @@ from transformers import (
     AutoModelForSequenceClassification,
     BertConfig,
     BertForSequenceClassification,
-    BloomConfig,
-    BloomForSequenceClassification,
     ViTConfig,
     ViTForImageClassification,
+    XLNetConfig,
+    XLNetForSequenceClassification,
 )
 
 from ftrun.errors import ConfigError
@@ -129,25 +129,23 @@ def test_the_places_are_the_ends_of_attention_and_feed_forward(tiny_dir):
         "modernbert": ("model.layers.1.attn.Wo", "model.layers.1.mlp.Wo"),
     }  # fmt: skip
     for name, expected in ends.items():
-        attention, feed_forward = output_layers(random_network(tiny_dir(name)))
-        assert (attention[-1], feed_forward[-1]) == expected
-        assert len(attention) == len(feed_forward) == 2
+        model = random_network(tiny_dir(name))
+        both, feed_forward = (output_layers(model, placement) for placement in ("houlsby", "pfeiffer"))
+        assert (both[1], both[-1]) == expected and len(both) == 4 and both[2:] == feed_forward
 
 
 def test_a_vision_transformer_has_its_places():
     model = on_meta(ViTForImageClassification, ViTConfig(num_hidden_layers=3))
-    attention, feed_forward = output_layers(model)
-    assert len(attention) == len(feed_forward) == 3
+    assert [len(output_layers(model, placement)) for placement in ("houlsby", "pfeiffer")] == [6, 3]
 
 
 def test_a_network_of_another_build_is_refused():
-    model = on_meta(BloomForSequenceClassification, BloomConfig(n_layer=2), "score.weight")
-    message = (
-        "strategy=adapter does not know where adapters go in a checkpoint, a BloomForSequenceClassification; "
-    )
+    model = on_meta(XLNetForSequenceClassification, XLNetConfig(n_layer=2), "logits_proj.weight")
+    message = "a XLNetForSequenceClassification, none is known of attention; possible: placement=pfeiffer"
     with pytest.raises(ConfigError, match=message) as caught:
         Adapter("houlsby", 64, "gelu").fits(model)
     assert "\n" not in str(caught.value)
+    Adapter("pfeiffer", 64, "gelu").fits(model)  # behind its feed-forward blocks
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,17 @@
 """Decoders: where they classify, what of them is new, and every strategy on them."""
 
 import json
+import shutil
 
 import pytest
 import torch
 from lab import ran, settings, toy
 from toys_lm import files, tiny_decoder
+from transformers import T5Config, T5EncoderModel, XLNetConfig
 
 from ftrun.errors import ConfigError
-from ftrun.models.layers import linear_layers, output_layers
-from ftrun.models.load import load
+from ftrun.models.layers import adapted_layers, output_layers
+from ftrun.models.load import load, outline, positions
 from ftrun.settings.seeds import stream
 from ftrun.tasks.data import TaskData
 
@@ -108,7 +110,7 @@ def test_the_head_of_a_language_model_is_not_new(decoder, name, tied):
     [("gpt2", {"c_attn", "c_proj"}), ("llama", {"q_proj", "k_proj", "v_proj", "o_proj"})],
 )
 def test_lora_s_attention_targets(decoder, name, targets):
-    found = linear_layers(loaded(on_text(decoder(name))), "attention")
+    found = adapted_layers(loaded(on_text(decoder(name))), "attention")
     assert {each.split(".")[-1] for each in found} == targets
     assert not any(".mlp." in each for each in found)
 
@@ -116,9 +118,9 @@ def test_lora_s_attention_targets(decoder, name, targets):
 def test_adapters_on_conv1d_stand_behind_the_projection(decoder):
     model = loaded(on_text(decoder("gpt2"), "strategy=adapter"))
     plain = model.eval()(input_ids=torch.tensor([[5, 6, 7]]))
-    attention, feed_forward = output_layers(model)
-    assert attention == ["transformer.h.0.attn.c_proj", "transformer.h.1.attn.c_proj"]
-    assert feed_forward == ["transformer.h.0.mlp.c_proj", "transformer.h.1.mlp.c_proj"]
+    assert output_layers(model, "houlsby") == [
+        f"transformer.h.{layer}.{block}.c_proj" for block in ("attn", "mlp") for layer in range(2)
+    ]
     settings("strategy=adapter").strategy.prepare(model)
     again = model.eval()(input_ids=torch.tensor([[5, 6, 7]]))
     assert 0 < (again - plain).norm() < 1e-2 * plain.norm()
@@ -147,6 +149,44 @@ def test_what_does_not_fit_is_refused(decoder, words, message):
         loaded(on_text(decoder("gpt2"), *name, *words) if name else settings(
             "task=lm", f"task.train={decoder('gpt2')}/text.txt", "device=cpu", *words
         ))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "words", "message"),
+    [
+        (
+            "t5",
+            ["task=mlm"],
+            "task=mlm needs a head that predicts masked tokens; transformers has none for .*(t5)",
+        ),
+        ("t5", ["task=lm"], "task=lm needs a decoder, such as model=gpt2; .*t5. is not one$"),
+        ("splinter", ["task=ner"], "task=ner needs a head on each token; transformers has none for"),
+        ("splinter", ["task=classify"], "needs a head on whole texts; .*; possible: model.pooling=mean"),
+        ("marian", ["task=classify"], "needs a head on whole texts; transformers has none for .*marian.$"),
+        ("marian", ["task=classify", "model.pooling=mean"], "needs an encoder that stands alone; .*marian.$"),
+    ],
+)
+def test_a_head_that_transformers_does_not_have_is_refused(tmp_path, kind, words, message):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    chosen = settings(*words, "task.train=a.jsonl", f"model.name={tmp_path}", "model.init=random")
+    with pytest.raises(ConfigError, match=message) as caught:
+        outline(chosen.model, chosen.task.spec(None))
+    assert "\n" not in str(caught.value)
+
+
+def test_of_t5_the_encoder_alone_is_pooled(toy_files, tmp_path, tiny_dir):
+    """As sentence-transformers has it; AutoModel would bring a decoder that wants inputs."""
+    shape = {"vocab_size": 200, "d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 2, "num_heads": 2}
+    T5EncoderModel(T5Config(**shape)).save_pretrained(tmp_path / "t5")
+    for file in tiny_dir("distilbert").glob("token*"):
+        shutil.copy(file, tmp_path / "t5")
+    words = ["model.pooling=mean", "strategy=lora", "train.max_steps=2"]
+    run = ran(tmp_path / "run", toy(toy_files, tmp_path / "t5", *words))
+    assert run.read_json("result.json")["reload_difference"] < 1e-5
+
+
+def test_a_number_of_positions_below_one_is_no_limit():
+    assert positions(XLNetConfig()) == 2**31 and XLNetConfig().max_position_embeddings == -1
 
 
 def test_the_first_token_of_a_decoder_is_no_summary(toy_files, decoder):

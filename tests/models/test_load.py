@@ -11,7 +11,7 @@ from transformers import AutoModelForImageClassification, ViTConfig, ViTForImage
 
 from ftrun.errors import ConfigError
 from ftrun.models.architecture import IMAGES
-from ftrun.models.layers import linear_layers
+from ftrun.models.layers import adapted_layers
 from ftrun.models.load import load, outline
 from ftrun.models.reload import difference, reload
 from ftrun.models.save import export
@@ -94,7 +94,8 @@ def test_every_layer_is_a_stage_and_nothing_is_below_the_first(name, depth):
     stages = [model.stage_of(key) for key, _ in model.named_parameters()]
     assert stages == sorted(stages) and set(stages) == set(range(1, depth + 2))
     assert {key for key, _ in model.head_parameters()} == {"net.classifier.weight", "net.classifier.bias"}
-    assert len(linear_layers(model, "all")) == 1  # the head is not among them
+    assert len(adapted_layers(model, "all")) == depth  # convolutions too; the head is not among them
+    assert len(adapted_layers(model, "all", linear=True)) == 1
 
 
 @pytest.mark.parametrize(
@@ -170,12 +171,15 @@ def test_a_run_is_a_pretrained_network_for_the_next(tmp_path):
     assert run.read_json("result.json")["reload_difference"] < 1e-5
 
 
-def test_no_attention_to_adapt():
-    experiment = digits("model=mlp", "strategy=lora")
-    with pytest.raises(
-        ConfigError, match="no attention projection in ftrun_mlp of random weights; targets=all"
-    ):
-        experiment.strategy.fits(outline(experiment.model, experiment.task.spec(None)))
+def test_without_attention_every_layer_is_a_target_of_lora_and_that_is_said():
+    experiment = digits("model=cnn_small", "strategy=lora")
+    model = outline(experiment.model, experiment.task.spec(None))
+    assert experiment.strategy.layers(model) == adapted_layers(model, "all")
+    said = "targets=attention: ftrun_cnn of random weights has no attention, so every layer is a target"
+    assert experiment.strategy.chosen(experiment, model) == ({}, said)
+    assert (
+        digits("model=cnn_small", "strategy=lora", "targets=all").strategy.chosen(experiment, model)[1] == ""
+    )
 
 
 def test_weights_that_are_nowhere():

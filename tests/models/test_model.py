@@ -10,7 +10,7 @@ from transformers import (
 )
 
 from ftrun.errors import ConfigError
-from ftrun.models.layers import linear_layers
+from ftrun.models.layers import adapted_layers
 from ftrun.models.load import positions
 from ftrun.models.locate import local, locate
 from ftrun.models.model import Model
@@ -162,7 +162,7 @@ def test_every_architecture_is_cut_into_stages(tiny_dir, name):
     stages = {parameter: model.stage_of(parameter) for parameter, _ in model.named_parameters()}
     assert set(stages.values()) == set(range(model.depth + 2))
     assert all("embed" in parameter for parameter, stage in stages.items() if stage == 0)
-    assert linear_layers(model, "attention")
+    assert adapted_layers(model, "attention")
     head = {parameter for parameter, _ in model.head_parameters()}
     assert head and all(stages[parameter] == model.depth + 1 for parameter in head)
 

@@ -99,6 +99,24 @@ def test_one_strength_for_all_weights_does_what_as_many_equal_ones_do(strength):
     torch.testing.assert_close(found[0][0], 1 + moved)
 
 
+def test_the_update_of_a_convolution_is_peft_s():
+    from peft import LoraConfig, inject_adapter_in_model
+
+    net = inject_adapter_in_model(
+        LoraConfig(r=2, lora_alpha=3, target_modules=["0"]), nn.Sequential(nn.Conv2d(5, 3, (3, 2)))
+    )
+    layer = net[0]
+    nn.init.normal_(layer.lora_B["default"].weight)
+    down, up = (part["default"].weight for part in (layer.lora_A, layer.lora_B))
+    update = Update(down, up, 1.5, False)
+    torch.testing.assert_close(update.first, layer.get_delta_weight("default"))
+    before = update.delta().detach()
+    with torch.no_grad():
+        down += 0.1
+    assert not before.any() and update.delta().shape == (3, 5, 3, 2)
+    torch.testing.assert_close(update.delta() + update.first, layer.get_delta_weight("default"))
+
+
 def test_a_closed_stage_is_not_pulled():
     weight, anchor = anchored([3.0], [1.0], 4.0)
     anchor.pull({"w": 0.0})

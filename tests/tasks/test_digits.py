@@ -163,10 +163,13 @@ def test_settings_that_make_no_sense_are_refused(words, message):
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_the_smoke_preset_has_no_length_for_images():
+def test_the_smoke_preset_fits_every_task():
     smoke = settings("experiment=smoke", "task=digits", "model=mlp")
     assert smoke.task.subset == 64 and smoke.train.max_steps == 4
     assert settings("experiment=smoke").task.max_length == 32
+    for kind in ("ner", "qa", "lm", "mlm", "image", "multilabel", "regress"):
+        label = ["task.label=a"] if kind in ("multilabel", "regress") else []
+        assert settings("experiment=smoke", f"task={kind}", "task.train=a.jsonl", *label).task.subset == 64
 
 
 @pytest.fixture(scope="module")

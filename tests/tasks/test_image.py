@@ -11,6 +11,7 @@ from lab import ran, settings
 from opened import opened
 from PIL import Image
 from resuming import FILES, same, scored_on_train, stopped
+from safetensors.torch import load_file
 from toys_image import network, rows, words
 from transformers import (
     AutoImageProcessor,
@@ -230,15 +231,35 @@ def test_stages_norms_and_what_does_not_fit_a_residual_network(place):
         "net.classifier.1.bias",
     }
     assert len(model.norms()) == 2 * len(model.batch_norms()) == 2 * 6
-    for words_, message in [
-        (
-            ["strategy=lora"],
-            "strategy=lora adapts linear layers, and below its head ftrun_resnet .* has none",
-        ),
-        (["strategy=lora", "targets=all"], "strategy=lora adapts linear layers"),
-    ]:
-        with pytest.raises(ConfigError, match=message):
-            settings(*words(place, "resnet"), *words_).strategy.fits(model)
+    with pytest.raises(
+        ConfigError, match="lora adapts linear layers, and the layers of ftrun_resnet .* none"
+    ):
+        settings(*words(place, "resnet"), "strategy=lora", "variant=pissa").strategy.fits(model)
+
+
+def test_lora_on_convolutions_leaves_statistics_alone_merges_and_is_summed(
+    place, made, tmp_path, ftrun_inprocess
+):
+    own = [*words(place, "resnet"), f"model.name={made.path}", "model.init=pretrained", "train.max_steps=4"]
+    paths = []
+    for variant in ("lora", "dora", "rslora"):
+        more = ["strategy=lora", f"variant={variant}", "rank=2", "train.lr=0.1"]
+        run = ran(tmp_path / variant, settings(*own, *more))
+        paths.append(str(run.path))
+        assert run.read_json("result.json")["reload_difference"] < 1e-5
+        ftrun_inprocess("merge", str(run.path), "--output", f"{variant}-whole")  # refused if a logit differs
+    whole = load_file(tmp_path / "lora-whole" / "model.safetensors")
+    base = load_file(made.model_dir / "model.safetensors")
+    moved = {name for name, value in whole.items() if not torch.equal(value, base[name])}
+    assert moved == {name for name, value in base.items() if value.ndim == 4 and ".stages." in name} | {
+        "classifier.1.weight",
+        "classifier.1.bias",
+    }  # and no running mean or variance
+    out = ftrun_inprocess("compose", paths[0], paths[2], "--weights", "0.7,0.5", "--output", "sum").stdout
+    assert "read by peft, and dense sum" in out
+    ftrun_inprocess(
+        "compose", paths[0], paths[2], "--weights", "0.7,0.5", "--method", "svd", "--output", "svd"
+    )
 
 
 @pytest.mark.parametrize("words_", [["lora"], ["adapter"], ["norms"], ["bitfit"]])

@@ -228,8 +228,13 @@ def test_a_long_question_is_cut_and_said(tmp_path, tiny_dir):
     [
         (["task.train=null"], "task.train is not set; it takes SQuAD JSON"),
         (
-            ["task.train=a", "task.max_length=190"],
+            ["task.train=a", "task.max_length=190", "task.stride=128", "task.max_question=64"],
             "task.max_length=190 is at least 197: task.max_question=64",
+        ),
+        (["task.train=a", "task.max_length=5"], "task.max_question is at least 1, not 0"),
+        (
+            ["task.train=a", "task.stride=half"],
+            "task.stride is auto or a number, not 'half'",
         ),
         (["task.train=a", "task.misplaced=keep"], "task.misplaced is one of drop, error"),
         (["task.train=a", "task.n_best=0"], "task.n_best is at least 1"),
@@ -238,6 +243,13 @@ def test_a_long_question_is_cut_and_said(tmp_path, tiny_dir):
 def test_bad_settings(words, message):
     with pytest.raises(ConfigError, match=message):
         settings("task=qa", *words)
+
+
+def test_the_parts_of_a_window_follow_its_length():
+    found = {
+        length: settings("task=qa", "task.train=a", f"task.max_length={length}").task for length in (384, 32)
+    }
+    assert [(task.asked, task.overlap) for task in found.values()] == [(64, 128), (5, 10)]
 
 
 def test_a_decoder_is_refused_before_it_is_loaded(tmp_path, tiny_dir):

@@ -27,7 +27,7 @@ class Blend:
         self.start = {name: weight.detach().clone() for name, weight in self.weights.items()}
         self.products = [
             {
-                name: (b @ a).T if isinstance(layers[name], Conv1D) else b @ a
+                name: (b @ a).T if isinstance(layers[name], Conv1D) else (b @ a).view_as(self.start[name])
                 for name, (a, b) in factors.items()
             }
             for factors in updates

@@ -143,9 +143,10 @@ def write_adapter(composition: Composition, factors: Factors, place: Path) -> No
     config.use_rslora, config.init_lora_weights = False, True
     config.save_pretrained(place)
     tensors = {PEFT_PREFIX + name: value for name, value in serving.head.items()}
+    shapes = {serving.prefix + n: shape for each in composition.updates for n, shape in each.shapes.items()}
     for name, (a, b) in full.items():
-        tensors[f"{PEFT_PREFIX}{name}.lora_A.weight"] = a
-        tensors[f"{PEFT_PREFIX}{name}.lora_B.weight"] = b
+        tensors[f"{PEFT_PREFIX}{name}.lora_A.weight"] = a.reshape(-1, *shapes[name])
+        tensors[f"{PEFT_PREFIX}{name}.lora_B.weight"] = b.reshape(*b.shape, *[1] * (len(shapes[name]) - 1))
     save_file(on_cpu(tensors), place / LORA_WEIGHTS, metadata={"format": "pt"})
 
 

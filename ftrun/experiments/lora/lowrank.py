@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ftrun.errors import ConfigError
 from ftrun.experiments.lora.equivalence import readable
+from ftrun.models.architecture import headless
 from ftrun.models.heads import name_of
 from ftrun.models.load import quiet, without_pooler
 from ftrun.models.reload import base_network
@@ -25,7 +26,8 @@ from ftrun.settings.read import read
 from ftrun.settings.schema import ROUNDED, Settings
 from ftrun.settings.seeds import stream
 
-Factors = dict[str, tuple[Tensor, Tensor]]  # layer within the backbone → A (rank, inputs), B (outputs, rank)
+# layer within the backbone → A (rank, inputs), B (outputs, rank); the inputs of a convolution with its kernel
+Factors = dict[str, tuple[Tensor, Tensor]]
 METHODS = {
     "svd": "svd",
     "ties": "ties_svd",
@@ -43,6 +45,7 @@ class Update:
     head: dict[str, Tensor]  # every other trained weight, by its name in the network without a pooled head
     prefix: str  # of the backbone within that network
     base: dict[str, str]  # pretrained tensor of the backbone → sha256 of its content
+    shapes: dict[str, tuple[int, ...]]  # layer → (inputs,), of a convolution with its kernel
 
 
 def refuse_unsummable(run: Run) -> None:
@@ -83,11 +86,13 @@ def read_update(run: Run) -> Update:
     head = {name: value for name, value in tensors.items() if ".lora_" not in name}
     initial = first_factors(backbone, config, prefix) if config.init_lora_weights == "pissa" else {}
     factors: Factors = {}
-    for name, a in tensors.items():
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, whole in tensors.items():
         if name.endswith(".lora_A.weight"):
             layer = name.removesuffix(".lora_A.weight")
-            own, b = layer.removeprefix(prefix), tensors[f"{layer}.lora_B.weight"]
-            rank = len(a)
+            a, b = whole.flatten(1), tensors[f"{layer}.lora_B.weight"].flatten(1)
+            own, rank = layer.removeprefix(prefix), len(a)
+            shapes[own] = tuple(whole.shape[1:])
             scaling = config.lora_alpha / (rank**0.5 if config.use_rslora else rank)
             before = initial.get(own)
             if before is not None:
@@ -95,9 +100,8 @@ def read_update(run: Run) -> Update:
             factors[own] = (scaling * a, b)
     if not factors:
         raise ConfigError(f"{run.path} is damaged: model/{LORA_WEIGHTS} contains no LoRA")
-    return Update(
-        run, settings, factors, head, prefix, hashes(backbone, {n.removeprefix(prefix) for n in head})
-    )
+    known = hashes(backbone, {name.removeprefix(prefix) for name in head})
+    return Update(run, settings, factors, head, prefix, known, shapes)
 
 
 def bare(run: Run, settings: Settings) -> nn.Module:
@@ -109,7 +113,7 @@ def bare(run: Run, settings: Settings) -> nn.Module:
     source = json.loads((run.model_dir / LORA).read_text(encoding="utf-8"))["base_model_name_or_path"]
     pooled = getattr(config, "ftrun_pooling", None)
     own = settings.task.spec(None).auto_class
-    auto_class, extra = ("AutoModel", without_pooler(config)) if pooled else (own, {})
+    auto_class, extra = (headless(config), without_pooler(config)) if pooled else (own, {})
     with quiet():
         return base_network(source, auto_class, config, extra)
 
@@ -131,10 +135,15 @@ def factors_in(net: nn.Module, adapter: str) -> Factors:
     from peft.tuners.lora import LoraLayer
 
     return {
-        name: (module.lora_A[adapter].weight.detach().clone(), module.lora_B[adapter].weight.detach().clone())
+        name: (matrix(module.lora_A[adapter]), matrix(module.lora_B[adapter]))
         for name, module in net.named_modules()
         if isinstance(module, LoraLayer) and adapter in module.lora_A
     }
+
+
+def matrix(layer: Any) -> Tensor:
+    """A copy of its weight, (outputs, inputs), of a convolution with its kernel flat."""
+    return layer.weight.detach().flatten(1).clone()
 
 
 def hashes(backbone: nn.Module, trained: set[str]) -> dict[str, str]:
@@ -227,5 +236,5 @@ def fill(net: nn.Module, adapter: str, factors: Factors) -> None:
     """Put factors into peft's layers of that name."""
     for name, (a, b) in factors.items():
         module: Any = net.get_submodule(name)
-        module.lora_A[adapter].weight.data = a.clone()
-        module.lora_B[adapter].weight.data = b.clone()
+        for layer, values in ((module.lora_A[adapter], a), (module.lora_B[adapter], b)):
+            layer.weight.data = values.clone().view_as(layer.weight)

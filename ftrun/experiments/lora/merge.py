@@ -145,9 +145,9 @@ def tie_again(net: Any) -> None:
 
     Untied, the network would be read back without the bias of its head, which is tied as well.
     """
-    into, out = net.get_input_embeddings(), net.get_output_embeddings()
-    if out is not None and torch.equal(into.weight, out.weight):
-        out.weight = into.weight
+    out = net.get_output_embeddings()
+    if out is not None and torch.equal(net.get_input_embeddings().weight, out.weight):
+        out.weight = net.get_input_embeddings().weight
 
 
 def write_whole(

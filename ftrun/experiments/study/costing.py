@@ -98,7 +98,7 @@ def begun(
     """A run as it is before its first step, its preflight passed, and what measures its memory."""
     directory = open_directory(accelerator, path, settings, data)
     model = load_network(settings, data, directory)
-    open_weights(settings, model)
+    open_weights(settings, data, model, accelerator)
     sources = open_sources(settings, data, model.to(accelerator.device))
     meter = MemoryMeter(accelerator.device, model)
     step = Step(model, data, settings, directory, accelerator)

@@ -150,6 +150,7 @@ class Prefix:
             for name, part in self.parts.items()
         }
         output = rebuilt(self._made, tensors)
+        passed = in_tuple if isinstance(self._made, tuple) else first
         with replaced(self.skipped, passed), replaced([self.site], lambda *_, **__: output):
             yield
 
@@ -187,9 +188,14 @@ def replaced(modules: list[nn.Module], forward: Any) -> Iterator[None]:
                 module.forward = own
 
 
-def passed(hidden: Any, *_: Any, **__: Any) -> Any:
+def first(*given: Any, **named: Any) -> Any:
     """A layer that does nothing."""
-    return hidden
+    return given[0] if given else next(iter(named.values()))
+
+
+def in_tuple(*given: Any, **named: Any) -> Any:
+    """The same of a network whose layers return tuples."""
+    return (first(*given, **named),)
 
 
 def tensors_of(output: Any) -> Values | None:

@@ -12,7 +12,7 @@ from ftrun.data.leaks import WAYS, leak_notes, of_texts
 from ftrun.data.tables import Columns
 from ftrun.errors import ConfigError, DataError
 from ftrun.models.spec import Spec, TextInput, label_config
-from ftrun.settings.checks import at_least, one_of
+from ftrun.settings.checks import at_least, auto_or, one_of
 from ftrun.tasks.base import Task
 from ftrun.tasks.dataset import SPLITS, Example
 from ftrun.tasks.parts.rows import TaskRows, tokens_of_rows
@@ -45,14 +45,14 @@ class WindowRows(TaskRows):
 
 @dataclass
 class Windowed(Task):
-    """Splits of rows that are no table, windows of `max_length` tokens that share `stride` of them."""
+    """Splits of rows that are no table, windows of `max_length` tokens that share `overlap` of them."""
 
     name: str
     train: str | list[str] | None
     validation: str | list[str] | None
     test: str | list[str] | None
     max_length: int
-    stride: int
+    stride: int | str
     subset: Any
     leaks: str
     folds: int | None
@@ -63,13 +63,15 @@ class Windowed(Task):
     reads: ClassVar[str]  # what task.train may be
     rows_are: ClassVar[str]  # what a row is called, in the plural
     part: ClassVar[str]  # what a text of `text_of` is called
+    shared: ClassVar[int]  # stride=auto is one of so many parts of a window
 
     def __post_init__(self) -> None:
         from ftrun.data.grouped_splits import refuse_classes
 
         if self.train is None:
             raise ConfigError(f"task.train is not set; it takes {self.reads}, task.train=FILE")
-        at_least("task.stride", self.stride, 0)
+        self.overlap = part_of_window("task.stride", self.stride, self.max_length, self.shared)
+        at_least("task.stride", self.overlap, 0)
         one_of("task.leaks", self.leaks, WAYS)
         refuse_classes(self.subset)
         self.how = Splitting(self.folds, self.fold, self.split_seed)
@@ -142,3 +144,9 @@ class Windowed(Task):
         """The spec of a head with these outputs at each token."""
         config = label_config(list(names)) if names else {}
         return Spec(self.name, auto_class, TextInput(self.max_length), config, labels=tuple(names))
+
+
+def part_of_window(name: str, value: int | str, window: int, parts: int) -> int:
+    """A number of tokens; auto is one of so many parts of a window. ConfigError for another word."""
+    auto_or(name, value)
+    return window // parts if isinstance(value, str) else value
