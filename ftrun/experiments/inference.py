@@ -12,9 +12,10 @@ from ftrun.models.architecture import IMAGES
 from ftrun.models.image_processor import ImageProcessor, reopen
 from ftrun.models.load import quiet
 from ftrun.models.logits import logits_of
+from ftrun.models.reading import read_config
 from ftrun.models.recalibration import recalibration_of
 from ftrun.models.reload import reload
-from ftrun.models.tokenizer import fit_inputs
+from ftrun.models.tokenizer import fit_inputs, read_tokenizer
 from ftrun.settings.read import read
 from ftrun.tasks.data import TaskData
 from ftrun.tasks.multilabel import MultilabelScorer
@@ -53,8 +54,6 @@ class FinishedRun:
     """
 
     def __init__(self, run: Run, calibrated: bool = True) -> None:
-        from transformers import AutoConfig
-
         from ftrun.training.devices import open_accelerator
 
         if not run.finished:
@@ -70,7 +69,7 @@ class FinishedRun:
         self.accelerator = open_accelerator(settings.device, train.precision, train.deterministic)
         with quiet():
             net = reload(run.model_dir, spec.auto_class)
-        self.config = AutoConfig.from_pretrained(run.model_dir)
+        self.config = read_config(run.model_dir)
         self.processor = processor_of(run.model_dir, self.config, spec.auto_class == IMAGES)
         self.recalibration = recalibration_of(run.model_dir) if calibrated else None
         temperature = self.recalibration.temperature if self.recalibration else 1.0
@@ -104,11 +103,9 @@ def processor_of(
     directory: Path, config: PretrainedConfig, images: bool
 ) -> PreTrainedTokenizerBase | ImageProcessor | None:
     """What is saved beside a network; None for a task that scales its images itself."""
-    from transformers import AutoTokenizer
-
     if images:
         return reopen(directory, config)
-    tokenizer = AutoTokenizer.from_pretrained(directory)
+    tokenizer = read_tokenizer(directory)
     fit_inputs(tokenizer, config)
     return tokenizer
 

@@ -18,6 +18,7 @@ from ftrun.models.heads import backbone_of
 from ftrun.models.load import quiet
 from ftrun.models.locate import locate
 from ftrun.models.model import Model
+from ftrun.models.reading import read_network
 from ftrun.runs.terminal import say
 from ftrun.tasks.data import TaskData
 from ftrun.tasks.dataset import SPLITS
@@ -90,14 +91,11 @@ def uniform_loss(model: PretrainingHead) -> float:
 
 def pretrained_head(spec: Spec, checkpoint: ModelSettings, model: Model) -> tuple[PretrainingHead, list[str]]:
     """The checkpoint with the head of its pre-training, and the weights of it that are not there."""
-    import transformers
-
     place = locate(checkpoint)
+    options = {"dtype": torch.float32, "output_loading_info": True, **place.options}
     with torch.random.fork_rng(), quiet():
         torch.manual_seed(0)
-        net, info = getattr(transformers, spec.auto_class).from_pretrained(
-            place.name, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **place.options
-        )
+        net, info = read_network(spec.auto_class, place.name, place.label, **options)
     prefix = net.base_model_prefix
     missing = [name for name in info["missing_keys"] if not name.startswith(prefix + ".")]
     device = next(model.parameters()).device

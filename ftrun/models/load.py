@@ -10,10 +10,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 
-from ftrun.errors import ConfigError
+from ftrun.errors import ConfigError, told
 from ftrun.models.architecture import IMAGES, refuse_other_direction, refuse_other_inputs
 from ftrun.models.heads import Pooled, project
 from ftrun.models.image_processor import ImageProcessor, open_processor
@@ -21,6 +20,7 @@ from ftrun.models.locate import Checkpoint, locate
 from ftrun.models.model import Model
 from ftrun.models.pooling import resolved
 from ftrun.models.quantized import quantize, refuse_unquantizable
+from ftrun.models.reading import CONFIG, loading, read_network, refuse_larger_than_memory
 from ftrun.models.resize import resize
 from ftrun.models.spec import ImageInput, Spec
 from ftrun.models.tokenizer import load_tokenizer, trained_for
@@ -41,7 +41,7 @@ def load(settings: ModelSettings, spec: Spec, seed: int) -> Model:
     settings = resolved(settings, spec)
     checkpoint, config, processor = reading(settings, spec)
     source = checkpoint.name if settings.init == "pretrained" else None
-    with torch.random.fork_rng(), quiet():
+    with torch.random.fork_rng(), quiet(), loading(checkpoint.label, checkpoint.name, CONFIG):
         torch.manual_seed(seed)
         net, fresh = build(settings, checkpoint, config, spec)
         if spec.projection is not None:
@@ -66,10 +66,11 @@ def outline(settings: ModelSettings, spec: Spec) -> Model:
     """The network without weights, a moment's work, to see what it has; ConfigError as `load` raises it."""
     settings = resolved(settings, spec)
     checkpoint, config, _ = fitting(settings, spec, {})
-    with torch.device("meta"), quiet():
+    with torch.device("meta"), quiet(), loading(checkpoint.label, checkpoint.name, CONFIG):
         net, _ = build(replace(settings, init="random", load="full"), checkpoint, config, spec)
         if spec.projection is not None:
             project(net, *spec.projection, None)
+    refuse_larger_than_memory(settings.name, net)
     model = Model(net, None, checkpoint.name if settings.init == "pretrained" else None, set())
     if settings.rounded:
         refuse_unquantizable(model.name, model.get_submodule(model.layer_list), settings.load)
@@ -127,29 +128,25 @@ def network(
 ) -> tuple[nn.Module, set[str]]:
     import transformers
 
-    auto = getattr(transformers, auto_class)
     if settings.attention != "auto":
         extra = extra | {"attn_implementation": settings.attention}
     if settings.init == "random":
         with attention_known(settings):
-            net = auto.from_config(
+            net = getattr(transformers, auto_class).from_config(
                 config, dtype=torch.float32, trust_remote_code=settings.trust_remote_code, **extra
             )
         return net, set()  # nothing is pretrained, so nothing is fresh beside it
-    try:
-        net, info = auto.from_pretrained(
-            checkpoint.name,
-            config=config,
-            dtype=torch.float32,  # transformers 5 would keep a half-precision checkpoint and train it so
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,  # a checkpoint's own head for other labels; it is fresh then
-            output_loading_info=True,
-            **checkpoint.options,
-            **extra,
-        )
-    except (OSError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ConfigError(f"model.name={settings.name} cannot be loaded: {reason}") from error
+    net, info = read_network(
+        auto_class,
+        checkpoint.name,
+        checkpoint.label,
+        config=config,
+        dtype=torch.float32,  # transformers 5 would keep a half-precision checkpoint and train it so
+        ignore_mismatched_sizes=True,  # a checkpoint's own head for other labels; it is fresh then
+        output_loading_info=True,
+        **checkpoint.options,
+        **extra,
+    )
     return net, set(info["missing_keys"]) | {key for key, *_ in info["mismatched_keys"]}
 
 
@@ -161,8 +158,7 @@ def attention_known(settings: ModelSettings) -> Iterator[None]:
     except (ImportError, ValueError) as error:
         if settings.attention == "auto":
             raise
-        reason = " ".join(str(error).split())[:200]
-        raise ConfigError(f"model.attention={settings.attention} is not possible: {reason}") from error
+        raise ConfigError(f"model.attention={settings.attention} is not possible: {told(error)}") from error
 
 
 def attention_of(net: nn.Module) -> str | None:

@@ -10,6 +10,7 @@ from ftrun import ASSETS
 from ftrun.data.hub import REACH, unreachable, within_patience
 from ftrun.errors import ConfigError
 from ftrun.models.quantized import KEY as LOADED
+from ftrun.models.reading import read_config
 from ftrun.models.recalibration import KEY
 
 if TYPE_CHECKING:
@@ -28,13 +29,14 @@ class Checkpoint:
     name: str
     options: dict[str, Any]
 
+    @property
+    def label(self) -> str:
+        """What errors call it."""
+        return f"model.name={self.name}"
+
     def config(self, head: dict[str, Any]) -> PretrainedConfig:
-        from transformers import AutoConfig
-
-        from ftrun.models.small import register
-
-        register()
-        config = AutoConfig.from_pretrained(self.name, **self.options)
+        """Its configuration, with the head of a task; ConfigError where it is damaged."""
+        config = read_config(self.name, self.label, **self.options)
         config.__dict__.pop(KEY, None)  # a calibration is of the weights as they are, not of what they become
         config.__dict__.pop(LOADED, None)  # likewise
         config.update(head)

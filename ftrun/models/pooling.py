@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from torch import nn
 from ftrun.data.hub import REACH, unreachable, within_patience
 from ftrun.models.architecture import ONE_PER_TEXT, is_decoder
 from ftrun.models.locate import WHOLE, Checkpoint, locate
+from ftrun.models.reading import CONFIG, loading, stored
 from ftrun.models.sentences import stated
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def missing_pooler(settings: ModelSettings, checkpoint: Checkpoint, config: Pret
     auto = getattr(transformers, ONE_PER_TEXT)
     if type(config) not in auto._model_mapping:
         return ""
-    with torch.device("meta"):
+    with torch.device("meta"), loading(checkpoint.label, checkpoint.name, CONFIG):
         net = auto.from_config(config, trust_remote_code=settings.trust_remote_code)
     pooler = getattr(net.base_model, "pooler", None)
     own = pooler.named_parameters() if isinstance(pooler, nn.Module) else []
@@ -92,7 +92,7 @@ def weights_in(checkpoint: Checkpoint) -> set[str] | None:
     if not directory.is_dir():
         kept = [checkpoint.cached(name) for name in WHOLE]
         if kept[1] is not None:
-            return set(json.loads(kept[1].read_text(encoding="utf-8"))["weight_map"])
+            return set(stored(kept[1]).get("weight_map", {}))
         files = [kept[0]] if kept[0] is not None else []
     refusals = (SafetensorError,) + unreachable()
     try:

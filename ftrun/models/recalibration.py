@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ftrun.errors import ConfigError
+from ftrun.errors import ConfigError, told
+from ftrun.models.reading import CONFIG, stored
 from ftrun.runs.files import write_atomically
 from ftrun.runs.terminal import say
 
@@ -31,19 +32,25 @@ class Recalibration:
 
 def recalibration_of(directory: Path) -> Recalibration | None:
     """What the network of a directory was calibrated with; ConfigError where that is damaged."""
-    found = _read(directory / "config.json").get(KEY)
-    try:
-        return None if found is None else Recalibration(**found)
-    except TypeError:
+    found = stored(directory / CONFIG).get(KEY)
+    if found is None:
+        return None
+    numbers = [found.get("temperature")] if isinstance(found, dict) else []
+    if numbers and (own := found.get("thresholds")) is not None:
+        numbers += own.values() if isinstance(own, dict) else [None]
+    whole = numbers and all(isinstance(each, int | float) for each in numbers) and numbers[0] > 0
+    if not whole or not found.keys() <= {"temperature", "thresholds"}:
         raise ConfigError(
-            f"{directory / 'config.json'}: {KEY} has temperature and thresholds, not {found}"
-        ) from None
+            f"{directory / CONFIG}: {KEY} has temperature and thresholds, not {told(ValueError(found), 100)};"
+            f" to fit them anew: ftrun calibrate {directory.parent}"
+        )
+    return Recalibration(**found)
 
 
 def keep(directory: Path, found: Recalibration | None) -> None:
     """Write it into config.json, whole or not at all; None takes it away, byte for byte."""
-    path = directory / "config.json"
-    config = {name: value for name, value in _read(path).items() if name != KEY}
+    path = directory / CONFIG
+    config = {name: value for name, value in stored(path).items() if name != KEY}
     if found is not None:
         config[KEY] = asdict(found)
     # as transformers writes it
@@ -55,13 +62,3 @@ def drop(directory: Path, why: str, output: Path) -> None:
     if recalibration_of(directory) is not None:
         keep(directory, None)
         say(f"{why} the calibration is not kept; to fit one: ftrun calibrate {output}")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path} is missing") from None
-    except ValueError as error:
-        raise ConfigError(f"{path} is damaged: {error}") from None
-    return config

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +19,10 @@ from ftrun.models.logits import Both, logits_of
 from ftrun.models.model import Model, longest_list
 from ftrun.models.quantized import KEY as LOADED
 from ftrun.models.quantized import quantize, refuse_unquantizable, round_weights
+from ftrun.models.reading import CONFIG, loading, read_config, read_network, stored
 from ftrun.models.save import ADAPTER_WEIGHTS, ADAPTERS, EMBEDDED
 from ftrun.models.sentences import longest, read_head
-from ftrun.models.small import register
+from ftrun.runs.artifacts import LORA, LORA_WEIGHTS
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -32,12 +32,14 @@ def reload(directory: Path, auto_class: str, in_full: bool = False) -> nn.Module
     """What the directory holds; no other library reads adapters.
 
     The base of a LoRA is loaded at the few bits that it was trained on, or `in_full` with the same values.
+    Raises ConfigError, which names the file, where one is missing or damaged.
     """
-    import transformers
-    from transformers import AutoConfig
+    config = read_config(directory)
+    with loading(directory, directory, CONFIG):
+        return put_together(directory, config, auto_class, in_full).eval()
 
-    register()
-    config = AutoConfig.from_pretrained(directory)
+
+def put_together(directory: Path, config: PretrainedConfig, auto_class: str, in_full: bool) -> nn.Module:
     pooling = getattr(config, "ftrun_pooling", None)
     extra: dict[str, Any] = {}
     if pooling:
@@ -45,32 +47,27 @@ def reload(directory: Path, auto_class: str, in_full: bool = False) -> nn.Module
     if (directory / ADAPTERS).is_file():
         net = reload_bottlenecks(directory, auto_class, config, extra)
         restore(net, directory)
-        return net.eval()
+        return net
     if (directory / "adapter_config.json").is_file():
         net = reload_lora(directory, auto_class, config, extra, in_full)
     else:
-        net = getattr(transformers, auto_class).from_pretrained(directory, use_safetensors=True, **extra)
+        net = read_network(auto_class, directory, **extra)
         restore(net, directory)
     if pooling:
         pooled = Pooled(net, pooling, config.num_labels, longest(directory))
         pooled.to(next(net.parameters()).dtype)
         read_head(pooled, directory)
         net = pooled
-    return net.eval()
+    return net
 
 
 def base_network(source: str, auto_class: str, config: PretrainedConfig, extra: dict[str, Any]) -> nn.Module:
     """The checkpoint that something small was trained on, in fp32 and with the head that `config` wants."""
-    import transformers
-
-    return getattr(transformers, auto_class).from_pretrained(
-        source,
-        config=config,
-        dtype=torch.float32,
-        use_safetensors=True,
-        ignore_mismatched_sizes=True,
-        **extra,
-    )
+    if Path(source).is_absolute() and not Path(source).is_dir():
+        raise ConfigError(f"{source}, the checkpoint below it, is gone; possible: put it back")
+    options = {"config": config, "dtype": torch.float32, "ignore_mismatched_sizes": True}
+    net: nn.Module = read_network(auto_class, source, **options, **extra)
+    return net
 
 
 def reload_lora(
@@ -78,7 +75,8 @@ def reload_lora(
 ) -> nn.Module:
     from peft import PeftConfig, PeftModel
 
-    source = PeftConfig.from_pretrained(str(directory)).base_model_name_or_path
+    with loading(directory, directory, LORA):
+        source = PeftConfig.from_pretrained(str(directory)).base_model_name_or_path
     base = base_network(source, auto_class, config, extra)
     restore(base, directory)
     if (load := getattr(config, LOADED, None)) is not None:
@@ -90,7 +88,8 @@ def reload_lora(
         else:
             refuse_unquantizable(source, layers, load)
             quantize(base, layers, load)
-    return PeftModel.from_pretrained(base, str(directory))
+    with loading(directory, directory, LORA_WEIGHTS):
+        return PeftModel.from_pretrained(base, str(directory))
 
 
 def reload_bottlenecks(
@@ -100,18 +99,21 @@ def reload_bottlenecks(
 
     Raises ConfigError when the checkpoint is gone or the file of weights is another network's.
     """
-    settings = json.loads((directory / ADAPTERS).read_text(encoding="utf-8"))
-    name = settings.pop("base_model")
+    settings = stored(directory / ADAPTERS)
+    with loading(directory, directory, ADAPTERS):
+        name = settings.pop("base_model")
+        adapters = Adapters(**settings)
     source = str(ASSETS / name.removeprefix(EMBEDDED)) if name.startswith(EMBEDDED) else name
     try:
         net = base_network(source, auto_class, config, extra)
-    except OSError as error:
+    except ConfigError as error:
         raise ConfigError(
-            f"{directory / ADAPTERS}: base_model={name} cannot be loaded; write its new path there"
+            f"{directory / ADAPTERS}: base_model={name} cannot be loaded: {error}; a new path can be written"
+            " there"
         ) from error
     if hasattr(config, "ftrun_pooling"):
         net = Pooled(net, config.ftrun_pooling, config.num_labels)
-    Adapters(**settings).attach(net, output_layers(Model(net, None, name, set())))
+    adapters.attach(net, output_layers(Model(net, None, name, set())))
     tensors = load_file(directory / ADAPTER_WEIGHTS)
     missing, unexpected = net.load_state_dict(tensors, strict=False)
     strange = [*unexpected, *(name for name in missing if ".adapter." in name)]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import ConfigError
 from ftrun.models.architecture import is_decoder
+from ftrun.models.reading import loading, stored
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 BYTES = 256  # the smallest vocabulary: no pair is ever merged
 END = "<|endoftext|>"  # begins and ends a document, and pads, as in GPT-2
 FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "tokenizer.model")
+OBJECTS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 MASKING = {  # the names that BERT's tokens have
     "pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]",
     "mask_token": "[MASK]",
@@ -73,27 +75,46 @@ def load_tokenizer(
 
     It has a token for padding, and a decoder is told which: it classifies at the last other token.
     """
-    from transformers import AutoTokenizer
-
     if made is not None:
         config.vocab_size = len(made)
         for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
             setattr(config, name, getattr(made, name))
         return made
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(place.name, **place.options)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"model.name={place.name} has no tokenizer that loads") from error
+    tokenizer = read_tokenizer(place.name, place.label, **place.options)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token_id is None:
+        raise ConfigError(
+            f"model.name={place.name}: the tokenizer has no token to pad with; possible: a pad_token or"
+            " eos_token in its tokenizer_config.json"
+        )
     if config.pad_token_id is None or is_decoder(config):
         config.pad_token_id = tokenizer.pad_token_id
     fit_inputs(tokenizer, config)
-    if len(tokenizer) > config.vocab_size:
+    count = max(len(tokenizer), 1 + max(tokenizer.get_vocab().values()))  # ids may leave numbers out
+    if count > config.vocab_size:
         raise ConfigError(
-            f"model.name={place.name}: the tokenizer has {len(tokenizer)} tokens, "
-            f"the network {config.vocab_size}"
+            f"model.name={place.name}: the tokenizer has {count} tokens, the network {config.vocab_size}"
         )
+    return tokenizer
+
+
+def read_tokenizer(name: str | Path, label: str = "", **options: Any) -> PreTrainedTokenizerBase:
+    """A saved tokenizer, tried on a pair of texts; ConfigError, which names the file, where it is damaged.
+
+    `label` is what the person named, the place itself by default.
+    """
+    from transformers import AutoTokenizer
+
+    there = [file for file in (*FILES, *OBJECTS) if (Path(name) / file).is_file()]
+    for file in there:
+        if file in OBJECTS:
+            stored(Path(name) / file)
+    with loading(label or name, name, there[0] if there else "a tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(name, **options)
+        former = cutting(tokenizer)
+        tokenizer("a", "b")
+        restore_cutting(tokenizer, former)
     return tokenizer
 
 

@@ -23,7 +23,6 @@ from ftrun.experiments.lora.equivalence import (
     agreement,
     as_markdown,
     in_fp32,
-    readable,
     rows_to_compare,
 )
 from ftrun.models import sentences
@@ -31,9 +30,11 @@ from ftrun.models.architecture import IMAGES
 from ftrun.models.heads import Pooled, save_beside
 from ftrun.models.image_processor import ImageProcessor, reopen
 from ftrun.models.load import quiet
+from ftrun.models.reading import read_config
 from ftrun.models.recalibration import drop
 from ftrun.models.reload import reload
 from ftrun.models.save import save_network
+from ftrun.models.tokenizer import read_tokenizer
 from ftrun.runs.artifacts import low_rank
 from ftrun.runs.files import free_space_check
 from ftrun.runs.find import ORIGIN
@@ -119,23 +120,19 @@ def opened(
     place: Path, settings: Settings
 ) -> tuple[nn.Module, PreTrainedTokenizerBase | ImageProcessor | None, PretrainedConfig]:
     """The network with its LoRA beside the weights, its tokenizer or image processor, its configuration."""
-    from transformers import AutoConfig, AutoTokenizer
-
-    net = reloaded(place, settings)
-    with readable(place):
-        config = AutoConfig.from_pretrained(place)
-        images = settings.task.spec(None).auto_class == IMAGES
-        return net, reopen(place, config) if images else AutoTokenizer.from_pretrained(place), config
+    net, config = reloaded(place, settings), read_config(place)
+    images = settings.task.spec(None).auto_class == IMAGES
+    return net, reopen(place, config) if images else read_tokenizer(place), config
 
 
 def reloaded(place: Path, settings: Settings) -> nn.Module:
-    with quiet(), readable(place):
+    with quiet():
         return reload(place, settings.task.spec(None).auto_class)
 
 
 def folded(place: Path, settings: Settings) -> nn.Module:
     """The network read anew, with plain weights: W₀ + s·B·A, for dora scaled to its magnitudes, by peft."""
-    with quiet(), readable(place):
+    with quiet():
         net: Any = reload(place, settings.task.spec(None).auto_class, in_full=True)
         if not isinstance(net, Pooled):
             tie_again(net.base_model.model)

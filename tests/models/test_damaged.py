@@ -1,0 +1,237 @@
+"""Models that are not whole: one line that names the file, what is wrong and what is possible."""
+
+import json
+import shutil
+
+import fuzz_models
+import pytest
+import torch
+from lab import settings
+from transformers import AutoTokenizer
+
+from ftrun.errors import ConfigError, OutOfMemory
+from ftrun.models import load as loading
+from ftrun.models import reading
+from ftrun.models.reading import CODE
+from ftrun.models.reload import reload
+from ftrun.models.tokenizer import read_tokenizer
+
+
+@pytest.fixture(scope="module")
+def kinds(tmp_path_factory):
+    """By name: a checkpoint, and a function that reads one like it."""
+    place, found = tmp_path_factory.mktemp("models"), {}
+    for name, make in fuzz_models.CHECKPOINTS.items():
+        make(place / name)
+        task = "task=image" if name == "vit" else "task=classify"
+        own = settings(task, f"task.train={place}", f"model.name={place / name}")
+        found[name] = place / name, fuzz_models.reads_checkpoint(own)
+    return found
+
+
+@pytest.fixture
+def refusal(kinds, tmp_path):
+    """`refusal("bert", damage)`: the one line about a checkpoint after `damage(its directory)`."""
+
+    def call(kind, damage):
+        whole, read = kinds[kind]
+        place = tmp_path / "damaged"
+        shutil.copytree(whole, place)
+        damage(place)
+        with pytest.raises(ConfigError) as caught:
+            read(place)
+        said = str(caught.value)
+        assert "\n" not in said and len(said) < 600
+        assert str(place) in said, "the place is named"
+        return said.replace(str(place), "DIR")
+
+    return call
+
+
+def written(file, content):
+    """A damage: the file holds this."""
+    return lambda place: (place / file).write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def changed(file, **values):
+    """A damage: a JSON file has other values; None takes one out."""
+
+    def damage(place):
+        found = json.loads((place / file).read_text()) | values
+        kept = {name: value for name, value in found.items() if value is not None}
+        (place / file).write_text(json.dumps(kept))
+
+    return damage
+
+
+def cut(file, share=0.5):
+    """A damage: the file ends early."""
+
+    def damage(place):
+        content = (place / file).read_bytes()
+        (place / file).write_bytes(content[: int(len(content) * share)])
+
+    return damage
+
+
+def without(*files):
+    """A damage: these are gone."""
+    return lambda place: [(place / file).unlink() for file in files]
+
+
+def words_alone(place):
+    """A damage: of the tokenizer there is a vocabulary alone, in the letters of another age."""
+    without("tokenizer.json", "tokenizer_config.json")(place)
+    (place / "vocab.txt").write_bytes("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\ncafé\n".encode("latin-1"))
+
+
+def far_ids(place):
+    """A damage: a token has a number far beyond the network's embeddings."""
+    content = json.loads((place / "tokenizer.json").read_text())
+    content["model"]["vocab"]["film"] = 5000
+    (place / "tokenizer.json").write_text(json.dumps(content))
+
+
+def unpaddable(place):
+    changed("tokenizer_config.json", pad_token=None, eos_token=None)(place)
+
+
+CONFIG, TOKENIZER, INDEX = "config.json", "tokenizer.json", "model.safetensors.index.json"
+PROCESSOR = "preprocessor_config.json"
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (written(CONFIG, "{"), "DIR/config.json is damaged: Expecting property name"),
+        (written(CONFIG, ""), "DIR/config.json is damaged: Expecting value"),
+        (written(CONFIG, b"\xff{}"), "DIR/config.json is damaged: 'utf-8' codec can't decode"),
+        (written(CONFIG, "[" * 100_000), "DIR/config.json is damaged: maximum recursion depth"),
+        (written(CONFIG, "[]"), "DIR/config.json is damaged: it holds [], not an object"),
+        (written(CONFIG, "{}"), "DIR/config.json has no model_type"),
+        (changed(CONFIG, model_type=None), "DIR/config.json has no model_type"),
+        (changed(CONFIG, model_type="brt"), "model_type='brt' is no architecture of transformers"),
+        (changed(CONFIG, model_type="brt"), "did you mean 'bert'?"),
+        (changed(CONFIG, model_type=[1]), "model_type=[1] is no architecture"),
+        (changed(CONFIG, hidden_size="x"), "config.json: "),
+        (changed(CONFIG, hidden_size=-32), "DIR/config.json: hidden_size=-32; possible: 1 to"),
+        (changed(CONFIG, vocab_size=10**12), "DIR/config.json: vocab_size=1000000000000; possible: 1 to"),
+        (changed(CONFIG, num_hidden_layers=10**6), "num_hidden_layers=1000000; possible: 1 to 10,000"),
+        (changed(CONFIG, num_hidden_layers=0), "num_hidden_layers=0; possible: 1 to 10,000"),
+        (changed(CONFIG, num_attention_heads=True), "num_attention_heads=True; possible"),
+        (changed(CONFIG, num_attention_heads=3), "cannot be loaded: config.json: "),
+        (changed(CONFIG, hidden_act="nonsense"), "cannot be loaded: config.json: KeyError: 'nonsense'"),
+        (changed(CONFIG, hidden_dropout_prob=7), "cannot be loaded: config.json: dropout probability"),
+        (changed(CONFIG, ftrun_pooling="sum"), "ftrun_pooling='sum'; possible: cls, mean"),
+        (without(CONFIG), "DIR is not a checkpoint: it has no config.json"),
+        (changed(CONFIG, model_type="own", auto_map={"AutoConfig": "own.Config"}), CODE),
+        (written(TOKENIZER, "{}"), "cannot be loaded: tokenizer.json: "),
+        (written(TOKENIZER, "no JSON"), "cannot be loaded: tokenizer.json: Expecting value"),
+        (cut(TOKENIZER), "cannot be loaded: tokenizer.json: "),
+        (written("tokenizer_config.json", "[]"), "DIR/tokenizer_config.json is damaged: it holds []"),
+        (words_alone, "cannot be loaded: vocab.txt: 'utf-8' codec can't decode"),
+        (far_ids, "the tokenizer has 5001 tokens, the network"),
+        (unpaddable, "the tokenizer has no token to pad with"),
+        (cut("model.safetensors"), "cannot be loaded: model.safetensors: "),
+        (written("model.safetensors", b""), "cannot be loaded: model.safetensors: "),
+        (written("model.safetensors", b"\0" * 1000), "cannot be loaded: model.safetensors: "),
+        (without("model.safetensors"), "DIR has no usable weights: no *.safetensors"),
+    ],
+)
+def test_a_checkpoint_for_texts(refusal, damage, said):
+    assert said in refusal("bert", damage)
+
+
+def other_tensor(place):
+    """A damage: the index says of a tensor that it is where it is not."""
+    index = json.loads((place / INDEX).read_text())
+    files = sorted(set(index["weight_map"].values()))
+    name = next(name for name, file in index["weight_map"].items() if file == files[0])
+    index["weight_map"][name] = files[1]
+    (place / INDEX).write_text(json.dumps(index))
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (written(INDEX, "[]"), f"DIR/{INDEX} is damaged: it holds []"),
+        (written(INDEX, "{}"), f"DIR/{INDEX} is damaged: its weight_map does not tell"),
+        (without("model-00002-of-00003.safetensors"), f"DIR/{INDEX} names model-00002-of-00003.safetensors"),
+        (other_tensor, "not in model-00002-of-00003.safetensors"),
+        (cut("model-00002-of-00003.safetensors"), "cannot be loaded: model-00002-of-00003.safetensors: "),
+    ],
+)
+def test_a_checkpoint_in_shards(refusal, damage, said):
+    assert said in refusal("shards", damage)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (written("modules.json", "{}"), "DIR/modules.json is damaged: it holds {}, not a list"),
+        (written("modules.json", "[1]"), "DIR/modules.json cannot be loaded: "),
+        (written("1_Pooling/config.json", "[]"), "DIR/1_Pooling/config.json is damaged: it holds []"),
+        (changed("1_Pooling/config.json", pooling_mode=5), "DIR/1_Pooling/config.json cannot be loaded: "),
+    ],
+)
+def test_a_checkpoint_of_sentence_transformers(refusal, damage, said):
+    assert said in refusal("sentences", damage)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (written(PROCESSOR, "{"), f"DIR/{PROCESSOR} is damaged: Expecting"),
+        (written(PROCESSOR, "[]"), f"DIR/{PROCESSOR} is damaged: it holds []"),
+        (changed(PROCESSOR, image_processor_type="No"), f"cannot be loaded: {PROCESSOR}: "),
+        (changed(PROCESSOR, image_mean="x"), f"cannot be loaded: {PROCESSOR}: "),
+        (changed(PROCESSOR, size="x"), f"cannot be loaded: {PROCESSOR}: "),
+        (changed(PROCESSOR, size={"height": 10**9, "width": 10**9}), "images of 1000000000 pixels"),
+        (changed(CONFIG, image_size=-1), "image_size=-1; possible: 1 to"),
+    ],
+)
+def test_a_checkpoint_for_images(refusal, damage, said):
+    assert said in refusal("vit", damage)
+
+
+def test_whole_ones_are_read(kinds):
+    for place, read in kinds.values():
+        read(place)
+
+
+def test_what_is_larger_than_the_machine_is_not_begun(kinds, monkeypatch):
+    place, read = kinds["bert"]
+    monkeypatch.setattr(reading, "memory_of_machine", lambda: 40_000)
+    with pytest.raises(OutOfMemory, match=r"has weights of .* in fp32, and this machine has .*; possible"):
+        read(place)
+
+
+def test_memory_that_ends_while_a_network_is_loaded(kinds, monkeypatch):
+    place, read = kinds["bert"]
+    monkeypatch.setattr(loading, "build", lambda *given: torch.empty(2**50, device="cpu"))
+    with pytest.raises(OutOfMemory, match=f"out of memory while model.name={place} is loaded"):
+        read(place)
+
+
+def test_a_saved_model_names_its_file_too(kinds, tmp_path):
+    place = tmp_path / "model"
+    shutil.copytree(kinds["bert"][0], place)
+    cut("model.safetensors")(place)
+    with pytest.raises(ConfigError, match=f"{place} cannot be loaded: model.safetensors: "):
+        reload(place, "AutoModelForSequenceClassification")
+    written(CONFIG, "null")(place)
+    with pytest.raises(ConfigError, match=f"{place}/config.json is damaged: it holds None, not an object"):
+        reload(place, "AutoModelForSequenceClassification")
+    shutil.rmtree(place)
+    with pytest.raises(ConfigError, match=f"{place}/config.json is missing"):
+        reload(place, "AutoModelForSequenceClassification")
+
+
+def test_looking_at_a_tokenizer_leaves_it_as_it_was(kinds, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(kinds["bert"][0])
+    tokenizer.backend_tokenizer.enable_truncation(7)
+    tokenizer.backend_tokenizer.save(str(tmp_path / TOKENIZER))
+    shutil.copy(kinds["bert"][0] / "tokenizer_config.json", tmp_path)
+    plain = AutoTokenizer.from_pretrained(tmp_path).backend_tokenizer
+    assert plain.truncation["max_length"] == 7
+    assert read_tokenizer(tmp_path).backend_tokenizer.to_str() == plain.to_str()
