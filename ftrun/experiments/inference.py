@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from ftrun.errors import ConfigError
 from ftrun.models.architecture import IMAGES
+from ftrun.models.files.reading import read_config
 from ftrun.models.image_processor import ImageProcessor, reopen
 from ftrun.models.load import quiet
 from ftrun.models.logits import logits_of
-from ftrun.models.reading import read_config
 from ftrun.models.recalibration import recalibration_of
 from ftrun.models.reload import reload
-from ftrun.models.tokenizer import fit_inputs, read_tokenizer
+from ftrun.models.tokenizer import fit_inputs, open_tokenizer
 from ftrun.settings.read import read
 from ftrun.tasks.data import TaskData
 from ftrun.tasks.multilabel import MultilabelScorer
@@ -105,7 +105,7 @@ def processor_of(
     """What is saved beside a network; None for a task that scales its images itself."""
     if images:
         return reopen(directory, config)
-    tokenizer = read_tokenizer(directory)
+    tokenizer = open_tokenizer(directory, str(directory))
     fit_inputs(tokenizer, config)
     return tokenizer
 

@@ -69,12 +69,8 @@ def launch(arguments: list[str]) -> int:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
     except Stop as stop:
         failed = stop.args[0]
-    except BrokenExecutor as error:  # of a launcher that starts processes
-        failed = OutOfMemory(
-            f"a worker process was killed, as the system does when memory is exhausted ({told(error)}); what"
-            " was finished stays, and the same command goes on; possible: fewer at once, as by"
-            " hydra.launcher.n_jobs=1"
-        )
+    except BrokenExecutor as error:
+        failed = killed(error)
     except COMPOSITION as error:
         if isinstance(error, ValueError) and Sweep.directory is not None:
             raise  # the sweep had been composed: it is not about its settings
@@ -90,6 +86,14 @@ def launch(arguments: list[str]) -> int:
     if crossed:
         show_score(Sweep.directory)
     return code
+
+
+def killed(error: BrokenExecutor) -> OutOfMemory:
+    """What a launcher that starts processes is told of one that died, as the system kills for memory."""
+    return OutOfMemory(
+        f"a worker process was killed, as the system does when memory is exhausted ({told(error)}); what was"
+        " finished stays, and the same command goes on; possible: fewer at once, as by hydra.launcher.n_jobs=1"
+    )
 
 
 def every_fold(words: list[str]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ftrun.data.images.transforms import BRIGHTEST
 from ftrun.errors import ConfigError
 from ftrun.models.architecture import shape_of
-from ftrun.models.reading import CONFIG, loading, stored
+from ftrun.models.files.reading import CONFIG, loading, stored
 
 if TYPE_CHECKING:
     from numpy import ndarray

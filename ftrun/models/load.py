@@ -14,13 +14,13 @@ from torch import nn
 
 from ftrun.errors import ConfigError, told
 from ftrun.models.architecture import IMAGES, refuse_other_direction, refuse_other_inputs
+from ftrun.models.files.reading import CONFIG, loading, read_network, refuse_larger_than_memory
 from ftrun.models.heads import Pooled, project
 from ftrun.models.image_processor import ImageProcessor, open_processor
 from ftrun.models.locate import Checkpoint, locate
 from ftrun.models.model import Model
 from ftrun.models.pooling import resolved
 from ftrun.models.quantized import quantize, refuse_unquantizable
-from ftrun.models.reading import CONFIG, loading, read_network, refuse_larger_than_memory
 from ftrun.models.resize import resize
 from ftrun.models.spec import ImageInput, Spec
 from ftrun.models.tokenizer import load_tokenizer, trained_for

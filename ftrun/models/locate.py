@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from ftrun import ASSETS
 from ftrun.data.hub import REACH, unreachable, within_patience
 from ftrun.errors import ConfigError
+from ftrun.models.files.reading import read_config
 from ftrun.models.quantized import KEY as LOADED
-from ftrun.models.reading import read_config
 from ftrun.models.recalibration import KEY
+from ftrun.runs.run import is_run
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -79,6 +80,11 @@ def locate(settings: ModelSettings) -> Checkpoint:
         return Checkpoint(settings.name, options | on_hub(settings))
     if any((directory / name).is_file() for name in ("adapter_config.json", "adapter.json")):
         raise ConfigError(f"model.name={settings.name} holds an adapter, not a whole model to start from")
+    if is_run(directory):
+        raise ConfigError(
+            f"model.name={settings.name} is a run without a saved model: {directory / 'model'} is missing;"
+            " possible: a finished run, or ftrun resume for one that is not"
+        )
     if not (directory / "config.json").is_file():
         raise ConfigError(f"model.name={settings.name} is not a checkpoint: it has no config.json")
     if settings.init == "pretrained" and not list(directory.glob("*.safetensors")):

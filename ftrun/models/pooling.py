@@ -12,8 +12,8 @@ from torch import nn
 
 from ftrun.data.hub import REACH, unreachable, within_patience
 from ftrun.models.architecture import ONE_PER_TEXT, is_decoder
+from ftrun.models.files.reading import CONFIG, loading, stored
 from ftrun.models.locate import WHOLE, Checkpoint, locate
-from ftrun.models.reading import CONFIG, loading, stored
 from ftrun.models.sentences import stated
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from ftrun.errors import ConfigError, told
-from ftrun.models.reading import CONFIG, stored
+from ftrun.models.files.reading import CONFIG, stored
 from ftrun.runs.files import write_atomically
 from ftrun.runs.terminal import say
 

@@ -12,6 +12,7 @@ from torch import nn
 from ftrun import ASSETS
 from ftrun.errors import ConfigError
 from ftrun.models.adapters import Adapters
+from ftrun.models.files.reading import CONFIG, loading, read_config, read_network, stored
 from ftrun.models.heads import Pooled, restore
 from ftrun.models.layers import output_layers
 from ftrun.models.load import quiet, without_pooler
@@ -19,7 +20,6 @@ from ftrun.models.logits import Both, logits_of
 from ftrun.models.model import Model, longest_list
 from ftrun.models.quantized import KEY as LOADED
 from ftrun.models.quantized import quantize, refuse_unquantizable, round_weights
-from ftrun.models.reading import CONFIG, loading, read_config, read_network, stored
 from ftrun.models.save import ADAPTER_WEIGHTS, ADAPTERS, EMBEDDED
 from ftrun.models.sentences import longest, read_head
 from ftrun.runs.artifacts import LORA, LORA_WEIGHTS

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import load_file, save_file
 
-from ftrun.models.reading import loading, stored
+from ftrun.models.files.reading import loading, stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable

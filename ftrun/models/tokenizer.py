@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import ConfigError
 from ftrun.models.architecture import is_decoder
-from ftrun.models.reading import loading, stored
+from ftrun.models.files.reading import loading, stored
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -80,7 +80,7 @@ def load_tokenizer(
         for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
             setattr(config, name, getattr(made, name))
         return made
-    tokenizer = read_tokenizer(place.name, place.label, **place.options)
+    tokenizer = open_tokenizer(place.name, place.label, **place.options)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.pad_token_id is None:
@@ -99,19 +99,19 @@ def load_tokenizer(
     return tokenizer
 
 
-def read_tokenizer(name: str | Path, label: str = "", **options: Any) -> PreTrainedTokenizerBase:
-    """A saved tokenizer, tried on a pair of texts; ConfigError, which names the file, where it is damaged.
+def open_tokenizer(place: str | Path, named: str, **options: Any) -> PreTrainedTokenizerBase:
+    """The tokenizer of a checkpoint, tried on a pair of texts.
 
-    `label` is what the person named, the place itself by default.
+    Raises ConfigError, which begins with what is `named` and tells the file, where it is damaged.
     """
     from transformers import AutoTokenizer
 
-    there = [file for file in (*FILES, *OBJECTS) if (Path(name) / file).is_file()]
+    there = [file for file in (*FILES, *OBJECTS) if (Path(place) / file).is_file()]
     for file in there:
         if file in OBJECTS:
-            stored(Path(name) / file)
-    with loading(label or name, name, there[0] if there else "a tokenizer"):
-        tokenizer = AutoTokenizer.from_pretrained(name, **options)
+            stored(Path(place) / file)
+    with loading(named, place, there[0] if there else "a tokenizer"):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place, **options)
         former = cutting(tokenizer)
         tokenizer("a", "b")
         restore_cutting(tokenizer, former)

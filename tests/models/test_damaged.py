@@ -11,10 +11,10 @@ from transformers import AutoTokenizer
 
 from ftrun.errors import ConfigError, OutOfMemory
 from ftrun.models import load as loading
-from ftrun.models import reading
-from ftrun.models.reading import CODE
+from ftrun.models.files import reading
+from ftrun.models.files.reading import CODE
 from ftrun.models.reload import reload
-from ftrun.models.tokenizer import read_tokenizer
+from ftrun.models.tokenizer import open_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -234,4 +234,4 @@ def test_looking_at_a_tokenizer_leaves_it_as_it_was(kinds, tmp_path):
     shutil.copy(kinds["bert"][0] / "tokenizer_config.json", tmp_path)
     plain = AutoTokenizer.from_pretrained(tmp_path).backend_tokenizer
     assert plain.truncation["max_length"] == 7
-    assert read_tokenizer(tmp_path).backend_tokenizer.to_str() == plain.to_str()
+    assert open_tokenizer(tmp_path, "it").backend_tokenizer.to_str() == plain.to_str()

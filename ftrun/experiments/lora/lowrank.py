@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ftrun.errors import ConfigError
+from ftrun.models.files.reading import loading, read_config, stored
 from ftrun.models.heads import name_of
 from ftrun.models.load import quiet, without_pooler
-from ftrun.models.reading import loading, read_config, stored
 from ftrun.models.reload import base_network
 from ftrun.models.save import PEFT_PREFIX
 from ftrun.runs.artifacts import LORA, LORA_WEIGHTS, low_rank

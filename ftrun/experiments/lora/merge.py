@@ -27,14 +27,14 @@ from ftrun.experiments.lora.equivalence import (
 )
 from ftrun.models import sentences
 from ftrun.models.architecture import IMAGES
+from ftrun.models.files.reading import read_config
 from ftrun.models.heads import Pooled, save_beside
 from ftrun.models.image_processor import ImageProcessor, reopen
 from ftrun.models.load import quiet
-from ftrun.models.reading import read_config
 from ftrun.models.recalibration import drop
 from ftrun.models.reload import reload
 from ftrun.models.save import save_network
-from ftrun.models.tokenizer import read_tokenizer
+from ftrun.models.tokenizer import open_tokenizer
 from ftrun.runs.artifacts import low_rank
 from ftrun.runs.files import free_space_check
 from ftrun.runs.find import ORIGIN
@@ -122,7 +122,7 @@ def opened(
     """The network with its LoRA beside the weights, its tokenizer or image processor, its configuration."""
     net, config = reloaded(place, settings), read_config(place)
     images = settings.task.spec(None).auto_class == IMAGES
-    return net, reopen(place, config) if images else read_tokenizer(place), config
+    return net, reopen(place, config) if images else open_tokenizer(place, str(place)), config
 
 
 def reloaded(place: Path, settings: Settings) -> nn.Module:

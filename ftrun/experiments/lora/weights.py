@@ -11,8 +11,8 @@ from ftrun.experiments.inference import Saved
 from ftrun.experiments.lora.blend import Blend, with_head
 from ftrun.experiments.lora.equivalence import in_fp32
 from ftrun.experiments.lora.lowrank import Update
-from ftrun.models.reading import read_config
-from ftrun.models.tokenizer import read_tokenizer
+from ftrun.models.files.reading import read_config
+from ftrun.models.tokenizer import open_tokenizer
 from ftrun.runs.terminal import say
 from ftrun.settings.read import read
 from ftrun.settings.schema import Settings
@@ -51,7 +51,7 @@ class Slice:
         self.accelerator = open_accelerator(settings.device, "fp32", settings.train.deterministic)
         place = serving.run.model_dir
         self.data = TaskData.of_file(settings.task, file, read_config(place))
-        self.data.encode(read_tokenizer(place), "test")
+        self.data.encode(open_tokenizer(place, str(place)), "test")
         self.examples = self.data.dataset("test")
         net = with_head(serving)
         self.net = self.accelerator.prepare_model(Saved(net), evaluation_mode=True)
