@@ -91,8 +91,9 @@ def launch(arguments: list[str]) -> int:
 def killed(error: BrokenExecutor) -> OutOfMemory:
     """What a launcher that starts processes is told of one that died, as the system kills for memory."""
     return OutOfMemory(
-        f"a worker process was killed, as the system does when memory is exhausted ({told(error)}); what was"
-        " finished stays, and the same command goes on; possible: fewer at once, as by hydra.launcher.n_jobs=1"
+        f"a worker process was killed, as the system does when memory is exhausted ({told(error)});"
+        " what was finished stays, and the same command goes on; possible: fewer at once, as by"
+        " hydra.launcher.n_jobs=1"
     )
 
 

@@ -6,7 +6,7 @@ import shutil
 import fuzz_models
 import pytest
 import torch
-from lab import settings
+from lab import ran, settings
 from transformers import AutoTokenizer
 
 from ftrun.errors import ConfigError, OutOfMemory
@@ -235,3 +235,40 @@ def test_looking_at_a_tokenizer_leaves_it_as_it_was(kinds, tmp_path):
     plain = AutoTokenizer.from_pretrained(tmp_path).backend_tokenizer
     assert plain.truncation["max_length"] == 7
     assert open_tokenizer(tmp_path, "it").backend_tokenizer.to_str() == plain.to_str()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    return ran(tmp_path_factory.mktemp("runs") / "full", settings(*fuzz_models.DIGITS)).path
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda place: shutil.rmtree(place), "model is missing"),
+        (lambda place: [file.unlink() for file in place.iterdir()], "model/config.json is missing"),
+        (cut("model.safetensors"), "model cannot be loaded: model.safetensors: "),
+        (cut(CONFIG), "model/config.json is damaged: "),
+    ],
+    ids=["gone", "empty", "weights", "config"],
+)
+def test_a_run_whose_model_is_not_whole(finished, tmp_path, ftrun_inprocess, damage, said):
+    """In every command that reads it."""
+    shutil.copytree(finished, tmp_path / "full")
+    damage(tmp_path / "full" / "model")
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"pixels": [0] * 64}) + "\n")
+    own = [*fuzz_models.DIGITS, "model.init=pretrained"]
+    commands = [
+        ["evaluate", "full"],
+        ["predict", "full", "--input", str(rows), "--output", "answers.jsonl"],
+        ["calibrate", "full"],
+        ["merge", "full"],
+        [*own, "model.name=full"],
+        [*own, f"source={tmp_path}/full"],
+    ]
+    for words in commands:
+        done = ftrun_inprocess(*words, check=False)
+        assert done.returncode == 2 and done.stderr.count("\n") == 1, (words, done.stderr)
+        assert said in done.stderr or words[0] in ("merge", own[0]), (words, done.stderr)
+        assert "huggingface" not in done.stderr and "full" in done.stderr
