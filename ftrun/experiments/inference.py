@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ftrun.errors import ConfigError
 from ftrun.models.architecture import IMAGES
-from ftrun.models.files.reading import read_config
+from ftrun.models.files.reading import computing, read_config
 from ftrun.models.image_processor import ImageProcessor, reopen
 from ftrun.models.load import quiet
 from ftrun.models.logits import logits_of
@@ -19,9 +19,11 @@ from ftrun.models.tokenizer import fit_inputs, open_tokenizer
 from ftrun.settings.read import read
 from ftrun.tasks.data import TaskData
 from ftrun.tasks.multilabel import MultilabelScorer
+from ftrun.tasks.objective import outputs_of
 from ftrun.training.evaluate import evaluate, predict
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -64,7 +66,7 @@ class FinishedRun:
             raise ConfigError(f"{run.path} is a sequence of runs; take one of the runs in it")
         if not run.model_dir.is_dir():
             raise ConfigError(f"{run.path} has no saved model: {run.model_dir} is missing")
-        self.settings = settings = read(run.settings)
+        self.run, self.settings = run, (settings := read(run.settings))
         train, spec = settings.train, settings.task.spec(None)
         self.accelerator = open_accelerator(settings.device, train.precision, train.deterministic)
         with quiet():
@@ -91,12 +93,23 @@ class FinishedRun:
     def evaluate(self, data: TaskData) -> tuple[dict[str, float], list[Row]]:
         """Every metric on the test split, and each row's answer."""
         size = 4 * self.settings.train.batch_size
-        return evaluate(self.model, data, data.dataset("test"), size, self.accelerator)
+        with self.computing(data):
+            return evaluate(self.model, data, data.dataset("test"), size, self.accelerator)
 
     def predict(self, data: TaskData) -> list[Row]:
         """The answers to a file's rows."""
         size = 4 * self.settings.train.batch_size
-        return predict(self.model, data, data.dataset("test"), size, self.accelerator)
+        with self.computing(data):
+            return predict(self.model, data, data.dataset("test"), size, self.accelerator)
+
+    def computing(self, data: TaskData) -> AbstractContextManager[None]:
+        """ConfigError inside where the saved network cannot compute a single row."""
+        dataset, place = data.dataset("test"), self.run.model_dir
+
+        def alone() -> None:
+            outputs_of(self.model, data.objective, dataset.collate([dataset[0]]))
+
+        return computing(place, place, alone)
 
 
 def processor_of(

@@ -210,6 +210,6 @@ def refuse_other_steps(name: str, reader: ImageProcessor, config: PretrainedConf
     expected = shape_of(config) or (reader.channels, reader.size, reader.size)
     if not same or tuple(whole.shape[1:]) != tuple(expected):
         raise ConfigError(
-            f"{name}: its image processor, {type(reader.processor).__name__}, does not "
+            f"{name}: its image processor, {type(reader.processor).__name__} of {PROCESSOR}, does not "
             f"make {' x '.join(map(str, expected))} by resizing, rescaling and normalising alone"
         )

@@ -24,7 +24,8 @@ def kinds(tmp_path_factory):
     for name, make in fuzz_models.CHECKPOINTS.items():
         make(place / name)
         task = "task=image" if name == "vit" else "task=classify"
-        own = settings(task, f"task.train={place}", f"model.name={place / name}")
+        length = [] if name == "vit" else ["task.max_length=32"]
+        own = settings(task, f"task.train={place}", f"model.name={place / name}", *length)
         found[name] = place / name, fuzz_models.reads_checkpoint(own)
     return found
 
@@ -118,7 +119,7 @@ PROCESSOR = "preprocessor_config.json"
         (changed(CONFIG, vocab_size=10**12), "DIR/config.json: vocab_size=1000000000000; possible: 1 to"),
         (changed(CONFIG, num_hidden_layers=10**6), "num_hidden_layers=1000000; possible: 1 to 10,000"),
         (changed(CONFIG, num_hidden_layers=0), "num_hidden_layers=0; possible: 1 to 10,000"),
-        (changed(CONFIG, num_attention_heads=True), "num_attention_heads=True; possible"),
+        (changed(CONFIG, num_attention_heads=True), "num_attention_heads"),
         (changed(CONFIG, num_attention_heads=3), "cannot be loaded: config.json: "),
         (changed(CONFIG, hidden_act="nonsense"), "cannot be loaded: config.json: KeyError: 'nonsense'"),
         (changed(CONFIG, hidden_dropout_prob=7), "cannot be loaded: config.json: dropout probability"),
@@ -184,7 +185,10 @@ def test_a_checkpoint_of_sentence_transformers(refusal, damage, said):
         (written(PROCESSOR, "{"), f"DIR/{PROCESSOR} is damaged: Expecting"),
         (written(PROCESSOR, "[]"), f"DIR/{PROCESSOR} is damaged: it holds []"),
         (changed(PROCESSOR, image_processor_type="No"), f"cannot be loaded: {PROCESSOR}: "),
-        (changed(PROCESSOR, image_mean="x"), f"cannot be loaded: {PROCESSOR}: "),
+        (
+            changed(PROCESSOR, image_mean="x"),
+            f"its image processor, ViTImageProcessorPil of {PROCESSOR}, does",
+        ),
         (changed(PROCESSOR, size="x"), f"cannot be loaded: {PROCESSOR}: "),
         (changed(PROCESSOR, size={"height": 10**9, "width": 10**9}), "images of 1000000000 pixels"),
         (changed(CONFIG, image_size=-1), "image_size=-1; possible: 1 to"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -82,6 +82,25 @@ def loading(label: str | Path, place: str | Path, file: str) -> Iterator[None]:
                 " fewer processes beside this one"
             ) from error
         raise ConfigError(f"{label} cannot be loaded: {why(Path(place), file, error)}") from error
+
+
+@contextmanager
+def computing(named: str | Path, place: str | Path, alone: Callable[[], Any]) -> Iterator[None]:
+    """ConfigError where something fails inside because the network cannot compute, as its files make it.
+
+    `alone` has the network compute an example and is called after a failure only. Where it succeeds, the
+    failure is a bug, and is raised as it is.
+    """
+    try:
+        yield
+    except Exception as error:  # whatever a network of a damaged configuration raises
+        if isinstance(error, UserError) or out_of_memory(error):
+            raise
+        try:
+            alone()
+        except Exception as cause:
+            raise ConfigError(f"{named} cannot compute: {why(Path(place), CONFIG, cause)}") from error
+        raise
 
 
 def why(place: Path, file: str, error: BaseException) -> str:
