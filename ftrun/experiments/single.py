@@ -14,7 +14,6 @@ from ftrun.experiments.pooling import for_task, with_pooling
 from ftrun.experiments.preparing import prepare
 from ftrun.experiments.retention import features_of, measure_before, remember
 from ftrun.experiments.sources import open_sources, start, with_fresh_head, with_head_of
-from ftrun.models.files.reading import computing
 from ftrun.models.load import attention_of, load, outline
 from ftrun.reports.pages.run_page import show_result
 from ftrun.runs import clock
@@ -28,13 +27,12 @@ from ftrun.settings.schema import Settings
 from ftrun.settings.seeds import stream
 from ftrun.tasks.base import check_metric
 from ftrun.tasks.data import TaskData
-from ftrun.tasks.objective import outputs_of
 from ftrun.training.devices import describe, open_accelerator
 from ftrun.training.gradients.compiling import compiled, keep_key, refuse_without_compiler
 from ftrun.training.gradients.recompute import refuse_batch_norms
 from ftrun.training.loop import Loop
 from ftrun.training.memory import MemoryMeter
-from ftrun.training.preflight import preflight
+from ftrun.training.preflight import preflight, sound
 from ftrun.training.solve import Solve
 from ftrun.training.step import Step
 from ftrun.training.trackers import check, open_tracker
@@ -134,17 +132,8 @@ def recorded(
     settings: Settings, data: TaskData, directory: Run, accelerator: Accelerator, again: bool
 ) -> float:
     """The experiment, with the reason kept in the run directory when it ends early."""
-    name = settings.model.name
-    with reason_kept(directory, begun=again), memory_told("in this run"):
-        with computing(f"model.name={name}", name, lambda: computed(settings, data)):
-            return train_and_score(settings, data, directory, accelerator, again)
-
-
-def computed(settings: Settings, data: TaskData) -> None:
-    """Have the network as it lies there compute one example, if any is encoded yet."""
-    if data.encoded:
-        dataset = next(iter(data.encoded.values()))
-        outputs_of(load(settings.model, data.spec, 0).eval(), data.objective, dataset.collate([dataset[0]]))
+    with reason_kept(directory, begun=again), memory_told("in this run"), sound(settings, data):
+        return train_and_score(settings, data, directory, accelerator, again)
 
 
 @contextmanager
