@@ -3,9 +3,9 @@
 import json
 import shutil
 
-import fuzz_models
 import pytest
 import torch
+from fuzzing import models
 from lab import ran, settings
 from transformers import AutoTokenizer
 
@@ -21,12 +21,12 @@ from ftrun.models.tokenizer import open_tokenizer
 def kinds(tmp_path_factory):
     """By name: a checkpoint, and a function that reads one like it."""
     place, found = tmp_path_factory.mktemp("models"), {}
-    for name, make in fuzz_models.CHECKPOINTS.items():
+    for name, make in models.CHECKPOINTS.items():
         make(place / name)
         task = "task=image" if name == "vit" else "task=classify"
         length = [] if name == "vit" else ["task.max_length=32"]
         own = settings(task, f"task.train={place}", f"model.name={place / name}", *length)
-        found[name] = place / name, fuzz_models.reads_checkpoint(own)
+        found[name] = place / name, models.reads_checkpoint(own)
     return found
 
 
@@ -243,7 +243,7 @@ def test_looking_at_a_tokenizer_leaves_it_as_it_was(kinds, tmp_path):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    return ran(tmp_path_factory.mktemp("runs") / "full", settings(*fuzz_models.DIGITS)).path
+    return ran(tmp_path_factory.mktemp("runs") / "full", settings(*models.DIGITS)).path
 
 
 @pytest.mark.parametrize(
@@ -262,13 +262,13 @@ def test_a_run_whose_model_is_not_whole(finished, tmp_path, ftrun_inprocess, dam
     damage(tmp_path / "full" / "model")
     rows = tmp_path / "rows.jsonl"
     rows.write_text(json.dumps({"pixels": [0] * 64}) + "\n")
-    own = [*fuzz_models.DIGITS, "model.init=pretrained"]
+    own = [word for word in models.DIGITS if word != "model=mlp"]
     commands = [
         ["evaluate", "full"],
         ["predict", "full", "--input", str(rows), "--output", "answers.jsonl"],
         ["calibrate", "full"],
         ["merge", "full"],
-        [*own, "model.name=full"],
+        [*own, "model=mlp", "model.init=pretrained", "model.name=full"],
         [*own, f"source={tmp_path}/full"],
     ]
     for words in commands:
