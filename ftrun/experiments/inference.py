@@ -14,7 +14,7 @@ from ftrun.models.load import quiet
 from ftrun.models.logits import logits_of
 from ftrun.models.recalibration import recalibration_of
 from ftrun.models.reload import reload
-from ftrun.models.tokenizer import fit_inputs
+from ftrun.models.tokenizer import fit_inputs, open_tokenizer
 from ftrun.settings.read import read
 from ftrun.tasks.data import TaskData
 from ftrun.tasks.multilabel import MultilabelScorer
@@ -104,11 +104,9 @@ def processor_of(
     directory: Path, config: PretrainedConfig, images: bool
 ) -> PreTrainedTokenizerBase | ImageProcessor | None:
     """What is saved beside a network; None for a task that scales its images itself."""
-    from transformers import AutoTokenizer
-
     if images:
         return reopen(directory, config)
-    tokenizer = AutoTokenizer.from_pretrained(directory)
+    tokenizer = open_tokenizer(directory, str(directory))
     fit_inputs(tokenizer, config)
     return tokenizer
 

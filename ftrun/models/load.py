@@ -20,9 +20,11 @@ from ftrun.models.image_processor import ImageProcessor, open_processor
 from ftrun.models.locate import Checkpoint, locate
 from ftrun.models.model import Model
 from ftrun.models.pooling import resolved
+from ftrun.models.pretrained import no_larger, pretrained, refuse_other_shapes
 from ftrun.models.quantized import quantize, refuse_unquantizable
 from ftrun.models.resize import resize
 from ftrun.models.spec import ImageInput, Spec
+from ftrun.models.stored import shapes
 from ftrun.models.tokenizer import load_tokenizer, trained_for
 
 if TYPE_CHECKING:
@@ -59,15 +61,21 @@ def reading(
     checkpoint, config, processor = fitting(settings, spec, spec.config)
     if spec.auto_class == IMAGES:
         return checkpoint, config, processor
-    return checkpoint, config, load_tokenizer(checkpoint, config, trained_for(spec, checkpoint.name))
+    made = trained_for(spec, checkpoint.name, settings.init == "pretrained")
+    return checkpoint, config, load_tokenizer(checkpoint, config, made)
 
 
 def outline(settings: ModelSettings, spec: Spec) -> Model:
     """The network without weights, a moment's work, to see what it has; ConfigError as `load` raises it."""
     settings = resolved(settings, spec)
     checkpoint, config, _ = fitting(settings, spec, {})
-    with torch.device("meta"), quiet():
+    stored = shapes(checkpoint) if settings.init == "pretrained" else None
+    named = f"model.name={settings.name}"
+    with torch.device("meta"), quiet(), no_larger(named, stored, numbers=False):
         net, _ = build(replace(settings, init="random", load="full"), checkpoint, config, spec)
+        if stored is not None:
+            own, extra = (net.backbone, without_pooler(config)) if isinstance(net, Pooled) else (net, {})
+            refuse_other_shapes(own, stored, named, **extra)
         if spec.projection is not None:
             project(net, *spec.projection, None)
     model = Model(net, None, checkpoint.name if settings.init == "pretrained" else None, set())
@@ -137,20 +145,13 @@ def network(
             )
         return net, set()  # nothing is pretrained, so nothing is fresh beside it
     try:
-        net, info = auto.from_pretrained(
-            checkpoint.name,
-            config=config,
-            dtype=torch.float32,  # transformers 5 would keep a half-precision checkpoint and train it so
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,  # a checkpoint's own head for other labels; it is fresh then
-            output_loading_info=True,
-            **checkpoint.options,
-            **extra,
+        # in fp32, as transformers 5 would keep a half-precision checkpoint and train it so
+        return pretrained(
+            auto, checkpoint, f"model.name={settings.name}", config=config, dtype=torch.float32, **extra
         )
     except (OSError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ConfigError(f"model.name={settings.name} cannot be loaded: {reason}") from error
-    return net, set(info["missing_keys"]) | {key for key, *_ in info["mismatched_keys"]}
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,9 @@ from ftrun.data.hub import REACH, unreachable, within_patience
 from ftrun.errors import ConfigError
 from ftrun.models.quantized import KEY as LOADED
 from ftrun.models.recalibration import KEY
+from ftrun.runs.artifacts import BOTTLENECKS, LORA, MERGED
+from ftrun.runs.manifest import verify
+from ftrun.runs.run import is_run
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -62,9 +66,11 @@ class Checkpoint:
             return None
 
     def cached(self, name: str) -> Path | None:
-        """The path of one of its files in the local cache of the Hub."""
+        """The path of one of its files if it is on this machine, be it in the Hub's cache."""
         from huggingface_hub import try_to_load_from_cache
 
+        if (directory := Path(self.name)).is_dir():
+            return directory / name if (directory / name).is_file() else None
         found = try_to_load_from_cache(self.name, name, revision=self.options.get("revision"))
         return Path(found) if isinstance(found, str) else None
 
@@ -75,8 +81,9 @@ def locate(settings: ModelSettings) -> Checkpoint:
     directory = local(settings.name)
     if directory is None:
         return Checkpoint(settings.name, options | on_hub(settings))
-    if any((directory / name).is_file() for name in ("adapter_config.json", "adapter.json")):
-        raise ConfigError(f"model.name={settings.name} holds an adapter, not a whole model to start from")
+    verify(directory)
+    if settings.init == "pretrained" and (own := adapter_in(directory)):
+        directory = merged(settings.name, directory, own)
     if not (directory / "config.json").is_file():
         raise ConfigError(f"model.name={settings.name} is not a checkpoint: it has no config.json")
     if settings.init == "pretrained" and not list(directory.glob("*.safetensors")):
@@ -106,6 +113,51 @@ def local(name: str) -> Path | None:
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ConfigError(f"model.name={name}: no such directory")
     return None
+
+
+def adapter_in(directory: Path) -> str | None:
+    """The file that says of a directory that it holds adapters beside another checkpoint."""
+    return next((name for name in (LORA, BOTTLENECKS) if (directory / name).is_file()), None)
+
+
+def unmerged(name: str) -> Path | None:
+    """The run that a name means if its model is a LoRA which `ftrun merge` has not made a network of yet."""
+    directory = local(name)
+    if directory is None or adapter_in(directory) != LORA or not is_run(directory.parent):
+        return None
+    return None if (directory.parent / MERGED).exists() else run_of(name)
+
+
+def run_of(name: str) -> Path:
+    """The run directory that a name means or whose `model/` it means, as it was written."""
+    place = Path(name).expanduser()
+    return place if (place / "model").is_dir() else place.parent
+
+
+def merged(name: str, directory: Path, own: str) -> Path:
+    """The whole network that `ftrun merge` has made of an adapter's run; ConfigError where it has not."""
+    if own == BOTTLENECKS:
+        raise ConfigError(
+            f"model.name={name}: the layers of strategy=adapter hold a non-linearity and cannot be folded"
+            " into the weights; possible: a run of another strategy"
+        )
+    if not is_run(directory.parent):
+        raise ConfigError(
+            f"model.name={name} holds a LoRA and not the network it belongs to; possible: a run, or what"
+            " `ftrun merge` and `ftrun compose --merge` make"
+        )
+    run, place = run_of(name), directory.parent / MERGED
+    if not (place / "config.json").is_file():
+        raise ConfigError(f"model.name={name} holds a LoRA; to make a network of it: ftrun merge {run}")
+    config = json.loads((place / "config.json").read_text(encoding="utf-8"))
+    kind = config.get("dtype") or "float32"
+    if kind != "float32":
+        raise ConfigError(
+            f"model.name={name} holds a LoRA, and {run / MERGED} is cast to {kind};"
+            f" possible: model.name={run / MERGED}"
+        )
+    verify(place)
+    return place
 
 
 def on_hub(settings: ModelSettings) -> dict[str, Any]:

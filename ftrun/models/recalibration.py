@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import ConfigError
 from ftrun.runs.files import write_atomically
+from ftrun.runs.manifest import CALIBRATION
 from ftrun.runs.terminal import say
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-KEY = "ftrun_calibration"  # plain transformers keeps it as one more attribute of the configuration
+KEY = CALIBRATION  # plain transformers keeps it as one more attribute of the configuration
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,19 @@ from torch import nn
 from ftrun import ASSETS
 from ftrun.errors import ConfigError
 from ftrun.models.adapters import Adapters
-from ftrun.models.heads import Pooled, restore
+from ftrun.models.heads import FILE, Pooled, restore
 from ftrun.models.layers import output_layers
 from ftrun.models.load import quiet, without_pooler
+from ftrun.models.locate import Checkpoint
 from ftrun.models.logits import Both, logits_of
 from ftrun.models.model import Model, longest_list
+from ftrun.models.pretrained import pretrained
 from ftrun.models.quantized import KEY as LOADED
 from ftrun.models.quantized import quantize, refuse_unquantizable, round_weights
 from ftrun.models.save import ADAPTER_WEIGHTS, ADAPTERS, EMBEDDED
 from ftrun.models.sentences import longest, read_head
 from ftrun.models.small import register
+from ftrun.runs.manifest import verify
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -32,10 +35,12 @@ def reload(directory: Path, auto_class: str, in_full: bool = False) -> nn.Module
     """What the directory holds; no other library reads adapters.
 
     The base of a LoRA is loaded at the few bits that it was trained on, or `in_full` with the same values.
+    Raises ConfigError where a file is no more what was saved.
     """
     import transformers
     from transformers import AutoConfig
 
+    verify(directory)
     register()
     config = AutoConfig.from_pretrained(directory)
     pooling = getattr(config, "ftrun_pooling", None)
@@ -49,7 +54,8 @@ def reload(directory: Path, auto_class: str, in_full: bool = False) -> nn.Module
     if (directory / "adapter_config.json").is_file():
         net = reload_lora(directory, auto_class, config, extra, in_full)
     else:
-        net = getattr(transformers, auto_class).from_pretrained(directory, use_safetensors=True, **extra)
+        auto, place = getattr(transformers, auto_class), Checkpoint(str(directory), {})
+        net, _ = pretrained(auto, place, str(directory), whole=not (directory / FILE).is_file(), **extra)
         restore(net, directory)
     if pooling:
         pooled = Pooled(net, pooling, config.num_labels, longest(directory))
@@ -63,14 +69,8 @@ def base_network(source: str, auto_class: str, config: PretrainedConfig, extra: 
     """The checkpoint that something small was trained on, in fp32 and with the head that `config` wants."""
     import transformers
 
-    return getattr(transformers, auto_class).from_pretrained(
-        source,
-        config=config,
-        dtype=torch.float32,
-        use_safetensors=True,
-        ignore_mismatched_sizes=True,
-        **extra,
-    )
+    auto, place = getattr(transformers, auto_class), Checkpoint(source, {})
+    return pretrained(auto, place, source, config=config, dtype=torch.float32, **extra)[0]
 
 
 def reload_lora(

@@ -19,6 +19,7 @@ from ftrun.models.model import Model
 from ftrun.models.quantized import KEY as LOADED
 from ftrun.models.quantized import card
 from ftrun.models.shards import save_weights
+from ftrun.runs.manifest import SEAL
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -60,6 +61,7 @@ def export(model: Model, directory: Path, auto_class: str) -> None:
     model of sentence-transformers.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    (directory / SEAL).unlink(missing_ok=True)  # of what was there before
     net = model.net
     whole = backbone_of(net) if isinstance(net, Pooled) else net
     if isinstance(net, Pooled):

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftrun.errors import ConfigError
+from ftrun.errors import ConfigError, counted
 from ftrun.models.architecture import is_decoder
 
 if TYPE_CHECKING:
@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 BYTES = 256  # the smallest vocabulary: no pair is ever merged
 END = "<|endoftext|>"  # begins and ends a document, and pads, as in GPT-2
-FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "tokenizer.model")
+FILES = (
+    "tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model",
+    "sentencepiece.bpe.model",
+)  # fmt: skip
+MARKS = "▁Ġ#Ċ </w>"  # of which the tokens of an empty vocabulary are made, beside special ones
 MASKING = {  # the names that BERT's tokens have
     "pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]",
     "mask_token": "[MASK]",
@@ -73,17 +77,12 @@ def load_tokenizer(
 
     It has a token for padding, and a decoder is told which: it classifies at the last other token.
     """
-    from transformers import AutoTokenizer
-
     if made is not None:
         config.vocab_size = len(made)
         for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
             setattr(config, name, getattr(made, name))
         return made
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(place.name, **place.options)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"model.name={place.name} has no tokenizer that loads") from error
+    tokenizer = open_tokenizer(place.name, f"model.name={place.name}", **place.options)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     if config.pad_token_id is None or is_decoder(config):
@@ -97,6 +96,30 @@ def load_tokenizer(
     return tokenizer
 
 
+def open_tokenizer(place: str | Path, named: str, **options: Any) -> PreTrainedTokenizerBase:
+    """The tokenizer of a checkpoint; ConfigError, beginning with what is `named`, where it knows no word."""
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place, **options)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{named} has no tokenizer that loads") from error
+    if not knows_words(tokenizer):
+        raise ConfigError(
+            f"{named} has no vocabulary: its tokenizer knows {counted(len(tokenizer), 'special token')} and"
+            f" no word; possible: the {FILES[0]} of the checkpoint beside its config.json"
+        )
+    return tokenizer
+
+
+def knows_words(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether it has tokens beside special ones; transformers makes one without where files are missing."""
+    if len(tokenizer) > BYTES + len(tokenizer.all_special_tokens):
+        return True
+    special = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
+    return any(token.strip(MARKS) for token in {*tokenizer.get_vocab()} - special)
+
+
 def fit_inputs(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> None:
     """Let the tokenizer give token types only to a network that tells two of them apart."""
     if getattr(config, "type_vocab_size", 0) < 2:
@@ -104,11 +127,19 @@ def fit_inputs(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> 
         tokenizer.model_input_names = [name for name in names if name != "token_type_ids"]
 
 
-def trained_for(spec: Spec, place: str) -> PreTrainedTokenizerBase | None:
-    """A tokenizer trained on the task's texts, where it is asked for or `place` brings none; else None."""
+def trained_for(spec: Spec, place: str, pretrained: bool) -> PreTrainedTokenizerBase | None:
+    """A tokenizer trained on the task's texts, where it is asked for or `place` brings none; else None.
+
+    Raises ConfigError for pretrained weights, which belong to another one.
+    """
     own = spec.tokenizer
     if own is None or own.wanted is False or (own.wanted is None and brings_one(place)):
         return None
+    if pretrained:
+        raise ConfigError(
+            f"model.name={place} has no tokenizer, and its weights belong to one; possible: the {FILES[0]} of"
+            " the checkpoint beside its config.json, or model.init=random"
+        )
     return train(own.texts(), own.vocabulary, own.masking)
 
 

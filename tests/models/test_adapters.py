@@ -180,7 +180,7 @@ def test_a_run_saves_what_it_trained_alone_and_reloads_to_the_bit(
         any(part in name for part in (".adapter.", "LayerNorm", "classifier", "pooler")) for name in saved
     )
     assert sorted(path.name for path in run.model_dir.iterdir()) == [
-        "README.md", "adapter.json", "adapter.safetensors", "config.json", "tokenizer.json",
+        "README.md", "adapter.json", "adapter.safetensors", "config.json", "sha256.json", "tokenizer.json",
         "tokenizer_config.json",
     ]  # fmt: skip
     assert json.loads((run.model_dir / "adapter.json").read_text()) == {

@@ -20,6 +20,7 @@ from ftrun.models.reload import base_network
 from ftrun.models.save import PEFT_PREFIX
 from ftrun.models.small import register
 from ftrun.runs.artifacts import LORA, LORA_WEIGHTS, low_rank
+from ftrun.runs.manifest import verify
 from ftrun.runs.run import Run
 from ftrun.settings.read import read
 from ftrun.settings.schema import ROUNDED, Settings
@@ -72,6 +73,7 @@ def read_update(run: Run) -> Update:
     from peft import LoraConfig
 
     refuse_unsummable(run)
+    verify(run.model_dir)
     settings = read(run.settings)
     with readable(run.path):
         config = LoraConfig.from_pretrained(str(run.model_dir))

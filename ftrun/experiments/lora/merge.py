@@ -6,22 +6,21 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from ftrun import __version__
-from ftrun.errors import UserError
+from ftrun.errors import ConfigError, UserError
 from ftrun.experiments.inference import Saved
+from ftrun.experiments.lora.card import Source, plain_code, write_card, write_origin
 from ftrun.experiments.lora.equivalence import (
     COMPARED,
     HEADING,
     Agreement,
     agreement,
-    as_markdown,
     in_fp32,
     readable,
     rows_to_compare,
@@ -31,16 +30,18 @@ from ftrun.models.architecture import IMAGES
 from ftrun.models.heads import Pooled, save_beside
 from ftrun.models.image_processor import ImageProcessor, reopen
 from ftrun.models.load import quiet
+from ftrun.models.locate import unmerged
 from ftrun.models.recalibration import drop
 from ftrun.models.reload import reload
 from ftrun.models.save import save_network
-from ftrun.runs.artifacts import low_rank
+from ftrun.models.tokenizer import open_tokenizer
+from ftrun.runs.artifacts import MERGED, low_rank
 from ftrun.runs.files import free_space_check
-from ftrun.runs.find import ORIGIN
+from ftrun.runs.manifest import seal
 from ftrun.runs.run import Run
 from ftrun.runs.terminal import say
 from ftrun.settings.read import read
-from ftrun.settings.schema import Settings
+from ftrun.settings.schema import ModelSettings, Settings
 from ftrun.tasks.data import TaskData
 from ftrun.training.devices import open_accelerator
 
@@ -48,37 +49,8 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
+TOLERANCE = 1e-4  # of a logit, between a LoRA and the network it is folded into
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-CARD = """\
----
-library_name: {library}
-{base}tags: [ftrun, {tag}]
----
-
-# {title}
-
-{story}
-
-{table}
-
-on {rows}.
-
-```python
-{code}
-```
-
-Or `ftrun predict DIR --input FILE --output FILE`. Made by ftrun {version}; the settings are in `{origin}`.
-"""
-
-
-@dataclass
-class Source:
-    """A finished LoRA to be folded: where it lies, and the settings of the run whose head it has."""
-
-    place: Path
-    settings: Settings
-    title: str
-    story: str
 
 
 def merge(source: Source, output: Path, dtype: str, tolerance: float) -> list[Agreement]:
@@ -115,17 +87,43 @@ def merge(source: Source, output: Path, dtype: str, tolerance: float) -> list[Ag
     return found
 
 
+def merge_first(model: ModelSettings, device: str) -> None:
+    """Where model.name means a run that holds a LoRA, make a network of it, as `ftrun merge` does.
+
+    Nothing is done where that is there already. Raises ConfigError for several processes.
+    """
+    run = unmerged(model.name) if model.init == "pretrained" else None
+    if run is None:
+        return
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ConfigError(
+            f"model.name={model.name} holds a LoRA, which one process makes a network of: ftrun merge {run}"
+        )
+    if not os.access(run, os.W_OK):
+        raise ConfigError(
+            f"model.name={model.name} holds a LoRA, and {run} cannot be written to; possible:"
+            f" ftrun merge {run} --output DIR, and model.name=DIR"
+        )
+    say(f"model.name={model.name} holds a LoRA: merging it into {run / MERGED}, as ftrun merge does")
+    source = of_run(Run.open(run))
+    source.settings = replace(source.settings, device=device)
+    try:
+        merge(source, run / MERGED, "fp32", TOLERANCE)
+    except FileExistsError:  # another process was first
+        return
+
+
 def opened(
     place: Path, settings: Settings
 ) -> tuple[nn.Module, PreTrainedTokenizerBase | ImageProcessor | None, PretrainedConfig]:
     """The network with its LoRA beside the weights, its tokenizer or image processor, its configuration."""
-    from transformers import AutoConfig, AutoTokenizer
+    from transformers import AutoConfig
 
     net = reloaded(place, settings)
     with readable(place):
         config = AutoConfig.from_pretrained(place)
         images = settings.task.spec(None).auto_class == IMAGES
-        return net, reopen(place, config) if images else AutoTokenizer.from_pretrained(place), config
+        return net, reopen(place, config) if images else open_tokenizer(place, str(place)), config
 
 
 def reloaded(place: Path, settings: Settings) -> nn.Module:
@@ -179,50 +177,6 @@ def compared(
     return found
 
 
-def write_origin(place: Path, settings: Settings) -> None:
-    """The run's settings, with which `ftrun predict` and `evaluate` read the directory."""
-    from omegaconf import OmegaConf
-
-    (place / ORIGIN).write_text(OmegaConf.to_yaml(settings.raw), encoding="utf-8")
-
-
-def write_card(place: Path, source: Source, found: list[Agreement], rows: str, tag: str, code: str) -> None:
-    """README.md: what the directory is, how that was proved, and how to load it."""
-    text = CARD.format(
-        library=library(source.settings, tag),
-        base=on_hub(source.settings.model.name),
-        tag=tag,
-        title=source.title,
-        story=source.story,
-        table=as_markdown(found),
-        rows=rows,
-        code=code,
-        version=__version__,
-        origin=ORIGIN,
-    )
-    (place / "README.md").write_text(text, encoding="utf-8")
-
-
-def on_hub(name: str) -> str:
-    """The line of the card that names the base, where that is a name others know too."""
-    return "" if name.startswith("embedded:") or Path(name).is_dir() else f"base_model: {name}\n"
-
-
-def library(settings: Settings, tag: str) -> str:
-    """Who loads the directory."""
-    if settings.model.pooling != "head":
-        return "sentence-transformers"
-    return "transformers" if tag == "merged" else "peft"
-
-
-def plain_code(net: nn.Module, settings: Settings) -> str:
-    """How the network is loaded: by transformers alone, a pooled one by sentence-transformers."""
-    if isinstance(net, Pooled):
-        return sentences.code(net, low_rank=False)
-    name = settings.task.spec(None).auto_class
-    return f'from transformers import {name}\n\nnet = {name}.from_pretrained("DIR")'
-
-
 @contextmanager
 def beside(output: Path) -> Iterator[Path]:
     """A directory that becomes `output` when all has gone well, and nothing otherwise."""
@@ -230,7 +184,13 @@ def beside(output: Path) -> Iterator[Path]:
     place.mkdir()
     try:
         yield place
-        place.rename(output.absolute())
+        seal(place)
+        try:
+            place.rename(output.absolute())
+        except OSError as error:  # of a directory that is not empty
+            if not output.is_dir():
+                raise
+            raise FileExistsError(f"{output} exists") from error
     finally:
         shutil.rmtree(place, ignore_errors=True)
 
