@@ -49,6 +49,7 @@ def load(settings: ModelSettings, spec: Spec, seed: int) -> Model:
         if spec.projection is not None:
             fresh |= project(net, *spec.projection, source)
     model = Model(net, processor, source, fresh)
+    model.revision = settings.revision
     if settings.rounded:
         quantize(net, model.get_submodule(model.layer_list), settings.load)
     return model

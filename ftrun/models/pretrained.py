@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from ftrun.models.architecture import by
 from ftrun.models.heads import name_of
 from ftrun.models.stored import Shapes, shapes
 from ftrun.runs.manifest import verify
+from ftrun.runs.terminal import say
 
 if TYPE_CHECKING:
     from ftrun.models.locate import Checkpoint
@@ -49,6 +51,8 @@ def pretrained(
         )
     refuse_unfit(named, net, info, whole)
     refuse_not_finite(named, net)
+    if left := unused_layers(net, info):
+        say(f"{named}: config.json asks for {left[0]} of the {left[1]} layers that are stored")
     return net, set(info["missing_keys"]) | {name for name, *_ in info["mismatched_keys"]}
 
 
@@ -139,6 +143,18 @@ def refuse_unfit(named: str, net: Any, info: dict[str, Any], whole: bool = False
             f" config.json says, such as {first}: {there} stored, {here} wanted;"
             f" {POSSIBLE}"
         )
+
+
+def unused_layers(net: Any, info: dict[str, Any]) -> tuple[int, int] | None:
+    """How many layers the network has, and how many are stored, where these are more."""
+    for name, module in net.named_modules():
+        if isinstance(module, nn.ModuleList):
+            own = re.escape(name.removeprefix(f"{net.base_model_prefix}."))
+            pattern = re.compile(rf"(?:^|\.){own}\.(\d+)\.")
+            found = [int(match[1]) for key in info["unexpected_keys"] if (match := pattern.search(key))]
+            if found and max(found) >= len(module):
+                return len(module), max(found) + 1
+    return None
 
 
 def is_below_head(name: str, net: Any) -> bool:

@@ -65,11 +65,14 @@ def reload(directory: Path, auto_class: str, in_full: bool = False) -> nn.Module
     return net.eval()
 
 
-def base_network(source: str, auto_class: str, config: PretrainedConfig, extra: dict[str, Any]) -> nn.Module:
+def base_network(
+    source: str, revision: str | None, auto_class: str, config: PretrainedConfig, extra: dict[str, Any]
+) -> nn.Module:
     """The checkpoint that something small was trained on, in fp32 and with the head that `config` wants."""
     import transformers
 
-    auto, place = getattr(transformers, auto_class), Checkpoint(source, {})
+    auto = getattr(transformers, auto_class)
+    place = Checkpoint(source, {"revision": revision} if revision else {})
     return pretrained(auto, place, source, config=config, dtype=torch.float32, **extra)[0]
 
 
@@ -78,8 +81,9 @@ def reload_lora(
 ) -> nn.Module:
     from peft import PeftConfig, PeftModel
 
-    source = PeftConfig.from_pretrained(str(directory)).base_model_name_or_path
-    base = base_network(source, auto_class, config, extra)
+    lora = PeftConfig.from_pretrained(str(directory))
+    source = lora.base_model_name_or_path
+    base = base_network(source, lora.revision, auto_class, config, extra)
     restore(base, directory)
     if (load := getattr(config, LOADED, None)) is not None:
         backbone: Any = base.base_model
@@ -101,10 +105,10 @@ def reload_bottlenecks(
     Raises ConfigError when the checkpoint is gone or the file of weights is another network's.
     """
     settings = json.loads((directory / ADAPTERS).read_text(encoding="utf-8"))
-    name = settings.pop("base_model")
+    name, revision = settings.pop("base_model"), settings.pop("revision", None)
     source = str(ASSETS / name.removeprefix(EMBEDDED)) if name.startswith(EMBEDDED) else name
     try:
-        net = base_network(source, auto_class, config, extra)
+        net = base_network(source, revision, auto_class, config, extra)
     except OSError as error:
         raise ConfigError(
             f"{directory / ADAPTERS}: base_model={name} cannot be loaded; write its new path there"

@@ -126,6 +126,8 @@ def write_bottlenecks(model: Model, adapters: Adapters, directory: Path, auto_cl
     base = Path(model.source)
     name = EMBEDDED + base.name if base.parent == ASSETS else model.source
     settings = {**asdict(adapters), "base_model": name}
+    if model.revision is not None:
+        settings["revision"] = model.revision
     (directory / ADAPTERS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     norms = ", normalisation layers" if adapters.placement == "houlsby" else ""
     text = README.format(
@@ -151,7 +153,7 @@ def write_lora(model: Model, lora: LoraConfig, whole: nn.Module, directory: Path
             tensors.setdefault(PEFT_PREFIX + name, parameter.clone())
     save_file(on_cpu(tensors), directory / "adapter_model.safetensors", metadata={"format": "pt"})
     config = copy.deepcopy(lora)
-    config.base_model_name_or_path = model.source
+    config.base_model_name_or_path, config.revision = model.source, model.revision
     config.task_type = PEFT_TASKS.get(auto_class) if whole is model.net else "FEATURE_EXTRACTION"
     config.modules_to_save = sorted(modules) or None
     config.inference_mode = True

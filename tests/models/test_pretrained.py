@@ -164,12 +164,34 @@ def test_a_prefix_that_transformers_knows_is_none_that_is_wrong(saved, tmp_path)
     file = parts / index["weight_map"]["bert.encoder.layer.1.output.dense.weight"]
     save_file({"other": torch.zeros(2)}, file, {"format": "pt"})
     assert "tensors below the head are not in its files" in read_both("bert", parts)
+    former = {
+        "LayerNorm.weight": "LayerNorm.gamma",
+        "LayerNorm.bias": "LayerNorm.beta",
+    }  # as BERT was published
+
+    def renamed(own):
+        for new, old in former.items():
+            own = {key.replace(new, old): value for key, value in own.items()}
+        return own
+
+    assert read_both("bert", changed(saved("bert"), tmp_path / "former", renamed)) == ""
     uncounted = changed(
         saved("resnet"),
         tmp_path / "uncounted",
         lambda own: {key: value for key, value in own.items() if "num_batches_tracked" not in key},
     )
     assert read_both("resnet", uncounted) == ""
+
+
+@pytest.mark.parametrize("name", ["bert", "gpt2", "vit", "t5", "albert"])
+def test_layers_that_are_left_out_are_said(saved, tmp_path, capsys, name):
+    place = shutil.copytree(saved(name), tmp_path / "few")
+    config = json.loads((place / "config.json").read_text())
+    fewer = {"n_layer": 1, "num_hidden_layers": 1, "num_layers": 1, "num_decoder_layers": 1}
+    (place / "config.json").write_text(json.dumps(config | {k: v for k, v in fewer.items() if k in config}))
+    assert read_both(name, place) == ""
+    said = "" if name == "albert" else "it: config.json asks for 1 of the 2 layers that are stored\n"
+    assert capsys.readouterr().out == said  # the layers of ALBERT share their weights
 
 
 @pytest.fixture

@@ -77,7 +77,31 @@ def test_what_decides_no_answer_may_change(sealed: Path, name: str, text: str) -
     verify(sealed)
 
 
-@pytest.mark.parametrize("text", ["[]", "null", "{", '{"model.safetensors": 3}', '{"a": {"size": 1}}'])
+def test_adapters_beside_other_weights_are_told(tmp_path: Path) -> None:
+    """Trained again in the same place, the base is another network, whatever its shapes."""
+    for name in ("base", "lora", "copy"):
+        (tmp_path / name).mkdir()
+    save_file({"a": torch.zeros(2**20)}, tmp_path / "base" / "model.safetensors")
+    settings = {"r": 4, "base_model_name_or_path": str(tmp_path / "base")}
+    (tmp_path / "lora" / "adapter_config.json").write_text(json.dumps(settings))
+    seal(tmp_path / "lora")
+    verify(tmp_path / "lora")
+    shutil.copytree(tmp_path / "base", tmp_path / "moved")
+    save_file({"a": torch.full((2**20,), 1e-3)}, tmp_path / "base" / "model.safetensors")
+    os.utime(tmp_path / "base" / "model.safetensors", ns=(0, 0))
+    with pytest.raises(
+        ConfigError, match="lora holds adapters of other weights: .*/base: the content of model"
+    ):
+        verify(tmp_path / "lora")
+    settings["base_model_name_or_path"] = str(tmp_path / "moved")
+    write(tmp_path / "lora" / "adapter_config.json", json.dumps(settings))
+    verify(tmp_path / "lora")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[]", "null", "{", "{}", '{"files": {"a": 3}, "base": {}}', '{"files": {"a": {"size": 1}}, "base": {}}'],
+)
 def test_a_damaged_seal_is_said(sealed: Path, text: str) -> None:
     write(sealed / SEAL, text)
     with pytest.raises(ConfigError, match=f"{SEAL} is damaged"):
@@ -150,4 +174,4 @@ def test_a_flipped_bit_is_told_by_every_command_that_reads_the_model(run, tmp_pa
 
 def test_what_is_sealed_is_what_is_saved(run) -> None:
     names = {path.name for path in run.model_dir.iterdir()}
-    assert {*json.loads((run.model_dir / SEAL).read_text())} == names - {SEAL}
+    assert {*json.loads((run.model_dir / SEAL).read_text())["files"]} == names - {SEAL}

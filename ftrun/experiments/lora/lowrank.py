@@ -108,12 +108,12 @@ def bare(run: Run, settings: Settings) -> nn.Module:
 
     register()
     config = AutoConfig.from_pretrained(run.model_dir)
-    source = json.loads((run.model_dir / LORA).read_text(encoding="utf-8"))["base_model_name_or_path"]
+    lora = json.loads((run.model_dir / LORA).read_text(encoding="utf-8"))
     pooled = getattr(config, "ftrun_pooling", None)
     own = settings.task.spec(None).auto_class
     auto_class, extra = ("AutoModel", without_pooler(config)) if pooled else (own, {})
     with quiet():
-        return base_network(source, auto_class, config, extra)
+        return base_network(lora["base_model_name_or_path"], lora.get("revision"), auto_class, config, extra)
 
 
 def first_factors(backbone: nn.Module, config: Any, prefix: str) -> Factors:
