@@ -65,7 +65,7 @@ def recommended(words: list[str], cut: float, like: str, harder: float) -> Advic
     from ftrun.commands._settings import composed
     from ftrun.experiments.advice import advise, measure
     from ftrun.experiments.domain_gap import familiarity, like_its_own
-    from ftrun.experiments.lora.merge import merge_first
+    from ftrun.experiments.lora.starting import merge_first
     from ftrun.models.load import load
     from ftrun.runs.terminal import say
     from ftrun.settings.read import read

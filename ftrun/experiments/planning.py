@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftrun.data.card import lines as card_lines
 from ftrun.errors import ConfigError
-from ftrun.experiments.lora.merge import merge_first
+from ftrun.experiments.lora.starting import merge_first
 from ftrun.experiments.pooling import pooled
 from ftrun.experiments.preparing import card_of, case_of, chosen
 from ftrun.models.load import outline, reading

@@ -92,13 +92,11 @@ def uniform_loss(model: PretrainingHead) -> float:
 
 def pretrained_head(spec: Spec, checkpoint: ModelSettings, model: Model) -> tuple[PretrainingHead, list[str]]:
     """The checkpoint with the head of its pre-training, and the weights of it that are not there."""
-    import transformers
-
     place = locate(checkpoint)
     with torch.random.fork_rng(), quiet():
         torch.manual_seed(0)
-        auto, named = getattr(transformers, spec.auto_class), f"model.name={checkpoint.name}"
-        net, fresh = pretrained(auto, place, named, dtype=torch.float32)
+        named = f"model.name={checkpoint.name}"
+        net, fresh = pretrained(spec.auto_class, place, named, dtype=torch.float32)
     prefix = net.base_model_prefix
     missing = [name for name in fresh if not name.startswith(prefix + ".")]
     device = next(model.parameters()).device

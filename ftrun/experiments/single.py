@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import ConfigError, DataError, Interrupted, UserError
 from ftrun.experiments.finish import finish
-from ftrun.experiments.lora.merge import merge_first
+from ftrun.experiments.lora.starting import merge_first
 from ftrun.experiments.pooling import for_task, with_pooling
 from ftrun.experiments.preparing import prepare
 from ftrun.experiments.retention import features_of, measure_before, remember

@@ -136,19 +136,18 @@ def network(
 ) -> tuple[nn.Module, set[str]]:
     import transformers
 
-    auto = getattr(transformers, auto_class)
     if settings.attention != "auto":
         extra = extra | {"attn_implementation": settings.attention}
     if settings.init == "random":
         with attention_known(settings):
-            net = auto.from_config(
+            net = getattr(transformers, auto_class).from_config(
                 config, dtype=torch.float32, trust_remote_code=settings.trust_remote_code, **extra
             )
         return net, set()  # nothing is pretrained, so nothing is fresh beside it
     try:
         # in fp32, as transformers 5 would keep a half-precision checkpoint and train it so
         return pretrained(
-            auto, checkpoint, f"model.name={settings.name}", config=config, dtype=torch.float32, **extra
+            auto_class, checkpoint, f"model.name={settings.name}", config=config, dtype=torch.float32, **extra
         )
     except (OSError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]

@@ -30,18 +30,20 @@ POOLER = "pooler."  # a part of the head: task heads on other poolers lack its w
 
 
 def pretrained(
-    auto: Any, checkpoint: Checkpoint, named: str, whole: bool = False, **options: Any
+    auto_class: str, checkpoint: Checkpoint, named: str, whole: bool = False, **options: Any
 ) -> tuple[Any, set[str]]:
-    """The network of an auto class with a checkpoint's weights, and the names of those that are fresh.
+    """The network of a class of transformers with a checkpoint's weights, and the names of fresh ones.
 
     Only what belongs to the head may be fresh: it is missing, or has other labels; with `whole` nothing may.
     Raises ConfigError, which begins with what is `named`, for anything else and for weights that are not
     finite; what transformers raises for files that cannot be read.
     """
+    import transformers
+
     if (directory := Path(checkpoint.name)).is_dir():
         verify(directory)
     with no_larger(named, shapes(checkpoint), numbers=True):
-        net, info = auto.from_pretrained(
+        net, info = getattr(transformers, auto_class).from_pretrained(
             checkpoint.name,
             use_safetensors=True,
             ignore_mismatched_sizes=True,  # a checkpoint's own head for other labels

@@ -37,7 +37,6 @@ def reload(directory: Path, auto_class: str, in_full: bool = False) -> nn.Module
     The base of a LoRA is loaded at the few bits that it was trained on, or `in_full` with the same values.
     Raises ConfigError where a file is no more what was saved.
     """
-    import transformers
     from transformers import AutoConfig
 
     verify(directory)
@@ -54,8 +53,10 @@ def reload(directory: Path, auto_class: str, in_full: bool = False) -> nn.Module
     if (directory / "adapter_config.json").is_file():
         net = reload_lora(directory, auto_class, config, extra, in_full)
     else:
-        auto, place = getattr(transformers, auto_class), Checkpoint(str(directory), {})
-        net, _ = pretrained(auto, place, str(directory), whole=not (directory / FILE).is_file(), **extra)
+        place = Checkpoint(str(directory), {})
+        net, _ = pretrained(
+            auto_class, place, str(directory), whole=not (directory / FILE).is_file(), **extra
+        )
         restore(net, directory)
     if pooling:
         pooled = Pooled(net, pooling, config.num_labels, longest(directory))
@@ -69,11 +70,8 @@ def base_network(
     source: str, revision: str | None, auto_class: str, config: PretrainedConfig, extra: dict[str, Any]
 ) -> nn.Module:
     """The checkpoint that something small was trained on, in fp32 and with the head that `config` wants."""
-    import transformers
-
-    auto = getattr(transformers, auto_class)
     place = Checkpoint(source, {"revision": revision} if revision else {})
-    return pretrained(auto, place, source, config=config, dtype=torch.float32, **extra)[0]
+    return pretrained(auto_class, place, source, config=config, dtype=torch.float32, **extra)[0]
 
 
 def reload_lora(

@@ -10,6 +10,8 @@ import shutil
 import stat
 import time
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,6 +33,18 @@ def write_atomically(path: Path, text: str) -> None:
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def beside(output: Path) -> Iterator[Path]:
+    """A directory that becomes `output` when all has gone well, and nothing otherwise."""
+    place = output.absolute().with_name(f".{output.name}.{os.getpid()}")
+    place.mkdir()
+    try:
+        yield place
+        place.rename(output.absolute())
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def append_line(path: Path, *lines: dict[str, Any]) -> None:

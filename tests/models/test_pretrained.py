@@ -97,7 +97,7 @@ def read_both(name, place):
             net = auto.from_config(AutoConfig.from_pretrained(place))
         for way in (
             lambda: refuse_other_shapes(net, shapes(checkpoint), "it"),
-            lambda: pretrained(auto, checkpoint, "it"),
+            lambda: pretrained(NETWORKS[name][2], checkpoint, "it"),
         ):
             try:
                 way()

@@ -15,7 +15,8 @@ from ftrun.experiments import single
 from ftrun.experiments.lora import compare
 from ftrun.experiments.lora.compose import RECORD, Composition, compose
 from ftrun.experiments.lora.lowrank import Update, read_update, refuse_other_bases
-from ftrun.experiments.lora.merge import TOLERANCE, merge, merge_first, of_run
+from ftrun.experiments.lora.merge import merge, of_run
+from ftrun.experiments.lora.starting import TOLERANCE, merge_first
 from ftrun.experiments.lora.weights import search
 from ftrun.experiments.pooling import for_task, with_pooling
 from ftrun.runs import clock

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
 
-from ftrun.errors import ConfigError, UserError
+from ftrun import __version__
+from ftrun.errors import UserError
 from ftrun.experiments.inference import Saved
-from ftrun.experiments.lora.card import Source, plain_code, write_card, write_origin
 from ftrun.experiments.lora.equivalence import (
     COMPARED,
     HEADING,
     Agreement,
     agreement,
+    as_markdown,
     in_fp32,
     readable,
     rows_to_compare,
@@ -30,18 +27,18 @@ from ftrun.models.architecture import IMAGES
 from ftrun.models.heads import Pooled, save_beside
 from ftrun.models.image_processor import ImageProcessor, reopen
 from ftrun.models.load import quiet
-from ftrun.models.locate import unmerged
 from ftrun.models.recalibration import drop
 from ftrun.models.reload import reload
 from ftrun.models.save import save_network
 from ftrun.models.tokenizer import open_tokenizer
-from ftrun.runs.artifacts import MERGED, low_rank
-from ftrun.runs.files import free_space_check
+from ftrun.runs.artifacts import low_rank
+from ftrun.runs.files import beside, free_space_check
+from ftrun.runs.find import ORIGIN
 from ftrun.runs.manifest import seal
 from ftrun.runs.run import Run
 from ftrun.runs.terminal import say
 from ftrun.settings.read import read
-from ftrun.settings.schema import ModelSettings, Settings
+from ftrun.settings.schema import Settings
 from ftrun.tasks.data import TaskData
 from ftrun.training.devices import open_accelerator
 
@@ -49,8 +46,37 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-TOLERANCE = 1e-4  # of a logit, between a LoRA and the network it is folded into
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+CARD = """\
+---
+library_name: {library}
+{base}tags: [ftrun, {tag}]
+---
+
+# {title}
+
+{story}
+
+{table}
+
+on {rows}.
+
+```python
+{code}
+```
+
+Or `ftrun predict DIR --input FILE --output FILE`. Made by ftrun {version}; the settings are in `{origin}`.
+"""
+
+
+@dataclass
+class Source:
+    """A finished LoRA to be folded: where it lies, and the settings of the run whose head it has."""
+
+    place: Path
+    settings: Settings
+    title: str
+    story: str
 
 
 def merge(source: Source, output: Path, dtype: str, tolerance: float) -> list[Agreement]:
@@ -84,33 +110,8 @@ def merge(source: Source, output: Path, dtype: str, tolerance: float) -> list[Ag
             drop(place, f"the weights are cast to {dtype}, so", output)
         write_origin(place, source.settings)
         write_card(place, source, found, f"{rows:,} {words}", "merged", plain_code(written, settings))
+        seal(place)
     return found
-
-
-def merge_first(model: ModelSettings, device: str) -> None:
-    """Where model.name means a run that holds a LoRA, make a network of it, as `ftrun merge` does.
-
-    Nothing is done where that is there already. Raises ConfigError for several processes.
-    """
-    run = unmerged(model.name) if model.init == "pretrained" else None
-    if run is None:
-        return
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError(
-            f"model.name={model.name} holds a LoRA, which one process makes a network of: ftrun merge {run}"
-        )
-    if not os.access(run, os.W_OK):
-        raise ConfigError(
-            f"model.name={model.name} holds a LoRA, and {run} cannot be written to; possible:"
-            f" ftrun merge {run} --output DIR, and model.name=DIR"
-        )
-    say(f"model.name={model.name} holds a LoRA: merging it into {run / MERGED}, as ftrun merge does")
-    source = of_run(Run.open(run))
-    source.settings = replace(source.settings, device=device)
-    try:
-        merge(source, run / MERGED, "fp32", TOLERANCE)
-    except FileExistsError:  # another process was first
-        return
 
 
 def opened(
@@ -177,22 +178,48 @@ def compared(
     return found
 
 
-@contextmanager
-def beside(output: Path) -> Iterator[Path]:
-    """A directory that becomes `output` when all has gone well, and nothing otherwise."""
-    place = output.absolute().with_name(f".{output.name}.{os.getpid()}")
-    place.mkdir()
-    try:
-        yield place
-        seal(place)
-        try:
-            place.rename(output.absolute())
-        except OSError as error:  # of a directory that is not empty
-            if not output.is_dir():
-                raise
-            raise FileExistsError(f"{output} exists") from error
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
+def write_origin(place: Path, settings: Settings) -> None:
+    """The run's settings, with which `ftrun predict` and `evaluate` read the directory."""
+    from omegaconf import OmegaConf
+
+    (place / ORIGIN).write_text(OmegaConf.to_yaml(settings.raw), encoding="utf-8")
+
+
+def write_card(place: Path, source: Source, found: list[Agreement], rows: str, tag: str, code: str) -> None:
+    """README.md: what the directory is, how that was proved, and how to load it."""
+    text = CARD.format(
+        library=library(source.settings, tag),
+        base=on_hub(source.settings.model.name),
+        tag=tag,
+        title=source.title,
+        story=source.story,
+        table=as_markdown(found),
+        rows=rows,
+        code=code,
+        version=__version__,
+        origin=ORIGIN,
+    )
+    (place / "README.md").write_text(text, encoding="utf-8")
+
+
+def on_hub(name: str) -> str:
+    """The line of the card that names the base, where that is a name others know too."""
+    return "" if name.startswith("embedded:") or Path(name).is_dir() else f"base_model: {name}\n"
+
+
+def library(settings: Settings, tag: str) -> str:
+    """Who loads the directory."""
+    if settings.model.pooling != "head":
+        return "sentence-transformers"
+    return "transformers" if tag == "merged" else "peft"
+
+
+def plain_code(net: nn.Module, settings: Settings) -> str:
+    """How the network is loaded: by transformers alone, a pooled one by sentence-transformers."""
+    if isinstance(net, Pooled):
+        return sentences.code(net, low_rank=False)
+    name = settings.task.spec(None).auto_class
+    return f'from transformers import {name}\n\nnet = {name}.from_pretrained("DIR")'
 
 
 def of_run(run: Run) -> Source:

@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification
 from ftrun.errors import ConfigError
 from ftrun.experiments.inference import FinishedRun
 from ftrun.experiments.lora.equivalence import agreement, rows_to_compare
-from ftrun.experiments.lora.merge import merge_first
+from ftrun.experiments.lora.starting import merge_first
 from ftrun.models.locate import locate, unmerged
 from ftrun.runs.manifest import SEAL
 from ftrun.runs.run import Run
