@@ -65,6 +65,7 @@ def recommended(words: list[str], cut: float, like: str, harder: float) -> Advic
     from ftrun.commands._settings import composed
     from ftrun.experiments.advice import advise, measure
     from ftrun.experiments.domain_gap import familiarity, like_its_own
+    from ftrun.experiments.lora.starting import merge_first
     from ftrun.models.load import load
     from ftrun.runs.terminal import say
     from ftrun.settings.read import read
@@ -78,6 +79,7 @@ def recommended(words: list[str], cut: float, like: str, harder: float) -> Advic
         raise ConfigError(
             f"advise: task={settings.task.name} is not text classification, which is all that can be measured"
         )
+    merge_first(settings.model, settings.device)
     own = like_its_own(like)
     data = TaskData.read(settings.task, settings.seed)
     for note in data.rows.notes:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import ConfigError, DataError, Interrupted, UserError, memory_told
 from ftrun.experiments.finish import finish
+from ftrun.experiments.lora.starting import merge_first
 from ftrun.experiments.pooling import for_task, with_pooling
 from ftrun.experiments.preparing import prepare
 from ftrun.experiments.retention import features_of, measure_before, remember
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 def run(settings: Settings, path: Path) -> float:
     """Train, score and save in a new run directory; returns the score that chose the best weights."""
     check(settings.tracker)
+    merge_first(settings.model, settings.device)
     settings = with_pooling(settings)
     accelerator = accelerator_of(settings)
     refuse(settings, accelerator)

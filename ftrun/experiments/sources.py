@@ -18,6 +18,7 @@ from ftrun.models.image_processor import PROCESSOR
 from ftrun.models.load import quiet
 from ftrun.models.model import Model
 from ftrun.models.reload import reload
+from ftrun.runs.manifest import seal
 from ftrun.runs.run import Run
 from ftrun.settings.read import read
 from ftrun.settings.schema import ModelSettings, Settings, Source
@@ -98,6 +99,7 @@ def folded(run: Run, place: Path) -> Path:
             (net.backbone if isinstance(net, Pooled) else net).save_pretrained(fresh)
         for file in [*run.model_dir.glob("token*"), *run.model_dir.glob(PROCESSOR)]:
             shutil.copy(file, fresh)
+        seal(fresh)
         fresh.rename(place)
     return place
 

@@ -14,15 +14,17 @@ from torch import nn
 
 from ftrun.errors import ConfigError, told
 from ftrun.models.architecture import IMAGES, refuse_other_direction, refuse_other_inputs
-from ftrun.models.files.reading import CONFIG, loading, read_network, refuse_larger_than_memory
+from ftrun.models.files.reading import CONFIG, loading, refuse_larger_than_memory
 from ftrun.models.heads import Pooled, project
 from ftrun.models.image_processor import ImageProcessor, open_processor
 from ftrun.models.locate import Checkpoint, locate
 from ftrun.models.model import Model
 from ftrun.models.pooling import resolved
+from ftrun.models.pretrained import no_larger, pretrained, refuse_other_shapes
 from ftrun.models.quantized import quantize, refuse_unquantizable
 from ftrun.models.resize import resize
 from ftrun.models.spec import ImageInput, Spec
+from ftrun.models.stored import shapes
 from ftrun.models.tokenizer import load_tokenizer, trained_for
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ def load(settings: ModelSettings, spec: Spec, seed: int) -> Model:
         if spec.projection is not None:
             fresh |= project(net, *spec.projection, source)
     model = Model(net, processor, source, fresh)
+    model.revision = settings.revision
     if settings.rounded:
         quantize(net, model.get_submodule(model.layer_list), settings.load)
     return model
@@ -59,15 +62,26 @@ def reading(
     checkpoint, config, processor = fitting(settings, spec, spec.config)
     if spec.auto_class == IMAGES:
         return checkpoint, config, processor
-    return checkpoint, config, load_tokenizer(checkpoint, config, trained_for(spec, checkpoint.name))
+    made = trained_for(spec, checkpoint.name, settings.init == "pretrained")
+    return checkpoint, config, load_tokenizer(checkpoint, config, made)
 
 
 def outline(settings: ModelSettings, spec: Spec) -> Model:
     """The network without weights, a moment's work, to see what it has; ConfigError as `load` raises it."""
     settings = resolved(settings, spec)
     checkpoint, config, _ = fitting(settings, spec, {})
-    with torch.device("meta"), quiet(), loading(checkpoint.label, checkpoint.name, CONFIG):
+    stored = shapes(checkpoint) if settings.init == "pretrained" else None
+    named = checkpoint.label
+    with (
+        torch.device("meta"),
+        quiet(),
+        loading(named, checkpoint.name, CONFIG),
+        no_larger(named, stored, numbers=False),
+    ):
         net, _ = build(replace(settings, init="random", load="full"), checkpoint, config, spec)
+        if stored is not None:
+            own, extra = (net.backbone, without_pooler(config)) if isinstance(net, Pooled) else (net, {})
+            refuse_other_shapes(own, stored, named, **extra)
         if spec.projection is not None:
             project(net, *spec.projection, None)
     refuse_larger_than_memory(settings.name, net)
@@ -136,18 +150,8 @@ def network(
                 config, dtype=torch.float32, trust_remote_code=settings.trust_remote_code, **extra
             )
         return net, set()  # nothing is pretrained, so nothing is fresh beside it
-    net, info = read_network(
-        auto_class,
-        checkpoint.name,
-        checkpoint.label,
-        config=config,
-        dtype=torch.float32,  # transformers 5 would keep a half-precision checkpoint and train it so
-        ignore_mismatched_sizes=True,  # a checkpoint's own head for other labels; it is fresh then
-        output_loading_info=True,
-        **checkpoint.options,
-        **extra,
-    )
-    return net, set(info["missing_keys"]) | {key for key, *_ in info["mismatched_keys"]}
+    # in fp32, as transformers 5 would keep a half-precision checkpoint and train it so
+    return pretrained(auto_class, checkpoint, checkpoint.label, config=config, dtype=torch.float32, **extra)
 
 
 @contextmanager

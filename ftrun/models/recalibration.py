@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import ConfigError, told
 from ftrun.models.files.reading import CONFIG, stored
 from ftrun.runs.files import write_atomically
+from ftrun.runs.manifest import CALIBRATION
 from ftrun.runs.terminal import say
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-KEY = "ftrun_calibration"  # plain transformers keeps it as one more attribute of the configuration
+KEY = CALIBRATION  # plain transformers keeps it as one more attribute of the configuration
 
 
 @dataclass(frozen=True)
@@ -35,16 +36,22 @@ def recalibration_of(directory: Path) -> Recalibration | None:
     found = stored(directory / CONFIG).get(KEY)
     if found is None:
         return None
-    numbers = [found.get("temperature")] if isinstance(found, dict) else []
-    if numbers and (own := found.get("thresholds")) is not None:
-        numbers += own.values() if isinstance(own, dict) else [None]
-    whole = numbers and all(isinstance(each, int | float) for each in numbers) and numbers[0] > 0
-    if not whole or not found.keys() <= {"temperature", "thresholds"}:
+    if not is_whole(found):
         raise ConfigError(
             f"{directory / CONFIG}: {KEY} has temperature and thresholds, not {told(ValueError(found), 100)};"
             f" to fit them anew: ftrun calibrate {directory.parent}"
         )
     return Recalibration(**found)
+
+
+def is_whole(found: Any) -> bool:
+    """Whether this is what `keep` writes."""
+    if not isinstance(found, dict) or not found.keys() <= {"temperature", "thresholds"}:
+        return False
+    warmth: Any = found.get("temperature")
+    own = found.get("thresholds") or {}
+    numbers = [warmth, *own.values()] if isinstance(own, dict) else [None]
+    return all(isinstance(each, int | float) for each in numbers) and warmth > 0
 
 
 def keep(directory: Path, found: Recalibration | None) -> None:

@@ -12,17 +12,20 @@ from torch import nn
 from ftrun import ASSETS
 from ftrun.errors import ConfigError
 from ftrun.models.adapters import Adapters
-from ftrun.models.files.reading import CONFIG, loading, read_config, read_network, stored
-from ftrun.models.heads import Pooled, restore
+from ftrun.models.files.reading import CONFIG, loading, read_config, stored
+from ftrun.models.heads import FILE, Pooled, restore
 from ftrun.models.layers import output_layers
 from ftrun.models.load import quiet, without_pooler
+from ftrun.models.locate import Checkpoint
 from ftrun.models.logits import Both, logits_of
 from ftrun.models.model import Model, longest_list
+from ftrun.models.pretrained import pretrained
 from ftrun.models.quantized import KEY as LOADED
 from ftrun.models.quantized import quantize, refuse_unquantizable, round_weights
 from ftrun.models.save import ADAPTER_WEIGHTS, ADAPTERS, EMBEDDED
 from ftrun.models.sentences import longest, read_head
 from ftrun.runs.artifacts import LORA, LORA_WEIGHTS
+from ftrun.runs.manifest import verify
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -32,8 +35,9 @@ def reload(directory: Path, auto_class: str, in_full: bool = False) -> nn.Module
     """What the directory holds; no other library reads adapters.
 
     The base of a LoRA is loaded at the few bits that it was trained on, or `in_full` with the same values.
-    Raises ConfigError, which names the file, where one is missing or damaged.
+    Raises ConfigError, which names the file, where one is missing, damaged or no more what was saved.
     """
+    verify(directory)
     config = read_config(directory)
     with loading(directory, directory, CONFIG):
         return put_together(directory, config, auto_class, in_full).eval()
@@ -51,7 +55,10 @@ def put_together(directory: Path, config: PretrainedConfig, auto_class: str, in_
     if (directory / "adapter_config.json").is_file():
         net = reload_lora(directory, auto_class, config, extra, in_full)
     else:
-        net = read_network(auto_class, directory, **extra)
+        place = Checkpoint(str(directory), {})
+        net, _ = pretrained(
+            auto_class, place, str(directory), whole=not (directory / FILE).is_file(), **extra
+        )
         restore(net, directory)
     if pooling:
         pooled = Pooled(net, pooling, config.num_labels, longest(directory))
@@ -61,13 +68,14 @@ def put_together(directory: Path, config: PretrainedConfig, auto_class: str, in_
     return net
 
 
-def base_network(source: str, auto_class: str, config: PretrainedConfig, extra: dict[str, Any]) -> nn.Module:
+def base_network(
+    source: str, revision: str | None, auto_class: str, config: PretrainedConfig, extra: dict[str, Any]
+) -> nn.Module:
     """The checkpoint that something small was trained on, in fp32 and with the head that `config` wants."""
     if Path(source).is_absolute() and not Path(source).is_dir():
         raise ConfigError(f"{source}, the checkpoint below it, is gone; possible: put it back")
-    options = {"config": config, "dtype": torch.float32, "ignore_mismatched_sizes": True}
-    net: nn.Module = read_network(auto_class, source, **options, **extra)
-    return net
+    place = Checkpoint(source, {"revision": revision} if revision else {})
+    return pretrained(auto_class, place, source, config=config, dtype=torch.float32, **extra)[0]
 
 
 def reload_lora(
@@ -76,8 +84,9 @@ def reload_lora(
     from peft import PeftConfig, PeftModel
 
     with loading(directory, directory, LORA):
-        source = PeftConfig.from_pretrained(str(directory)).base_model_name_or_path
-    base = base_network(source, auto_class, config, extra)
+        lora = PeftConfig.from_pretrained(str(directory))
+        source = lora.base_model_name_or_path
+    base = base_network(source, lora.revision, auto_class, config, extra)
     restore(base, directory)
     if (load := getattr(config, LOADED, None)) is not None:
         backbone: Any = base.base_model
@@ -101,11 +110,11 @@ def reload_bottlenecks(
     """
     settings = stored(directory / ADAPTERS)
     with loading(directory, directory, ADAPTERS):
-        name = settings.pop("base_model")
+        name, revision = settings.pop("base_model"), settings.pop("revision", None)
         adapters = Adapters(**settings)
-    source = str(ASSETS / name.removeprefix(EMBEDDED)) if name.startswith(EMBEDDED) else name
+        source = str(ASSETS / name.removeprefix(EMBEDDED)) if name.startswith(EMBEDDED) else name
     try:
-        net = base_network(source, auto_class, config, extra)
+        net = base_network(source, revision, auto_class, config, extra)
     except ConfigError as error:
         raise ConfigError(
             f"{directory / ADAPTERS}: base_model={name} cannot be loaded: {error}; a new path can be written"

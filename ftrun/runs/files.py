@@ -7,8 +7,11 @@ import json
 import math
 import os
 import shutil
+import stat
 import time
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,6 +33,18 @@ def write_atomically(path: Path, text: str) -> None:
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def beside(output: Path) -> Iterator[Path]:
+    """A directory that becomes `output` when all has gone well, and nothing otherwise."""
+    place = output.absolute().with_name(f".{output.name}.{os.getpid()}")
+    place.mkdir()
+    try:
+        yield place
+        place.rename(output.absolute())
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def append_line(path: Path, *lines: dict[str, Any]) -> None:
@@ -72,6 +87,17 @@ def finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def umask_mode(path: Path) -> None:
+    """Give a file the mode of one that is simply opened, where it was written through a temporary one.
+
+    That one has the mode 0600 whatever the umask. Another mode was chosen by somebody, and stays.
+    """
+    if stat.S_IMODE(path.stat().st_mode) == 0o600:
+        mask = os.umask(0o077)
+        os.umask(mask)
+        path.chmod(0o666 & ~mask)
 
 
 def flush(file: IO[Any]) -> None:

@@ -133,9 +133,9 @@ PROCESSOR = "preprocessor_config.json"
         (words_alone, "cannot be loaded: vocab.txt: 'utf-8' codec can't decode"),
         (far_ids, "the tokenizer has 5001 tokens, the network"),
         (unpaddable, "the tokenizer has no token to pad with"),
-        (cut("model.safetensors"), "cannot be loaded: model.safetensors: "),
-        (written("model.safetensors", b""), "cannot be loaded: model.safetensors: "),
-        (written("model.safetensors", b"\0" * 1000), "cannot be loaded: model.safetensors: "),
+        (cut("model.safetensors"), "DIR/model.safetensors is damaged: "),
+        (written("model.safetensors", b""), "DIR/model.safetensors is damaged: "),
+        (written("model.safetensors", b"\0" * 1000), "DIR/model.safetensors is damaged: "),
         (without("model.safetensors"), "DIR has no usable weights: no *.safetensors"),
     ],
 )
@@ -143,23 +143,13 @@ def test_a_checkpoint_for_texts(refusal, damage, said):
     assert said in refusal("bert", damage)
 
 
-def other_tensor(place):
-    """A damage: the index says of a tensor that it is where it is not."""
-    index = json.loads((place / INDEX).read_text())
-    files = sorted(set(index["weight_map"].values()))
-    name = next(name for name, file in index["weight_map"].items() if file == files[0])
-    index["weight_map"][name] = files[1]
-    (place / INDEX).write_text(json.dumps(index))
-
-
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (written(INDEX, "[]"), f"DIR/{INDEX} is damaged: it holds []"),
-        (written(INDEX, "{}"), f"DIR/{INDEX} is damaged: its weight_map does not tell"),
+        (written(INDEX, "[]"), f"DIR/{INDEX} is damaged: "),
+        (written(INDEX, "{}"), f"DIR/{INDEX} is damaged: "),
         (without("model-00002-of-00003.safetensors"), f"DIR/{INDEX} names model-00002-of-00003.safetensors"),
-        (other_tensor, "not in model-00002-of-00003.safetensors"),
-        (cut("model-00002-of-00003.safetensors"), "cannot be loaded: model-00002-of-00003.safetensors: "),
+        (cut("model-00002-of-00003.safetensors"), "DIR/model-00002-of-00003.safetensors is damaged: "),
     ],
 )
 def test_a_checkpoint_in_shards(refusal, damage, said):
@@ -221,7 +211,7 @@ def test_a_saved_model_names_its_file_too(kinds, tmp_path):
     place = tmp_path / "model"
     shutil.copytree(kinds["bert"][0], place)
     cut("model.safetensors")(place)
-    with pytest.raises(ConfigError, match=f"{place} cannot be loaded: model.safetensors: "):
+    with pytest.raises(ConfigError, match=f"{place}/model.safetensors is damaged: "):
         reload(place, "AutoModelForSequenceClassification")
     written(CONFIG, "null")(place)
     with pytest.raises(ConfigError, match=f"{place}/config.json is damaged: it holds None, not an object"):
@@ -251,8 +241,8 @@ def finished(tmp_path_factory):
     [
         (lambda place: shutil.rmtree(place), "model is missing"),
         (lambda place: [file.unlink() for file in place.iterdir()], "model/config.json is missing"),
-        (cut("model.safetensors"), "model cannot be loaded: model.safetensors: "),
-        (cut(CONFIG), "model/config.json is damaged: "),
+        (cut("model.safetensors"), "model is damaged: model.safetensors has"),
+        (cut(CONFIG), "model is damaged: the content of config.json has changed"),
     ],
     ids=["gone", "empty", "weights", "config"],
 )

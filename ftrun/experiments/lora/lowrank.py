@@ -18,6 +18,7 @@ from ftrun.models.load import quiet, without_pooler
 from ftrun.models.reload import base_network
 from ftrun.models.save import PEFT_PREFIX
 from ftrun.runs.artifacts import LORA, LORA_WEIGHTS, low_rank
+from ftrun.runs.manifest import verify
 from ftrun.runs.run import Run
 from ftrun.settings.read import read
 from ftrun.settings.schema import ROUNDED, Settings
@@ -71,6 +72,7 @@ def read_update(run: Run) -> Update:
     from peft import LoraConfig
 
     refuse_unsummable(run)
+    verify(run.model_dir)
     settings = read(run.settings)
     net = bare(run, settings)
     with loading(run.model_dir, run.model_dir, LORA_WEIGHTS):
@@ -105,12 +107,12 @@ def read_update(run: Run) -> Update:
 def bare(run: Run, settings: Settings) -> nn.Module:
     """The network that the LoRA was trained on, its head fresh; of a pooled one the backbone."""
     config = read_config(run.model_dir)
-    source = stored(run.model_dir / LORA)["base_model_name_or_path"]
+    lora = stored(run.model_dir / LORA)
     pooled = getattr(config, "ftrun_pooling", None)
     own = settings.task.spec(None).auto_class
     auto_class, extra = ("AutoModel", without_pooler(config)) if pooled else (own, {})
     with quiet():
-        return base_network(source, auto_class, config, extra)
+        return base_network(lora["base_model_name_or_path"], lora.get("revision"), auto_class, config, extra)
 
 
 def first_factors(backbone: nn.Module, config: Any, prefix: str) -> Factors:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,8 +32,9 @@ from ftrun.models.reload import reload
 from ftrun.models.save import save_network
 from ftrun.models.tokenizer import open_tokenizer
 from ftrun.runs.artifacts import low_rank
-from ftrun.runs.files import free_space_check
+from ftrun.runs.files import beside, free_space_check
 from ftrun.runs.find import ORIGIN
+from ftrun.runs.manifest import seal
 from ftrun.runs.run import Run
 from ftrun.runs.terminal import say
 from ftrun.settings.read import read
@@ -113,6 +110,7 @@ def merge(source: Source, output: Path, dtype: str, tolerance: float) -> list[Ag
             drop(place, f"the weights are cast to {dtype}, so", output)
         write_origin(place, source.settings)
         write_card(place, source, found, f"{rows:,} {words}", "merged", plain_code(written, settings))
+        seal(place)
     return found
 
 
@@ -218,18 +216,6 @@ def plain_code(net: nn.Module, settings: Settings) -> str:
         return sentences.code(net, low_rank=False)
     name = settings.task.spec(None).auto_class
     return f'from transformers import {name}\n\nnet = {name}.from_pretrained("DIR")'
-
-
-@contextmanager
-def beside(output: Path) -> Iterator[Path]:
-    """A directory that becomes `output` when all has gone well, and nothing otherwise."""
-    place = output.absolute().with_name(f".{output.name}.{os.getpid()}")
-    place.mkdir()
-    try:
-        yield place
-        place.rename(output.absolute())
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
 
 
 def of_run(run: Run) -> Source:

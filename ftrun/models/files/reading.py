@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftrun.errors import ConfigError, OutOfMemory, UserError, listed, near, out_of_memory, told
+from ftrun.errors import ConfigError, OutOfMemory, UserError, near, out_of_memory, told
 from ftrun.runs.files import size_in_words
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 CONFIG = "config.json"
-INDEX, WHOLE = "model.safetensors.index.json", "model.safetensors"
 OURS = {"ftrun_pooling": ("cls", "mean"), "ftrun_load": ("4bit", "8bit")}  # what a run notes in config.json
 SIZES = (  # of a network, by the names that every configuration of transformers understands
     "hidden_size", "num_attention_heads", "vocab_size", "intermediate_size", "image_size", "patch_size",
@@ -50,16 +49,6 @@ def read_config(name: str | Path, label: str = "", **options: Any) -> Pretrained
         config = AutoConfig.from_pretrained(name, **options)
         refuse_sizes(config, path)
     return config
-
-
-def read_network(auto_class: str, name: str | Path, label: str = "", **options: Any) -> Any:
-    """What `from_pretrained` of transformers returns, from safetensors alone."""
-    import transformers
-
-    refuse_broken_index(Path(name))
-    with loading(label or name, name, CONFIG):
-        auto = getattr(transformers, auto_class)
-        return auto.from_pretrained(name, use_safetensors=True, **options)
 
 
 @contextmanager
@@ -173,6 +162,9 @@ def refuse_sizes(config: PretrainedConfig, path: Path) -> None:
             if value is not None and not (type(value) is int and 0 < value <= most):
                 own = getattr(config, "attribute_map", {}).get(name, name)
                 raise ConfigError(f"{path}: {own}={told(ValueError(found), 60)}; possible: 1 to {most:,}")
+    names = [*config.id2label.values()]
+    if not all(isinstance(each, str) for each in names) or len({*names}) < len(names):
+        raise ConfigError(f"{path}: id2label names labels that are no texts, or one twice; {AGAIN}")
     for name, possible in OURS.items():
         if (value := getattr(config, name, None)) not in (None, *possible):
             raise ConfigError(f"{path}: {name}={value!r:.60}; possible: {', '.join(possible)}")
@@ -193,23 +185,3 @@ def memory_of_machine() -> int | None:
     if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
         return None
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def refuse_broken_index(directory: Path) -> None:
-    """ConfigError where an index of shards names one that is not there, or a tensor that is not in it."""
-    from safetensors import safe_open
-
-    path = directory / INDEX
-    if (directory / WHOLE).is_file() or not path.is_file():
-        return
-    places = stored(path).get("weight_map")
-    if not isinstance(places, dict) or not all(isinstance(file, str) for file in places.values()):
-        raise ConfigError(f"{path} is damaged: its weight_map does not tell each tensor's file; {AGAIN}")
-    for file in sorted(set(places.values())):
-        if not (directory / file).is_file():
-            raise ConfigError(f"{path} names {file}, which is not there; {AGAIN}")
-        with loading(directory, directory, file), safe_open(directory / file, "pt") as opened:
-            has = set(opened.keys())
-        lost = [name for name, of in places.items() if of == file and name not in has]
-        if lost:
-            raise ConfigError(f"{path}: {listed(lost, 1)} not in {file}; {AGAIN}")
