@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ftrun.errors import ConfigError
 from ftrun.models.architecture import IMAGES
-from ftrun.models.files.reading import computing, read_config
+from ftrun.models.files.reading import CONFIG, computing, read_config
 from ftrun.models.image_processor import ImageProcessor, reopen
 from ftrun.models.load import quiet
 from ftrun.models.logits import logits_of
@@ -70,9 +70,12 @@ class FinishedRun:
         train, spec = settings.train, settings.task.spec(None)
         self.accelerator = open_accelerator(settings.device, train.precision, train.deterministic)
         with quiet():
-            net = reload(run.model_dir, spec.auto_class)
-        self.config = read_config(run.model_dir)
-        self.processor = processor_of(run.model_dir, self.config, spec.auto_class == IMAGES)
+            net = reload(run.model_dir, spec.auto_class, trust=settings.model.trust_remote_code)
+        trust = {"trust_remote_code": settings.model.trust_remote_code}
+        self.config = read_config(run.model_dir, **trust)
+        if not all(isinstance(name, str) for name in self.config.id2label.values()):
+            raise ConfigError(f"{run.model_dir / CONFIG} is damaged: a label in id2label is no text")
+        self.processor = processor_of(run.model_dir, self.config, spec.auto_class == IMAGES, **trust)
         self.recalibration = recalibration_of(run.model_dir) if calibrated else None
         temperature = self.recalibration.temperature if self.recalibration else 1.0
         self.model = self.accelerator.prepare_model(Saved(net, temperature), evaluation_mode=True)
@@ -113,12 +116,12 @@ class FinishedRun:
 
 
 def processor_of(
-    directory: Path, config: PretrainedConfig, images: bool
+    directory: Path, config: PretrainedConfig, images: bool, **trust: bool
 ) -> PreTrainedTokenizerBase | ImageProcessor | None:
     """What is saved beside a network; None for a task that scales its images itself."""
     if images:
         return reopen(directory, config)
-    tokenizer = open_tokenizer(directory, str(directory))
+    tokenizer = open_tokenizer(directory, str(directory), **trust)
     fit_inputs(tokenizer, config)
     return tokenizer
 

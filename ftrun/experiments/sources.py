@@ -107,7 +107,9 @@ def folded(run: Run, place: Path) -> Path:
 def plain(run: Run) -> nn.Module:
     """A finished run's network without adapters beside its weights."""
     with quiet():
-        net = reload(run.model_dir, read(run.settings).task.spec(None).auto_class)
+        own = read(run.settings)
+        trust = own.model.trust_remote_code
+        net = reload(run.model_dir, own.task.spec(None).auto_class, trust=trust)
     if isinstance(net, Pooled):
         if hasattr(net.backbone, "merge_and_unload"):
             net.backbone = net.backbone.merge_and_unload()

@@ -13,7 +13,7 @@ from ftrun import ASSETS
 from ftrun.errors import ConfigError
 from ftrun.models.adapters import Adapters
 from ftrun.models.files.reading import CONFIG, loading, read_config, stored
-from ftrun.models.heads import FILE, Pooled, restore
+from ftrun.models.heads import FILE, Pooled, backbone_of, restore
 from ftrun.models.layers import output_layers
 from ftrun.models.load import quiet, without_pooler
 from ftrun.models.locate import Checkpoint
@@ -31,23 +31,25 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 
-def reload(directory: Path, auto_class: str, in_full: bool = False) -> nn.Module:
+def reload(directory: Path, auto_class: str, in_full: bool = False, trust: bool = False) -> nn.Module:
     """What the directory holds; no other library reads adapters.
 
     The base of a LoRA is loaded at the few bits that it was trained on, or `in_full` with the same values.
-    Raises ConfigError, which names the file, where one is missing, damaged or no more what was saved.
+    With `trust` Python code that was saved with it may run, as by model.trust_remote_code=true. Raises
+    ConfigError, which names the file, where one is missing, damaged or no more what was saved.
     """
     verify(directory)
-    config = read_config(directory)
+    config = read_config(directory, trust_remote_code=trust)
     with loading(directory, directory, CONFIG):
-        return put_together(directory, config, auto_class, in_full).eval()
+        return put_together(directory, config, auto_class, in_full, {"trust_remote_code": trust}).eval()
 
 
-def put_together(directory: Path, config: PretrainedConfig, auto_class: str, in_full: bool) -> nn.Module:
+def put_together(
+    directory: Path, config: PretrainedConfig, auto_class: str, in_full: bool, extra: dict[str, Any]
+) -> nn.Module:
     pooling = getattr(config, "ftrun_pooling", None)
-    extra: dict[str, Any] = {}
     if pooling:
-        auto_class, extra = "AutoModel", without_pooler(config)
+        auto_class, extra = "AutoModel", extra | without_pooler(config)
     if (directory / ADAPTERS).is_file():
         net = reload_bottlenecks(directory, auto_class, config, extra)
         restore(net, directory)
@@ -137,8 +139,10 @@ def difference(model: Model, directory: Path, auto_class: str, batch: dict[str, 
 
     In fp32 whatever the precision of training: `model.net` knows nothing of that.
     """
+    kinds = (model.net, backbone_of(model.net), model.net.config)
+    trusted = any(type(each).__module__.startswith("transformers_modules") for each in kinds)
     with quiet():
-        other = reload(directory, auto_class)
+        other = reload(directory, auto_class, trust=trusted)
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
     inputs = {name: value.to(device) for name, value in batch["inputs"].items()}

@@ -10,11 +10,14 @@ from lab import ran, settings
 from transformers import AutoTokenizer
 
 from ftrun.errors import ConfigError, OutOfMemory
+from ftrun.experiments.inference import FinishedRun
 from ftrun.models import load as loading
 from ftrun.models.files import reading
 from ftrun.models.files.reading import CODE
 from ftrun.models.reload import reload
+from ftrun.models.small import Stack
 from ftrun.models.tokenizer import open_tokenizer
+from ftrun.strategies.full import Full
 
 
 @pytest.fixture(scope="module")
@@ -266,3 +269,74 @@ def test_a_run_whose_model_is_not_whole(finished, tmp_path, ftrun_inprocess, dam
         assert done.returncode == 2 and done.stderr.count("\n") == 1, (words, done.stderr)
         assert said in done.stderr or words[0] in ("merge", own[0]), (words, done.stderr)
         assert "huggingface" not in done.stderr and "full" in done.stderr
+
+
+OWN = """
+from torch import nn
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.modeling_outputs import ImageClassifierOutput
+
+
+class OwnConfig(PreTrainedConfig):
+    model_type = "own"
+    image_size: int = 8
+    num_channels: int = 1
+
+
+class Body(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(64, 8), nn.Linear(8, 8)])
+
+    def forward(self, hidden):
+        hidden = hidden.flatten(1)
+        for layer in self.layers:
+            hidden = layer(hidden).relu()
+        return hidden
+
+
+class Own(PreTrainedModel):
+    config_class, base_model_prefix, main_input_name = OwnConfig, "body", "pixel_values"
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.body, self.classifier = Body(), nn.Linear(8, config.num_labels)
+        self.post_init()
+
+    def forward(self, pixel_values):
+        return ImageClassifierOutput(logits=self.classifier(self.body(pixel_values)))
+"""
+
+
+def test_code_that_comes_with_a_model_runs_where_that_is_allowed(tmp_path):
+    """From the first step to the answers of what was saved, which has the code beside it."""
+    place = tmp_path / "own"
+    place.mkdir()
+    (place / "own.py").write_text(OWN)
+    code = {"AutoConfig": "own.OwnConfig", "AutoModelForImageClassification": "own.Own"}
+    (place / CONFIG).write_text(json.dumps({"model_type": "own", "auto_map": code}))
+    words = [*models.DIGITS, f"model.name={place}"]
+    with pytest.raises(ConfigError, match="possible: model.trust_remote_code=true"):
+        ran(tmp_path / "no", settings(*words))
+    run = ran(tmp_path / "run", settings(*words, "model.trust_remote_code=true"))
+    finished = FinishedRun(run)
+    scores, _ = finished.evaluate(finished.data())
+    assert scores["accuracy"] == run.read_json("result.json")["test_accuracy"]
+
+
+def test_a_network_that_cannot_compute_is_the_fault_of_its_files(tmp_path, monkeypatch):
+    """And what fails elsewhere is a bug."""
+    words = [*models.DIGITS, "strategy=full"]
+    monkeypatch.setattr(Stack, "forward", lambda self, hidden: hidden + None)
+    with pytest.raises(ConfigError, match="model.name=embedded:mlp cannot compute: config.json: TypeError"):
+        ran(tmp_path / "damaged", settings(*words))
+    monkeypatch.undo()
+    monkeypatch.setattr(Full, "prepare", lambda self, model: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        ran(tmp_path / "bug", settings(*words))
+
+
+def test_damage_at_random_is_told_or_does_no_harm(tmp_path):
+    ends, faults = models.tried(0, 160, tmp_path, runs=("mlp", "lora"))
+    assert not faults and sum(ends.values()) == 160
+    assert len({end.split()[0] for end in ends}) == 7, "some of every kind"

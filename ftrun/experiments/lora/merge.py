@@ -118,20 +118,23 @@ def opened(
     place: Path, settings: Settings
 ) -> tuple[nn.Module, PreTrainedTokenizerBase | ImageProcessor | None, PretrainedConfig]:
     """The network with its LoRA beside the weights, its tokenizer or image processor, its configuration."""
-    net, config = reloaded(place, settings), read_config(place)
+    trust = {"trust_remote_code": settings.model.trust_remote_code}
+    net, config = reloaded(place, settings), read_config(place, **trust)
     images = settings.task.spec(None).auto_class == IMAGES
-    return net, reopen(place, config) if images else open_tokenizer(place, str(place)), config
+    return net, reopen(place, config) if images else open_tokenizer(place, str(place), **trust), config
 
 
 def reloaded(place: Path, settings: Settings) -> nn.Module:
     with quiet():
-        return reload(place, settings.task.spec(None).auto_class)
+        trust = settings.model.trust_remote_code
+        return reload(place, settings.task.spec(None).auto_class, trust=trust)
 
 
 def folded(place: Path, settings: Settings) -> nn.Module:
     """The network read anew, with plain weights: W₀ + s·B·A, for dora scaled to its magnitudes, by peft."""
     with quiet():
-        net: Any = reload(place, settings.task.spec(None).auto_class, in_full=True)
+        trust = settings.model.trust_remote_code
+        net: Any = reload(place, settings.task.spec(None).auto_class, in_full=True, trust=trust)
         if not isinstance(net, Pooled):
             tie_again(net.base_model.model)
             return net.merge_and_unload()

@@ -50,8 +50,9 @@ class Slice:
         self.settings = settings
         self.accelerator = open_accelerator(settings.device, "fp32", settings.train.deterministic)
         place = serving.run.model_dir
-        self.data = TaskData.of_file(settings.task, file, read_config(place))
-        self.data.encode(open_tokenizer(place, str(place)), "test")
+        trust = {"trust_remote_code": settings.model.trust_remote_code}
+        self.data = TaskData.of_file(settings.task, file, read_config(place, **trust))
+        self.data.encode(open_tokenizer(place, str(place), **trust), "test")
         self.examples = self.data.dataset("test")
         net = with_head(serving)
         self.net = self.accelerator.prepare_model(Saved(net), evaluation_mode=True)

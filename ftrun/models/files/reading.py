@@ -162,9 +162,6 @@ def refuse_sizes(config: PretrainedConfig, path: Path) -> None:
             if value is not None and not (type(value) is int and 0 < value <= most):
                 own = getattr(config, "attribute_map", {}).get(name, name)
                 raise ConfigError(f"{path}: {own}={told(ValueError(found), 60)}; possible: 1 to {most:,}")
-    names = [*config.id2label.values()]
-    if not all(isinstance(each, str) for each in names) or len({*names}) < len(names):
-        raise ConfigError(f"{path}: id2label names labels that are no texts, or one twice; {AGAIN}")
     for name, possible in OURS.items():
         if (value := getattr(config, name, None)) not in (None, *possible):
             raise ConfigError(f"{path}: {name}={value!r:.60}; possible: {', '.join(possible)}")
