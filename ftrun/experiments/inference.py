@@ -71,7 +71,7 @@ class FinishedRun:
         self.accelerator = open_accelerator(settings.device, train.precision, train.deterministic)
         with quiet():
             net = reload(run.model_dir, spec.auto_class, trust=settings.model.trust_remote_code)
-        trust = {"trust_remote_code": settings.model.trust_remote_code}
+        trust: dict[str, Any] = {"trust_remote_code": settings.model.trust_remote_code}
         self.config = read_config(run.model_dir, **trust)
         if not all(isinstance(name, str) for name in self.config.id2label.values()):
             raise ConfigError(f"{run.model_dir / CONFIG} is damaged: a label in id2label is no text")

@@ -106,7 +106,7 @@ def read_update(run: Run) -> Update:
 
 def bare(run: Run, settings: Settings) -> nn.Module:
     """The network that the LoRA was trained on, its head fresh; of a pooled one the backbone."""
-    trust = {"trust_remote_code": settings.model.trust_remote_code}
+    trust: dict[str, Any] = {"trust_remote_code": settings.model.trust_remote_code}
     config = read_config(run.model_dir, **trust)
     lora = stored(run.model_dir / LORA)
     pooled = getattr(config, "ftrun_pooling", None)

@@ -50,7 +50,7 @@ class Slice:
         self.settings = settings
         self.accelerator = open_accelerator(settings.device, "fp32", settings.train.deterministic)
         place = serving.run.model_dir
-        trust = {"trust_remote_code": settings.model.trust_remote_code}
+        trust: dict[str, Any] = {"trust_remote_code": settings.model.trust_remote_code}
         self.data = TaskData.of_file(settings.task, file, read_config(place, **trust))
         self.data.encode(open_tokenizer(place, str(place), **trust), "test")
         self.examples = self.data.dataset("test")
