@@ -72,7 +72,7 @@ def outline(settings: ModelSettings, spec: Spec) -> Model:
     checkpoint, config, _ = fitting(settings, spec, {})
     stored = shapes(checkpoint) if settings.init == "pretrained" else None
     named = f"model.name={settings.name}"
-    with torch.device("meta"), quiet(), no_larger(named, stored, numbers=False):
+    with torch.device("meta"), quiet(), no_larger(named, stored):
         net, _ = build(replace(settings, init="random", load="full"), checkpoint, config, spec)
         if stored is not None:
             own, extra = (net.backbone, without_pooler(config)) if isinstance(net, Pooled) else (net, {})
