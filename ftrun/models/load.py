@@ -72,12 +72,8 @@ def outline(settings: ModelSettings, spec: Spec) -> Model:
     checkpoint, config, _ = fitting(settings, spec, {})
     stored = shapes(checkpoint) if settings.init == "pretrained" else None
     named = checkpoint.label
-    with (
-        torch.device("meta"),
-        quiet(),
-        loading(named, checkpoint.name, CONFIG),
-        no_larger(named, stored, numbers=False),
-    ):
+    meta = torch.device("meta")
+    with meta, quiet(), loading(named, checkpoint.name, CONFIG), no_larger(named, stored):
         net, _ = build(replace(settings, init="random", load="full"), checkpoint, config, spec)
         if stored is not None:
             own, extra = (net.backbone, without_pooler(config)) if isinstance(net, Pooled) else (net, {})

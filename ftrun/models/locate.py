@@ -73,6 +73,8 @@ class Checkpoint:
 
         if (directory := Path(self.name)).is_dir():
             return directory / name if (directory / name).is_file() else None
+        if directory.is_absolute():  # it is gone
+            return None
         found = try_to_load_from_cache(self.name, name, revision=self.options.get("revision"))
         return Path(found) if isinstance(found, str) else None
 

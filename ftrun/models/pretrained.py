@@ -43,7 +43,7 @@ def pretrained(
 
     if (directory := Path(checkpoint.name)).is_dir():
         verify(directory)
-    with loading(named, directory, CONFIG), no_larger(named, shapes(checkpoint), numbers=True):
+    with loading(named, directory, CONFIG), no_larger(named, shapes(checkpoint)):
         net, info = getattr(transformers, auto_class).from_pretrained(
             checkpoint.name,
             use_safetensors=True,
@@ -81,11 +81,10 @@ def refuse_other_shapes(net: Any, stored: Shapes, named: str, **options: Any) ->
 
 
 @contextmanager
-def no_larger(named: str, stored: Shapes | None, numbers: bool) -> Iterator[None]:
+def no_larger(named: str, stored: Shapes | None) -> Iterator[None]:
     """ConfigError as soon as a network that is being built is far larger than what is stored.
 
-    It may have `TIMES` as many tensors and some more; with `numbers`, where memory is taken for them, as many
-    of these.
+    It may have `TIMES` as many tensors and numbers, and some more.
     """
     tensors = TIMES * len(stored or {}) + MORE_TENSORS
     room = TIMES * sum(map(math.prod, (stored or {}).values())) + MORE_NUMBERS
@@ -100,7 +99,7 @@ def no_larger(named: str, stored: Shapes | None, numbers: bool) -> Iterator[None
                 f"{named}: config.json asks for more than {tensors:,} tensors, and"
                 f" {len(stored or {}):,} are stored; {POSSIBLE}"
             )
-        if numbers and seen[1] > room:
+        if seen[1] > room:
             raise ConfigError(
                 f"{named}: config.json asks for a tensor of {by(value.shape)}"
                 f" ({type(module).__name__}.{name}), larger than all {len(stored or {}):,} stored ones;"
