@@ -75,6 +75,7 @@ def measured(settings: Settings, cut: float, like: str, harder: float) -> Advice
     """The same of settings that were read."""
     from ftrun.experiments.advice import advise, measure
     from ftrun.experiments.domain_gap import familiarity, like_its_own
+    from ftrun.experiments.lora.starting import merge_first
     from ftrun.models.load import load
     from ftrun.runs.terminal import say
     from ftrun.settings.seeds import stream
@@ -86,6 +87,7 @@ def measured(settings: Settings, cut: float, like: str, harder: float) -> Advice
         raise ConfigError(
             f"advise: task={settings.task.name} is not text classification, which is all that can be measured"
         )
+    merge_first(settings.model, settings.device)
     data = TaskData.read(settings.task, settings.seed)
     for note in data.rows.notes:
         say(note)

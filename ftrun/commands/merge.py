@@ -30,12 +30,12 @@ def main(arguments: list[str]) -> int:
     if not options.tolerance >= 0:
         raise ConfigError(f"merge: --tolerance must be at least 0, not {options.tolerance}")
 
-    from ftrun.runs.artifacts import low_rank, refuse_existing
+    from ftrun.runs.artifacts import MERGED, low_rank, refuse_existing
     from ftrun.runs.run import Run
 
     run = Run.open(options.run)
     low_rank(run, "so there is no weight equal to weight and adapter together; nothing can be merged")
-    output = options.output or run.path / "merged"
+    output = options.output or run.path / MERGED
     refuse_existing(output)
 
     from ftrun.experiments.lora.merge import merge, of_run

@@ -16,6 +16,7 @@ from ftrun.models.reload import difference
 from ftrun.models.save import export
 from ftrun.reports.pages.run_page import show_result
 from ftrun.runs import clock
+from ftrun.runs.manifest import seal
 from ftrun.runs.run import PREDICTIONS, RESULT, Run
 from ftrun.settings.seeds import stream
 from ftrun.tasks.dataset import SPLITS, rows_of
@@ -67,6 +68,7 @@ def finish(loop: Loop, settings: Settings, directory: Run, meter: MemoryMeter, f
         export(model, directory.model_dir, auto_class)
         probe = validation.collate(validation.examples[:PROBE])
         found = difference(model, directory.model_dir, auto_class, probe)
+        seal(directory.model_dir)
         write_predictions(directory, data, rows)
         if (generator := data.task.generator(data)) is not None:
             generator.write_sample(model.net, directory.path, stream(settings.seed, "sample"))

@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 import traceback
+from concurrent.futures import BrokenExecutor
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,16 @@ from hydra.types import RunMode
 
 from ftrun import CONF
 from ftrun.data.sources import look
-from ftrun.errors import ConfigError, DiskFull, Interrupted, UserError, disk_full
+from ftrun.errors import (
+    ConfigError,
+    DiskFull,
+    Interrupted,
+    OutOfMemory,
+    UserError,
+    disk_full,
+    memory_told,
+    told,
+)
 from ftrun.experiments.callbacks import Sweep, summary
 from ftrun.experiments.hydra_errors import explain
 from ftrun.experiments.overrides import (
@@ -73,6 +83,8 @@ def launch(arguments: list[str]) -> int:
         failed = stop.args[0]
     except KeyboardInterrupt as interrupt:
         failed = interrupt
+    except BrokenExecutor as error:
+        failed = killed(error)
     except COMPOSITION as error:
         if isinstance(error, ValueError) and Sweep.directory is not None:
             raise  # the sweep had been composed: it is not about its settings
@@ -103,6 +115,15 @@ def say_how_to_go_on(arguments: list[str], crossed: bool) -> None:
     own = [word for word in arguments if not word.startswith(f"{key}=")]
     if place.is_dir() and not (place / CONFIG).is_file():
         say(f"to continue the whole: {shlex.join(['ftrun', *own, f'{key}={place}'])}")
+
+
+def killed(error: BrokenExecutor) -> OutOfMemory:
+    """What a launcher that starts processes is told of one that died, as the system kills for memory."""
+    return OutOfMemory(
+        f"a worker process was killed, as the system does when memory is exhausted ({told(error)});"
+        " what was finished stays, and the same command goes on; possible: fewer at once, as by"
+        " hydra.launcher.n_jobs=1"
+    )
 
 
 def every_fold(words: list[str]) -> list[str]:
@@ -146,7 +167,8 @@ def job(cfg: DictConfig) -> float:
             return one(raw, path, again=False)
         from ftrun.experiments.sweep import noted
 
-        return noted(raw, path, Path(str(known.sweep.dir)).absolute(), partial(one, again=True))
+        with memory_told():
+            return noted(raw, path, Path(str(known.sweep.dir)).absolute(), partial(one, again=True))
     except Exception as error:
         full = disk_full(error, path)
         if sweeps and full is None and not isinstance(error, Interrupted):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftrun.data.card import lines as card_lines
 from ftrun.errors import ConfigError
+from ftrun.experiments.lora.starting import merge_first
 from ftrun.experiments.pooling import pooled
 from ftrun.experiments.preparing import card_of, case_of, chosen
 from ftrun.models.load import outline, reading
@@ -100,7 +101,9 @@ def outlook(raws: dict[str, dict[str, Any]]) -> Outlook:
 
 def outlined(raw: dict[str, Any]) -> tuple[Settings, Model]:
     """The settings with their pooling, and the outline of their network."""
-    settings, _ = pooled(read(raw))
+    settings = read(raw)
+    merge_first(settings.model, settings.device)
+    settings, _ = pooled(settings)
     return settings, outline(settings.model, settings.task.spec(None))
 
 

@@ -14,10 +14,12 @@ from torch import Tensor, nn
 
 from ftrun.data.batching import epoch_batches
 from ftrun.errors import ConfigError
+from ftrun.models.files.pretrained import pretrained
 from ftrun.models.heads import backbone_of
 from ftrun.models.load import quiet
 from ftrun.models.locate import locate
 from ftrun.models.model import Model
+from ftrun.runs.files import umask_mode
 from ftrun.runs.terminal import say
 from ftrun.tasks.data import TaskData
 from ftrun.tasks.dataset import SPLITS
@@ -90,16 +92,12 @@ def uniform_loss(model: PretrainingHead) -> float:
 
 def pretrained_head(spec: Spec, checkpoint: ModelSettings, model: Model) -> tuple[PretrainingHead, list[str]]:
     """The checkpoint with the head of its pre-training, and the weights of it that are not there."""
-    import transformers
-
     place = locate(checkpoint)
     with torch.random.fork_rng(), quiet():
         torch.manual_seed(0)
-        net, info = getattr(transformers, spec.auto_class).from_pretrained(
-            place.name, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **place.options
-        )
+        net, fresh = pretrained(spec.auto_class, place, place.label, dtype=torch.float32)
     prefix = net.base_model_prefix
-    missing = [name for name in info["missing_keys"] if not name.startswith(prefix + ".")]
+    missing = [name for name in fresh if not name.startswith(prefix + ".")]
     device = next(model.parameters()).device
     return PretrainingHead(net.to(device), model.tokenizer, model.source, set()), missing
 
@@ -127,6 +125,7 @@ def fitted(model: PretrainingHead, data: TaskData, key: str) -> None:
         cache.parent.mkdir(parents=True, exist_ok=True)
         beside = cache.with_suffix(f".{os.getpid()}")
         save_file({name: p.detach().contiguous() for name, p in head.items()}, beside)
+        umask_mode(beside)
         beside.rename(cache)
         return
     say(f"{model.source} has no pre-training head; using the one fitted in an earlier run")

@@ -18,6 +18,7 @@ from ftrun.models.image_processor import PROCESSOR
 from ftrun.models.load import load, quiet
 from ftrun.models.model import Model
 from ftrun.models.reload import reload
+from ftrun.runs.manifest import seal
 from ftrun.runs.run import Run
 from ftrun.settings.read import read
 from ftrun.settings.schema import ModelSettings, Settings, Source
@@ -110,6 +111,7 @@ def folded(run: Run, place: Path) -> Path:
             (net.backbone if isinstance(net, Pooled) else net).save_pretrained(fresh)
         for file in [*run.model_dir.glob("token*"), *run.model_dir.glob(PROCESSOR)]:
             shutil.copy(file, fresh)
+        seal(fresh)
         fresh.rename(place)
     return place
 
@@ -117,7 +119,9 @@ def folded(run: Run, place: Path) -> Path:
 def plain(run: Run) -> nn.Module:
     """A finished run's network without adapters beside its weights."""
     with quiet():
-        net = reload(run.model_dir, read(run.settings).task.spec(None).auto_class)
+        own = read(run.settings)
+        trust = own.model.trust_remote_code
+        net = reload(run.model_dir, own.task.spec(None).auto_class, trust=trust)
     if isinstance(net, Pooled):
         if hasattr(net.backbone, "merge_and_unload"):
             net.backbone = net.backbone.merge_and_unload()

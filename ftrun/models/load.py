@@ -10,11 +10,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 
-from ftrun.errors import ConfigError
+from ftrun.errors import ConfigError, told
 from ftrun.models.architecture import IMAGES, headless, refuse_other_direction, refuse_other_inputs
+from ftrun.models.files.pretrained import no_larger, pretrained, refuse_other_shapes
+from ftrun.models.files.reading import CONFIG, loading, refuse_larger_than_memory
+from ftrun.models.files.stored import shapes
 from ftrun.models.heads import Pooled, backbone_of, project
 from ftrun.models.image_processor import ImageProcessor, open_processor
 from ftrun.models.locate import Checkpoint, locate
@@ -42,12 +44,13 @@ def load(settings: ModelSettings, spec: Spec, seed: int) -> Model:
     settings = resolved(settings, spec)
     checkpoint, config, processor = reading(settings, spec)
     source = checkpoint.name if settings.init == "pretrained" else None
-    with torch.random.fork_rng(), quiet():
+    with torch.random.fork_rng(), quiet(), loading(checkpoint.label, checkpoint.name, CONFIG):
         torch.manual_seed(seed)
         net, fresh = build(settings, checkpoint, config, spec)
         if spec.projection is not None:
             fresh |= project(net, *spec.projection, source)
     model = Model(net, processor, source, fresh)
+    model.revision = settings.revision
     if settings.rounded:
         quantize(net, layers_of(backbone_of(net)), settings.load)
     return model
@@ -60,17 +63,25 @@ def reading(
     checkpoint, config, processor = fitting(settings, spec, spec.config)
     if spec.auto_class == IMAGES:
         return checkpoint, config, processor
-    return checkpoint, config, load_tokenizer(checkpoint, config, trained_for(spec, checkpoint.name))
+    made = trained_for(spec, checkpoint.name, settings.init == "pretrained")
+    return checkpoint, config, load_tokenizer(checkpoint, config, made)
 
 
 def outline(settings: ModelSettings, spec: Spec) -> Model:
     """The network without weights, a moment's work, to see what it has; ConfigError as `load` raises it."""
     settings = resolved(settings, spec)
     checkpoint, config, _ = fitting(settings, spec, {})
-    with torch.device("meta"), quiet():
+    stored = shapes(checkpoint) if settings.init == "pretrained" else None
+    named = checkpoint.label
+    meta = torch.device("meta")
+    with meta, quiet(), loading(named, checkpoint.name, CONFIG), no_larger(named, stored):
         net, _ = build(replace(settings, init="random", load="full"), checkpoint, config, spec)
+        if stored is not None:
+            own, extra = (net.backbone, without_pooler(config)) if isinstance(net, Pooled) else (net, {})
+            refuse_other_shapes(own, stored, named, **extra)
         if spec.projection is not None:
             project(net, *spec.projection, None)
+    refuse_larger_than_memory(settings.name, net)
     model = Model(net, None, checkpoint.name if settings.init == "pretrained" else None, set())
     if settings.rounded:
         refuse_unquantizable(model.name, layers_of(backbone_of(net)), settings.load)
@@ -133,30 +144,16 @@ def network(
 ) -> tuple[nn.Module, set[str]]:
     import transformers
 
-    auto = getattr(transformers, auto_class)
     if settings.attention != "auto":
         extra = extra | {"attn_implementation": settings.attention}
     if settings.init == "random":
         with attention_known(settings):
-            net = auto.from_config(
+            net = getattr(transformers, auto_class).from_config(
                 config, dtype=torch.float32, trust_remote_code=settings.trust_remote_code, **extra
             )
         return net, set()  # nothing is pretrained, so nothing is fresh beside it
-    try:
-        net, info = auto.from_pretrained(
-            checkpoint.name,
-            config=config,
-            dtype=torch.float32,  # transformers 5 would keep a half-precision checkpoint and train it so
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,  # a checkpoint's own head for other labels; it is fresh then
-            output_loading_info=True,
-            **checkpoint.options,
-            **extra,
-        )
-    except (OSError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ConfigError(f"model.name={settings.name} cannot be loaded: {reason}") from error
-    return net, set(info["missing_keys"]) | {key for key, *_ in info["mismatched_keys"]}
+    # in fp32, as transformers 5 would keep a half-precision checkpoint and train it so
+    return pretrained(auto_class, checkpoint, checkpoint.label, config=config, dtype=torch.float32, **extra)
 
 
 @contextmanager
@@ -167,8 +164,7 @@ def attention_known(settings: ModelSettings) -> Iterator[None]:
     except (ImportError, ValueError) as error:
         if settings.attention == "auto":
             raise
-        reason = " ".join(str(error).split())[:200]
-        raise ConfigError(f"model.attention={settings.attention} is not possible: {reason}") from error
+        raise ConfigError(f"model.attention={settings.attention} is not possible: {told(error)}") from error
 
 
 def attention_of(net: nn.Module) -> str | None:

@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING, Any
 from ftrun import ASSETS
 from ftrun.data.hub import REACH, unreachable, within_patience
 from ftrun.errors import ConfigError
+from ftrun.models.files.reading import CONFIG, read_config, stored
 from ftrun.models.quantized import KEY as LOADED
 from ftrun.models.recalibration import KEY
+from ftrun.runs.artifacts import BOTTLENECKS, LORA, MERGED
+from ftrun.runs.manifest import verify
+from ftrun.runs.run import is_run
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -27,14 +31,16 @@ class Checkpoint:
 
     name: str
     options: dict[str, Any]
+    asked: str = ""  # how the person wrote it
+
+    @property
+    def label(self) -> str:
+        """What errors call it."""
+        return f"model.name={self.asked or self.name}"
 
     def config(self, head: dict[str, Any]) -> PretrainedConfig:
-        from transformers import AutoConfig
-
-        from ftrun.models.small import register
-
-        register()
-        config = AutoConfig.from_pretrained(self.name, **self.options)
+        """Its configuration, with the head of a task; ConfigError where it is damaged."""
+        config = read_config(self.name, self.label, **self.options)
         config.__dict__.pop(KEY, None)  # a calibration is of the weights as they are, not of what they become
         config.__dict__.pop(LOADED, None)  # likewise
         config.update(head)
@@ -62,9 +68,13 @@ class Checkpoint:
             return None
 
     def cached(self, name: str) -> Path | None:
-        """The path of one of its files in the local cache of the Hub."""
+        """The path of one of its files if it is on this machine, be it in the Hub's cache."""
         from huggingface_hub import try_to_load_from_cache
 
+        if (directory := Path(self.name)).is_dir():
+            return directory / name if (directory / name).is_file() else None
+        if directory.is_absolute():  # it is gone
+            return None
         found = try_to_load_from_cache(self.name, name, revision=self.options.get("revision"))
         return Path(found) if isinstance(found, str) else None
 
@@ -74,10 +84,16 @@ def locate(settings: ModelSettings) -> Checkpoint:
     options: dict[str, Any] = {"trust_remote_code": settings.trust_remote_code}
     directory = local(settings.name)
     if directory is None:
-        return Checkpoint(settings.name, options | on_hub(settings))
-    if any((directory / name).is_file() for name in ("adapter_config.json", "adapter.json")):
-        raise ConfigError(f"model.name={settings.name} holds an adapter, not a whole model to start from")
-    if not (directory / "config.json").is_file():
+        return Checkpoint(settings.name, options | on_hub(settings), settings.name)
+    verify(directory)
+    if settings.init == "pretrained" and (own := adapter_in(directory)):
+        directory = merged(settings.name, directory, own)
+    if is_run(directory):
+        raise ConfigError(
+            f"model.name={settings.name} is a run without a saved model: {directory / 'model'} is missing;"
+            " possible: a finished run, or ftrun resume for one that is not"
+        )
+    if not (directory / CONFIG).is_file():
         raise ConfigError(f"model.name={settings.name} is not a checkpoint: it has no config.json")
     if settings.init == "pretrained" and not list(directory.glob("*.safetensors")):
         pickled = [name for name in PICKLES if (directory / name).is_file()]
@@ -85,14 +101,14 @@ def locate(settings: ModelSettings) -> Checkpoint:
         raise ConfigError(
             f"model.name={settings.name} has no usable weights: {why}; model.init=random needs none"
         )
-    return Checkpoint(str(directory), options)
+    return Checkpoint(str(directory), options, settings.name)
 
 
 def local(name: str) -> Path | None:
     """The directory that a name means, a run's `model/` included; None when it is a Hub name."""
     if name.startswith("embedded:"):
         directory = ASSETS / name.removeprefix("embedded:")
-        if not (directory / "config.json").is_file():
+        if not (directory / CONFIG).is_file():
             there = ", ".join(f"embedded:{file.parent.name}" for file in sorted(ASSETS.glob("*/config.json")))
             raise ConfigError(f"model.name={name}: the package embeds only {there}")
         return directory
@@ -106,6 +122,51 @@ def local(name: str) -> Path | None:
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ConfigError(f"model.name={name}: no such directory")
     return None
+
+
+def adapter_in(directory: Path) -> str | None:
+    """The file that says of a directory that it holds adapters beside another checkpoint."""
+    return next((name for name in (LORA, BOTTLENECKS) if (directory / name).is_file()), None)
+
+
+def unmerged(name: str) -> Path | None:
+    """The run that a name means if its model is a LoRA which `ftrun merge` has not made a network of yet."""
+    directory = local(name)
+    if directory is None or adapter_in(directory) != LORA or not is_run(directory.parent):
+        return None
+    return None if (directory.parent / MERGED).exists() else run_of(name)
+
+
+def run_of(name: str) -> Path:
+    """The run directory that a name means or whose `model/` it means, as it was written."""
+    place = Path(name).expanduser()
+    return place if (place / "model").is_dir() else place.parent
+
+
+def merged(name: str, directory: Path, own: str) -> Path:
+    """The whole network that `ftrun merge` has made of an adapter's run; ConfigError where it has not."""
+    if own == BOTTLENECKS:
+        raise ConfigError(
+            f"model.name={name}: the layers of strategy=adapter hold a non-linearity and cannot be folded"
+            " into the weights; possible: a run of another strategy"
+        )
+    if not is_run(directory.parent):
+        raise ConfigError(
+            f"model.name={name} holds a LoRA and not the network it belongs to; possible: a run, or what"
+            " `ftrun merge` and `ftrun compose --merge` make"
+        )
+    run, place = run_of(name), directory.parent / MERGED
+    if not (place / CONFIG).is_file():
+        raise ConfigError(f"model.name={name} holds a LoRA; to make a network of it: ftrun merge {run}")
+    config = stored(place / CONFIG)
+    kind = config.get("dtype") or "float32"
+    if kind != "float32":
+        raise ConfigError(
+            f"model.name={name} holds a LoRA, and {run / MERGED} is cast to {kind};"
+            f" possible: model.name={run / MERGED}"
+        )
+    verify(place)
+    return place
 
 
 def on_hub(settings: ModelSettings) -> dict[str, Any]:

@@ -41,6 +41,7 @@ class Model(nn.Module):
         self.net = net
         self.tokenizer = tokenizer
         self.source = source  # directory or Hub name of the checkpoint, None of random weights
+        self.revision: str | None = None  # of a name on the Hub
         self.fresh = frozenset(f"net.{name}" for name in fresh)  # weights the checkpoint did not bring
         self.adapter: LoraConfig | Adapters | None = None
         own = name_of(net, backbone_of(net))

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import nn
 
 from ftrun.data.hub import REACH, unreachable, within_patience
 from ftrun.models.architecture import ONE_PER_TEXT, is_decoder
-from ftrun.models.locate import WHOLE, Checkpoint, locate
+from ftrun.models.files.reading import CONFIG, loading
+from ftrun.models.files.stored import shapes
+from ftrun.models.locate import Checkpoint, locate
 from ftrun.models.sentences import stated
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def missing_pooler(settings: ModelSettings, checkpoint: Checkpoint, config: Pret
     auto = getattr(transformers, ONE_PER_TEXT)
     if type(config) not in auto._model_mapping:
         return ""
-    with torch.device("meta"):
+    with torch.device("meta"), loading(checkpoint.label, checkpoint.name, CONFIG):
         net = auto.from_config(config, trust_remote_code=settings.trust_remote_code)
     pooler = getattr(net.base_model, "pooler", None)
     own = pooler.named_parameters() if isinstance(pooler, nn.Module) else []
@@ -87,22 +88,12 @@ def missing_pooler(settings: ModelSettings, checkpoint: Checkpoint, config: Pret
 
 def weights_in(checkpoint: Checkpoint) -> set[str] | None:
     """The names of a checkpoint's weights, of which none is read; None where they cannot be known."""
-    directory = Path(checkpoint.name)
-    files: list[Path] = sorted(directory.glob("*.safetensors")) if directory.is_dir() else []
-    if not directory.is_dir():
-        kept = [checkpoint.cached(name) for name in WHOLE]
-        if kept[1] is not None:
-            return set(json.loads(kept[1].read_text(encoding="utf-8"))["weight_map"])
-        files = [kept[0]] if kept[0] is not None else []
+    found = shapes(checkpoint)
+    if found is not None:
+        return set(found)
     refusals = (SafetensorError,) + unreachable()
     try:
-        if not files:
-            return on_hub(checkpoint)
-        found: set[str] = set()
-        for path in files:
-            with safe_open(path, "pt") as file:
-                found |= set(file.keys())
-        return found
+        return None if Path(checkpoint.name).is_dir() else on_hub(checkpoint)
     except refusals:
         return None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,65 +13,73 @@ from ftrun import ASSETS
 from ftrun.errors import ConfigError
 from ftrun.models.adapters import Adapters
 from ftrun.models.architecture import headless
-from ftrun.models.heads import Pooled, restore
+from ftrun.models.files.pretrained import pretrained
+from ftrun.models.files.reading import CONFIG, loading, read_config, stored
+from ftrun.models.heads import FILE, Pooled, backbone_of, restore
 from ftrun.models.layers import output_layers
 from ftrun.models.load import quiet, without_pooler
+from ftrun.models.locate import Checkpoint
 from ftrun.models.logits import Both, logits_of
 from ftrun.models.model import Model
 from ftrun.models.quantized import KEY as LOADED
 from ftrun.models.quantized import quantize, refuse_unquantizable, round_weights
 from ftrun.models.save import ADAPTER_WEIGHTS, ADAPTERS, EMBEDDED
 from ftrun.models.sentences import longest, read_head
-from ftrun.models.small import register
 from ftrun.models.stages import layers_of
+from ftrun.runs.artifacts import LORA, LORA_WEIGHTS
+from ftrun.runs.manifest import verify
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 
-def reload(directory: Path, auto_class: str, in_full: bool = False) -> nn.Module:
+def reload(directory: Path, auto_class: str, in_full: bool = False, trust: bool = False) -> nn.Module:
     """What the directory holds; no other library reads adapters.
 
     The base of a LoRA is loaded at the few bits that it was trained on, or `in_full` with the same values.
+    With `trust` Python code that was saved with it may run, as by model.trust_remote_code=true. Raises
+    ConfigError, which names the file, where one is missing, damaged or no more what was saved.
     """
-    import transformers
-    from transformers import AutoConfig
+    verify(directory)
+    config = read_config(directory, trust_remote_code=trust)
+    with loading(directory, directory, CONFIG):
+        return put_together(directory, config, auto_class, in_full, {"trust_remote_code": trust}).eval()
 
-    register()
-    config = AutoConfig.from_pretrained(directory)
+
+def put_together(
+    directory: Path, config: PretrainedConfig, auto_class: str, in_full: bool, extra: dict[str, Any]
+) -> nn.Module:
     pooling = getattr(config, "ftrun_pooling", None)
-    extra: dict[str, Any] = {}
     if pooling:
-        auto_class, extra = headless(config), without_pooler(config)
+        auto_class, extra = headless(config), extra | without_pooler(config)
     if (directory / ADAPTERS).is_file():
         net = reload_bottlenecks(directory, auto_class, config, extra)
         restore(net, directory)
-        return net.eval()
+        return net
     if (directory / "adapter_config.json").is_file():
         net = reload_lora(directory, auto_class, config, extra, in_full)
     else:
-        net = getattr(transformers, auto_class).from_pretrained(directory, use_safetensors=True, **extra)
+        place = Checkpoint(str(directory), {})
+        net, _ = pretrained(
+            auto_class, place, str(directory), whole=not (directory / FILE).is_file(), **extra
+        )
         restore(net, directory)
     if pooling:
         pooled = Pooled(net, pooling, config.num_labels, longest(directory))
         pooled.to(next(net.parameters()).dtype)
         read_head(pooled, directory)
         net = pooled
-    return net.eval()
+    return net
 
 
-def base_network(source: str, auto_class: str, config: PretrainedConfig, extra: dict[str, Any]) -> nn.Module:
+def base_network(
+    source: str, revision: str | None, auto_class: str, config: PretrainedConfig, extra: dict[str, Any]
+) -> nn.Module:
     """The checkpoint that something small was trained on, in fp32 and with the head that `config` wants."""
-    import transformers
-
-    return getattr(transformers, auto_class).from_pretrained(
-        source,
-        config=config,
-        dtype=torch.float32,
-        use_safetensors=True,
-        ignore_mismatched_sizes=True,
-        **extra,
-    )
+    if Path(source).is_absolute() and not Path(source).is_dir():
+        raise ConfigError(f"{source}, the checkpoint below it, is gone; possible: put it back")
+    place = Checkpoint(source, {"revision": revision} if revision else {})
+    return pretrained(auto_class, place, source, config=config, dtype=torch.float32, **extra)[0]
 
 
 def reload_lora(
@@ -80,8 +87,10 @@ def reload_lora(
 ) -> nn.Module:
     from peft import PeftConfig, PeftModel
 
-    source = PeftConfig.from_pretrained(str(directory)).base_model_name_or_path
-    base = base_network(source, auto_class, config, extra)
+    with loading(directory, directory, LORA):
+        lora = PeftConfig.from_pretrained(str(directory))
+        source = lora.base_model_name_or_path
+    base = base_network(source, lora.revision, auto_class, config, extra)
     restore(base, directory)
     if (load := getattr(config, LOADED, None)) is not None:
         backbone: Any = base.base_model
@@ -92,7 +101,8 @@ def reload_lora(
         else:
             refuse_unquantizable(source, layers, load)
             quantize(base, layers, load)
-    return PeftModel.from_pretrained(base, str(directory))
+    with loading(directory, directory, LORA_WEIGHTS):
+        return PeftModel.from_pretrained(base, str(directory))
 
 
 def reload_bottlenecks(
@@ -102,14 +112,17 @@ def reload_bottlenecks(
 
     Raises ConfigError when the checkpoint is gone or the file of weights is another network's.
     """
-    settings = json.loads((directory / ADAPTERS).read_text(encoding="utf-8"))
-    name = settings.pop("base_model")
-    source = str(ASSETS / name.removeprefix(EMBEDDED)) if name.startswith(EMBEDDED) else name
+    settings = stored(directory / ADAPTERS)
+    with loading(directory, directory, ADAPTERS):
+        name, revision = settings.pop("base_model"), settings.pop("revision", None)
+        adapters = Adapters(**settings)
+        source = str(ASSETS / name.removeprefix(EMBEDDED)) if name.startswith(EMBEDDED) else name
     try:
-        net = base_network(source, auto_class, config, extra)
-    except OSError as error:
+        net = base_network(source, revision, auto_class, config, extra)
+    except ConfigError as error:
         raise ConfigError(
-            f"{directory / ADAPTERS}: base_model={name} cannot be loaded; write its new path there"
+            f"{directory / ADAPTERS}: base_model={name} cannot be loaded: {error}; a new path can be written"
+            " there"
         ) from error
     if hasattr(config, "ftrun_pooling"):
         net = Pooled(net, config.ftrun_pooling, config.num_labels)
@@ -129,8 +142,10 @@ def difference(model: Model, directory: Path, auto_class: str, batch: dict[str, 
 
     In fp32 whatever the precision of training: `model.net` knows nothing of that.
     """
+    kinds = (model.net, backbone_of(model.net), model.net.config)
+    trusted = any(type(each).__module__.startswith("transformers_modules") for each in kinds)
     with quiet():
-        other = reload(directory, auto_class)
+        other = reload(directory, auto_class, trust=trusted)
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
     inputs = {name: value.to(device) for name, value in batch["inputs"].items()}

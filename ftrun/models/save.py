@@ -19,6 +19,7 @@ from ftrun.models.model import Model
 from ftrun.models.quantized import KEY as LOADED
 from ftrun.models.quantized import card
 from ftrun.models.shards import save_weights
+from ftrun.runs.manifest import SEAL
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -60,6 +61,7 @@ def export(model: Model, directory: Path, auto_class: str) -> None:
     model of sentence-transformers.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    (directory / SEAL).unlink(missing_ok=True)  # of what was there before
     net = model.net
     whole = backbone_of(net) if isinstance(net, Pooled) else net
     if isinstance(net, Pooled):
@@ -125,6 +127,8 @@ def write_bottlenecks(model: Model, adapters: Adapters, directory: Path, auto_cl
     base = Path(model.source)
     name = EMBEDDED + base.name if base.parent == ASSETS else model.source
     settings = {**asdict(adapters), "base_model": name}
+    if model.revision is not None:
+        settings["revision"] = model.revision
     (directory / ADAPTERS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     norms = ", normalisation layers" if adapters.placement == "houlsby" else ""
     text = README.format(
@@ -152,7 +156,7 @@ def write_lora(model: Model, lora: LoraConfig, whole: nn.Module, directory: Path
             tensors.setdefault(PEFT_PREFIX + name, value.clone())
     save_file(on_cpu(tensors), directory / "adapter_model.safetensors", metadata={"format": "pt"})
     config = copy.deepcopy(lora)
-    config.base_model_name_or_path = model.source
+    config.base_model_name_or_path, config.revision = model.source, model.revision
     config.task_type = PEFT_TASKS.get(auto_class) if whole is model.net else "FEATURE_EXTRACTION"
     config.modules_to_save = sorted(modules) or None
     config.inference_mode = True

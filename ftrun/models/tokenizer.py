@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftrun.errors import ConfigError
+from ftrun.errors import ConfigError, counted
 from ftrun.models.architecture import is_decoder
+from ftrun.models.files.reading import loading, stored
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -20,7 +21,12 @@ if TYPE_CHECKING:
 
 BYTES = 256  # the smallest vocabulary: no pair is ever merged
 END = "<|endoftext|>"  # begins and ends a document, and pads, as in GPT-2
-FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "tokenizer.model")
+FILES = (
+    "tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model",
+    "sentencepiece.bpe.model",
+)  # fmt: skip
+OBJECTS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+MARKS = "▁Ġ#Ċ </w>"  # of which the tokens of an empty vocabulary are made, beside special ones
 MASKING = {  # the names that BERT's tokens have
     "pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]",
     "mask_token": "[MASK]",
@@ -73,28 +79,58 @@ def load_tokenizer(
 
     It has a token for padding, and a decoder is told which: it classifies at the last other token.
     """
-    from transformers import AutoTokenizer
-
     if made is not None:
         config.vocab_size = len(made)
         for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
             setattr(config, name, getattr(made, name))
         return made
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(place.name, **place.options)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"model.name={place.name} has no tokenizer that loads") from error
+    tokenizer = open_tokenizer(place.name, place.label, **place.options)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token_id is None:
+        raise ConfigError(
+            f"{place.label}: the tokenizer has no token to pad with; possible: a pad_token or"
+            " eos_token in its tokenizer_config.json"
+        )
     if config.pad_token_id is None or is_decoder(config):
         config.pad_token_id = tokenizer.pad_token_id
     fit_inputs(tokenizer, config)
-    if len(tokenizer) > config.vocab_size:
+    count = max(len(tokenizer), 1 + max(tokenizer.get_vocab().values()))  # ids may leave numbers out
+    if count > config.vocab_size:
+        raise ConfigError(f"{place.label}: the tokenizer has {count} tokens, the network {config.vocab_size}")
+    return tokenizer
+
+
+def open_tokenizer(place: str | Path, named: str, **options: Any) -> PreTrainedTokenizerBase:
+    """The tokenizer of a checkpoint, tried on a pair of texts.
+
+    Raises ConfigError, which begins with what is `named`, where a file is damaged or no word is known.
+    """
+    from transformers import AutoTokenizer
+
+    there = [file for file in (*FILES, *OBJECTS) if (Path(place) / file).is_file()]
+    for file in there:
+        if file in OBJECTS:
+            stored(Path(place) / file)
+    with loading(named, place, there[0] if there else FILES[0]):
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place, **options)
+        former = cutting(tokenizer)
+        tokenizer("a", "b")
+        restore_cutting(tokenizer, former)
+    if not knows_words(tokenizer):
         raise ConfigError(
-            f"model.name={place.name}: the tokenizer has {len(tokenizer)} tokens, "
-            f"the network {config.vocab_size}"
+            f"{named} has no vocabulary: its tokenizer knows {counted(len(tokenizer), 'special token')} and"
+            f" no word; possible: the {FILES[0]} of the checkpoint beside its config.json"
         )
     return tokenizer
+
+
+def knows_words(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether it has tokens beside special ones; transformers makes one without where files are missing."""
+    if len(tokenizer) > BYTES + len(tokenizer.all_special_tokens):
+        return True
+    special = {*tokenizer.all_special_tokens, *tokenizer.get_added_vocab()}
+    return any(token.strip(MARKS) for token in {*tokenizer.get_vocab()} - special)
 
 
 def fit_inputs(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> None:
@@ -104,11 +140,19 @@ def fit_inputs(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> 
         tokenizer.model_input_names = [name for name in names if name != "token_type_ids"]
 
 
-def trained_for(spec: Spec, place: str) -> PreTrainedTokenizerBase | None:
-    """A tokenizer trained on the task's texts, where it is asked for or `place` brings none; else None."""
+def trained_for(spec: Spec, place: str, pretrained: bool) -> PreTrainedTokenizerBase | None:
+    """A tokenizer trained on the task's texts, where it is asked for or `place` brings none; else None.
+
+    Raises ConfigError for pretrained weights, which belong to another one.
+    """
     own = spec.tokenizer
     if own is None or own.wanted is False or (own.wanted is None and brings_one(place)):
         return None
+    if pretrained:
+        raise ConfigError(
+            f"model.name={place} has no tokenizer, and its weights belong to one; possible: the {FILES[0]} of"
+            " the checkpoint beside its config.json, or model.init=random"
+        )
     return train(own.texts(), own.vocabulary, own.masking)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ftrun.runs.files import flush
+from ftrun.runs.files import flush, umask_mode
 
 
 def directory(kind: str) -> Path:
@@ -29,6 +29,7 @@ def made(place: Path, largest: int) -> Iterator[Path]:
         yield Path(beside)
         with open(beside, "rb+") as file:
             flush(file)
+        umask_mode(Path(beside))
         os.replace(beside, place)
     finally:
         Path(beside).unlink(missing_ok=True)

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import shutil
+import stat
 import time
 import weakref
 from collections.abc import Iterator
@@ -114,6 +115,17 @@ def finite(value: Any) -> Any:
 def as_json(value: Any) -> str:
     """The text of a JSON file such as result.json."""
     return json.dumps(finite(value), indent=2, allow_nan=False) + "\n"
+
+
+def umask_mode(path: Path) -> None:
+    """Give a file the mode of one that is simply opened, where it was written through a temporary one.
+
+    That one has the mode 0600 whatever the umask. Another mode was chosen by somebody, and stays.
+    """
+    if stat.S_IMODE(path.stat().st_mode) == 0o600:
+        mask = os.umask(0o077)
+        os.umask(mask)
+        path.chmod(0o666 & ~mask)
 
 
 def flush(file: IO[Any]) -> None:

@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from ftrun.errors import memory_told
 from ftrun.runs.warm import digest, once, sharing, stamps
 from ftrun.tasks.dataset import Dataset, Rows
 from ftrun.tasks.parts.rows import TaskRows
+from ftrun.tasks.parts.unknown import unknown_words
 from ftrun.tasks.scorer import main_metric
 
 if TYPE_CHECKING:
@@ -62,11 +64,16 @@ class TaskData:
         return cls(task, task.load_file(file, answered, spec), spec)
 
     def encode(self, processor: Any, *splits: str) -> list[str]:
-        """Encode the splits for a model; returns a summary of each. Raises DataError."""
+        """Encode the splits for a model; returns a summary of each, and what is to be said of the words.
+
+        Raises DataError.
+        """
         self.processor = processor
         for split in splits:
             self.encoded[split] = self._encode(split)
-        return [self.encoded[split].summary for split in splits]
+        lines = [self.encoded[split].summary for split in splits]
+        unknown = unknown_words(self.encoded["train"], processor) if "train" in splits else ""
+        return [*lines, unknown] if unknown else lines
 
     def dataset(self, split: str) -> Dataset:
         """The encoded train, validation or test split."""
@@ -84,6 +91,9 @@ class TaskData:
         """The processor by its content, before the first row."""
         return digest([self.processor])
 
+    @memory_told(
+        "when rows become tokens", "fewer rows, such as task.subset=10000, a smaller task.max_length"
+    )
     def _encode(self, split: str) -> Dataset:
         """The split encoded now, or for an earlier run that read the same."""
         from ftrun.models.tokenizer import cutting, restore_cutting

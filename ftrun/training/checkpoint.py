@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -13,6 +12,9 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
+
+from ftrun.runs.files import umask_mode
+from ftrun.runs.manifest import entries, fault
 
 MANIFEST = "manifest.json"
 Tensors = dict[str, dict[str, Tensor]]  # file stem → tensors
@@ -40,9 +42,9 @@ def save(directory: Path, tensors: Tensors, state: dict[str, Any]) -> None:
     (new / "state.json").write_text(json.dumps(state, indent=1))
     files = sorted(new.iterdir())
     for file in files:
+        umask_mode(file)
         sync(file)
-    manifest = {file.name: {"size": file.stat().st_size, "sha256": digest(file)} for file in files}
-    (new / MANIFEST).write_text(json.dumps(manifest, indent=1))
+    (new / MANIFEST).write_text(json.dumps(entries(files), indent=1))
     sync(new / MANIFEST)
     sync(new)
     if directory.exists():
@@ -90,15 +92,7 @@ def damage(directory: Path) -> str:
         manifest = json.loads((directory / MANIFEST).read_text())
     except (FileNotFoundError, json.JSONDecodeError):
         return "it has no manifest: writing it was interrupted"
-    for name, expected in manifest.items():
-        file = directory / name
-        if not file.is_file():
-            return f"{name} is missing"
-        if file.stat().st_size != expected["size"]:
-            return f"{name} has {file.stat().st_size} bytes instead of {expected['size']}"
-        if digest(file) != expected["sha256"]:
-            return f"the content of {name} has changed"
-    return ""
+    return fault(directory, manifest)
 
 
 def read_state(directory: Path) -> dict[str, Any]:
@@ -137,11 +131,6 @@ def load_moments(saved: dict[str, Tensor], optimizer: Optimizer, names: dict[str
         key, name = full.split("/", 1)
         place = value if key == "step" else value.to(names[name].device)
         optimizer.state[names[name]][key] = place
-
-
-def digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def sync(path: Path) -> None:

@@ -26,6 +26,7 @@ from ftrun.models.layers import output_layers
 from ftrun.models.load import quiet
 from ftrun.models.model import Model
 from ftrun.models.reload import reload
+from ftrun.runs.manifest import SEAL
 from ftrun.runs.run import Run
 from ftrun.strategies.adapter import Adapter
 
@@ -178,7 +179,7 @@ def test_a_run_saves_what_it_trained_alone_and_reloads_to_the_bit(
         any(part in name for part in (".adapter.", "LayerNorm", "classifier", "pooler")) for name in saved
     )
     assert sorted(path.name for path in run.model_dir.iterdir()) == [
-        "README.md", "adapter.json", "adapter.safetensors", "config.json", "tokenizer.json",
+        "README.md", "adapter.json", "adapter.safetensors", "config.json", "sha256.json", "tokenizer.json",
         "tokenizer_config.json",
     ]  # fmt: skip
     assert json.loads((run.model_dir / "adapter.json").read_text()) == {
@@ -239,11 +240,13 @@ def test_a_run_in_the_house_of_evaluate_reads_adapters(trained):
 
 def test_a_checkpoint_that_is_gone_and_weights_of_another_network_are_one_line(trained, tmp_path):
     directory = shutil.copytree(trained[0].model_dir, tmp_path / "model")
+    (directory / "sha256.json").unlink()
     adapters = json.loads((directory / "adapter.json").read_text())
     (directory / "adapter.json").write_text(json.dumps({**adapters, "base_model": str(tmp_path / "gone")}))
     with pytest.raises(ConfigError, match="adapter.json: base_model=.*gone cannot be loaded"):
         reload(directory, CLASSIFIER)
     (directory / "adapter.json").write_text(json.dumps(adapters))
+    (directory / SEAL).unlink()
     weights = load_file(directory / "adapter.safetensors")
     name = next(name for name in weights if ".adapter." in name)
     save_file(

@@ -16,6 +16,7 @@ from ftrun.models.load import load, outline
 from ftrun.models.reload import difference, reload
 from ftrun.models.save import export
 from ftrun.models.small import Cnn, CnnConfig, Mlp, MlpConfig, register
+from ftrun.runs.manifest import SEAL
 from ftrun.tasks.data import TaskData
 
 pytestmark = pytest.mark.images
@@ -120,7 +121,7 @@ def test_every_strategy_trains_it_and_what_is_saved_loads_to_the_same(name, stra
     assert result["reload_difference"] < 1e-5
     if strategy[0] != "lora":
         assert result["reload_difference"] == 0.0
-    assert {path.name for path in run.model_dir.iterdir()} == {"config.json", "model.safetensors"}
+    assert {path.name for path in run.model_dir.iterdir()} == {"config.json", "model.safetensors", SEAL}
     frozen = {"full": 0, "freeze": 0, "linear_probe": 1, "lora": 1}[strategy[0]] or "bottom=1" in strategy
     assert (result["trained_parameters"] < result["total_parameters"]) == bool(frozen)
 

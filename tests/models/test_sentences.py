@@ -11,6 +11,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from ftrun.models.reload import reload
 from ftrun.models.sentences import ANSWERS, card
+from ftrun.runs.manifest import SEAL
 
 QUICK = "train.max_steps=3", "train.lr=1e-2"
 LORA = "strategy=lora", "rank=2"
@@ -79,7 +80,7 @@ def test_the_backbone_alone_is_transformers_s(runs):
     assert all(torch.equal(value, state[name]) for name, value in own.items())
 
 
-def test_what_older_versions_saved_is_read(runs):
+def test_what_older_versions_saved_is_read(runs, tmp_path):
     place = runs("cls").model_dir
     before = ours(place)
     head = load_file(place / "2_Dense" / "model.safetensors")
@@ -88,10 +89,12 @@ def test_what_older_versions_saved_is_read(runs):
     )
     (place / "2_Dense" / "model.safetensors").rename(place / "apart.safetensors")
     (place / "sentence_bert_config.json").rename(place / "apart.json")
+    (place / SEAL).rename(tmp_path / SEAL)
     assert torch.equal(ours(place), before) and reload(place, CLASS).max_length is None
     (place / "apart.safetensors").rename(place / "2_Dense" / "model.safetensors")
     (place / "apart.json").rename(place / "sentence_bert_config.json")
     (place / "head.safetensors").unlink()
+    (tmp_path / SEAL).rename(place / SEAL)
 
 
 def test_a_merged_lora_is_whole_and_the_lora_says_what_it_needs(runs, ftrun_inprocess, tmp_path):

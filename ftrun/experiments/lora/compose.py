@@ -22,6 +22,7 @@ from ftrun.models.recalibration import drop
 from ftrun.models.save import PEFT_PREFIX, on_cpu
 from ftrun.runs.artifacts import LORA, LORA_WEIGHTS
 from ftrun.runs.files import beside
+from ftrun.runs.manifest import SEAL, seal
 from ftrun.runs.terminal import say
 from ftrun.training.devices import open_accelerator
 
@@ -88,6 +89,7 @@ def compose(composition: Composition, output: Path, folded: bool, found: dict[st
         else:
             prove(composition, factors, source)
         write_record(composition, factors, place, found)
+        seal(place)
 
 
 def prove(composition: Composition, factors: Factors, source: Source) -> None:
@@ -130,7 +132,7 @@ def write_adapter(composition: Composition, factors: Factors, place: Path) -> No
     for file in serving.run.model_dir.iterdir():
         if file.is_dir():
             shutil.copytree(file, place / file.name)
-        elif file.name not in (LORA, LORA_WEIGHTS, "README.md"):
+        elif file.name not in (LORA, LORA_WEIGHTS, SEAL, "README.md"):
             shutil.copy(file, place)
     full = {serving.prefix + name: pair for name, pair in factors.items()}
     ranks = {name: len(a) for name, (a, _) in full.items()}

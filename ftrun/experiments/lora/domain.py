@@ -17,6 +17,7 @@ from ftrun.experiments.lora import compare
 from ftrun.experiments.lora.compose import RECORD, Composition, compose
 from ftrun.experiments.lora.lowrank import Update, read_update, refuse_other_bases
 from ftrun.experiments.lora.merge import merge, of_run
+from ftrun.experiments.lora.starting import TOLERANCE, merge_first
 from ftrun.experiments.lora.weights import search
 from ftrun.experiments.pooling import for_task, with_pooling
 from ftrun.runs import clock
@@ -32,7 +33,6 @@ from ftrun.tasks.data import TaskData
 GRID = [0.0, 0.25, 0.5, 0.75, 1.0]
 MERGED = Path("domain") / "merged"
 MODEL = "model"  # the composition that the search found: the directory answers and merges as a run does
-TOLERANCE = 1e-4  # of a logit, between the domain's LoRA and the weights it is folded into
 Node = dict[str, Any]
 
 
@@ -40,6 +40,7 @@ Node = dict[str, Any]
 def run(settings: Settings, path: Path) -> float:
     """Train, compose and score in a new directory; returns the score that chose the weights."""
     refuse(settings)
+    merge_first(settings.model, settings.device)
     settings = with_pooling(settings)
     data = TaskData.read(settings.task, settings.seed)
     parts = parts_of(settings, data)

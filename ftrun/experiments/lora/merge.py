@@ -19,20 +19,22 @@ from ftrun.experiments.lora.equivalence import (
     agreement,
     as_markdown,
     in_fp32,
-    readable,
     rows_to_compare,
 )
 from ftrun.models import sentences
 from ftrun.models.architecture import IMAGES
+from ftrun.models.files.reading import read_config
 from ftrun.models.heads import Pooled, save_beside
 from ftrun.models.image_processor import ImageProcessor, reopen
 from ftrun.models.load import quiet
 from ftrun.models.recalibration import drop
 from ftrun.models.reload import reload
 from ftrun.models.save import save_network
+from ftrun.models.tokenizer import open_tokenizer
 from ftrun.runs.artifacts import low_rank
 from ftrun.runs.files import beside, free_space_check
 from ftrun.runs.find import ORIGIN
+from ftrun.runs.manifest import seal
 from ftrun.runs.run import Run
 from ftrun.runs.terminal import say
 from ftrun.settings.read import read
@@ -108,6 +110,7 @@ def merge(source: Source, output: Path, dtype: str, tolerance: float) -> list[Ag
             drop(place, f"the weights are cast to {dtype}, so", output)
         write_origin(place, source.settings)
         write_card(place, source, found, f"{rows:,} {words}", "merged", plain_code(written, settings))
+        seal(place)
     return found
 
 
@@ -115,24 +118,23 @@ def opened(
     place: Path, settings: Settings
 ) -> tuple[nn.Module, PreTrainedTokenizerBase | ImageProcessor | None, PretrainedConfig]:
     """The network with its LoRA beside the weights, its tokenizer or image processor, its configuration."""
-    from transformers import AutoConfig, AutoTokenizer
-
-    net = reloaded(place, settings)
-    with readable(place):
-        config = AutoConfig.from_pretrained(place)
-        images = settings.task.spec(None).auto_class == IMAGES
-        return net, reopen(place, config) if images else AutoTokenizer.from_pretrained(place), config
+    trust: dict[str, Any] = {"trust_remote_code": settings.model.trust_remote_code}
+    net, config = reloaded(place, settings), read_config(place, **trust)
+    images = settings.task.spec(None).auto_class == IMAGES
+    return net, reopen(place, config) if images else open_tokenizer(place, str(place), **trust), config
 
 
 def reloaded(place: Path, settings: Settings) -> nn.Module:
-    with quiet(), readable(place):
-        return reload(place, settings.task.spec(None).auto_class)
+    with quiet():
+        trust = settings.model.trust_remote_code
+        return reload(place, settings.task.spec(None).auto_class, trust=trust)
 
 
 def folded(place: Path, settings: Settings) -> nn.Module:
     """The network read anew, with plain weights: W₀ + s·B·A, for dora scaled to its magnitudes, by peft."""
-    with quiet(), readable(place):
-        net: Any = reload(place, settings.task.spec(None).auto_class, in_full=True)
+    with quiet():
+        trust = settings.model.trust_remote_code
+        net: Any = reload(place, settings.task.spec(None).auto_class, in_full=True, trust=trust)
         if not isinstance(net, Pooled):
             tie_again(net.base_model.model)
             return net.merge_and_unload()

@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ftrun.errors import DataError
+from ftrun.runs.files import umask_mode
 from ftrun.strategies.ewc.output_factors import LabelSampling
 from ftrun.strategies.ewc.per_example import Hooks, split
 from ftrun.strategies.ewc.squares import Sums
@@ -198,6 +199,7 @@ def save(path: Path, fisher: dict[str, Tensor], about: dict[str, str]) -> None:
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         save_file(fisher, beside, metadata={ABOUT: json.dumps(about)})
+        umask_mode(beside)
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 import copy
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,9 +12,13 @@ from saved import answered, logits, refused
 from toys_tasks import words_of
 from transformers import AutoModelForSequenceClassification
 
+from ftrun.errors import ConfigError
 from ftrun.experiments.inference import FinishedRun
 from ftrun.experiments.lora.equivalence import agreement, rows_to_compare
 from ftrun.experiments.lora.merge import library, on_hub
+from ftrun.experiments.lora.starting import merge_first
+from ftrun.models.locate import locate, unmerged
+from ftrun.runs.manifest import SEAL
 from ftrun.runs.run import Run
 from ftrun.settings.read import read
 
@@ -177,6 +182,8 @@ def test_torn_weights_and_a_lost_base_are_said_in_a_line(runs, ftrun_inprocess, 
     shutil.copytree(of_variant(runs, "lora").path, tmp_path / "run")
     weights = tmp_path / "run" / "model" / "adapter_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
+    assert "run/model is damaged: adapter_model.safetensors has" in refused(ftrun_inprocess, "merge", "run")
+    weights.with_name(SEAL).unlink()  # as in a run of an earlier version
     assert "run/model cannot be loaded" in refused(ftrun_inprocess, "merge", "run")
     config = weights.with_name("adapter_config.json")
     base = read(of_variant(runs, "lora").config).model.name
@@ -184,6 +191,48 @@ def test_torn_weights_and_a_lost_base_are_said_in_a_line(runs, ftrun_inprocess, 
     assert "the checkpoint it was trained on is gone: /gone/bert" in refused(ftrun_inprocess, "merge", "run")
     config.write_text("{")
     assert "adapter_config.json is damaged" in refused(ftrun_inprocess, "merge", "run")
+
+
+def test_a_run_that_starts_from_a_lora_merges_it_first(runs, ftrun_inprocess, toy_words, tmp_path):
+    """As `ftrun merge` does, once; the numbers are those of the merged network under its own name."""
+    shutil.copytree(of_variant(runs, "lora").path, tmp_path / "run")
+    words = [word for word in toy_words if not word.startswith("model.name")]
+    words += ["strategy=linear_probe", "train.max_steps=1", "baselines=false", "task.subset=40"]
+    first = ftrun_inprocess(*words, "model.name=run", "hydra.run.dir=first").stdout
+    assert "model.name=run holds a LoRA: merging it into run/merged, as ftrun merge does" in first
+    assert "folded in fp32" in first
+    second = ftrun_inprocess(*words, "model.name=run/merged", "hydra.run.dir=second").stdout
+    assert "merging" not in second
+    kept = [(tmp_path / name / "predictions.jsonl").read_bytes() for name in ("first", "second")]
+    assert kept[0] == kept[1]
+    assert Run.open(tmp_path / "first").config["model"]["name"] == "run"
+    for name in ("run", "run/model"):
+        assert unmerged(name) is None
+        assert locate(settings(*words, f"model.name={name}").model).name == str(tmp_path / "run" / "merged")
+    shutil.rmtree(tmp_path / "run" / "merged")
+    assert unmerged("run") == unmerged("run/model") == Path("run")
+    ftrun_inprocess("merge", "run", "--dtype", "bf16")
+    with pytest.raises(ConfigError, match="run/merged is cast to bfloat16; possible: model.name=run/merged"):
+        locate(settings(*words, "model.name=run").model)
+
+
+def test_what_cannot_be_started_from_is_said_in_a_line(runs, toy_words, tmp_path, monkeypatch):
+    words = [word for word in toy_words if not word.startswith("model.name")]
+
+    def said(name):
+        with pytest.raises(ConfigError) as caught:
+            merge_first(settings(*words, f"model.name={name}").model, "cpu")
+            locate(settings(*words, f"model.name={name}").model)
+        return str(caught.value)
+
+    adapter = runs("adapter", "strategy=adapter", "bottleneck=4")
+    assert "layers of strategy=adapter hold a non-linearity and cannot be folded" in said(adapter.path)
+    shutil.copytree(of_variant(runs, "lora").model_dir, tmp_path / "alone")
+    assert "holds a LoRA and not the network it belongs to; possible: a run" in said(tmp_path / "alone")
+    shutil.copytree(of_variant(runs, "lora").path, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "merged", ignore_errors=True)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert "which one process makes a network of: ftrun merge" in said(tmp_path / "run")
 
 
 @pytest.mark.parametrize("task", ["multilabel", "ner", "qa"])
