@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import re
 import sys
 from typing import TYPE_CHECKING, Any
 
 from ftrun.data.content import bytes_of, ending, refuse_missing, text_of
 from ftrun.errors import ConfigError, DataError, UserError, counted, listed, near
-from ftrun.runs.files import write_atomically
+from ftrun.runs.files import why_unwritable, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -64,8 +63,8 @@ def check_writable(path: Path, endings: tuple[str, ...] = WRITTEN) -> None:
         raise ConfigError(f"{path} is a directory")
     if not path.absolute().parent.is_dir():
         raise ConfigError(f"{path}: there is no directory {path.parent}")
-    if not os.access(path.absolute().parent, os.W_OK):
-        raise ConfigError(f"{path}: no permission to write there")
+    if reason := why_unwritable(path.absolute().parent):
+        raise ConfigError(f"{path}: nothing can be written there ({reason})")
 
 
 def write_table(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -9,6 +9,7 @@ from hydra.errors import MissingConfigException, OverrideParseException
 
 from ftrun import CONF
 from ftrun.errors import ConfigError, near
+from ftrun.runs.typed import typed
 from ftrun.settings.suggest import keys, meant, owner
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def explain(error: Exception, words: Sequence[str]) -> ConfigError:
     if match := re.match(r"Could not delete from config. '([^']+)' does not exist", text):
         return ConfigError(absent(match[1], words))
     if match := re.search(r"Sweep parameters '(.+)' requires --multirun|argument '(.+)'\s+1. To use", text):
-        return ConfigError(f"{match[1] or match[2]} has several values; start a sweep with ftrun -m …")
+        return ConfigError(several(match[1] or match[2]))
     if match := re.search(r"Error merging override (\S+)", text):
         return ConfigError(misplaced(match[1]))
     if match := re.search(r"config group '?([^\s']+)'? does not\s+exist", text):
@@ -73,12 +74,19 @@ def missing(error: MissingConfigException, words: Sequence[str]) -> str:
     return f"there is no {group} '{name}'{choice}{near(name, options) or OWN_FILES.get(group, '')}"
 
 
+def several(word: str) -> str:
+    """A comma where one value is expected: a sweep, or a part of the value."""
+    key, _, value = word.partition("=")
+    own = f"; a comma of the value itself is quoted: {typed(key, value)}" if not (CONF / key).is_dir() else ""
+    return f"{word} has several values; start a sweep with ftrun -m …{own}"
+
+
 def unreadable(word: str) -> str:
     """A word that is no key=value at all, or whose value the grammar cannot read."""
     if "=" not in word:
         return f"'{word}' is not key=value (a command such as ftrun report is the first word)"
     key, _, value = word.partition("=")
-    return f"""cannot read the value of {key}; quote it to use it literally: '{key}="{value}"'"""
+    return f"cannot read the value of {key}; quote it to use it literally: {typed(key, value)}"
 
 
 def absent(name: str, words: Sequence[str]) -> str:

@@ -20,6 +20,7 @@ from ftrun.experiments.hydra_errors import explain
 from ftrun.experiments.overrides import (
     COMPOSITION,
     fold_words,
+    here,
     hidden,
     importable,
     options_first,
@@ -32,8 +33,9 @@ from ftrun.reports.numbers import short
 from ftrun.runs import warm
 from ftrun.runs.collector import importing
 from ftrun.runs.find import find_runs
+from ftrun.runs.output import outputs
 from ftrun.runs.terminal import say
-from ftrun.settings.read import read
+from ftrun.settings.read import checked, read
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -72,6 +74,8 @@ def launch(arguments: list[str]) -> int:
         if isinstance(error, ValueError) and Sweep.directory is not None:
             raise  # the sweep had been composed: it is not about its settings
         failed = explain(error, words)
+    except OSError as error:  # Hydra's own: what a run raises comes out as Stop
+        failed = unwritable(error, words)
     finally:
         sys.argv = before
         warm.end()
@@ -112,7 +116,13 @@ def program() -> str:
 
 
 def job(cfg: DictConfig) -> float:
-    """One run, as Hydra calls it; a sweep survives its failure, whose score is then not a number."""
+    """One run, as Hydra calls it, perhaps in a process of its own."""
+    with outputs():
+        return made(cfg)
+
+
+def made(cfg: DictConfig) -> float:
+    """The score of one run; a sweep survives its failure, whose score is then not a number."""
     known = HydraConfig.get()
     path = Path(known.runtime.output_dir)
     sweeps = known.mode == RunMode.MULTIRUN
@@ -121,7 +131,8 @@ def job(cfg: DictConfig) -> float:
         warm.begin()  # here, as a launcher may start processes that run several
         print(f"run {known.job.num}: {overrides}", flush=True)
     try:
-        raw = with_model_of_source(with_tasks(plain(cfg), known.overrides.task), known.overrides.task)
+        words = known.overrides.task
+        raw = with_model_of_source(with_tasks(plain(cfg), words, here), words)
         if not sweeps:
             return one(raw, path, again=False)
         from ftrun.experiments.sweep import noted
@@ -139,7 +150,7 @@ def job(cfg: DictConfig) -> float:
 
 def one(raw: dict[str, Any], path: Path, again: bool) -> float:
     """One run; with `again`, one of the same settings that is there already is continued."""
-    settings = read(raw)
+    settings = checked(raw)
     if not again:
         say(f"{opening(settings)}: {os.path.relpath(path)}")
     with importing("torch"):
@@ -161,6 +172,15 @@ def opening(settings: Settings) -> str:
     """What a run is, in the order of its command line; said before anything heavy is imported."""
     model = short(settings.model.name)
     return f"{settings.strategy_name} · {settings.task.name} · {model} · seed {settings.seed}"
+
+
+def unwritable(error: OSError, words: list[str]) -> UserError:
+    """A directory for the runs that cannot be made; ConfigError where the command line names it."""
+    reason = (error.strerror or str(error)).lower()
+    given = [word for word in words if word.partition("=")[0] in ("hydra.run.dir", "hydra.sweep.dir")]
+    if given:
+        return ConfigError(f"{given[-1]}: no directory can be made there ({reason}); choose another place")
+    return UserError(f"{error.filename} cannot be made ({reason}); possible: hydra.run.dir=DIR")
 
 
 def tidy(path: Path) -> None:

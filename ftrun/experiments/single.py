@@ -21,6 +21,7 @@ from ftrun.runs.environment import describe as describe_environment
 from ftrun.runs.files import free_space_check
 from ftrun.runs.run import FAILURE, RESULT, Run, is_run
 from ftrun.runs.terminal import leads, say
+from ftrun.runs.typed import command
 from ftrun.runs.warm import once, stamps
 from ftrun.settings.read import FIXED, read, without_hold
 from ftrun.settings.schema import Settings
@@ -150,7 +151,7 @@ def reason_kept(directory: Run, hint: str = "to continue", begun: bool = True) -
             with suppress(OSError):  # on a full disk the first error is the one to show
                 directory.write_json(FAILURE, {"message": message, "exit_code": exit_code(error)})
         if isinstance(error, Interrupted):
-            say(f"{hint}: ftrun resume {directory.path}")
+            say(f"{hint}: {command('resume', directory.path)}")
         raise
     finally:
         if leads() and is_run(directory.path):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ftrun.errors import ConfigError
 from ftrun.runs.files import write_atomically
 from ftrun.runs.terminal import say
+from ftrun.runs.typed import command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -54,7 +55,7 @@ def drop(directory: Path, why: str, output: Path) -> None:
     """Take away what was fitted on other logits, and say so; `output` is where the network will lie."""
     if recalibration_of(directory) is not None:
         keep(directory, None)
-        say(f"{why} the calibration is not kept; to fit one: ftrun calibrate {output}")
+        say(f"{why} the calibration is not kept; to fit one: {command('calibrate', output)}")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from ftrun.runs.files import (
     replace_locked,
     write_atomically,
 )
+from ftrun.runs.typed import continuing
+from ftrun.runs.written import to_yaml
 
 CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
@@ -45,7 +47,7 @@ class Run:
     def create(cls, path: str | os.PathLike[str], config: dict[str, Any]) -> Run:
         """Make the directory and claim it by writing config.yaml, which must not exist; see `hold`."""
         run = cls(path)
-        text = _to_yaml(_source_beside(config, run.path.resolve()))
+        text = to_yaml(_source_beside(config, run.path.resolve()))
         try:
             run.path.mkdir(parents=True, exist_ok=True)
             with open(run.path / CONFIG, "x", encoding="utf-8") as file:
@@ -55,7 +57,7 @@ class Run:
         except FileExistsError as error:
             if error.filename == str(run.path):
                 raise ConfigError(f"{run.path} is a file; a run directory is expected") from None
-            raise ConfigError(f"{run.path} already holds a run; to continue it: ftrun resume DIR") from None
+            raise ConfigError(f"{run.path} already holds a run; {continuing(run.path)}") from None
         except OSError as error:
             raise UserError(f"cannot create the run directory {run.path}: {error.strerror}") from None
         run.hold()
@@ -86,7 +88,7 @@ class Run:
         stored = from_yaml(self.path / CONFIG)
         asked = _merged(self.read_json(SETTLED) or {}, _common(stored, found))
         self.write_json(SETTLED, asked)  # first: without it nobody knows what was asked for
-        replace_locked(self.path / CONFIG, _to_yaml(_merged(stored, found)), self._lock)
+        replace_locked(self.path / CONFIG, to_yaml(_merged(stored, found)), self._lock)
         self.__dict__.pop("config", None)
 
     @property
@@ -169,8 +171,7 @@ class Run:
 
     def truncate_metrics(self, size: int) -> None:
         """Drop what came after the checkpoint that recorded `size`, and a last line that was cut off."""
-        path = self.path / METRICS
-        have = self.metrics_size()
+        path, have = self.path / METRICS, self.metrics_size()
         if have < size:
             raise UserError(f"{path} has {have} bytes, but had {size} at the checkpoint; restore the file")
         if path.exists():
@@ -230,12 +231,6 @@ def _common(config: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
         name: _common(config[name], value) if isinstance(value, dict) else config[name]
         for name, value in other.items()
     }
-
-
-def _to_yaml(config: dict[str, Any]) -> str:
-    from omegaconf import OmegaConf
-
-    return OmegaConf.to_yaml(config)
 
 
 def from_yaml(path: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from ftrun.errors import ConfigError
 from ftrun.settings.checks import one_of
@@ -28,7 +28,7 @@ class Lora(Strategy):
     rank: int
     alpha: float
     dropout: float
-    targets: Any
+    targets: str | list[str]
     variant: str
 
     def __post_init__(self) -> None:

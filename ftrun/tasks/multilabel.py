@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class Multilabel(TextTable):
     """One text column or a pair of them, a column with a list of labels; a row may have none."""
 
-    labels: Any  # the declared label names, or null for the union of the splits
+    labels: list[Any] | None  # the declared label names, or null for the union of the splits
     separator: str | None
     threshold: float
 

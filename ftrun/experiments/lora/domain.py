@@ -22,6 +22,7 @@ from ftrun.runs import clock
 from ftrun.runs.files import write_atomically
 from ftrun.runs.run import PREDICTIONS, RESULT, Run
 from ftrun.runs.terminal import say
+from ftrun.runs.typed import prediction
 from ftrun.settings.auto import AUTO
 from ftrun.settings.read import FIXED, read
 from ftrun.settings.schema import Domain, Settings
@@ -81,7 +82,7 @@ def show_result(settings: Settings, directory: Run) -> float:
     path, result = directory.path, directory.read_json(RESULT)
     metric = result["metric"].removeprefix("eval_")
     compare.show(compare.group_of(settings.raw["task"]["name"], metric, placed(result["names"], path)))
-    say(f"\n  run:      {path}\n  use:      ftrun predict {path} --input FILE --output FILE\n")
+    say(f"\n  run:      {path}\n  use:      {prediction(path)}\n")
     return float(result[f"eval_{metric}"])
 
 
