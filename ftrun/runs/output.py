@@ -61,6 +61,7 @@ class Output:
         self.stream = stream
         self.styled = Styled(self)
         self.failure: OSError | None = None
+        self.told = False  # that it was lost
         if isinstance(stream, io.TextIOWrapper):
             self.safely(lambda: stream.reconfigure(errors="ftrun"))
 
@@ -132,6 +133,10 @@ def occupy() -> None:
             setattr(sys, name, open(number, "w" if number else "r", encoding="utf-8", closefd=False))
 
 
-def unheard() -> bool:
-    """Whether nobody reads standard output any more."""
-    return isinstance(sys.stdout, Output) and sys.stdout.failure is not None
+def newly_lost() -> bool:
+    """Whether standard output has been lost, and this was not asked before."""
+    out = sys.stdout
+    if not isinstance(out, Output) or out.failure is None or out.told:
+        return False
+    out.told = True
+    return True

@@ -9,7 +9,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from ftrun.runs.output import Output, unheard
+from ftrun.runs.output import Output, newly_lost
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -20,7 +20,6 @@ Watch = Callable[[int, int], None]  # step and steps in all
 
 _console: Console | None = None
 _watch: Watch | None = None
-_alone = False  # it has been said that nobody reads
 
 
 def console() -> Console:
@@ -43,15 +42,10 @@ def say(text: str) -> None:
     if leads():
         style = "bold yellow" if text.startswith("warning:") else None
         console().print(text, soft_wrap=True, style=style)
-        alone()
-
-
-def alone() -> None:
-    """Say on standard error, once, that standard output is no longer read; the run does not need it."""
-    global _alone
-    if unheard() and not _alone:
-        _alone = True
-        print("ftrun: nobody reads standard output any more; the run goes on", file=sys.stderr, flush=True)
+        if newly_lost():
+            print(
+                "ftrun: nobody reads standard output any more; the run goes on", file=sys.stderr, flush=True
+            )
 
 
 @contextmanager

@@ -52,7 +52,7 @@ def sound(name: str, value: Any) -> None:
     """Refuses, at any depth, what no setting can be: nan, infinity, numbers that no array holds, no UTF-8."""
     if isinstance(value, dict):
         for key, each in value.items():
-            sound(f"{name}.{key}", each)
+            sound(f"{name}.{key}" if name else str(key), each)
     elif isinstance(value, list):
         for each in value:
             sound(name, each)

@@ -29,12 +29,10 @@ def read(raw: dict[str, Any]) -> Settings:
     for name in FIXED:
         if name not in raw:
             raise ConfigError(f"the configuration has no '{name}'")
-        sound(name, raw[name])
+    sound("", raw)
     nodes = {name: mapping(name, raw[name]) for name in NODES}
     strategy_name = convert("strategy", raw["strategy"], str)
     own = {key: value for key, value in raw.items() if key not in FIXED}
-    for key, value in own.items():
-        sound(key, value)
     strategy = build(load_class("strategies", strategy_name), own, "", f"strategy={strategy_name}")
     protect = protection(nodes["protect"], strategy_name)
     if (protect or strategy).needs_source and nodes["source"].get("kind") == "none":
