@@ -68,6 +68,8 @@ def guarded(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return say("interrupted", 130)
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return say(f"a name of a file is too long: {str(error.filename)[:60]}…", 2)
         if error.errno not in DISK:
             raise
         return say(f"{(error.strerror or str(error)).lower()}: {error.filename or 'outputs'}", 1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from rich.console import Console as RichConsole
 from rich.segment import Segment
@@ -23,7 +23,7 @@ class Console(RichConsole):
     @property
     def file(self) -> IO[str]:
         found: Any = super().file
-        return found.styled if isinstance(found, Output) else found  # type: ignore[no-any-return]
+        return cast(IO[str], found.styled if isinstance(found, Output) else found)
 
     @file.setter
     def file(self, new_file: IO[str]) -> None:
