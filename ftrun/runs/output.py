@@ -19,8 +19,9 @@ from typing import IO, Any
 # C0 without tab and line end, C1, and what reorders a line (Boucher and Anderson 2021, "Trojan Source")
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 PLAIN = {  # what ftrun itself prints, where the encoding has it not
-    "·": "-", "…": "...", "→": "->", "←": "<-", "↓": "v", "↑": "^", "−": "-", "–": "-", "—": "-", "±": "+-", "×": "x", "²": "2",
-    "½": "1/2", "√": "sqrt", "‘": "'", "’": "'", "“": '"', "”": '"', "─": "-", "━": "-", "╸": "-", "╺": "-",
+    "·": "-", "…": "...", "→": "->", "←": "<-", "↓": "v", "↑": "^", "−": "-", "–": "-", "—": "-", "±": "+-",
+    "×": "x", "²": "2", "½": "1/2", "√": "sqrt", "‘": "'", "’": "'", "“": '"', "”": '"', "─": "-", "━": "-",
+    "╸": "-", "╺": "-",
 }  # fmt: skip
 BAR = re.compile("\r|(?:\n|\x1b\\[A)*")  # tqdm's: back to the start of a line, or some lines up
 GONE = {errno.EPIPE, errno.EIO}  # the reader has exited, the terminal was closed

@@ -75,7 +75,7 @@ class CorpusTask(Task):
                         " set only one of them"
                     )
                 setattr(self, split, f"embedded:{self.corpus}:{split}")
-        if self.train is None:
+        if not self.train:
             raise ConfigError(
                 f"task.train is not set; it takes {FORMS}; task.corpus=docstrings needs no file"
             )

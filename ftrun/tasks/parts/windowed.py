@@ -67,7 +67,7 @@ class Windowed(Task):
     def __post_init__(self) -> None:
         from ftrun.data.grouped_splits import refuse_classes
 
-        if self.train is None:
+        if not self.train:
             raise ConfigError(f"task.train is not set; it takes {self.reads}, task.train=FILE")
         at_least("task.stride", self.stride, 0)
         one_of("task.leaks", self.leaks, WAYS)
