@@ -12,6 +12,14 @@ def main() -> int:
     except KeyboardInterrupt:
         print("ftrun: interrupted", file=sys.stderr)
         return 130
+    except Exception:
+        import traceback
+
+        from ftrun.runs.output import outputs
+
+        with outputs():  # where a bug's message has names of files in it, as everywhere
+            traceback.print_exc()
+        return 1
 
 
 if __name__ == "__main__":

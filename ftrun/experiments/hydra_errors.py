@@ -9,7 +9,7 @@ from hydra.errors import MissingConfigException, OverrideParseException
 
 from ftrun import CONF
 from ftrun.errors import ConfigError, near
-from ftrun.runs.typed import typed
+from ftrun.runs.typed import typed, word
 from ftrun.settings.suggest import keys, meant, owner
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ OWN_FILES = {
 def explain(error: Exception, words: Sequence[str]) -> ConfigError:
     """The ConfigError that says what is wrong with the settings in `words`."""
     text = str(error)
+    if isinstance(error, RecursionError) or "int_max_str_digits" in text:
+        return ConfigError(beyond(max(words, key=len, default="")))
     if isinstance(error, MissingConfigException):
         return ConfigError(missing(error, words))
     if isinstance(error, OverrideParseException):
@@ -45,7 +47,7 @@ def explain(error: Exception, words: Sequence[str]) -> ConfigError:
     if match := re.match(r"(?:Multiple values for )?(\w+)(?:\.| appears more than once)", text):
         added = [word[1:] for word in words if word.startswith(f"+{match[1]}=")]
         if added:
-            return ConfigError(f"{match[1]} is already selected; write {added[0]} without the +")
+            return ConfigError(f"{match[1]} is already selected; write {word(added[0])} without the +")
         return ConfigError(f"{match[1]}= is set more than once")
     if "Config group override must be a string" in text:
         return ConfigError(
@@ -72,6 +74,12 @@ def missing(error: MissingConfigException, words: Sequence[str]) -> str:
         options = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
     choice = f"; possible: {', '.join(options)}" if options else ""
     return f"there is no {group} '{name}'{choice}{near(name, options) or OWN_FILES.get(group, '')}"
+
+
+def beyond(word: str) -> str:
+    """The value of the longest word is nested a thousand times or a number of thousands of digits."""
+    key, _, value = word.partition("=")
+    return f"{key} is too long a number, or nested too deeply, to be read: {value[:40]}…"
 
 
 def several(word: str) -> str:

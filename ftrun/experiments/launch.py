@@ -71,7 +71,7 @@ def launch(arguments: list[str]) -> int:
     except Stop as stop:
         failed = stop.args[0]
     except COMPOSITION as error:
-        if isinstance(error, ValueError) and Sweep.directory is not None:
+        if isinstance(error, ValueError | RecursionError) and Sweep.directory is not None:
             raise  # the sweep had been composed: it is not about its settings
         failed = explain(error, words)
     except OSError as error:  # Hydra's own: what a run raises comes out as Stop

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # Hydra's options that are followed by a value
 VALUED = "--config-dir -cd --config-path -cp --config-name -cn --cfg -c --package -p --info -i".split()
 # what Hydra raises about settings and files; what a run raises comes out as Stop
-COMPOSITION = (HydraException, OmegaConfBaseException, YAMLError, ValueError)
+COMPOSITION = (HydraException, OmegaConfBaseException, YAMLError, ValueError, RecursionError)
 
 
 def options_first(arguments: list[str]) -> list[str]:
