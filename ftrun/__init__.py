@@ -1,17 +1,32 @@
 """Transfer learning as experiments: composed YAML in, an honest run directory out."""
 
+from __future__ import annotations
+
 import sys
-from importlib import import_module
-from pathlib import Path
 from types import ModuleType
+
+TYPE_CHECKING = False  # typing takes longer to import than all of this
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __version__ = "0.1.0"
 
-_HERE = Path(__file__).resolve().parent
-ASSETS = _HERE / "assets"
-CONF = _HERE / "conf"  # in a wheel
-if not CONF.is_dir():
-    CONF = _HERE.parent / "conf"  # in the repository
+ASSETS: Path
+CONF: Path  # inside the package in a wheel, beside it in the repository
+
+
+def __getattr__(name: str) -> Path:
+    """The two places, when they are first asked for: until then Ctrl-C meets little (see __main__)."""
+    if name not in ("ASSETS", "CONF"):
+        raise AttributeError(f"module 'ftrun' has no attribute '{name}'")
+    from pathlib import Path
+
+    here = Path(__file__).resolve().parent
+    inside = (here / "conf").is_dir()
+    globals().update(ASSETS=here / "assets", CONF=here / "conf" if inside else here.parent / "conf")
+    place: Path = globals()[name]
+    return place
+
 
 # Old import paths that people have in their own files, for one release: launch.Page and launch.Sweep as
 # callbacks in YAML, export.reload in the README of a saved model.
@@ -22,6 +37,8 @@ class _Moved(ModuleType):
     def __getattr__(self, name: str) -> object:
         if name.startswith("__"):  # who looks through all modules loads none
             raise AttributeError(name)
+        from importlib import import_module
+
         return getattr(import_module(_MOVED[self.__name__]), name)
 
 

@@ -7,11 +7,17 @@ import errno
 import gc
 import importlib
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from ftrun import __version__
 from ftrun.errors import ConfigError, UserError, disk_full, memory_told, near
+from ftrun.runs.output import GONE, outputs
 
 COMMANDS = Path(__file__).parent / "commands"
 # raised by an outputs/ that cannot be written; any other OSError but those of a full disk is a bug
@@ -21,26 +27,74 @@ DISK = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
 def main() -> int:
     """Run the command line; returns the exit code."""
     atexit.register(gc.freeze)  # Python looks for garbage when it ends: a second, once torch is there
+    with outputs() as (out, _), interruptible() as interrupted:
+        try:
+            code = guarded(sys.argv[1:])
+        except Exception:
+            if not interrupted:
+                raise
+            code = say("interrupted", 130)  # what an extension module made of it while it was imported
+        out.flush()
+        if out.failure is None or out.failure.errno in GONE or code:
+            return code
+        return say(f"standard output cannot be written: {out.failure.strerror}", 1)
+
+
+@contextmanager
+def interruptible() -> Iterator[list[int]]:
+    """Ctrl-C raises KeyboardInterrupt inside, as always, and is kept in the list."""
+    caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+
+    def remember(number: int, frame: Any) -> None:
+        caught.append(number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, remember)
+    try:
+        yield caught
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def guarded(arguments: list[str]) -> int:
+    """What the person can do something about, in a line; returns the exit code, raises what is a bug."""
     try:
         with memory_told():
-            return start(sys.argv[1:])
+            return start([readable(word) for word in arguments])
     except UserError as error:
         return say(str(error), error.exit_code)
     except KeyboardInterrupt:
         return say("interrupted", 130)
-    except BrokenPipeError:  # the reader of our output has exited: `ftrun report … | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except Exception as error:
         if (full := disk_full(error)) is not None:
             return say(str(full), full.exit_code)
-        if not isinstance(error, OSError) or error.errno not in DISK:
+        if not isinstance(error, OSError):
+            raise
+        if error.errno == errno.ENAMETOOLONG:
+            return say(f"a name of a file is too long: {str(error.filename)[:60]}…", 2)
+        if error.errno not in DISK:
             raise
         return say(f"{(error.strerror or str(error)).lower()}: {error.filename or 'outputs'}", 1)
 
 
+def readable(word: str) -> str:
+    """The word; raises ConfigError for bytes that are no UTF-8, which no file of a run can hold."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"'{word}' is not UTF-8; rename the file, or give a path that is") from None
+    return word
+
+
 def start(arguments: list[str]) -> int:
     """Run a command or an experiment; returns the exit code."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise UserError("the current directory is no longer there; change to one that is") from None
     if not arguments:
         from ftrun.commands.help import short
 

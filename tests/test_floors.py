@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import subprocess
 import sys
 import textwrap
@@ -189,6 +190,30 @@ def test_kinds_do_not_know_each_other(folder: str) -> None:
         others = {f"ftrun.{folder}.{other}" for other in {*kinds} - {name, *built_on}}
         found = imports_of(module_name(path)) & others
         assert not found, f"{path} imports {sorted(found)}"
+
+
+@pytest.mark.parametrize("folder", ["tasks", "strategies"])
+def test_settings_of_a_kind_need_nothing_heavy(folder: str) -> None:
+    """Its class is imported to check its settings: a misspelt one is said at once."""
+    waiting, seen = [module_name(path) for path in kinds_of(folder).values()], set()
+    while waiting:
+        name = waiting.pop()
+        if name not in seen:
+            seen.add(name)
+            found = imports_of(name, late=False)
+            waiting += filter(is_ours, found)
+            assert not {other.split(".")[0] for other in found} & {*HEAVY}, f"{name} imports {found}"
+
+
+def test_what_is_to_be_typed_is_quoted() -> None:
+    """`ftrun resume {path}` is no command where the path has a blank; runs/typed makes them."""
+    names = "|".join(kinds_of("commands"))
+    unquoted = re.compile(rf"\bftrun (?:{names}) $")
+    for module, path in MODULES.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            for part in node.values if isinstance(node, ast.JoinedStr) else []:
+                text = part.value if isinstance(part, ast.Constant) else ""
+                assert not unquoted.search(str(text)), f"{module}: {ast.unparse(node)}"
 
 
 ADVICE = {"reports", "commands"}  # they recommend strategies, and name them on command lines

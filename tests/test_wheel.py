@@ -40,5 +40,5 @@ def test_conf_and_package_are_inside_byte_for_byte(wheel: dict[str, bytes]) -> N
 @pytest.mark.slow
 def test_the_command_and_the_licence_are_declared(wheel: dict[str, bytes]) -> None:
     about = {name.split("/", 1)[1]: content for name, content in wheel.items() if ".dist-info/" in name}
-    assert b"ftrun = ftrun.cli:main" in about["entry_points.txt"]
+    assert b"ftrun = ftrun.__main__:main" in about["entry_points.txt"]
     assert about["licenses/LICENSE"] == (ROOT / "LICENSE").read_bytes()

@@ -29,10 +29,11 @@ class Board:
     @contextmanager
     def shown(self) -> Iterator[None]:
         """The bar, as long as the study runs; none where the output is no terminal."""
-        from rich.console import Console
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-        console = Console(highlight=False)  # is bound to the terminal while runs print elsewhere
+        from ftrun.runs.console import Console
+
+        console = Console()  # is bound to the terminal while runs print elsewhere
         console.file = console.file
         if not console.is_terminal:
             yield
@@ -100,4 +101,4 @@ class Board:
         if self._screen is None:
             print(text, flush=True)
         else:
-            self._screen.console.print(text, markup=False, soft_wrap=True)
+            self._screen.console.print(text, soft_wrap=True)

@@ -13,12 +13,11 @@ POWERS = (0, -1, 1)  # of the factor between the rates that a search for one beg
 
 def composed(words: list[str]) -> dict[str, Any]:
     """The settings that `ftrun WORDS…` would have; raises ConfigError for invalid ones."""
-    from ftrun.experiments.overrides import compose, sourced, with_model_of_source
-    from ftrun.settings.read import read
+    from ftrun.experiments.overrides import settings_of
+    from ftrun.settings.read import checked
 
-    spelt = [part for word in words for part in sourced(word)]
-    raw = with_model_of_source(compose(spelt), spelt)
-    read(raw)
+    raw = settings_of(words)
+    checked(raw)
     return raw
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ftrun.commands._parser import Parser
 from ftrun.commands._settings import composed, keys_of
 from ftrun.errors import ConfigError, counted
+from ftrun.runs.typed import command
 
 if TYPE_CHECKING:
     from ftrun.experiments.advice import Advice
@@ -43,8 +44,8 @@ def main(arguments: list[str]) -> int:
     chosen = recommended(options.settings, options.cut, options.text, options.harder)
     words = options.settings
     for each in [chosen.settings, *([other] for other in chosen.others)]:
-        print(" ".join(["  ftrun", *words, *each]))
-    print(" ".join(["to test the recommendation: ftrun compare", *words]))
+        print(f"  {command(*words, *each)}")
+    print(f"to test the recommendation: {command('compare', *words)}")
     return 0
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftrun.commands._parser import Parser
+from ftrun.runs.typed import command
 
 if TYPE_CHECKING:
     from ftrun.runs.run import Run
@@ -43,5 +44,5 @@ def show(run: Run) -> None:
     record: dict[str, Any] = calibrate(run)
     on_terminal(console(), sections_of(record))
     say(f"saved: {run.model_dir / 'config.json'} and {run.path / 'calibration.json'}")
-    say(f"ftrun predict and evaluate use it: ftrun evaluate {run.path}")
-    say(f"to take it away: ftrun calibrate {run.path} --remove")
+    say(f"ftrun predict and evaluate use it: {command('evaluate', run.path)}")
+    say(f"to take it away: {command('calibrate', run.path, '--remove')}")

@@ -6,7 +6,6 @@ import argparse
 import hashlib
 import itertools
 import os
-import shlex
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +17,10 @@ from ftrun.commands._settings import POWERS, SEEDS, STRATEGIES, composed, keys_o
 from ftrun.commands._study import PILOTS, RUNS, Study, Trial, make
 from ftrun.errors import ConfigError, DiskFull, Interrupted, UserError, counted, disk_full
 from ftrun.reports.numbers import roughly
+from ftrun.runs.files import existing, why_unwritable
 from ftrun.runs.ledger import Ledger
 from ftrun.runs.run import RESULT, is_run
+from ftrun.runs.typed import command
 from ftrun.runs.warm import shared
 
 PILOT = 20  # optimizer steps that measure the time per step
@@ -38,13 +39,15 @@ def main(arguments: list[str]) -> int:
     words, tests = every_test(given)
     first = [(name, tests[0]) for name in names]
     directory = Path(options.dir or place(given, options))
+    if reason := why_unwritable(existing(directory)):
+        raise ConfigError(f"compare: --dir {directory}: nothing can be written there ({reason})")
     for name, test in [*first, *((names[0], test) for test in tests[1:])]:
         raw = composed([*words, *test, f"strategy={name}"])  # mistakes are reported before the first run
         if not directory.exists():
             looked(raw)
     study = Study(words, tests, directory, Ledger(directory), Board())
     place_of_it = [] if options.dir else ["--dir", str(directory)]
-    command = shlex.join(["ftrun", "compare", *arguments, *place_of_it])
+    again = command("compare", *arguments, *place_of_it)
     try:
         planned(study, names, options.seeds, options)
         print(f"study in {directory}: to continue it or to add seeds, repeat the command", flush=True)
@@ -61,7 +64,7 @@ def main(arguments: list[str]) -> int:
         try:
             finish(study, options, whole=False)
         finally:
-            print(f"to continue: {command}", flush=True)
+            print(f"to continue: {again}", flush=True)
         raise
     return 1 if study.failed else 0
 

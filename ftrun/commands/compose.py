@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ftrun.commands._parser import Parser, joined, numbers
 from ftrun.errors import ConfigError, counted
+from ftrun.runs.typed import prediction
 
 if TYPE_CHECKING:
     import argparse
@@ -54,7 +55,7 @@ def main(arguments: list[str]) -> int:
     composition = Composition(updates, weights, head, options.method, options.rank, density)
     compose(composition, output, options.merge, found)
     say(f"saved: {output}")
-    say(f"to use it: ftrun predict {output} --input FILE --output FILE")
+    say(f"to use it: {prediction(output)}")
     return 0
 
 

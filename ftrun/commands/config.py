@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ftrun.commands._parser import Parser
+from ftrun.runs.written import to_yaml
 
 
 def main(arguments: list[str]) -> int | None:
@@ -12,12 +13,10 @@ def main(arguments: list[str]) -> int | None:
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     given = parser.parse_intermixed_args(arguments)
 
-    from omegaconf import OmegaConf
+    from ftrun.experiments.overrides import settings_of
+    from ftrun.settings.read import checked
 
-    from ftrun.experiments.overrides import compose
-    from ftrun.settings.read import read
-
-    raw = compose(given.overrides, given.config_dir)
-    read(raw)
-    print(OmegaConf.to_yaml(OmegaConf.create(raw)), end="")
+    raw = settings_of(given.overrides, given.config_dir)
+    checked(raw)
+    print(to_yaml(raw), end="")
     return 0

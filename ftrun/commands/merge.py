@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ftrun.commands._parser import Parser
 from ftrun.errors import ConfigError
+from ftrun.runs.typed import prediction, typed
 
 
 def main(arguments: list[str]) -> int:
@@ -43,7 +44,5 @@ def main(arguments: list[str]) -> int:
 
     merge(of_run(run), output, options.dtype, options.tolerance)
     say(f"saved: {output}")
-    say(
-        f"to use it: ftrun predict {output} --input FILE --output FILE; to train from it: model.name={output}"
-    )
+    say(f"to use it: {prediction(output)}; to train from it: {typed('model.name', output)}")
     return 0

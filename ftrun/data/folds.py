@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 LARGEST_SEED = 2**32 - 1  # of numpy, and so of scikit-learn
+MOST_FOLDS = 1000  # a run each
 SHOWN = 20  # groups of each split in the data card
 
 
@@ -35,6 +36,8 @@ class Splitting:
 
     def __post_init__(self) -> None:
         at_least("task.folds", self.folds, 2)
+        if self.folds is not None and self.folds > MOST_FOLDS:
+            raise ConfigError(f"task.folds is at most {MOST_FOLDS:,}, a run for each, not {self.folds}")
         at_least("task.split_seed", self.seed, 0)
         if self.seed > LARGEST_SEED:
             raise ConfigError(f"task.split_seed is at most {LARGEST_SEED}, not {self.seed}")
@@ -43,7 +46,7 @@ class Splitting:
                 f"task.fold={self.fold} is one of the folds, whose number is not set: task.folds=5"
             )
         if self.folds is not None and self.fold is None:
-            every = ",".join(map(str, range(self.folds)))
+            every = ",".join(map(str, range(self.folds))) if self.folds <= SHOWN else f"'range({self.folds})'"
             raise ConfigError(
                 f"task.folds={self.folds} is {self.folds} runs: ftrun -m … task.folds={self.folds}"
                 f" task.fold={every}; for one of them name it, task.fold=0"

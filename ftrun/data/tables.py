@@ -22,7 +22,7 @@ from ftrun.data.content import (
 )
 from ftrun.data.delimited import read_csv, read_tsv
 from ftrun.errors import ConfigError, DataError, UserError, disk_full, listed, near
-from ftrun.runs.files import write_atomically
+from ftrun.runs.files import why_unwritable, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -78,8 +78,8 @@ def check_writable(path: Path, endings: tuple[str, ...] = WRITTEN) -> None:
         raise ConfigError(f"{path} is a directory")
     if not path.absolute().parent.is_dir():
         raise ConfigError(f"{path}: there is no directory {path.parent}")
-    if not os.access(path.absolute().parent, os.W_OK):
-        raise ConfigError(f"{path}: no permission to write there")
+    if reason := why_unwritable(path.absolute().parent):
+        raise ConfigError(f"{path}: nothing can be written there ({reason})")
 
 
 def write_table(path: Path, rows: list[dict[str, Any]]) -> None:

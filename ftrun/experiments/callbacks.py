@@ -11,6 +11,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import OmegaConf, open_dict
 
 from ftrun.runs.find import find_runs
+from ftrun.runs.typed import command
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -99,5 +100,5 @@ def summary(directory: Path) -> int:
     """How many runs of a sweep have a result; read from their directories, for launchers run anywhere."""
     runs = [path for path in directory.iterdir() if path.is_dir()]
     finished = [path for path in runs if (path / "result.json").is_file()]
-    print(f"{len(finished)} of {len(runs)} runs finished: ftrun report {os.path.relpath(directory)}")
+    print(f"{len(finished)} of {len(runs)} runs finished: {command('report', os.path.relpath(directory))}")
     return 0 if len(finished) == len(runs) else 1

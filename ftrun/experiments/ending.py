@@ -1,15 +1,18 @@
-"""A run that ends early: why, and how it goes on."""
+"""A run or a sweep that ends early: why, and how it goes on."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager, suppress
 
-from ftrun.errors import ConfigError, DataError, DiskFull, Interrupted, UserError
+from ftrun.errors import ConfigError, DataError, DiskFull, Interrupted, OutOfMemory, UserError, told
+from ftrun.experiments.callbacks import Sweep
 from ftrun.runs import clock
 from ftrun.runs.files import disk_named
-from ftrun.runs.run import FAILURE, Run, is_run
+from ftrun.runs.run import CONFIG, FAILURE, Run, is_run
 from ftrun.runs.terminal import leads, say
+from ftrun.runs.typed import command, setting
 
 
 @contextmanager
@@ -29,7 +32,7 @@ def reason_kept(directory: Run, hint: str = "to continue", begun: bool = True) -
             with suppress(OSError):  # on a full disk the first error is the one to show
                 directory.write_json(FAILURE, {"message": message, "exit_code": exit_code(error)})
         if isinstance(error, Interrupted | KeyboardInterrupt | DiskFull) and not directory.finished:
-            say(f"{hint}: ftrun resume {directory.path}")
+            say(f"{hint}: {command('resume', directory.path)}")
         raise
     finally:
         if leads() and is_run(directory.path):
@@ -42,3 +45,25 @@ def exit_code(error: BaseException) -> int:
     if isinstance(error, KeyboardInterrupt):
         return 130
     return error.exit_code if isinstance(error, UserError) else 1
+
+
+def say_how_to_go_on(arguments: list[str], crossed: bool) -> None:
+    """The command that continues a sweep, or a run of which so far there is the pre-training."""
+    if Sweep.directory is not None:
+        place, key = Sweep.directory, "hydra.run.dir" if crossed else "hydra.sweep.dir"
+    elif Sweep.single is not None and (Sweep.single / "pretraining").is_dir():
+        place, key = Sweep.single, "hydra.run.dir"
+    else:
+        return
+    own = [word for word in arguments if not word.startswith(f"{key}=")]
+    if place.is_dir() and not (place / CONFIG).is_file():
+        say(f"to continue the whole: {command(*own, setting(key, place))}")
+
+
+def killed(error: BrokenExecutor) -> OutOfMemory:
+    """What a launcher that starts processes is told of one that died, as the system kills for memory."""
+    return OutOfMemory(
+        f"a worker process was killed, as the system does when memory is exhausted ({told(error)});"
+        " what was finished stays, and the same command goes on; possible: fewer at once, as by"
+        " hydra.launcher.n_jobs=1"
+    )

@@ -9,6 +9,7 @@ from hydra.errors import MissingConfigException, OverrideParseException
 
 from ftrun import CONF
 from ftrun.errors import ConfigError, near
+from ftrun.runs.typed import typed, word
 from ftrun.settings.suggest import keys, meant, owner
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ OWN_FILES = {
 def explain(error: Exception, words: Sequence[str]) -> ConfigError:
     """The ConfigError that says what is wrong with the settings in `words`."""
     text = str(error)
+    if isinstance(error, RecursionError) or "int_max_str_digits" in text:
+        return ConfigError(beyond(max(words, key=len, default="")))
     if isinstance(error, MissingConfigException):
         return ConfigError(missing(error, words))
     if isinstance(error, OverrideParseException):
@@ -36,7 +39,7 @@ def explain(error: Exception, words: Sequence[str]) -> ConfigError:
     if match := re.match(r"Could not delete from config. '([^']+)' does not exist", text):
         return ConfigError(absent(match[1], words))
     if match := re.search(r"Sweep parameters '(.+)' requires --multirun|argument '(.+)'\s+1. To use", text):
-        return ConfigError(f"{match[1] or match[2]} has several values; start a sweep with ftrun -m …")
+        return ConfigError(several(match[1] or match[2]))
     if match := re.search(r"Error merging override (\S+)", text):
         return ConfigError(misplaced(match[1]))
     if match := re.search(r"config group '?([^\s']+)'? does not\s+exist", text):
@@ -44,7 +47,7 @@ def explain(error: Exception, words: Sequence[str]) -> ConfigError:
     if match := re.match(r"(?:Multiple values for )?(\w+)(?:\.| appears more than once)", text):
         added = [word[1:] for word in words if word.startswith(f"+{match[1]}=")]
         if added:
-            return ConfigError(f"{match[1]} is already selected; write {added[0]} without the +")
+            return ConfigError(f"{match[1]} is already selected; write {word(added[0])} without the +")
         return ConfigError(f"{match[1]}= is set more than once")
     if "Config group override must be a string" in text:
         return ConfigError(
@@ -73,12 +76,25 @@ def missing(error: MissingConfigException, words: Sequence[str]) -> str:
     return f"there is no {group} '{name}'{choice}{near(name, options) or OWN_FILES.get(group, '')}"
 
 
+def beyond(word: str) -> str:
+    """The value of the longest word is nested a thousand times or a number of thousands of digits."""
+    key, _, value = word.partition("=")
+    return f"{key} is too long a number, or nested too deeply, to be read: {value[:40]}…"
+
+
+def several(word: str) -> str:
+    """A comma where one value is expected: a sweep, or a part of the value."""
+    key, _, value = word.partition("=")
+    own = f"; a comma of the value itself is quoted: {typed(key, value)}" if not (CONF / key).is_dir() else ""
+    return f"{word} has several values; start a sweep with ftrun -m …{own}"
+
+
 def unreadable(word: str) -> str:
     """A word that is no key=value at all, or whose value the grammar cannot read."""
     if "=" not in word:
         return f"'{word}' is not key=value (a command such as ftrun report is the first word)"
     key, _, value = word.partition("=")
-    return f"""cannot read the value of {key}; quote it to use it literally: '{key}="{value}"'"""
+    return f"cannot read the value of {key}; quote it to use it literally: {typed(key, value)}"
 
 
 def absent(name: str, words: Sequence[str]) -> str:

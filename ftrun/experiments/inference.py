@@ -16,6 +16,7 @@ from ftrun.models.logits import logits_of
 from ftrun.models.recalibration import recalibration_of
 from ftrun.models.reload import reload
 from ftrun.models.tokenizer import fit_inputs, open_tokenizer
+from ftrun.runs.typed import continuing
 from ftrun.settings.read import read
 from ftrun.tasks.data import TaskData
 from ftrun.tasks.multilabel import MultilabelScorer
@@ -59,9 +60,7 @@ class FinishedRun:
         from ftrun.training.devices import open_accelerator
 
         if not run.finished:
-            raise ConfigError(
-                f"{run.path} is not finished, so it has no model yet; to continue it: ftrun resume {run.path}"
-            )
+            raise ConfigError(f"{run.path} is not finished, so it has no model yet; {continuing(run.path)}")
         if run.config.get("sequence"):
             raise ConfigError(f"{run.path} is a sequence of runs; take one of the runs in it")
         if not run.model_dir.is_dir():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 import traceback
 from concurrent.futures import BrokenExecutor
@@ -21,17 +20,17 @@ from ftrun.errors import (
     ConfigError,
     DiskFull,
     Interrupted,
-    OutOfMemory,
     UserError,
     disk_full,
     memory_told,
-    told,
 )
 from ftrun.experiments.callbacks import Sweep, summary
+from ftrun.experiments.ending import killed, say_how_to_go_on
 from ftrun.experiments.hydra_errors import explain
 from ftrun.experiments.overrides import (
     COMPOSITION,
     fold_words,
+    here,
     hidden,
     importable,
     options_first,
@@ -44,9 +43,10 @@ from ftrun.reports.numbers import short
 from ftrun.runs import warm
 from ftrun.runs.collector import importing
 from ftrun.runs.find import find_runs
-from ftrun.runs.run import CONFIG, Run, is_run
+from ftrun.runs.output import outputs
+from ftrun.runs.run import Run, is_run
 from ftrun.runs.terminal import say
-from ftrun.settings.read import read
+from ftrun.settings.read import checked, read
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -73,25 +73,7 @@ def launch(arguments: list[str]) -> int:
         raise ConfigError(
             "-m cannot be combined with several processes: torchrun and accelerate launch start one run"
         )
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come back to us
-    Sweep.directory = Sweep.single = None
-    before, sys.argv = sys.argv, [program(), *words]
-    failed: BaseException | None = None
-    try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
-    except Stop as stop:
-        failed = stop.args[0]
-    except KeyboardInterrupt as interrupt:
-        failed = interrupt
-    except BrokenExecutor as error:
-        failed = killed(error)
-    except COMPOSITION as error:
-        if isinstance(error, ValueError) and Sweep.directory is not None:
-            raise  # the sweep had been composed: it is not about its settings
-        failed = explain(error, words)
-    finally:
-        sys.argv = before
-        warm.end()
+    failed = failure_of(words)
     if isinstance(failed, Interrupted | KeyboardInterrupt | DiskFull):
         say_how_to_go_on(arguments, crossed)
     if failed is not None:
@@ -104,26 +86,30 @@ def launch(arguments: list[str]) -> int:
     return code
 
 
-def say_how_to_go_on(arguments: list[str], crossed: bool) -> None:
-    """The command that continues a sweep, or a run of which so far there is the pre-training."""
-    if Sweep.directory is not None:
-        place, key = Sweep.directory, "hydra.run.dir" if crossed else "hydra.sweep.dir"
-    elif Sweep.single is not None and (Sweep.single / "pretraining").is_dir():
-        place, key = Sweep.single, "hydra.run.dir"
-    else:
-        return
-    own = [word for word in arguments if not word.startswith(f"{key}=")]
-    if place.is_dir() and not (place / CONFIG).is_file():
-        say(f"to continue the whole: {shlex.join(['ftrun', *own, f'{key}={place}'])}")
-
-
-def killed(error: BrokenExecutor) -> OutOfMemory:
-    """What a launcher that starts processes is told of one that died, as the system kills for memory."""
-    return OutOfMemory(
-        f"a worker process was killed, as the system does when memory is exhausted ({told(error)});"
-        " what was finished stays, and the same command goes on; possible: fewer at once, as by"
-        " hydra.launcher.n_jobs=1"
-    )
+def failure_of(words: list[str]) -> BaseException | None:
+    """Have Hydra compose these words and run what they say; what ended it early, None where nothing did."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come back to us
+    Sweep.directory = Sweep.single = None
+    before, sys.argv = sys.argv, [program(), *words]
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
+    except Stop as stop:
+        reason: BaseException = stop.args[0]
+        return reason
+    except KeyboardInterrupt as interrupt:
+        return interrupt
+    except BrokenExecutor as error:
+        return killed(error)
+    except COMPOSITION as error:
+        if isinstance(error, ValueError | RecursionError) and Sweep.directory is not None:
+            raise  # the sweep had been composed: it is not about its settings
+        return explain(error, words)
+    except OSError as error:  # Hydra's own: what a run raises comes out as Stop
+        return unwritable(error, words)
+    finally:
+        sys.argv = before
+        warm.end()
+    return None
 
 
 def every_fold(words: list[str]) -> list[str]:
@@ -153,7 +139,13 @@ def program() -> str:
 
 
 def job(cfg: DictConfig) -> float:
-    """One run, as Hydra calls it; a sweep survives its failure, whose score is then not a number."""
+    """One run, as Hydra calls it, perhaps in a process of its own."""
+    with outputs():
+        return made(cfg)
+
+
+def made(cfg: DictConfig) -> float:
+    """The score of one run; a sweep survives its failure, whose score is then not a number."""
     known = HydraConfig.get()
     path = Path(known.runtime.output_dir)
     sweeps = known.mode == RunMode.MULTIRUN
@@ -162,7 +154,8 @@ def job(cfg: DictConfig) -> float:
         warm.begin()  # here, as a launcher may start processes that run several
         print(f"run {known.job.num}: {overrides}", flush=True)
     try:
-        raw = with_model_of_source(with_tasks(plain(cfg), known.overrides.task), known.overrides.task)
+        words = known.overrides.task
+        raw = with_model_of_source(with_tasks(plain(cfg), words, here), words)
         if not sweeps:
             return one(raw, path, again=False)
         from ftrun.experiments.sweep import noted
@@ -182,7 +175,7 @@ def job(cfg: DictConfig) -> float:
 
 def one(raw: dict[str, Any], path: Path, again: bool) -> float:
     """One run; with `again`, one of the same settings that is there already is continued."""
-    settings = read(raw)
+    settings = checked(raw)
     if not again:
         say(f"{opening(settings)}: {os.path.relpath(path)}")
     if not is_run(path):
@@ -212,6 +205,15 @@ def opening(settings: Settings) -> str:
     """What a run is, in the order of its command line; said before anything heavy is imported."""
     model = short(settings.model.name)
     return f"{settings.strategy_name} · {settings.task.name} · {model} · seed {settings.seed}"
+
+
+def unwritable(error: OSError, words: list[str]) -> UserError:
+    """A directory for the runs that cannot be made; ConfigError where the command line names it."""
+    reason = (error.strerror or str(error)).lower()
+    given = [word for word in words if word.partition("=")[0] in ("hydra.run.dir", "hydra.sweep.dir")]
+    if given:
+        return ConfigError(f"{given[-1]}: no directory can be made there ({reason}); choose another place")
+    return UserError(f"{error.filename} cannot be made ({reason}); possible: hydra.run.dir=DIR")
 
 
 def tidy(path: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import os
+import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +17,10 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from ftrun import CONF
+from ftrun.data.folds import MOST_FOLDS
 from ftrun.errors import ConfigError
 from ftrun.experiments.hydra_errors import explain
+from ftrun.runs.typed import literal
 from ftrun.runs.warm import once
 
 if TYPE_CHECKING:
@@ -25,7 +29,7 @@ if TYPE_CHECKING:
 # Hydra's options that are followed by a value
 VALUED = "--config-dir -cd --config-path -cp --config-name -cn --cfg -c --package -p --info -i".split()
 # what Hydra raises about settings and files; what a run raises comes out as Stop
-COMPOSITION = (HydraException, OmegaConfBaseException, YAMLError, ValueError)
+COMPOSITION = (HydraException, OmegaConfBaseException, YAMLError, ValueError, RecursionError)
 
 
 def options_first(arguments: list[str]) -> list[str]:
@@ -51,7 +55,7 @@ def sourced(word: str) -> list[str]:
     if any((CONF / f"source/{name}.yaml").is_file() for name in names):
         raise ConfigError(f"source={value} mixes options with tasks or runs; sweep over one kind")
     if any("/" in name or Path(name).is_dir() for name in names):
-        quoted = ",".join(f"'{Path(name).resolve()}'" for name in names)
+        quoted = ",".join(literal(str(Path(name).resolve())) for name in names)
         return ["source=run", f"source.run={quoted}"]
     return [f"task@source={value}"]
 
@@ -60,7 +64,7 @@ def fold_words(words: list[str]) -> list[str]:
     """task.fold=0 and so on for every fold that task.folds asks for, where none is named."""
     values = dict(word.lstrip("+").partition("=")[::2] for word in words)
     folds = values.get("task.folds", "")
-    if "task.fold" in values or not folds.isdecimal() or int(folds) < 2:
+    if "task.fold" in values or not re.fullmatch(r"\d{1,9}", folds) or not 2 <= int(folds) <= MOST_FOLDS:
         return []
     return [f"task.fold={number}" for number in range(int(folds))]
 
@@ -108,15 +112,18 @@ def same(one: Path, other: Path) -> bool:
     return one.read_bytes() == other.read_bytes()
 
 
-def with_tasks(raw: dict[str, Any], words: list[str]) -> dict[str, Any]:
+Compose = Callable[[list[str]], dict[str, Any]]  # overrides to the configuration
+
+
+def with_tasks(raw: dict[str, Any], words: list[str], composing: Compose) -> dict[str, Any]:
     """The settings with every task of a sequence spelt out: an option, a file, or settings over task."""
     if not isinstance(raw["sequence"], list):
         return raw
-    nodes = [task_of(each, raw["task"], words) for each in raw["sequence"]]
+    nodes = [task_of(each, raw["task"], words, composing) for each in raw["sequence"]]
     return raw | {"sequence": nodes, "task": nodes[0] if nodes else raw["task"]}
 
 
-def task_of(given: Any, task: dict[str, Any], words: list[str]) -> dict[str, Any]:
+def task_of(given: Any, task: dict[str, Any], words: list[str], composing: Compose) -> dict[str, Any]:
     """One task's settings; what the command line says of `task.` holds for every task."""
     if not isinstance(given, dict) and Path(str(given)).suffix:
         given = {"train": given}
@@ -126,11 +133,10 @@ def task_of(given: Any, task: dict[str, Any], words: list[str]) -> dict[str, Any
         first = given["train"][0] if isinstance(given["train"], list) else given["train"]
         own = {"name": Path(str(first)).stem, "validation": None, "test": None}  # not another file's
         return task | own | given
-    overrides = [f"task={given}", *(word for word in words if word.startswith("task."))]
-    try:
-        return plain(hydra.compose("config", overrides=overrides).task)
-    except COMPOSITION as error:
-        raise explain(error, overrides) from None
+    node: dict[str, Any] = composing(
+        [f"task={given}", *(word for word in words if word.startswith("task."))]
+    )["task"]
+    return node
 
 
 def with_model_of_source(raw: dict[str, Any], words: list[str]) -> dict[str, Any]:
@@ -140,6 +146,21 @@ def with_model_of_source(raw: dict[str, Any], words: list[str]) -> dict[str, Any
     if raw["source"].get("kind") != "run" or any(word.lstrip("+~").startswith("model") for word in words):
         return raw
     return raw | {"model": Run.open(raw["source"]["run"]).settings["model"] | {"pooling": "auto"}}
+
+
+def settings_of(words: list[str], config_dir: str | None = None) -> dict[str, Any]:
+    """The settings that `ftrun WORDS…` has, composed and spelt out but not yet checked."""
+    spelt = [part for word in words for part in sourced(word)]
+    raw = with_tasks(compose(spelt, config_dir), spelt, lambda words: compose(words, config_dir))
+    return with_model_of_source(raw, spelt)
+
+
+def here(overrides: list[str]) -> dict[str, Any]:
+    """The configuration of other words in the run that Hydra has begun, with its directories of options."""
+    try:
+        return plain(hydra.compose("config", overrides=overrides))
+    except COMPOSITION as error:
+        raise explain(error, overrides) from None
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:

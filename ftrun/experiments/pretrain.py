@@ -13,12 +13,11 @@ from ftrun.experiments.pooling import with_pooling
 from ftrun.runs.files import Lock
 from ftrun.runs.run import Run, is_run
 from ftrun.runs.terminal import say
-from ftrun.settings.read import FIXED, NOTHING_BEFORE, read
+from ftrun.settings.read import pretraining_of, read
 from ftrun.settings.resolve import load_class
 from ftrun.settings.schema import Settings
 from ftrun.settings.settled import agree
 
-NOTHING = {"pretrain": {"name": "none"}, **NOTHING_BEFORE}
 WAIT = 1.0  # seconds between two looks at a pre-training that another run of the sweep is doing
 
 
@@ -26,16 +25,12 @@ def pretrained(raw: dict[str, Any], beside: Path) -> dict[str, Any]:
     """The settings of the fine-tuning, its model being what `pretrain` made of random weights.
 
     The run of the pre-training is `pretrain.directory`, or `pretraining` in the directory `beside`; what is
-    there already is continued or taken as it is. ConfigError where something else is there, and before
-    anything is trained for what is wrong in either of the two.
+    there already is continued or taken as it is. ConfigError where something else is there.
     """
     node = raw["pretrain"]
     place = Path(node["directory"] or beside / "pretraining").absolute()
     second = raw | {"model": raw["model"] | start(raw["strategy"], place)}
-    try:
-        first = read(settings_of(raw, node))
-    except ConfigError as error:
-        raise ConfigError(f"pretrain={node['name']}: {error} (its settings begin with pretrain.)") from None
+    first = read(pretraining_of(raw))
     read(second)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError(
@@ -74,19 +69,6 @@ def finished(settings: Settings, place: Path) -> None:
         if there.finished:
             say(f"already pre-trained: {place}")
     single.made(settings.raw, place, f"pre-training first: {settings.task.name}, {place}")
-
-
-def settings_of(raw: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
-    """The pre-training as an experiment of its own: every weight, from random ones, with its own head."""
-    fixed = {name: raw[name] for name in FIXED}
-    own = {
-        "task": node["task"],
-        "train": raw["train"] | node["train"] | {"metric": None},
-        "model": raw["model"] | {"init": "random", "pooling": "head"},
-        "strategy": "full",
-        "seed": node["seed"],
-    }
-    return fixed | NOTHING | {"scenario": "task", "sequence": None} | own
 
 
 def held(place: Path) -> Lock:

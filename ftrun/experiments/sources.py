@@ -20,6 +20,7 @@ from ftrun.models.model import Model
 from ftrun.models.reload import reload
 from ftrun.runs.manifest import seal
 from ftrun.runs.run import Run
+from ftrun.runs.typed import continuing, typed
 from ftrun.settings.read import read
 from ftrun.settings.schema import ModelSettings, Settings, Source
 from ftrun.settings.seeds import stream
@@ -34,10 +35,12 @@ def chain(path: str) -> list[Run]:
     """The run at `path` and the sources before it, oldest first; ConfigError where one is not finished."""
     run = Run.open(path)
     if not run.finished:
-        raise ConfigError(f"source={path} is not finished; to continue it: ftrun resume {path}")
+        raise ConfigError(f"source={path} is not finished; {continuing(path)}")
     if run.config.get("sequence"):
         last = max(path.parent for path in run.path.glob("*-*/config.yaml"))
-        raise ConfigError(f"source={path} is a sequence; take one of its runs, such as source={last}")
+        raise ConfigError(
+            f"source={path} is a sequence; take one of its runs, such as {typed('source', last)}"
+        )
     refuse_contrastive(run, path)
     before = run.config.get("source") or {}
     kind = before.get("kind", "none")
@@ -52,7 +55,7 @@ def refuse_contrastive(run: Run, path: str) -> None:
     if task.spec(None).projection is not None:
         raise ConfigError(
             f"source={path}: task={task.name} makes no predictions, so forgetting cannot be measured;"
-            f" to start from its weights: model.name={path}"
+            f" to start from its weights: {typed('model.name', path)}"
         )
 
 

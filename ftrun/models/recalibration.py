@@ -11,6 +11,7 @@ from ftrun.models.files.reading import CONFIG, stored
 from ftrun.runs.files import write_atomically
 from ftrun.runs.manifest import CALIBRATION
 from ftrun.runs.terminal import say
+from ftrun.runs.typed import command
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -68,4 +69,4 @@ def drop(directory: Path, why: str, output: Path) -> None:
     """Take away what was fitted on other logits, and say so; `output` is where the network will lie."""
     if recalibration_of(directory) is not None:
         keep(directory, None)
-        say(f"{why} the calibration is not kept; to fit one: ftrun calibrate {output}")
+        say(f"{why} the calibration is not kept; to fit one: {command('calibrate', output)}")

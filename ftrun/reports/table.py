@@ -19,6 +19,7 @@ from ftrun.reports.comparison import (
 from ftrun.reports.summary import row_of
 from ftrun.runs.files import write_atomically
 from ftrun.runs.find import find_runs
+from ftrun.runs.output import shown
 from ftrun.runs.run import Run
 from ftrun.tasks.metrics.metric import lookup
 
@@ -73,10 +74,11 @@ def form_of(form: str | None, output: str | None) -> str:
 
 
 def put(text: str, output: str | None) -> None:
+    """To the file, or to standard output; control characters of names stand there as their escapes."""
     if output is None:
-        sys.stdout.write(text)
+        sys.stdout.write(shown(text))
     else:
-        _save(Path(output), text)
+        _save(Path(output), shown(text))
 
 
 def _with_studies(rows: list[Row]) -> list[Row]:
@@ -134,10 +136,13 @@ def _document(rows: list[Row], sections: list[Section]) -> str:
 
 
 def save_plots(folder: Path, sections: list[Section]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for section in sections:
-        for plot in section.plots:
-            (folder / f"{plot.name}.png").write_bytes(plot.png)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for section in sections:
+            for plot in section.plots:
+                (folder / f"{plot.name}.png").write_bytes(plot.png)
+    except OSError as error:
+        raise UserError(f"cannot write {folder}: {error.strerror}") from None
 
 
 def rows_of(directories: list[str]) -> list[Row]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import ConfigError
+from ftrun.runs.files import why_unwritable
+from ftrun.runs.typed import continuing
 
 if TYPE_CHECKING:
     from ftrun.runs.run import Run
@@ -27,9 +28,7 @@ def low_rank(run: Run, curved: str) -> dict[str, Any]:
     something else; `curved` says what cannot be done with layers that hold a non-linearity.
     """
     if not run.finished:
-        raise ConfigError(
-            f"{run.path} is not finished, so it has no model yet; to continue it: ftrun resume {run.path}"
-        )
+        raise ConfigError(f"{run.path} is not finished, so it has no model yet; {continuing(run.path)}")
     if run.config.get("sequence"):
         raise ConfigError(f"{run.path} is a sequence; take one of the runs in it")
     place = run.model_dir
@@ -76,5 +75,5 @@ def refuse_existing(output: Path) -> None:
     parent = output.absolute().parent
     if not parent.is_dir():
         raise ConfigError(f"--output {output}: there is no directory {parent}")
-    if not os.access(parent, os.W_OK):
-        raise ConfigError(f"--output {output}: no permission to write there")
+    if reason := why_unwritable(parent):
+        raise ConfigError(f"--output {output}: nothing can be written there ({reason})")

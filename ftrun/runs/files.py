@@ -8,6 +8,7 @@ import math
 import os
 import shutil
 import stat
+import tempfile
 import time
 import weakref
 from collections.abc import Iterator
@@ -197,6 +198,15 @@ def free_space_check(path: str | os.PathLike[str], needed_bytes: int) -> None:
             f" {size_in_words(free)} are free; "
             "free some space, or choose another directory with hydra.run.dir=DIR"
         )
+
+
+def why_unwritable(folder: Path) -> str | None:
+    """Why no file can be created in a directory, found by creating one; None where one can be."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return None
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
 
 
 def existing(path: str | os.PathLike[str]) -> Path:

@@ -10,6 +10,7 @@ from pathlib import Path
 from ftrun.errors import ConfigError, UserError, disk_full
 from ftrun.runs.files import Lock, flush, is_locked, write_atomically
 from ftrun.runs.terminal import say
+from ftrun.runs.typed import command, continuing
 
 CONFIG = "config.yaml"
 METRICS = "metrics.jsonl"
@@ -38,7 +39,7 @@ def publish(path: Path, config: str, beginning: dict[str, str]) -> Lock:
         write(path, config, beginning)
     except KeyboardInterrupt:
         if (path / CONFIG).exists():
-            say(f"to continue: ftrun resume {path}")
+            say(f"to continue: {command('resume', path)}")
         raise
     except BlockingIOError:
         raise ConfigError(f"{path} is in use by another process; wait or stop it") from None
@@ -100,7 +101,7 @@ def refuse_run(path: Path) -> None:
 
 
 def already(path: Path) -> ConfigError:
-    return ConfigError(f"{path} already holds a run; to continue it: ftrun resume {path}")
+    return ConfigError(f"{path} already holds a run; {continuing(path)}")
 
 
 def taken_up(path: Path) -> None:

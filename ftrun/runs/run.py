@@ -24,6 +24,7 @@ from ftrun.runs.publish import CHECKPOINTS, METRICS, UNPUBLISHED, publish, taken
 from ftrun.runs.publish import CONFIG as CONFIG
 from ftrun.runs.publish import FAILURE as FAILURE
 from ftrun.runs.publish import RESULT as RESULT
+from ftrun.runs.written import to_yaml
 
 TIMING = "timing.jsonl"
 DETAILS = "details.json"
@@ -50,7 +51,7 @@ class Run:
         `beginning`, name → value, are the JSON files that it has from then on.
         """
         run = cls(path)
-        text = _to_yaml(_source_beside(config, run.path.resolve()))
+        text = to_yaml(_source_beside(config, run.path.resolve()))
         first = {name: as_json(value) for name, value in (beginning or {}).items()}
         run._lock = publish(run.path, text, first)
         return run
@@ -80,7 +81,7 @@ class Run:
         stored = from_yaml(self.path / CONFIG)
         asked = _merged(self.read_json(SETTLED) or {}, _common(stored, found))
         self.write_json(SETTLED, asked)  # first: without it nobody knows what was asked for
-        replace_locked(self.path / CONFIG, _to_yaml(_merged(stored, found)), self._lock)
+        replace_locked(self.path / CONFIG, to_yaml(_merged(stored, found)), self._lock)
         self.__dict__.pop("config", None)
 
     @property
@@ -164,8 +165,7 @@ class Run:
 
     def truncate_metrics(self, size: int) -> None:
         """Drop what came after the checkpoint that recorded `size`, and a last line that was cut off."""
-        path = self.path / METRICS
-        have = self.metrics_size()
+        path, have = self.path / METRICS, self.metrics_size()
         if have < size:
             raise UserError(f"{path} has {have} bytes, but had {size} at the checkpoint; restore the file")
         if path.exists():
@@ -225,12 +225,6 @@ def _common(config: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
         name: _common(config[name], value) if isinstance(value, dict) else config[name]
         for name, value in other.items()
     }
-
-
-def _to_yaml(config: dict[str, Any]) -> str:
-    from omegaconf import OmegaConf
-
-    return OmegaConf.to_yaml(config)
 
 
 def from_yaml(path: Path) -> dict[str, Any]:

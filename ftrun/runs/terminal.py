@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any, cast
+
+from ftrun.runs.output import Output, newly_lost
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.progress import Progress
+
+    from ftrun.runs.console import Console
 
 Watch = Callable[[int, int], None]  # step and steps in all
 
@@ -22,9 +26,9 @@ def console() -> Console:
     """The one console, so that lines appear above a progress bar and not inside it."""
     global _console
     if _console is None:
-        from rich.console import Console
+        from ftrun.runs.console import Console
 
-        _console = Console(highlight=False)
+        _console = Console()
     return _console
 
 
@@ -37,7 +41,11 @@ def say(text: str) -> None:
     """Print one line, markup-free, from the leading process only; a warning is hard to overlook."""
     if leads():
         style = "bold yellow" if text.startswith("warning:") else None
-        console().print(text, markup=False, soft_wrap=True, style=style)
+        console().print(text, soft_wrap=True, style=style)
+        if newly_lost():
+            print(
+                "ftrun: nobody reads standard output any more; the run goes on", file=sys.stderr, flush=True
+            )
 
 
 @contextmanager
@@ -46,8 +54,10 @@ def logged(path: Path, watch: Watch | None = None) -> Iterator[None]:
     global _watch
     before, _watch = _watch, watch
     try:
-        with open(path, "a", encoding="utf-8") as file, redirect_stdout(file), redirect_stderr(file):
-            yield
+        with open(path, "a", encoding="utf-8") as file:
+            safe = cast(IO[Any], Output(file))
+            with redirect_stdout(safe), redirect_stderr(safe):
+                yield
     finally:
         _watch = before
 
@@ -73,6 +83,11 @@ def bar(total: int) -> Iterator[Bar]:
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = [BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}")]
+    columns = [
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}", markup=False),
+    ]
     with Progress(*columns, console=console(), transient=True) as progress:
         yield Bar(progress, total)

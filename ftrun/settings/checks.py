@@ -12,6 +12,9 @@ from ftrun.errors import ConfigError, near
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+LARGEST = 2**63 - 1  # whole number that arrays hold
+LARGEST_FLOAT = 1e30  # far from where 32 bits end
+LONGEST = 60  # characters of a value in a message
 WORDS = {
     int: "a whole number",
     float: "a number",
@@ -40,8 +43,30 @@ def convert(name: str, value: Any, hint: Any) -> Any:
 
 
 def in_yaml(value: Any) -> str:
-    """A value as YAML writes it, strings in quotes."""
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
+    """A value as YAML writes it, strings in quotes; the beginning of a long one."""
+    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+
+
+def sound(name: str, value: Any) -> None:
+    """Refuses, at any depth, what no setting can be: nan, infinity, numbers that no array holds, no UTF-8."""
+    if isinstance(value, dict):
+        for key, each in value.items():
+            sound(f"{name}.{key}" if name else str(key), each)
+    elif isinstance(value, list):
+        for each in value:
+            sound(name, each)
+    elif isinstance(value, float):
+        finite(name, value)
+        if abs(value) > LARGEST_FLOAT:
+            raise ConfigError(f"{name} is a number up to {LARGEST_FLOAT:g} in size, not {value:g}")
+    elif isinstance(value, int) and abs(value) > LARGEST:
+        raise ConfigError(f"{name} is a whole number of 63 bits at most, not {in_yaml(value)}")
+    elif isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise ConfigError(f"{name} is UTF-8, not {in_yaml(value)}") from None
 
 
 def mapping(name: str, value: Any) -> dict[str, Any]:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from ftrun import CONF
 from ftrun.errors import ConfigError, counted
 from ftrun.settings.auto import AUTO
-from ftrun.settings.checks import auto_or, convert, mapping, one_of
+from ftrun.settings.checks import auto_or, convert, mapping, one_of, sound
 from ftrun.settings.protocols import Strategy
 from ftrun.settings.resolve import build, holds, load_class, schedule_class
-from ftrun.settings.schema import Domain, ModelSettings, Settings, Source, Train
+from ftrun.settings.schema import Domain, ModelSettings, Pretrain, Settings, Source, Train
 
 STAND_INS = {
     "lr": 1e-4, "epochs": 3.0, "batch_size": 32, "eval_every": "epoch", "checkpoint_every": "epoch",
     "patience": None,
 }  # fmt: skip
-NODES = ("task", "model", "schedule", "train", "compose", "protect", "source")
-FIXED = (*NODES, "pretrain", "seed", "device", "tracker", "baselines", "strategy", "scenario", "sequence")
+NODES = ("task", "model", "schedule", "train", "compose", "protect", "source", "pretrain")
+FIXED = (*NODES, "seed", "device", "tracker", "baselines", "strategy", "scenario", "sequence")
 
 
 def read(raw: dict[str, Any]) -> Settings:
@@ -28,6 +29,7 @@ def read(raw: dict[str, Any]) -> Settings:
     for name in FIXED:
         if name not in raw:
             raise ConfigError(f"the configuration has no '{name}'")
+    sound("", raw)
     nodes = {name: mapping(name, raw[name]) for name in NODES}
     strategy_name = convert("strategy", raw["strategy"], str)
     own = {key: value for key, value in raw.items() if key not in FIXED}
@@ -38,7 +40,7 @@ def read(raw: dict[str, Any]) -> Settings:
         nodes["source"] = raw["source"]
     task, schedule = dict(nodes["task"]), dict(nodes["schedule"])
     kind = convert("task.kind", task.pop("kind", None), str)
-    task_class = load_class("tasks", kind)
+    task_class = load_class("tasks", kind, "task.kind")
     for name in task_class.ignored_settings:
         task.pop(name, None)
     auto = frozenset(name for name in STAND_INS if nodes["train"].get(name) == AUTO)
@@ -58,10 +60,47 @@ def read(raw: dict[str, Any]) -> Settings:
         scenario=convert("scenario", raw["scenario"], str),
         sequence=sequence_of(raw["sequence"]),
         compose=domain_of(nodes["compose"]),
+        pretrain=pretrain_of(nodes["pretrain"]),
         strategy_name=strategy_name,
         raw=raw,
         auto=auto,
     )
+
+
+def checked(raw: dict[str, Any]) -> Settings:
+    """As `read`; so are the settings of the runs that come before this one or are parts of it."""
+    settings = read(raw)
+    for name, each in inner(settings):
+        try:
+            read(each)
+        except ConfigError as error:
+            group = name.partition("=")[0]
+            raise ConfigError(f"{name}: {error} (its settings begin with {group}.)") from None
+    return settings
+
+
+def inner(settings: Settings) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The settings of runs that come before or are parts, by the option that has them made."""
+    raw = settings.raw
+    if settings.pretrain is not None:
+        yield f"pretrain={raw['pretrain']['name']}", pretraining_of(raw)
+    if (domain := settings.compose) is not None:
+        train = raw["train"] | domain.train | {"metric": None}
+        yield "compose=domain", raw | {"compose": {"name": "none"}, "task": domain.text, "train": train}
+
+
+def pretraining_of(raw: dict[str, Any]) -> dict[str, Any]:
+    """The pre-training as an experiment of its own: every weight, from random ones, with its own head."""
+    node = raw["pretrain"]
+    own = {
+        "task": node["task"],
+        "train": raw["train"] | node["train"] | {"metric": None},
+        "model": raw["model"] | {"init": "random", "pooling": "head"},
+        "strategy": "full",
+        "seed": node["seed"],
+    }
+    alone = {"pretrain": {"name": "none"}, "scenario": "task", "sequence": None, **NOTHING_BEFORE}
+    return {name: raw[name] for name in FIXED} | alone | own
 
 
 def numbers(node: dict[str, Any], auto: frozenset[str]) -> dict[str, Any]:
@@ -85,7 +124,7 @@ def protection(node: dict[str, Any], strategy: str) -> Strategy | None:
             f"strategy={strategy} already protects earlier knowledge; combine protect={name} with another"
             " strategy, such as strategy=full"
         )
-    return build(load_class("strategies", name), values, "protect.", f"protect={name}")
+    return build(load_class("strategies", name, "protect.name"), values, "protect.", f"protect={name}")
 
 
 def source_of(node: dict[str, Any]) -> Source | None:
@@ -98,7 +137,7 @@ def source_of(node: dict[str, Any]) -> Source | None:
     if kind == "pretraining":
         task = build(load_class("tasks", "pretraining"), values, "source.", "source=pretraining")
         return Source("pretraining", "", values, task)
-    task = build(load_class("tasks", kind), values, "source.", f"source={values.get('name')}")
+    task = build(load_class("tasks", kind, "source.kind"), values, "source.", f"source={values.get('name')}")
     if task.spec(None).projection is not None:  # contrastive learning
         raise ConfigError(
             f"source={task.name} makes no predictions, so forgetting cannot be measured; run it first and set"
@@ -112,6 +151,12 @@ def domain_of(node: dict[str, Any]) -> Domain | None:
     name = convert("compose.name", values.pop("name", None), str)
     one_of("compose.name", name, ["none", "domain"])
     return None if name == "none" else build(Domain, values, "compose.", "compose=domain")
+
+
+def pretrain_of(node: dict[str, Any]) -> Pretrain | None:
+    values = dict(node)
+    name = convert("pretrain.name", values.pop("name", None), str)
+    return None if name == "none" else build(Pretrain, values, "pretrain.", f"pretrain={name}")
 
 
 def sequence_of(value: Any) -> list[Any] | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, get_type_hints
 
 from ftrun import CONF
 from ftrun.errors import ConfigError, near
-from ftrun.settings.checks import convert
+from ftrun.settings.checks import convert, in_yaml
 from ftrun.settings.suggest import meant
 
 KINDS = {
@@ -40,9 +41,14 @@ def setting(field: str) -> str:
     return field.removesuffix("_")
 
 
-def load_class(folder: str, name: str) -> Any:
-    """ "lora" is the class Lora of FOLDER/lora.py, "mypackage.norms" is Norms in the user's own module."""
-    word = KINDS[folder]
+def load_class(folder: str, name: str, said: str = "") -> Any:
+    """ "lora" is the class Lora of FOLDER/lora.py, "mypackage.norms" is Norms in the user's own module.
+
+    `said` is the setting that names it, where that is not the group.
+    """
+    word = said or KINDS[folder]
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise ConfigError(f"{word} is a name, {', '.join(options_of(folder))}, not {in_yaml(name)}")
     module_name = name if "." in name else f"ftrun.{folder}.{name}"
     try:
         module = importlib.import_module(module_name)
@@ -53,7 +59,7 @@ def load_class(folder: str, name: str) -> Any:
             raise ConfigError(
                 f"{word}={name}: there is no module '{error.name}' on the Python path"
             ) from None
-        found = sorted(path.stem for path in (CONF / word).glob("*.yaml"))
+        found = options_of(folder)
         raise ConfigError(
             f"there is no {word} '{name}'; possible: {', '.join(found)}{near(name, found)}"
         ) from None
@@ -61,6 +67,12 @@ def load_class(folder: str, name: str) -> Any:
     if not isinstance(cls, type):
         raise ConfigError(f"{word}={name}: {module.__file__} has no class {camel(name)}")
     return cls
+
+
+def options_of(folder: str) -> list[str]:
+    """The names of the classes in a folder that have options of their own."""
+    here = {path.stem for path in (Path(__file__).parents[1] / folder).iterdir()}
+    return sorted(path.stem for path in (CONF / KINDS[folder]).glob("*.yaml") if path.stem in here)
 
 
 def holds(strategy: str) -> bool:

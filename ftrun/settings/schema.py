@@ -154,6 +154,20 @@ class Domain:
 
 
 @dataclass
+class Pretrain:
+    """A training of random weights that comes first."""
+
+    task: Any  # as a node
+    train: Any  # settings of train that differ
+    seed: int
+    directory: str | None
+
+    def __post_init__(self) -> None:
+        mapping("pretrain.task", self.task)
+        mapping("pretrain.train", self.train)
+
+
+@dataclass
 class Settings:
     """The validated settings of one experiment; `raw` is the plain dict that they were read from."""
 
@@ -171,6 +185,7 @@ class Settings:
     scenario: str
     sequence: list[Any] | None
     compose: Domain | None
+    pretrain: Pretrain | None
     strategy_name: str
     raw: dict[str, Any]
     auto: frozenset[str] = frozenset()  # settings of train at auto, where `train` has stand-ins for numbers

@@ -28,7 +28,7 @@ class Lora(Strategy):
     rank: int
     alpha: float
     dropout: float
-    targets: Any
+    targets: str | list[str]
     variant: str
 
     def __post_init__(self) -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Classify(TextTable):
     """One text column or a pair of them, one label column."""
 
-    labels: Any  # the declared label names, or null for the union of the splits
+    labels: list[Any] | None  # the declared label names, or null for the union of the splits
     classes: Any  # the labels in use, or null for all
     balance: str
 

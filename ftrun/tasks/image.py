@@ -42,7 +42,7 @@ class Image(ImageTask):
 
     habits: ClassVar[Habits] = Habits(steps=500, random_steps=3000)
 
-    labels: Any  # the names of the head's labels, or null for those found
+    labels: list[Any] | None  # the names of the head's labels, or null for those found
     classes: Any  # the labels in use, or null for all
     modulo: int | None
     balance: str

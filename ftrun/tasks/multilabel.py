@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 class Multilabel(TextTable):
     """One text column or a pair of them, a column with a list of labels; a row may have none."""
 
-    labels: Any  # the declared label names, or null for the union of the splits
-    positions: Any  # names of the positions in lists of 0 and 1, or null for lists of names
+    labels: list[Any] | None  # the declared label names, or null for the union of the splits
+    positions: list[Any] | None  # names of the positions in lists of 0 and 1, or null for lists of names
     separator: str | None
     threshold: float
 

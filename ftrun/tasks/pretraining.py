@@ -112,7 +112,7 @@ class PretrainingTexts(Dataset):
 
     def collate(self, examples: Sequence[Example], draw: Draw | None = None) -> Batch:
         from ftrun.data.batching import pad
-        from ftrun.data.text.masking import IGNORED
+        from ftrun.data.text.packing import IGNORED
 
         if self.causal:
             pairs = [(example.inputs, [*example.inputs[1:], IGNORED]) for example in examples]

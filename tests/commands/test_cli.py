@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -153,6 +154,30 @@ def test_version(ftrun, capsys):
         ("--config-dir nowhere strategy=full", "nowhere' not found"),
         ("config strategy=lroa", "there is no strategy 'lroa'"),
         ("config --config-dir nowhere", "--config-dir nowhere is not a directory"),
+        ("task=classify task.train=a,b.csv", """is quoted: 'task.train="a,b.csv"'"""),
+        ("config task.train=a,b.csv", """is quoted: 'task.train="a,b.csv"'"""),
+        ("strategy=lora variant=lora,dora", """is quoted: 'variant="lora,dora"'"""),
+        ("task.name=a=[", """'task.name="a=["'"""),
+        (
+            "hydra.run.dir=/dev/null/x",
+            "hydra.run.dir=/dev/null/x: no directory can be made there (not a directory)",
+        ),
+        ("-m seed=1,2 hydra.sweep.dir=/dev/null/x", "hydra.sweep.dir=/dev/null/x: no directory can be made"),
+        ("compare --dir /dev/null/x", "compare: --dir /dev/null/x: nothing can be written there"),
+        ("config train.lr=1e400", "train.lr is a finite number, not inf"),
+        ("config train.epochs=1e300", "train.epochs is a number up to 1e+30 in size, not 1e+300"),
+        ("config seed=1000000000000000000000", "seed is a whole number of 63 bits at most"),
+        ("config task=digits task.folds=1000000000", "task.folds is at most 1,000, a run for each"),
+        ("task=digits task.folds=1000000000", "task.folds is at most 1,000, a run for each"),
+        (
+            "config pretrain=mlm pretrain.task.corpus=docstrings pretrain.train.lr=x",
+            "train.lr is auto or a number, not 'x' (its settings begin with pretrain.)",
+        ),
+        ("config pretrain=mlm pretrain.train=5", "pretrain.train is a group of settings"),
+        ("config sequence=[digits,nothing]", "there is no task 'nothing'"),
+        ("config task.kind=../..", "task.kind is a name"),
+        ("r\x1b]0;t\x07", r"'r\x1b]0;t\x07' is neither a command nor key=value"),
+        ("task.name=\udcff", r"'task.name=\udcff' is not UTF-8"),
         ("config train.metric=eval_acuracy", "did you mean 'eval_accuracy'?"),
     ],
 )
@@ -162,6 +187,98 @@ def test_mistakes_are_one_line_and_exit_2(ftrun, capsys, line, said):
     assert said in output.err
     assert output.err.startswith("ftrun: ") and output.err.count("\n") == 1
     assert not list(Path.cwd().glob("*/*/*/*.json"))
+
+
+SIGNALLED = """
+import os, runpy, signal, sys
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == MODULE:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Finder())
+runpy.run_module("ftrun", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("module", ["ftrun.cli", "hydra", "ftrun.settings.schema"])
+def test_ctrl_c_while_it_is_imported_is_one_line(module):
+    result = python("-c", f"MODULE = {module!r}{SIGNALLED}", "task=digits", "model=mlp")
+    assert (result.returncode, result.stderr) == (130, "ftrun: interrupted\n")
+    assert list(Path.cwd().iterdir()) == []
+
+
+def test_ctrl_c_during_composition_is_one_line(ftrun, runs, capsys, monkeypatch):
+    def interrupted(*arguments, **options):
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr("ftrun.experiments.launch.plain", interrupted)
+    assert ftrun("seed=1") == 130
+    assert capsys.readouterr().err == "ftrun: interrupted\n"
+    assert not runs.calls and list(Path.cwd().iterdir()) == []
+
+
+def test_ctrl_c_that_an_extension_module_turns_into_another_error(ftrun, runs, capsys, monkeypatch):
+    def broken(settings, path):
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt:
+            raise ImportError("initialization failed") from None
+
+    runs.run = broken
+    assert ftrun("seed=1") == 130
+    assert capsys.readouterr().err == "ftrun: interrupted\n"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def lost(number: int):
+    """A stream whose reader has gone, or whose disk is full."""
+    if number == errno.ENOSPC:
+        return open("/dev/full", "w", encoding="utf-8")
+    reading, writing = os.pipe()
+    os.close(reading)
+    return open(writing, "w", encoding="utf-8")
+
+
+@pytest.mark.parametrize("number", [errno.EPIPE, errno.ENOSPC])
+def test_a_run_whose_output_is_lost_goes_on_to_its_end(ftrun, capsys, monkeypatch, number):
+    monkeypatch.setattr(sys, "stdout", stream := lost(number))
+    words = "task=digits model=mlp train.max_steps=3 baselines=false hydra.run.dir=here device=cpu"
+    code = ftrun(words)
+    error = capsys.readouterr().err
+    assert json.loads(Path("here/result.json").read_text())["steps"] == 3
+    assert error.startswith("ftrun: nobody reads standard output any more; the run goes on\n")
+    if number == errno.ENOSPC:
+        assert code == 1 and error.endswith(
+            "ftrun: standard output cannot be written: No space left on device\n"
+        )
+    else:
+        assert code == 0 and error.count("\n") == 1
+    stream.close()
+
+
+@pytest.mark.parametrize("line", ["--help", "config", "--version"])
+def test_a_short_command_whose_reader_has_gone_ends_quietly(ftrun, capsys, monkeypatch, line):
+    monkeypatch.setattr(sys, "stdout", stream := lost(errno.EPIPE))
+    assert ftrun(line) == 0
+    assert capsys.readouterr().err == ""
+    stream.close()
+
+
+def test_standard_output_that_was_closed_from_the_start():
+    command = f"{sys.executable} -m ftrun --version >&-; echo $? >&2"
+    result = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60)
+    assert (result.stdout, result.stderr) == ("", "0\n")
+
+
+def test_a_current_directory_that_is_gone(ftrun, capsys, tmp_path, monkeypatch):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert ftrun("seed=1") == 1
+    assert (
+        capsys.readouterr().err == "ftrun: the current directory is no longer there; change to one that is\n"
+    )
 
 
 def test_an_unknown_option_is_usage(ftrun):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
+from ftrun.data.text.packing import IGNORED
 from ftrun.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
     from transformers import PreTrainedTokenizerBase
 
-IGNORED = -100  # the label of a token that is not predicted
 MASKED, RANDOM = 0.8, 0.1  # of the chosen tokens; the rest stay as they are
 LONGEST, STOP = 10, 0.2  # of spans: tokens at most, chance to end after each (Joshi et al. 2020, SpanBERT)
 MARKS = {"##": True, "Ġ": False, "▁": False}  # of a token that continues a word, or begins one

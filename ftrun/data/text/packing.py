@@ -6,12 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ftrun.data.text.masking import IGNORED
-
 if TYPE_CHECKING:
     from numpy import ndarray
     from torch import Tensor
 
+IGNORED = -100  # the label of a token that is not predicted
 START, SCORED, GIVEN = 0, 1, 2  # a token that begins a document, one to be predicted, one of a prompt
 
 

@@ -22,8 +22,10 @@ from ftrun.experiments.lora.weights import search
 from ftrun.experiments.pooling import for_task, with_pooling
 from ftrun.runs import clock
 from ftrun.runs.files import write_atomically
+from ftrun.runs.output import shown
 from ftrun.runs.run import PREDICTIONS, RESULT, Run
 from ftrun.runs.terminal import say
+from ftrun.runs.typed import prediction
 from ftrun.settings.auto import AUTO
 from ftrun.settings.read import FIXED, read
 from ftrun.settings.schema import Domain, Settings
@@ -70,7 +72,7 @@ def recorded(settings: Settings, data: TaskData, parts: dict[str, list[Node]], d
         names = trained(settings, data, path)
         group = compare.group_of(settings.raw["task"]["name"], metric, placed(names, path))
         shutil.copy(path / MODEL / PREDICTIONS, path)
-        write_atomically(path / "comparison.md", compare.page(group))
+        write_atomically(path / "comparison.md", shown(compare.page(group)))
         seen = json.loads((path / MODEL / RECORD).read_text(encoding="utf-8"))["search"]["score"]
         scores = {f"eval_{metric}": seen, f"test_{metric}": group.studies[0].score.value}
         own = {"metric": f"eval_{metric}", **scores, "names": names, "contest": compare.standing(group)}
@@ -83,7 +85,7 @@ def show_result(settings: Settings, directory: Run) -> float:
     path, result = directory.path, directory.read_json(RESULT)
     metric = result["metric"].removeprefix("eval_")
     compare.show(compare.group_of(settings.raw["task"]["name"], metric, placed(result["names"], path)))
-    say(f"\n  run:      {path}\n  use:      ftrun predict {path} --input FILE --output FILE\n")
+    say(f"\n  run:      {path}\n  use:      {prediction(path)}\n")
     return float(result[f"eval_{metric}"])
 
 

@@ -37,6 +37,7 @@ from ftrun.runs.find import ORIGIN
 from ftrun.runs.manifest import seal
 from ftrun.runs.run import Run
 from ftrun.runs.terminal import say
+from ftrun.runs.written import to_yaml
 from ftrun.settings.read import read
 from ftrun.settings.schema import Settings
 from ftrun.tasks.data import TaskData
@@ -179,9 +180,7 @@ def compared(
 
 def write_origin(place: Path, settings: Settings) -> None:
     """The run's settings, with which `ftrun predict` and `evaluate` read the directory."""
-    from omegaconf import OmegaConf
-
-    (place / ORIGIN).write_text(OmegaConf.to_yaml(settings.raw), encoding="utf-8")
+    (place / ORIGIN).write_text(to_yaml(settings.raw), encoding="utf-8")
 
 
 def write_card(place: Path, source: Source, found: list[Agreement], rows: str, tag: str, code: str) -> None:

@@ -12,6 +12,7 @@ from ftrun.models.locate import unmerged
 from ftrun.runs.artifacts import MERGED
 from ftrun.runs.run import Run
 from ftrun.runs.terminal import say
+from ftrun.runs.typed import command
 
 if TYPE_CHECKING:
     from ftrun.settings.schema import ModelSettings
@@ -29,12 +30,13 @@ def merge_first(model: ModelSettings, device: str) -> None:
         return
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError(
-            f"model.name={model.name} holds a LoRA, which one process makes a network of: ftrun merge {run}"
+            f"model.name={model.name} holds a LoRA, which one process makes a network of:"
+            f" {command('merge', run)}"
         )
     if not os.access(run, os.W_OK):
         raise ConfigError(
             f"model.name={model.name} holds a LoRA, and {run} cannot be written to; possible:"
-            f" ftrun merge {run} --output DIR, and model.name=DIR"
+            f" {command('merge', run, '--output', 'DIR')}, and model.name=DIR"
         )
     say(f"model.name={model.name} holds a LoRA: merging it into {run / MERGED}, as ftrun merge does")
     source = of_run(Run.open(run))

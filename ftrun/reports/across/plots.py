@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from ftrun.errors import counted
 from ftrun.reports.across.ranking import alike
-from ftrun.reports.plots.drawing import plot
+from ftrun.reports.plots.drawing import plain, plot
 
 if TYPE_CHECKING:
     from ftrun.reports.across.matching import Across
@@ -59,6 +59,6 @@ def label(axes: Any, text: str, rank: float, number: int, ways: int, lower: floa
     axes.plot([rank, rank, edge], [0, height, height], color="#555555", linewidth=0.9, clip_on=False)
     shift = -4 if left else 4
     axes.annotate(
-        text, (edge, height), xytext=(shift, 0), textcoords="offset points", ha=other, va="center",
+        plain(text), (edge, height), xytext=(shift, 0), textcoords="offset points", ha=other, va="center",
         fontsize=10, annotation_clip=False,
     )  # fmt: skip

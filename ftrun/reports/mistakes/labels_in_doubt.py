@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ftrun.errors import counted
 from ftrun.reports.mistakes.confident_learning import caution, doubts
 from ftrun.reports.numbers import score
+from ftrun.runs.typed import command
 from ftrun.tasks.metrics.rescoring import Scored
 from ftrun.tasks.scorer import PROBABILITIES
 
@@ -43,7 +44,7 @@ def doubt_lines(group: Group) -> list[str]:
     rows = counted(group.items, "test row")
     if not places:
         return [f"none of {rows} has a label in doubt, {by}"]
-    see = f"ftrun errors {able[0].row['run']}"
+    see = command("errors", able[0].row["run"])
     verb = "has a label" if len(found) == 1 else "have labels"
     first = f"{len(found):,} of {rows} {verb} in doubt, {by}; to see those of a run: {see}"
     lines = [first, *caution(len(found), group.items)]

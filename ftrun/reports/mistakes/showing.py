@@ -16,6 +16,7 @@ from ftrun.reports.numbers import share
 from ftrun.reports.pages.page import Section
 from ftrun.runs.files import read_lines
 from ftrun.runs.run import PREDICTIONS, Run
+from ftrun.runs.typed import continuing
 from ftrun.tasks.scorer import PROBABILITIES
 
 LEAST, BESIDE, LARGEST = 24, 60, 110  # characters of a text, of the other columns, of a text where all fits
@@ -37,7 +38,7 @@ def answered_in(run: Run) -> list[Line]:
     if not path.is_file():
         inside = sorted(each.parent for each in run.path.glob(f"*/{PREDICTIONS}"))
         hint = f"; possible: {inside[0]}" if inside else ""
-        state = "" if run.finished else f" (it is {run.state}; to continue it: ftrun resume {run.path})"
+        state = "" if run.finished else f" (it is {run.state}; {continuing(run.path)})"
         raise UserError(f"{run.path} has no {PREDICTIONS}{state}{hint}")
     return read_lines(path)
 

@@ -9,7 +9,7 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from ftrun.runs.console import Console
 
 
 class Trimmed(io.StringIO):
@@ -31,10 +31,10 @@ ENDLESS = 100_000  # columns of a pipe
 
 def console() -> Console:
     """The terminal; in a pipe a line is as wide as what it says, and rich respects NO_COLOR."""
-    from rich.console import Console
+    from ftrun.runs.console import Console
 
-    terminal = Console(highlight=False, markup=False, soft_wrap=False)
+    terminal = Console()
     if terminal.is_terminal:
         return terminal
     width = None if "COLUMNS" in os.environ else ENDLESS
-    return Console(highlight=False, markup=False, soft_wrap=False, file=Trimmed(), width=width)
+    return Console(file=Trimmed(), width=width)

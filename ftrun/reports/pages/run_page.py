@@ -17,6 +17,7 @@ from ftrun.reports.summary import SPEEDS, row_of
 from ftrun.runs.artifacts import PROJECTION
 from ftrun.runs.files import read_lines
 from ftrun.runs.run import DETAILS, PREDICTIONS
+from ftrun.runs.typed import command, prediction, setting
 from ftrun.settings.read import FIXED
 from ftrun.tasks.metrics.metric import lookup
 
@@ -46,7 +47,7 @@ def show_result(run: Run) -> None:
     scores = _scores(row, card.get("baselines", {}), ends)
     facts = _facts(row, card, diagnose(Evidence.of(run, metric, answered=answered)))
     _page(screen, run, row, [scores, *details, *slices(answered, metric), facts])
-    screen.print(f"  compare: ftrun report {run.path.parent}", style="dim", soft_wrap=True)
+    screen.print(f"  compare: {command('report', run.path.parent)}", style="dim", soft_wrap=True)
     screen.print(f"  use:     {use_of(run)}\n", style="dim", soft_wrap=True)
 
 
@@ -87,8 +88,9 @@ def _page(screen: Console, run: Run, row: dict[str, Any], parts: list[Any]) -> N
 def use_of(run: Run) -> str:
     """The command that uses a run's model: to predict, or to train it for a task."""
     if (run.model_dir / PROJECTION).is_file():  # of contrastive learning, which predicts nothing
-        return f"ftrun task=image task.train=DATA strategy=linear_probe model.name={run.path}"
-    return f"ftrun predict {run.path} --input FILE --output FILE"
+        own = setting("model.name", run.path)
+        return command("task=image", "task.train=DATA", "strategy=linear_probe", own)
+    return prediction(run.path)
 
 
 def _scores(row: dict[str, Any], baselines: dict[str, Any], ends: tuple[float, float] | None) -> Any:

@@ -10,6 +10,7 @@ from ftrun.reports.numbers import filled
 from ftrun.reports.pages.console import console
 from ftrun.reports.pages.page import KEPT, ordered, tabled
 from ftrun.reports.summary import SPEEDS
+from ftrun.runs.typed import command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +44,7 @@ def show(rows: list[Row], sections: list[Section]) -> None:
         if row["state"] == "failed":
             screen.print(f"{row['label']} failed: {row['failure']}", style="red", soft_wrap=True)
         elif row["state"] == "interrupted":
-            line = f"{row['label']} was interrupted; to continue: ftrun resume {row['run']}"
+            line = f"{row['label']} was interrupted; to continue: {command('resume', row['run'])}"
             screen.print(line, style="yellow", soft_wrap=True)
         elif row["state"] == "damaged":
             screen.print(f"damaged: {row['failure']}", style="red", soft_wrap=True)

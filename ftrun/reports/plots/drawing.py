@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from ftrun.reports.numbers import distinct, filled
 from ftrun.reports.pages.page import Plot
+from ftrun.runs.output import shown
 from ftrun.tasks.metrics.metric import lookup
 
 if TYPE_CHECKING:
@@ -56,8 +57,13 @@ def folded(names: Iterable[str], width: int, lines: int = 2) -> dict[str, str]:
     for room in range(width * lines, width, -1):
         texts = [filled(text, width) for text in distinct(known, room).values()]
         if all(len(text) <= lines for text in texts):
-            return {name: "\n".join(text) for name, text in zip(known, texts, strict=True)}
-    return distinct(known, width)
+            return {name: plain("\n".join(text)) for name, text in zip(known, texts, strict=True)}
+    return {name: plain(text) for name, text in distinct(known, width).items()}
+
+
+def plain(text: str) -> str:
+    """A name as matplotlib draws it letter by letter: no formula between dollars, no control characters."""
+    return shown(text).replace("$", "\\$")
 
 
 def overlaid(height: float, parts: int = 1) -> tuple[Figure, list[Any]]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.ticker import NullFormatter
 
-from ftrun.reports.plots.drawing import LINES, even_ticks, legend_outside, overlaid, plot, without
+from ftrun.reports.plots.drawing import LINES, even_ticks, legend_outside, overlaid, plain, plot, without
 from ftrun.reports.plots.training import series, trained
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def _layers(axes: Any, study: Study) -> None:
         axes.annotate(f"{rate:.2g}", (rate, name), textcoords="offset points", xytext=(7, -3), fontsize=8)
     axes.set_xscale("log")
     axes.set_xlim(min(found) / 1.3, max(found) * 1.5)
-    axes.set_title(f"{study.name}: train.layer_decay={train['layer_decay']:.3g}", fontsize=9)
+    axes.set_title(f"{plain(study.name)}: train.layer_decay={train['layer_decay']:.3g}", fontsize=9)
     axes.set_xlabel("peak learning rate")
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(axis="y", visible=False)

@@ -51,9 +51,9 @@ class CorpusTask(Task):
 
     name: str
     corpus: str | None
-    train: Any  # a source or a list of them
-    validation: Any
-    test: Any
+    train: str | list[str] | None  # a source or a list of them
+    validation: str | list[str] | None
+    test: str | list[str] | None
     documents: str | None
     block: int
     tokenizer: str | None
@@ -75,7 +75,7 @@ class CorpusTask(Task):
                         " set only one of them"
                     )
                 setattr(self, split, f"embedded:{self.corpus}:{split}")
-        if self.train is None:
+        if not self.train:
             raise ConfigError(
                 f"task.train is not set; it takes {FORMS}; task.corpus=docstrings needs no file"
             )

@@ -66,7 +66,7 @@ class ImageTask(Task):
     ignored_settings: ClassVar[tuple[str, ...]] = ("max_length",)
 
     def __post_init__(self) -> None:
-        if self.train is None:
+        if not self.train:
             raise ConfigError(
                 f"task.train is not set; it takes {self.folder}, a zip of it, an npz file or a table of"
                 " files, task.train=PLACE"

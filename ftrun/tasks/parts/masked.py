@@ -22,7 +22,7 @@ class Masked(Dataset):
 
     def collate(self, examples: Sequence[Example], draw: Draw | None = None) -> Batch:
         from ftrun.data.batching import pad
-        from ftrun.data.text.masking import IGNORED
+        from ftrun.data.text.packing import IGNORED
 
         chance = (0, 0) if draw is None else (draw.seed, draw.epoch)
         texts = [self.drawn(example, *chance) for example in examples]

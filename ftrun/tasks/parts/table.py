@@ -78,7 +78,7 @@ class TextTable(Task):
     slices: Columns  # columns of the test rows by whose values they are also scored
 
     def __post_init__(self) -> None:
-        if self.train is None:
+        if not self.train:
             raise ConfigError("task.train is not set; it takes a file (csv, tsv, jsonl, json, txt, parquet)")
         texts = len(columns_of(self.text))
         if not isinstance(self.text, str) and (texts != 2 or self.text[0] == self.text[1]):

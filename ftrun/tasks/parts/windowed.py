@@ -68,7 +68,7 @@ class Windowed(Task):
     def __post_init__(self) -> None:
         from ftrun.data.grouped_splits import refuse_classes
 
-        if self.train is None:
+        if not self.train:
             raise ConfigError(f"task.train is not set; it takes {self.reads}, task.train=FILE")
         self.overlap = part_of_window("task.stride", self.stride, self.max_length, self.shared)
         at_least("task.stride", self.overlap, 0)

@@ -1,0 +1,54 @@
+"""Commands and settings as a person types them: quoted for the shell, settings for Hydra too."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+from ftrun.runs.output import CONTROL, escape
+
+BARE = re.compile(r"(?:[A-Za-z_/]|\.\.?/)[\w./:+-]*", re.ASCII)  # Hydra reads it as the string that it is
+WORDS = {"true", "false", "null", "nan", "inf"}  # but these
+
+
+def command(*words: str | Path) -> str:
+    """The command line `ftrun WORDS…`, to be pasted into a shell."""
+    return " ".join(["ftrun", *(word(str(each)) for each in words)])
+
+
+def continuing(run: str | Path) -> str:
+    """The end of a sentence about a run that is not finished."""
+    return f"to continue it: {command('resume', run)}"
+
+
+def prediction(place: str | Path) -> str:
+    """The command that has a saved model predict."""
+    return command("predict", place, "--input", "FILE", "--output", "FILE")
+
+
+def word(text: str) -> str:
+    """One word of a command line; control characters as bash, zsh and ksh spell them."""
+    if not CONTROL.search(text) and "\n" not in text:
+        return shlex.quote(text)
+    spelt = re.sub(r"[\\']", r"\\\g<0>", text).replace("\n", "\\n").replace("\t", "\\t")
+    return f"$'{CONTROL.sub(lambda match: escape(match[0]), spelt)}'"
+
+
+def typed(name: str, value: str | Path) -> str:
+    """name=value as a word of a command line."""
+    return word(setting(name, value))
+
+
+def setting(name: str, value: str | Path) -> str:
+    """name=value as Hydra reads it."""
+    return f"{name}={literal(str(value))}"
+
+
+def literal(value: str) -> str:
+    """A string in Hydra's grammar that means exactly this: neither a sweep, a number nor an interpolation."""
+    if BARE.fullmatch(value) and value.lower() not in WORDS:
+        return value
+    inner = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
+    inner = re.sub(r'(\\*)"', r'\1\1\\"', inner)
+    return '"' + re.sub(r"(\\+)$", r"\1\1", inner) + '"'
