@@ -82,7 +82,7 @@ def told(path: Path, head: str) -> tuple[Written, int | None]:
     how = written(head)
     records = _begun(path, how, head)
     spaced = replace(how, blanks=True)
-    if stand_apart(records) and (others := _begun(path, spaced, head)) != records:
+    if stand_apart(records, head, how.separator) and (others := _begun(path, spaced, head)) != records:
         how, records = spaced, others
     return how, named_width(records) if records else None
 
@@ -109,21 +109,22 @@ def read_csv(path: Path, text: str) -> Read:
             raise
         rows, notes = rows_of(path, plain)
         return rows, [*how.notes(path), *notes, *_no_quoting(path, plain)]
-    spaced = _spaced(path, text, how) if stand_apart(found) else None
+    spaced = _spaced(path, text, how) if stand_apart(found, text, how.separator) else None
     if spaced is not None and spaced[0] != rows:
         return spaced
     return rows, [*how.notes(path), *notes]
 
 
-def stand_apart(records: list[Record]) -> bool:
-    """Whether blanks behind the separators are no part of the fields.
+def stand_apart(records: list[Record], text: str, separator: str) -> bool:
+    """Whether blanks behind the separators of a text with these records are no part of the fields.
 
     So it is where quotes follow them, and where every field but a record's first begins with one.
     """
-    fields = [field for _, record in records for field in record[1:] if field]
-    if any(field[0] == " " and APART.fullmatch(field) for field in fields):
+    fields = (field for _, record in records for field in record[1:] if field)
+    if re.search(re.escape(separator) + ' +"', text) and any(map(APART.fullmatch, fields)):
         return True
-    return bool(fields) and all(field[0] == " " for field in fields)
+    fields = (field for _, record in records for field in record[1:] if field)
+    return next(fields, "").startswith(" ") and all(field[0] == " " for field in fields)
 
 
 def _spaced(path: Path, text: str, how: Written) -> Read | None:
@@ -217,9 +218,11 @@ def named_width(records: list[Record]) -> int | None:
     named = len(header)
     while named > 1 and not header[named - 1].strip():
         named -= 1
+    if named == len(header) and not (rest and len(rest[0][1]) > named):
+        return None
     longer = [fields for _, fields in rest if len(fields) > named]
     empty = not any(field.strip() for fields in longer for field in fields[named:])
-    return named if empty and (named < len(header) or 0 < len(longer) == len(rest)) else None
+    return named if empty and (named < len(header) or len(longer) == len(rest)) else None
 
 
 def headed(path: Path, records: Iterable[Record], width: int | None = None) -> Iterator[dict[str, Any]]:
@@ -236,8 +239,9 @@ def headed(path: Path, records: Iterable[Record], width: int | None = None) -> I
     if twice is not None:
         raise DataError(f"{path}: the header names the column {twice!r} twice")
     for line, fields in records:
-        own = fields if width is None or any(map(str.strip, fields[width:])) else fields[:width]
-        if len(own) != len(names):
+        if width is not None and not any(map(str.strip, fields[width:])):
+            fields = fields[:width]
+        if len(fields) != len(names):
             count = counted(len(fields), "field")
             raise DataError(f"{path}, line {line}: {count}, the header has {len(header)}")
-        yield dict(zip(names, own, strict=True))
+        yield dict(zip(names, fields, strict=True))

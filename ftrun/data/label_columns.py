@@ -130,9 +130,8 @@ def number_in(value: Any) -> float | None:
     if not math.isfinite(number):
         raise DataError(f"{str(value)[:40]!r} is not a finite number; an empty cell leaves the row out")
     if abs(number) > LARGEST:
-        raise DataError(
-            f"{str(value)[:40]!r} is too large: numbers go up to {LARGEST:.1e}; rescale the column"
-        )
+        shown = f"{str(value)[:40]!r} is beyond {LARGEST:.1e}, the largest number"
+        raise DataError(f"{shown}; rescale the column")
     return number
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 Columns = str | list[str]  # one column of texts, or a pair of them
 ENDINGS = (".csv", ".tsv", ".jsonl", ".json", ".txt", ".parquet")
+NAME = 230  # bytes of the name of a written file, beside which another one is written first; 255 for both
 PARQUET = b"PAR1"  # how a parquet file begins and ends
 BATCH = 1000  # rows of it at once
 HEADED = (".csv", ".tsv")
@@ -74,6 +75,8 @@ def check_writable(path: Path, endings: tuple[str, ...] = WRITTEN) -> None:
         raise ConfigError(
             f"{path}: cannot tell what to write from its ending; possible: {', '.join(endings)}"
         )
+    if len(os.fsencode(path.name)) > NAME:
+        raise ConfigError(f"{path.name[:40]}…: the name of a file that is written has {NAME} bytes at most")
     if path.is_dir():
         raise ConfigError(f"{path} is a directory")
     if not path.absolute().parent.is_dir():

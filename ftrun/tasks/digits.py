@@ -243,8 +243,8 @@ def pixels_of(rows: Sequence[dict[str, Any]], file: str) -> ndarray:
 def pixel(value: Any, where: str) -> float:
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = -1.0
     if not 0 <= number <= BRIGHTEST:
-        raise DataError(f"{where} is {value!r}, not a number from 0 to {BRIGHTEST}")
+        raise DataError(f"{where} is {str(value)[:40]!r}, not a number from 0 to {BRIGHTEST}")
     return number

@@ -14,4 +14,4 @@ def test_whatever_a_file_holds() -> None:
     SEEN.clear()
     quiet = settings(max_examples=EXAMPLES, derandomize=True, deadline=None, database=None)
     settings(quiet, suppress_health_check=[*HealthCheck])(check)()
-    assert min(SEEN["read"], SEEN["refused"]) > EXAMPLES / 10, SEEN
+    assert SEEN["refused"] > EXAMPLES / 10 and SEEN.total() - SEEN["refused"] > EXAMPLES / 10, SEEN

@@ -319,5 +319,8 @@ def test_where_nothing_can_be_written_is_said_first(tmp_path: Path) -> None:
         check_writable(tmp_path / "a.parquet")
     with pytest.raises(ConfigError, match="there is no directory"):
         check_writable(tmp_path / "nowhere" / "a.csv")
+    with pytest.raises(ConfigError, match="n…: the name of a file that is written has 230 bytes at most"):
+        check_writable(tmp_path / ("n" * 250 + ".csv"))
     check_writable(tmp_path / "a.csv")
     assert not list(tmp_path.iterdir())
+    write_table(tmp_path / ("n" * 226 + ".csv"), [{"a": 1}])
