@@ -82,6 +82,8 @@ def start(settings: Settings, directory: Path) -> ModelSettings:
             f"strategy={settings.strategy_name} starts from random weights and takes no source=RUN"
         )
     place = run.model_dir
+    if not place.is_dir():
+        raise ConfigError(f"source={settings.source.run} has no saved model: {place} is missing")
     if (place / "adapter.json").is_file():
         raise ConfigError(
             f"source={run.path}: the layers of strategy=adapter cannot be folded into the weights;"

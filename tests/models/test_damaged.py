@@ -124,12 +124,15 @@ PROCESSOR = "preprocessor_config.json"
         (changed(CONFIG, num_hidden_layers=0), "num_hidden_layers=0; possible: 1 to 10,000"),
         (changed(CONFIG, num_attention_heads=True), "num_attention_heads"),
         (changed(CONFIG, num_attention_heads=3), "cannot be loaded: config.json: "),
-        (changed(CONFIG, hidden_act="nonsense"), "cannot be loaded: config.json: KeyError: 'nonsense'"),
+        (
+            changed(CONFIG, hidden_act="nonsense"),
+            "config.json: hidden_act='nonsense' is unknown to",
+        ),
         (changed(CONFIG, hidden_dropout_prob=7), "cannot be loaded: config.json: dropout probability"),
         (changed(CONFIG, ftrun_pooling="sum"), "ftrun_pooling='sum'; possible: cls, mean"),
         (without(CONFIG), "DIR is not a checkpoint: it has no config.json"),
         (changed(CONFIG, model_type="own", auto_map={"AutoConfig": "own.Config"}), CODE),
-        (written(TOKENIZER, "{}"), "cannot be loaded: tokenizer.json: "),
+        (written(TOKENIZER, "{}"), "cannot be loaded: tokenizer.json: it has no 'added_tokens'"),
         (written(TOKENIZER, "no JSON"), "cannot be loaded: tokenizer.json: Expecting value"),
         (cut(TOKENIZER), "cannot be loaded: tokenizer.json: "),
         (written("tokenizer_config.json", "[]"), "DIR/tokenizer_config.json is damaged: it holds []"),
@@ -267,7 +270,7 @@ def test_a_run_whose_model_is_not_whole(finished, tmp_path, ftrun_inprocess, dam
     for words in commands:
         done = ftrun_inprocess(*words, check=False)
         assert done.returncode == 2 and done.stderr.count("\n") == 1, (words, done.stderr)
-        assert said in done.stderr or words[0] in ("merge", own[0]), (words, done.stderr)
+        assert said in done.stderr or words[0] == "merge", (words, done.stderr)
         assert "huggingface" not in done.stderr and "full" in done.stderr
 
 

@@ -96,8 +96,16 @@ def why(place: Path, file: str, error: BaseException) -> str:
     """The file to blame, what is wrong with it, and what is possible."""
     if "trust_remote_code" in str(error):
         return CODE
-    reason = told(error) if isinstance(error, EXPLAINED) else f"{type(error).__name__}: {told(error)}"
-    return f"{fault_in(place) or f'{file}: {reason}'}; {AGAIN}"
+    return f"{fault_in(place) or f'{file}: {reason_of(error, place / file)}'}; {AGAIN}"
+
+
+def reason_of(error: BaseException, path: Path) -> str:
+    """What a library says; of a key that it misses, what in the file asked for it."""
+    if isinstance(error, KeyError) and error.args and path.is_file():
+        found, key = stored(path), error.args[0]
+        asked = [name for name, value in found.items() if isinstance(value, str) and value == key]
+        return f"{asked[0]}={key!r} is unknown to transformers" if asked else f"it has no {key!r:.60}"
+    return told(error) if isinstance(error, EXPLAINED) else f"{type(error).__name__}: {told(error)}"
 
 
 def fault_in(directory: Path) -> str | None:
