@@ -144,6 +144,7 @@ def test_how_many_times_fewer_labels_is_never_extrapolated() -> None:
     assert times_fewer([(100, 0.6), (10000, 0.8)], control) == pytest.approx(10)
     assert times_fewer([(100, 0.5), (10000, 0.6)], control) is None
     assert times_fewer([(100, 0.75)], control) is None
+    assert times_fewer([(100, 0.7), (1000, 0.9)], control) is None  # it is there at its first point
     assert at_least_times([(100, 0.75)], control) == pytest.approx(100)
     assert at_least_times([(100, 0.7)], control) == pytest.approx(100)
     assert at_least_times([(100, 0.6), (1000, 0.9)], control) is None

@@ -76,6 +76,18 @@ def test_scores_of_numbers(metric: str) -> None:
     assert (scored(metric, x.tolist(), y.tolist()) or pytest.fail()).score == pytest.approx(expected)
 
 
+def test_without_the_only_item_there_is_no_other_score() -> None:
+    assert (scored("accuracy", ["a"], ["a"]) or pytest.fail()).left_out.tolist() == [1.0]
+    assert (scored("accuracy", ["a", "b"], ["a", "a"]) or pytest.fail()).left_out.tolist() == [0.0, 1.0]
+    one = Runs([0], numpy.array([1.0]), numpy.array([[1.0]]))
+    assert one.influence.tolist() == [[0.0]] and estimate(one).items_error == 0.0
+
+
+def test_an_interval_is_symmetric_unless_the_score_is_said_to_be_a_share() -> None:
+    found = estimate(runs_of(numpy.arange(100) < 80))
+    assert found.high - found.value == pytest.approx(found.value - found.low)
+
+
 def test_several_labels_per_row() -> None:
     labels, answers = [["a", "b"], ["b"], []], [["b"], ["b"], ["a"]]
     assert (scored("micro_f1", labels, answers) or pytest.fail()).score == pytest.approx(4 / 6)

@@ -347,6 +347,18 @@ def test_nothing_of_the_model_changes(tiny_dir):
         assert not new._forward_hooks and not new._forward_pre_hooks
 
 
+def test_no_hook_stays_behind(mlp, points):
+    estimate(mlp, in_batches(points, 4))
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in mlp.modules())
+
+
+def test_what_has_no_row_for_every_example_is_not_seen():
+    assert per_example.per_example(torch.ones(2, 5), torch.ones(2, 3), 2)
+    for entered, output in ((2, 3), (3, 2), (3, 3)):
+        assert not per_example.per_example(torch.ones(entered, 5), torch.ones(output, 3), 2)
+    assert not per_example.per_example(torch.tensor(1.0), torch.ones(2, 3), 2)
+
+
 def test_a_model_is_as_before_also_after_an_error(mlp, points):
     mlp.train()
     broken = [{"inputs": points}, {"inputs": {"y": points["x"]}}]

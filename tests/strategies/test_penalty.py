@@ -146,6 +146,21 @@ def test_the_anchor_of_an_update_is_the_penalty_on_the_weight_it_moves(transpose
     torch.testing.assert_close([down.grad, up.grad], list(wanted))
 
 
+def test_the_pace_of_an_update_is_how_fast_its_gradient_undoes_it():
+    """A step of rate r on B takes ΔW to ΔW(1 − r·scale²·AᵀA): of one row of length |a|, scale²·|a|² of it."""
+    down, up = (nn.Parameter(torch.rand(s, dtype=torch.float64)) for s in ((1, 5), (3, 1)))
+    update = Update(down, up, 3.0, False)
+    update.first = torch.zeros(3, 5, dtype=torch.float64)
+    before = update.delta().detach()
+    (gradient,) = torch.autograd.grad(0.5 * (update.delta() ** 2).sum(), [up])
+    up.data -= 1e-3 * gradient
+    torch.testing.assert_close(update.delta().detach(), before * (1 - 1e-3 * update.pace()))
+    two = Update(
+        nn.Parameter(torch.tensor([[3.0, 4.0], [1.0, 0.0]])), nn.Parameter(torch.rand(3, 2)), 2.0, False
+    )
+    assert two.pace() == pytest.approx(4 * (25 + 1) / 2)
+
+
 def last_weights(run):
     return read_tensors(newest(run.checkpoints / "last")[0], "weights")
 

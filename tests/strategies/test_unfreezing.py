@@ -103,6 +103,21 @@ def test_a_stage_keeps_its_bits_until_it_opens_and_moments_are_kept(
             assert name in late and not torch.equal(late[name], torch.zeros_like(value))
 
 
+@pytest.mark.parametrize("probe, lr", [(0.0, 1.0), (1.0, 1.0), (0.5, 0.0)])
+def test_a_probe_is_a_part_of_the_run_and_learns(probe, lr):
+    assert LpFt(probe=0.01, probe_lr=1e-9).probing(course(2)) == 2
+    with pytest.raises(ConfigError, match="probe is a share of the run|probe_lr is above 0"):
+        LpFt(probe=probe, probe_lr=lr)
+
+
+def test_both_parts_have_their_share_of_the_warmup():
+    warm = Length(per_epoch=10, total=200, warmup=22, eval_every=10, checkpoint_every=10, log_every=4)
+    strategy, plan = LpFt(probe=0.25, probe_lr=1e-2), Course(1e-3, Linear(), warm, 2)
+    rates = [strategy.rate(3, step, plan) for step in range(200)]
+    assert rates[6] == 1e-2 and rates[:6] == sorted(rates[:6])  # 22 · 0.25 = 5.5, six of the first 50 steps
+    assert max(rates[50:]) == rates[66] == 1e-3 and rates[50] == pytest.approx(1e-3 / 17)
+
+
 def test_an_interval_longer_than_the_run_is_refused():
     with pytest.raises(ConfigError, match="every=20 opens nothing but the head in a run of 200 steps"):
         GradualUnfreeze(every=20, from_="top").opens(1, course(2))

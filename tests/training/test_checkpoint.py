@@ -114,6 +114,20 @@ def test_tidying_leaves_the_newest_alone_and_loses_it_at_no_moment(tmp_path, mon
     assert moment > 2
 
 
+def test_what_a_save_went_by_is_gone_afterwards(tmp_path):
+    for value in (1, 2):
+        checkpoint.save(tmp_path / "last", tensors(value), {"step": value})
+        assert [path.name for path in tmp_path.iterdir()] == ["last"]
+    for leftover in ("last.new", "last.old"):  # of a kill: torn, and one too many
+        shutil.copytree(tmp_path / "last", tmp_path / leftover)
+    (tmp_path / "last.new" / "manifest.json").unlink()
+    (tmp_path / "last.new" / "alien").touch()
+    checkpoint.save(tmp_path / "last", tensors(3), {"step": 3})
+    assert [path.name for path in tmp_path.iterdir()] == ["last"]
+    names = {path.name for path in (tmp_path / "last").iterdir()}
+    assert names == {"manifest.json", "state.json", "weights.safetensors"}
+
+
 @pytest.fixture
 def saved(tmp_path):
     place = tmp_path / "last"

@@ -1,5 +1,6 @@
 """Kept features in parts: when they pay, in which shapes they are computed, and in which widths they hold."""
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -92,6 +93,23 @@ def test_rules_hold_where_outputs_of_one_number_are_equal():
     by_parity = lambda size, columns: columns % 2  # noqa: E731
     assert width.holds(by_parity, 1, [(4, one), (5, other), (6, one), (7, other.clone())])
     assert not width.holds(by_parity, 1, [(4, one), (5, other), (6, other)])
+
+
+def test_widths_are_measured_for_texts_on_a_cpu_in_full_precision_only(monkeypatch):
+    monkeypatch.setattr("ftrun.training.kept.rows.coarsest", lambda *words: 0)
+    texts = {"attention_mask": torch.ones(1, 4)}
+    measured = []
+    for cpu in (True, False):
+        for precision in ("no", "bf16"):
+            for inputs in (texts, {"pixel_values": torch.ones(1, 4)}):
+                rows = KeptRows.__new__(KeptRows)
+                rows.cpu, rows.rule, rows.prefix = cpu, 2, SimpleNamespace(model=torch.nn.Linear(1, 1))
+                rows.accelerator = SimpleNamespace(
+                    mixed_precision=precision, autocast=nullcontext, num_processes=1
+                )
+                rows.measure(inputs, [4])
+                measured.append(rows.rule)
+    assert measured == [0] + [2] * 7
 
 
 def test_an_address_tells_apart_what_a_width_changes():

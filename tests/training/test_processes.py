@@ -11,7 +11,7 @@ from ftrun.errors import ConfigError
 from ftrun.tasks.losses import positions_in
 from ftrun.tasks.objective import Objective
 from ftrun.training.devices import describe, largest, open_accelerator
-from ftrun.training.evaluate import ordered
+from ftrun.training.evaluate import gathered, ordered
 from ftrun.training.gradients.gradient import Gradient, share_of
 from ftrun.training.gradients.prepared import share
 
@@ -107,6 +107,11 @@ def test_the_largest_of_all_processes_and_what_the_device_is_called():
     assert describe(named) == f"CPU, {threads} thread{'s' if threads > 1 else ''}, 2 processes, bf16"
     named = SimpleNamespace(num_processes=1, device=CPU, mixed_precision="no")
     assert describe(named).endswith("fp32") and "process" not in describe(named)
+
+
+def test_a_single_process_gathers_nothing(monkeypatch):
+    monkeypatch.setattr("accelerate.utils.gather_object", lambda values: values + values)
+    assert gathered([1, 2], ONE) == [1, 2] and gathered([1, 2], Two()) == [1, 2, 1, 2]
 
 
 def test_answers_come_back_in_the_order_of_the_examples():

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ftrun.data.text.masking import IGNORED, choose, mask_tokens, mlm_loss
+from ftrun.data.text.masking import IGNORED, LONGEST, choose, mask_tokens, mlm_loss, spanned
 
 PAD, CLS, SEP, MASK = 0, 2, 3, 4
 SPECIAL = [PAD, 1, CLS, SEP, MASK]
@@ -124,3 +124,32 @@ def test_an_untrained_network_is_as_surprised_as_chance() -> None:
     inputs, labels = masked(sequences(64, 32))
     total, count = mlm_loss(model.cls, model.bert(inputs).last_hidden_state, labels)
     assert total.item() / count == pytest.approx(math.log(VOCABULARY), abs=0.1)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.15, 0.5, 0.8])
+@pytest.mark.parametrize("length", [3, 40, 400])
+def test_spans_hide_as_many_tokens_as_asked_for_and_none_is_longer_than_ten(
+    length: int, share: float
+) -> None:
+    special = torch.zeros(length, dtype=torch.bool)
+    special[0] = special[-1] = True
+    for seed in range(3):
+        chosen, groups = spanned(special, share, torch.Generator().manual_seed(seed))
+        assert int(chosen.sum()) == max(1, round(share * (length - 2)))
+        assert not (chosen & special).any() and ((groups > 0) == chosen).all()
+        sizes = groups[chosen].bincount()
+        assert sizes[0] == 0 and (sizes[1:] <= LONGEST).all()
+        for number in range(1, len(sizes)):
+            own = (groups == number).nonzero().squeeze(1)
+            assert len(own) < 2 or int(own[-1] - own[0]) < LONGEST
+    nothing, _ = spanned(torch.ones(4, dtype=torch.bool), share, torch.Generator())
+    assert not nothing.any()
+
+
+def test_spans_have_the_lengths_of_a_geometric_draw() -> None:
+    """A span ends after each token with chance 0.2, at ten at the latest: 4.46 tokens in the mean."""
+    special = torch.zeros(100_000, dtype=torch.bool)
+    _, groups = spanned(special, 0.05, torch.Generator().manual_seed(0))
+    sizes = groups.bincount()[1:].float()
+    assert float(sizes.mean()) == pytest.approx((1 - 0.8**10) / 0.2, rel=0.06)
+    assert float((sizes == 1).float().mean()) == pytest.approx(0.2, abs=0.04)
