@@ -15,16 +15,16 @@ from torch import nn
 
 from ftrun.errors import ConfigError
 from ftrun.models.architecture import IMAGES, refuse_other_direction, refuse_other_inputs
+from ftrun.models.files.pretrained import no_larger, pretrained, refuse_other_shapes
+from ftrun.models.files.stored import shapes
 from ftrun.models.heads import Pooled, project
 from ftrun.models.image_processor import ImageProcessor, open_processor
 from ftrun.models.locate import Checkpoint, locate
 from ftrun.models.model import Model
 from ftrun.models.pooling import resolved
-from ftrun.models.pretrained import no_larger, pretrained, refuse_other_shapes
 from ftrun.models.quantized import quantize, refuse_unquantizable
 from ftrun.models.resize import resize
 from ftrun.models.spec import ImageInput, Spec
-from ftrun.models.stored import shapes
 from ftrun.models.tokenizer import load_tokenizer, trained_for
 
 if TYPE_CHECKING:

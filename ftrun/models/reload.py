@@ -13,13 +13,13 @@ from torch import nn
 from ftrun import ASSETS
 from ftrun.errors import ConfigError
 from ftrun.models.adapters import Adapters
+from ftrun.models.files.pretrained import pretrained
 from ftrun.models.heads import FILE, Pooled, restore
 from ftrun.models.layers import output_layers
 from ftrun.models.load import quiet, without_pooler
 from ftrun.models.locate import Checkpoint
 from ftrun.models.logits import Both, logits_of
 from ftrun.models.model import Model, longest_list
-from ftrun.models.pretrained import pretrained
 from ftrun.models.quantized import KEY as LOADED
 from ftrun.models.quantized import quantize, refuse_unquantizable, round_weights
 from ftrun.models.save import ADAPTER_WEIGHTS, ADAPTERS, EMBEDDED

@@ -14,11 +14,11 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig
 
 from ftrun.errors import ConfigError
+from ftrun.models.files.pretrained import pretrained, refuse_other_shapes
+from ftrun.models.files.stored import shapes
 from ftrun.models.load import load, outline, quiet
 from ftrun.models.locate import Checkpoint
-from ftrun.models.pretrained import pretrained, refuse_other_shapes
 from ftrun.models.reload import reload
-from ftrun.models.stored import shapes
 from ftrun.tasks.data import TaskData
 
 WIDE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}

@@ -15,8 +15,8 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from ftrun.errors import ConfigError, counted
 from ftrun.models.architecture import by
+from ftrun.models.files.stored import Shapes, shapes
 from ftrun.models.heads import name_of
-from ftrun.models.stored import Shapes, shapes
 from ftrun.runs.manifest import verify
 from ftrun.runs.terminal import say
 
