@@ -18,7 +18,9 @@ from ftrun.commands._settings import POWERS, SEEDS, STRATEGIES, composed, keys_o
 from ftrun.commands._study import PILOTS, RUNS, Study, Trial, make
 from ftrun.errors import ConfigError, Interrupted, UserError, counted
 from ftrun.reports.numbers import roughly
+from ftrun.runs.home import files_of
 from ftrun.runs.ledger import Ledger
+from ftrun.runs.outputs import refuse_directory, refuse_output
 from ftrun.runs.run import RESULT, is_run
 from ftrun.runs.warm import shared
 
@@ -37,7 +39,13 @@ def main(arguments: list[str]) -> int:
     words, tests = every_test(given)
     first = [(name, tests[0]) for name in names]
     for name, test in [*first, *((names[0], test) for test in tests[1:])]:
-        composed([*words, *test, f"strategy={name}"])  # mistakes are reported before the first run
+        raw = composed([*words, *test, f"strategy={name}"])  # mistakes are reported before the first run
+    if options.output is not None:
+        refuse_output("compare: --output ", Path(options.output), files_of(raw))
+    if options.dir is not None:
+        refuse_directory("compare: --dir ", Path(options.dir))
+        if is_run(Path(options.dir)):
+            raise ConfigError(f"compare: --dir {options.dir} is a run; name another directory")
     directory = Path(options.dir or place(given, options))
     study = Study(words, tests, directory, Ledger(directory), Board())
     place_of_it = [] if options.dir else ["--dir", str(directory)]
@@ -175,8 +183,10 @@ def prepared(study: Study, name: str, minutes: float | None, grid: bool) -> list
         pilot = Trial.of(study, PILOTS, name, [f"train.max_steps={PILOT}", *study.tuning()])
         if not make(study, pilot):
             return None
-        cost, done = pilot.run.read_json("cost.json"), pilot.result["steps"]
-        own = [f"train.max_steps={max(1, int(60 * minutes * done / cost['train_seconds']))}"]
+        spent = (pilot.run.read_json("cost.json") or {}).get("train_seconds")
+        if not spent:
+            raise UserError(f"{pilot.path / 'cost.json'} is damaged: it has no train_seconds")
+        own = [f"train.max_steps={max(1, int(60 * minutes * pilot.run.result('steps')['steps'] / spent))}"]
     if not grid:
         return own
     rate = best_rate(study, name, own)
