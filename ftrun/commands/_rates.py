@@ -63,11 +63,11 @@ class Search:
     @property
     def scores(self) -> dict[float, float]:
         """The validation score of each rate that finished."""
-        found = {rate: trial.result for rate, trial in self.trials.items() if trial.result}
+        found = {rate: trial.result for rate, trial in self.trials.items() if trial.result.get("metric")}
         for result in found.values():
             self.metric = result["metric"]
         return {
-            rate: result[self.metric] for rate, result in found.items() if result[self.metric] is not None
+            rate: result[self.metric] for rate, result in found.items() if result.get(self.metric) is not None
         }
 
     def best(self, scores: dict[float, float]) -> float:

@@ -107,12 +107,12 @@ class Trial:
 
     @property
     def outcome(self) -> str:
-        """84.2 %: of a run that is compared on test rows, else on validation rows."""
-        result = self.result
+        """84.2 %: of a run that is compared on test rows, else on validation rows; UserError if damaged."""
+        result = self.run.result("metric")
         metric = result["metric"].removeprefix("eval_")
         if self.folder == RUNS:
             return score(result.get(f"test_{metric}"), metric)
-        return f"{score(result[f'eval_{metric}'], metric)} on validation"
+        return f"{score(result.get(f'eval_{metric}'), metric)} on validation"
 
 
 def make(study: Study, trial: Trial, race: bool = False) -> bool:
@@ -120,7 +120,11 @@ def make(study: Study, trial: Trial, race: bool = False) -> bool:
     board, entry = study.board, study.ledger.entries.get(trial.key, {})
     study.runs += [trial.path] if trial.folder == RUNS else []
     if study.ledger.place_of(trial.key) is not None:
-        board.done(trial.name, trial.key, trial.title, f"{trial.outcome} · already finished", now=False)
+        try:
+            outcome = f"{trial.outcome} · already finished"
+        except UserError as error:
+            return failed(study, trial, str(error))
+        board.done(trial.name, trial.key, trial.title, outcome, now=False)
         return True
     if race and (trial.waits or (entry.get("state") == STOPPED and is_run(trial.path))):
         return True

@@ -18,7 +18,9 @@ from ftrun.commands._study import PILOTS, RUNS, Study, Trial, make
 from ftrun.errors import ConfigError, DiskFull, Interrupted, UserError, counted, disk_full
 from ftrun.reports.numbers import roughly
 from ftrun.runs.files import existing, why_unwritable
+from ftrun.runs.home import files_of
 from ftrun.runs.ledger import Ledger
+from ftrun.runs.outputs import refuse_directory, refuse_output
 from ftrun.runs.run import RESULT, is_run
 from ftrun.runs.typed import command
 from ftrun.runs.warm import shared
@@ -39,12 +41,13 @@ def main(arguments: list[str]) -> int:
     words, tests = every_test(given)
     first = [(name, tests[0]) for name in names]
     directory = Path(options.dir or place(given, options))
-    if reason := why_unwritable(existing(directory)):
-        raise ConfigError(f"compare: --dir {directory}: nothing can be written there ({reason})")
+    refuse_places(options, directory)
     for name, test in [*first, *((names[0], test) for test in tests[1:])]:
         raw = composed([*words, *test, f"strategy={name}"])  # mistakes are reported before the first run
         if not directory.exists():
             looked(raw)
+    if options.output is not None:
+        refuse_output("compare: --output ", Path(options.output), files_of(raw))
     study = Study(words, tests, directory, Ledger(directory), Board())
     place_of_it = [] if options.dir else ["--dir", str(directory)]
     again = command("compare", *arguments, *place_of_it)
@@ -111,6 +114,16 @@ def check(options: argparse.Namespace) -> None:
             raise ConfigError(
                 f"compare: {key}= cannot be set here; use --strategies and --seeds, with one task"
             )
+
+
+def refuse_places(options: argparse.Namespace, directory: Path) -> None:
+    """Raises ConfigError where the study's directory cannot be one."""
+    if options.dir is not None:
+        refuse_directory("compare: --dir ", directory)
+        if is_run(directory):
+            raise ConfigError(f"compare: --dir {directory} is a run; name another directory")
+    if reason := why_unwritable(existing(directory)):
+        raise ConfigError(f"compare: --dir {directory}: nothing can be written there ({reason})")
 
 
 def budget(text: str | None) -> tuple[int | None, float | None]:
@@ -184,8 +197,10 @@ def prepared(study: Study, name: str, minutes: float | None, grid: bool) -> list
         pilot = Trial.of(study, PILOTS, name, [f"train.max_steps={PILOT}", *study.tuning()])
         if not make(study, pilot):
             return None
-        cost, done = pilot.run.read_json("cost.json"), pilot.result["steps"]
-        own = [f"train.max_steps={max(1, int(60 * minutes * done / cost['train_seconds']))}"]
+        spent = (pilot.run.read_json("cost.json") or {}).get("train_seconds")
+        if not spent:
+            raise UserError(f"{pilot.path / 'cost.json'} is damaged: it has no train_seconds")
+        own = [f"train.max_steps={max(1, int(60 * minutes * pilot.run.result('steps')['steps'] / spent))}"]
     if not grid:
         return own
     rate = best_rate(study, name, own)

@@ -11,6 +11,8 @@ from ftrun.errors import ConfigError, counted
 if TYPE_CHECKING:
     import argparse
 
+    from ftrun.runs.run import Run
+
 WRITTEN = (".csv", ".jsonl")
 
 
@@ -18,7 +20,7 @@ def main(arguments: list[str]) -> int:
     """Run the command with the arguments after its name; returns the exit code."""
     options = parse(arguments)
 
-    from ftrun.data.tables import check_writable, write_table
+    from ftrun.data.tables import write_table
     from ftrun.reports.mistakes.showing import (
         answered_in,
         judged,
@@ -34,7 +36,7 @@ def main(arguments: list[str]) -> int:
 
     run = Run.open(options.run)
     if options.output is not None:
-        check_writable(options.output, WRITTEN)
+        refuse_unwritable(options.output, run)
     if options.split == "test":
         lines = answered_in(run)
     else:
@@ -53,6 +55,16 @@ def main(arguments: list[str]) -> int:
         write_table(options.output, [as_columns(row) for row in table] if flat else table)
         say(f"{counted(len(table), 'row')}: {options.output}")
     return 0
+
+
+def refuse_unwritable(output: Path, run: Run) -> None:
+    """ConfigError for a file that cannot be written, or must not: the run's data, a part of a run."""
+    from ftrun.data.tables import check_writable
+    from ftrun.runs.home import files_of
+    from ftrun.runs.outputs import refuse_output
+
+    refuse_output("errors: --output ", output, files_of(run.settings))
+    check_writable(output, WRITTEN)
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

@@ -21,14 +21,15 @@ def main(arguments: list[str]) -> int:
 
     from ftrun.data.sources import look
     from ftrun.data.tables import check_writable
-    from ftrun.errors import ConfigError, listed
+    from ftrun.errors import listed
     from ftrun.runs.find import open_trained
+    from ftrun.runs.home import files_of
+    from ftrun.runs.outputs import refuse_output
     from ftrun.settings.read import read
 
     run = open_trained(options.run)
     check_writable(options.output, read(run.settings).task.endings)
-    if Path(options.input).resolve() == options.output.resolve():
-        raise ConfigError(f"predict: --output {options.output} is the file of --input; name another one")
+    refuse_output("predict: --output ", options.output, [options.input, *files_of(run.settings)])
 
     look({"kind": run.settings["task"]["kind"], "test": options.input})
 

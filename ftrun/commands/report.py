@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from ftrun.commands._parser import Parser
 from ftrun.errors import ConfigError
 from ftrun.reports import table
 from ftrun.runs.collector import paused
+from ftrun.runs.outputs import refuse_directory, refuse_output
 
 
 @paused()
@@ -16,6 +18,10 @@ def main(arguments: list[str]) -> int:
     options = parse(arguments)
     if options.costs and (other := next((o for o in ("across", "sort", "plots") if vars(options)[o]), None)):
         raise ConfigError(f"report: --costs is a table of its own, without --{other}")
+    if options.output is not None:
+        refuse_output("report: --output ", Path(options.output))
+    if options.plots is not None:
+        refuse_directory("report: --plots ", Path(options.plots))
     if options.across:
         if options.sort:
             raise ConfigError(f"report: --sort {options.sort} is of a table of runs, and --across has none")

@@ -7,13 +7,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobStatus
 from hydra.experimental.callback import Callback
+from hydra.plugins.launcher import Launcher
 from omegaconf import OmegaConf, open_dict
 
+from ftrun.errors import ConfigError
+from ftrun.experiments.sweep import Failed
 from ftrun.runs.find import find_runs
+from ftrun.runs.ledger import Ledger
+from ftrun.runs.outputs import refuse_directory
+from ftrun.runs.run import is_run
 from ftrun.runs.typed import command
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hydra.core.utils import JobReturn
     from omegaconf import DictConfig
 
 
@@ -57,16 +68,58 @@ def itself(loader: Any) -> Any:
     return loader
 
 
+class Counting(Launcher):
+    """A launcher whose runs are counted, wherever it runs them: how many it began, how many had a result."""
+
+    def __init__(self, launcher: Launcher) -> None:
+        self.launcher = launcher
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.launcher, name)
+
+    def setup(self, **options: Any) -> None:
+        self.launcher.setup(**options)
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        Sweep.begun += len(job_overrides)
+        done = self.launcher.launch(job_overrides, initial_job_idx)
+        scores = [job.return_value for job in done if job.status == JobStatus.COMPLETED]
+        Sweep.finished += sum(not isinstance(score, Failed) for score in scores)
+        return done
+
+
+def counting(**options: Any) -> Launcher:
+    """The launcher that a sweep is configured with, its runs counted.
+
+    Before anything is written there, ConfigError for a directory that can be no sweep's, and UserError for a
+    ledger that cannot be read.
+    """
+    directory = Path(str(options["config"].hydra.sweep.dir))
+    if is_run(directory):
+        raise ConfigError(f"hydra.sweep.dir={directory} is a run; name another directory")
+    refuse_directory("hydra.sweep.dir=", directory)
+    Ledger(directory)
+    return Counting(Plugins.instantiate_launcher(Plugins.instance(), **options))
+
+
 class Sweep(Callback):
     """Hydra calls it in the process that starts the runs of a sweep, wherever these run, or a single one."""
 
     directory: Path | None = None
     single: Path | None = None  # the directory of a run that is no sweep's
+    begun = finished = 0  # runs of this command
+
+    @classmethod
+    def begin(cls) -> None:
+        """Forget what was before, in this process."""
+        cls.directory, cls.single, cls.begun, cls.finished = None, None, 0, 0
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         Sweep.single = Path(str(config.hydra.run.dir))
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        plugins: Any = Plugins.instance()
+        plugins.instantiate_launcher = counting  # every sweeper asks it for one
         Sweep.directory = Path(str(config.hydra.sweep.dir))
         prefer_command_line(config)
         hydra: Any = GlobalHydra.instance().hydra
@@ -96,9 +149,7 @@ def prefer_command_line(config: DictConfig) -> None:
                 del params[key]
 
 
-def summary(directory: Path) -> int:
-    """How many runs of a sweep have a result; read from their directories, for launchers run anywhere."""
-    runs = [path for path in directory.iterdir() if path.is_dir()]
-    finished = [path for path in runs if (path / "result.json").is_file()]
-    print(f"{len(finished)} of {len(runs)} runs finished: {command('report', os.path.relpath(directory))}")
-    return 0 if len(finished) == len(runs) else 1
+def summary(directory: Path, begun: int, finished: int) -> int:
+    """Say how many runs of this command have a result, whatever else its directory holds; the exit code."""
+    print(f"{finished} of {begun} runs finished: {command('report', os.path.relpath(directory))}")
+    return 0 if begun and finished == begun else 1

@@ -52,12 +52,9 @@ def on_validation_alone() -> Iterator[None]:
 def finish(loop: Loop, settings: Settings, directory: Run, meter: MemoryMeter, first: list[Tensor]) -> float:
     """Score the best weights on test, save and check the model, and close the run with its result."""
     data, accelerator, model = loop.data, loop.accelerator, loop.step.model
-    place, _ = checkpoint.newest(directory.checkpoints / "best")
-    if place is None:
-        raise UserError(f"eval_{loop.metric} was NaN in every evaluation, so there are no best weights")
+    load_best(loop, directory)
     if _alone.get():
         return close(loop, settings, directory, meter)
-    checkpoint.load_weights(checkpoint.read_tensors(place, "weights"), model)
     loop.step.set_open(set(range(model.depth + 2)))
     scores, rows = loop.scores(data.dataset("test"))
     known = measure_after(loop, first) | on_training(loop)
@@ -82,6 +79,17 @@ def finish(loop: Loop, settings: Settings, directory: Run, meter: MemoryMeter, f
             show_result(directory)
     accelerator.wait_for_everyone()
     return loop.state.best[loop.metric]
+
+
+def load_best(loop: Loop, directory: Run) -> None:
+    """Give the network the weights that were best on validation; UserError where the run has none."""
+    if not loop.state.best:
+        raise UserError(f"eval_{loop.metric} was NaN in every evaluation, so there are no best weights")
+    best, model = int(loop.state.best["step"]), loop.step.model
+    place = checkpoint.best_weights(directory.checkpoints / "best", directory.key, best)
+    weights = checkpoint.read_tensors(place, "weights")
+    checkpoint.refuse_other_network(place, weights, model, loop.step.parameters)
+    checkpoint.load_weights(weights, model)
 
 
 def close(loop: Loop, settings: Settings, directory: Run, meter: MemoryMeter) -> float:

@@ -16,6 +16,8 @@ from ftrun.models.logits import logits_of
 from ftrun.models.recalibration import recalibration_of
 from ftrun.models.reload import reload
 from ftrun.models.tokenizer import fit_inputs, open_tokenizer
+from ftrun.runs.home import note
+from ftrun.runs.terminal import say
 from ftrun.runs.typed import continuing
 from ftrun.settings.read import read
 from ftrun.tasks.data import TaskData
@@ -66,6 +68,7 @@ class FinishedRun:
         if not run.model_dir.is_dir():
             raise ConfigError(f"{run.path} has no saved model: {run.model_dir} is missing")
         self.run, self.settings = run, (settings := read(run.settings))
+        self.note = note(run.path, run.home)  # where its own rows are read from
         train, spec = settings.train, settings.task.spec(None)
         self.accelerator = open_accelerator(settings.device, train.precision, train.deterministic)
         with quiet():
@@ -83,6 +86,8 @@ class FinishedRun:
         """The run's own data, or a file's rows as its test split."""
         task = self.settings.task
         if file is None:
+            if self.note:
+                say(self.note)
             found = TaskData.read(task, self.settings.seed, self.config)
         else:
             found = TaskData.of_file(task, file, self.config, answered)
@@ -138,7 +143,6 @@ class Evaluation:
 def evaluation(run: Run, file: str | None = None) -> Evaluation:
     """Score it; notes about a file and its lengths are printed."""
     from ftrun.runs.run import DETAILS
-    from ftrun.runs.terminal import say
 
     finished = FinishedRun(run)
     data = finished.data(file)

@@ -39,11 +39,14 @@ from ftrun.experiments.overrides import (
     with_model_of_source,
     with_tasks,
 )
+from ftrun.experiments.sweep import Failed, noted
 from ftrun.reports.numbers import short
 from ftrun.runs import warm
 from ftrun.runs.collector import importing
 from ftrun.runs.find import find_runs
+from ftrun.runs.ledger import Ledger
 from ftrun.runs.output import outputs
+from ftrun.runs.outputs import refuse_directory
 from ftrun.runs.run import Run, is_run
 from ftrun.runs.terminal import say
 from ftrun.settings.read import checked, read
@@ -54,6 +57,7 @@ if TYPE_CHECKING:
     from ftrun.settings.schema import Settings
 
 SWEEP = ("-m", "--multirun")
+LONGEST = 40  # characters of a setting in the line of a failure
 
 
 class Stop(BaseException):
@@ -80,7 +84,7 @@ def launch(arguments: list[str]) -> int:
         raise failed
     if Sweep.directory is None:
         return 0
-    code = summary(Sweep.directory)
+    code = summary(Sweep.directory, Sweep.begun, Sweep.finished)
     if crossed:
         show_score(Sweep.directory)
     return code
@@ -89,7 +93,7 @@ def launch(arguments: list[str]) -> int:
 def failure_of(words: list[str]) -> BaseException | None:
     """Have Hydra compose these words and run what they say; what ended it early, None where nothing did."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come back to us
-    Sweep.directory = Sweep.single = None
+    Sweep.begin()
     before, sys.argv = sys.argv, [program(), *words]
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
@@ -157,16 +161,15 @@ def made(cfg: DictConfig) -> float:
         words = known.overrides.task
         raw = with_model_of_source(with_tasks(plain(cfg), words, here), words)
         if not sweeps:
+            refuse_directory("hydra.run.dir=", path)
             return one(raw, path, again=False)
-        from ftrun.experiments.sweep import noted
-
         with memory_told():
-            return noted(raw, path, Path(str(known.sweep.dir)).absolute(), partial(one, again=True))
+            return noted(raw, path, Ledger(Path(str(known.sweep.dir)).absolute()), partial(one, again=True))
     except Exception as error:
         full = disk_full(error, path)
         if sweeps and full is None and not isinstance(error, Interrupted):
-            show(error, overrides)
-            return float("nan")
+            show(error, known.job.num, overrides)
+            return Failed("nan")
         raise Stop(full or error) from None
     finally:
         if not sweeps:
@@ -224,10 +227,22 @@ def tidy(path: Path) -> None:
         place.rmdir()
 
 
-def show(error: Exception, overrides: str) -> None:
-    """A failure in a sweep, when it happens: a line, or the traceback of a bug."""
-    print(f"ftrun: failed: {overrides}", file=sys.stderr, end=": " if isinstance(error, UserError) else "\n")
+def show(error: Exception, number: int, overrides: str) -> None:
+    """A failure in a sweep, when it happens: the reason, then of which run, or the traceback of a bug."""
+    which = " ".join(brief(word) for word in overrides.split())
     if isinstance(error, UserError):
-        print(error, file=sys.stderr, flush=True)
+        print(
+            f"ftrun: run {number} failed: {' '.join(str(error).split())} ({which})",
+            file=sys.stderr,
+            flush=True,
+        )
     else:
+        print(f"ftrun: run {number} failed: {which}", file=sys.stderr)
         traceback.print_exception(error)
+
+
+def brief(word: str) -> str:
+    """One word of a command line, in at most LONGEST characters: its name, and the end of its value."""
+    key, equals, value = word.partition("=")
+    room = max(LONGEST - len(key) - len(equals), 8)
+    return word if len(value) <= room else f"{key}{equals}…{value[1 - room :]}"

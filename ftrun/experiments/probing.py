@@ -25,6 +25,8 @@ def answered_out_of_fold(run: Run) -> tuple[list[Row], str]:
 
     from ftrun.experiments.sources import start
     from ftrun.models.load import load
+    from ftrun.runs.home import note
+    from ftrun.runs.terminal import say
     from ftrun.settings.read import read
     from ftrun.settings.seeds import stream
     from ftrun.tasks.data import TaskData
@@ -39,6 +41,8 @@ def answered_out_of_fold(run: Run) -> tuple[list[Row], str]:
             f"--split train: out-of-fold probabilities are those of labels, and task={settings.task.name} has"
             " none; possible: --split test"
         )
+    if where := note(run.path, run.home):
+        say(where)
     data = TaskData.read(settings.task, settings.seed)
     train = settings.train
     accelerator = open_accelerator(settings.device, train.precision, train.deterministic)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 from ftrun.errors import ConfigError, listed
 from ftrun.experiments import single
 from ftrun.experiments.ending import reason_kept
+from ftrun.experiments.surroundings import surroundings
 from ftrun.reports.sequence import show
 from ftrun.runs import clock
-from ftrun.runs.run import RESULT, Run
+from ftrun.runs.run import ENVIRONMENT, RESULT, Run
 from ftrun.runs.terminal import leads
 from ftrun.settings.checks import natural_order
 from ftrun.settings.read import NOTHING_BEFORE, derived, read, without_hold
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Result = dict[str, Any]
+SHOWN = ("strategy", "sequence", "scenario", "metric", "matrix", "untrained", "average")
 
 
 @clock.account()
@@ -33,15 +35,18 @@ def run(settings: Settings, path: Path) -> float:
             "sequence= cannot be combined with several processes; run its tasks one by one with source=RUN"
         )
     stages = plan(settings)
-    return through(settings, stages, Run.create(path, settings.raw))
+    beginning = {ENVIRONMENT: surroundings(path, settings.device)}
+    directory = Run.create(path, settings.raw, beginning)
+    return through(settings, stages, directory)
 
 
 @clock.account()
 def resume(directory: Run) -> float:
     """Continue a sequence; what is finished of it is not done again."""
-    settings = read(directory.settings)
     if not directory.finished:
+        directory.refuse_edited()
         directory.hold()
+    settings = read(directory.settings)
     return through(settings, plan(settings), directory)
 
 
@@ -52,7 +57,7 @@ def through(settings: Settings, stages: list[dict[str, Any]], directory: Run) ->
             finished = [stage(settings, directory, stages, number) for number in range(len(stages))]
             if leads():
                 directory.write_json(RESULT, result_of(settings, stages, finished))
-    result = directory.read_json(RESULT)
+    result = directory.result(*SHOWN)
     if leads():
         show(directory, result)
     return float(result["average"])
@@ -111,7 +116,7 @@ def place(directory: Run, stages: list[dict[str, Any]], number: int) -> Path:
 
 def result_of(settings: Settings, stages: list[dict[str, Any]], runs: list[Run]) -> Result:
     """The matrix of scores and what follows from it; every entry is of a test split."""
-    results = [run.read_json(RESULT) for run in runs]
+    results = [run.result("metric", "trained_parameters", "total_parameters") for run in runs]
     metric = results[0]["metric"].removeprefix("eval_")
     matrix: list[list[float | None]] = []
     for number, result in enumerate(results):

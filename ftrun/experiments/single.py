@@ -15,12 +15,12 @@ from ftrun.experiments.pooling import for_task, with_pooling
 from ftrun.experiments.preparing import prepare
 from ftrun.experiments.retention import features_of, measure_before, remember
 from ftrun.experiments.sources import load_network, open_sources
-from ftrun.models.load import attention_of, outline
+from ftrun.experiments.surroundings import compare, keep_network, refuse_other_weights, surroundings
+from ftrun.models.load import outline
 from ftrun.reports.pages.run_page import show_result
 from ftrun.runs import clock
-from ftrun.runs.environment import describe as describe_environment
 from ftrun.runs.files import free_space_check
-from ftrun.runs.run import RESULT, Run, is_run
+from ftrun.runs.run import ENVIRONMENT, Run, is_run
 from ftrun.runs.terminal import leads, say
 from ftrun.runs.warm import once, stamps
 from ftrun.settings.read import FIXED, read, without_hold
@@ -33,6 +33,7 @@ from ftrun.training.gradients.recompute import refuse_batch_norms
 from ftrun.training.loop import Loop
 from ftrun.training.memory import MemoryMeter
 from ftrun.training.preflight import preflight, sound
+from ftrun.training.restoring import restore
 from ftrun.training.solve import Solve
 from ftrun.training.step import Step
 from ftrun.training.trackers import check, open_tracker
@@ -71,11 +72,16 @@ def refuse(settings: Settings, accelerator: Accelerator) -> None:
 def resume(path: Path) -> float:
     """Continue a run from its newest checkpoint as if it had never stopped."""
     directory = Run.open(path)
-    settings = read(directory.settings)
     if directory.finished:
         say(f"{path} is finished; its result:")
+        if directory.is_edited:
+            say(
+                "warning: config.yaml has changed since it began, so its settings are not those of its scores"
+            )
         show_result(directory)
         return best_score(directory)
+    directory.refuse_edited()
+    settings = read(directory.settings)
     accelerator = accelerator_of(settings)
     if accelerator.is_main_process:
         directory.hold()
@@ -117,8 +123,8 @@ def read_data(settings: Settings) -> TaskData:
 def open_directory(accelerator: Accelerator, path: Path, settings: Settings, data: TaskData) -> Run:
     """The run directory, made by the first process and known to all."""
     if accelerator.is_main_process:
-        own = describe_environment(describe(accelerator))
-        beginning = {"environment.json": own, "data.json": {"fingerprint": data.rows.fingerprint}}
+        own = surroundings(path, describe(accelerator))
+        beginning = {ENVIRONMENT: own, "data.json": {"fingerprint": data.rows.fingerprint}}
         directory = Run.create(path, settings.raw, beginning)
     if accelerator.num_processes > 1:
         from accelerate.utils import broadcast_object_list
@@ -141,8 +147,7 @@ def train_and_score(
     settings = with_trained_source(settings, directory, accelerator)
     model = load_network(settings, data, directory)
     if accelerator.is_main_process:
-        known = directory.read_json("environment.json") or {}
-        directory.write_json("environment.json", known | {"attention": attention_of(model.net)})
+        (refuse_other_weights if again else keep_network)(directory, model)
     if settings.model.rounded:
         model.to(accelerator.device)  # which rounds it
     settings = prepare(settings, data, model, directory, accelerator)
@@ -158,7 +163,9 @@ def train_and_score(
         first = features_of(loop)
         with compiled(step):
             if again:
-                loop.restore()
+                restore(loop)
+                if accelerator.is_main_process:
+                    compare(directory, accelerator, model, loop.state.step)
             else:
                 with meter.aside():
                     preflight(loop)
@@ -196,5 +203,5 @@ def disk_needed(step: Step) -> int:
 
 def best_score(directory: Run) -> float:
     """The score that chose the best weights of a finished run."""
-    result = directory.read_json(RESULT) or {}
-    return float(result[result["metric"]])
+    metric = directory.result("metric")["metric"]
+    return float(directory.result(metric)[metric])

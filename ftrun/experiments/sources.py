@@ -18,8 +18,10 @@ from ftrun.models.image_processor import PROCESSOR
 from ftrun.models.load import load, quiet
 from ftrun.models.model import Model
 from ftrun.models.reload import reload
+from ftrun.runs.home import note
 from ftrun.runs.manifest import seal
 from ftrun.runs.run import Run
+from ftrun.runs.terminal import say
 from ftrun.runs.typed import continuing, typed
 from ftrun.settings.read import read
 from ftrun.settings.schema import ModelSettings, Settings, Source
@@ -37,16 +39,15 @@ def chain(path: str) -> list[Run]:
     if not run.finished:
         raise ConfigError(f"source={path} is not finished; {continuing(path)}")
     if run.config.get("sequence"):
-        last = max(path.parent for path in run.path.glob("*-*/config.yaml"))
+        last = max((path.parent for path in run.path.glob("*-*/config.yaml")), default=run.path / "1-TASK")
         raise ConfigError(
             f"source={path} is a sequence; take one of its runs, such as {typed('source', last)}"
         )
     refuse_contrastive(run, path)
-    before = run.config.get("source") or {}
-    kind = before.get("kind", "none")
-    if kind in ("none", "pretraining"):
+    before = read(run.settings).source
+    if before is None or before.kind == "pretraining":
         return [run]
-    return [*chain(before["run"] if kind == "run" else str(run.path / "source")), run]
+    return [*chain(before.run if before.kind == "run" else str(run.path / "source")), run]
 
 
 def refuse_contrastive(run: Run, path: str) -> None:
@@ -203,6 +204,8 @@ def open_pretraining(source: Source, checkpoint: ModelSettings, model: Model) ->
 
 def open_run(run: Run, earlier: Settings, settings: Settings, data: TaskData, model: Model) -> SourceTask:
     """A finished run's task under its own head, or under this run's where the scenario shares one."""
+    if where := note(run.path, run.home):
+        say(where)
     theirs = TaskData.read(earlier.task, earlier.seed)
     spec, ours = theirs.spec, data.spec
     if spec.auto_class == ours.auto_class and not spec.new_head:  # one language model, more text

@@ -15,13 +15,17 @@ from ftrun.settings.settled import agree
 Settings = dict[str, Any]
 
 
-def noted(raw: Settings, path: Path, directory: Path, make: Callable[[Settings, Path], float]) -> float:
+class Failed(float):
+    """What the sweep's search is told of a run that failed, whatever its score would have been: NaN."""
+
+
+def noted(raw: Settings, path: Path, ledger: Ledger, make: Callable[[Settings, Path], float]) -> float:
     """The score of a run that was finished with these settings and this code, or that `make` makes now.
 
     Runs are numbered as a sweep names them, so another sweep in the same directory, of more seeds, finds
     other runs under its numbers; its own are then put beside them.
     """
-    ledger, key = Ledger(directory), key_of(raw)
+    key = key_of(raw)
     there = ledger.place_of(key)
     if there is not None:
         vacate(path)
@@ -42,7 +46,7 @@ def noted(raw: Settings, path: Path, directory: Path, make: Callable[[Settings, 
 
 def is_free(path: Path, raw: Settings, ledger: Ledger) -> bool:
     """Whether no run is there, or one of these settings whose end is in no ledger."""
-    return not is_run(path) or (not ledger.ended(path) and agree(chosen(raw), chosen(Run(path).config)))
+    return not is_run(path) or (not ledger.ended(path) and agree(chosen(raw), chosen(Run(path).settings)))
 
 
 def chosen(raw: Settings) -> Settings:

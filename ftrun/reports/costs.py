@@ -6,7 +6,7 @@ import csv
 import io
 from typing import TYPE_CHECKING
 
-from ftrun.errors import ConfigError, counted
+from ftrun.errors import ConfigError, UserError, counted
 from ftrun.reports.comparison import heading
 from ftrun.reports.numbers import duration, share
 from ftrun.reports.pages.page import Section
@@ -27,8 +27,7 @@ def write(paths: list[str], form: str | None = None, output: str | None = None) 
     Raises ConfigError where no run has phases in its timing.jsonl.
     """
     rows = rows_of(paths)
-    whole = [row for row in rows if row["state"] != "damaged"]
-    known = [(row, spent) for row in whole if (spent := spent_by(Run(row["run"])))]
+    known = [(row, spent) for row in rows if (spent := _spent(row))]
     if not known:
         raise ConfigError(
             f"report: --costs: no run in {', '.join(paths)} has the times of its phases in timing.jsonl;"
@@ -50,6 +49,14 @@ def write(paths: list[str], form: str | None = None, output: str | None = None) 
         on_terminal(console(), sections)
     else:
         put(f"# Costs by phase: {heading(rows)[0]}\n{page(sections)}", output)
+
+
+def _spent(row: Row) -> Spent:
+    """The times of a run's phases; nothing of one that is damaged."""
+    try:
+        return {} if row["state"] == "damaged" else spent_by(Run(row["run"]))
+    except UserError:
+        return {}
 
 
 def sections_of(known: list[tuple[Row, Spent]], without: int) -> list[Section]:

@@ -18,7 +18,7 @@ from ftrun.reports.naming import Names
 from ftrun.reports.rivals import distinct, rivals_of
 from ftrun.reports.statistics.pareto import dominated_by
 from ftrun.reports.study import Group, Study, Tried, mean_of, of_equal_labels, pool_seeds, studied, tested
-from ftrun.runs.files import read_lines
+from ftrun.runs.content import answers_of
 from ftrun.runs.run import Run
 from ftrun.tasks.metrics.rescoring import Scored, scored
 
@@ -67,7 +67,7 @@ def open_run(row: Row) -> tuple[tuple[str, ...], Tried]:
     run.config = row["config"]  # which has been read
     if not (run.path / "predictions.jsonl").is_file():
         raise UserError("no predictions.jsonl, so it is not compared")
-    answered = read_lines(run.path / "predictions.jsonl")
+    answered = answers_of(run.path / "predictions.jsonl")
     if not answered or not all("label" in each and "answer" in each for each in answered):
         raise UserError("predictions.jsonl has no labels and answers, so it is not compared")
     labels, answers = [each["label"] for each in answered], [each["answer"] for each in answered]

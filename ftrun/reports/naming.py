@@ -65,7 +65,7 @@ class Names:
         kept = {
             name: value
             for name, value in _shared(row, settings).items()
-            if len(self._values[name, _option(name, settings)]) > 1
+            if len(self._values.get((name, _option(name, settings)), ())) > 1
             and not (name in CHOICES and value == "none")
         }
         return [words({name: value}) for name, value in _last_parts(kept).items()]

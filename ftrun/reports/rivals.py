@@ -10,7 +10,7 @@ from ftrun.data.baselines import FEATURES_OF, NAMES
 from ftrun.reports.diagnosing.diagnosis import Diagnosis
 from ftrun.reports.study import Tried
 from ftrun.runs.artifacts import BASELINES
-from ftrun.runs.files import read_lines
+from ftrun.runs.content import answers_of
 from ftrun.runs.run import Run
 from ftrun.tasks.metrics.rescoring import scored
 
@@ -71,7 +71,7 @@ def _read(path: Path, content: bytes) -> _Answers:
     if content not in _known:
         if len(_known) == KNOWN:
             _known.pop(next(iter(_known)))
-        _known[content] = _Answers(read_lines(path))
+        _known[content] = _Answers(answers_of(path, NAMES))
     return _known[content]
 
 

@@ -26,7 +26,7 @@ def show(directory: Run, result: Result) -> None:
     screen.print(f"\n{title} · {metric}\n", style="bold", soft_wrap=True)
     screen.print(table_of(result, metric))
     for name in ("average", "forgetting", "backward_transfer", "forward_transfer"):
-        value = result[name]
+        value = result.get(name)
         text = "undefined, as each task has its own head" if value is None else score(value, metric)
         screen.print(f"  {name.replace('_', ' '):<20}{text}")
     heat_map(result, directory.path / "matrix.png", metric)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftrun.errors import ConfigError, UserError, counted, near
+from ftrun.errors import ConfigError, UserError, counted, listed, near
 from ftrun.reports.comparison import (
     COLUMNS,
     Row,
@@ -52,7 +52,7 @@ def write(
     if form == "csv":
         put(as_csv(_with_studies(rows)), output)
         return
-    sections = [*_compared(rows, plotted=form == "html" or plots is not None), *extra]
+    sections = [*_compared(rows, plotted=form == "html" or plots is not None), *_edited(rows), *extra]
     if plots is not None:
         save_plots(Path(plots), sections)
     if form == "html":
@@ -93,6 +93,16 @@ def _with_studies(rows: list[Row]) -> list[Row]:
             for each in [run for tried in study.tried for run in tried.runs]:
                 each.row.update(own)
     return rows
+
+
+def _edited(rows: list[Row]) -> list[Section]:
+    """The runs whose settings, as they are shown, are not those of their scores; nothing without any."""
+    from ftrun.reports.pages.page import Section
+
+    names = [row["label"] for row in rows if row.get("edited")]
+    why = "config.yaml has changed since the run began, so its settings are not those of its scores"
+    line = f"{why}: {listed(names)}"
+    return [Section("Edited settings", lines=[line])] if names else []
 
 
 def _has_predictions(rows: list[Row]) -> bool:

@@ -1,13 +1,12 @@
-"""What a finished run left in model/, read before anything heavy is loaded, and where output may go."""
+"""What a finished run left in model/, read before anything heavy is loaded."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import ConfigError
-from ftrun.runs.files import why_unwritable
+from ftrun.runs.content import read_object
 from ftrun.runs.typed import continuing
 
 if TYPE_CHECKING:
@@ -39,12 +38,11 @@ def low_rank(run: Run, curved: str) -> dict[str, Any]:
     for name in (LORA_WEIGHTS, "config.json"):
         if not (place / name).is_file():
             raise ConfigError(f"{run.path} is damaged: model/{name} is missing")
-    try:
-        settings = json.loads((place / LORA).read_text(encoding="utf-8"))
-        base = Path(settings["base_model_name_or_path"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ConfigError(f"{place / LORA} is damaged: {error}") from None
-    if base.is_absolute() and not base.is_dir():
+    settings = read_object(place / LORA) or {}
+    base = settings.get("base_model_name_or_path")
+    if not isinstance(base, str):
+        raise ConfigError(f"{place / LORA} is damaged: it names no base_model_name_or_path")
+    if Path(base).is_absolute() and not Path(base).is_dir():
         raise ConfigError(
             f"{run.path}: the checkpoint it was trained on is gone: {base}; put it back, "
             f"or write its new path into {place / LORA}"
@@ -66,14 +64,3 @@ def why_no_update(run: Run) -> str:
         f"strategy={strategy} trained the weights themselves and left no low-rank update; "
         "model/ is the whole network"
     )
-
-
-def refuse_existing(output: Path) -> None:
-    """ConfigError when a directory cannot be made there; raised before the work is done."""
-    if output.exists() or output.is_symlink():
-        raise ConfigError(f"--output {output} exists; nothing is overwritten, name another")
-    parent = output.absolute().parent
-    if not parent.is_dir():
-        raise ConfigError(f"--output {output}: there is no directory {parent}")
-    if reason := why_unwritable(parent):
-        raise ConfigError(f"--output {output}: nothing can be written there ({reason})")

@@ -104,5 +104,5 @@ def spent_by(run: Run) -> Spent:
     for line in run.timing():
         if (name := line.get("phase")) is not None:
             wall, cpu = found.get(name, (0.0, 0.0))
-            found[name] = wall + line["seconds"], cpu + line["cpu_seconds"]
+            found[name] = wall + (line.get("seconds") or 0.0), cpu + (line.get("cpu_seconds") or 0.0)
     return found

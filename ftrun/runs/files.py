@@ -94,14 +94,23 @@ def drop_torn_line(file: IO[bytes]) -> None:
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The complete lines of a JSON-lines file; none when there is no such file."""
-    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    try:
+        lines = path.read_bytes().splitlines(keepends=True)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
     if lines and not lines[-1].endswith(b"\n"):
         lines.pop()
     try:
-        found: list[dict[str, Any]] = json.loads(b"[" + b",".join(lines) + b"]")  # at once is twice as fast
-        return found if len(found) == len(lines) else [json.loads(line) for line in lines]
-    except ValueError as error:
+        found: list[Any] = json.loads(b"[" + b",".join(lines) + b"]")  # at once is twice as fast
+        found = found if len(found) == len(lines) else [json.loads(line) for line in lines]
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged: {error}") from None
+    odd = next((number for number, each in enumerate(found, 1) if not isinstance(each, dict)), None)
+    if odd is not None:
+        raise UserError(f"{path} is damaged: line {odd} is no JSON object")
+    return found
 
 
 def finite(value: Any) -> Any:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import ConfigError
-from ftrun.runs.run import Run, from_yaml, is_run
+from ftrun.runs.config import from_yaml
+from ftrun.runs.run import Run, is_run
 from ftrun.settings.checks import natural_order
 
 if TYPE_CHECKING:
@@ -24,6 +25,16 @@ class Exported(Run):
     def config(self) -> dict[str, Any]:
         """The settings of the run whose head serves."""
         return from_yaml(self.path / ORIGIN)
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Where the run began in whose directory it lies, if it does: what is relative counts from there."""
+        above = self.path.absolute().parent
+        return {"directory": Run(above).environment.get("directory")} if is_run(above) else {}
+
+    @property
+    def is_edited(self) -> bool:
+        return False
 
     @property
     def finished(self) -> bool:

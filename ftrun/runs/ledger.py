@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import ftrun
-from ftrun.runs.files import append_line, read_lines
+from ftrun.errors import UserError
+from ftrun.runs.content import TEXT, lines_of
+from ftrun.runs.files import append_line
 from ftrun.runs.run import RESULT
 
 LEDGER = "ledger.jsonl"
+ENTRY = {"key!": TEXT, "run!": TEXT, "state!": TEXT, "message": TEXT}
 
 
 class Ledger:
@@ -21,7 +24,12 @@ class Ledger:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.file = directory / LEDGER
-        self.entries = {line["key"]: line for line in read_lines(self.file)}
+        try:
+            self.entries = {line["key"]: line for line in lines_of(self.file, ENTRY)}
+        except UserError as error:
+            raise UserError(
+                f"{error}; delete that line, or the file if every run is to be made again"
+            ) from None
 
     def place_of(self, key: str) -> Path | None:
         """The run directory of a finished experiment; None where there is none."""

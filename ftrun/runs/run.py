@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from ftrun.errors import ConfigError, UserError
+from ftrun.runs.config import as_written, common, digest, from_yaml, merged, to_yaml, trained_with
+from ftrun.runs.content import CURVES, TIMES, changes, lines_of, read_object
 from ftrun.runs.files import (
     Lock,
     append_line,
@@ -16,15 +17,14 @@ from ftrun.runs.files import (
     drop_torn_line,
     flush,
     is_locked,
-    read_lines,
     replace_locked,
     write_atomically,
 )
+from ftrun.runs.home import home_of, located, source_beside, source_found
 from ftrun.runs.publish import CHECKPOINTS, METRICS, UNPUBLISHED, publish, taken_up
 from ftrun.runs.publish import CONFIG as CONFIG
 from ftrun.runs.publish import FAILURE as FAILURE
 from ftrun.runs.publish import RESULT as RESULT
-from ftrun.runs.written import to_yaml
 
 TIMING = "timing.jsonl"
 DETAILS = "details.json"
@@ -32,7 +32,8 @@ PREDICTIONS = "predictions.jsonl"
 LOG = "log.txt"  # what a run of a comparison says
 PAUSE = "pause.json"  # where it waited at half, and its validation rows' losses there
 SETTLED = "settled.json"  # what was asked for where config.yaml has the number found for it
-BEGINNING = (CONFIG, METRICS, SETTLED, LOG, "environment.json", "data.json")
+ENVIRONMENT = "environment.json"
+BEGINNING = (CONFIG, METRICS, SETTLED, LOG, ENVIRONMENT, "data.json")
 
 
 class Run:
@@ -51,7 +52,7 @@ class Run:
         `beginning`, name → value, are the JSON files that it has from then on.
         """
         run = cls(path)
-        text = to_yaml(_source_beside(config, run.path.resolve()))
+        text = to_yaml(source_beside(config, run.path.resolve()))
         first = {name: as_json(value) for name, value in (beginning or {}).items()}
         run._lock = publish(run.path, text, first)
         return run
@@ -69,27 +70,70 @@ class Run:
     @cached_property
     def config(self) -> dict[str, Any]:
         """The resolved settings, as they were written when the run began."""
-        return _source_found(from_yaml(self.path / CONFIG), self.path.resolve())
+        return source_found(self._written[0], self.path.resolve())
+
+    @property
+    def is_edited(self) -> bool:
+        """Whether config.yaml has other settings than the run was trained with."""
+        return not self._written[1]
+
+    @cached_property
+    def _written(self) -> tuple[dict[str, Any], bool]:
+        return as_written(self.path / CONFIG)
 
     @property
     def asked(self) -> dict[str, Any]:
         """The settings as they were asked for, the same for all seeds: `auto` where `settle` put a number."""
-        return _merged(self.config, self.read_json(SETTLED) or {})
+        return merged(self.config, self.read_json(SETTLED) or {})
 
     def settle(self, found: dict[str, Any]) -> None:
         """Put numbers that were found for settings of `auto` into config.yaml; groups as nested dicts."""
-        stored = from_yaml(self.path / CONFIG)
-        asked = _merged(self.read_json(SETTLED) or {}, _common(stored, found))
+        self.refuse_edited()
+        stored = self.stored
+        asked = merged(self.read_json(SETTLED) or {}, common(stored, found))
         self.write_json(SETTLED, asked)  # first: without it nobody knows what was asked for
-        replace_locked(self.path / CONFIG, to_yaml(_merged(stored, found)), self._lock)
-        self.__dict__.pop("config", None)
+        replace_locked(self.path / CONFIG, to_yaml(merged(stored, found)), self._lock)
+        for name in ("config", "_written"):
+            self.__dict__.pop(name, None)
+
+    @property
+    def stored(self) -> dict[str, Any]:
+        """What config.yaml holds."""
+        return from_yaml(self.path / CONFIG)
+
+    @property
+    def key(self) -> str:
+        """A hash of what its numbers follow from, its settings and its rows; its checkpoints have it too."""
+        return digest([self.stored, (self.read_json("data.json") or {}).get("fingerprint")])[:16]
+
+    def refuse_edited(self) -> None:
+        """ConfigError where config.yaml has other settings than the run has trained with."""
+        if as_written(self.path / CONFIG)[1]:
+            return
+        before = trained_with(self.checkpoints / "last")
+        found = changes(before, self.stored) if before else []
+        raise ConfigError(
+            f"{self.path / CONFIG} has changed since the run began{': ' if found else ''}"
+            f"{', '.join(found[:4])}; a run goes on with the settings that it began with: undo the change, or"
+            " start a new run"
+        )
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Where it began, of environment.json; empty where there is none."""
+        return self.read_json(ENVIRONMENT) or {}
+
+    @property
+    def home(self) -> Path:
+        """The directory that the relative names of files in its settings count from."""
+        return home_of(self.config, self.path, self.environment)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The same, with settings that are newer than the run at their defaults."""
+        """The same, with settings that are newer than the run at their defaults, its files where they are."""
         from ftrun.settings.upgrade import completed
 
-        return completed(self.config)
+        return completed(located(self.config, self.home))
 
     @property
     def finished(self) -> bool:
@@ -103,7 +147,7 @@ class Run:
         if self._lock is not None or is_locked(self.path / CONFIG):
             return "running"
         failure = self.read_json(FAILURE) or {}
-        return "failed" if 0 < failure.get("exit_code", 0) < 128 else "interrupted"
+        return "failed" if 0 < (failure.get("exit_code") or 0) < 128 else "interrupted"
 
     @property
     def checkpoints(self) -> Path:
@@ -151,12 +195,19 @@ class Run:
         append_line(self.path / TIMING, *lines)
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The complete lines of metrics.jsonl."""
-        return read_lines(self.path / METRICS)
+        """The complete lines of metrics.jsonl, each with its step and numbers."""
+        return lines_of(self.path / METRICS, CURVES)
 
     def timing(self) -> list[dict[str, Any]]:
         """The complete lines of timing.jsonl; empty when nothing was timed."""
-        return read_lines(self.path / TIMING)
+        return lines_of(self.path / TIMING, TIMES)
+
+    def result(self, *names: str) -> dict[str, Any]:
+        """result.json of a finished run, which has all of these; UserError where it lacks one."""
+        found = self.read_json(RESULT) or {}
+        if missing := [name for name in names if found.get(name) is None]:
+            raise UserError(f"{self.path / RESULT} is damaged: it has no {', '.join(missing)}")
+        return found
 
     def metrics_size(self) -> int:
         """Bytes in metrics.jsonl; a checkpoint keeps it for `truncate_metrics`."""
@@ -182,58 +233,9 @@ class Run:
     def read_json(self, name: str) -> Any:
         """The content of a JSON file of the run; None when it has none of that name."""
         assert name.endswith(".json"), name
-        path = self.path / name
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        except ValueError as error:
-            raise UserError(f"{path} is damaged: {error}") from None
+        return read_object(self.path / name)
 
 
 def is_run(path: Path) -> bool:
     """Whether a directory is a run: settings, and what came of them."""
     return (path / CONFIG).is_file() and ((path / METRICS).is_file() or (path / RESULT).is_file())
-
-
-def _source_beside(config: dict[str, Any], path: Path) -> dict[str, Any]:
-    """A source run that stands beside this one is stored as such, so that both may be moved together."""
-    source = config.get("source") or {}
-    if not source.get("run") or Path(source["run"]).resolve().parent != path.parent:
-        return config
-    return config | {"source": source | {"run": f"../{Path(source['run']).name}"}}
-
-
-def _source_found(config: dict[str, Any], path: Path) -> dict[str, Any]:
-    source = config.get("source") or {}
-    if not str(source.get("run", "")).startswith("../"):
-        return config
-    return config | {"source": source | {"run": str((path / source["run"]).resolve())}}
-
-
-def _merged(config: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """The config with the values of another, group by group."""
-    return config | {
-        name: _merged(config.get(name, {}), value) if isinstance(value, dict) else value
-        for name, value in other.items()
-    }
-
-
-def _common(config: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
-    """The config's own values for what another has."""
-    return {
-        name: _common(config[name], value) if isinstance(value, dict) else config[name]
-        for name, value in other.items()
-    }
-
-
-def from_yaml(path: Path) -> dict[str, Any]:
-    import yaml  # ten times as fast as OmegaConf.load, for a report of many runs
-
-    try:
-        config = yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is damaged: {' '.join(str(error).split())}") from None
-    if not isinstance(config, dict):
-        raise ConfigError(f"{path} is damaged: it holds no settings")
-    return config

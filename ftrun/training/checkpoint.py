@@ -13,10 +13,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ftrun.errors import UserError
 from ftrun.runs.files import umask_mode
 from ftrun.runs.manifest import entries, fault
 
-MANIFEST = "manifest.json"
+MANIFEST, STATE = "manifest.json", "state.json"
 Tensors = dict[str, dict[str, Tensor]]  # file stem → tensors
 
 
@@ -39,7 +40,7 @@ def save(directory: Path, tensors: Tensors, state: dict[str, Any]) -> None:
             {name: value.detach().cpu().contiguous() for name, value in values.items()},
             new / f"{stem}.safetensors",
         )
-    (new / "state.json").write_text(json.dumps(state, indent=1))
+    (new / STATE).write_text(json.dumps(state, indent=1))
     files = sorted(new.iterdir())
     for file in files:
         umask_mode(file)
@@ -57,19 +58,67 @@ def save(directory: Path, tensors: Tensors, state: dict[str, Any]) -> None:
         shutil.rmtree(old)
 
 
-def newest(directory: Path) -> tuple[Path | None, list[str]]:
-    """The newest complete checkpoint among `directory`, `.new` and `.old`, and why others were skipped."""
-    found: list[tuple[int, Path]] = []
-    skipped = []
+def newest(directory: Path, key: str | None = None) -> tuple[Path | None, list[str]]:
+    """The newest complete checkpoint among `directory`, `.new` and `.old`, and why others were skipped.
+
+    With `key` it is one of the run with that key; UserError where there are complete ones, but of other runs.
+    """
+    found, skipped, foreign = stored(directory, key)
+    if not found and foreign:
+        raise UserError(f"{foreign[0]} is a checkpoint of another run; {anew(directory)}")
+    best = max(found, key=lambda pair: pair[0], default=(0, None))
+    return best[1], skipped
+
+
+def best_weights(directory: Path, key: str, step: int) -> Path:
+    """The complete checkpoint of this run at its best step; UserError, which says what is there instead."""
+    found, skipped, foreign = stored(directory, key)
+    for at, place in found:
+        if at == step:
+            return place
+    if found:
+        what = f"{found[0][1]} has the weights of step {found[0][0]}, not of step {step}, the best one"
+    elif foreign:
+        what = f"{foreign[0]} is a checkpoint of another run"
+    else:
+        why = f"damaged ({'; '.join(skipped)})" if skipped else "missing"
+        what = f"{directory}, the weights of step {step}, the best one, is {why}"
+    raise UserError(f"{what}; {anew(directory)}")
+
+
+def refuse_lost_best(directory: Path, key: str, step: int, now: int) -> None:
+    """UserError, before a run goes on from step `now`, where its best weights are gone.
+
+    Later ones may be there, which a killed process saved and the run will come to again.
+    """
+    if not any(at > now for at, _ in stored(directory, key)[0]):
+        best_weights(directory, key, step)
+
+
+def anew(directory: Path) -> str:
+    """What is possible where a checkpoint is lost."""
+    place = directory.parent
+    return f"put the run's own back, or delete {place} and train from the start: ftrun resume {place.parent}"
+
+
+def stored(directory: Path, key: str | None) -> tuple[list[tuple[int, Path]], list[str], list[Path]]:
+    """The complete checkpoints by their step, what is wrong with others, and those of other runs.
+
+    A checkpoint of an earlier version of ftrun does not say whose it is.
+    """
+    found, skipped, foreign = [], [], []
     for candidate in (directory, directory.with_suffix(".new"), directory.with_suffix(".old")):
         if candidate.is_dir():
             fault = damage(candidate)
             if fault:
                 skipped.append(f"{candidate.name} is incomplete ({fault})")
+                continue
+            state = read_state(candidate)
+            if key is not None and state.get("run", key) != key:
+                foreign.append(candidate)
             else:
-                found.append((read_state(candidate)["step"], candidate))
-    best = max(found, key=lambda pair: pair[0], default=(0, None))
-    return best[1], skipped
+                found.append((state["step"], candidate))
+    return found, skipped, foreign
 
 
 def tidy(checkpoints: Path) -> None:
@@ -89,18 +138,40 @@ def tidy(checkpoints: Path) -> None:
 def damage(directory: Path) -> str:
     """A description of a checkpoint's damage; empty when every file agrees with the manifest."""
     try:
-        manifest = json.loads((directory / MANIFEST).read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
+        manifest = json.loads((directory / MANIFEST).read_bytes())
+    except FileNotFoundError:
         return "it has no manifest: writing it was interrupted"
+    except (ValueError, RecursionError):
+        return f"{MANIFEST} is no JSON"
+    if not isinstance(manifest, dict) or not all(map(is_entry, manifest.values())) or STATE not in manifest:
+        return f"{MANIFEST} is no list of files with their sizes and hashes"
     return fault(directory, manifest)
 
 
+def is_entry(value: Any) -> bool:
+    return isinstance(value, dict) and {"size", "sha256"} <= {*value}
+
+
 def read_state(directory: Path) -> dict[str, Any]:
-    return json.loads((directory / "state.json").read_text())
+    return json.loads((directory / STATE).read_bytes())
 
 
 def read_tensors(directory: Path, stem: str) -> dict[str, Tensor]:
     return load_file(directory / f"{stem}.safetensors")
+
+
+def refuse_other_network(
+    place: Path, weights: dict[str, Tensor], model: nn.Module, trained: Collection[str]
+) -> None:
+    """UserError where saved tensors are not those that a model trains: another name, or another shape."""
+    own = weights_of(model, trained)
+    for name in [*weights, *own]:
+        ours, theirs = (list(each[name].shape) if name in each else None for each in (own, weights))
+        if ours != theirs:
+            has, needs = (f"of shape {shape}" if shape is not None else "absent" for shape in (theirs, ours))
+            raise UserError(
+                f"{place} is of another network: {name} is {has} there and {needs} in this one; {anew(place)}"
+            )
 
 
 def load_weights(weights: dict[str, Tensor], model: nn.Module) -> None:

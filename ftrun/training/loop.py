@@ -201,7 +201,8 @@ class Loop:
     def save_best(self) -> None:
         if self.accelerator.is_main_process:
             tensors = {"weights": checkpoint.weights_of(self.step.model, self.step.parameters)}
-            checkpoint.save(self.run_directory.checkpoints / "best", tensors, {"step": self.state.step})
+            state = {"step": self.state.step, "run": self.run_directory.key}
+            checkpoint.save(self.run_directory.checkpoints / "best", tensors, state)
 
     def save(self) -> None:
         """Write the checkpoint `last`, with the current size of the metrics."""
@@ -214,7 +215,8 @@ class Loop:
                 "optimizer": checkpoint.moments(self.step.plain_optimizer(), self.step.parameters),
                 **({"task": own} if (own := dict(self.step.objective.named_buffers())) else {}),
             }
-            state = asdict(self.state)
+            run = {"run": self.run_directory.key, "settings": self.run_directory.stored}
+            state = asdict(self.state) | run
             if self.accelerator.scaler is not None:
                 state["scaler"] = self.accelerator.scaler.state_dict()
             checkpoint.save(self.run_directory.checkpoints / "last", tensors, state)
@@ -224,27 +226,3 @@ class Loop:
     def long_since_saved(self) -> bool:
         """Whether the latest checkpoint is so old that the scores just found are worth another one."""
         return largest(self.accelerator, time.perf_counter() - self._saved)[0] >= BETWEEN_SAVES
-
-    def restore(self) -> None:
-        """Continue from the newest complete checkpoint, or from the start when there is none."""
-        place, skipped = checkpoint.newest(self.run_directory.checkpoints / "last")
-        for reason in skipped:
-            say(f"skipped: {reason}")
-        if place is not None:
-            state = checkpoint.read_state(place)
-            if scaler := state.pop("scaler", None):
-                self.accelerator.scaler.load_state_dict(scaler)
-            self.step.state = State(**state)
-            checkpoint.load_weights(checkpoint.read_tensors(place, "weights"), self.step.model)
-            moments = checkpoint.read_tensors(place, "optimizer")
-            checkpoint.load_moments(moments, self.step.plain_optimizer(), self.step.parameters)
-            if own := dict(self.step.objective.named_buffers()):
-                saved = checkpoint.read_tensors(place, "task")
-                saved = {name.replace("/", "."): value for name, value in saved.items()}  # formerly a/b
-                for name, value in own.items():
-                    value.copy_(saved[name])
-        self.accelerator.wait_for_everyone()  # all have read it
-        if self.accelerator.is_main_process:
-            self.run_directory.truncate_metrics(self.state.metrics_size)
-            checkpoint.tidy(self.run_directory.checkpoints)
-        say(f"resuming at step {self.state.step} of {self.length.total}")

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -456,8 +457,8 @@ def test_a_sweep_goes_on_after_failures_and_exits_1(ftrun, runs, capsys):
     assert ftrun("-m strategy=lora rank=1,3,0,4") == 1
     output = capsys.readouterr()
     assert output.err.splitlines() == [
-        "ftrun: failed: strategy=lora rank=3: loss is nan",
-        "ftrun: failed: strategy=lora rank=0: strategy=lora: rank is at least 1, not 0",
+        "ftrun: run 1 failed: loss is nan (strategy=lora rank=3)",
+        "ftrun: run 2 failed: strategy=lora: rank is at least 1, not 0 (strategy=lora rank=0)",
     ]
     assert output.out.splitlines()[-1].startswith("2 of 4 runs finished")
 
@@ -466,7 +467,10 @@ def test_a_bug_in_a_sweep_shows_its_traceback(ftrun, runs, capsys):
     runs.error = ZeroDivisionError("a bug")
     assert ftrun("-m strategy=lora rank=3,4") == 1
     error = capsys.readouterr().err
-    assert "failed: strategy=lora rank=3\nTraceback" in error and "ZeroDivisionError: a bug" in error
+    assert (
+        "ftrun: run 0 failed: strategy=lora rank=3\nTraceback" in error
+        and "ZeroDivisionError: a bug" in error
+    )
     assert len(runs.calls) == 2
 
 
@@ -500,6 +504,67 @@ def test_a_sweep_of_other_code_runs_again_and_what_failed_too(ftrun, runs, monke
     assert ftrun("-m strategy=lora rank=1,3 hydra.sweep.dir=here") == 1
     assert [settings.strategy.rank for settings, _ in runs.calls] == [1, 3, 3, 1, 3]
     assert runs.calls[3][1].name.startswith("0-lora-")
+
+
+def test_what_a_directory_holds_is_no_success_of_a_later_sweep(ftrun, runs, capsys):
+    """Two runs finished there before; of this command none does."""
+    assert ftrun("-m strategy=lora rank=1,2 hydra.sweep.dir=here") == 0
+    runs.error = Diverged("loss is nan")
+    assert ftrun("-m strategy=lora rank=3 seed=1,2 hydra.sweep.dir=here") == 1
+    assert capsys.readouterr().out.splitlines()[-1] == "0 of 2 runs finished: ftrun report here"
+    Path("here/other").mkdir()  # and what else is there is no run of it that failed
+    assert ftrun("-m strategy=lora rank=1,2 hydra.sweep.dir=here") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "2 of 2 runs finished: ftrun report here"
+
+
+@pytest.mark.parametrize("line", ["[1]", "null", '{"key": 1, "run": "0-lora", "state": "finished"}', "{"])
+def test_a_damaged_ledger_is_one_line_before_anything_runs(ftrun, runs, capsys, line):
+    assert ftrun("-m strategy=lora rank=1,2 hydra.sweep.dir=here") == 0
+    with open("here/ledger.jsonl", "a") as file:
+        file.write(f"{line}\n")
+    assert ftrun("-m strategy=lora rank=1,2,4 hydra.sweep.dir=here") == 1
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("ftrun: here/ledger.jsonl is damaged: ")
+    assert len(runs.calls) == 2
+
+
+def test_runs_are_counted_whatever_launches_them(ftrun, runs, capsys, monkeypatch):
+    """One that sends its runs elsewhere returns what became of them, and nothing else."""
+    import pickle
+
+    from hydra._internal.core_plugins.basic_launcher import BasicLauncher
+
+    honest = BasicLauncher.launch
+
+    def launch(self, job_overrides, initial_job_idx):
+        done = honest(self, job_overrides, initial_job_idx)
+        return [replace(job, _return_value=pickle.loads(pickle.dumps(job._return_value))) for job in done]
+
+    monkeypatch.setattr(BasicLauncher, "launch", launch)
+    runs.error = Diverged("loss is nan")
+    assert ftrun("-m strategy=lora rank=1,3 hydra.sweep.dir=here") == 1
+    assert capsys.readouterr().out.splitlines()[-1].startswith("1 of 2 runs finished")
+    runs.run = lambda settings, path: float("nan")  # a score that is no number is no failure
+    assert ftrun("-m strategy=lora rank=5,6 hydra.sweep.dir=here") == 0
+
+
+def test_a_failure_has_its_reason_first_and_its_settings_shortened(ftrun, runs, capsys):
+    runs.error = Diverged("loss is nan")
+    long = f"task.name={'a-long-name/' * 20}end"
+    assert ftrun(f"-m strategy=lora rank=3,4 {long}") == 1
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith("ftrun: run 0 failed: loss is nan (strategy=lora rank=3 task.name=…")
+    assert said.endswith("name/end)") and len(said) < 120
+
+
+def test_neither_a_run_nor_a_sweep_goes_into_a_part_of_a_run(ftrun, runs, capsys):
+    assert ftrun("strategy=lora hydra.run.dir=run") == 0
+    for word in ("hydra.run.dir=run/model", "-m hydra.sweep.dir=run/checkpoints", "-m hydra.sweep.dir=run"):
+        assert ftrun(f"strategy=lora {word}") != 0
+        (said,) = set(capsys.readouterr().err.splitlines())
+        assert "is a part of the run" in said or "is a run; name another" in said
+    assert len(runs.calls) == 1
+    assert {path.name for path in Path("run").iterdir()} <= {"config.yaml", "result.json"}
 
 
 def test_further_processes_make_no_directories(ftrun, runs, monkeypatch):

@@ -68,7 +68,7 @@ def test_predictions_do_not_replace_the_rows_that_are_read(made, ftrun_inprocess
     done = ftrun_inprocess(
         "predict", str(made.path), "--input", str(file), "--output", "link.csv", check=False
     )
-    assert done.returncode == 2 and "link.csv is the file of --input; name another one" in done.stderr
+    assert done.returncode == 2 and "link.csv would replace what is read, " in done.stderr
     assert "mine" in file.read_text()
 
 

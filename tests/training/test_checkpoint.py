@@ -1,11 +1,13 @@
 """A checkpoint is complete or not there, whatever moment a kill comes at."""
 
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 import torch
 
+from ftrun.errors import UserError
 from ftrun.training import checkpoint
 
 
@@ -141,6 +143,19 @@ def saved(tmp_path):
         (lambda place: (place / "weights.safetensors").write_bytes(b"torn"), "has 4 bytes instead of"),
         (lambda place: (place / "weights.safetensors").unlink(), "weights.safetensors is missing"),
         (lambda place: (place / "manifest.json").unlink(), "no manifest"),
+        (lambda place: (place / "manifest.json").write_bytes(b"\xff\xfe{"), "manifest.json is no JSON"),
+        (lambda place: (place / "manifest.json").write_text("[" * 100_000), "manifest.json is no JSON"),
+        *(
+            (lambda place, text=text: (place / "manifest.json").write_text(text), "is no list of files")
+            for text in (
+                "[]",
+                "null",
+                "{}",
+                '"state.json"',
+                '{"state.json": 3}',
+                '{"state.json": {"size": 1}}',
+            )
+        ),
         (
             lambda place: (place / "state.json").write_text('{\n "step": 8\n}'),
             "content of state.json has changed",
@@ -152,6 +167,87 @@ def test_a_torn_checkpoint_is_skipped_and_said(saved, harm, message):
     place, skipped = checkpoint.newest(saved)
     assert place is None
     assert len(skipped) == 1 and message in skipped[0]
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """Best weights of step 5 and of step 15 of one run, and of step 5 of another."""
+    for name, key, step in (("five", "a", 5), ("fifteen", "a", 15), ("other", "b", 5)):
+        checkpoint.save(tmp_path / name, tensors(step), {"step": step, "run": key})
+    return tmp_path / "run" / "checkpoints" / "best"
+
+
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        (None, "/best, the weights of step 5, the best one, is missing; put the run's own back, or delete"),
+        (
+            "torn",
+            r"/best, the weights of step 5, the best one, is damaged \(best is incomplete \(it has no man",
+        ),
+        ("fifteen", "/best has the weights of step 15, not of step 5, the best one; put"),
+        ("other", "/best is a checkpoint of another run; put"),
+        ("five", None),
+    ],
+)
+def test_only_the_runs_own_best_weights_are_taken_for_them(kept, tmp_path, there, said):
+    kept.parent.mkdir(parents=True)
+    if there == "torn":
+        kept.mkdir()
+    elif there is not None:
+        (tmp_path / there).rename(kept)
+    if said is None:
+        assert content(checkpoint.best_weights(kept, "a", 5)) == 5
+        checkpoint.refuse_lost_best(kept, "a", 5, 10)
+        return
+    for check in (checkpoint.best_weights, checkpoint.refuse_lost_best):
+        with pytest.raises(UserError, match=said) as caught:
+            check(kept, "a", 5, *([20] if check is checkpoint.refuse_lost_best else []))
+        assert f"delete {kept.parent} and train from the start: ftrun resume" in str(caught.value)
+
+
+def test_best_weights_that_are_still_to_come_are_no_loss(kept, tmp_path):
+    """A process killed between an evaluation and the next checkpoint has saved them."""
+    kept.parent.mkdir(parents=True)
+    (tmp_path / "fifteen").rename(kept)
+    checkpoint.refuse_lost_best(kept, "a", 5, 10)
+    with pytest.raises(UserError, match="has the weights of step 15"):
+        checkpoint.refuse_lost_best(kept, "a", 5, 15)
+
+
+def test_a_checkpoint_of_another_run_is_not_gone_on_from(kept, tmp_path):
+    with pytest.raises(UserError, match="other is a checkpoint of another run"):
+        checkpoint.newest(tmp_path / "other", "a")
+    assert checkpoint.newest(tmp_path / "other", "b")[0] == tmp_path / "other"
+    checkpoint.save(tmp_path / "old", tensors(3), {"step": 3})  # of a version that did not say whose it is
+    assert checkpoint.newest(tmp_path / "old", "a")[0] == tmp_path / "old"
+    (tmp_path / "other").rename(tmp_path / "five.old")
+    assert checkpoint.newest(tmp_path / "five", "a")[0] == tmp_path / "five"
+
+
+@pytest.mark.parametrize(
+    ("weights", "said"),
+    [
+        (
+            {"0.weight": (3, 3)},
+            r"place is of another network: 0.bias is absent there and of shape \[3\] in this",
+        ),
+        (
+            {"0.weight": (3, 3), "0.bias": (3,), "2.weight": (1, 3)},
+            r"2.weight is of shape \[1, 3\] there and absent in this one",
+        ),
+        (
+            {"0.weight": (4, 3), "0.bias": (3,)},
+            r"0.weight is of shape \[4, 3\] there and of shape \[3, 3\] in",
+        ),
+        ({"0.weight": (3, 3), "0.bias": (3,)}, None),
+    ],
+)
+def test_weights_of_another_network_are_refused(weights, said):
+    net = torch.nn.Sequential(torch.nn.Linear(3, 3))
+    found = {name: torch.zeros(shape) for name, shape in weights.items()}
+    with nullcontext() if said is None else pytest.raises(UserError, match=said):
+        checkpoint.refuse_other_network(Path("place"), found, net, {"0.weight", "0.bias"})
 
 
 def test_weights_and_moments_go_by_name(tmp_path):

@@ -15,7 +15,7 @@ from ftrun.reports.pages.page import Section, as_markdown
 from ftrun.reports.pages.terminal import on_terminal
 from ftrun.reports.study import Group, Tried, studied, tested
 from ftrun.reports.verdicts.sentences import interval, p_value_source, sentence
-from ftrun.runs.files import read_lines
+from ftrun.runs.content import answers_of
 from ftrun.runs.find import open_trained
 from ftrun.runs.run import PREDICTIONS
 from ftrun.tasks.metrics.rescoring import scored
@@ -47,7 +47,7 @@ def group_of(task: str, metric: str, places: dict[str, Path]) -> Group:
 
 
 def _tried(metric: str, place: Path) -> Tried:
-    lines = read_lines(place / PREDICTIONS)
+    lines = answers_of(place / PREDICTIONS)
     labels, answers = ([each[key] for each in lines] for key in ("label", "answer"))
     found = scored(metric, labels, answers)
     if found is None:

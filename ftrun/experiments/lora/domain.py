@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -20,10 +19,12 @@ from ftrun.experiments.lora.merge import merge, of_run
 from ftrun.experiments.lora.starting import TOLERANCE, merge_first
 from ftrun.experiments.lora.weights import search
 from ftrun.experiments.pooling import for_task, with_pooling
+from ftrun.experiments.surroundings import surroundings
 from ftrun.runs import clock
+from ftrun.runs.content import read_object
 from ftrun.runs.files import write_atomically
 from ftrun.runs.output import shown
-from ftrun.runs.run import PREDICTIONS, RESULT, Run
+from ftrun.runs.run import ENVIRONMENT, PREDICTIONS, RESULT, Run
 from ftrun.runs.terminal import say
 from ftrun.runs.typed import prediction
 from ftrun.settings.auto import AUTO
@@ -48,15 +49,18 @@ def run(settings: Settings, path: Path) -> float:
     parts = parts_of(settings, data)
     text = read(plan(settings, data, path)["domain"])
     TaskData.read(text.task, settings.seed)  # a wrong file is refused before anything is trained
-    return recorded(settings, data, parts, Run.create(path, settings.raw))
+    beginning = {ENVIRONMENT: surroundings(path, settings.device)}
+    directory = Run.create(path, settings.raw, beginning)
+    return recorded(settings, data, parts, directory)
 
 
 @clock.account()
 def resume(directory: Run) -> float:
     """Continue; what is finished of it is not done again."""
-    settings = read(directory.settings)
     if directory.finished:
-        return show_result(settings, directory)
+        return show_result(read(directory.settings), directory)
+    directory.refuse_edited()
+    settings = read(directory.settings)
     directory.hold()
     data = TaskData.read(settings.task, settings.seed)
     return recorded(settings, data, parts_of(settings, data), directory)
@@ -73,7 +77,7 @@ def recorded(settings: Settings, data: TaskData, parts: dict[str, list[Node]], d
         group = compare.group_of(settings.raw["task"]["name"], metric, placed(names, path))
         shutil.copy(path / MODEL / PREDICTIONS, path)
         write_atomically(path / "comparison.md", shown(compare.page(group)))
-        seen = json.loads((path / MODEL / RECORD).read_text(encoding="utf-8"))["search"]["score"]
+        seen = (read_object(path / MODEL / RECORD) or {})["search"]["score"]
         scores = {f"eval_{metric}": seen, f"test_{metric}": group.studies[0].score.value}
         own = {"metric": f"eval_{metric}", **scores, "names": names, "contest": compare.standing(group)}
         directory.write_json(RESULT, own)
@@ -82,7 +86,7 @@ def recorded(settings: Settings, data: TaskData, parts: dict[str, list[Node]], d
 
 def show_result(settings: Settings, directory: Run) -> float:
     """The result on the terminal."""
-    path, result = directory.path, directory.read_json(RESULT)
+    path, result = directory.path, directory.result("metric", "names")
     metric = result["metric"].removeprefix("eval_")
     compare.show(compare.group_of(settings.raw["task"]["name"], metric, placed(result["names"], path)))
     say(f"\n  run:      {path}\n  use:      {prediction(path)}\n")
@@ -202,8 +206,8 @@ def trained(settings: Settings, data: TaskData, path: Path) -> dict[str, str]:
 def composed(updates: list[Update], weights: list[float] | None, place: Path, few: str | None) -> list[float]:
     """The weights of a composition, made if it is not there yet; where none are given, searched on `few`."""
     record = place / RECORD
-    if record.is_file():
-        return [each["weight"] for each in json.loads(record.read_text(encoding="utf-8"))["runs"]]
+    if (known := read_object(record)) is not None:
+        return [each["weight"] for each in known["runs"]]
     say("")
     found = None
     if weights is None:

@@ -14,7 +14,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from ftrun.data.baselines import MAJORITY
-from ftrun.runs.run import PAUSE, RESULT
+from ftrun.runs.run import PAUSE
 from ftrun.tasks.metrics.metric import lookup
 
 if TYPE_CHECKING:
@@ -112,8 +112,8 @@ def came_late(run: Run) -> bool:
 
     The gain is that of its best score over a constant answer's or, where there is none, its first score.
     """
-    result = run.read_json(RESULT)
-    name = result["metric"]
+    name = run.result("metric")["metric"]
+    result = run.result(name)
     sign = lookup(name).sign
     points = [(line["step"], line[name]) for line in run.metrics() if line.get(name) is not None]
     if len(points) < 2:

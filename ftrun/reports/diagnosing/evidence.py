@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ftrun.runs.files import read_lines
+from ftrun.runs.content import answers_of
 from ftrun.tasks.metrics.metric import lookup
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class Evidence:
     ) -> Evidence:
         """From a run directory; `answered` are the lines of predictions.jsonl where they were read before."""
         if answered is None:
-            answered = read_lines(run.path / "predictions.jsonl")
+            answered = answers_of(run.path / "predictions.jsonl")
         known = [each for each in answered if "label" in each and "answer" in each]
         labels, answers = [each["label"] for each in known], [each["answer"] for each in known]
         result, card = run.read_json("result.json") or {}, run.read_json("data.json") or {}

@@ -14,7 +14,7 @@ from ftrun.reports.mistakes.confident_learning import Doubt, caution, doubts
 from ftrun.reports.mistakes.judging import Line, Numbers, OneLabel, form_of
 from ftrun.reports.numbers import share
 from ftrun.reports.pages.page import Section
-from ftrun.runs.files import read_lines
+from ftrun.runs.content import answers_of
 from ftrun.runs.run import PREDICTIONS, Run
 from ftrun.runs.typed import continuing
 from ftrun.tasks.scorer import PROBABILITIES
@@ -40,7 +40,7 @@ def answered_in(run: Run) -> list[Line]:
         hint = f"; possible: {inside[0]}" if inside else ""
         state = "" if run.finished else f" (it is {run.state}; {continuing(run.path)})"
         raise UserError(f"{run.path} has no {PREDICTIONS}{state}{hint}")
-    return read_lines(path)
+    return answers_of(path)
 
 
 def judged(lines: list[Line], source: str) -> Mistakes:

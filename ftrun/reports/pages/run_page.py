@@ -15,7 +15,7 @@ from ftrun.reports.pages.console import console
 from ftrun.reports.statistics.intervals import interval_of
 from ftrun.reports.summary import SPEEDS, row_of
 from ftrun.runs.artifacts import PROJECTION
-from ftrun.runs.files import read_lines
+from ftrun.runs.content import answers_of
 from ftrun.runs.run import DETAILS, PREDICTIONS
 from ftrun.runs.typed import command, prediction, setting
 from ftrun.settings.read import FIXED
@@ -41,7 +41,7 @@ def show_result(run: Run) -> None:
 
     screen, row = console(), row_of(run)
     card = run.read_json("data.json") or {}
-    answered, metric = read_lines(run.path / PREDICTIONS), row["metric"]
+    answered, metric = answers_of(run.path / PREDICTIONS), row["metric"]
     ends = interval_of(metric, answered)
     details = tables(run.read_json(DETAILS) or {}, score, run.path / DETAILS, _room(screen))
     scores = _scores(row, card.get("baselines", {}), ends)
