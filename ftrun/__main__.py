@@ -15,7 +15,7 @@ def main() -> int:
     except Exception:
         import traceback
 
-        from ftrun.runs.output import outputs
+        from ftrun.runs.streams import outputs
 
         with outputs():  # where a bug's message has names of files in it, as everywhere
             traceback.print_exc()

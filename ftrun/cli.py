@@ -17,7 +17,7 @@ from typing import Any
 
 from ftrun import __version__
 from ftrun.errors import ConfigError, UserError, disk_full, memory_told, near
-from ftrun.runs.output import GONE, outputs
+from ftrun.runs.streams import GONE, outputs
 
 COMMANDS = Path(__file__).parent / "commands"
 # raised by an outputs/ that cannot be written; any other OSError but those of a full disk is a bug

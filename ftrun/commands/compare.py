@@ -20,7 +20,7 @@ from ftrun.reports.numbers import roughly
 from ftrun.runs.files import existing, why_unwritable
 from ftrun.runs.home import files_of
 from ftrun.runs.ledger import Ledger
-from ftrun.runs.outputs import refuse_directory, refuse_output
+from ftrun.runs.protected import refuse_directory, refuse_output
 from ftrun.runs.run import RESULT, is_run
 from ftrun.runs.typed import command
 from ftrun.runs.warm import shared

@@ -25,7 +25,7 @@ def main(arguments: list[str]) -> int:
     grid = numbers("--grid", options.grid)
 
     from ftrun.data.rows import read_rows
-    from ftrun.runs.outputs import refuse_existing
+    from ftrun.runs.protected import refuse_existing
     from ftrun.runs.run import Run
 
     runs = [Run.open(path) for path in options.runs]

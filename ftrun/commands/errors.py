@@ -61,7 +61,7 @@ def refuse_unwritable(output: Path, run: Run) -> None:
     """ConfigError for a file that cannot be written, or must not: the run's data, a part of a run."""
     from ftrun.data.tables import check_writable
     from ftrun.runs.home import files_of
-    from ftrun.runs.outputs import refuse_output
+    from ftrun.runs.protected import refuse_output
 
     refuse_output("errors: --output ", output, files_of(run.settings))
     check_writable(output, WRITTEN)

@@ -32,7 +32,7 @@ def main(arguments: list[str]) -> int:
         raise ConfigError(f"merge: --tolerance must be at least 0, not {options.tolerance}")
 
     from ftrun.runs.artifacts import MERGED, low_rank
-    from ftrun.runs.outputs import refuse_existing
+    from ftrun.runs.protected import refuse_existing
     from ftrun.runs.run import Run
 
     run = Run.open(options.run)

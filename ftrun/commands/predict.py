@@ -24,7 +24,7 @@ def main(arguments: list[str]) -> int:
     from ftrun.errors import listed
     from ftrun.runs.find import open_trained
     from ftrun.runs.home import files_of
-    from ftrun.runs.outputs import refuse_output
+    from ftrun.runs.protected import refuse_output
     from ftrun.settings.read import read
 
     run = open_trained(options.run)

@@ -9,7 +9,7 @@ from ftrun.commands._parser import Parser
 from ftrun.errors import ConfigError
 from ftrun.reports import table
 from ftrun.runs.collector import paused
-from ftrun.runs.outputs import refuse_directory, refuse_output
+from ftrun.runs.protected import refuse_directory, refuse_output
 
 
 @paused()

@@ -17,7 +17,7 @@ from ftrun.errors import ConfigError
 from ftrun.experiments.sweep import Failed
 from ftrun.runs.find import find_runs
 from ftrun.runs.ledger import Ledger
-from ftrun.runs.outputs import refuse_directory
+from ftrun.runs.protected import refuse_directory
 from ftrun.runs.run import is_run
 from ftrun.runs.typed import command
 

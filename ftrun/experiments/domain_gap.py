@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from ftrun.errors import ConfigError, DataError
 from ftrun.experiments.pretraining_head import pretrained_head
-from ftrun.models.locate import locate
+from ftrun.models.files.locate import locate
 from ftrun.settings.read import pretraining, source_of
 from ftrun.settings.schema import ModelSettings
 from ftrun.tasks.data import TaskData

@@ -45,9 +45,9 @@ from ftrun.runs import warm
 from ftrun.runs.collector import importing
 from ftrun.runs.find import find_runs
 from ftrun.runs.ledger import Ledger
-from ftrun.runs.output import outputs
-from ftrun.runs.outputs import refuse_directory
+from ftrun.runs.protected import refuse_directory
 from ftrun.runs.run import Run, is_run
+from ftrun.runs.streams import outputs
 from ftrun.runs.terminal import say
 from ftrun.settings.read import checked, read
 

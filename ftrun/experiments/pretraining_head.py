@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from ftrun.data.batching import epoch_batches
 from ftrun.errors import ConfigError
+from ftrun.models.files.locate import locate
 from ftrun.models.files.pretrained import pretrained
 from ftrun.models.heads import backbone_of
 from ftrun.models.load import quiet
-from ftrun.models.locate import locate
 from ftrun.models.model import Model
 from ftrun.runs.files import umask_mode
 from ftrun.runs.terminal import say

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PretrainedConfig
 
-    from ftrun.models.locate import Checkpoint
+    from ftrun.models.files.locate import Checkpoint
     from ftrun.settings.schema import ModelSettings
 
 PROCESSOR = "preprocessor_config.json"

@@ -14,12 +14,12 @@ from torch import nn
 
 from ftrun.errors import ConfigError, told
 from ftrun.models.architecture import IMAGES, headless, refuse_other_direction, refuse_other_inputs
+from ftrun.models.files.locate import Checkpoint, locate
 from ftrun.models.files.pretrained import no_larger, pretrained, refuse_other_shapes
 from ftrun.models.files.reading import CONFIG, loading, refuse_larger_than_memory
 from ftrun.models.files.stored import shapes
 from ftrun.models.heads import Pooled, backbone_of, project
 from ftrun.models.image_processor import ImageProcessor, open_processor
-from ftrun.models.locate import Checkpoint, locate
 from ftrun.models.model import Model
 from ftrun.models.pooling import resolved
 from ftrun.models.quantized import quantize, refuse_unquantizable

@@ -12,9 +12,9 @@ from torch import nn
 
 from ftrun.data.hub import REACH, unreachable, within_patience
 from ftrun.models.architecture import ONE_PER_TEXT, is_decoder
+from ftrun.models.files.locate import Checkpoint, locate
 from ftrun.models.files.reading import CONFIG, loading
 from ftrun.models.files.stored import shapes
-from ftrun.models.locate import Checkpoint, locate
 from ftrun.models.sentences import stated
 
 if TYPE_CHECKING:

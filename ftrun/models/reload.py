@@ -13,12 +13,12 @@ from ftrun import ASSETS
 from ftrun.errors import ConfigError
 from ftrun.models.adapters import Adapters
 from ftrun.models.architecture import headless
+from ftrun.models.files.locate import Checkpoint
 from ftrun.models.files.pretrained import pretrained
 from ftrun.models.files.reading import CONFIG, loading, read_config, stored
 from ftrun.models.heads import FILE, Pooled, backbone_of, restore
 from ftrun.models.layers import output_layers
 from ftrun.models.load import quiet, without_pooler
-from ftrun.models.locate import Checkpoint
 from ftrun.models.logits import Both, logits_of
 from ftrun.models.model import Model
 from ftrun.models.quantized import KEY as LOADED

@@ -16,7 +16,7 @@ from ftrun.models.files.reading import loading, stored
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
-    from ftrun.models.locate import Checkpoint
+    from ftrun.models.files.locate import Checkpoint
     from ftrun.models.spec import Spec
 
 BYTES = 256  # the smallest vocabulary: no pair is ever merged

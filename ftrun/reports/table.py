@@ -19,8 +19,8 @@ from ftrun.reports.comparison import (
 from ftrun.reports.summary import row_of
 from ftrun.runs.files import write_atomically
 from ftrun.runs.find import find_runs
-from ftrun.runs.output import shown
 from ftrun.runs.run import Run
+from ftrun.runs.streams import shown
 from ftrun.tasks.metrics.metric import lookup
 
 if TYPE_CHECKING:

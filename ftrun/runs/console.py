@@ -8,7 +8,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 from rich.console import Console as RichConsole
 from rich.segment import Segment
 
-from ftrun.runs.output import CONTROL, Output, shown
+from ftrun.runs.streams import CONTROL, Output, shown
 
 if TYPE_CHECKING:
     from rich.text import Text

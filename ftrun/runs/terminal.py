@@ -9,7 +9,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from ftrun.runs.output import Output, newly_lost
+from ftrun.runs.streams import Output, newly_lost
 
 if TYPE_CHECKING:
     from rich.progress import Progress

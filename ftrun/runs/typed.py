@@ -6,7 +6,7 @@ import re
 import shlex
 from pathlib import Path
 
-from ftrun.runs.output import CONTROL, escape
+from ftrun.runs.streams import CONTROL, escape
 
 BARE = re.compile(r"(?:[A-Za-z_/]|\.\.?/)[\w./:+-]*", re.ASCII)  # Hydra reads it as the string that it is
 WORDS = {"true", "false", "null", "nan", "inf"}  # but these

@@ -10,9 +10,9 @@ from transformers import (
 )
 
 from ftrun.errors import ConfigError
+from ftrun.models.files.locate import local, locate
 from ftrun.models.layers import adapted_layers
 from ftrun.models.load import positions
-from ftrun.models.locate import local, locate
 from ftrun.models.model import Model
 from ftrun.settings.schema import ModelSettings
 from ftrun.strategies.bitfit import Bitfit

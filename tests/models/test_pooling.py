@@ -15,8 +15,8 @@ from toys_ner import words as ner_words
 from transformers import BertModel
 
 from ftrun.errors import ConfigError
+from ftrun.models.files.locate import locate
 from ftrun.models.load import load
-from ftrun.models.locate import locate
 from ftrun.models.pooling import pooling_of
 from ftrun.tasks.data import TaskData
 
@@ -98,7 +98,7 @@ def test_a_decoder_s_head_is_on_its_last_token(toy_files, tmp_path):
 
 
 def test_an_embedded_checkpoint_is_read_the_same(toy_files, sbert, monkeypatch):
-    monkeypatch.setattr("ftrun.models.locate.ASSETS", sbert.parent)
+    monkeypatch.setattr("ftrun.models.files.locate.ASSETS", sbert.parent)
     assert found(toy(toy_files, f"embedded:{sbert.name}")) == ("mean", SAYS)
 
 

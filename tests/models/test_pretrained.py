@@ -14,10 +14,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoConfig
 
 from ftrun.errors import ConfigError
+from ftrun.models.files.locate import Checkpoint
 from ftrun.models.files.pretrained import pretrained, refuse_other_shapes
 from ftrun.models.files.stored import shapes
 from ftrun.models.load import load, outline, quiet
-from ftrun.models.locate import Checkpoint
 from ftrun.models.reload import reload
 from ftrun.tasks.data import TaskData
 

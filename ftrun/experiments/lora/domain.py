@@ -23,8 +23,8 @@ from ftrun.experiments.surroundings import surroundings
 from ftrun.runs import clock
 from ftrun.runs.content import read_object
 from ftrun.runs.files import write_atomically
-from ftrun.runs.output import shown
 from ftrun.runs.run import ENVIRONMENT, PREDICTIONS, RESULT, Run
+from ftrun.runs.streams import shown
 from ftrun.runs.terminal import say
 from ftrun.runs.typed import prediction
 from ftrun.settings.auto import AUTO

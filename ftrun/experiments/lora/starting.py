@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ftrun.errors import ConfigError
 from ftrun.experiments.lora.merge import merge, of_run
-from ftrun.models.locate import unmerged
+from ftrun.models.files.locate import unmerged
 from ftrun.runs.artifacts import MERGED
 from ftrun.runs.run import Run
 from ftrun.runs.terminal import say

@@ -22,7 +22,7 @@ from ftrun.runs.manifest import verify
 from ftrun.runs.terminal import say
 
 if TYPE_CHECKING:
-    from ftrun.models.locate import Checkpoint
+    from ftrun.models.files.locate import Checkpoint
 
 # Of a network in relation to what is stored: a head, and weights tied, split or set twice while it is loaded.
 TIMES, MORE_TENSORS, MORE_NUMBERS = 8, 1000, 2**26

@@ -8,8 +8,8 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from ftrun.errors import ConfigError, told
+from ftrun.models.files.locate import WHOLE, Checkpoint
 from ftrun.models.files.reading import AGAIN
-from ftrun.models.locate import WHOLE, Checkpoint
 
 Shapes = dict[str, tuple[int, ...]]
 

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from ftrun.reports.numbers import distinct, filled
 from ftrun.reports.pages.page import Plot
-from ftrun.runs.output import shown
+from ftrun.runs.streams import shown
 from ftrun.tasks.metrics.metric import lookup
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from ftrun.experiments.inference import FinishedRun
 from ftrun.experiments.lora.equivalence import agreement, rows_to_compare
 from ftrun.experiments.lora.merge import library, on_hub
 from ftrun.experiments.lora.starting import merge_first
-from ftrun.models.locate import locate, unmerged
+from ftrun.models.files.locate import locate, unmerged
 from ftrun.runs.manifest import SEAL
 from ftrun.runs.run import Run
 from ftrun.settings.read import read

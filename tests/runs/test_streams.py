@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ftrun.runs.console import Console
-from ftrun.runs.output import Output, outputs, shown
+from ftrun.runs.streams import Output, outputs, shown
 from ftrun.runs.typed import command, setting, typed, word
 
 TITLE = "\x1b]0;stolen\x07"  # sets the title of a terminal

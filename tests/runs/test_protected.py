@@ -9,7 +9,7 @@ from finished import finished
 
 from ftrun.commands.report import main as report
 from ftrun.errors import ConfigError
-from ftrun.runs.outputs import refuse_directory, refuse_output, refuse_owned
+from ftrun.runs.protected import refuse_directory, refuse_output, refuse_owned
 
 
 @pytest.fixture
