@@ -115,7 +115,15 @@ def same(one: Path, other: Path) -> bool:
 Compose = Callable[[list[str]], dict[str, Any]]  # overrides to the configuration
 
 
-def with_tasks(raw: dict[str, Any], words: list[str], composing: Compose) -> dict[str, Any]:
+def here(overrides: list[str]) -> dict[str, Any]:
+    """The configuration of other words in the run that Hydra has begun, with its directories of options."""
+    try:
+        return plain(hydra.compose("config", overrides=overrides))
+    except COMPOSITION as error:
+        raise explain(error, overrides) from None
+
+
+def with_tasks(raw: dict[str, Any], words: list[str], composing: Compose = here) -> dict[str, Any]:
     """The settings with every task of a sequence spelt out: an option, a file, or settings over task."""
     if not isinstance(raw["sequence"], list):
         return raw
@@ -153,14 +161,6 @@ def settings_of(words: list[str], config_dir: str | None = None) -> dict[str, An
     spelt = [part for word in words for part in sourced(word)]
     raw = with_tasks(compose(spelt, config_dir), spelt, lambda words: compose(words, config_dir))
     return with_model_of_source(raw, spelt)
-
-
-def here(overrides: list[str]) -> dict[str, Any]:
-    """The configuration of other words in the run that Hydra has begun, with its directories of options."""
-    try:
-        return plain(hydra.compose("config", overrides=overrides))
-    except COMPOSITION as error:
-        raise explain(error, overrides) from None
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:

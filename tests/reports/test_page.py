@@ -6,6 +6,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import matplotlib
 import pytest
 from finished import finished
 from matplotlib.figure import Figure
@@ -21,7 +22,7 @@ from ftrun.reports.plots import calibration, drawing, training
 from ftrun.reports.plots.drawing import FEW, PANELS, folded
 from ftrun.reports.plots.scores import scores
 from ftrun.reports.study import Group
-from ftrun.reports.table import rows_of
+from ftrun.reports.table import put, rows_of
 
 VOID = {"meta", "img", "br"}
 
@@ -256,3 +257,21 @@ def test_no_two_names_of_a_plot_are_folded_to_the_same() -> None:
     assert len({*texts.values()}) == 12
     for text in texts.values():
         assert len(text.split("\n")) <= 2 and max(map(len, text.split("\n"))) <= 20
+
+
+def test_names_are_drawn_letter_by_letter(tmp_path):
+    """Between dollars matplotlib expects a formula, and fails where there is none."""
+    names = folded(["$x^$", "a\x1b]0;t\x07", "b"], 16)
+    assert names == {"$x^$": r"\$x^\$", "a\x1b]0;t\x07": r"a\x1b]0;t\x07", "b": "b"}
+    with matplotlib.rc_context(drawing.TEXT):
+        figure = Figure(figsize=(1, 1))
+        figure.subplots().set_xticks(range(3), names.values())
+        figure.savefig(tmp_path / "names.png")  # a warning, as of a glyph that is missing, is an error
+
+
+@pytest.mark.parametrize("output", [True, False])
+def test_what_is_written_controls_no_terminal(tmp_path, capsys, output):
+    file = tmp_path / "report.html"
+    put("<td>\x1b]0;t\x07\u202e</td>\n", str(file) if output else None)
+    written = file.read_text() if output else capsys.readouterr().out
+    assert written == "<td>\\x1b]0;t\\x07\\u202e</td>\n"
