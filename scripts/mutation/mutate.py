@@ -43,6 +43,8 @@ def main() -> int:
     drawn = sorted(everything, key=lambda change: place(options.seed, change))[: options.count]
     if options.key:
         drawn = [change for change in candidates([]) if change.key in options.key]
+    for key in sorted(equals().keys() - {change.key for change in everything}) if not options.only else []:
+        print(f"{EQUAL.name} lists a change that is no longer there: {key}")
     os.environ.update(ONE_THREAD)
     with tempfile.TemporaryDirectory(prefix="mutate-") as scratch:
         tree = Tree(Path(scratch))
