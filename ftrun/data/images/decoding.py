@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from io import BytesIO
@@ -90,8 +91,10 @@ def decoded(content: Any) -> Image:
         raise ValueError("no image")
     if not isinstance(content, bytes | Path | Member):
         return Image.fromarray(content)
-    with Image.open(BytesIO(bytes_in(content))) as image:
-        return ImageOps.exif_transpose(image).copy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # about what stands beside the pixels
+        with Image.open(BytesIO(bytes_in(content))) as image:
+            return ImageOps.exif_transpose(image).copy()
 
 
 def in_colours(image: Image, channels: int) -> Image:

@@ -205,6 +205,18 @@ def test_what_cannot_be_read_of_a_zip_is_one_picture(tmp_path, monkeypatch):
     assert all(decoded(found[name].content).size for name in ("low/1.png", "low//3.png", "/root.png"))
 
 
+def test_damage_beside_the_pixels_is_none_of_an_image():
+    """Pillow warns of an Exif block that is cut off, which would be two lines on the terminal."""
+    buffer = io.BytesIO()
+    exif = Image.Exif()
+    exif[270] = "a description"
+    Image.fromarray(PIXELS[0]).save(buffer, "jpeg", exif=exif)
+    whole = buffer.getvalue()
+    torn = whole.replace(b"\x01\x0e\x00\x02\x00\x00\x00\x0e", b"\x01\x0e\x00\x02\x00\x00\xff\x0e")
+    torn = torn.replace(b"\x0e\x01\x02\x00\x0e\x00\x00\x00", b"\x0e\x01\x02\x00\x0e\xff\x00\x00")
+    assert torn != whole and decoded(torn).size == Image.open(io.BytesIO(whole)).size
+
+
 def test_cells_that_name_no_file(tmp_path):
     """A home that is not there, a NUL, a name beyond 255 bytes, a number: pictures that cannot be read."""
     cells = ["~nobody-here/a.png", "nul\0.png", "n" * 300 + ".png", "gone.png", {"path": 3}, {"bytes": 3}, 3]
