@@ -97,7 +97,8 @@ TRANSFORMERS_OF_IMAGES: dict[str, tuple[str, dict[str, Any]]] = {
     "LeViT": ("Levit", LEVIT),
     "SegFormer": ("Segformer", {
         "image_size": SIDE, "num_encoder_blocks": 2, "depths": [1, 1], "sr_ratios": [2, 1],
-        "hidden_sizes": [8, 16], "patch_sizes": [3, 3], "strides": [2, 2], "num_attention_heads": [1, 2], "mlp_ratios": [2, 2],
+        "hidden_sizes": [8, 16], "patch_sizes": [3, 3], "strides": [2, 2],
+        "num_attention_heads": [1, 2], "mlp_ratios": [2, 2],
     }),
     "PoolFormer": ("PoolFormer", {
         "image_size": SIDE, "depths": [1, 1], "hidden_sizes": [8, 16], "patch_sizes": [7, 3],
