@@ -56,6 +56,8 @@ def adapted_layers(model: Model, targets: list[str] | str, linear: bool = False)
     attention is every linear layer in a block of attention, and of a network that has no attention all. With
     `linear` there are no convolutions. Raises ConfigError where a target has no layer.
     """
+    asked = getattr(model.net.config, "tf_padding", False)
+    linear = linear or asked
     inside = {
         name.removeprefix("net."): module
         for name, module in model.named_modules()
@@ -66,8 +68,9 @@ def adapted_layers(model: Model, targets: list[str] | str, linear: bool = False)
     kinds = "linear layers" if linear else "linear layers and convolutions"
     if not inside:
         raise ConfigError(
-            f"strategy=lora adapts {kinds}, and the layers of {model.name} have none;"
-            " possible: strategy=full, freeze, norms or linear_probe"
+            f"strategy=lora adapts {kinds}, and the layers of {model.name} have none"
+            + ("; its convolutions are asked for their stride, which peft's have not" if asked else "")
+            + "; possible: strategy=full, freeze, norms or linear_probe"
         )
     if targets == "all" or (targets == "attention" and not has_attention(model)):
         return list(inside)

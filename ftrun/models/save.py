@@ -152,7 +152,7 @@ def write_lora(model: Model, lora: LoraConfig, whole: nn.Module, directory: Path
             if ".lora_" not in own:
                 modules.add(head_module(own, whole))
     for name, value in whole.state_dict().items():
-        if head_module(name, whole) in modules:  # peft wants them whole: tied and frozen weights, statistics
+        if in_one_of(modules, name):  # peft wants them whole: tied and frozen weights, statistics
             tensors.setdefault(PEFT_PREFIX + name, value.clone())
     save_file(on_cpu(tensors), directory / "adapter_model.safetensors", metadata={"format": "pt"})
     config = copy.deepcopy(lora)
@@ -164,6 +164,13 @@ def write_lora(model: Model, lora: LoraConfig, whole: nn.Module, directory: Path
     # full names: peft's shortened ones may fit other networks' layers too
     config.target_modules = sorted(layers)
     config.save_pretrained(directory)
+
+
+def in_one_of(modules: set[str], name: str) -> bool:
+    """Whether a weight is in a module that peft takes for one of these: every name that ends so."""
+    parts = name.split(".")[:-1]
+    paths = (".".join(parts[:depth]) for depth in range(1, len(parts) + 1))
+    return any(path.endswith(tuple(modules)) for path in paths)
 
 
 def head_module(parameter: str, whole: nn.Module) -> str:

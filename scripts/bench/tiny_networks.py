@@ -96,12 +96,13 @@ TRANSFORMERS_OF_IMAGES: dict[str, tuple[str, dict[str, Any]]] = {
     }),
     "LeViT": ("Levit", LEVIT),
     "SegFormer": ("Segformer", {
-        "num_encoder_blocks": 2, "depths": [1, 1], "sr_ratios": [2, 1], "hidden_sizes": [8, 16],
-        "patch_sizes": [3, 3], "strides": [2, 2], "num_attention_heads": [1, 2], "mlp_ratios": [2, 2],
+        "image_size": SIDE, "num_encoder_blocks": 2, "depths": [1, 1], "sr_ratios": [2, 1],
+        "hidden_sizes": [8, 16], "patch_sizes": [3, 3], "strides": [2, 2],
+        "num_attention_heads": [1, 2], "mlp_ratios": [2, 2],
     }),
     "PoolFormer": ("PoolFormer", {
-        "depths": [1, 1], "hidden_sizes": [8, 16], "patch_sizes": [7, 3], "strides": [4, 2],
-        "padding": [2, 1], "num_encoder_blocks": 2, "mlp_ratio": 2.0,
+        "image_size": SIDE, "depths": [1, 1], "hidden_sizes": [8, 16], "patch_sizes": [7, 3],
+        "strides": [4, 2], "padding": [2, 1], "num_encoder_blocks": 2, "mlp_ratio": 2.0,
     }),
 }  # fmt: skip
 CONVOLUTIONAL: dict[str, tuple[str, dict[str, Any]]] = {

@@ -27,6 +27,7 @@ NETWORKS = {
     "GPTNeoX": ("GPTNeoXForSequenceClassification", OWN),
     "MPNet": ("MPNetForSequenceClassification", OWN),
     "Phi": ("PhiForSequenceClassification", OWN),
+    "MobileNetV2": ("MobileNetV2ForImageClassification", {"depth_multiplier": 0.25, "min_depth": 8}),
     "RegNet": ("RegNetForImageClassification", {"depths": [1, 1], "hidden_sizes": [8, 8], "groups_width": 4}),
 }  # fmt: skip
 
@@ -121,3 +122,5 @@ def test_a_gate_of_channels_is_no_attention_and_grouped_convolutions_are_no_targ
     assert all(model.net.get_submodule(name).groups == 1 for name in found)
     with pytest.raises(ConfigError, match="none is known of feed-forward; possible: strategy=lora, bitfit"):
         output_layers(model, "houlsby")
+    with pytest.raises(ConfigError, match="have none; its convolutions are asked for their stride"):
+        adapted_layers(outlined("MobileNetV2"), "all")

@@ -54,7 +54,7 @@ class Part:
         shape = (rows, tokens, *self.tail) if self.per_token else (rows, *self.tail)
         rest = rest.to(self.dtype)
         if kept is None:
-            return rest.expand(shape)
+            return rest.expand(shape).clone()  # the network above may change it in place
         if self.per_token and self.reads != ALL:
             whole = rest.repeat(shape)
             whole[torch.arange(rows, device=kept.device), self.at(kept, lengths)] = kept
@@ -115,6 +115,8 @@ class Prefix:
             return f"a {type(self.site).__name__} returns more than tensors of its own"
         if any(value.requires_grad for value in values.values()):
             return "a weight that trains takes part in it"
+        if not self.follows_width(inputs, values):
+            return f"a {type(self.site).__name__} does not return a vector for each token"
         self._made = found[-1]
         for name, value in values.items():
             per_token = tokens is not None and value.ndim > 2 and value.shape[1] == tokens
@@ -129,6 +131,16 @@ class Prefix:
                 if self.same(inputs, values, logits):
                     break
         return None
+
+    def follows_width(self, inputs: Mapping[str, Tensor], values: Values) -> bool:
+        """Whether an output of texts is as wide as they are: not where it is padded further, or pooled."""
+        mask = inputs.get("attention_mask")
+        if mask is None or mask.ndim != 2 or mask.shape[1] < 2:
+            return True
+        narrow = {n: v[:, :-1] if v.shape[:2] == mask.shape else v for n, v in inputs.items()}
+        others = tensors_of(stopped_at(self.site, self.model, narrow)) or {}
+        pairs = [(value.shape, others[name].shape) for name, value in values.items() if value.ndim > 2]
+        return all(one[1] == mask.shape[1] == other[1] + 1 for one, other in pairs)
 
     def same(self, inputs: Mapping[str, Tensor], values: Values, logits: list[Tensor]) -> bool:
         """Whether the logits stay the same where everything that is not read is NaN."""
@@ -194,7 +206,6 @@ def first(*given: Any, **named: Any) -> Any:
 
 
 def in_tuple(*given: Any, **named: Any) -> Any:
-    """The same of a network whose layers return tuples."""
     return (first(*given, **named),)
 
 
