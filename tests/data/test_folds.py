@@ -355,3 +355,51 @@ def test_digits_have_folds_and_the_first_seed_is_the_split_there_was() -> None:
         for fold in range(3)
     ]
     assert numpy.allclose(sorted(map(tuple, numpy.concatenate(folds))), sorted(map(tuple, pixels)))
+
+
+def test_the_card_has_the_folds_groups_and_times_of_each_split() -> None:
+    rows = {
+        split: [{"who": f"{split}{number % 3 and 1}", "at": number} for number in range(start, start + 5)]
+        for split, start in (("train", 0), ("validation", 12), ("test", 21))
+    }
+    assert Splitting().card(rows) == {}
+    assert Splitting(3, 1, 7).card(rows) == {"folds": {"folds": 3, "fold": 1, "split_seed": 7}}
+    assert Splitting(group="who").card(rows)["groups"] == {
+        "column": "who",
+        "count": {"train": 2, "validation": 2, "test": 2},
+        "largest": {
+            "train": {"train1": 3, "train0": 2},
+            "validation": {"validation1": 3, "validation0": 2},
+            "test": {"test1": 3, "test0": 2},
+        },
+    }
+    assert Splitting(time="at").card(rows)["times"] == {
+        "column": "at", "train": ["0", "4"], "validation": ["12", "16"], "test": ["21", "25"]
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"folds": 1, "fold": 0}, "task.folds is at least 2, not 1"),
+        ({"folds": 3, "fold": 3}, "task.fold is from 0 to 2 with task.folds=3, not 3"),
+        ({"folds": 3, "fold": -1}, "task.fold is from 0 to 2"),
+        ({"folds": 3}, "task.folds=3 is 3 runs: .* task.fold=0,1,2; for one"),
+        ({"fold": 0}, "task.fold=0 is one of the folds, whose number is not set"),
+        ({"seed": -1}, "task.split_seed is at least 0, not -1"),
+        ({"seed": 2**32}, "task.split_seed is at most 4294967295, not 4294967296"),
+        ({"time": "at", "group": "who"}, "exclude each other"),
+        ({"time": "at", "seed": 1}, "task.split_seed=1 changes nothing with task.time=at"),
+    ],
+)
+def test_splits_that_cannot_be_are_one_line(how: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Splitting(**how)
+    Splitting(seed=2**32 - 1)
+    Splitting(2, 1)
+
+
+def test_classes_with_fewer_rows_than_folds_are_named_and_no_others() -> None:
+    for count, said in ((2, ["too few rows of 'b' for every fold"]), (3, [])):
+        _, notes = split_rows(Splitting(3, 0), BOTH, Keys(["a"] * 30 + ["b"] * count, "class"))
+        assert [note for note in notes if "too few rows of 'b' for every fold" in note] == said

@@ -40,6 +40,18 @@ def test_lora_on_bert_base_trains_73728_weights_per_rank(bert_base, rank):
     assert bert_base.counts()[0] == 73_728 * rank + 1_538
 
 
+def test_a_lora_has_a_rank_and_a_strength_and_keeps_something():
+    Lora(1, 0.5, 0.0, "all", "lora")
+    for rank, alpha, dropout, said in (
+        (0, 1.0, 0.0, "rank is at least 1, not 0"),
+        (1, 0.0, 0.0, "alpha is above 0, not 0"),
+        (1, 1.0, 1.0, "dropout is at least 0 and below 1, not 1"),
+        (1, 1.0, -0.1, "dropout is at least 0 and below 1, not -0.1"),
+    ):
+        with pytest.raises(ConfigError, match=f"strategy=lora: {said}"):
+            Lora(rank, alpha, dropout, "all", "lora")
+
+
 def test_lora_by_names_trains_what_the_names_say(bert_base):
     Lora(8, 16.0, 0.0, ["query", "value"], "lora").prepare(bert_base)
     assert bert_base.counts()[0] == 36_864 * 8 + 1_538

@@ -316,6 +316,7 @@ def test_what_hooks_do_not_see_equals_the_loop_as_well():
     for name in right:
         torch.testing.assert_close(found[name], right[name], rtol=1e-8, atol=1e-14)
     assert not found["unused.weight"].any() and not found["tokens.weight"][0].any()
+    assert not estimate(model, in_batches(inputs, 3), ["unused.weight"])["unused.weight"].any()
 
 
 def test_no_gradient_goes_below_the_lowest_wanted_layer(tiny_dir):

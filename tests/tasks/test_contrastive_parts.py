@@ -170,6 +170,7 @@ def test_a_picture_does_not_vote_for_itself():
     known = Bank(bank, ["b", "a", "a"], [7, 8, 9])
     assert known.answers(bank[:1], 1, [None])[0] == ["b"]
     assert known.answers(bank[:1], 1, [7])[0] == ["a"]
+    assert known.answers(bank[1:2], 1, [99])[0] == ["a"]  # it is not in the bank
 
 
 def test_the_figures_of_pairs_at_hand():

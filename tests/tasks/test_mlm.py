@@ -52,7 +52,7 @@ def test_shares_are_what_the_settings_say(share, split, spans):
         found = float((kinds == kind).sum() / chosen.sum())
         assert found == pytest.approx(wanted, abs=0.03 if spans else 0.005), KINDS[kind]
     assert (inputs[kinds == 0] == MASK).all() and torch.equal(inputs[kinds == 2], ids[kinds == 2])
-    assert (inputs[kinds == 1] >= SPECIAL).all()
+    assert (inputs[kinds == 1] >= SPECIAL).all() and (kinds[~chosen] == -1).all()
 
 
 def test_a_short_text_has_a_gap_always():

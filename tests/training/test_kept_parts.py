@@ -40,6 +40,8 @@ class Texts(Dataset):
         (90, [60, 30], 0, True),
         (90, [60, 30], 30, True),  # it is open; until the next one
         (90, [59, 30], 30, False),
+        (120, [90, 29], 0, False),  # the nearest opening counts
+        (120, [29, 90], 30, True),
     ],
 )
 def test_keeping_pays_where_examples_are_computed_half_as_often_again(total, opens, updates, expected):
@@ -127,3 +129,33 @@ def test_an_address_tells_apart_what_a_width_changes():
     assert rows.address(example, 40, True) == rows.contents[id(example)]
     rows.cpu = True
     assert rows.address(example, None, False) == rows.contents[id(example)]
+
+
+def test_the_key_of_kept_features_is_of_names_values_kinds_and_shapes():
+    weight = torch.arange(6.0)
+    model = SimpleNamespace(net=SimpleNamespace(config=BertConfig(num_labels=2)))
+    other = SimpleNamespace(net=SimpleNamespace(config=BertConfig(num_labels=7)))  # no matter below the head
+    deep = SimpleNamespace(net=SimpleNamespace(config=BertConfig(hidden_act="relu")))
+    plain = SimpleNamespace(device=torch.device("cpu"), mixed_precision="no")
+    half = SimpleNamespace(device=torch.device("cpu"), mixed_precision="bf16")
+
+    def key(*frozen, cut=2, parts=None, net=model, accelerator=plain):
+        site = SimpleNamespace(cut=cut, parts=parts or {}, frozen=lambda: list(frozen))
+        return features.key_of(site, net, accelerator)
+
+    both = ("a", weight), ("b", weight + 1)
+    same = key(*both)
+    assert key(*reversed(both)) == same == key(*both, net=other) and len(same) == 32
+    found = {
+        same,
+        key(("a", weight), ("c", weight + 1)),
+        key(("a", weight.view(2, 3)), both[1]),
+        key(("a", weight.view(torch.int32)), both[1]),
+        key(("a", weight + 1), ("b", weight)),
+        key(both[0]),
+        key(*both, cut=3),
+        key(*both, parts={"hidden": 1}),
+        key(*both, net=deep),
+        key(*both, accelerator=half),
+    }
+    assert len(found) == 10

@@ -10,9 +10,11 @@ import torch
 from ftrun.errors import ConfigError
 from ftrun.tasks.losses import positions_in
 from ftrun.tasks.objective import Objective
+from ftrun.training import devices
 from ftrun.training.devices import describe, largest, open_accelerator
 from ftrun.training.evaluate import gathered, ordered
 from ftrun.training.gradients.gradient import Gradient, share_of
+from ftrun.training.gradients.placing import copied, placed
 from ftrun.training.gradients.prepared import share
 
 CPU = torch.device("cpu")
@@ -133,6 +135,36 @@ def test_answers_come_back_in_the_order_of_the_examples():
 def test_what_needs_a_gpu_is_refused_without_one(device, precision, said):
     with pytest.raises(ConfigError, match=said):
         open_accelerator(device, precision, True)
+
+
+@pytest.mark.parametrize("capability, enough", [((7, 5), False), ((8, 0), True), ((9, 0), True)])
+def test_tf32_needs_a_gpu_from_ampere_on(monkeypatch, capability, enough):
+    """With a stand-in for the GPU, which is asked for nothing but what it can do."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a card")
+    monkeypatch.setattr("accelerate.Accelerator", lambda **words: words)
+    monkeypatch.setattr(devices, "always_given", lambda: None)
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    try:
+        if enough:
+            assert open_accelerator("auto", "tf32", False) == {"cpu": False, "mixed_precision": "no"}
+            assert torch.backends.cuda.matmul.allow_tf32 and torch.backends.cudnn.allow_tf32
+        else:
+            with pytest.raises(ConfigError, match="needs a GPU from Ampere on, which a card is not"):
+                open_accelerator("auto", "tf32", False)
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+def test_what_is_placed_elsewhere_is_all_of_a_batch():
+    batch = {"inputs": {"ids": torch.ones(2)}, "labels": torch.ones(2), "draw": 3}
+    assert placed(batch, CPU) is batch
+    moved = placed(batch, torch.device("meta"))
+    assert moved["inputs"]["ids"].is_meta and moved["labels"].is_meta and moved["draw"] == 3
+    own = copied(batch)
+    own["inputs"]["ids"] += 1
+    assert batch["inputs"]["ids"].sum() == 2 and own["draw"] == 3
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="it is about a machine without a GPU")
