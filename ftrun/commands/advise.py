@@ -11,6 +11,9 @@ from ftrun.errors import ConfigError, counted
 if TYPE_CHECKING:
     from ftrun.experiments.advice import Advice
     from ftrun.experiments.domain_gap import Familiarity
+    from ftrun.models.model import Model
+    from ftrun.settings.schema import Settings
+    from ftrun.tasks.data import TaskData
 
 
 LIKE = "embedded:docstrings"  # English text that needs no download
@@ -65,11 +68,8 @@ def recommended(words: list[str], cut: float, like: str, harder: float) -> Advic
     from ftrun.commands._settings import composed
     from ftrun.experiments.advice import advise, measure
     from ftrun.experiments.domain_gap import familiarity, like_its_own
-    from ftrun.experiments.lora.starting import merge_first
-    from ftrun.models.load import load
     from ftrun.runs.terminal import say
     from ftrun.settings.read import read
-    from ftrun.settings.seeds import stream
     from ftrun.tasks.data import TaskData
     from ftrun.tasks.parts.table import texts_of
 
@@ -79,13 +79,8 @@ def recommended(words: list[str], cut: float, like: str, harder: float) -> Advic
         raise ConfigError(
             f"advise: task={settings.task.name} is not text classification, which is all that can be measured"
         )
-    merge_first(settings.model, settings.device)
     own = like_its_own(like)
-    data = TaskData.read(settings.task, settings.seed)
-    for note in data.rows.notes:
-        say(note)
-    model = load(settings.model, data.spec, stream(settings.seed, "init"))
-    say(*data.encode(model.tokenizer, "train"))
+    data, model = opened(settings)
     found = measure(data, model)
     known = familiarity(settings.model, model, texts_of(data, "train"), own)
     examples = data.dataset("train").examples
@@ -103,6 +98,24 @@ def recommended(words: list[str], cut: float, like: str, harder: float) -> Advic
         f" {amount} labels ({per_class:,.0f} per class, threshold 1,000); recommended: {chosen.strategy}"
     )
     return chosen
+
+
+def opened(settings: Settings) -> tuple[TaskData, Model]:
+    """The rows of the task, encoded and told, and the network they are encoded for."""
+    from ftrun.experiments.lora.starting import merge_first
+    from ftrun.models.load import load
+    from ftrun.runs.terminal import say
+    from ftrun.settings.seeds import stream
+    from ftrun.tasks.data import TaskData
+
+    merge_first(settings.model, settings.device)
+    data = TaskData.read(settings.task, settings.seed)
+    for note in data.rows.notes:
+        say(note)
+    model = load(settings.model, data.spec, stream(settings.seed, "init"))
+    for line in data.encode(model.tokenizer, "train"):
+        say(line)
+    return data, model
 
 
 def language(known: Familiarity | None, name: str) -> str:

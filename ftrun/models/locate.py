@@ -159,7 +159,7 @@ def merged(name: str, directory: Path, own: str) -> Path:
     if not (place / CONFIG).is_file():
         raise ConfigError(f"model.name={name} holds a LoRA; to make a network of it: ftrun merge {run}")
     config = stored(place / CONFIG)
-    kind = config.get("dtype") or "float32"
+    kind = config.get("dtype") or config.get("torch_dtype") or "float32"
     if kind != "float32":
         raise ConfigError(
             f"model.name={name} holds a LoRA, and {run / MERGED} is cast to {kind};"

@@ -17,6 +17,7 @@ from ftrun.experiments.inference import FinishedRun
 from ftrun.models.load import load
 from ftrun.models.recalibration import KEY, recalibration_of
 from ftrun.runs.files import read_lines
+from ftrun.runs.manifest import SEAL
 from ftrun.runs.run import Run
 from ftrun.tasks.parts.temperature import COLDEST, HOTTEST
 
@@ -137,6 +138,7 @@ def test_a_planted_temperature_is_found_in_a_saved_head(trained, tmp_path, ftrun
         if name.startswith("classifier."):
             weights[name] = PLANTED * weights[name]
     save_file(weights, run.model_dir / "model.safetensors", metadata={"format": "pt"})
+    (run.model_dir / SEAL).unlink()
     assert calibrating.calibrate(run)["temperature"] == pytest.approx(PLANTED * first, rel=1e-4)
 
 

@@ -13,6 +13,7 @@ from toys_ner import words as ner_words
 from ftrun.errors import ConfigError
 from ftrun.experiments.single import resume, run
 from ftrun.models.pooling import pooling_of
+from ftrun.runs.manifest import SEAL
 from ftrun.runs.run import Run
 from ftrun.settings.settled import agree
 
@@ -61,7 +62,7 @@ def test_a_run_goes_on_as_it_began_whatever_happens_to_the_checkpoint_s_files(to
 def test_what_a_run_saved_keeps_its_pooling(toy_files, tiny_dir, tmp_path):
     first = ran(tmp_path / "first", toy(toy_files, tiny_dir("bert"), "model.pooling=cls", *QUICK))
     assert found(toy(toy_files, first.path)) == ("cls", SAYS)
-    for name in ("modules.json", "1_Pooling/config.json"):  # as older versions have saved it
+    for name in ("modules.json", "1_Pooling/config.json", SEAL):  # as older versions have saved it
         (first.model_dir / name).unlink()
     assert found(toy(toy_files, first.path)) == ("cls", "as the run had it that saved this checkpoint")
     own = ran(tmp_path / "own", toy(toy_files, first.path, "model.pooling=head", *QUICK))

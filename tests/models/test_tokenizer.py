@@ -77,7 +77,7 @@ def test_unknown_words_are_said_with_their_share(tiny_dir, tmp_path, strange, sh
     )  # fmt: skip
     data, model = opened(experiment)
     said = data.encode(model.tokenizer, "train")[1:]
-    expected = f"{2 * strange / 400:.1%} of the training tokens are unknown to it ([UNK])"
+    expected = f"{2 * strange / 400:.1%} of the training tokens are unknown to the tokenizer ([UNK])"
     assert [expected in line for line in said] == ([True] if share else []), said
 
 

@@ -26,8 +26,9 @@ def unknown_words(dataset: Dataset, tokenizer: Any) -> str:
     if found <= FEW * words:
         return ""
     return (
-        f"tokenizer: {found / words:.1%} of the training tokens are unknown to it ({tokenizer.unk_token}), as"
-        " of texts in another language; possible: a checkpoint that was trained on texts like these"
+        f"warning: {found / words:.1%} of the training tokens are unknown to the tokenizer"
+        f" ({tokenizer.unk_token}), as of texts in another language; possible: a checkpoint that was trained"
+        " on texts like these"
     )
 
 
