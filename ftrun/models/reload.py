@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
 from ftrun import ASSETS
-from ftrun.errors import ConfigError
+from ftrun.errors import ConfigError, counted
 from ftrun.models.adapters import Adapters
 from ftrun.models.architecture import headless
 from ftrun.models.files.locate import Checkpoint
@@ -28,6 +30,9 @@ from ftrun.models.sentences import longest, read_head
 from ftrun.models.stages import layers_of
 from ftrun.runs.artifacts import LORA, LORA_WEIGHTS
 from ftrun.runs.manifest import verify
+
+# What peft puts into names and leaves out of files.
+TRAINED = re.compile(r"(\.lora_[AB])\.default|\.modules_to_save\.default")
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -102,7 +107,21 @@ def reload_lora(
             refuse_unquantizable(source, layers, load)
             quantize(base, layers, load)
     with loading(directory, directory, LORA_WEIGHTS):
-        return PeftModel.from_pretrained(base, str(directory))
+        net = PeftModel.from_pretrained(base, str(directory))
+        refuse_missing(net, directory / LORA_WEIGHTS)
+    return net
+
+
+def refuse_missing(net: nn.Module, path: Path) -> None:
+    """ConfigError where a layer of a LoRA, or what was trained beside it, is not in its file."""
+    with safe_open(path, "pt") as file:
+        there = set(file.keys())
+    own = [name for name, _ in net.named_parameters() if TRAINED.search(name)]
+    lost = [plain for name in own if (plain := TRAINED.sub(r"\1", name)) not in there]
+    if lost:
+        raise ConfigError(
+            f"{path} is damaged: {len(lost):,} of {counted(len(own), 'tensor')} are missing, as {lost[0]}"
+        )
 
 
 def reload_bottlenecks(
