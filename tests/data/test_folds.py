@@ -403,3 +403,19 @@ def test_classes_with_fewer_rows_than_folds_are_named_and_no_others() -> None:
     for count, said in ((2, ["too few rows of 'b' for every fold"]), (3, [])):
         _, notes = split_rows(Splitting(3, 0), BOTH, Keys(["a"] * 30 + ["b"] * count, "class"))
         assert [note for note in notes if "too few rows of 'b' for every fold" in note] == said
+
+
+def test_a_training_row_at_the_time_of_the_first_held_one_is_late() -> None:
+    def at(*moments: int) -> list[dict[str, Any]]:
+        return [{"at": moment} for moment in moments]
+
+    how, rows = Splitting(time="at"), {"train": at(1, 3, 2), "validation": at(3, 4), "test": at(5)}
+    kept, notes = how.without_leaks(rows)
+    assert list(kept) == [0, 2] and notes == ["train: 1 of 3 rows dropped, not before 3 by at"]
+    assert how.without_leaks(rows | {"train": at(2, 1)}) == ([0, 1], [])
+    assert Splitting().without_leaks(rows) == (range(3), [])
+    with pytest.raises(DataError, match="none is before 3 by at"):
+        how.without_leaks(rows | {"train": at(3)})
+    (leak,) = how.leaks(rows)
+    assert (leak.split, leak.other, leak.rows, leak.of, leak.others) == ("validation", "train", 1, 2, 1)
+    assert how.leaks(rows | {"train": at(2)}) == [] == Splitting().leaks(rows)
