@@ -13,7 +13,7 @@ import pytest
 
 from ftrun.data.card import repetitions
 from ftrun.data.folds import Splitting
-from ftrun.data.grouped_splits import Keys, split_rows
+from ftrun.data.grouped_splits import Keys, complete, split_rows
 from ftrun.data.images.splits import ImageSelection
 from ftrun.data.images.splits import load_splits as load_images
 from ftrun.data.leaks import of_columns
@@ -403,3 +403,38 @@ def test_classes_with_fewer_rows_than_folds_are_named_and_no_others() -> None:
     for count, said in ((2, ["too few rows of 'b' for every fold"]), (3, [])):
         _, notes = split_rows(Splitting(3, 0), BOTH, Keys(["a"] * 30 + ["b"] * count, "class"))
         assert [note for note in notes if "too few rows of 'b' for every fold" in note] == said
+
+
+def test_a_training_row_at_the_time_of_the_first_held_one_is_late() -> None:
+    def at(*moments: int) -> list[dict[str, Any]]:
+        return [{"at": moment} for moment in moments]
+
+    how, rows = Splitting(time="at"), {"train": at(1, 3, 2), "validation": at(3, 4), "test": at(5)}
+    kept, notes = how.without_leaks(rows)
+    assert list(kept) == [0, 2] and notes == ["train: 1 of 3 rows dropped, not before 3 by at"]
+    assert how.without_leaks(rows | {"train": at(2, 1)}) == ([0, 1], [])
+    assert Splitting().without_leaks(rows) == (range(3), [])
+    with pytest.raises(DataError, match="none is before 3 by at"):
+        how.without_leaks(rows | {"train": at(3)})
+    (leak,) = how.leaks(rows)
+    assert (leak.split, leak.other, leak.rows, leak.of, leak.others) == ("validation", "train", 1, 2, 1)
+    assert how.leaks(rows | {"train": at(2)}) == [] == Splitting().leaks(rows)
+
+
+def test_texts_without_classes_are_carved_whole_chosen_and_rid_of_leaks() -> None:
+    texts = [f"text {number // 2}" for number in range(40)]  # each twice
+    rows = {"train": list(texts)}
+    notes = complete(rows, 9, 0, str, "sentences", False, Splitting())
+    assert [len(rows[split]) for split in ("train", "validation", "test")] == [9, 4, 4]
+    assert not set(rows["validation"]) & set(rows["test"]) | set(rows["train"]) & set(rows["test"])
+    assert notes == [
+        "test: 4 sentences split off train (10%, seed 0)",
+        "validation: 4 sentences split off train (10%, seed 0)",
+        "train: 9 of 32 sentences chosen (task.subset=9, seed 0)",
+    ]
+    given = {"train": ["a", "B", "c"], "validation": ["b "], "test": ["d"]}
+    assert complete(given, None, 0, str, "sentences", False, Splitting()) == [] and len(given["train"]) == 3
+    assert len(complete(given, None, 0, str, "sentences", True, Splitting())) == 1
+    assert given["train"] == ["a", "c"]
+    with pytest.raises(DataError, match="task.folds=4 is more than the 3 different sentences"):
+        complete({"train": ["a", "b", "c", "A"]}, None, 0, str, "sentences", False, Splitting(4, 0))

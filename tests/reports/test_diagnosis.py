@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from typing import Any
 
 import pytest
@@ -137,6 +138,16 @@ def test_curves_between_their_points() -> None:
     assert reaching([(100, 0.5), (400, 0.7)], 0.6) == pytest.approx(200)
     assert reaching([(100, 0.5), (400, 0.7)], 0.8) is None
     assert reaching([(100, 0.5), (400, 0.7)], 0.4) == 100
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_monotone_curve_is_scikit_learn_s(seed: int) -> None:
+    from sklearn.isotonic import IsotonicRegression
+
+    chance = random.Random(seed)
+    values = [number / 10 + chance.gauss(0, 1) for number in range(30)]
+    expected = IsotonicRegression().fit_transform(list(range(30)), values)
+    assert [value for _, value in monotone(list(enumerate(values)))] == pytest.approx(list(expected))
 
 
 def test_how_many_times_fewer_labels_is_never_extrapolated() -> None:

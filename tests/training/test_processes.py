@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from ftrun.errors import ConfigError
-from ftrun.tasks.losses import positions_in
+from ftrun.tasks.losses import Loss, positions_in
 from ftrun.tasks.objective import Objective
 from ftrun.training import devices
 from ftrun.training.devices import describe, largest, open_accelerator
 from ftrun.training.evaluate import gathered, ordered
+from ftrun.training.gradients import gradient as gradients
 from ftrun.training.gradients.gradient import Gradient, share_of
 from ftrun.training.gradients.placing import copied, placed
 from ftrun.training.gradients.prepared import share
@@ -75,6 +76,23 @@ def test_gradients_are_exchanged_after_the_last_part_only():
             with gradient(accelerator).syncing(last):
                 pass
         assert getattr(accelerator, "waited", 0) == waits
+
+
+@pytest.mark.parametrize("idle", [False, True])
+def test_only_the_last_micro_batch_of_a_step_is_exchanged(monkeypatch, idle):
+    """Each loss is passed back times the weight; an idle process has the same graphs and nothing in them."""
+    weight = torch.nn.Parameter(torch.ones(()))
+    monkeypatch.setattr(gradients, "outputs_of", lambda net, objective, batch: weight * batch)
+    two = Two()
+    two.backward = torch.Tensor.backward
+    made = gradient(two, Objective(lambda outputs, batch: Loss(outputs, {"part": (outputs.detach(), 1)})))
+    made.graphs, made.recompute = None, False
+    total = made.backward([1.0, 2.0, 4.0], idle, 0.5, True)
+    assert (float(total), float(weight.grad)) == ((0, 0) if idle else (7, 3.5))
+    assert two.waited == 2 and total.dtype == torch.float64
+    assert [float(each) for each in made.parts["part"]] == ([0, 0] if idle else [7, 3])
+    with pytest.raises(ValueError, match="counted anew in each batch"):
+        made.backward([1.0], False, torch.tensor(0.5), True)
 
 
 def test_an_idle_process_adds_nothing_to_the_parts_of_a_loss():
