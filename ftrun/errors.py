@@ -11,11 +11,20 @@ UserError         1  the run failed
 
 from __future__ import annotations
 
+import errno
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
+
+MEMORY = (  # what torch's allocators, oneDNN, CUDA's libraries, C++ and the system say when there is no more
+    "out of memory", "allocate memory", "not enough memory", "unable to allocate", "bad_alloc",
+    "bad allocation", "alloc_failed", "could not create a primitive", "could not create a memory",
+)  # fmt: skip
+LESS = "fewer rows, a smaller model, strategy=linear_probe or lora, fewer processes beside this one"
+UNSUPPORTED = "could not create a primitive descriptor"  # what oneDNN says of an operation that it lacks
 
 
 class UserError(Exception):
@@ -37,7 +46,7 @@ class DataError(UserError):
 
 
 class OutOfMemory(UserError):
-    """Even the smallest micro-batch does not fit."""
+    """The memory of the machine or of the GPU does not suffice."""
 
     exit_code = 4
 
@@ -65,6 +74,39 @@ class Paused(Interrupted):
 
     def __init__(self, message: str, signum: int = 0) -> None:
         super().__init__(message, signum)
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory is exhausted, on whatever device: by Python, numpy, torch, oneDNN or the system."""
+    if isinstance(error, MemoryError):  # numpy's array memory error is one
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    kinds = {kind.__name__ for kind in type(error).__mro__}
+    said = str(error).lower()
+    return "OutOfMemoryError" in kinds or (
+        not kinds.isdisjoint(("RuntimeError", "SafetensorError"))
+        and UNSUPPORTED not in said
+        and any(sign in said for sign in MEMORY)
+    )
+
+
+@contextmanager
+def memory_told(what: str = "", possible: str = LESS) -> Iterator[None]:
+    """OutOfMemory, "out of memory WHAT; possible: …", where memory is exhausted inside; a decorator too."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, UserError) or not out_of_memory(error):
+            raise
+        reason = f" ({told(error)})" if str(error) else ""
+        raise OutOfMemory(f"out of memory{' ' * bool(what)}{what}{reason}; possible: {possible}") from error
+
+
+def told(error: BaseException, most: int = 200) -> str:
+    """What a library says, in one line of at most so many characters; its kind where it says nothing."""
+    said = " ".join(str(error).split()) or type(error).__name__
+    return said if len(said) <= most else said[: most - 1] + "…"
 
 
 def near(name: str, possible: Iterable[str]) -> str:

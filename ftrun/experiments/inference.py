@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ftrun.errors import ConfigError
 from ftrun.models.architecture import IMAGES
+from ftrun.models.files.reading import CONFIG, computing, read_config
 from ftrun.models.image_processor import ImageProcessor, reopen
 from ftrun.models.load import quiet
 from ftrun.models.logits import logits_of
@@ -18,9 +19,11 @@ from ftrun.models.tokenizer import fit_inputs, open_tokenizer
 from ftrun.settings.read import read
 from ftrun.tasks.data import TaskData
 from ftrun.tasks.multilabel import MultilabelScorer
+from ftrun.tasks.objective import outputs_of
 from ftrun.training.evaluate import evaluate, predict
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -53,8 +56,6 @@ class FinishedRun:
     """
 
     def __init__(self, run: Run, calibrated: bool = True) -> None:
-        from transformers import AutoConfig
-
         from ftrun.training.devices import open_accelerator
 
         if not run.finished:
@@ -65,13 +66,16 @@ class FinishedRun:
             raise ConfigError(f"{run.path} is a sequence of runs; take one of the runs in it")
         if not run.model_dir.is_dir():
             raise ConfigError(f"{run.path} has no saved model: {run.model_dir} is missing")
-        self.settings = settings = read(run.settings)
+        self.run, self.settings = run, (settings := read(run.settings))
         train, spec = settings.train, settings.task.spec(None)
         self.accelerator = open_accelerator(settings.device, train.precision, train.deterministic)
         with quiet():
-            net = reload(run.model_dir, spec.auto_class)
-        self.config = AutoConfig.from_pretrained(run.model_dir)
-        self.processor = processor_of(run.model_dir, self.config, spec.auto_class == IMAGES)
+            net = reload(run.model_dir, spec.auto_class, trust=settings.model.trust_remote_code)
+        trust: dict[str, Any] = {"trust_remote_code": settings.model.trust_remote_code}
+        self.config = read_config(run.model_dir, **trust)
+        if not all(isinstance(name, str) for name in self.config.id2label.values()):
+            raise ConfigError(f"{run.model_dir / CONFIG} is damaged: a label in id2label is no text")
+        self.processor = processor_of(run.model_dir, self.config, spec.auto_class == IMAGES, **trust)
         self.recalibration = recalibration_of(run.model_dir) if calibrated else None
         temperature = self.recalibration.temperature if self.recalibration else 1.0
         self.model = self.accelerator.prepare_model(Saved(net, temperature), evaluation_mode=True)
@@ -92,21 +96,32 @@ class FinishedRun:
     def evaluate(self, data: TaskData) -> tuple[dict[str, float], list[Row]]:
         """Every metric on the test split, and each row's answer."""
         size = 4 * self.settings.train.batch_size
-        return evaluate(self.model, data, data.dataset("test"), size, self.accelerator)
+        with self.computing(data):
+            return evaluate(self.model, data, data.dataset("test"), size, self.accelerator)
 
     def predict(self, data: TaskData) -> list[Row]:
         """The answers to a file's rows."""
         size = 4 * self.settings.train.batch_size
-        return predict(self.model, data, data.dataset("test"), size, self.accelerator)
+        with self.computing(data):
+            return predict(self.model, data, data.dataset("test"), size, self.accelerator)
+
+    def computing(self, data: TaskData) -> AbstractContextManager[None]:
+        """ConfigError inside where the saved network cannot compute a single row."""
+        dataset, place = data.dataset("test"), self.run.model_dir
+
+        def alone() -> None:
+            outputs_of(self.model, data.objective, dataset.collate([dataset[0]]))
+
+        return computing(place, place, alone)
 
 
 def processor_of(
-    directory: Path, config: PretrainedConfig, images: bool
+    directory: Path, config: PretrainedConfig, images: bool, **trust: bool
 ) -> PreTrainedTokenizerBase | ImageProcessor | None:
     """What is saved beside a network; None for a task that scales its images itself."""
     if images:
         return reopen(directory, config)
-    tokenizer = open_tokenizer(directory, str(directory))
+    tokenizer = open_tokenizer(directory, str(directory), **trust)
     fit_inputs(tokenizer, config)
     return tokenizer
 

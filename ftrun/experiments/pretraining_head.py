@@ -95,8 +95,7 @@ def pretrained_head(spec: Spec, checkpoint: ModelSettings, model: Model) -> tupl
     place = locate(checkpoint)
     with torch.random.fork_rng(), quiet():
         torch.manual_seed(0)
-        named = f"model.name={checkpoint.name}"
-        net, fresh = pretrained(spec.auto_class, place, named, dtype=torch.float32)
+        net, fresh = pretrained(spec.auto_class, place, place.label, dtype=torch.float32)
     prefix = net.base_model_prefix
     missing = [name for name in fresh if not name.startswith(prefix + ".")]
     device = next(model.parameters()).device

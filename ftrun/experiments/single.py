@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftrun.errors import ConfigError, DataError, Interrupted, UserError
+from ftrun.errors import ConfigError, DataError, Interrupted, UserError, memory_told
 from ftrun.experiments.finish import finish
 from ftrun.experiments.lora.starting import merge_first
 from ftrun.experiments.pooling import for_task, with_pooling
@@ -33,7 +33,7 @@ from ftrun.training.gradients.compiling import compiled, keep_key, refuse_withou
 from ftrun.training.gradients.recompute import refuse_batch_norms
 from ftrun.training.loop import Loop
 from ftrun.training.memory import MemoryMeter
-from ftrun.training.preflight import preflight
+from ftrun.training.preflight import preflight, sound
 from ftrun.training.solve import Solve
 from ftrun.training.step import Step
 from ftrun.training.trackers import check, open_tracker
@@ -105,6 +105,7 @@ def accelerator_of(settings: Settings) -> Accelerator:
 
 
 @clock.phase("data")
+@memory_told("when the rows are read", "fewer rows, such as task.subset=10000")
 def read_data(settings: Settings) -> TaskData:
     """The task's rows, whose notes are printed; refuses a metric that they do not have."""
     if settings.guard.needs_source and settings.source is not None and settings.source.kind == "pretraining":
@@ -133,7 +134,7 @@ def recorded(
     settings: Settings, data: TaskData, directory: Run, accelerator: Accelerator, again: bool
 ) -> float:
     """The experiment, with the reason kept in the run directory when it ends early."""
-    with reason_kept(directory, begun=again):
+    with reason_kept(directory, begun=again), memory_told("in this run"), sound(settings, data):
         return train_and_score(settings, data, directory, accelerator, again)
 
 

@@ -78,6 +78,8 @@ def start(settings: Settings, directory: Path) -> ModelSettings:
             f"strategy={settings.strategy_name} starts from random weights and takes no source=RUN"
         )
     place = run.model_dir
+    if not place.is_dir():
+        raise ConfigError(f"source={settings.source.run} has no saved model: {place} is missing")
     if (place / "adapter.json").is_file():
         raise ConfigError(
             f"source={run.path}: the layers of strategy=adapter cannot be folded into the weights;"
@@ -107,7 +109,9 @@ def folded(run: Run, place: Path) -> Path:
 def plain(run: Run) -> nn.Module:
     """A finished run's network without adapters beside its weights."""
     with quiet():
-        net = reload(run.model_dir, read(run.settings).task.spec(None).auto_class)
+        own = read(run.settings)
+        trust = own.model.trust_remote_code
+        net = reload(run.model_dir, own.task.spec(None).auto_class, trust=trust)
     if isinstance(net, Pooled):
         if hasattr(net.backbone, "merge_and_unload"):
             net.backbone = net.backbone.merge_and_unload()

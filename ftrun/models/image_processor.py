@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ftrun.data.images.transforms import BRIGHTEST
 from ftrun.errors import ConfigError
 from ftrun.models.architecture import shape_of
+from ftrun.models.files.reading import CONFIG, loading, stored
 
 if TYPE_CHECKING:
     from numpy import ndarray
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from ftrun.settings.schema import ModelSettings
 
 PROCESSOR = "preprocessor_config.json"
+LARGEST = 4096  # pixels of a side
 HALF = 0.5  # mean and deviation where a checkpoint has none, so that pixels go from -1 to 1, as ViT has it
 
 
@@ -105,8 +107,9 @@ def open_processor(
         config.update({name: value for name, value in wanted.items() if value is not None})
     refuse_other_shape(settings, config, size, channels)
     own = stored_processor(checkpoint)
-    reader = adjusted(own, config, size) if own else plain(settings, config, size)
-    refuse_other_steps(settings, reader, config)
+    with loading(checkpoint.label, checkpoint.name, PROCESSOR if own else CONFIG):
+        reader = adjusted(own, config, size) if own else plain(settings, config, size)
+        refuse_other_steps(f"model.name={settings.name}", reader, config)
     return reader
 
 
@@ -131,21 +134,33 @@ def stored_processor(checkpoint: Checkpoint | Path) -> Any:
     """The checkpoint's own processor, on Pillow whatever is installed; None where it has none."""
     from transformers import AutoImageProcessor
 
-    name, options = (
-        (str(checkpoint), {}) if isinstance(checkpoint, Path) else (checkpoint.name, checkpoint.options)
-    )
-    if Path(name).is_dir() and not (Path(name) / PROCESSOR).is_file():
+    if isinstance(checkpoint, Path):
+        name, label, options = str(checkpoint), str(checkpoint), {}
+    else:
+        name, label, options = checkpoint.name, checkpoint.label, checkpoint.options
+    local = Path(name).is_dir()
+    if local and not (Path(name) / PROCESSOR).is_file():
         return None
-    try:
-        return AutoImageProcessor.from_pretrained(name, backend="pil", **options)
-    except OSError:  # a Hub checkpoint without one
-        return None
+    if local:
+        stored(Path(name) / PROCESSOR)
+    with loading(label, name, PROCESSOR):
+        try:
+            return AutoImageProcessor.from_pretrained(name, backend="pil", **options)
+        except OSError:  # a Hub checkpoint without one
+            if local:
+                raise
+            return None
 
 
 def reopen(directory: Path, config: PretrainedConfig) -> ImageProcessor | None:
     """The reader saved beside a network; None for a task that scales its images itself."""
     processor = stored_processor(directory)
-    return None if processor is None else adjusted(processor, config, None)
+    if processor is None:
+        return None
+    with loading(directory, directory, PROCESSOR):
+        reader = adjusted(processor, config, None)
+        refuse_other_steps(str(directory), reader, config)
+    return reader
 
 
 def adjusted(processor: Any, config: PretrainedConfig, size: int | None) -> ImageProcessor:
@@ -156,6 +171,8 @@ def adjusted(processor: Any, config: PretrainedConfig, size: int | None) -> Imag
             processor.crop_size = type(processor.size)(height=size, width=size)
     final = processor.crop_size if getattr(processor, "do_center_crop", None) else processor.size
     side = final.height or final.shortest_edge
+    if not (type(side) is int and 0 < side <= LARGEST):
+        raise ValueError(f"images of {side} pixels; possible: 1 to {LARGEST:,}")
     return ImageProcessor(processor, getattr(config, "num_channels", 3), side, own=True)
 
 
@@ -175,7 +192,7 @@ def plain(settings: ModelSettings, config: PretrainedConfig, size: int | None) -
     )
 
 
-def refuse_other_steps(settings: ModelSettings, reader: ImageProcessor, config: PretrainedConfig) -> None:
+def refuse_other_steps(name: str, reader: ImageProcessor, config: PretrainedConfig) -> None:
     """One made-up image through the processor and through the ImageProcessor must come out the same."""
     import numpy
     import torch
@@ -193,6 +210,6 @@ def refuse_other_steps(settings: ModelSettings, reader: ImageProcessor, config: 
     expected = shape_of(config) or (reader.channels, reader.size, reader.size)
     if not same or tuple(whole.shape[1:]) != tuple(expected):
         raise ConfigError(
-            f"model.name={settings.name}: its image processor, {type(reader.processor).__name__}, does not "
+            f"{name}: its image processor, {type(reader.processor).__name__} of {PROCESSOR}, does not "
             f"make {' x '.join(map(str, expected))} by resizing, rescaling and normalising alone"
         )

@@ -10,12 +10,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 
-from ftrun.errors import ConfigError
+from ftrun.errors import ConfigError, told
 from ftrun.models.architecture import IMAGES, refuse_other_direction, refuse_other_inputs
 from ftrun.models.files.pretrained import no_larger, pretrained, refuse_other_shapes
+from ftrun.models.files.reading import CONFIG, loading, refuse_larger_than_memory
 from ftrun.models.files.stored import shapes
 from ftrun.models.heads import Pooled, project
 from ftrun.models.image_processor import ImageProcessor, open_processor
@@ -43,7 +43,7 @@ def load(settings: ModelSettings, spec: Spec, seed: int) -> Model:
     settings = resolved(settings, spec)
     checkpoint, config, processor = reading(settings, spec)
     source = checkpoint.name if settings.init == "pretrained" else None
-    with torch.random.fork_rng(), quiet():
+    with torch.random.fork_rng(), quiet(), loading(checkpoint.label, checkpoint.name, CONFIG):
         torch.manual_seed(seed)
         net, fresh = build(settings, checkpoint, config, spec)
         if spec.projection is not None:
@@ -71,14 +71,16 @@ def outline(settings: ModelSettings, spec: Spec) -> Model:
     settings = resolved(settings, spec)
     checkpoint, config, _ = fitting(settings, spec, {})
     stored = shapes(checkpoint) if settings.init == "pretrained" else None
-    named = f"model.name={settings.name}"
-    with torch.device("meta"), quiet(), no_larger(named, stored):
+    named = checkpoint.label
+    meta = torch.device("meta")
+    with meta, quiet(), loading(named, checkpoint.name, CONFIG), no_larger(named, stored):
         net, _ = build(replace(settings, init="random", load="full"), checkpoint, config, spec)
         if stored is not None:
             own, extra = (net.backbone, without_pooler(config)) if isinstance(net, Pooled) else (net, {})
             refuse_other_shapes(own, stored, named, **extra)
         if spec.projection is not None:
             project(net, *spec.projection, None)
+    refuse_larger_than_memory(settings.name, net)
     model = Model(net, None, checkpoint.name if settings.init == "pretrained" else None, set())
     if settings.rounded:
         refuse_unquantizable(model.name, model.get_submodule(model.layer_list), settings.load)
@@ -144,14 +146,8 @@ def network(
                 config, dtype=torch.float32, trust_remote_code=settings.trust_remote_code, **extra
             )
         return net, set()  # nothing is pretrained, so nothing is fresh beside it
-    try:
-        # in fp32, as transformers 5 would keep a half-precision checkpoint and train it so
-        return pretrained(
-            auto_class, checkpoint, f"model.name={settings.name}", config=config, dtype=torch.float32, **extra
-        )
-    except (OSError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ConfigError(f"model.name={settings.name} cannot be loaded: {reason}") from error
+    # in fp32, as transformers 5 would keep a half-precision checkpoint and train it so
+    return pretrained(auto_class, checkpoint, checkpoint.label, config=config, dtype=torch.float32, **extra)
 
 
 @contextmanager
@@ -162,8 +158,7 @@ def attention_known(settings: ModelSettings) -> Iterator[None]:
     except (ImportError, ValueError) as error:
         if settings.attention == "auto":
             raise
-        reason = " ".join(str(error).split())[:200]
-        raise ConfigError(f"model.attention={settings.attention} is not possible: {reason}") from error
+        raise ConfigError(f"model.attention={settings.attention} is not possible: {told(error)}") from error
 
 
 def attention_of(net: nn.Module) -> str | None:

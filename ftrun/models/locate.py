@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ftrun import ASSETS
 from ftrun.data.hub import REACH, unreachable, within_patience
 from ftrun.errors import ConfigError
+from ftrun.models.files.reading import CONFIG, read_config, stored
 from ftrun.models.quantized import KEY as LOADED
 from ftrun.models.recalibration import KEY
 from ftrun.runs.artifacts import BOTTLENECKS, LORA, MERGED
@@ -31,14 +31,16 @@ class Checkpoint:
 
     name: str
     options: dict[str, Any]
+    asked: str = ""  # how the person wrote it
+
+    @property
+    def label(self) -> str:
+        """What errors call it."""
+        return f"model.name={self.asked or self.name}"
 
     def config(self, head: dict[str, Any]) -> PretrainedConfig:
-        from transformers import AutoConfig
-
-        from ftrun.models.small import register
-
-        register()
-        config = AutoConfig.from_pretrained(self.name, **self.options)
+        """Its configuration, with the head of a task; ConfigError where it is damaged."""
+        config = read_config(self.name, self.label, **self.options)
         config.__dict__.pop(KEY, None)  # a calibration is of the weights as they are, not of what they become
         config.__dict__.pop(LOADED, None)  # likewise
         config.update(head)
@@ -82,11 +84,16 @@ def locate(settings: ModelSettings) -> Checkpoint:
     options: dict[str, Any] = {"trust_remote_code": settings.trust_remote_code}
     directory = local(settings.name)
     if directory is None:
-        return Checkpoint(settings.name, options | on_hub(settings))
+        return Checkpoint(settings.name, options | on_hub(settings), settings.name)
     verify(directory)
     if settings.init == "pretrained" and (own := adapter_in(directory)):
         directory = merged(settings.name, directory, own)
-    if not (directory / "config.json").is_file():
+    if is_run(directory):
+        raise ConfigError(
+            f"model.name={settings.name} is a run without a saved model: {directory / 'model'} is missing;"
+            " possible: a finished run, or ftrun resume for one that is not"
+        )
+    if not (directory / CONFIG).is_file():
         raise ConfigError(f"model.name={settings.name} is not a checkpoint: it has no config.json")
     if settings.init == "pretrained" and not list(directory.glob("*.safetensors")):
         pickled = [name for name in PICKLES if (directory / name).is_file()]
@@ -94,14 +101,14 @@ def locate(settings: ModelSettings) -> Checkpoint:
         raise ConfigError(
             f"model.name={settings.name} has no usable weights: {why}; model.init=random needs none"
         )
-    return Checkpoint(str(directory), options)
+    return Checkpoint(str(directory), options, settings.name)
 
 
 def local(name: str) -> Path | None:
     """The directory that a name means, a run's `model/` included; None when it is a Hub name."""
     if name.startswith("embedded:"):
         directory = ASSETS / name.removeprefix("embedded:")
-        if not (directory / "config.json").is_file():
+        if not (directory / CONFIG).is_file():
             there = ", ".join(f"embedded:{file.parent.name}" for file in sorted(ASSETS.glob("*/config.json")))
             raise ConfigError(f"model.name={name}: the package embeds only {there}")
         return directory
@@ -149,9 +156,9 @@ def merged(name: str, directory: Path, own: str) -> Path:
             " `ftrun merge` and `ftrun compose --merge` make"
         )
     run, place = run_of(name), directory.parent / MERGED
-    if not (place / "config.json").is_file():
+    if not (place / CONFIG).is_file():
         raise ConfigError(f"model.name={name} holds a LoRA; to make a network of it: ftrun merge {run}")
-    config = json.loads((place / "config.json").read_text(encoding="utf-8"))
+    config = stored(place / CONFIG)
     kind = config.get("dtype") or config.get("torch_dtype") or "float32"
     if kind != "float32":
         raise ConfigError(

@@ -12,6 +12,7 @@ from torch import nn
 
 from ftrun.data.hub import REACH, unreachable, within_patience
 from ftrun.models.architecture import ONE_PER_TEXT, is_decoder
+from ftrun.models.files.reading import CONFIG, loading
 from ftrun.models.files.stored import shapes
 from ftrun.models.locate import Checkpoint, locate
 from ftrun.models.sentences import stated
@@ -74,7 +75,7 @@ def missing_pooler(settings: ModelSettings, checkpoint: Checkpoint, config: Pret
     auto = getattr(transformers, ONE_PER_TEXT)
     if type(config) not in auto._model_mapping:
         return ""
-    with torch.device("meta"):
+    with torch.device("meta"), loading(checkpoint.label, checkpoint.name, CONFIG):
         net = auto.from_config(config, trust_remote_code=settings.trust_remote_code)
     pooler = getattr(net.base_model, "pooler", None)
     own = pooler.named_parameters() if isinstance(pooler, nn.Module) else []

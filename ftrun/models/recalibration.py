@@ -6,7 +6,8 @@ import json
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from ftrun.errors import ConfigError
+from ftrun.errors import ConfigError, told
+from ftrun.models.files.reading import CONFIG, stored
 from ftrun.runs.files import write_atomically
 from ftrun.runs.manifest import CALIBRATION
 from ftrun.runs.terminal import say
@@ -32,19 +33,31 @@ class Recalibration:
 
 def recalibration_of(directory: Path) -> Recalibration | None:
     """What the network of a directory was calibrated with; ConfigError where that is damaged."""
-    found = _read(directory / "config.json").get(KEY)
-    try:
-        return None if found is None else Recalibration(**found)
-    except TypeError:
+    found = stored(directory / CONFIG).get(KEY)
+    if found is None:
+        return None
+    if not is_whole(found):
         raise ConfigError(
-            f"{directory / 'config.json'}: {KEY} has temperature and thresholds, not {found}"
-        ) from None
+            f"{directory / CONFIG}: {KEY} has temperature and thresholds, not {told(ValueError(found), 100)};"
+            f" to fit them anew: ftrun calibrate {directory.parent}"
+        )
+    return Recalibration(**found)
+
+
+def is_whole(found: Any) -> bool:
+    """Whether this is what `keep` writes."""
+    if not isinstance(found, dict) or not found.keys() <= {"temperature", "thresholds"}:
+        return False
+    warmth: Any = found.get("temperature")
+    own = found.get("thresholds") or {}
+    numbers = [warmth, *own.values()] if isinstance(own, dict) else [None]
+    return all(isinstance(each, int | float) for each in numbers) and warmth > 0
 
 
 def keep(directory: Path, found: Recalibration | None) -> None:
     """Write it into config.json, whole or not at all; None takes it away, byte for byte."""
-    path = directory / "config.json"
-    config = {name: value for name, value in _read(path).items() if name != KEY}
+    path = directory / CONFIG
+    config = {name: value for name, value in stored(path).items() if name != KEY}
     if found is not None:
         config[KEY] = asdict(found)
     # as transformers writes it
@@ -56,13 +69,3 @@ def drop(directory: Path, why: str, output: Path) -> None:
     if recalibration_of(directory) is not None:
         keep(directory, None)
         say(f"{why} the calibration is not kept; to fit one: ftrun calibrate {output}")
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ConfigError(f"{path} is missing") from None
-    except ValueError as error:
-        raise ConfigError(f"{path} is damaged: {error}") from None
-    return config

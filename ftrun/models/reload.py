@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
 from ftrun import ASSETS
-from ftrun.errors import ConfigError
+from ftrun.errors import ConfigError, counted
 from ftrun.models.adapters import Adapters
 from ftrun.models.files.pretrained import pretrained
-from ftrun.models.heads import FILE, Pooled, restore
+from ftrun.models.files.reading import CONFIG, loading, read_config, stored
+from ftrun.models.heads import FILE, Pooled, backbone_of, restore
 from ftrun.models.layers import output_layers
 from ftrun.models.load import quiet, without_pooler
 from ftrun.models.locate import Checkpoint
@@ -24,32 +26,39 @@ from ftrun.models.quantized import KEY as LOADED
 from ftrun.models.quantized import quantize, refuse_unquantizable, round_weights
 from ftrun.models.save import ADAPTER_WEIGHTS, ADAPTERS, EMBEDDED
 from ftrun.models.sentences import longest, read_head
-from ftrun.models.small import register
+from ftrun.runs.artifacts import LORA, LORA_WEIGHTS
 from ftrun.runs.manifest import verify
+
+# What peft puts into names and leaves out of files.
+TRAINED = re.compile(r"(\.lora_[AB])\.default|\.modules_to_save\.default")
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 
-def reload(directory: Path, auto_class: str, in_full: bool = False) -> nn.Module:
+def reload(directory: Path, auto_class: str, in_full: bool = False, trust: bool = False) -> nn.Module:
     """What the directory holds; no other library reads adapters.
 
     The base of a LoRA is loaded at the few bits that it was trained on, or `in_full` with the same values.
-    Raises ConfigError where a file is no more what was saved.
+    With `trust` Python code that was saved with it may run, as by model.trust_remote_code=true. Raises
+    ConfigError, which names the file, where one is missing, damaged or no more what was saved.
     """
-    from transformers import AutoConfig
-
     verify(directory)
-    register()
-    config = AutoConfig.from_pretrained(directory)
+    config = read_config(directory, trust_remote_code=trust)
+    with loading(directory, directory, CONFIG):
+        return put_together(directory, config, auto_class, in_full, {"trust_remote_code": trust}).eval()
+
+
+def put_together(
+    directory: Path, config: PretrainedConfig, auto_class: str, in_full: bool, extra: dict[str, Any]
+) -> nn.Module:
     pooling = getattr(config, "ftrun_pooling", None)
-    extra: dict[str, Any] = {}
     if pooling:
-        auto_class, extra = "AutoModel", without_pooler(config)
+        auto_class, extra = "AutoModel", extra | without_pooler(config)
     if (directory / ADAPTERS).is_file():
         net = reload_bottlenecks(directory, auto_class, config, extra)
         restore(net, directory)
-        return net.eval()
+        return net
     if (directory / "adapter_config.json").is_file():
         net = reload_lora(directory, auto_class, config, extra, in_full)
     else:
@@ -63,13 +72,15 @@ def reload(directory: Path, auto_class: str, in_full: bool = False) -> nn.Module
         pooled.to(next(net.parameters()).dtype)
         read_head(pooled, directory)
         net = pooled
-    return net.eval()
+    return net
 
 
 def base_network(
     source: str, revision: str | None, auto_class: str, config: PretrainedConfig, extra: dict[str, Any]
 ) -> nn.Module:
     """The checkpoint that something small was trained on, in fp32 and with the head that `config` wants."""
+    if Path(source).is_absolute() and not Path(source).is_dir():
+        raise ConfigError(f"{source}, the checkpoint below it, is gone; possible: put it back")
     place = Checkpoint(source, {"revision": revision} if revision else {})
     return pretrained(auto_class, place, source, config=config, dtype=torch.float32, **extra)[0]
 
@@ -79,8 +90,9 @@ def reload_lora(
 ) -> nn.Module:
     from peft import PeftConfig, PeftModel
 
-    lora = PeftConfig.from_pretrained(str(directory))
-    source = lora.base_model_name_or_path
+    with loading(directory, directory, LORA):
+        lora = PeftConfig.from_pretrained(str(directory))
+        source = lora.base_model_name_or_path
     base = base_network(source, lora.revision, auto_class, config, extra)
     restore(base, directory)
     if (load := getattr(config, LOADED, None)) is not None:
@@ -92,7 +104,22 @@ def reload_lora(
         else:
             refuse_unquantizable(source, layers, load)
             quantize(base, layers, load)
-    return PeftModel.from_pretrained(base, str(directory))
+    with loading(directory, directory, LORA_WEIGHTS):
+        net = PeftModel.from_pretrained(base, str(directory))
+        refuse_missing(net, directory / LORA_WEIGHTS)
+    return net
+
+
+def refuse_missing(net: nn.Module, path: Path) -> None:
+    """ConfigError where a layer of a LoRA, or what was trained beside it, is not in its file."""
+    with safe_open(path, "pt") as file:
+        there = set(file.keys())
+    own = [name for name, _ in net.named_parameters() if TRAINED.search(name)]
+    lost = [plain for name in own if (plain := TRAINED.sub(r"\1", name)) not in there]
+    if lost:
+        raise ConfigError(
+            f"{path} is damaged: {len(lost):,} of {counted(len(own), 'tensor')} are missing, as {lost[0]}"
+        )
 
 
 def reload_bottlenecks(
@@ -102,18 +129,21 @@ def reload_bottlenecks(
 
     Raises ConfigError when the checkpoint is gone or the file of weights is another network's.
     """
-    settings = json.loads((directory / ADAPTERS).read_text(encoding="utf-8"))
-    name, revision = settings.pop("base_model"), settings.pop("revision", None)
-    source = str(ASSETS / name.removeprefix(EMBEDDED)) if name.startswith(EMBEDDED) else name
+    settings = stored(directory / ADAPTERS)
+    with loading(directory, directory, ADAPTERS):
+        name, revision = settings.pop("base_model"), settings.pop("revision", None)
+        adapters = Adapters(**settings)
+        source = str(ASSETS / name.removeprefix(EMBEDDED)) if name.startswith(EMBEDDED) else name
     try:
         net = base_network(source, revision, auto_class, config, extra)
-    except OSError as error:
+    except ConfigError as error:
         raise ConfigError(
-            f"{directory / ADAPTERS}: base_model={name} cannot be loaded; write its new path there"
+            f"{directory / ADAPTERS}: base_model={name} cannot be loaded: {error}; a new path can be written"
+            " there"
         ) from error
     if hasattr(config, "ftrun_pooling"):
         net = Pooled(net, config.ftrun_pooling, config.num_labels)
-    Adapters(**settings).attach(net, output_layers(Model(net, None, name, set())))
+    adapters.attach(net, output_layers(Model(net, None, name, set())))
     tensors = load_file(directory / ADAPTER_WEIGHTS)
     missing, unexpected = net.load_state_dict(tensors, strict=False)
     strange = [*unexpected, *(name for name in missing if ".adapter." in name)]
@@ -128,8 +158,10 @@ def difference(model: Model, directory: Path, auto_class: str, batch: dict[str, 
 
     In fp32 whatever the precision of training: `model.net` knows nothing of that.
     """
+    kinds = (model.net, backbone_of(model.net), model.net.config)
+    trusted = any(type(each).__module__.startswith("transformers_modules") for each in kinds)
     with quiet():
-        other = reload(directory, auto_class)
+        other = reload(directory, auto_class, trust=trusted)
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
     inputs = {name: value.to(device) for name, value in batch["inputs"].items()}

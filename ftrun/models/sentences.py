@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from safetensors.torch import load_file, save_file
 
-from ftrun.errors import ConfigError
+from ftrun.models.files.reading import loading, stored
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -123,7 +123,7 @@ def read_head(net: Pooled, directory: Path) -> None:
 def longest(directory: Path) -> int | None:
     """The longest text in tokens that a saved network was trained on; None where nothing says."""
     path = directory / LIMIT
-    return _read(path).get("max_seq_length") if path.is_file() else None
+    return stored(path).get("max_seq_length") if path.is_file() else None
 
 
 def stated(file: Callable[[str], Path | None]) -> tuple[str, str] | None:
@@ -134,26 +134,23 @@ def stated(file: Callable[[str], Path | None]) -> tuple[str, str] | None:
     """
     folder, listed = POOLING, file(MODULES)
     if listed is not None:
-        modules = [each for each in _read(listed) if each.get("type", "").rpartition(".")[2] == "Pooling"]
+        with loading(listed, listed.parent, MODULES):
+            modules = [each for each in stored(listed, list) if each["type"].rpartition(".")[2] == "Pooling"]
+            folder = str(modules[0]["path"]) if modules else ""
         if not modules:
             return None
-        folder = modules[0]["path"]
     name = f"{folder}/config.json"
     path = file(name)
-    return None if path is None else (_way(_read(path)), name)
+    if path is None:
+        return None
+    with loading(path, path.parent, name):
+        return _way(stored(path)), name
 
 
 def _way(config: dict[str, Any]) -> str:
     """The way of pooling in a configuration of today's form, or one with a truth value for each way."""
     found = config.get("pooling_mode") or [way for way, name in WAYS.items() if config.get(name)] or "mean"
     return found if isinstance(found, str) else "+".join(found)
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(f"{path} is damaged: {error}") from None
 
 
 def code(net: Pooled, low_rank: bool) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import ConfigError, counted
 from ftrun.models.architecture import is_decoder
+from ftrun.models.files.reading import loading, stored
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
@@ -24,6 +25,7 @@ FILES = (
     "tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model",
     "sentencepiece.bpe.model",
 )  # fmt: skip
+OBJECTS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 MARKS = "▁Ġ#Ċ </w>"  # of which the tokens of an empty vocabulary are made, beside special ones
 MASKING = {  # the names that BERT's tokens have
     "pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]",
@@ -82,28 +84,39 @@ def load_tokenizer(
         for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
             setattr(config, name, getattr(made, name))
         return made
-    tokenizer = open_tokenizer(place.name, f"model.name={place.name}", **place.options)
+    tokenizer = open_tokenizer(place.name, place.label, **place.options)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.pad_token_id is None:
+        raise ConfigError(
+            f"{place.label}: the tokenizer has no token to pad with; possible: a pad_token or"
+            " eos_token in its tokenizer_config.json"
+        )
     if config.pad_token_id is None or is_decoder(config):
         config.pad_token_id = tokenizer.pad_token_id
     fit_inputs(tokenizer, config)
-    if len(tokenizer) > config.vocab_size:
-        raise ConfigError(
-            f"model.name={place.name}: the tokenizer has {len(tokenizer)} tokens, "
-            f"the network {config.vocab_size}"
-        )
+    count = max(len(tokenizer), 1 + max(tokenizer.get_vocab().values()))  # ids may leave numbers out
+    if count > config.vocab_size:
+        raise ConfigError(f"{place.label}: the tokenizer has {count} tokens, the network {config.vocab_size}")
     return tokenizer
 
 
 def open_tokenizer(place: str | Path, named: str, **options: Any) -> PreTrainedTokenizerBase:
-    """The tokenizer of a checkpoint; ConfigError, beginning with what is `named`, where it knows no word."""
+    """The tokenizer of a checkpoint, tried on a pair of texts.
+
+    Raises ConfigError, which begins with what is `named`, where a file is damaged or no word is known.
+    """
     from transformers import AutoTokenizer
 
-    try:
+    there = [file for file in (*FILES, *OBJECTS) if (Path(place) / file).is_file()]
+    for file in there:
+        if file in OBJECTS:
+            stored(Path(place) / file)
+    with loading(named, place, there[0] if there else FILES[0]):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place, **options)
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{named} has no tokenizer that loads") from error
+        former = cutting(tokenizer)
+        tokenizer("a", "b")
+        restore_cutting(tokenizer, former)
     if not knows_words(tokenizer):
         raise ConfigError(
             f"{named} has no vocabulary: its tokenizer knows {counted(len(tokenizer), 'special token')} and"

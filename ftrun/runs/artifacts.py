@@ -42,10 +42,10 @@ def low_rank(run: Run, curved: str) -> dict[str, Any]:
             raise ConfigError(f"{run.path} is damaged: model/{name} is missing")
     try:
         settings = json.loads((place / LORA).read_text(encoding="utf-8"))
-        base = settings["base_model_name_or_path"]
-    except (ValueError, KeyError) as error:
+        base = Path(settings["base_model_name_or_path"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ConfigError(f"{place / LORA} is damaged: {error}") from None
-    if Path(base).is_absolute() and not Path(base).is_dir():
+    if base.is_absolute() and not base.is_dir():
         raise ConfigError(
             f"{run.path}: the checkpoint it was trained on is gone: {base}; put it back, "
             f"or write its new path into {place / LORA}"

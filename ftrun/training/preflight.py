@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import ConfigError, UserError, counted
+from ftrun.models.files.reading import computing
 from ftrun.models.heads import Pooled
+from ftrun.models.load import load
 from ftrun.models.model import put_back
 from ftrun.models.reload import difference
 from ftrun.models.save import export
 from ftrun.runs import clock
 from ftrun.runs.warm import once
+from ftrun.tasks.objective import outputs_of
 from ftrun.training.evaluate import evaluate
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from ftrun.settings.schema import Settings
     from ftrun.tasks.data import TaskData
     from ftrun.training.loop import Loop
     from ftrun.training.step import Step
@@ -51,6 +55,18 @@ def preflight(loop: Loop) -> None:
     if loop.accelerator.is_main_process:
         once("export", kind_of(step, data), lambda: check_export(step, data, rows[:PROBE]), PROOFS)
     loop.accelerator.wait_for_everyone()
+
+
+def sound(settings: Settings, data: TaskData) -> AbstractContextManager[None]:
+    """ConfigError where what fails inside fails with the plain network too: its files make it so."""
+
+    def alone() -> None:
+        if data.encoded:
+            dataset = next(iter(data.encoded.values()))
+            net = load(settings.model, data.spec, 0).eval()
+            outputs_of(net, data.objective, dataset.collate([dataset[0]]))
+
+    return computing(f"model.name={settings.model.name}", settings.model.name, alone)
 
 
 @contextmanager

@@ -242,6 +242,7 @@ def test_a_run_in_the_house_of_evaluate_reads_adapters(trained):
 
 def test_a_checkpoint_that_is_gone_and_weights_of_another_network_are_one_line(trained, tmp_path):
     directory = shutil.copytree(trained[0].model_dir, tmp_path / "model")
+    (directory / "sha256.json").unlink()
     adapters = json.loads((directory / "adapter.json").read_text())
     (directory / "adapter.json").write_text(json.dumps({**adapters, "base_model": str(tmp_path / "gone")}))
     with pytest.raises(ConfigError, match="adapter.json: base_model=.*gone cannot be loaded"):

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from safetensors import SafetensorError
 from torch import nn
 
 from ftrun.data.rows import read_rows
@@ -20,8 +18,6 @@ from ftrun.tasks.scorer import Answer
 from ftrun.training.evaluate import batches_through, ordered
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from accelerate import Accelerator
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
@@ -107,15 +103,6 @@ def without_measures(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [without_measures(each) for each in value]
     return None if isinstance(value, float) else value
-
-
-@contextmanager
-def readable(place: Path) -> Iterator[None]:
-    """One line for what loading raises when the files of an adapter or its checkpoint are not whole."""
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        raise ConfigError(f"{place} cannot be loaded: {' '.join(str(error).split())[:200]}") from error
 
 
 def in_fp32(settings: Settings) -> Settings:

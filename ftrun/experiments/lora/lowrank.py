@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +12,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ftrun.errors import ConfigError
-from ftrun.experiments.lora.equivalence import readable
+from ftrun.models.files.reading import loading, read_config, stored
 from ftrun.models.heads import name_of
 from ftrun.models.load import quiet, without_pooler
 from ftrun.models.reload import base_network
 from ftrun.models.save import PEFT_PREFIX
-from ftrun.models.small import register
 from ftrun.runs.artifacts import LORA, LORA_WEIGHTS, low_rank
 from ftrun.runs.manifest import verify
 from ftrun.runs.run import Run
@@ -27,6 +25,7 @@ from ftrun.settings.schema import ROUNDED, Settings
 from ftrun.settings.seeds import stream
 
 Factors = dict[str, tuple[Tensor, Tensor]]  # layer within the backbone → A (rank, inputs), B (outputs, rank)
+A, B = ".lora_A.weight", ".lora_B.weight"  # how peft ends the names of the two
 METHODS = {
     "svd": "svd",
     "ties": "ties_svd",
@@ -75,10 +74,13 @@ def read_update(run: Run) -> Update:
     refuse_unsummable(run)
     verify(run.model_dir)
     settings = read(run.settings)
-    with readable(run.path):
+    net = bare(run, settings)
+    with loading(run.model_dir, run.model_dir, LORA_WEIGHTS):
         config = LoraConfig.from_pretrained(str(run.model_dir))
         tensors = load_file(run.model_dir / LORA_WEIGHTS)
-        net = bare(run, settings)
+        lost = [name for name in tensors if name.endswith(A) and name.removesuffix(A) + B not in tensors]
+        if lost:
+            raise ConfigError(f"{run.path} is damaged: model/{LORA_WEIGHTS} has {lost[0]} and not its B")
     tensors = {name.removeprefix(PEFT_PREFIX): value.float() for name, value in tensors.items()}
     backbone = net.base_model
     prefix = "" if backbone is net else name_of(net, backbone) + "."
@@ -86,9 +88,9 @@ def read_update(run: Run) -> Update:
     initial = first_factors(backbone, config, prefix) if config.init_lora_weights == "pissa" else {}
     factors: Factors = {}
     for name, a in tensors.items():
-        if name.endswith(".lora_A.weight"):
-            layer = name.removesuffix(".lora_A.weight")
-            own, b = layer.removeprefix(prefix), tensors[f"{layer}.lora_B.weight"]
+        if name.endswith(A):
+            layer = name.removesuffix(A)
+            own, b = layer.removeprefix(prefix), tensors[layer + B]
             rank = len(a)
             scaling = config.lora_alpha / (rank**0.5 if config.use_rslora else rank)
             before = initial.get(own)
@@ -104,16 +106,15 @@ def read_update(run: Run) -> Update:
 
 def bare(run: Run, settings: Settings) -> nn.Module:
     """The network that the LoRA was trained on, its head fresh; of a pooled one the backbone."""
-    from transformers import AutoConfig
-
-    register()
-    config = AutoConfig.from_pretrained(run.model_dir)
-    lora = json.loads((run.model_dir / LORA).read_text(encoding="utf-8"))
+    trust: dict[str, Any] = {"trust_remote_code": settings.model.trust_remote_code}
+    config = read_config(run.model_dir, **trust)
+    lora = stored(run.model_dir / LORA)
     pooled = getattr(config, "ftrun_pooling", None)
     own = settings.task.spec(None).auto_class
     auto_class, extra = ("AutoModel", without_pooler(config)) if pooled else (own, {})
+    source, revision = lora["base_model_name_or_path"], lora.get("revision")
     with quiet():
-        return base_network(lora["base_model_name_or_path"], lora.get("revision"), auto_class, config, extra)
+        return base_network(source, revision, auto_class, config, extra | trust)
 
 
 def first_factors(backbone: nn.Module, config: Any, prefix: str) -> Factors:

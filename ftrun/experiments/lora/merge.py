@@ -19,11 +19,11 @@ from ftrun.experiments.lora.equivalence import (
     agreement,
     as_markdown,
     in_fp32,
-    readable,
     rows_to_compare,
 )
 from ftrun.models import sentences
 from ftrun.models.architecture import IMAGES
+from ftrun.models.files.reading import read_config
 from ftrun.models.heads import Pooled, save_beside
 from ftrun.models.image_processor import ImageProcessor, reopen
 from ftrun.models.load import quiet
@@ -118,24 +118,23 @@ def opened(
     place: Path, settings: Settings
 ) -> tuple[nn.Module, PreTrainedTokenizerBase | ImageProcessor | None, PretrainedConfig]:
     """The network with its LoRA beside the weights, its tokenizer or image processor, its configuration."""
-    from transformers import AutoConfig
-
-    net = reloaded(place, settings)
-    with readable(place):
-        config = AutoConfig.from_pretrained(place)
-        images = settings.task.spec(None).auto_class == IMAGES
-        return net, reopen(place, config) if images else open_tokenizer(place, str(place)), config
+    trust: dict[str, Any] = {"trust_remote_code": settings.model.trust_remote_code}
+    net, config = reloaded(place, settings), read_config(place, **trust)
+    images = settings.task.spec(None).auto_class == IMAGES
+    return net, reopen(place, config) if images else open_tokenizer(place, str(place), **trust), config
 
 
 def reloaded(place: Path, settings: Settings) -> nn.Module:
-    with quiet(), readable(place):
-        return reload(place, settings.task.spec(None).auto_class)
+    with quiet():
+        trust = settings.model.trust_remote_code
+        return reload(place, settings.task.spec(None).auto_class, trust=trust)
 
 
 def folded(place: Path, settings: Settings) -> nn.Module:
     """The network read anew, with plain weights: W₀ + s·B·A, for dora scaled to its magnitudes, by peft."""
-    with quiet(), readable(place):
-        net: Any = reload(place, settings.task.spec(None).auto_class, in_full=True)
+    with quiet():
+        trust = settings.model.trust_remote_code
+        net: Any = reload(place, settings.task.spec(None).auto_class, in_full=True, trust=trust)
         if not isinstance(net, Pooled):
             tie_again(net.base_model.model)
             return net.merge_and_unload()

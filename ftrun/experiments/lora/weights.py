@@ -11,6 +11,7 @@ from ftrun.experiments.inference import Saved
 from ftrun.experiments.lora.blend import Blend, with_head
 from ftrun.experiments.lora.equivalence import in_fp32
 from ftrun.experiments.lora.lowrank import Update
+from ftrun.models.files.reading import read_config
 from ftrun.models.tokenizer import open_tokenizer
 from ftrun.runs.terminal import say
 from ftrun.settings.read import read
@@ -44,15 +45,14 @@ class Slice:
     """The labelled rows, and the blend that answers them at any weights; no point is computed twice."""
 
     def __init__(self, updates: list[Update], head: int, file: str, columns: dict[str, str]) -> None:
-        from transformers import AutoConfig
-
         serving = updates[head]
         settings = in_fp32(with_columns(serving.settings, columns))
         self.settings = settings
         self.accelerator = open_accelerator(settings.device, "fp32", settings.train.deterministic)
         place = serving.run.model_dir
-        self.data = TaskData.of_file(settings.task, file, AutoConfig.from_pretrained(place))
-        self.data.encode(open_tokenizer(place, str(place)), "test")
+        trust: dict[str, Any] = {"trust_remote_code": settings.model.trust_remote_code}
+        self.data = TaskData.of_file(settings.task, file, read_config(place, **trust))
+        self.data.encode(open_tokenizer(place, str(place), **trust), "test")
         self.examples = self.data.dataset("test")
         net = with_head(serving)
         self.net = self.accelerator.prepare_model(Saved(net), evaluation_mode=True)

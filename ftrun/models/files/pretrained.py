@@ -15,6 +15,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from ftrun.errors import ConfigError, counted
 from ftrun.models.architecture import by
+from ftrun.models.files.reading import CONFIG, loading
 from ftrun.models.files.stored import Shapes, shapes
 from ftrun.models.heads import name_of
 from ftrun.runs.manifest import verify
@@ -36,13 +37,13 @@ def pretrained(
 
     Only what belongs to the head may be fresh: it is missing, or has other labels; with `whole` nothing may.
     Raises ConfigError, which begins with what is `named`, for anything else and for weights that are not
-    finite; what transformers raises for files that cannot be read.
+    finite or in a damaged file.
     """
     import transformers
 
     if (directory := Path(checkpoint.name)).is_dir():
         verify(directory)
-    with no_larger(named, shapes(checkpoint)):
+    with loading(named, directory, CONFIG), no_larger(named, shapes(checkpoint)):
         net, info = getattr(transformers, auto_class).from_pretrained(
             checkpoint.name,
             use_safetensors=True,

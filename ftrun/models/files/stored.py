@@ -7,7 +7,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from ftrun.errors import ConfigError
+from ftrun.errors import ConfigError, told
+from ftrun.models.files.reading import AGAIN
 from ftrun.models.locate import WHOLE, Checkpoint
 
 Shapes = dict[str, tuple[int, ...]]
@@ -29,14 +30,17 @@ def shapes(checkpoint: Checkpoint) -> Shapes | None:
             with safe_open(path, "pt") as file:
                 found |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
         except (OSError, SafetensorError) as error:
-            raise ConfigError(f"{path} is damaged: {' '.join(str(error).split())[:200]}") from None
+            raise ConfigError(f"{path} is damaged: {told(error)}; {AGAIN}") from None
     return found or None
 
 
 def shards(checkpoint: Checkpoint, index: Path) -> list[Path | None]:
     """The files that an index names."""
     try:
-        names = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-        return [checkpoint.cached(name) for name in sorted(set(names))]
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        files = [checkpoint.cached(name) for name in names]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{index} is damaged: it is no index of tensors ({error})") from None
+        raise ConfigError(f"{index} is damaged: it is no index of tensors ({error}); {AGAIN}") from None
+    if Path(checkpoint.name).is_dir() and None in files:
+        raise ConfigError(f"{index} names {names[files.index(None)]}, which is not there; {AGAIN}")
+    return files
