@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from ftrun import __version__
-from ftrun.errors import ConfigError, UserError, near
+from ftrun.errors import ConfigError, UserError, memory_told, near
 
 COMMANDS = Path(__file__).parent / "commands"
 # raised by a full disk or an outputs/ that cannot be written; any other OSError is a bug
@@ -22,7 +22,8 @@ def main() -> int:
     """Run the command line; returns the exit code."""
     atexit.register(gc.freeze)  # Python looks for garbage when it ends: a second, once torch is there
     try:
-        return start(sys.argv[1:])
+        with memory_told():
+            return start(sys.argv[1:])
     except UserError as error:
         return say(str(error), error.exit_code)
     except KeyboardInterrupt:

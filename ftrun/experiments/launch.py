@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from concurrent.futures import BrokenExecutor
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from ftrun import CONF
-from ftrun.errors import ConfigError, Interrupted, UserError
+from ftrun.errors import ConfigError, Interrupted, OutOfMemory, UserError, memory_told, told
 from ftrun.experiments.callbacks import Sweep, summary
 from ftrun.experiments.hydra_errors import explain
 from ftrun.experiments.overrides import (
@@ -68,6 +69,8 @@ def launch(arguments: list[str]) -> int:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
     except Stop as stop:
         failed = stop.args[0]
+    except BrokenExecutor as error:
+        failed = killed(error)
     except COMPOSITION as error:
         if isinstance(error, ValueError) and Sweep.directory is not None:
             raise  # the sweep had been composed: it is not about its settings
@@ -83,6 +86,15 @@ def launch(arguments: list[str]) -> int:
     if crossed:
         show_score(Sweep.directory)
     return code
+
+
+def killed(error: BrokenExecutor) -> OutOfMemory:
+    """What a launcher that starts processes is told of one that died, as the system kills for memory."""
+    return OutOfMemory(
+        f"a worker process was killed, as the system does when memory is exhausted ({told(error)});"
+        " what was finished stays, and the same command goes on; possible: fewer at once, as by"
+        " hydra.launcher.n_jobs=1"
+    )
 
 
 def every_fold(words: list[str]) -> list[str]:
@@ -126,7 +138,8 @@ def job(cfg: DictConfig) -> float:
             return one(raw, path, again=False)
         from ftrun.experiments.sweep import noted
 
-        return noted(raw, path, Path(str(known.sweep.dir)).absolute(), partial(one, again=True))
+        with memory_told():
+            return noted(raw, path, Path(str(known.sweep.dir)).absolute(), partial(one, again=True))
     except Exception as error:
         if sweeps and not isinstance(error, Interrupted):
             show(error, overrides)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from ftrun.errors import memory_told
 from ftrun.runs.warm import digest, once, sharing, stamps
 from ftrun.tasks.dataset import Dataset, Rows
 from ftrun.tasks.parts.rows import TaskRows
@@ -90,6 +91,9 @@ class TaskData:
         """The processor by its content, before the first row."""
         return digest([self.processor])
 
+    @memory_told(
+        "when rows become tokens", "fewer rows, such as task.subset=10000, a smaller task.max_length"
+    )
     def _encode(self, split: str) -> Dataset:
         """The split encoded now, or for an earlier run that read the same."""
         from ftrun.models.tokenizer import cutting, restore_cutting

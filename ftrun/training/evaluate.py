@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from ftrun.data.batching import batches_by_tokens, sorted_batches
+from ftrun.errors import OutOfMemory, out_of_memory, told
 from ftrun.tasks.objective import Coupled, outputs_of, targets_of
 from ftrun.training.late import beside, one_late
 
@@ -61,18 +62,25 @@ def answered(
 ) -> tuple[list[tuple[int, Answer]], float, float]:
     """This process's answers with their places, the summed loss and its count.
 
-    A batch's answers are read when the next one is launched, so that a GPU goes on meanwhile.
+    A batch's answers are read when the next one is launched, so that a GPU goes on meanwhile. One whose
+    answers exceed the memory is halved too; OutOfMemory where a single row does.
     """
     objective, device, total, count = data.objective, accelerator.device, 0.0, 0.0
     answers: list[tuple[int, Answer]] = []
+    pending = batches_of(dataset, size, accelerator)
     with evaluating(model, objective):
-        launches = launched(model, data, dataset, size, accelerator, kept)
-        for (outputs, batch, places), done in one_late(launches, device):
-            with beside(done, device):
-                if with_loss:
-                    loss = objective.loss(outputs, batch)
-                    total, count = total + float(loss.sum), count + targets_of(objective, batch)
-                answers += zip(places, data.scorer.answers(outputs, batch), strict=True)
+        while pending:  # also what comes back to it when the last batch was launched
+            launches = launched(model, data, dataset, pending, accelerator, kept)
+            for (outputs, batch, places), done in one_late(launches, device):
+                try:
+                    with beside(done, device):
+                        loss = float(objective.loss(outputs, batch).sum) if with_loss else 0.0
+                        found = data.scorer.answers(outputs, batch)
+                except (RuntimeError, MemoryError, OSError) as error:
+                    pending[:0] = halves(places, error)
+                    continue
+                total, count = total + loss, count + (targets_of(objective, batch) if with_loss else 0)
+                answers += zip(places, found, strict=True)
     return answers, total, count
 
 
@@ -98,7 +106,7 @@ def batches_through(
 ) -> Iterator[tuple[Any, Batch, list[int]]]:
     """Outputs, batches and places of this process's examples."""
     with evaluating(model, data.objective):
-        yield from launched(model, data, dataset, size, accelerator)
+        yield from launched(model, data, dataset, batches_of(dataset, size, accelerator), accelerator)
 
 
 @contextmanager
@@ -112,37 +120,53 @@ def evaluating(model: nn.Module, objective: nn.Module) -> Iterator[None]:
     objective.train(modes[1])
 
 
+def batches_of(dataset: Dataset, size: int, accelerator: Accelerator) -> list[list[int]]:
+    """The places of this process's examples, batch by batch."""
+    cut = batches_by_tokens if accelerator.device.type == "cuda" else sorted_batches
+    batches = cut([example.size for example in dataset.examples], max(size, SMALLEST))
+    return batches[accelerator.process_index :: accelerator.num_processes]
+
+
 @torch.no_grad()
 def launched(
     model: nn.Module,
     data: TaskData,
     dataset: Dataset,
-    size: int,
+    pending: list[list[int]],
     accelerator: Accelerator,
     kept: Kept | None = None,
 ) -> Iterator[tuple[Any, Batch, list[int]]]:
-    """The same, with the modes as they are; a batch that exceeds the memory is halved."""
+    """Outputs, batches and places of the `pending` batches, which it takes from the list.
+
+    The modes stay as they are; a batch that exceeds the memory is halved.
+    """
     if kept is not None:
         kept.cover(dataset)
-    objective, lengths = data.objective, [example.size for example in dataset.examples]
-    cut = batches_by_tokens if accelerator.device.type == "cuda" else sorted_batches
-    batches = cut(lengths, max(size, SMALLEST))
-    pending = batches[accelerator.process_index :: accelerator.num_processes]
     while pending:
         places = pending.pop(0)
-        examples = [dataset[place] for place in places]
-        batch = dataset.collate(examples)
-        if kept is not None:
-            batch = kept.into(batch, examples)
         try:
-            outputs = outputs_of(model, objective, batch)
-        except torch.OutOfMemoryError:
-            if len(places) == 1:
-                raise
-            torch.cuda.empty_cache()
-            pending[:0] = [places[: len(places) // 2], places[len(places) // 2 :]]
+            examples = [dataset[place] for place in places]
+            batch = dataset.collate(examples)
+            if kept is not None:
+                batch = kept.into(batch, examples)
+            outputs = outputs_of(model, data.objective, batch)
+        except (RuntimeError, MemoryError, OSError) as error:
+            pending[:0] = halves(places, error)
         else:
             yield outputs, batch, places
+
+
+def halves(places: list[int], error: BaseException) -> list[list[int]]:
+    """Two batches in the place of one that exceeds the memory; raises every other error again."""
+    if not out_of_memory(error):
+        raise error
+    if len(places) == 1:
+        raise OutOfMemory(
+            f"out of memory when a single row is evaluated ({told(error)}); possible: a smaller"
+            " task.max_length, train.precision=bf16, a smaller model"
+        ) from error
+    torch.cuda.empty_cache()
+    return [places[: len(places) // 2], places[len(places) // 2 :]]
 
 
 def gathered(values: list[Any], accelerator: Accelerator) -> list[Any]:

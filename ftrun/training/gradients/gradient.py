@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ftrun.errors import OutOfMemory
+from ftrun.errors import OutOfMemory, out_of_memory, told
 from ftrun.runs.terminal import say
 from ftrun.settings.seeds import stream
 from ftrun.tasks.dataset import Draw
@@ -70,7 +70,7 @@ class Gradient:
             try:
                 with recomputing(self.model) if self.recompute else nullcontext():
                     return self.accumulate(rows, state)
-            except (torch.OutOfMemoryError, RuntimeError) as error:
+            except (RuntimeError, MemoryError, OSError) as error:
                 if not out_of_memory(error):
                     raise
                 self.forget()
@@ -223,9 +223,9 @@ class Gradient:
         open_to_it = wish == "auto" and size <= FEW and not self.recompute and not self.model.batch_norms()
         if not alone or (size == 1 and not open_to_it):
             raise OutOfMemory(
-                f"out of memory with train.micro_batch={size}; possible: a smaller train.micro_batch,"
-                " a smaller task.max_length, train.checkpoint_layers=true, train.precision=bf16,"
-                " or strategy=lora"
+                f"out of memory with train.micro_batch={size} ({told(error)}); possible:"
+                f"{' a smaller train.micro_batch,' if size > 1 else ''} a smaller task.max_length,"
+                " train.checkpoint_layers=true, train.precision=bf16, or strategy=lora"
             ) from error
         torch.cuda.empty_cache()
         if open_to_it:
@@ -241,7 +241,3 @@ def share_of(whole: float, count: float | torch.Tensor) -> float | torch.Tensor:
     if isinstance(count, torch.Tensor):
         return (whole / torch.where(count == 0, 1, count)).float()
     return whole / (count or 1)
-
-
-def out_of_memory(error: BaseException) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

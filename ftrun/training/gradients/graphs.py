@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from ftrun.errors import out_of_memory
 from ftrun.runs.terminal import say
 from ftrun.tasks.objective import is_capturable
 from ftrun.training.gradients.placing import copied, tensors_of
@@ -158,9 +159,9 @@ class Graphs:
         scale = torch.full((), weight, device=inputs[0].device)
         try:
             replay = self.backend.record(lambda: work(static, scale))
-        except torch.OutOfMemoryError:
-            raise
         except Exception as error:  # whatever a network does that no graph holds: the eager pass is right
+            if out_of_memory(error):
+                raise
             self.refuse(f"{type(error).__name__}: {error}")
             return False
         self.captured[key] = Captured(inputs, scale, replay)

@@ -100,7 +100,8 @@ def complete(
 ) -> int:
     """Compute what the store lacks, or every n-th from the m-th of it for a share (m, n); returns how many.
 
-    `addresses` are those of the dataset's examples. Raises OSError and torch.OutOfMemoryError.
+    `addresses` are those of the dataset's examples. Raises OSError, and what
+    `out_of_memory` knows.
     """
     missing = {address: at for at, address in enumerate(addresses) if address not in store}
     chosen = dict(list(missing.items())[share[0] :: share[1]])

@@ -6,8 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import torch
-
+from ftrun.errors import out_of_memory
 from ftrun.models.features.prefix import Prefix, Values, lengths_of, tokens_of
 from ftrun.models.features.store import CONTENT, VARIANT, Store, directory
 from ftrun.runs.terminal import say
@@ -73,12 +72,15 @@ class KeptRows:
         """Where nothing can be written, the run goes on without kept features, and says so."""
         try:
             yield
-        except OSError as error:
+        except (OSError, MemoryError, RuntimeError) as error:
+            if out_of_memory(error):
+                reason = "out of memory"
+            elif isinstance(error, OSError):
+                reason = f"{directory()}: {error.strerror}"
+            else:
+                raise
             self.failed = True
-            say(f"features are not kept: {directory()}: {error.strerror}")
-        except torch.OutOfMemoryError:
-            self.failed = True
-            say("features are not kept: out of memory")
+            say(f"features are not kept: {reason}")
 
     def flush(self) -> None:
         """Have what was computed on the disk, for other runs and for a resumed one."""
