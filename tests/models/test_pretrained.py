@@ -227,10 +227,10 @@ def test_a_configuration_of_another_network_is_refused_at_once(bert, change, rea
     experiment.model.pooling = pooling
     spec = experiment.task.spec(None)
     for way in (outline, lambda *given: load(*given, 0)):
-        begin = time.perf_counter()
+        begin = time.process_time()
         with pytest.raises(ConfigError, match=f"model.name=.*/bert: .*({reason})"):
             way(experiment.model, spec)
-        assert time.perf_counter() - begin < 2
+        assert time.process_time() - begin < 1
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
