@@ -15,7 +15,7 @@ from torch import nn
 
 from ftrun.errors import ConfigError
 from ftrun.models.architecture import IMAGES, headless, refuse_other_direction, refuse_other_inputs
-from ftrun.models.heads import Pooled, backbone_of, project
+from ftrun.models.heads import Pooled, backbone_of, layers_of, project
 from ftrun.models.image_processor import ImageProcessor, open_processor
 from ftrun.models.locate import Checkpoint, locate
 from ftrun.models.model import Model
@@ -23,7 +23,6 @@ from ftrun.models.pooling import resolved
 from ftrun.models.quantized import quantize, refuse_unquantizable
 from ftrun.models.resize import resize
 from ftrun.models.spec import ImageInput, Spec
-from ftrun.models.stages import layers_of
 from ftrun.models.tokenizer import load_tokenizer, trained_for
 
 if TYPE_CHECKING:

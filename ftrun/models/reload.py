@@ -14,7 +14,7 @@ from ftrun import ASSETS
 from ftrun.errors import ConfigError
 from ftrun.models.adapters import Adapters
 from ftrun.models.architecture import headless
-from ftrun.models.heads import Pooled, restore
+from ftrun.models.heads import Pooled, layers_of, restore
 from ftrun.models.layers import output_layers
 from ftrun.models.load import quiet, without_pooler
 from ftrun.models.logits import Both, logits_of
@@ -24,7 +24,6 @@ from ftrun.models.quantized import quantize, refuse_unquantizable, round_weights
 from ftrun.models.save import ADAPTER_WEIGHTS, ADAPTERS, EMBEDDED
 from ftrun.models.sentences import longest, read_head
 from ftrun.models.small import register
-from ftrun.models.stages import layers_of
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
