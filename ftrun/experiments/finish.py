@@ -18,12 +18,13 @@ from ftrun.reports.pages.run_page import show_result
 from ftrun.runs import clock
 from ftrun.runs.manifest import seal
 from ftrun.runs.run import PREDICTIONS, RESULT, Run
+from ftrun.runs.terminal import say
 from ftrun.settings.seeds import stream
 from ftrun.tasks.dataset import SPLITS, rows_of
 from ftrun.tasks.scorer import prediction_lines
 from ftrun.training import checkpoint
 from ftrun.training.devices import describe
-from ftrun.training.preflight import PROBE
+from ftrun.training.preflight import LARGEST_DIFFERENCE, PROBE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,6 +78,8 @@ def finish(loop: Loop, settings: Settings, directory: Run, meter: MemoryMeter, f
         directory.write_json(RESULT, result_of(loop, settings) | own | known)
         with clock.phase("report"):
             show_result(directory)
+        if not found <= LARGEST_DIFFERENCE:
+            say(f"warning: the saved model differs from the trained one: a logit by {found:.2g}")
     accelerator.wait_for_everyone()
     return loop.state.best[loop.metric]
 

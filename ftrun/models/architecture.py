@@ -28,6 +28,7 @@ HEADS = {  # what a head of transformers does, for messages
     IMAGES: "a head on images",
 }
 WHOLE, ENCODER = "AutoModel", "AutoModelForTextEncoding"  # a network without a head
+BOTH_SIDES = ("xlnet",)  # it is trained on permutations, and sees all tokens; transformers lists it as causal
 ORDER_LABELS = {"next_sentence_label", "sentence_order_label"}  # of BERT and of ALBERT
 
 
@@ -35,7 +36,7 @@ def is_decoder(config: PretrainedConfig) -> bool:
     """Whether a network sees only what stands before a token."""
     from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
-    causal = type(config) in AutoModelForCausalLM._model_mapping
+    causal = type(config) in AutoModelForCausalLM._model_mapping and config.model_type not in BOTH_SIDES
     return causal and (
         getattr(config, "is_decoder", False) or type(config) not in AutoModelForMaskedLM._model_mapping
     )
@@ -166,11 +167,7 @@ def refuse_other_inputs(settings: ModelSettings, spec: Spec, config: PretrainedC
 
 def refuse_one_way(settings: ModelSettings, spec: Spec, config: PretrainedConfig) -> None:
     """ConfigError where the answer is a span and the network reads in one direction."""
-    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
-
-    kind = type(config)
-    one_way = kind in AutoModelForCausalLM._model_mapping and kind not in AutoModelForMaskedLM._model_mapping
-    if one_way:
+    if is_decoder(config):
         raise ConfigError(
             f"task={spec.task} needs an encoder, which sees what comes after a word;"
             f" model.name={settings.name} ({config.model_type}) is a decoder"

@@ -18,7 +18,7 @@ from ftrun.models.architecture import headless
 from ftrun.models.files.locate import Checkpoint
 from ftrun.models.files.pretrained import pretrained
 from ftrun.models.files.reading import CONFIG, loading, read_config, stored
-from ftrun.models.heads import FILE, Pooled, backbone_of, restore
+from ftrun.models.heads import FILE, Pooled, backbone_of, layers_of, restore
 from ftrun.models.layers import output_layers
 from ftrun.models.load import quiet, without_pooler
 from ftrun.models.logits import Both, logits_of
@@ -27,7 +27,6 @@ from ftrun.models.quantized import KEY as LOADED
 from ftrun.models.quantized import quantize, refuse_unquantizable, round_weights
 from ftrun.models.save import ADAPTER_WEIGHTS, ADAPTERS, EMBEDDED
 from ftrun.models.sentences import longest, read_head
-from ftrun.models.stages import layers_of
 from ftrun.runs.artifacts import LORA, LORA_WEIGHTS
 from ftrun.runs.manifest import verify
 

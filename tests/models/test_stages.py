@@ -5,9 +5,9 @@ import torch
 import transformers
 
 from ftrun.errors import ConfigError
+from ftrun.models.heads import lists_of_layers
 from ftrun.models.layers import adapted_layers, output_layers
 from ftrun.models.model import Model
-from ftrun.models.stages import lists_of_layers
 
 HEADS = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
 SMALL = {"vocab_size": 20, "d_model": 8, "encoder_layers": 2, "decoder_layers": 3, **HEADS}
