@@ -203,6 +203,7 @@ def test_a_finished_run_that_no_ledger_has_is_its_sweep_s(tmp_path: Path) -> Non
     run = Run.create(tmp_path / "0-full", CONFIG)
     run.write_json("result.json", {})
     ledger = Ledger(tmp_path)
-    assert is_free(run.path, dict(CONFIG), ledger) and not is_free(run.path, {"seed": 4}, ledger)
+    raw = run.settings
+    assert is_free(run.path, raw, ledger) and not is_free(run.path, raw | {"seed": 4}, ledger)
     ledger.write("key", run.path, "finished")
-    assert not is_free(run.path, dict(CONFIG), ledger)
+    assert not is_free(run.path, raw, ledger)
