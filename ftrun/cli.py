@@ -11,11 +11,11 @@ import sys
 from pathlib import Path
 
 from ftrun import __version__
-from ftrun.errors import ConfigError, UserError, near
+from ftrun.errors import ConfigError, UserError, disk_full, near
 
 COMMANDS = Path(__file__).parent / "commands"
-# raised by a full disk or an outputs/ that cannot be written; any other OSError is a bug
-DISK = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
+# raised by an outputs/ that cannot be written; any other OSError but those of a full disk is a bug
+DISK = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
 
 
 def main() -> int:
@@ -30,8 +30,10 @@ def main() -> int:
     except BrokenPipeError:  # the reader of our output has exited: `ftrun report … | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except OSError as error:
-        if error.errno not in DISK:
+    except Exception as error:
+        if (full := disk_full(error)) is not None:
+            return say(str(full), full.exit_code)
+        if not isinstance(error, OSError) or error.errno not in DISK:
             raise
         return say(f"{(error.strerror or str(error)).lower()}: {error.filename or 'outputs'}", 1)
 

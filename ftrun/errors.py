@@ -5,17 +5,25 @@ UserError         1  the run failed
 ├── DataError     3  data
 ├── OutOfMemory   4  memory
 ├── Diverged      5  a loss or gradient that is not finite
+├── DiskFull      1  a disk or a quota that takes no more
 └── Interrupted   128 + the signal's number
     └── Paused    128  no signal: the run waits where it was asked to
 """
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+# of libraries written in Rust (safetensors, tokenizers), whose errors are no OSError, and of shutil
+NUMBERED = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]")
 
 
 class UserError(Exception):
@@ -65,6 +73,21 @@ class Paused(Interrupted):
 
     def __init__(self, message: str, signum: int = 0) -> None:
         super().__init__(message, signum)
+
+
+class DiskFull(UserError):
+    """A disk or a quota takes no more; what was written before is whole."""
+
+
+def disk_full(error: BaseException, place: object = "") -> DiskFull | None:
+    """The error in a line with the file that it names, else the place; None unless a disk takes no more."""
+    numbers = [int(one or other) for one, other in NUMBERED.findall(str(error))]
+    found = [error.errno] if isinstance(error, OSError) and error.errno else numbers
+    if isinstance(error, UserError) or not FULL & {*found}:
+        return error if isinstance(error, DiskFull) else None
+    reason = os.strerror(next(number for number in found if number in FULL))
+    name = getattr(error, "filename", None) or place
+    return DiskFull(f"{reason[:1].lower()}{reason[1:]}" + (f": {name}" if name else ""))
 
 
 def near(name: str, possible: Iterable[str]) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import gc
 import os
-import random
 import subprocess
 import sys
 import tempfile
@@ -18,7 +16,7 @@ from typing import Any
 import pytest
 from losses import Losses
 from quick import deselect
-from toys import SPLITS, tiny_network, tiny_tokenizer, toy_rows
+from toys import SPLITS, tiny_network, tiny_tokenizer, write_toys
 
 CACHE = tempfile.TemporaryDirectory(prefix="ftrun-tests-")  # Hub and data set caches: not the user's own
 TESTS = Path(__file__).parent
@@ -57,12 +55,7 @@ def imported_for_good() -> None:
 def toy_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with train, validation and test as .csv and as .tsv; columns text and label."""
     place = tmp_path_factory.mktemp("toy")
-    chance = random.Random(0)
-    for split, count in SPLITS.items():
-        rows = [("text", "label"), *toy_rows(count, chance)]
-        for suffix, delimiter in ((".csv", ","), (".tsv", "\t")):
-            with (place / f"{split}{suffix}").open("w", newline="", encoding="utf-8") as file:
-                csv.writer(file, delimiter=delimiter, lineterminator="\n").writerows(rows)
+    write_toys(place)
     return place
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ftrun.commands._board import Board
 from ftrun.commands._settings import composed
-from ftrun.errors import Interrupted, Paused, UserError
+from ftrun.errors import DiskFull, Interrupted, Paused, UserError, disk_full
 from ftrun.reports.numbers import score
 from ftrun.runs.ledger import Ledger, key_of
 from ftrun.runs.run import LOG, PAUSE, RESULT, Run, is_run
@@ -131,10 +131,12 @@ def make(study: Study, trial: Trial, race: bool = False) -> bool:
         with board.running(trial.key, trial.title) as watch:
             ended = train(trial, watch, race)
     except (Interrupted, UserError) as error:
-        if isinstance(error, Interrupted):
+        if isinstance(error, Interrupted | DiskFull):
             raise
         return failed(study, trial, str(error))
     except Exception as error:  # a bug; the study continues, as a sweep does
+        if disk_full(error) is not None:
+            raise
         return failed(study, trial, f"{type(error).__name__}: {error}; see {trial.path / LOG}")
     if ended:
         study.ledger.write(trial.key, trial.path, "finished")
@@ -157,10 +159,9 @@ def train(trial: Trial, watch: Any, race: bool) -> bool:
                 one(trial.raw, trial.path, again=True)
         except Paused:
             return False
-        except Interrupted:
-            raise
-        except Exception:
-            traceback.print_exc()
+        except Exception as error:
+            if not isinstance(error, Interrupted | DiskFull):
+                traceback.print_exc()
             raise
     return True
 

@@ -16,7 +16,7 @@ from ftrun.commands._parser import Parser
 from ftrun.commands._rates import best_rate
 from ftrun.commands._settings import POWERS, SEEDS, STRATEGIES, composed, keys_of, refuse_no_seeds
 from ftrun.commands._study import PILOTS, RUNS, Study, Trial, make
-from ftrun.errors import ConfigError, Interrupted, UserError, counted
+from ftrun.errors import ConfigError, DiskFull, Interrupted, UserError, counted, disk_full
 from ftrun.reports.numbers import roughly
 from ftrun.runs.home import files_of
 from ftrun.runs.ledger import Ledger
@@ -50,22 +50,24 @@ def main(arguments: list[str]) -> int:
     study = Study(words, tests, directory, Ledger(directory), Board())
     place_of_it = [] if options.dir else ["--dir", str(directory)]
     command = shlex.join(["ftrun", "compare", *arguments, *place_of_it])
-    planned(study, names, options.seeds, options)
-    print(f"study in {directory}: to continue it or to add seeds, repeat the command", flush=True)
     try:
+        planned(study, names, options.seeds, options)
+        print(f"study in {directory}: to continue it or to add seeds, repeat the command", flush=True)
         with study.board.shown():
             ready = {name: prepared(study, name, minutes, options.lr == "grid") for name in names}
             for seed, test in itertools.product(range(options.seeds), tests):
                 for name in names:
                     if (own := ready[name]) is not None:
                         make(study, Trial.of(study, RUNS, name, [*own, f"seed={seed}", *test]))
-    except (Interrupted, KeyboardInterrupt):
+        finish(study, options)
+    except (Interrupted, KeyboardInterrupt, OSError, DiskFull) as error:
+        if isinstance(error, OSError) and disk_full(error) is None:
+            raise
         try:
             finish(study, options, whole=False)
         finally:
             print(f"to continue: {command}", flush=True)
         raise
-    finish(study, options)
     return 1 if study.failed else 0
 
 

@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from ftrun.data.content import bytes_of, ending, refuse_missing, text_of
-from ftrun.errors import ConfigError, DataError, UserError, counted, listed, near
+from ftrun.errors import ConfigError, DataError, UserError, counted, disk_full, listed, near
 from ftrun.runs.files import write_atomically
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def write_table(path: Path, rows: list[dict[str, Any]]) -> None:
     try:
         write_atomically(path, text)
     except OSError as error:
-        raise UserError(f"{path} could not be written: {error.strerror}") from None
+        raise disk_full(error) or UserError(f"{path} could not be written: {error.strerror}") from None
 
 
 def columns_of(text: Columns) -> list[str]:

@@ -102,15 +102,19 @@ def counting(**options: Any) -> Launcher:
 
 
 class Sweep(Callback):
-    """Hydra calls it in the process that starts the runs of a sweep, wherever these run."""
+    """Hydra calls it in the process that starts the runs of a sweep, wherever these run, or a single one."""
 
     directory: Path | None = None
+    single: Path | None = None  # the directory of a run that is no sweep's
     begun = finished = 0  # runs of this command
 
     @classmethod
     def begin(cls) -> None:
-        """Forget the sweep before, in this process."""
-        cls.directory, cls.begun, cls.finished = None, 0, 0
+        """Forget what this process did before."""
+        cls.directory, cls.single, cls.begun, cls.finished = None, None, 0, 0
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        Sweep.single = Path(str(config.hydra.run.dir))
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         plugins: Any = Plugins.instance()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, Any
 
 from ftrun.data.tables import write_table
@@ -42,6 +43,7 @@ def finish(loop: Loop, settings: Settings, directory: Run, meter: MemoryMeter, f
     loop.step.kept.flush()
     if accelerator.is_main_process:
         auto_class, validation = data.spec.auto_class, data.dataset("validation")
+        shutil.rmtree(directory.model_dir, ignore_errors=True)  # half of one, of a process that was killed
         export(model, directory.model_dir, auto_class)
         probe = validation.collate(validation.examples[:PROBE])
         found = difference(model, directory.model_dir, auto_class, probe)

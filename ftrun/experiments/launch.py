@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import traceback
 from functools import partial
@@ -14,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from ftrun import CONF
-from ftrun.errors import ConfigError, Interrupted, UserError
+from ftrun.errors import ConfigError, DiskFull, Interrupted, UserError, disk_full
 from ftrun.experiments.callbacks import Sweep, summary
 from ftrun.experiments.hydra_errors import explain
 from ftrun.experiments.overrides import (
@@ -35,7 +36,7 @@ from ftrun.runs.collector import importing
 from ftrun.runs.find import find_runs
 from ftrun.runs.ledger import Ledger
 from ftrun.runs.outputs import refuse_directory
-from ftrun.runs.run import Run, is_run
+from ftrun.runs.run import CONFIG, Run, is_run
 from ftrun.runs.terminal import say
 from ftrun.settings.read import read
 
@@ -73,6 +74,8 @@ def launch(arguments: list[str]) -> int:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
     except Stop as stop:
         failed = stop.args[0]
+    except KeyboardInterrupt as interrupt:
+        failed = interrupt
     except COMPOSITION as error:
         if isinstance(error, ValueError) and Sweep.directory is not None:
             raise  # the sweep had been composed: it is not about its settings
@@ -80,6 +83,8 @@ def launch(arguments: list[str]) -> int:
     finally:
         sys.argv = before
         warm.end()
+    if isinstance(failed, Interrupted | KeyboardInterrupt | DiskFull):
+        say_how_to_go_on(arguments, crossed)
     if failed is not None:
         raise failed
     if Sweep.directory is None:
@@ -88,6 +93,19 @@ def launch(arguments: list[str]) -> int:
     if crossed:
         show_score(Sweep.directory)
     return code
+
+
+def say_how_to_go_on(arguments: list[str], crossed: bool) -> None:
+    """The command that continues a sweep, or a run of which so far there is the pre-training."""
+    if Sweep.directory is not None:
+        place, key = Sweep.directory, "hydra.run.dir" if crossed else "hydra.sweep.dir"
+    elif Sweep.single is not None and (Sweep.single / "pretraining").is_dir():
+        place, key = Sweep.single, "hydra.run.dir"
+    else:
+        return
+    own = [word for word in arguments if not word.startswith(f"{key}=")]
+    if place.is_dir() and not (place / CONFIG).is_file():
+        say(f"to continue the whole: {shlex.join(['ftrun', *own, f'{key}={place}'])}")
 
 
 def every_fold(words: list[str]) -> list[str]:
@@ -132,10 +150,11 @@ def job(cfg: DictConfig) -> float:
             return one(raw, path, again=False)
         return noted(raw, path, Ledger(Path(str(known.sweep.dir)).absolute()), partial(one, again=True))
     except Exception as error:
-        if sweeps and not isinstance(error, Interrupted):
+        full = disk_full(error, path)
+        if sweeps and full is None and not isinstance(error, Interrupted):
             show(error, known.job.num, overrides)
             return Failed("nan")
-        raise Stop(error) from None
+        raise Stop(full or error) from None
     finally:
         if not sweeps:
             tidy(path)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import ConfigError, listed
 from ftrun.experiments import single
-from ftrun.experiments.surroundings import keep
+from ftrun.experiments.ending import reason_kept
+from ftrun.experiments.surroundings import surroundings
 from ftrun.reports.sequence import show
 from ftrun.runs import clock
-from ftrun.runs.run import RESULT, Run
+from ftrun.runs.run import ENVIRONMENT, RESULT, Run
 from ftrun.runs.terminal import leads
 from ftrun.settings.checks import natural_order
 from ftrun.settings.read import NOTHING_BEFORE, derived, read, without_hold
@@ -34,8 +35,7 @@ def run(settings: Settings, path: Path) -> float:
             "sequence= cannot be combined with several processes; run its tasks one by one with source=RUN"
         )
     stages = plan(settings)
-    directory = Run.create(path, settings.raw)
-    keep(directory, settings.device)
+    directory = Run.create(path, settings.raw, {ENVIRONMENT: surroundings(path, settings.device)})
     return through(settings, stages, directory)
 
 
@@ -51,7 +51,7 @@ def resume(directory: Run) -> float:
 
 def through(settings: Settings, stages: list[dict[str, Any]], directory: Run) -> float:
     """Every stage that is not finished, then the result."""
-    with single.reason_kept(directory, "to continue the sequence"):
+    with reason_kept(directory, "to continue the sequence"):
         if not directory.finished:
             finished = [stage(settings, directory, stages, number) for number in range(len(stages))]
             if leads():

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftrun.errors import ConfigError, DataError, Interrupted, UserError
+from ftrun.errors import DataError
+from ftrun.experiments.ending import reason_kept
 from ftrun.experiments.finish import finish
 from ftrun.experiments.pooling import for_task, with_pooling
 from ftrun.experiments.preparing import prepare
 from ftrun.experiments.retention import features_of, measure_before, remember
 from ftrun.experiments.sources import open_sources, start, with_fresh_head, with_head_of
-from ftrun.experiments.surroundings import compare, keep, keep_network, refuse_other_weights
+from ftrun.experiments.surroundings import compare, keep_network, refuse_other_weights, surroundings
 from ftrun.models.load import load, outline
 from ftrun.reports.pages.run_page import show_result
 from ftrun.runs import clock
 from ftrun.runs.files import free_space_check
-from ftrun.runs.run import FAILURE, Run, is_run
+from ftrun.runs.run import ENVIRONMENT, Run, is_run
 from ftrun.runs.terminal import leads, say
 from ftrun.runs.warm import once, stamps
 from ftrun.settings.read import FIXED, read, without_hold
@@ -123,9 +123,9 @@ def read_data(settings: Settings) -> TaskData:
 def open_directory(accelerator: Accelerator, path: Path, settings: Settings, data: TaskData) -> Run:
     """The run directory, made by the first process and known to all."""
     if accelerator.is_main_process:
-        directory = Run.create(path, settings.raw)
-        keep(directory, describe(accelerator))
-        directory.write_json("data.json", {"fingerprint": data.rows.fingerprint})
+        own = {ENVIRONMENT: surroundings(path, describe(accelerator))}
+        own["data.json"] = {"fingerprint": data.rows.fingerprint}
+        directory = Run.create(path, settings.raw, own)
     if accelerator.num_processes > 1:
         from accelerate.utils import broadcast_object_list
 
@@ -139,36 +139,6 @@ def recorded(
     """The experiment, with the reason kept in the run directory when it ends early."""
     with reason_kept(directory, begun=again):
         return train_and_score(settings, data, directory, accelerator, again)
-
-
-@contextmanager
-def reason_kept(directory: Run, hint: str = "to continue", begun: bool = True) -> Iterator[None]:
-    """Why a run ends early is kept in its directory, which is given back at the end.
-
-    A directory that is not yet `begun` is taken away when settings or data are refused.
-    """
-    try:
-        yield
-    except BaseException as error:
-        refused = isinstance(error, ConfigError | DataError) and not begun
-        if leads() and not (refused and directory.remove_unless_begun()):
-            message = str(error) or type(error).__name__
-            with suppress(OSError):  # on a full disk the first error is the one to show
-                directory.write_json(FAILURE, {"message": message, "exit_code": exit_code(error)})
-        if isinstance(error, Interrupted):
-            say(f"{hint}: ftrun resume {directory.path}")
-        raise
-    finally:
-        if leads() and is_run(directory.path):
-            with suppress(OSError):
-                directory.log_time(*clock.lines())
-        directory.release()
-
-
-def exit_code(error: BaseException) -> int:
-    if isinstance(error, KeyboardInterrupt):
-        return 130
-    return error.exit_code if isinstance(error, UserError) else 1
 
 
 def train_and_score(

@@ -26,14 +26,9 @@ READ = ("*.safetensors", "tokenizer*", "vocab*")  # of a directory: what decides
 PARTS, PART = 16, 65_536  # of a file: how many parts are read, of how many bytes each
 
 
-def keep(directory: Run, device: str) -> None:
-    """Write environment.json of a run that begins."""
-    directory.write_json(ENVIRONMENT, surroundings(directory, device))
-
-
-def surroundings(directory: Run, device: str) -> dict[str, Any]:
-    """What environment.json holds, from this process."""
-    own = {"cpu": torch.backends.cpu.get_cpu_capability(), "run": os.path.abspath(directory.path)}
+def surroundings(path: Path, device: str) -> dict[str, Any]:
+    """What environment.json of a run holds, from this process."""
+    own = {"cpu": torch.backends.cpu.get_cpu_capability(), "run": os.path.abspath(path)}
     return describe_environment(device) | own
 
 
@@ -80,7 +75,7 @@ def fingerprint(model: Model) -> str | None:
 
 def compare(directory: Run, accelerator: Accelerator, model: Model, step: int) -> None:
     """Say and keep what has changed since the run began or last went on."""
-    now = surroundings(directory, describe(accelerator)) | {"attention": attention_of(model.net)}
+    now = surroundings(directory.path, describe(accelerator)) | {"attention": attention_of(model.net)}
     kept, found = resumed(directory.environment, now, step)
     if found:
         directory.write_json(ENVIRONMENT, kept)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ftrun.errors import Interrupted
+from ftrun.errors import Interrupted, disk_full
 from ftrun.runs.ledger import Ledger, key_of
 from ftrun.runs.run import RESULT, Run, is_run
 from ftrun.settings.settled import agree
@@ -31,23 +31,22 @@ def noted(raw: Settings, path: Path, ledger: Ledger, make: Callable[[Settings, P
         vacate(path)
         print(f"already finished: {os.path.relpath(there)}", flush=True)
         return score_of(Run.open(there))
-    place = path if is_free(path, raw) else path.with_name(f"{path.name}-{key[:6]}")
+    place = path if is_free(path, raw, ledger) else path.with_name(f"{path.name}-{key[:6]}")
     if place != path:
         vacate(path)
     try:
         found = make(raw, place)
-    except Interrupted:
-        raise
     except Exception as error:
-        ledger.write(key, place, "failed", str(error))
+        if not isinstance(error, Interrupted) and disk_full(error) is None:
+            ledger.write(key, place, "failed", str(error))
         raise
     ledger.write(key, place, "finished")
     return found
 
 
-def is_free(path: Path, raw: Settings) -> bool:
-    """Whether no run is there, or one of these settings that is to be continued."""
-    return not is_run(path) or (not Run(path).finished and agree(chosen(raw), chosen(Run(path).settings)))
+def is_free(path: Path, raw: Settings, ledger: Ledger) -> bool:
+    """Whether no run is there, or one of these settings whose end is in no ledger."""
+    return not is_run(path) or (not ledger.ended(path) and agree(chosen(raw), chosen(Run(path).settings)))
 
 
 def chosen(raw: Settings) -> Settings:

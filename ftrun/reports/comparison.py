@@ -171,8 +171,8 @@ def as_csv(rows: list[Row]) -> str:
     configs = [row["settings"] for row in rows]
     names = list(dict.fromkeys(name for config in configs for name in config))
     varied = [name for name in names if len({repr(config.get(name)) for config in configs}) > 1]
-    hidden = "config settings own way label brief folder seeds test_sd eval_sd forgetting_sd sources"
-    hidden = [*hidden.split(), "edited"]
+    beside = "config settings own way label brief folder seeds test_sd eval_sd forgetting_sd sources edited"
+    hidden = beside.split()
     if all(row["split_seed"] is None for row in rows):
         hidden.append("split_seed")
     facts = list(dict.fromkeys(key for row in rows for key in row if key not in hidden))

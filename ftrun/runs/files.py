@@ -9,10 +9,12 @@ import os
 import shutil
 import time
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from ftrun.errors import UserError
+from ftrun.errors import UserError, disk_full
 
 try:
     import fcntl
@@ -24,7 +26,7 @@ def write_atomically(path: Path, text: str) -> None:
     """Write beside, flush to the disk, rename: a reader finds the old file or the new one, never a half."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with open(beside, "w", encoding="utf-8") as file:
+        with naming(path), open(beside, "w", encoding="utf-8") as file:
             file.write(text)
             flush(file)
         os.replace(beside, path)
@@ -32,10 +34,45 @@ def write_atomically(path: Path, text: str) -> None:
         beside.unlink(missing_ok=True)
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An OSError inside, which on a full disk names no file, names this one."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
+@contextmanager
+def disk_named(path: Path) -> Iterator[None]:
+    """What a full disk refuses inside, whichever library says so, is a DiskFull that names a place."""
+    try:
+        yield
+    except Exception as error:
+        if (full := disk_full(error, path)) is None:
+            raise
+        raise full from error
+
+
+@contextmanager
+def beside(output: Path) -> Iterator[Path]:
+    """A directory that becomes `output` when all has gone well, and nothing otherwise."""
+    place = output.absolute().with_name(f".{output.name}.{os.getpid()}")
+    shutil.rmtree(place, ignore_errors=True)  # of a killed process that had this number
+    try:
+        with disk_named(output):
+            place.mkdir()
+            yield place
+            place.rename(output.absolute())
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
 def append_line(path: Path, *lines: dict[str, Any]) -> None:
     """Append one JSON object or several, a line each; they are on the disk when this returns."""
     text = "".join(json.dumps(finite(values), allow_nan=False) + "\n" for values in lines)
-    with open(path, "a+b") as file:
+    with naming(path), open(path, "a+b") as file:
         drop_torn_line(file)
         file.write(text.encode())
         flush(file)
@@ -83,6 +120,11 @@ def finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def as_json(value: Any) -> str:
+    """The text of a JSON file such as result.json."""
+    return json.dumps(finite(value), indent=2, allow_nan=False) + "\n"
+
+
 def flush(file: IO[Any]) -> None:
     """Have everything written so far on the disk."""
     file.flush()
@@ -113,7 +155,7 @@ def replace_locked(path: Path, text: str, lock: Lock | None) -> None:
     """Write atomically a file that this process holds, and hold the new one; there is no moment without."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with open(beside, "w", encoding="utf-8") as file:
+        with naming(path), open(beside, "w", encoding="utf-8") as file:
             file.write(text)
             flush(file)
         if lock is not None:

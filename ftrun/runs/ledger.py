@@ -37,6 +37,11 @@ class Ledger:
         place = self.directory / entry.get("run", ".")
         return place if entry.get("state") == "finished" and (place / RESULT).is_file() else None
 
+    def ended(self, place: Path) -> bool:
+        """Whether a run directory was noted as finished, of whatever experiment."""
+        run = str(place.relative_to(self.directory))
+        return any(entry["run"] == run and entry["state"] == "finished" for entry in self.entries.values())
+
     def write(self, key: str, place: Path, state: str, message: str = "") -> None:
         """One more line, on the disk when this returns."""
         self.directory.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from functools import cached_property
 from pathlib import Path
@@ -14,20 +13,20 @@ from ftrun.runs.content import CURVES, TIMES, changes, lines_of, read_object
 from ftrun.runs.files import (
     Lock,
     append_line,
+    as_json,
     drop_torn_line,
-    finite,
     flush,
     is_locked,
     replace_locked,
     write_atomically,
 )
 from ftrun.runs.home import home_of, located, source_beside, source_found
+from ftrun.runs.publish import CHECKPOINTS, METRICS, UNPUBLISHED, publish, taken_up
+from ftrun.runs.publish import CONFIG as CONFIG
+from ftrun.runs.publish import FAILURE as FAILURE
+from ftrun.runs.publish import RESULT as RESULT
 
-CONFIG = "config.yaml"
-METRICS = "metrics.jsonl"
 TIMING = "timing.jsonl"
-RESULT = "result.json"
-FAILURE = "failure.json"
 DETAILS = "details.json"
 PREDICTIONS = "predictions.jsonl"
 LOG = "log.txt"  # what a run of a comparison says
@@ -45,23 +44,17 @@ class Run:
         self._lock: Lock | None = None
 
     @classmethod
-    def create(cls, path: str | os.PathLike[str], config: dict[str, Any]) -> Run:
-        """Make the directory and claim it by writing config.yaml, which must not exist; see `hold`."""
+    def create(
+        cls, path: str | os.PathLike[str], config: dict[str, Any], beginning: dict[str, Any] | None = None
+    ) -> Run:
+        """Make the directory a run in one step, and hold it; see `publish`, which raises what this raises.
+
+        `beginning`, name → value, are the JSON files that it has from then on.
+        """
         run = cls(path)
         text = to_yaml(source_beside(config, run.path.resolve()))
-        try:
-            run.path.mkdir(parents=True, exist_ok=True)
-            with open(run.path / CONFIG, "x", encoding="utf-8") as file:
-                file.write(text)
-                flush(file)
-            (run.path / METRICS).touch(exist_ok=False)
-        except FileExistsError as error:
-            if error.filename == str(run.path):
-                raise ConfigError(f"{run.path} is a file; a run directory is expected") from None
-            raise ConfigError(f"{run.path} already holds a run; to continue it: ftrun resume DIR") from None
-        except OSError as error:
-            raise UserError(f"cannot create the run directory {run.path}: {error.strerror}") from None
-        run.hold()
+        first = {name: as_json(value) for name, value in (beginning or {}).items()}
+        run._lock = publish(run.path, text, first)
         return run
 
     @classmethod
@@ -158,7 +151,7 @@ class Run:
 
     @property
     def checkpoints(self) -> Path:
-        return self.path / "checkpoints"
+        return self.path / CHECKPOINTS
 
     @property
     def model_dir(self) -> Path:
@@ -173,7 +166,8 @@ class Run:
                 raise ConfigError(f"{self.path} is in use by another process; wait or stop it") from None
             except OSError as error:
                 raise UserError(f"cannot write to {self.path}: {error.strerror}") from None
-            (self.path / FAILURE).unlink(missing_ok=True)
+            (self.path / UNPUBLISHED).unlink(missing_ok=True)
+            taken_up(self.path)
 
     def release(self) -> None:
         """Give the directory back; harmless when it is not held."""
@@ -186,9 +180,9 @@ class Run:
         names = {file.name for file in self.path.iterdir()}
         if not names <= set(BEGINNING) or (self.path / METRICS).stat().st_size:
             return False
-        self.release()
-        for name in names:
+        for name in sorted(names, key=CONFIG.__ne__):  # which makes it a run
             (self.path / name).unlink()
+        self.release()
         self.path.rmdir()
         return True
 
@@ -235,7 +229,7 @@ class Run:
     def write_json(self, name: str, value: Any) -> None:
         """Write a file such as result.json whole or not at all."""
         assert name.endswith(".json"), name
-        write_atomically(self.path / name, json.dumps(finite(value), indent=2, allow_nan=False) + "\n")
+        write_atomically(self.path / name, as_json(value))
 
     def read_json(self, name: str) -> Any:
         """The content of a JSON file of the run; None when it has none of that name."""

@@ -120,6 +120,20 @@ def stored(directory: Path, key: str | None) -> tuple[list[tuple[int, Path]], li
     return found, skipped, foreign
 
 
+def tidy(checkpoints: Path) -> None:
+    """Leave of each checkpoint the newest complete one, under its own name; where none is, nothing.
+
+    At every moment it is there and complete.
+    """
+    for directory in (checkpoints / "last", checkpoints / "best"):
+        kept, _ = newest(directory)
+        for other in (directory, directory.with_suffix(".new"), directory.with_suffix(".old")):
+            if other != kept and other.exists():
+                shutil.rmtree(other)
+        if kept is not None and kept != directory:
+            kept.rename(directory)
+
+
 def damage(directory: Path) -> str:
     """A description of a checkpoint's damage; empty when every file agrees with the manifest."""
     try:

@@ -17,7 +17,7 @@ from ftrun.runs.terminal import Bar, bar, say
 from ftrun.training import checkpoint
 from ftrun.training.devices import largest
 from ftrun.training.evaluate import evaluate
-from ftrun.training.pausing import pause_of, wait
+from ftrun.training.pausing import pause_of, wait_at
 from ftrun.training.signals import Agreement, interruptions
 from ftrun.training.state import State, better
 
@@ -57,6 +57,7 @@ class Loop:
     @clock.phase("train")
     def run(self) -> None:
         """Train to the end; raises Interrupted, Diverged or OutOfMemory."""
+        wait_at(self.pause, self.step, self.data)  # where it was killed before it had said that it waits
         with bar(self.length.total) as progress, interruptions() as signals:
             while self.state.step < self.length.total and not self.state.stopped:
                 self.epoch(progress, signals)
@@ -100,8 +101,7 @@ class Loop:
         if save or last or signum or state.stopped or evaluate and self.long_since_saved():
             self.save()
         self.raise_if_signalled(signum)
-        if state.step == self.pause and not state.stopped:
-            wait(self.step, self.data)
+        wait_at(self.pause, self.step, self.data)
 
     def raise_if_signalled(self, signum: int) -> None:
         """Raise Interrupted if a signal arrived; the checkpoint has been written."""
@@ -129,8 +129,7 @@ class Loop:
 
     def place(self) -> dict[str, float]:
         """Where the run has come to, as a line of metrics.jsonl says it."""
-        step = self.state.step
-        return {"step": step, "epoch": round(step / self.length.per_epoch, 4)}
+        return {"step": self.state.step, "epoch": round(self.state.step / self.length.per_epoch, 4)}
 
     def spend(self) -> dict[str, float]:
         """Add the time since the last call to the cost; returns the values of a line of timing.jsonl."""

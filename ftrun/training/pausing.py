@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from ftrun.errors import Paused
 from ftrun.runs.run import PAUSE
@@ -44,8 +44,13 @@ def pause_of(length: Length) -> int | None:
     return min(places, key=lambda step: abs(2 * step - length.total), default=None)
 
 
-def wait(step: Step, data: TaskData) -> NoReturn:
-    """Keep the validation rows' losses and raise Paused; the state has been saved."""
+def wait_at(pause: int | None, step: Step, data: TaskData) -> None:
+    """Where a run that goes on is to wait: keep the validation rows' losses and raise Paused.
+
+    The state has been saved.
+    """
+    if step.state.step != pause or step.state.stopped:
+        return
     losses = row_losses(step.model, data, data.dataset("validation"), COMPARED)
     now, total = step.state.step, step.length.total
     if step.accelerator.is_main_process:

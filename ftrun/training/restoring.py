@@ -32,8 +32,10 @@ def restore(loop: Loop) -> None:
         if loop.state.best:
             best, now = int(loop.state.best["step"]), loop.state.step
             checkpoint.refuse_lost_best(directory.checkpoints / "best", directory.key, best, now)
+    loop.accelerator.wait_for_everyone()  # all have read it
     if loop.accelerator.is_main_process:
         directory.truncate_metrics(loop.state.metrics_size)
+        checkpoint.tidy(directory.checkpoints)
     say(f"resuming at step {loop.state.step} of {loop.length.total}")
 
 

@@ -76,6 +76,46 @@ def test_a_kill_at_any_moment_of_a_save_leaves_a_complete_checkpoint(tmp_path, m
     assert set(found) == ({1, 2} if former else {None, 2})
 
 
+@pytest.mark.parametrize("found", ["new", "old", "last"])
+def test_tidying_leaves_the_newest_alone_and_loses_it_at_no_moment(tmp_path, monkeypatch, found):
+    """Of a complete one and a torn one, under each of their names."""
+    for moment in range(1, 20):
+        place = tmp_path / str(moment) / "last"
+        others = [place, place.with_suffix(".new"), place.with_suffix(".old")]
+        complete = place if found == "last" else place.with_suffix(f".{found}")
+        for number, other in enumerate(others):
+            checkpoint.save(tmp_path / "made", tensors(number), {"step": number})
+            shutil.copytree(tmp_path / "made", other)
+            if other != complete:
+                (other / "manifest.json").unlink()
+        count = 0
+
+        def killing(change, moment=moment):
+            def call(*args, **options):
+                nonlocal count
+                count += 1
+                if count == moment:
+                    raise Killed
+                return change(*args, **options)
+
+            return call
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "rename", killing(Path.rename))
+            patch.setattr(shutil, "rmtree", killing(shutil.rmtree))
+            try:
+                checkpoint.tidy(place.parent)
+            except Killed:
+                assert step_of(checkpoint.newest(place)[0]) == others.index(complete)
+                count = moment  # and what was begun is finished
+                checkpoint.tidy(place.parent)
+            else:
+                break
+        assert [other.name for other in place.parent.iterdir()] == ["last"]
+        assert step_of(checkpoint.newest(place)[0]) == others.index(complete)
+    assert moment > 2
+
+
 @pytest.fixture
 def saved(tmp_path):
     place = tmp_path / "last"

@@ -15,12 +15,13 @@ from ftrun.errors import UserError
 from ftrun.experiments.lora.blend import Blend, with_head
 from ftrun.experiments.lora.equivalence import COMPARED, HEADING, Agreement, in_fp32, rows_to_compare
 from ftrun.experiments.lora.lowrank import Factors, Update, bare, by_peft, weighted_sum
-from ftrun.experiments.lora.merge import Source, beside, compared, merge, opened, write_card, write_origin
+from ftrun.experiments.lora.merge import Source, compared, merge, opened, write_card, write_origin
 from ftrun.models import sentences
 from ftrun.models.heads import Pooled, backbone_of
 from ftrun.models.recalibration import drop
 from ftrun.models.save import PEFT_PREFIX, on_cpu
 from ftrun.runs.artifacts import LORA, LORA_WEIGHTS
+from ftrun.runs.files import beside
 from ftrun.runs.terminal import say
 from ftrun.training.devices import open_accelerator
 

@@ -11,17 +11,18 @@ from ftrun.data.rows import load_test
 from ftrun.data.tables import columns_of, write_table
 from ftrun.errors import ConfigError, DataError, counted, listed
 from ftrun.experiments import single
+from ftrun.experiments.ending import reason_kept
 from ftrun.experiments.lora import compare
 from ftrun.experiments.lora.compose import RECORD, Composition, compose
 from ftrun.experiments.lora.lowrank import Update, read_update, refuse_other_bases
 from ftrun.experiments.lora.merge import merge, of_run
 from ftrun.experiments.lora.weights import search
 from ftrun.experiments.pooling import for_task, with_pooling
-from ftrun.experiments.surroundings import keep
+from ftrun.experiments.surroundings import surroundings
 from ftrun.runs import clock
 from ftrun.runs.content import read_object
 from ftrun.runs.files import write_atomically
-from ftrun.runs.run import PREDICTIONS, RESULT, Run
+from ftrun.runs.run import ENVIRONMENT, PREDICTIONS, RESULT, Run
 from ftrun.runs.terminal import say
 from ftrun.settings.auto import AUTO
 from ftrun.settings.read import FIXED, read
@@ -45,8 +46,7 @@ def run(settings: Settings, path: Path) -> float:
     parts = parts_of(settings, data)
     text = read(plan(settings, data, path)["domain"])
     TaskData.read(text.task, settings.seed)  # a wrong file is refused before anything is trained
-    directory = Run.create(path, settings.raw)
-    keep(directory, settings.device)
+    directory = Run.create(path, settings.raw, {ENVIRONMENT: surroundings(path, settings.device)})
     return recorded(settings, data, parts, directory)
 
 
@@ -65,7 +65,7 @@ def resume(directory: Run) -> float:
 def recorded(settings: Settings, data: TaskData, parts: dict[str, list[Node]], directory: Run) -> float:
     """Everything up to the result, with the reason kept where it ends early."""
     path, metric = directory.path, data.metric
-    with single.reason_kept(directory, "to continue the composition"):
+    with reason_kept(directory, "to continue the composition"):
         (path / "rows").mkdir(exist_ok=True)
         for name, rows in parts.items():
             write_table(path / "rows" / f"{name}.jsonl", rows)

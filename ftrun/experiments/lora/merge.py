@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,7 +31,7 @@ from ftrun.models.recalibration import drop
 from ftrun.models.reload import reload
 from ftrun.models.save import save_network
 from ftrun.runs.artifacts import low_rank
-from ftrun.runs.files import free_space_check
+from ftrun.runs.files import beside, free_space_check
 from ftrun.runs.find import ORIGIN
 from ftrun.runs.run import Run
 from ftrun.runs.terminal import say
@@ -221,18 +217,6 @@ def plain_code(net: nn.Module, settings: Settings) -> str:
         return sentences.code(net, low_rank=False)
     name = settings.task.spec(None).auto_class
     return f'from transformers import {name}\n\nnet = {name}.from_pretrained("DIR")'
-
-
-@contextmanager
-def beside(output: Path) -> Iterator[Path]:
-    """A directory that becomes `output` when all has gone well, and nothing otherwise."""
-    place = output.absolute().with_name(f".{output.name}.{os.getpid()}")
-    place.mkdir()
-    try:
-        yield place
-        place.rename(output.absolute())
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
 
 
 def of_run(run: Run) -> Source:
