@@ -45,9 +45,11 @@ def by_name(node: Any, group: str, key: str) -> Any:
 
 
 def filled(node: Any, values: dict[str, Any]) -> Any:
-    """A node with the values that it lacks, except those that a user must set."""
-    defaults = {name: value for name, value in values.items() if name != "defaults" and value != "???"}
-    return defaults | node if isinstance(node, dict) else node
+    """A node with the values that it lacks, after its own, except those that a user must set."""
+    if not isinstance(node, dict):
+        return node
+    wanted = {name: value for name, value in values.items() if name != "defaults" and value != "???"}
+    return node | {name: value for name, value in wanted.items() if name not in node}
 
 
 @cache

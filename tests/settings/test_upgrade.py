@@ -1,5 +1,7 @@
 """Runs that are older than a setting are read as if it had stood at its default."""
 
+import json
+
 import pytest
 import yaml
 
@@ -7,6 +9,7 @@ from ftrun.errors import ConfigError
 from ftrun.experiments.overrides import compose
 from ftrun.runs.run import Run
 from ftrun.settings.read import read
+from ftrun.settings.upgrade import completed
 
 PRESET = {
     "train.lr",
@@ -51,6 +54,13 @@ def without(node, path):
     if len(path) == 1:
         return {name: value for name, value in node.items() if name != path[0]}
     return node | {path[0]: without(node[path[0]], path[1:])}
+
+
+@pytest.mark.parametrize("words", LINES.values(), ids=LINES)
+def test_settings_that_are_all_there_stay_in_their_order(words):
+    """Else the config.yaml of what a resumed run makes of them has other bytes."""
+    whole = compose(list(words))
+    assert json.dumps(completed(whole)) == json.dumps(whole)
 
 
 @pytest.mark.parametrize("words", LINES.values(), ids=LINES)

@@ -1,14 +1,12 @@
-"""A run that was killed and resumed is the run that was not: bit for bit, whatever the moment."""
+"""A run that was stopped and resumed is the run that was not; tests/experiments/test_kills.py kills it."""
 
 import os
-import random
 import shutil
 import signal
 from collections import Counter
 
 import pytest
-from lab import EXTRA, STRATEGIES, ran, toy
-from resuming import PROCESSES, same
+from lab import ran, toy
 
 from ftrun.errors import DataError, Interrupted
 from ftrun.experiments import single as experiment
@@ -16,61 +14,6 @@ from ftrun.runs.run import Run
 from ftrun.training import checkpoint
 
 WORDS = "train.epochs=3", "train.checkpoint_every=2", "train.lr=3e-3", "train.eval_every=5"
-
-
-def words_of(strategy):
-    return [f"strategy={strategy}", *EXTRA.get(strategy, []), *WORDS]
-
-
-def child(path, files, model, words, resume, moment):
-    """Run or resume, and die by SIGKILL when data goes to the disk for the `moment`-th time."""
-    flushed = 0
-    honest = os.fsync
-
-    def fsync(handle):
-        nonlocal flushed
-        flushed += 1
-        if flushed == moment:
-            os.kill(os.getpid(), signal.SIGKILL)
-        honest(handle)
-
-    os.fsync = fsync
-    if resume:
-        experiment.resume(path)
-    else:
-        experiment.run(toy(files, model, *words), path)
-
-
-def in_child(*arguments):
-    process = PROCESSES.Process(target=child, args=arguments)
-    process.start()
-    process.join()
-    return process.exitcode
-
-
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_killed_at_random_moments_and_resumed_it_is_the_same_run(toy_files, tiny_dir, tmp_path, strategy):
-    model, words = tiny_dir("bert"), words_of(strategy)
-    assert in_child(tmp_path / "whole", toy_files, model, words, False, 0) == 0
-    chance = random.Random(strategy)
-    killed = tmp_path / "killed"
-    assert in_child(killed, toy_files, model, words, False, chance.randrange(4, 60)) == -signal.SIGKILL
-    kills = 1
-    while in_child(killed, toy_files, model, words, True, chance.randrange(4, 50) if kills < 3 else 0):
-        kills += 1
-    assert kills > 1
-    same(tmp_path / "whole", killed)
-
-
-def test_killed_while_it_saves(toy_files, tiny_dir, tmp_path):
-    """Every flush of the second checkpoint in turn: the tensors, the state, the manifest, the directory."""
-    model, words = tiny_dir("bert"), words_of("lora")
-    assert in_child(tmp_path / "whole", toy_files, model, words, False, 0) == 0
-    for moment in (11, 13, 14, 16):
-        killed = tmp_path / f"killed{moment}"
-        assert in_child(killed, toy_files, model, words, False, moment) == -signal.SIGKILL
-        assert in_child(killed, toy_files, model, words, True, 0) == 0
-        same(tmp_path / "whole", killed)
 
 
 @pytest.fixture
