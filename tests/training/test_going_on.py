@@ -259,3 +259,19 @@ def test_other_weights_under_the_same_name_are_refused(
     (network / "README.md").write_text("what is no weight may change")
     single.resume(tmp_path / "run")
     assert Run(tmp_path / "run").environment["network"] == kept
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["task=digits", "model=mlp", "sequence=[{classes: [0,1]},{classes: [2,3]}]"],
+        ["strategy=lora", "compose=domain", "compose.text.train=t.txt", "compose.rows=r.csv"],
+    ],
+)
+def test_a_directory_of_several_runs_does_not_go_on_with_other_settings_either(
+    tmp_path: Path, words: list[str]
+) -> None:
+    Run.create(tmp_path / "run", settings(*words).raw).release()
+    edit(tmp_path / "run", "clip: 1.0", "clip: 0.5")
+    with pytest.raises(ConfigError, match="config.yaml has changed since the run began"):
+        start.resume(tmp_path / "run")
