@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ftrun.errors import ConfigError, UserError
+from ftrun.errors import ConfigError, UserError, disk_full
 from ftrun.runs.config import as_written, common, digest, from_yaml, merged, to_yaml, trained_with
 from ftrun.runs.content import CURVES, TIMES, changes, lines_of, read_object
 from ftrun.runs.files import (
@@ -165,7 +165,8 @@ class Run:
             except BlockingIOError:
                 raise ConfigError(f"{self.path} is in use by another process; wait or stop it") from None
             except OSError as error:
-                raise UserError(f"cannot write to {self.path}: {error.strerror}") from None
+                reason = UserError(f"cannot write to {self.path}: {error.strerror}")
+                raise disk_full(error, self.path) or reason from None
             (self.path / UNPUBLISHED).unlink(missing_ok=True)
             taken_up(self.path)
 

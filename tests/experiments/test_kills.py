@@ -29,7 +29,7 @@ def test_killed_and_taken_up_again_it_is_the_same(cases, tmp_path, name):
 
 
 @pytest.mark.parametrize("way", ["full", "interrupt"])
-@pytest.mark.parametrize("name", ["source", "sweep", "augment"])
+@pytest.mark.parametrize("name", ["full", "source", "sweep"])
 def test_a_full_disk_and_ctrl_c_are_said_and_lose_nothing(cases, tmp_path, name, way):
     trial = Trial(cases[name], tmp_path)
     trial.reference()
