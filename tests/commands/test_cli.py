@@ -410,7 +410,7 @@ def test_outputs_that_is_a_file(ftrun, runs, capsys):
 
 
 def test_other_os_errors_are_bugs(ftrun, runs):
-    runs.error = OSError(errno.EIO, "a bug")
+    runs.error = OSError(errno.EBADF, "a bug")
     with pytest.raises(OSError, match="a bug"):
         ftrun("strategy=lora rank=3")
 
