@@ -159,9 +159,10 @@ def tokenizer(name: str) -> Any:
     made = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
     made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     first = "" if name in TWO_SIDED else "[CLS] "
+    twice = "[SEP] " if name == "Longformer" else ""  # it looks for three in a question with its text
     made.post_processor = processors.TemplateProcessing(
         single=f"{first}$A [SEP]",
-        pair=f"{first}$A [SEP] $B:1 [SEP]:1",
+        pair=f"{first}$A [SEP] {twice}$B:1 [SEP]:1",
         special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
     names = {f"{token.strip('[]').lower()}_token": token for token in special}
