@@ -98,6 +98,7 @@ def counting(**options: Any) -> Launcher:
     if is_run(directory):
         raise ConfigError(f"hydra.sweep.dir={directory} is a run; name another directory")
     refuse_directory("hydra.sweep.dir=", directory)
+    directory.mkdir(parents=True, exist_ok=True)
     Ledger(directory)
     return Counting(Plugins.instantiate_launcher(Plugins.instance(), **options))
 

@@ -40,7 +40,7 @@ def recalibration_of(directory: Path) -> Recalibration | None:
     if not is_whole(found):
         raise ConfigError(
             f"{directory / CONFIG}: {KEY} has temperature and thresholds, not {told(ValueError(found), 100)};"
-            f" to fit them anew: ftrun calibrate {directory.parent}"
+            f" to fit them anew: {command('calibrate', directory.parent)}"
         )
     return Recalibration(**found)
 

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from ftrun.errors import UserError
 from ftrun.runs.files import umask_mode
 from ftrun.runs.manifest import entries, fault
+from ftrun.runs.typed import command
 
 MANIFEST, STATE = "manifest.json", "state.json"
 Tensors = dict[str, dict[str, Tensor]]  # file stem → tensors
@@ -98,7 +99,8 @@ def refuse_lost_best(directory: Path, key: str, step: int, now: int) -> None:
 def anew(directory: Path) -> str:
     """What is possible where a checkpoint is lost."""
     place = directory.parent
-    return f"put the run's own back, or delete {place} and train from the start: ftrun resume {place.parent}"
+    again = command("resume", place.parent)
+    return f"put the run's own back, or delete {place} and train from the start: {again}"
 
 
 def stored(directory: Path, key: str | None) -> tuple[list[tuple[int, Path]], list[str], list[Path]]:

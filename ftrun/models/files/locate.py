@@ -15,6 +15,7 @@ from ftrun.models.recalibration import KEY
 from ftrun.runs.artifacts import BOTTLENECKS, LORA, MERGED
 from ftrun.runs.manifest import verify
 from ftrun.runs.run import is_run
+from ftrun.runs.typed import command
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -157,7 +158,9 @@ def merged(name: str, directory: Path, own: str) -> Path:
         )
     run, place = run_of(name), directory.parent / MERGED
     if not (place / CONFIG).is_file():
-        raise ConfigError(f"model.name={name} holds a LoRA; to make a network of it: ftrun merge {run}")
+        raise ConfigError(
+            f"model.name={name} holds a LoRA; to make a network of it: {command('merge', run)}"
+        )
     config = stored(place / CONFIG)
     kind = config.get("dtype") or config.get("torch_dtype") or "float32"
     if kind != "float32":
