@@ -42,7 +42,9 @@ def main() -> int:
     everything = candidates(options.only)
     drawn = sorted(everything, key=lambda change: place(options.seed, change))[: options.count]
     if options.key:
-        drawn = [change for change in candidates([]) if change.key in options.key]
+        drawn = [change for change in everything if change.key in options.key]
+        if unknown := set(options.key) - {change.key for change in drawn}:
+            sys.exit(f"--key: no such change: {', '.join(sorted(unknown))}")
     for key in sorted(equals().keys() - {change.key for change in everything}) if not options.only else []:
         print(f"{EQUAL.name} lists a change that is no longer there: {key}")
     os.environ.update(ONE_THREAD)
@@ -85,6 +87,9 @@ def asked_for() -> argparse.Namespace:
 def candidates(only: list[str]) -> list[Change]:
     """Every change of the core, or of the paths that are asked for."""
     paths = [Path(name).absolute() for name in only] or [ROOT / "ftrun" / name for name in CORE]
+    for path in paths:
+        if not path.exists() or not path.is_relative_to(ROOT / "ftrun"):
+            sys.exit(f"--only: {path} is no file or directory in {ROOT / 'ftrun'}")
     files = [file for path in paths for file in (sorted(path.rglob("*.py")) if path.is_dir() else [path])]
     names = [
         file.relative_to(ROOT) for file in files if str(file.relative_to(ROOT / "ftrun")) not in ELSEWHERE
@@ -94,6 +99,9 @@ def candidates(only: list[str]) -> list[Change]:
 
 def tests_in(paths: list[str]) -> list[Path]:
     found = [Path(ROOT, path) for path in paths]
+    for path in found:
+        if not path.exists():
+            sys.exit(f"--tests: {path} does not exist")
     return sorted(file for path in found for file in (path.rglob("test_*.py") if path.is_dir() else [path]))
 
 
