@@ -113,11 +113,11 @@ def test_a_failure_is_shown_and_the_others_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    words = ["--strategies", "lora,full", "--lr", "default", "--seeds", "1"]  # an mlp has nothing for LoRA
+    words = ["--strategies", "adapter,full", "--lr", "default", "--seeds", "1"]  # the mlp has random weights
     code = start(["compare", *WORDS, "--budget", "steps=2", "--dir", "study", *words])
     out, _ = capsys.readouterr()
     assert code == 1
-    assert " · lora seed 0 · failed: targets=attention" in out
+    assert " · adapter seed 0 · failed: strategy=adapter keeps a pretrained network" in out
     assert out.index("\nVerdict") < out.index("\nFailed\n")
 
 

@@ -25,6 +25,7 @@ from ftrun.reports.statistics.significance import difference, estimate
 from ftrun.reports.study import Group
 from ftrun.reports.table import rows_of
 from ftrun.reports.verdicts.slices import section
+from ftrun.runs.config import from_yaml, to_yaml
 from ftrun.settings.read import read
 
 POOL, TESTED = 300, 90
@@ -133,8 +134,9 @@ def test_one_split_changes_nothing_whatever_its_seed(tmp_path: Path, capsys: Any
     said = []
     for number in (0, 7):
         for run in tmp_path.iterdir():
-            config = (run / "config.yaml").read_text()
-            (run / "config.yaml").write_text(config.replace("split_seed: 0", f"split_seed: {number}"))
+            config = from_yaml(run / "config.yaml")
+            config["task"]["split_seed"] = number
+            (run / "config.yaml").write_text(to_yaml(config))
         for form in ("csv", "markdown"):
             assert start(["report", str(tmp_path), "--format", form]) == 0
             said.append(capsys.readouterr().out)

@@ -158,6 +158,7 @@ def test_a_flipped_bit_is_told_by_every_command_that_reads_the_model(run, tmp_pa
     weights.write_bytes(bytes(content))
     os.utime(weights, ns=(0, 0))
     quick = "task=digits", "device=cpu", "train.max_steps=1"
+    (tmp_path / "none.npz").touch()
     for words in (
         ["evaluate", "done"],
         ["calibrate", "done"],

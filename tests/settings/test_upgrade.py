@@ -4,12 +4,15 @@ import json
 
 import pytest
 import yaml
+from safetensors.torch import load_file
 
 from ftrun.errors import ConfigError
 from ftrun.experiments.overrides import compose
 from ftrun.runs.run import Run
 from ftrun.settings.read import read
 from ftrun.settings.upgrade import completed
+from ftrun.training import checkpoint
+from ftrun.training.restoring import BESIDE
 
 PRESET = {
     "train.lr",
@@ -104,6 +107,10 @@ def test_an_old_run_is_asked_scored_gone_on_with_and_started_from(
     for path in (("compose",), ("pretrain",), ("task", "leaks"), ("model", "layers"), ("train", "momentum")):
         config = without(config, path)
     (tmp_path / "old/config.yaml").write_text(yaml.safe_dump(config))
+    for place in (tmp_path / "old/checkpoints").iterdir():  # which did not say whose they are
+        state = json.loads((place / "state.json").read_text())
+        tensors = {file.stem: load_file(file) for file in place.glob("*.safetensors")}
+        checkpoint.save(place, tensors, {name: state[name] for name in state if name not in BESIDE})
     ftrun_inprocess("predict", "old", "--input", f"{toy_files}/test.csv", "--output", "answered.csv")
     ftrun_inprocess("evaluate", "old")
     ftrun_inprocess("report", "old")

@@ -240,9 +240,9 @@ def test_the_pixels_of_a_file_are_permuted_as_the_run_s():
     [
         ({"text": "a"}, "some.csv has no column 'pixel0', .* and 56 more; an image is pixel0 to pixel63"),
         (dict.fromkeys(COLUMNS, 0) | {"pixel5": "dark"}, "row 1: pixel5 is 'dark', not a number"),
-        (dict.fromkeys(COLUMNS, 0) | {"pixel5": 17}, "pixel5 is 17, not"),
+        (dict.fromkeys(COLUMNS, 0) | {"pixel5": 17}, "pixel5 is '17', not"),
         (dict.fromkeys(COLUMNS, 0) | {"pixel5": ""}, "pixel5 is '', not"),
-        (dict.fromkeys(COLUMNS, 0) | {"pixel5": float("nan")}, "pixel5 is nan, not"),
+        (dict.fromkeys(COLUMNS, 0) | {"pixel5": float("nan")}, "pixel5 is 'nan', not"),
     ],
 )  # fmt: skip
 def test_a_file_without_images_is_refused(row, message):

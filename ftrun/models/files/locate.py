@@ -158,9 +158,7 @@ def merged(name: str, directory: Path, own: str) -> Path:
         )
     run, place = run_of(name), directory.parent / MERGED
     if not (place / CONFIG).is_file():
-        raise ConfigError(
-            f"model.name={name} holds a LoRA; to make a network of it: {command('merge', run)}"
-        )
+        raise ConfigError(f"model.name={name} holds a LoRA; to make a network of it: {command('merge', run)}")
     config = stored(place / CONFIG)
     kind = config.get("dtype") or config.get("torch_dtype") or "float32"
     if kind != "float32":
