@@ -94,7 +94,9 @@ def disk_full(error: BaseException, place: object = "") -> DiskFull | None:
     if isinstance(error, UserError) or not FULL & {*found}:
         return error if isinstance(error, DiskFull) else None
     reason = os.strerror(next(number for number in found if number in FULL))
-    name = getattr(error, "filename", None) or place
+    name = getattr(error, "filename", None)
+    if not name or not os.path.isdir(os.path.dirname(os.path.abspath(name))):  # one made for a moment
+        name = place or name
     return DiskFull(f"{reason[:1].lower()}{reason[1:]}" + (f": {name}" if name else ""))
 
 

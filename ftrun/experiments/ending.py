@@ -26,13 +26,13 @@ def reason_kept(directory: Run, hint: str = "to continue", begun: bool = True) -
         with disk_named(directory.path):
             yield
     except BaseException as error:
+        if isinstance(error, Interrupted | KeyboardInterrupt | DiskFull) and not directory.finished:
+            say(f"{hint}: {command('resume', directory.path)}")  # first: Ctrl-C may come once more
         refused = isinstance(error, ConfigError | DataError) and not begun
         if leads() and not directory.finished and not (refused and directory.remove_unless_begun()):
             message = str(error) or type(error).__name__
             with suppress(OSError):  # on a full disk the first error is the one to show
                 directory.write_json(FAILURE, {"message": message, "exit_code": exit_code(error)})
-        if isinstance(error, Interrupted | KeyboardInterrupt | DiskFull) and not directory.finished:
-            say(f"{hint}: {command('resume', directory.path)}")
         raise
     finally:
         if leads() and is_run(directory.path):

@@ -28,7 +28,7 @@ def row_of(run: Run) -> dict[str, Any]:
     for line in run.metrics():
         seen.update(line)
     scores = {name: value for name, value in (result or seen).items() if name.startswith(("eval_", "test_"))}
-    if run.finished and not scores:
+    if (run.path / RESULT).is_file() and not scores:
         raise UserError(f"{run.path / RESULT} is damaged: it has no scores")
     metric = metric_of(config, result, scores)
     trained, total = result.get("trained_parameters"), result.get("total_parameters")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftrun.errors import ConfigError
+from ftrun.errors import ConfigError, UserError
 from ftrun.runs.content import read_object
 from ftrun.runs.typed import continuing
 
@@ -38,7 +38,10 @@ def low_rank(run: Run, curved: str) -> dict[str, Any]:
     for name in (LORA_WEIGHTS, "config.json"):
         if not (place / name).is_file():
             raise ConfigError(f"{run.path} is damaged: model/{name} is missing")
-    settings = read_object(place / LORA) or {}
+    try:
+        settings = read_object(place / LORA) or {}
+    except UserError as error:
+        raise ConfigError(str(error)) from None
     base = settings.get("base_model_name_or_path")
     if not isinstance(base, str):
         raise ConfigError(f"{place / LORA} is damaged: it names no base_model_name_or_path")

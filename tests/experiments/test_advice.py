@@ -79,5 +79,5 @@ def test_other_tasks_are_refused() -> None:
 
 
 def test_a_text_that_is_not_there_is_a_line() -> None:
-    with pytest.raises(DataError, match=r"advise: --text gone\.txt: cannot be read"):
+    with pytest.raises(DataError, match=r"advise: --text gone\.txt: gone\.txt does not exist"):
         start(["advise", "--text", "gone.txt"])

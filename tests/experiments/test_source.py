@@ -428,7 +428,7 @@ def test_random_weights_have_no_pretraining(toy_files, tiny_dir, tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("gone.txt", "gone.txt cannot be read"),
+        ("gone.txt", "gone.txt does not exist"),
         ("few.txt", "too few texts"),
         ("short.txt", "longer than a word"),
     ],
