@@ -45,8 +45,11 @@ def noted(raw: Settings, path: Path, ledger: Ledger, make: Callable[[Settings, P
 
 
 def is_free(path: Path, raw: Settings, ledger: Ledger) -> bool:
-    """Whether no run is there, or one of these settings whose end is in no ledger."""
-    return not is_run(path) or (not ledger.ended(path) and agree(chosen(raw), chosen(Run(path).settings)))
+    """Whether no run is there, or one of these settings without a result or whose end is in no ledger."""
+    if not is_run(path):
+        return True
+    done = Run(path).finished and ledger.ended(path)
+    return not done and agree(chosen(raw), chosen(Run(path).settings))
 
 
 def chosen(raw: Settings) -> Settings:

@@ -40,7 +40,9 @@ def test_termination_saves_and_the_resumed_run_is_the_same(interrupted, toy_file
     ran(tmp_path / "whole", toy(toy_files, tiny_dir("bert"), *WORDS))
     experiment.resume(interrupted)
     counts = Counter(line["phase"] for line in Run(interrupted).timing() if "phase" in line)
-    assert counts["data"] == 3 and counts["preflight"] == counts["report"] == 1  # of two attempts, and the baseline
+    assert (
+        counts["data"] == 3 and counts["preflight"] == counts["report"] == 1
+    )  # of two attempts, and the baseline
     for file in ("model.safetensors", "config.json"):
         assert (interrupted / "model" / file).read_bytes() == (
             tmp_path / "whole" / "model" / file
