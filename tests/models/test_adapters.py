@@ -26,7 +26,6 @@ from ftrun.models.layers import output_layers
 from ftrun.models.load import quiet
 from ftrun.models.model import Model
 from ftrun.models.reload import reload
-from ftrun.runs.manifest import SEAL
 from ftrun.runs.run import Run
 from ftrun.strategies.adapter import Adapter
 
