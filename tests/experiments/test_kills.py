@@ -8,6 +8,8 @@ from killing import Trial
 from lab import STRATEGIES
 
 NAMES = [*kill_cases.ON_DIGITS, *kill_cases.ON_TEXT, *kill_cases.OTHERS]
+ALWAYS = {"full", "ewc", "replay", "sequence", "sweep", "mlm", "source"}  # .ci/run ends the others as well
+CASES = [pytest.param(name, marks=[] if name in ALWAYS else pytest.mark.ci) for name in NAMES]
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +21,7 @@ def test_every_strategy_is_among_them(cases):
     assert {*STRATEGIES} == {*kill_cases.ON_DIGITS, *kill_cases.ON_TEXT} and {*cases} == {*NAMES}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", CASES)
 def test_killed_and_taken_up_again_it_is_the_same(cases, tmp_path, name):
     trial = Trial(cases[name], tmp_path)
     trial.reference()

@@ -103,6 +103,7 @@ def test_convolutions_that_leave_their_buffers_are_not_reached():
     as_elsewhere("-c", LOOP)
 
 
+@pytest.mark.ci
 def test_a_poolformer_trains_above_a_frozen_bottom(tmp_path):
     """Its group norms are the first to train there, and their input needs no gradient."""
     assert memory_format_of(PoolFormerModel(POOLFORMER), "cpu") == torch.contiguous_format

@@ -11,11 +11,12 @@ import torch
 import transformers
 from lab import toy
 from safetensors.torch import load_file, save_file
+from torch import nn
 from transformers import AutoConfig
 
 from ftrun.errors import ConfigError
 from ftrun.models.files.locate import Checkpoint
-from ftrun.models.files.pretrained import pretrained, refuse_other_shapes
+from ftrun.models.files.pretrained import fill_biases, pretrained, refuse_other_shapes
 from ftrun.models.files.stored import shapes
 from ftrun.models.load import load, outline, quiet
 from ftrun.models.reload import reload
@@ -252,3 +253,12 @@ def test_a_saved_network_has_its_head_too(saved, tmp_path):
     )
     with quiet(), pytest.raises(ConfigError, match=r"it: 2 of .* tensors are not in .*such as classifier"):
         reload(without, NETWORKS["bert"][2])
+
+
+def test_a_fresh_bias_that_transformers_leaves_as_the_memory_was_is_zero() -> None:
+    net = nn.Module()
+    net.head, net.linear = nn.Module(), nn.Linear(2, 3)
+    net.head.bias = nn.Parameter(torch.full((4,), torch.nan))
+    before = net.linear.bias.detach().clone()
+    fill_biases(net, {"head.bias", "linear.bias", "linear.weight"})
+    assert not net.head.bias.any() and torch.equal(net.linear.bias, before)

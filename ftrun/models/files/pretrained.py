@@ -53,10 +53,25 @@ def pretrained(
             **options,
         )
     refuse_unfit(named, net, info, whole)
+    fresh = set(info["missing_keys"]) | {name for name, *_ in info["mismatched_keys"]}
+    fill_biases(net, fresh)
     refuse_not_finite(named, net)
     if left := unused_layers(net, info):
         say(f"{named}: config.json asks for {left[0]} of the {left[1]} layers that are stored")
-    return net, set(info["missing_keys"]) | {name for name, *_ in info["mismatched_keys"]}
+    return net, fresh
+
+
+def fill_biases(net: nn.Module, fresh: set[str]) -> None:
+    """Zero in fresh biases that belong to no layer of torch.
+
+    transformers leaves them as the memory was, those of Longformer's head for masked tokens for instance.
+    """
+    for name in fresh:
+        place, _, last = name.rpartition(".")
+        owner = net.get_submodule(place)
+        value = getattr(owner, last, None)
+        if last == "bias" and isinstance(value, nn.Parameter) and not hasattr(owner, "reset_parameters"):
+            nn.init.zeros_(value)
 
 
 def refuse_other_shapes(net: Any, stored: Shapes, named: str, **options: Any) -> None:
