@@ -42,9 +42,13 @@ def main() -> int:
 
 @contextmanager
 def interruptible() -> Iterator[list[int]]:
-    """Ctrl-C raises KeyboardInterrupt inside, as always, and is kept in the list."""
+    """Ctrl-C raises KeyboardInterrupt inside, as always, and is kept in the list.
+
+    A process that was started to ignore it, as a shell starts those in the background, goes on to.
+    """
     caught: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         yield caught
         return
 

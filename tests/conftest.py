@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,8 @@ from toys import SPLITS, tiny_network, tiny_tokenizer, write_toys
 
 CACHE = tempfile.TemporaryDirectory(prefix="ftrun-tests-")  # Hub and data set caches: not the user's own
 TESTS = Path(__file__).parent
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a shell's background job; tests send it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 FIXTURES, OFFLINE = str(TESTS / "fixtures"), str(TESTS / "fixtures" / "offline")
 os.environ.update(
     HF_HOME=CACHE.name, XDG_CACHE_HOME=CACHE.name, HF_HUB_OFFLINE="1",

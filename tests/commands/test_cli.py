@@ -219,6 +219,16 @@ def test_ctrl_c_during_composition_is_one_line(ftrun, runs, capsys, monkeypatch)
     assert not runs.calls and list(Path.cwd().iterdir()) == []
 
 
+def test_a_process_that_was_started_to_ignore_ctrl_c_ignores_it(ftrun, runs):
+    handlers = []
+    runs.run = lambda settings, path: handlers.append(signal.getsignal(signal.SIGINT)) or 0.5
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert ftrun("seed=1") == 0 and handlers == [signal.SIG_IGN]
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_ctrl_c_that_an_extension_module_turns_into_another_error(ftrun, runs, capsys, monkeypatch):
     def broken(settings, path):
         try:
