@@ -57,11 +57,7 @@ def measured(options: dict[str, Any]) -> dict[str, Any]:
         trainer.train()
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         tokens, padded = count.tokens, count.padded
-        validation = encoded(read(options["validation"]))
-        trainer.evaluate(validation)
-        trainer.save_model(place)
-        answers = trainer.predict(validation).predictions.argmax(-1)
-    right = [int(answer) == row["labels"] for answer, row in zip(answers, validation, strict=True)]
+        accuracy = closed(trainer, encoded(read(options["validation"])), place)
     return {
         "cpu_seconds": round(cpu, 2),
         "seconds": round(wall, 2),
@@ -69,9 +65,17 @@ def measured(options: dict[str, Any]) -> dict[str, Any]:
         "padded_tokens": padded,
         "steps": trainer.state.global_step,
         "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
-        "last_eval_accuracy": round(mean(right), 4),
+        "last_eval_accuracy": round(accuracy, 4),
         "weights_outside_embeddings": inner_weights(model),
     }
+
+
+def closed(trainer: Any, rows: list[dict[str, Any]], place: str) -> float:
+    """Evaluate, save and predict, as at the end of a training; the accuracy on the rows."""
+    trainer.evaluate(rows)
+    trainer.save_model(place)
+    answers = trainer.predict(rows).predictions.argmax(-1)
+    return mean(int(answer) == row["labels"] for answer, row in zip(answers, rows, strict=True))
 
 
 def warm(trainer: Any, rows: list[dict[str, Any]]) -> None:
