@@ -27,38 +27,43 @@ class Killed(BaseException):
     """Stands for SIGKILL: nothing of the program handles it."""
 
 
+class Killer:
+    """Has the functions that it is given raise Killed at a moment, counted over all their calls."""
+
+    def __init__(self):
+        self.at(None)
+
+    def at(self, moment):
+        self.moment, self.calls = moment, 0
+
+    def of(self, function):
+        def call(*args, **options):
+            self.calls += 1
+            if self.calls == self.moment:
+                raise Killed
+            return function(*args, **options)
+
+        return call
+
+
 @pytest.mark.parametrize("former", [False, True])
 def test_a_kill_at_any_moment_of_a_save_leaves_a_complete_checkpoint(tmp_path, monkeypatch, former):
     """Every file operation of a save is killed once; what is found is the old or the new, never a mixture."""
     place = tmp_path / "last"
-    counted = 0
-    moment = None
-
-    def killing(function):
-        def wrapped(*args, **kwargs):
-            nonlocal counted
-            counted += 1
-            if counted == moment:
-                raise Killed
-            return function(*args, **kwargs)
-
-        return wrapped
-
+    killer = Killer()
     for module, name in (
         (Path, "mkdir"), (Path, "write_text"), (Path, "rename"), (checkpoint, "save_file"),
         (checkpoint, "sync"), (shutil, "rmtree"),
     ):  # fmt: skip
-        monkeypatch.setattr(module, name, killing(getattr(module, name)))
+        monkeypatch.setattr(module, name, killer.of(getattr(module, name)))
     found = []
     for moment in range(1, 100):
-        counted = 0
-        real = moment
-        moment = None
+        killer.at(None)
         for leftover in tmp_path.iterdir():
             shutil.rmtree(leftover)
         if former:
             checkpoint.save(place, tensors(1), {"step": 1})
-        counted, moment = 0, real
+        killer.at(moment)
         try:
             checkpoint.save(place, tensors(2), {"step": 2})
         except Killed:
@@ -67,7 +72,7 @@ def test_a_kill_at_any_moment_of_a_save_leaves_a_complete_checkpoint(tmp_path, m
             assert former is False or survivor is not None
             if survivor is not None:
                 assert content(survivor) == step_of(survivor)
-            moment = None
+            killer.at(None)
             checkpoint.save(place, tensors(3), {"step": 3})
             assert step_of(checkpoint.newest(place)[0]) == 3
         else:
@@ -88,26 +93,16 @@ def test_tidying_leaves_the_newest_alone_and_loses_it_at_no_moment(tmp_path, mon
             shutil.copytree(tmp_path / "made", other)
             if other != complete:
                 (other / "manifest.json").unlink()
-        count = 0
-
-        def killing(change, moment=moment):
-            def call(*args, **options):
-                nonlocal count
-                count += 1
-                if count == moment:
-                    raise Killed
-                return change(*args, **options)
-
-            return call
-
+        killer = Killer()
+        killer.at(moment)
         with monkeypatch.context() as patch:
-            patch.setattr(Path, "rename", killing(Path.rename))
-            patch.setattr(shutil, "rmtree", killing(shutil.rmtree))
+            patch.setattr(Path, "rename", killer.of(Path.rename))
+            patch.setattr(shutil, "rmtree", killer.of(shutil.rmtree))
             try:
                 checkpoint.tidy(place.parent)
             except Killed:
                 assert step_of(checkpoint.newest(place)[0]) == others.index(complete)
-                count = moment  # and what was begun is finished
+                killer.at(None)  # and what was begun is finished
                 checkpoint.tidy(place.parent)
             else:
                 break
