@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import traceback
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -131,9 +130,9 @@ def make(study: Study, trial: Trial, race: bool = False) -> bool:
     try:
         with board.running(trial.key, trial.title) as watch:
             ended = train(trial, watch, race)
-    except (Interrupted, UserError) as error:
-        if isinstance(error, Interrupted | DiskFull):
-            raise
+    except (Interrupted, DiskFull):
+        raise
+    except UserError as error:
         return failed(study, trial, str(error))
     except Exception as error:  # a bug; the study continues, as a sweep does
         if disk_full(error) is not None:
@@ -147,24 +146,20 @@ def make(study: Study, trial: Trial, race: bool = False) -> bool:
 
 def train(trial: Trial, watch: Any, race: bool) -> bool:
     """Make or continue the run, whose lines go to a file in its directory; False where it waits at half."""
-    from ftrun.experiments.finish import on_validation_alone
     from ftrun.experiments.launch import one
-    from ftrun.training.pausing import paused_at_half
+    from ftrun.training.pausing import PAUSE_AT_HALF, VALIDATION_ALONE, asked
 
     trial.path.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as how:
-        how.enter_context(logged(trial.path / LOG, watch))
-        if trial.folder != RUNS:
-            how.enter_context(on_validation_alone())
-        if race:
-            how.enter_context(paused_at_half())
+    wishes = [*([VALIDATION_ALONE] if trial.folder != RUNS else []), *([PAUSE_AT_HALF] if race else [])]
+    with logged(trial.path / LOG, watch), asked(*wishes):
         try:
             one(trial.raw, trial.path, again=True)
         except Paused:
             return False
-        except Exception as error:
-            if not isinstance(error, Interrupted | DiskFull):
-                traceback.print_exc()
+        except (Interrupted, DiskFull):
+            raise
+        except Exception:
+            traceback.print_exc()
             raise
     return True
 

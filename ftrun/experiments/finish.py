@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from ftrun.data.tables import write_table
@@ -24,6 +21,7 @@ from ftrun.tasks.dataset import SPLITS, rows_of
 from ftrun.tasks.scorer import prediction_lines
 from ftrun.training import checkpoint
 from ftrun.training.devices import describe
+from ftrun.training.pausing import VALIDATION_ALONE
 from ftrun.training.preflight import LARGEST_DIFFERENCE, PROBE
 
 if TYPE_CHECKING:
@@ -36,26 +34,17 @@ if TYPE_CHECKING:
     from ftrun.training.memory import MemoryMeter
 
 SEEN = 512  # training rows that are scored at the end
-_alone: ContextVar[bool] = ContextVar("on_validation_alone", default=False)
-
-
-@contextmanager
-def on_validation_alone() -> Iterator[None]:
-    """Runs that end within choose a setting: neither test rows nor a saved model are asked of them."""
-    before = _alone.set(True)
-    try:
-        yield
-    finally:
-        _alone.reset(before)
 
 
 @clock.phase("export")
 def finish(loop: Loop, settings: Settings, directory: Run, meter: MemoryMeter, first: list[Tensor]) -> float:
     """Score the best weights on test, save and check the model, and close the run with its result."""
     data, accelerator, model = loop.data, loop.accelerator, loop.step.model
-    load_best(loop, directory)
-    if _alone.get():
+    if not loop.state.best:
+        raise UserError(f"eval_{loop.metric} was NaN in every evaluation, so there are no best weights")
+    if VALIDATION_ALONE.get():
         return close(loop, settings, directory, meter)
+    load_best(loop, directory)
     loop.step.set_open(set(range(model.depth + 2)))
     scores, rows = loop.scores(data.dataset("test"))
     known = measure_after(loop, first) | on_training(loop)
@@ -85,9 +74,7 @@ def finish(loop: Loop, settings: Settings, directory: Run, meter: MemoryMeter, f
 
 
 def load_best(loop: Loop, directory: Run) -> None:
-    """Give the network the weights that were best on validation; UserError where the run has none."""
-    if not loop.state.best:
-        raise UserError(f"eval_{loop.metric} was NaN in every evaluation, so there are no best weights")
+    """Give the network the weights that were best on validation; UserError where they are not there."""
     best, model = int(loop.state.best["step"]), loop.step.model
     place = checkpoint.best_weights(directory.checkpoints / "best", directory.key, best)
     weights = checkpoint.read_tensors(place, "weights")

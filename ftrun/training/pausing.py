@@ -1,7 +1,8 @@
-"""A run that waits at half: `paused_at_half` has every run within stop there, saved, for `resume` to go on.
+"""What a study asks of its runs: `asked` has all that begin, continue or end within do it.
 
-Full schedules that are interrupted can be compared half way and lose nothing, where short ones end with
-another rate (successive halving, Jamieson and Talwalkar 2016, compares the latter).
+One that is to wait stops at half, saved, for `resume` to go on. Full schedules that are interrupted can be
+compared half way and lose nothing, where short ones end with another rate (successive halving, Jamieson and
+Talwalkar 2016, compares the latter).
 """
 
 from __future__ import annotations
@@ -21,24 +22,28 @@ if TYPE_CHECKING:
     from ftrun.training.step import Step
 
 COMPARED = 256  # validation rows, at most, whose losses are kept
-_asked: ContextVar[bool] = ContextVar("paused_at_half", default=False)
+# to raise Paused at the evaluation nearest half of their steps
+PAUSE_AT_HALF = ContextVar("pause_at_half", default=False)
+# to choose a setting: neither test rows nor a saved model are asked of them
+VALIDATION_ALONE = ContextVar("validation_alone", default=False)
 
 
 @contextmanager
-def paused_at_half() -> Iterator[None]:
-    """Runs that begin or continue within raise Paused at the evaluation nearest half of their steps."""
-    before = _asked.set(True)
+def asked(*what: ContextVar[bool]) -> Iterator[None]:
+    """Runs that begin, continue or end within know what is asked of them."""
+    before = [(each, each.set(True)) for each in what]
     try:
         yield
     finally:
-        _asked.reset(before)
+        for each, token in before:
+            each.reset(token)
 
 
 def pause_of(length: Length) -> int | None:
     """The optimizer step at which a run waits.
 
     None where none is asked to, and for one without an evaluation before its last step."""
-    if not _asked.get():
+    if not PAUSE_AT_HALF.get():
         return None
     places = range(length.eval_every, length.total, length.eval_every)
     return min(places, key=lambda step: abs(2 * step - length.total), default=None)
