@@ -129,8 +129,12 @@ def memory_told(what: str = "", possible: str = LESS) -> Iterator[None]:
 
 def told(error: BaseException, most: int = 200) -> str:
     """What a library says, in one line of at most so many characters; its kind where it says nothing."""
-    said = " ".join(str(error).split()) or type(error).__name__
-    return said if len(said) <= most else said[: most - 1] + "…"
+    return shortened(" ".join(str(error).split()) or type(error).__name__, most)
+
+
+def shortened(text: str, most: int) -> str:
+    """A text in at most so many characters."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def near(name: str, possible: Iterable[str]) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ftrun.commands._parser import Parser
 from ftrun.errors import ConfigError
+from ftrun.runs.artifacts import TOLERANCE
 from ftrun.runs.typed import prediction, typed
 
 
@@ -24,7 +25,7 @@ def main(arguments: list[str]) -> int:
     add(
         "--tolerance",
         type=float,
-        default=1e-4,
+        default=TOLERANCE,
         help="largest allowed difference of a logit; default: %(default)s",
     )
     options = parser.parse_args(arguments)

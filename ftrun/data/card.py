@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftrun.data import baselines
 from ftrun.data.leaks import leaks_of, repeated
-from ftrun.errors import counted
+from ftrun.errors import counted, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     Score = Callable[[str, Sequence[Row], str, Sequence[int]], dict[str, float]]
 
 SCORED = {"validation": "eval", "test": "test"}  # split → the prefix of its metrics
+LONGEST = 60  # characters of a text or a name
 DIGITS = 6  # of a baseline's score
 
 
@@ -97,7 +98,7 @@ def lines(card: dict[str, Any], metric: str) -> list[str]:
     if again:
         example = next(found["examples"][0] for found in card["duplicates"].values() if found["rows"])
         counts = ", ".join(f"{split} {count:,}" for split, count in again.items())
-        summary.append(f"duplicate rows: {counts} ({shortened(example)!r})")
+        summary.append(f"duplicate rows: {counts} ({shortened(example, LONGEST)!r})")
     if weights := card.get("weights"):
         summary.append("weights: " + ", ".join(f"{name} {value:.3g}" for name, value in weights.items()))
     found = card.get("baselines", {})
@@ -114,11 +115,7 @@ def lines(card: dict[str, Any], metric: str) -> list[str]:
 
 def distribution(counts: dict[str, int], total: int, most: int = 6) -> str:
     """Each label with its share of the training rows, the most frequent first."""
-    named = [f"{shortened(name)} {count / total:.1%}" for name, count in list(counts.items())[:most]]
+    named = [f"{shortened(name, LONGEST)} {count / total:.1%}" for name, count in list(counts.items())[:most]]
     rest = len(counts) - most
     smallest = f", … {rest} more, the rarest with {counted(min(counts.values()), 'row')}" if rest > 0 else ""
     return ", ".join(named) + smallest
-
-
-def shortened(text: str, most: int = 60) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"

@@ -14,11 +14,12 @@ from codecs import getincrementaldecoder
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from ftrun.errors import DataError, near
+from ftrun.errors import DataError, near, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+LONGEST = 81  # characters of a name in a message
 PIECE = 1 << 16  # bytes read at once
 LINE = 16 << 20  # bytes of a line of a table at most, which is one row
 PROSE = 256 << 20  # the same of plain text: text8, a corpus of one line, has 100 MB
@@ -191,13 +192,9 @@ def place_of(source: str) -> Path:
     except OSError as error:
         if error.errno in NAMELESS:
             raise DataError(
-                f"{shortened(source)} cannot be read: {os.strerror(error.errno).lower()}"
+                f"{shortened(source, LONGEST)} cannot be read: {os.strerror(error.errno).lower()}"
             ) from None
     return path
-
-
-def shortened(name: str) -> str:
-    return name if len(name) <= 80 else f"{name[:80]}…"
 
 
 def refuse_missing(path: Path, which: str = "") -> None:

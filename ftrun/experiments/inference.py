@@ -73,11 +73,11 @@ class FinishedRun:
         self.accelerator = open_accelerator(settings.device, train.precision, train.deterministic)
         with quiet():
             net = reload(run.model_dir, spec.auto_class, trust=settings.model.trust_remote_code)
-        trust: dict[str, Any] = {"trust_remote_code": settings.model.trust_remote_code}
-        self.config = read_config(run.model_dir, **trust)
+        self.config = read_config(run.model_dir, **settings.model.trust)
         if not all(isinstance(name, str) for name in self.config.id2label.values()):
             raise ConfigError(f"{run.model_dir / CONFIG} is damaged: a label in id2label is no text")
-        self.processor = processor_of(run.model_dir, self.config, spec.auto_class == IMAGES, **trust)
+        images = spec.auto_class == IMAGES
+        self.processor = processor_of(run.model_dir, self.config, images, **settings.model.trust)
         self.recalibration = recalibration_of(run.model_dir) if calibrated else None
         temperature = self.recalibration.temperature if self.recalibration else 1.0
         self.model = self.accelerator.prepare_model(Saved(net, temperature), evaluation_mode=True)

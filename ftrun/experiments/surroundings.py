@@ -13,6 +13,7 @@ from ftrun.errors import ConfigError
 from ftrun.models.load import attention_of
 from ftrun.runs.environment import describe as describe_environment
 from ftrun.runs.environment import resumed
+from ftrun.runs.manifest import digest
 from ftrun.runs.run import ENVIRONMENT, Run
 from ftrun.runs.terminal import say
 from ftrun.training.devices import describe
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from ftrun.models.model import Model
 
 READ = ("*.safetensors", "tokenizer*", "vocab*")  # of a directory: what decides numbers, and stays as it is
-PARTS, PART = 16, 65_536  # of a file: how many parts are read, of how many bytes each
 
 
 def surroundings(path: Path, device: str) -> dict[str, Any]:
@@ -53,8 +53,8 @@ def refuse_other_weights(directory: Run, model: Model) -> None:
 def fingerprint(model: Model) -> str | None:
     """What tells the weights and the vocabulary that a network was read from, without reading all of them.
 
-    Of a directory a hash of the files' sizes and of some of their bytes, from the beginning to the end; of
-    the Hub its commit. None where it began with random weights.
+    Of a directory a hash of the files' sizes and of samples of their content; of the Hub its commit. None
+    where it began with random weights.
     """
     if model.source is None:
         return None
@@ -64,12 +64,7 @@ def fingerprint(model: Model) -> str | None:
         return commit
     found = hashlib.sha256()
     for file in sorted(file for pattern in READ for file in place.glob(pattern)):
-        size = file.stat().st_size
-        found.update(f"{file.name} {size} ".encode())
-        with file.open("rb") as stream:
-            for part in range(PARTS):
-                stream.seek(part * max(size - PART, 0) // (PARTS - 1))
-                found.update(stream.read(PART))
+        found.update(f"{file.name} {file.stat().st_size} {digest(file, sampled=True)} ".encode())
     return found.hexdigest()[:16]
 
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 LORA = "adapter_config.json"  # as peft names them
 LORA_WEIGHTS = "adapter_model.safetensors"
 BOTTLENECKS = "adapter.json"
+TOLERANCE = 1e-4  # of a logit, between a LoRA beside the weights and the network that it is folded into
 MERGED = "merged"  # in a run directory: the network with its LoRA folded in
 PROJECTION = "projection.safetensors"
 BASELINES = "baselines.jsonl"  # the answers of the data card's baselines to the test rows

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from ftrun.errors import UserError
+from ftrun.errors import UserError, shortened
 from ftrun.runs.files import read_lines
 from ftrun.settings.checks import in_yaml
 
@@ -172,8 +172,7 @@ def shape_of(key: str, shapes: Content) -> Any:
 
 def brief(value: Any) -> str:
     """A value as YAML writes it, shortened."""
-    text = in_yaml(value)
-    return text if len(text) <= 40 else f"{text[:39]}…"
+    return shortened(in_yaml(value), 40)
 
 
 def changes(before: Content, now: Content, group: str = "") -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
@@ -14,6 +13,7 @@ from typing import Any
 from ftrun.errors import ConfigError
 from ftrun.runs.artifacts import BOTTLENECKS, LORA
 from ftrun.runs.files import umask_mode, write_atomically
+from ftrun.runs.warm import Stamp, stamp_of
 
 SEAL = "sha256.json"  # in the directory of a saved model
 TOLD = (".md", ".yaml")  # endings of files for people: they decide no answer, and may be edited
@@ -22,7 +22,7 @@ LOOSE = {  # a setting that may change: where the base of adapters lies, and a c
     LORA: "base_model_name_or_path", BOTTLENECKS: "base_model", "config.json": CALIBRATION,
 }  # fmt: skip
 
-ENDS = 2**20  # bytes: weights that were trained again differ everywhere
+ENDS, PARTS, PART = 2**20, 16, 2**16  # bytes, parts, bytes: weights that were trained again differ everywhere
 
 Entry = dict[str, Any]
 
@@ -30,7 +30,7 @@ Entry = dict[str, Any]
 def seal(directory: Path) -> None:
     """Keep size and hash of every file of a saved model, whose modes become the umask's.
 
-    Of adapters also those of the weights that they stand beside, of which only the ends are hashed.
+    Of adapters also those of the weights that they stand beside, of which only a sample is hashed.
     """
     files = [path for path in sorted(directory.rglob("*")) if path.is_file()]
     for file in files:
@@ -38,7 +38,7 @@ def seal(directory: Path) -> None:
     kept = [file for file in files if file.suffix not in TOLD and file.name != SEAL]
     content = {
         "files": {file.relative_to(directory).as_posix(): entry(file) for file in kept},
-        "base": {file.name: entry(file, ENDS) for file in base_of(directory)},
+        "base": {file.name: entry(file, sampled=True) for file in base_of(directory)},
     }
     write_atomically(directory / SEAL, json.dumps(content, indent=1) + "\n")
 
@@ -48,9 +48,7 @@ def verify(directory: Path) -> None:
     if not (directory / SEAL).is_file():
         return
     files = [*(path for path in sorted(directory.rglob("*")) if path.is_file()), *base_of(directory)]
-    status = [(path, path.stat()) for path in files]
-    found = _verified(directory, *((str(path), each.st_mtime_ns, each.st_size) for path, each in status))
-    if found:
+    if found := _verified(directory, *(stamp for file in files for stamp in stamp_of(file))):
         raise ConfigError(
             f"{directory} {found} since it was saved; restore it, or delete {directory / SEAL} to use it as"
             " it is"
@@ -58,12 +56,12 @@ def verify(directory: Path) -> None:
 
 
 @cache
-def _verified(directory: Path, *_: tuple[str, int, int]) -> str:
+def _verified(directory: Path, *_: Stamp) -> str:
     """Found once in a process for files of the same names, times and sizes."""
     content, base = content_of(directory), base_of(directory)
     if found := fault(directory, content["files"]):
         return f"is damaged: {found}"
-    found = fault(base[0].parent, content["base"], ENDS) if base else ""
+    found = fault(base[0].parent, content["base"], sampled=True) if base else ""
     return f"holds adapters of other weights: {base[0].parent}: {found}" if found else ""
 
 
@@ -91,7 +89,7 @@ def content_of(directory: Path) -> dict[str, dict[str, Entry]]:
     return {part: found[part] for part in ("files", "base")}
 
 
-def fault(directory: Path, entries: dict[str, Entry], ends: int | None = None) -> str:
+def fault(directory: Path, entries: dict[str, Entry], sampled: bool = False) -> str:
     """What is wrong with the first file that is not as its entry says, "" where all are."""
     for name, expected in entries.items():
         file = directory / name
@@ -99,7 +97,7 @@ def fault(directory: Path, entries: dict[str, Entry], ends: int | None = None) -
             return f"{name} is missing"
         if expected["size"] is not None and file.stat().st_size != expected["size"]:
             return f"{name} has {file.stat().st_size} bytes instead of {expected['size']}"
-        if digest(file, ends) != expected["sha256"]:
+        if digest(file, sampled) != expected["sha256"]:
             return f"the content of {name} has changed"
     return ""
 
@@ -109,13 +107,13 @@ def entries(files: Iterable[Path]) -> dict[str, Entry]:
     return {file.name: entry(file) for file in files}
 
 
-def entry(file: Path, ends: int | None = None) -> Entry:
+def entry(file: Path, sampled: bool = False) -> Entry:
     """Its size in bytes, unless it has a setting that may change, and its hash."""
-    return {"size": None if file.name in LOOSE else file.stat().st_size, "sha256": digest(file, ends)}
+    return {"size": None if file.name in LOOSE else file.stat().st_size, "sha256": digest(file, sampled)}
 
 
-def digest(file: Path, ends: int | None = None) -> str:
-    """SHA-256 of the content, or of so many bytes at either end.
+def digest(file: Path, sampled: bool = False) -> str:
+    """SHA-256 of the content, or of a sample: ENDS bytes at either end and PARTS parts from end to end.
 
     Of a file with a setting that may change it is that of what else it says.
     """
@@ -127,8 +125,12 @@ def digest(file: Path, ends: int | None = None) -> str:
         except (ValueError, AttributeError, TypeError):
             pass  # it is damaged, and so is its hash
     with file.open("rb") as stream:
-        if ends is None or file.stat().st_size <= 2 * ends:
+        size = file.stat().st_size
+        if not sampled or size <= 2 * ENDS:
             return hashlib.file_digest(stream, "sha256").hexdigest()
-        first = stream.read(ends)
-        stream.seek(-ends, os.SEEK_END)
-        return hashlib.sha256(first + stream.read()).hexdigest()
+        found = hashlib.sha256()
+        inner = [(number * (size - PART) // (PARTS - 1), PART) for number in range(PARTS)]
+        for place, length in ((0, ENDS), (size - ENDS, ENDS), *inner):
+            stream.seek(place)
+            found.update(stream.read(length))
+        return found.hexdigest()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ftrun.errors import ConfigError, UserError, disk_full
-from ftrun.runs.config import as_written, common, digest, from_yaml, merged, to_yaml, trained_with
+from ftrun.runs.config import as_written, common, digest, merged, to_yaml, trained_with
 from ftrun.runs.content import CURVES, TIMES, changes, lines_of, read_object
 from ftrun.runs.files import (
     Lock,
@@ -98,8 +98,8 @@ class Run:
 
     @property
     def stored(self) -> dict[str, Any]:
-        """What config.yaml holds."""
-        return from_yaml(self.path / CONFIG)
+        """What config.yaml held when it was read, or settled, last."""
+        return self._written[0]
 
     @property
     def key(self) -> str:
@@ -108,10 +108,11 @@ class Run:
 
     def refuse_edited(self) -> None:
         """ConfigError where config.yaml has other settings than the run has trained with."""
-        if as_written(self.path / CONFIG)[1]:
+        now, unchanged = as_written(self.path / CONFIG)
+        if unchanged:
             return
         before = trained_with(self.checkpoints / "last")
-        found = changes(before, self.stored) if before else []
+        found = changes(before, now) if before else []
         raise ConfigError(
             f"{self.path / CONFIG} has changed since the run began{': ' if found else ''}"
             f"{', '.join(found[:4])}; a run goes on with the settings that it began with: undo the change, or"

@@ -7,7 +7,7 @@ import re
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 
-from ftrun.errors import ConfigError, near
+from ftrun.errors import ConfigError, near, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +45,7 @@ def convert(name: str, value: Any, hint: Any) -> Any:
 def in_yaml(value: Any) -> str:
     """A value as YAML writes it, strings in quotes; the beginning of a long one."""
     text = "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+    return shortened(text, LONGEST)
 
 
 def sound(name: str, value: Any) -> None:

@@ -94,6 +94,11 @@ class ModelSettings:
         """Whether the layers are kept at few bits."""
         return self.load in ROUNDED
 
+    @property
+    def trust(self) -> dict[str, Any]:
+        """What the loaders of transformers are told of Python code that comes with a model."""
+        return {"trust_remote_code": self.trust_remote_code}
+
     def __post_init__(self) -> None:
         for name in ("layers", "width", "heads"):
             at_least("model." + name, getattr(self, name), 1)

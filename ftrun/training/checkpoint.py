@@ -20,6 +20,7 @@ from ftrun.runs.typed import command
 
 MANIFEST, STATE = "manifest.json", "state.json"
 Tensors = dict[str, dict[str, Tensor]]  # file stem → tensors
+Stored = tuple[list[tuple[int, Path]], list[str], list[Path]]  # see `stored`
 
 
 def save(directory: Path, tensors: Tensors, state: dict[str, Any]) -> None:
@@ -73,7 +74,12 @@ def newest(directory: Path, key: str | None = None) -> tuple[Path | None, list[s
 
 def best_weights(directory: Path, key: str, step: int) -> Path:
     """The complete checkpoint of this run at its best step; UserError, which says what is there instead."""
-    found, skipped, foreign = stored(directory, key)
+    return chosen(directory, stored(directory, key), step)
+
+
+def chosen(directory: Path, known: Stored, step: int) -> Path:
+    """The same among those that are known."""
+    found, skipped, foreign = known
     for at, place in found:
         if at == step:
             return place
@@ -92,8 +98,9 @@ def refuse_lost_best(directory: Path, key: str, step: int, now: int) -> None:
 
     Later ones may be there, which a killed process saved and the run will come to again.
     """
-    if not any(at > now for at, _ in stored(directory, key)[0]):
-        best_weights(directory, key, step)
+    known = stored(directory, key)
+    if not any(at > now for at, _ in known[0]):
+        chosen(directory, known, step)
 
 
 def anew(directory: Path) -> str:
@@ -103,7 +110,7 @@ def anew(directory: Path) -> str:
     return f"put the run's own back, or delete {place} and train from the start: {again}"
 
 
-def stored(directory: Path, key: str | None) -> tuple[list[tuple[int, Path]], list[str], list[Path]]:
+def stored(directory: Path, key: str | None) -> Stored:
     """The complete checkpoints by their step, what is wrong with others, and those of other runs.
 
     A checkpoint of an earlier version of ftrun does not say whose it is.

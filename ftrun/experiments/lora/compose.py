@@ -20,14 +20,13 @@ from ftrun.models import sentences
 from ftrun.models.heads import Pooled, backbone_of
 from ftrun.models.recalibration import drop
 from ftrun.models.save import PEFT_PREFIX, on_cpu
-from ftrun.runs.artifacts import LORA, LORA_WEIGHTS
+from ftrun.runs.artifacts import LORA, LORA_WEIGHTS, TOLERANCE
 from ftrun.runs.files import beside
 from ftrun.runs.manifest import SEAL, seal
 from ftrun.runs.terminal import say
 from ftrun.training.devices import open_accelerator
 
 RECORD = "compose.json"
-TOLERANCE = 1e-4  # between the sum of dense updates and the adapter read back
 
 
 @dataclass

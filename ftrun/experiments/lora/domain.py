@@ -16,11 +16,12 @@ from ftrun.experiments.lora import compare
 from ftrun.experiments.lora.compose import RECORD, Composition, compose
 from ftrun.experiments.lora.lowrank import Update, read_update, refuse_other_bases
 from ftrun.experiments.lora.merge import merge, of_run
-from ftrun.experiments.lora.starting import TOLERANCE, merge_first
+from ftrun.experiments.lora.starting import merge_first
 from ftrun.experiments.lora.weights import search
 from ftrun.experiments.pooling import for_task, with_pooling
 from ftrun.experiments.surroundings import surroundings
 from ftrun.runs import clock
+from ftrun.runs.artifacts import TOLERANCE
 from ftrun.runs.content import read_object
 from ftrun.runs.files import write_atomically
 from ftrun.runs.run import ENVIRONMENT, PREDICTIONS, RESULT, Run

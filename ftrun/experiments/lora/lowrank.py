@@ -110,15 +110,14 @@ def read_update(run: Run) -> Update:
 
 def bare(run: Run, settings: Settings) -> nn.Module:
     """The network that the LoRA was trained on, its head fresh; of a pooled one the backbone."""
-    trust: dict[str, Any] = {"trust_remote_code": settings.model.trust_remote_code}
-    config = read_config(run.model_dir, **trust)
+    config = read_config(run.model_dir, **settings.model.trust)
     lora = stored(run.model_dir / LORA)
     pooled = getattr(config, "ftrun_pooling", None)
     own = settings.task.spec(None).auto_class
     auto_class, extra = (headless(config), without_pooler(config)) if pooled else (own, {})
     source, revision = lora["base_model_name_or_path"], lora.get("revision")
     with quiet():
-        return base_network(source, revision, auto_class, config, extra | trust)
+        return base_network(source, revision, auto_class, config, extra | settings.model.trust)
 
 
 def first_factors(backbone: nn.Module, config: Any, prefix: str) -> Factors:

@@ -119,10 +119,10 @@ def opened(
     place: Path, settings: Settings
 ) -> tuple[nn.Module, PreTrainedTokenizerBase | ImageProcessor | None, PretrainedConfig]:
     """The network with its LoRA beside the weights, its tokenizer or image processor, its configuration."""
-    trust: dict[str, Any] = {"trust_remote_code": settings.model.trust_remote_code}
-    net, config = reloaded(place, settings), read_config(place, **trust)
-    images = settings.task.spec(None).auto_class == IMAGES
-    return net, reopen(place, config) if images else open_tokenizer(place, str(place), **trust), config
+    net, config = reloaded(place, settings), read_config(place, **settings.model.trust)
+    if settings.task.spec(None).auto_class == IMAGES:
+        return net, reopen(place, config), config
+    return net, open_tokenizer(place, str(place), **settings.model.trust), config
 
 
 def reloaded(place: Path, settings: Settings) -> nn.Module:

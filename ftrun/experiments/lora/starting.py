@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING
 from ftrun.errors import ConfigError
 from ftrun.experiments.lora.merge import merge, of_run
 from ftrun.models.files.locate import unmerged
-from ftrun.runs.artifacts import MERGED
+from ftrun.runs.artifacts import MERGED, TOLERANCE
 from ftrun.runs.run import Run
 from ftrun.runs.terminal import say
 from ftrun.runs.typed import command
 
 if TYPE_CHECKING:
     from ftrun.settings.schema import ModelSettings
-
-TOLERANCE = 1e-4  # of a logit, between a LoRA and the network it is folded into
 
 
 def merge_first(model: ModelSettings, device: str) -> None:

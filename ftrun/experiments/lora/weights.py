@@ -50,9 +50,8 @@ class Slice:
         self.settings = settings
         self.accelerator = open_accelerator(settings.device, "fp32", settings.train.deterministic)
         place = serving.run.model_dir
-        trust: dict[str, Any] = {"trust_remote_code": settings.model.trust_remote_code}
-        self.data = TaskData.of_file(settings.task, file, read_config(place, **trust))
-        self.data.encode(open_tokenizer(place, str(place), **trust), "test")
+        self.data = TaskData.of_file(settings.task, file, read_config(place, **settings.model.trust))
+        self.data.encode(open_tokenizer(place, str(place), **settings.model.trust), "test")
         self.examples = self.data.dataset("test")
         net = with_head(serving)
         self.net = self.accelerator.prepare_model(Saved(net), evaluation_mode=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -10,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from ftrun.errors import ConfigError, told
 from ftrun.models.files.locate import WHOLE, Checkpoint
 from ftrun.models.files.reading import AGAIN
+from ftrun.models.files.reading import stored as read
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -37,9 +37,9 @@ def shapes(checkpoint: Checkpoint) -> Shapes | None:
 def shards(checkpoint: Checkpoint, index: Path) -> list[Path | None]:
     """The files that an index names."""
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        names = sorted(set(read(index)["weight_map"].values()))
         files = [checkpoint.cached(name) for name in names]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{index} is damaged: it is no index of tensors ({error}); {AGAIN}") from None
     if Path(checkpoint.name).is_dir() and None in files:
         raise ConfigError(f"{index} names {names[files.index(None)]}, which is not there; {AGAIN}")
