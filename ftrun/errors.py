@@ -2,6 +2,7 @@
 
 UserError         1  the run failed
 ├── ConfigError   2  usage or configuration
+│   └── InUse     2  another process has the run
 ├── DataError     3  data
 ├── OutOfMemory   4  memory
 ├── Diverged      5  a loss or gradient that is not finite
@@ -44,6 +45,10 @@ class ConfigError(UserError):
     """A setting that does not exist, or an invalid value."""
 
     exit_code = 2
+
+
+class InUse(ConfigError):
+    """Another process is making the run: no failure of the run."""
 
 
 class DataError(UserError):

@@ -1,0 +1,65 @@
+"""What a driver hands to a worker, and what it hears of it."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+FINISHED = "finished"
+FAILED = "failed"  # the run itself: made again, it would fail again
+KILLED = "killed"  # its process died: made again, it goes on from its checkpoint
+STOPPED = "stopped"  # saved and ended, as the driver or a scheduler asked
+PAUSED = "paused"  # waits at an evaluation, as it was asked to
+IN_USE = "in use"  # another process is making it
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the person stands: relative files count from there, own modules are found there."""
+
+    directory: str = field(default_factory=os.getcwd)
+    modules: tuple[str, ...] = field(default_factory=lambda: tuple(sys.path))
+
+    def enter(self) -> None:
+        """Make this process stand there."""
+        os.chdir(self.directory)
+        sys.path += [each for each in self.modules if each not in sys.path]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: all that a worker has to know of it. It can be pickled."""
+
+    number: int  # in its sweep
+    title: str  # what tells it from the others: rank=4 seed=1
+    path: Path  # its run directory, absolute
+    key: str  # of the ledger
+    packed: bytes  # its settings, which thousands of jobs have in memory
+    place: Place
+    processes: int = 1  # above 1: a torchrun group
+
+    @property
+    def raw(self) -> dict[str, Any]:
+        """Its resolved settings."""
+        found: dict[str, Any] = pickle.loads(zlib.decompress(self.packed))
+        return found
+
+
+def packed(raw: dict[str, Any]) -> bytes:
+    return zlib.compress(pickle.dumps(raw, protocol=5))
+
+
+@dataclass(frozen=True)
+class Event:
+    """How a job came to an end, for now."""
+
+    number: int
+    state: str  # one of the above
+    score: float = float("nan")  # the one that chose the best weights
+    message: str = ""  # why, in a line
+    trace: str = ""  # of a bug
