@@ -5,15 +5,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ftrun.experiments.queue.job import Event, Job
 
 
 class Engine(Protocol):
     """Runs jobs and tells how they end. One driver calls it, from one thread; a job has one event for each start.
 
-    An engine starts a job once for each `start`: starting it again, and how often, is the driver's. It writes
-    nothing but what a run itself writes into its directory.
+    It is a dataclass of its settings, those of conf/hydra/launcher/NAME.yaml, whose `_target_` names it;
+    `processes`, `max_retries` and `dry` are the driver's and not among them. A job that dies is told as KILLED
+    and not started again: how often, is the driver's. It writes nothing into a run's directory but what the run
+    itself writes.
     """
+
+    def open(self, directory: Path, jobs: list[Job]) -> None:
+        """Make ready for these jobs, before any is started; `directory` is the sweep's.
+
+        Raises ConfigError for settings that cannot be had, and UserError where nobody is there to work.
+        """
 
     def room(self) -> int:
         """How many more jobs it takes now."""
@@ -25,10 +35,10 @@ class Engine(Protocol):
         """What ended since the last call; waits for the first at most so long."""
 
     def stop(self) -> None:
-        """Have every run that has begun save and end, and none begin; their events still come."""
+        """Have every run that has begun save and end, and none begin; their events still come, as STOPPED."""
 
     def close(self) -> None:
         """End at once whatever still runs, and give back processes and machines; harmless if called twice."""
 
     def describe(self) -> str:
-        """Who makes the runs, in a line: "2 processes, 1 thread each"."""
+        """Who makes the runs, in a few words: "2 processes of 1 thread"."""
