@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ftrun.commands._board import Board
 from ftrun.commands._settings import composed
 from ftrun.errors import DiskFull, Interrupted, Paused, UserError, disk_full
+from ftrun.experiments.study.board import Board
 from ftrun.reports.numbers import score
 from ftrun.runs.ledger import Ledger, key_of
 from ftrun.runs.run import LOG, PAUSE, RESULT, Run, is_run

@@ -10,12 +10,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from ftrun.commands._board import Board
 from ftrun.commands._parser import Parser
 from ftrun.commands._rates import best_rate
 from ftrun.commands._settings import POWERS, SEEDS, STRATEGIES, composed, keys_of, refuse_no_seeds
 from ftrun.commands._study import PILOTS, RUNS, Study, Trial, make
 from ftrun.errors import ConfigError, DiskFull, Interrupted, UserError, counted, disk_full
+from ftrun.experiments.study.board import Board
 from ftrun.reports.numbers import roughly
 from ftrun.runs.files import existing, why_unwritable
 from ftrun.runs.home import files_of

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager, suppress
 
-from ftrun.errors import ConfigError, DataError, DiskFull, Interrupted, OutOfMemory, UserError, told
+from ftrun.errors import ConfigError, DataError, DiskFull, Interrupted, UserError
 from ftrun.experiments.callbacks import Sweep
 from ftrun.runs import clock
 from ftrun.runs.files import disk_named
@@ -58,12 +57,3 @@ def say_how_to_go_on(arguments: list[str], crossed: bool) -> None:
     own = [word for word in arguments if not word.startswith(f"{key}=")]
     if place.is_dir() and not (place / CONFIG).is_file():
         say(f"to continue the whole: {command(*own, setting(key, place))}")
-
-
-def killed(error: BrokenExecutor) -> OutOfMemory:
-    """What a launcher that starts processes is told of one that died, as the system kills for memory."""
-    return OutOfMemory(
-        f"a worker process was killed, as the system does when memory is exhausted ({told(error)});"
-        " what was finished stays, and the same command goes on; possible: fewer at once, as by"
-        " hydra.launcher.n_jobs=1"
-    )

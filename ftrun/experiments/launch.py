@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
-from concurrent.futures import BrokenExecutor
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 
 from ftrun import CONF
 from ftrun.data.sources import look
@@ -22,10 +18,9 @@ from ftrun.errors import (
     Interrupted,
     UserError,
     disk_full,
-    memory_told,
 )
-from ftrun.experiments.callbacks import Sweep, summary
-from ftrun.experiments.ending import killed, say_how_to_go_on
+from ftrun.experiments.callbacks import Sweep
+from ftrun.experiments.ending import say_how_to_go_on
 from ftrun.experiments.hydra_errors import explain
 from ftrun.experiments.overrides import (
     COMPOSITION,
@@ -39,12 +34,9 @@ from ftrun.experiments.overrides import (
     with_model_of_source,
     with_tasks,
 )
-from ftrun.experiments.sweep import Failed, noted
 from ftrun.reports.numbers import short
-from ftrun.runs import warm
 from ftrun.runs.collector import importing
 from ftrun.runs.find import find_runs
-from ftrun.runs.ledger import Ledger
 from ftrun.runs.protected import refuse_directory
 from ftrun.runs.run import Run, is_run
 from ftrun.runs.streams import outputs
@@ -57,7 +49,6 @@ if TYPE_CHECKING:
     from ftrun.settings.schema import Settings
 
 SWEEP = ("-m", "--multirun")
-LONGEST = 40  # characters of a setting in the line of a failure
 
 
 class Stop(BaseException):
@@ -84,7 +75,9 @@ def launch(arguments: list[str]) -> int:
         raise failed
     if Sweep.directory is None:
         return 0
-    code = summary(Sweep.directory, Sweep.begun, Sweep.finished)
+    from ftrun.experiments.queue.launcher import Queue
+
+    code = Queue.summary(Sweep.directory)
     if crossed:
         show_score(Sweep.directory)
     return code
@@ -102,8 +95,6 @@ def failure_of(words: list[str]) -> BaseException | None:
         return reason
     except KeyboardInterrupt as interrupt:
         return interrupt
-    except BrokenExecutor as error:
-        return killed(error)
     except COMPOSITION as error:
         if isinstance(error, ValueError | RecursionError) and Sweep.directory is not None:
             raise  # the sweep had been composed: it is not about its settings
@@ -112,7 +103,6 @@ def failure_of(words: list[str]) -> BaseException | None:
         return unwritable(error, words)
     finally:
         sys.argv = before
-        warm.end()
     return None
 
 
@@ -143,36 +133,17 @@ def program() -> str:
 
 
 def job(cfg: DictConfig) -> float:
-    """One run, as Hydra calls it, perhaps in a process of its own."""
+    """One run, as Hydra calls it; a sweep's are made by `queue`."""
     with outputs():
-        return made(cfg)
-
-
-def made(cfg: DictConfig) -> float:
-    """The score of one run; a sweep survives its failure, whose score is then not a number."""
-    known = HydraConfig.get()
-    path = Path(known.runtime.output_dir)
-    sweeps = known.mode == RunMode.MULTIRUN
-    overrides = " ".join(known.overrides.task)
-    if sweeps:
-        warm.begin()  # here, as a launcher may start processes that run several
-        print(f"run {known.job.num}: {overrides}", flush=True)
-    try:
-        words = known.overrides.task
-        raw = with_model_of_source(with_tasks(plain(cfg), words, here), words)
-        if not sweeps:
+        known = HydraConfig.get()
+        path, words = Path(known.runtime.output_dir), known.overrides.task
+        try:
+            raw = with_model_of_source(with_tasks(plain(cfg), words, here), words)
             refuse_directory("hydra.run.dir=", path)
             return one(raw, path, again=False)
-        with memory_told():
-            return noted(raw, path, Ledger(Path(str(known.sweep.dir)).absolute()), partial(one, again=True))
-    except Exception as error:
-        full = disk_full(error, path)
-        if sweeps and full is None and not isinstance(error, Interrupted):
-            show(error, known.job.num, overrides)
-            return Failed("nan")
-        raise Stop(full or error) from None
-    finally:
-        if not sweeps:
+        except Exception as error:
+            raise Stop(disk_full(error, path) or error) from None
+        finally:
             tidy(path)
 
 
@@ -225,24 +196,3 @@ def tidy(path: Path) -> None:
         if Path.cwd() not in place.parents or not place.is_dir() or any(place.iterdir()):
             return
         place.rmdir()
-
-
-def show(error: Exception, number: int, overrides: str) -> None:
-    """A failure in a sweep, when it happens: the reason, then of which run, or the traceback of a bug."""
-    which = " ".join(brief(word) for word in overrides.split())
-    if isinstance(error, UserError):
-        print(
-            f"ftrun: run {number} failed: {' '.join(str(error).split())} ({which})",
-            file=sys.stderr,
-            flush=True,
-        )
-    else:
-        print(f"ftrun: run {number} failed: {which}", file=sys.stderr)
-        traceback.print_exception(error)
-
-
-def brief(word: str) -> str:
-    """One word of a command line, in at most LONGEST characters: its name, and the end of its value."""
-    key, equals, value = word.partition("=")
-    room = max(LONGEST - len(key) - len(equals), 8)
-    return word if len(value) <= room else f"{key}{equals}…{value[1 - room :]}"

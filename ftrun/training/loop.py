@@ -13,12 +13,13 @@ from ftrun.data.batching import POOL, epoch_batches
 from ftrun.data.card import DIGITS
 from ftrun.errors import Interrupted
 from ftrun.runs import clock
+from ftrun.runs.signals import interruptions
 from ftrun.runs.terminal import Bar, bar, say
 from ftrun.training import checkpoint
+from ftrun.training.agreement import Agreement
 from ftrun.training.devices import largest
 from ftrun.training.evaluate import evaluate
 from ftrun.training.pausing import pause_of, wait_at
-from ftrun.training.signals import Agreement, interruptions
 from ftrun.training.state import State, better
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ftrun.data.batching import labels_tensor
 from ftrun.errors import ConfigError
 from ftrun.runs import clock
+from ftrun.runs.signals import interruptions
 from ftrun.runs.terminal import Bar, bar, say
 from ftrun.tasks.dataset import SPLITS, Batch, Dataset, Draw, Example, labels_of
 from ftrun.tasks.objective import outputs_of
@@ -23,7 +24,6 @@ from ftrun.training.evaluate import evaluate
 from ftrun.training.kept.features import features
 from ftrun.training.linear import MOST, Scaling, fit, following
 from ftrun.training.loop import Loop
-from ftrun.training.signals import interruptions
 
 if TYPE_CHECKING:
     from ftrun.tasks.data import TaskData

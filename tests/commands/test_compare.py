@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from ftrun.cli import start
-from ftrun.commands._board import Board
 from ftrun.commands.compare import budget
 from ftrun.errors import ConfigError, DataError, Diverged, Interrupted
 from ftrun.experiments import launch
+from ftrun.experiments.study.board import Board
 from ftrun.experiments.study.cost import Timing
 from ftrun.runs.ledger import Ledger, key_of
 from ftrun.strategies.scratch import Scratch

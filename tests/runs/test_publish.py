@@ -198,7 +198,7 @@ def test_it_names_the_file_that_was_written(tmp_path: Path, monkeypatch: pytest.
 
 def test_a_finished_run_that_no_ledger_has_is_its_sweep_s(tmp_path: Path) -> None:
     """Killed between its result and the line that says so, a sweep trained it once more beside."""
-    from ftrun.experiments.sweep import is_free
+    from ftrun.experiments.queue.places import is_free
 
     run = Run.create(tmp_path / "0-full", CONFIG)
     run.write_json("result.json", {})

@@ -15,7 +15,7 @@ from ftrun.errors import ConfigError, DataError, Interrupted
 from ftrun.experiments import start
 from ftrun.runs.run import Run
 from ftrun.settings import schedules
-from ftrun.training.signals import Agreement
+from ftrun.training.agreement import Agreement
 
 
 @pytest.fixture

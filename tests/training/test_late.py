@@ -13,10 +13,10 @@ from ftrun.errors import Diverged
 from ftrun.experiments import single
 from ftrun.settings import schedules
 from ftrun.training import checkpoint, evaluate, loop, step
+from ftrun.training.agreement import ASKED_EVERY, Agreement
 from ftrun.training.gradients.gradient import Gradient, share_of
 from ftrun.training.late import Numbers, one_late
 from ftrun.training.loop import Loop
-from ftrun.training.signals import ASKED_EVERY, Agreement
 from ftrun.training.state import State
 from ftrun.training.step import Step
 

@@ -1,1 +1,1 @@
-"""The runs of a sweep as a queue: one driver hands them out, an engine has them made, the driver alone keeps the books."""
+"""The runs of a sweep as a queue: a driver hands them out and keeps the books, an engine has them made."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -11,13 +11,14 @@ if TYPE_CHECKING:
 
 
 class Engine(Protocol):
-    """Runs jobs and tells how they end. One driver calls it, from one thread; a job has one event for each start.
+    """Runs jobs and tells how they end; a job has one event for each start. One driver calls it, in one thread.
 
     It is a dataclass of its settings, those of conf/hydra/launcher/NAME.yaml, whose `_target_` names it;
     `processes`, `max_retries` and `dry` are the driver's and not among them. A job that dies is told as KILLED
-    and not started again: how often, is the driver's. It writes nothing into a run's directory but what the run
-    itself writes.
+    and not started again: how often, is the driver's. It writes nothing into a run's directory.
     """
+
+    inside: ClassVar[bool]  # whether it is this process, where a signal raises what it raises in a run
 
     def open(self, directory: Path, jobs: list[Job]) -> None:
         """Make ready for these jobs, before any is started; `directory` is the sweep's.
@@ -40,5 +41,8 @@ class Engine(Protocol):
     def close(self) -> None:
         """End at once whatever still runs, and give back processes and machines; harmless if called twice."""
 
+    def workers(self) -> int:
+        """How many runs are made at the same time, as far as is known; for the time that is left."""
+
     def describe(self) -> str:
-        """Who makes the runs, in a few words: "2 processes of 1 thread"."""
+        """Who makes the runs, behind "runs are made": "by 2 processes of 1 thread"."""

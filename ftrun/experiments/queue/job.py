@@ -16,6 +16,7 @@ KILLED = "killed"  # its process died: made again, it goes on from its checkpoin
 STOPPED = "stopped"  # saved and ended, as the driver or a scheduler asked
 PAUSED = "paused"  # waits at an evaluation, as it was asked to
 IN_USE = "in use"  # another process is making it
+FULL = "disk full"  # of the run's disk, which others would find full too
 
 
 @dataclass(frozen=True)
@@ -63,3 +64,4 @@ class Event:
     score: float = float("nan")  # the one that chose the best weights
     message: str = ""  # why, in a line
     trace: str = ""  # of a bug
+    signal: int = 0  # that stopped it

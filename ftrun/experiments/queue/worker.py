@@ -12,8 +12,18 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ftrun.errors import InUse, Interrupted, Paused, UserError, disk_full, memory_told
-from ftrun.experiments.queue.job import FAILED, FINISHED, IN_USE, KILLED, PAUSED, STOPPED, Event, Job
+from ftrun.errors import DiskFull, Interrupted, InUse, Paused, UserError, disk_full, memory_told
+from ftrun.experiments.queue.job import (
+    FAILED,
+    FINISHED,
+    FULL,
+    IN_USE,
+    KILLED,
+    PAUSED,
+    STOPPED,
+    Event,
+    Job,
+)
 from ftrun.runs.run import LOG
 from ftrun.runs.terminal import logged
 
@@ -29,13 +39,18 @@ def work(job: Job, watch: Watch | None = None) -> Event:
     try:
         job.path.mkdir(parents=True, exist_ok=True)
         with logged(job.path / LOG, watch):
-            if job.processes > 1:
-                from ftrun.experiments.queue.group import in_group
-
-                return in_group(job)
-            return alone(job)
+            return attempt(job)
     except OSError as error:  # of log.txt itself
-        return told(job, disk_full(error, job.path) or error)
+        return told(job, error)
+
+
+def attempt(job: Job) -> Event:
+    """The same where what it prints has its place already."""
+    if job.processes == 1:
+        return alone(job)
+    from ftrun.experiments.queue.group import in_group
+
+    return in_group(job)
 
 
 def alone(job: Job) -> Event:
@@ -50,7 +65,8 @@ def alone(job: Job) -> Event:
 
 
 def told(job: Job, error: BaseException) -> Event:
-    """How a run ended early; the reason is printed, which puts it into log.txt, with the traceback of a bug."""
+    """How a run ended early; the reason is printed, and the traceback of a bug, so that log.txt has it."""
+    error = disk_full(error, job.path) or error
     reason = " ".join((str(error) or type(error).__name__).split())
     event = partial(Event, job.number, message=reason)
     match error:
@@ -58,10 +74,14 @@ def told(job: Job, error: BaseException) -> Event:
             raise error
         case Paused():
             return event(PAUSED)
-        case Interrupted() | KeyboardInterrupt():
-            return event(STOPPED)
+        case Interrupted():
+            return event(STOPPED, signal=error.signum)
+        case KeyboardInterrupt():
+            return event(STOPPED, message="interrupted", signal=signal.SIGINT)
         case InUse():
             return event(IN_USE)
+        case DiskFull():
+            return event(FULL)
         case UserError():
             print(f"ftrun: {reason}", file=sys.stderr, flush=True)
             return event(FAILED)
@@ -79,7 +99,7 @@ def died(job: Job, code: int) -> Event:
 
 @contextmanager
 def ending_softly() -> Iterator[None]:
-    """SIGTERM raises Interrupted inside, as Ctrl-C raises KeyboardInterrupt; while it trains a run saves first."""
+    """SIGTERM raises Interrupted inside, as Ctrl-C raises KeyboardInterrupt; a run that trains saves first."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

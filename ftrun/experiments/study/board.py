@@ -1,4 +1,4 @@
-"""What a study shows while it runs: a line for each run that is done, and on a terminal a live bar below."""
+"""What a study or a sweep shows while it runs: a line for each run that is done, on a terminal bars below."""
 
 from __future__ import annotations
 
@@ -12,23 +12,27 @@ from typing import TYPE_CHECKING
 from ftrun.reports.numbers import roughly
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
+    from rich.progress import Progress, TaskID
 
 
 class Board:
     """The runs that are to come, by their way, and the seconds that each was predicted to take."""
 
-    def __init__(self) -> None:
+    def __init__(self, workers: int = 1) -> None:
+        self.workers = workers  # runs that are made at the same time
+        self.failed = 0
         self.pending: Counter[str] = Counter()
         self.predicted: dict[str, float] = {}  # of a run of each way
         self._took: dict[str, list[float]] = {}  # seconds of the runs of each way that were made now
-        self._begun: dict[str, float] = {}  # of runs that wait at half
+        self._spent: dict[str, float] = {}  # seconds that runs which are not done have taken so far
+        self._since: dict[str, float] = {}  # when those that are being made began
         self._count = 0  # runs that are told
         self._screen: Progress | None = None
+        self._whole: TaskID | None = None  # the bar of all
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """The bar, as long as the study runs; none where the output is no terminal."""
+        """The bars, as long as it runs; none where the output is no terminal."""
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
         from ftrun.runs.console import Console
@@ -41,6 +45,8 @@ class Board:
         columns = [BarColumn(), TaskProgressColumn(), TextColumn("{task.description}", markup=False)]
         options = {"transient": True, "redirect_stdout": False, "redirect_stderr": False}
         with Progress(*columns, console=console, **options) as self._screen:  # type: ignore[arg-type]
+            self._whole = self._screen.add_task("", total=None)
+            self._refresh()
             try:
                 yield
             finally:
@@ -48,8 +54,8 @@ class Board:
 
     @contextmanager
     def running(self, key: str, title: str) -> Iterator[Callable[[int, int], None]]:
-        """Time one run, known by its key, and show it in the bar; yields what is to be told of its steps."""
-        begin = time.perf_counter()
+        """Time one run, known by its key, and show its bar; yields what is to be told of its steps."""
+        self.begin(key)
         bar = None if self._screen is None else self._screen.add_task(f"{title} · starting", total=None)
 
         def watch(step: int, total: int) -> None:
@@ -61,17 +67,41 @@ class Board:
         finally:
             if self._screen is not None and bar is not None:
                 self._screen.remove_task(bar)
-            self._begun[key] = self._begun.get(key, 0.0) + time.perf_counter() - begin
+            self.end(key)
+
+    def begin(self, key: str) -> None:
+        """The clock of a run starts, or goes on."""
+        self._since[key] = time.perf_counter()
+
+    def end(self, key: str) -> None:
+        """It stops; harmless where it does not run."""
+        if key in self._since:
+            self._spent[key] = self._spent.get(key, 0.0) + time.perf_counter() - self._since.pop(key)
 
     def done(self, way: str, key: str, title: str, outcome: str, now: bool = True) -> None:
         """A line for a run that has come to its end, `now` or in an earlier call."""
         self.pending[way] = max(0, self.pending[way] - 1)
         if now:
-            self._took.setdefault(way, []).append(self._begun.pop(key, 0.0))
+            self._took.setdefault(way, []).append(self._spent.pop(key, 0.0))
         self._count += 1
+        self.say(f"{self._count} of {self._total} · {title} · {outcome}{self._rest()}")
+        self._refresh()
+
+    @property
+    def _total(self) -> int:
+        return self._count + self.pending.total()
+
+    def _rest(self) -> str:
         left = self.left()
-        rest = f" · {roughly(left)} left" if left else ""
-        self.say(f"{self._count} of {self._count + self.pending.total()} · {title} · {outcome}{rest}")
+        return f" · {roughly(left)} left" if left else ""
+
+    def _refresh(self) -> None:
+        """The bar of all: 17 of 200 · 2 failed · 38 min left."""
+        if self._screen is None or self._whole is None:
+            return
+        failed = f" · {self.failed} failed" if self.failed else ""
+        text = f"{self._count} of {self._total}{failed}{self._rest()}"
+        self._screen.update(self._whole, completed=self._count, total=self._total or None, description=text)
 
     def left(self) -> float | None:
         """The seconds of the runs to come, by the prediction and how it fared so far; None where unknown."""
@@ -83,7 +113,9 @@ class Board:
         whole = sum(
             self.pending[way] * (other if seconds is None else seconds) for way, seconds in typical.items()
         )
-        return max(whole - sum(self._begun.values()), 0.0)
+        now = time.perf_counter()
+        spent = sum(self._spent.values()) + sum(now - since for since in self._since.values())
+        return max(whole - spent, 0.0) / self.workers
 
     def _typical(self, way: str) -> float | None:
         """Its runs' mean where some were made, else what was predicted, times what others took of theirs."""

@@ -1,11 +1,8 @@
-"""SIGINT and SIGTERM: the first one ends the run after the current step, of several processes soon after."""
+"""A signal ends a run after the current step, of several processes soon after the one that received it."""
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ftrun.training.devices import largest
 
@@ -15,29 +12,6 @@ if TYPE_CHECKING:
     from ftrun.training.state import State
 
 ASKED_EVERY = 16  # steps, or as many as take a second if those are fewer
-
-
-@contextmanager
-def interruptions() -> Iterator[list[int]]:
-    """Collect the first SIGINT or SIGTERM; a second one has its usual effect."""
-    caught: list[int] = []
-    former: dict[int, Any] = {}
-
-    def remember(signum: int, frame: Any) -> None:
-        caught.append(signum)
-        restore()
-
-    def restore() -> None:
-        for number, handler in former.items():
-            signal.signal(number, handler)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        former[number] = signal.getsignal(number)
-        signal.signal(number, remember)
-    try:
-        yield caught
-    finally:
-        restore()
 
 
 class Agreement:

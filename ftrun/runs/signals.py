@@ -1,0 +1,33 @@
+"""SIGINT and SIGTERM: the first one is remembered, so that what is under way can be ended well."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+@contextmanager
+def interruptions() -> Iterator[list[int]]:
+    """Collect the first SIGINT or SIGTERM; a second one has its usual effect. None come to other threads."""
+    caught: list[int] = []
+    former: dict[int, Any] = {}
+
+    def remember(signum: int, frame: Any) -> None:
+        caught.append(signum)
+        restore()
+
+    def restore() -> None:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            former[number] = signal.getsignal(number)
+            signal.signal(number, remember)
+    try:
+        yield caught
+    finally:
+        restore()
