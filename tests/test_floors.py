@@ -143,9 +143,9 @@ def test_a_run_says_what_it_is_and_what_is_not_there_before_anything_heavy_is_im
 ) -> None:
     code = """if True:
         from ftrun.errors import DataError
-        from ftrun.experiments import launch
+        from ftrun.experiments import launch, making
         said = []
-        launch.say = said.append
+        making.say = said.append
         for words in (
             ["task=classify", "task.train=gone.csv"],
             ["task=image", "task.train=gone", "model=vit_tiny"],
@@ -296,10 +296,11 @@ def test_rooms_are_small() -> None:
 
 HYDRA = {
     "callbacks",
+    "composing",
     "hydra_errors",
     "launch",
+    "launcher",
     "overrides",
-    "sweep",
 }  # of experiments; the only ones to know it
 
 

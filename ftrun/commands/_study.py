@@ -146,7 +146,7 @@ def make(study: Study, trial: Trial, race: bool = False) -> bool:
 
 def train(trial: Trial, watch: Any, race: bool) -> bool:
     """Make or continue the run, whose lines go to a file in its directory; False where it waits at half."""
-    from ftrun.experiments.launch import one
+    from ftrun.experiments.making import one
     from ftrun.training.pausing import PAUSE_AT_HALF, VALIDATION_ALONE, asked
 
     trial.path.mkdir(parents=True, exist_ok=True)

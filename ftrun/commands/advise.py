@@ -66,7 +66,7 @@ def auto(arguments: list[str]) -> list[str]:
 
 def recommended(words: list[str], cut: float, like: str, harder: float) -> Advice:
     """Measure, print the measurement and the recommendation, and return it."""
-    from ftrun.experiments.launch import looked
+    from ftrun.experiments.making import looked
     from ftrun.settings.read import read
 
     raw = composed(words)

@@ -31,7 +31,7 @@ PILOT = 20  # optimizer steps that measure the time per step
 @shared()
 def main(arguments: list[str]) -> int:
     """Run the study; the exit code is 1 if a run failed."""
-    from ftrun.experiments.launch import looked
+    from ftrun.experiments.making import looked
     from ftrun.experiments.overrides import every_test
 
     options = parse(arguments)

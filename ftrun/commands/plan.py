@@ -20,7 +20,7 @@ NESTED = "[{('\""  # a value with one of these is one value, whatever its commas
 
 def main(arguments: list[str]) -> int:
     """Print the plan; a few steps are timed and forgotten, and only the cache of token ids is written."""
-    from ftrun.experiments.launch import looked
+    from ftrun.experiments.making import looked
 
     begin = time.process_time(), time.perf_counter()
     options = parse(arguments)

@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.plugins import Plugins
 from hydra.experimental.callback import Callback
 from omegaconf import open_dict
 
+from ftrun.experiments.queue.composing import Composer
 from ftrun.runs.find import find_runs
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+    from ftrun.experiments.queue.telling import Telling
 
 
 class Sweep(Callback):
@@ -22,21 +24,17 @@ class Sweep(Callback):
 
     directory: Path | None = None
     single: Path | None = None  # the directory of a run that is no sweep's
+    telling: Telling | None = None  # of a sweep whose runs are made
 
     @classmethod
     def begin(cls) -> None:
         """Forget what was before, in this process."""
-        cls.directory, cls.single = None, None
+        cls.directory, cls.single, cls.telling = None, None, None
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         Sweep.single = Path(str(config.hydra.run.dir))
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        from ftrun.experiments.queue.composing import Composer
-        from ftrun.experiments.queue.launcher import launcher_of
-
-        plugins: Any = Plugins.instance()
-        plugins.instantiate_launcher = launcher_of  # every sweeper asks it for one
         Sweep.directory = Path(str(config.hydra.sweep.dir))
         prefer_command_line(config)
         hydra: Any = GlobalHydra.instance().hydra

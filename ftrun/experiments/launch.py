@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 
 from ftrun import CONF
-from ftrun.data.sources import look
 from ftrun.errors import (
     ConfigError,
     DiskFull,
@@ -22,6 +22,7 @@ from ftrun.errors import (
 from ftrun.experiments.callbacks import Sweep
 from ftrun.experiments.ending import say_how_to_go_on
 from ftrun.experiments.hydra_errors import explain
+from ftrun.experiments.making import one
 from ftrun.experiments.overrides import (
     COMPOSITION,
     fold_words,
@@ -34,19 +35,14 @@ from ftrun.experiments.overrides import (
     with_model_of_source,
     with_tasks,
 )
-from ftrun.reports.numbers import short
-from ftrun.runs.collector import importing
+from ftrun.experiments.queue.launcher import launcher_of
 from ftrun.runs.find import find_runs
 from ftrun.runs.protected import refuse_directory
-from ftrun.runs.run import Run, is_run
 from ftrun.runs.streams import outputs
-from ftrun.runs.terminal import say
-from ftrun.settings.read import checked, read
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from ftrun.settings.schema import Settings
 
 SWEEP = ("-m", "--multirun")
 
@@ -73,11 +69,9 @@ def launch(arguments: list[str]) -> int:
         say_how_to_go_on(arguments, crossed)
     if failed is not None:
         raise failed
-    if Sweep.directory is None:
+    if Sweep.directory is None or Sweep.telling is None:
         return 0
-    from ftrun.experiments.queue.launcher import Queue
-
-    code = Queue.summary(Sweep.directory)
+    code = Sweep.telling.summary(Sweep.directory)
     if crossed:
         show_score(Sweep.directory)
     return code
@@ -87,14 +81,16 @@ def failure_of(words: list[str]) -> BaseException | None:
     """Have Hydra compose these words and run what they say; what ended it early, None where nothing did."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come back to us
     Sweep.begin()
+    plugins: Any = Plugins.instance()
+    plugins.instantiate_launcher = launcher_of  # every sweeper asks it for one
     before, sys.argv = sys.argv, [program(), *words]
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
     except Stop as stop:
         reason: BaseException = stop.args[0]
         return reason
-    except KeyboardInterrupt as interrupt:
-        return interrupt
+    except (KeyboardInterrupt, UserError) as error:  # of a sweep
+        return error
     except COMPOSITION as error:
         if isinstance(error, ValueError | RecursionError) and Sweep.directory is not None:
             raise  # the sweep had been composed: it is not about its settings
@@ -145,40 +141,6 @@ def job(cfg: DictConfig) -> float:
             raise Stop(disk_full(error, path) or error) from None
         finally:
             tidy(path)
-
-
-def one(raw: dict[str, Any], path: Path, again: bool) -> float:
-    """One run; with `again`, one of the same settings that is there already is continued."""
-    settings = checked(raw)
-    if not again:
-        say(f"{opening(settings)}: {os.path.relpath(path)}")
-    if not is_run(path):
-        looked(raw)
-    with importing("torch"):
-        from ftrun.experiments import start
-    from ftrun.settings.settled import agree
-
-    if raw["pretrain"]["name"] != "none":
-        from ftrun.experiments.pretrain import pretrained
-
-        raw = pretrained(raw, beside=path.parent if again else path)
-        settings = read(raw)
-    if again and is_run(path) and agree(raw, Run(path).settings):
-        return start.resume(path)
-    return start.run(settings, path)
-
-
-def looked(raw: dict[str, Any]) -> None:
-    """Refuse a run whose files are not there, before anything heavy is imported."""
-    compose = raw["compose"]
-    others = raw["source"], raw["pretrain"].get("task"), compose, compose.get("text")
-    look(raw["task"], *(raw["sequence"] or []), *others)
-
-
-def opening(settings: Settings) -> str:
-    """What a run is, in the order of its command line; said before anything heavy is imported."""
-    model = short(settings.model.name)
-    return f"{settings.strategy_name} · {settings.task.name} · {model} · seed {settings.seed}"
 
 
 def unwritable(error: OSError, words: list[str]) -> UserError:

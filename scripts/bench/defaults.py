@@ -188,7 +188,7 @@ def worker(tasks: Any, options: argparse.Namespace, end: float) -> None:
 
 def run(cell: Cell, point: tuple[float, float], options: argparse.Namespace) -> bool:
     """One run of the grid, unless it is there; False where its middle is not."""
-    from ftrun.experiments.launch import one, show
+    from ftrun.experiments.making import one
     from ftrun.experiments.overrides import compose
     from ftrun.runs.run import Run
 
@@ -210,7 +210,7 @@ def run(cell: Cell, point: tuple[float, float], options: argparse.Namespace) -> 
         one(compose(words), place / name, again=True)
         tidy(place / name)
     except Exception as error:
-        show(error, " ".join(words))
+        print(f"{' '.join(words)} failed: {error}", file=sys.stderr, flush=True)
         (place / "failed").touch()
     return True
 

@@ -13,7 +13,7 @@ import pytest
 from ftrun.cli import start
 from ftrun.commands.compare import budget
 from ftrun.errors import ConfigError, DataError, Diverged, Interrupted
-from ftrun.experiments import launch
+from ftrun.experiments import making
 from ftrun.experiments.study.board import Board
 from ftrun.experiments.study.cost import Timing
 from ftrun.runs.ledger import Ledger, key_of
@@ -93,7 +93,7 @@ def test_a_default_rate_that_diverges_does_not_end_the_search(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    honest = launch.one
+    honest = making.one
 
     def one(raw: dict[str, Any], path: Path, again: bool) -> float:
         score = honest(raw, path, again)
@@ -102,7 +102,7 @@ def test_a_default_rate_that_diverges_does_not_end_the_search(
             raise Diverged("planted")
         return score
 
-    monkeypatch.setattr(launch, "one", one)
+    monkeypatch.setattr(making, "one", one)
     code, text = compared(capsys, "--strategies", "scratch", "--seeds", "1")
     assert code == 1  # of the one that failed
     said = next(line for line in text.splitlines() if line.startswith("learning rate of scratch: "))
@@ -185,7 +185,7 @@ def test_the_time_left_is_corrected_by_what_runs_took() -> None:
     board.predicted = {"full": 100.0, "lora": 50.0}
     board.pending.update({"full": 2, "lora": 2, "probe": 1})
     assert board.left() == 2 * 100 + 2 * 50 + 75  # of an unknown one the mean of the others
-    board._begun |= {"a": 300.0, "b": 60.0}  # "b" waits at half
+    board._spent |= {"a": 300.0, "b": 60.0}  # "b" waits at half
     board.done("full", "a", "full", "84 %")
     assert board.left() == 300 + 2 * 150 + 225 - 60  # all took three times as long
 

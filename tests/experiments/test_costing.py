@@ -69,7 +69,7 @@ def test_a_head_that_is_solved_for_takes_one_pass(toy_words: list[str]) -> None:
 def test_the_files_of_a_run_are_foretold_and_none_are_left(
     toy_words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ftrun.experiments import launch
+    from ftrun.experiments import making
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     words = [*toy_words, "train.max_steps=4", "train.eval_every=2", "baselines=false"]
@@ -78,7 +78,7 @@ def test_the_files_of_a_run_are_foretold_and_none_are_left(
         (way,) = outlook({strategy: raw}).ways
         found = timing(way.settings, way.data.read)
         assert not list(tmp_path.iterdir())
-        launch.one(raw, tmp_path / strategy, again=False)
+        making.one(raw, tmp_path / strategy, again=False)
         disk = sum(file.stat().st_size for file in (tmp_path / strategy).rglob("*") if file.is_file())
         assert found.disk == pytest.approx(disk, rel=0.05)
         assert found.rows == json.loads((tmp_path / strategy / "result.json").read_text())["rows"]["train"]

@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import ttest_rel
 
 from ftrun.errors import Paused
-from ftrun.experiments import launch
+from ftrun.experiments import making
 from ftrun.experiments.study.racing import Curve, came_late, curve_of, given_up, tied, worse
 from ftrun.runs.run import PAUSE, Run
 from ftrun.training.pausing import PAUSE_AT_HALF, asked
@@ -90,9 +90,9 @@ def made(place: Path, *words: str, race: bool = False) -> dict[str, Any]:
     raw = composed([*WORDS, *words])
     if race:
         with asked(PAUSE_AT_HALF), pytest.raises(Paused, match="waiting at step 9 of 20"):
-            launch.one(raw, place, again=True)
+            making.one(raw, place, again=True)
         return {}
-    launch.one(raw, place, again=True)
+    making.one(raw, place, again=True)
     names = ("metrics.jsonl", "result.json", "predictions.jsonl")
     return {name: (place / name).read_bytes() for name in names}
 

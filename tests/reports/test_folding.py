@@ -12,7 +12,7 @@ import pytest
 from finished import finished
 
 from ftrun.cli import start
-from ftrun.experiments import launch
+from ftrun.experiments import launch, making
 from ftrun.experiments.overrides import fold_words
 from ftrun.reports.folding import runs_in_words
 from ftrun.reports.groups import groups_of
@@ -198,7 +198,7 @@ def test_compare_runs_every_fold_and_tunes_on_the_first(
         (run.path / "config.yaml").write_text(config)
         return 0.0
 
-    monkeypatch.setattr(launch, "one", one)
+    monkeypatch.setattr(making, "one", one)
     words = ["task=digits", "model=mlp", "task.folds=3", "--strategies", "full,scratch", "--seeds", "2"]
     assert start(["compare", *words, "--dir", "study"]) == 0
     tuned = {each for each in tried if each[1] == 1000}

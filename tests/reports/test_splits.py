@@ -15,7 +15,7 @@ import pytest
 from finished import finished
 
 from ftrun.cli import start
-from ftrun.experiments import launch
+from ftrun.experiments import making
 from ftrun.experiments.overrides import compose, every_test
 from ftrun.reports.folding import runs_in_words
 from ftrun.reports.groups import groups_of
@@ -260,7 +260,7 @@ def test_compare_runs_every_split_and_tunes_on_the_first(
         assert not made.exists()
         return 0.0
 
-    monkeypatch.setattr(launch, "one", one)
+    monkeypatch.setattr(making, "one", one)
     words = ["task=digits", "model=mlp", "task.split_seed=0,3", "--strategies", "full,lora", "--seeds", "2"]
     assert start(["compare", *words, "--dir", "study"]) == 0
     assert {each for each in tried if each[1] >= 1000} == {  # a second seed where rates are within noise

@@ -2,7 +2,6 @@
 
 import mmap
 import sys
-from concurrent.futures.process import BrokenProcessPool
 
 import numpy
 import pytest
@@ -12,7 +11,7 @@ from lab import ran, settings
 
 from ftrun import cli
 from ftrun.errors import ConfigError, OutOfMemory, memory_told, out_of_memory
-from ftrun.experiments import launch, single
+from ftrun.experiments import single
 from ftrun.models.load import load
 from ftrun.tasks.data import TaskData
 from ftrun.tasks.objective import Objective
@@ -174,18 +173,3 @@ def test_a_run_keeps_the_reason_and_a_command_ends_with_4(ftrun_inprocess, tmp_p
     assert done.stderr.startswith("ftrun: out of memory when the rows are read (Unable to allocate")
     monkeypatch.setattr(cli, "start", lambda words: torch.empty(FAR))
     assert ftrun_inprocess("report", check=False).returncode == 4
-
-
-def test_a_worker_that_the_system_killed_is_one_line(ftrun_inprocess, monkeypatch):
-    """As a launcher of several processes tells it."""
-
-    def main(**given):
-        def call():
-            raise BrokenProcessPool("A worker process managed by the executor was unexpectedly terminated")
-
-        return lambda job: call
-
-    monkeypatch.setattr(launch.hydra, "main", main)
-    done = ftrun_inprocess("-m", *WORDS, "seed=1,2", check=False)
-    assert done.returncode == 4 and "a worker process was killed" in done.stderr
-    assert "the same command goes on" in done.stderr and done.stderr.count("\n") == 1

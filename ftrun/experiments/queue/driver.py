@@ -90,7 +90,7 @@ class Driver:
             if self.finished_before(job):
                 continue
             job = place_for(job, self.ledger)
-            if is_run(job.path) and Run(job.path).state == "running":
+            if made_elsewhere(job):
                 self.leave(job)
                 continue
             self.running[job.number] = job
@@ -115,8 +115,7 @@ class Driver:
         self.looked = time.monotonic()
         before, self.elsewhere = self.elsewhere, []
         for job in before:
-            busy = Run(job.path).state == "running" and self.ledger.place_of(job.key) is None
-            (self.elsewhere if busy else self.waiting).append(job)
+            (self.elsewhere if made_elsewhere(job) else self.waiting).append(job)
 
     def leave(self, job: Job, why: str = "") -> None:
         """Another process makes this one: it may finish, or die and leave it to us."""
@@ -150,3 +149,8 @@ class Driver:
         self.ledger.write(job.key, job.path, state, message)
         self.ended[job.number] = event
         self.telling.done(job, event)
+
+
+def made_elsewhere(job: Job) -> bool:
+    """Whether another process is making the run."""
+    return is_run(job.path) and Run(job.path).state == "running"

@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 class Engine(Protocol):
-    """Runs jobs and tells how they end; a job has one event for each start. One driver calls it, in one thread.
+    """Runs jobs and tells how they end, in one event for each start. One driver calls it, in one thread.
 
-    It is a dataclass of its settings, those of conf/hydra/launcher/NAME.yaml, whose `_target_` names it;
-    `processes`, `max_retries` and `dry` are the driver's and not among them. A job that dies is told as KILLED
+    It is a dataclass of its settings, those of conf/hydra/launcher/NAME.yaml, whose `_target_` names it, but
+    `processes`, `max_retries` and `dry` are the driver's. A job that dies is told as KILLED
     and not started again: how often, is the driver's. It writes nothing into a run's directory.
     """
 

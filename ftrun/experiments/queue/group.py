@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from ftrun.errors import Interrupted
+from ftrun.experiments.queue.attempt import alone, died, ending_softly
 from ftrun.experiments.queue.job import Event, Job
-from ftrun.experiments.queue.worker import alone, died, ending_softly, loaded
 
 ENDING = 60.0  # seconds that a group has to save and end
 JOB, EVENT = "job", "event"
@@ -54,7 +54,9 @@ def end(group: subprocess.Popen[bytes]) -> None:
 
 def main(place: str) -> None:
     """One process of the group; the first one leaves word of the end."""
-    event = alone(loaded(f"{place}/{JOB}"))
+    job: Job = pickle.loads(Path(place, JOB).read_bytes())
+    job.place.enter()
+    event = alone(job)
     if os.environ["RANK"] == "0":
         Path(place, EVENT).write_bytes(pickle.dumps(event))
 

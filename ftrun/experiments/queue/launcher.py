@@ -14,6 +14,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import OmegaConf, open_dict
 
 from ftrun.errors import ConfigError, UserError
+from ftrun.experiments.callbacks import Sweep
 from ftrun.experiments.overrides import here, plain, with_model_of_source, with_tasks
 from ftrun.experiments.queue.driver import Driver
 from ftrun.experiments.queue.here import Here
@@ -31,13 +32,12 @@ if TYPE_CHECKING:
 OWN = "ftrun.experiments.queue."
 BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"  # Hydra's own way of saying here
 HERE = OWN + "here.Here"
+NOTES = "multirun.yaml"  # by which Hydra notes a sweep
 POSSIBLE = "possible: hydra/launcher=here, local, ray, slurm"
 
 
 class Queue(Launcher):
     """One driver for each command; several batches of a sweeper are told as one sweep."""
-
-    telling: Telling | None = None  # of the sweep that this process makes, or made last
 
     def __init__(self, hydra_context: Any, config: DictConfig) -> None:
         self.loader, self.config = hydra_context.config_loader, config
@@ -55,7 +55,7 @@ class Queue(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Have these runs made; each one's score, NaN for one that failed."""
-        telling = Queue.telling = Queue.telling or Telling()
+        telling = Sweep.telling or Telling()
         jobs, refused = self.jobs([list(each) for each in job_overrides], initial_job_idx)
         engine = self.engine(telling)
         ledger = Ledger(self.directory)
@@ -63,7 +63,9 @@ class Queue(Launcher):
             from ftrun.experiments.queue.dry import show
 
             show(jobs, refused, ledger, engine)
+            tidy(self.directory)
             return []
+        Sweep.telling = telling
         telling.expect(len(job_overrides))
         with telling.board.shown():
             for job, reason in refused:
@@ -71,12 +73,6 @@ class Queue(Launcher):
             ended = Driver(engine, ledger, telling, self.retries).run(jobs)
         numbers = range(initial_job_idx, initial_job_idx + len(job_overrides))
         return [returned(ended.get(number), job_overrides[number - initial_job_idx]) for number in numbers]
-
-    @classmethod
-    def summary(cls, directory: Path) -> int:
-        """The end of a sweep, as a person reads it; the exit code. A plan has none."""
-        telling, cls.telling = cls.telling, None
-        return 0 if telling is None else telling.summary(directory)
 
     def engine(self, telling: Telling) -> Engine:
         """The engine that hydra/launcher= names, with its settings."""
@@ -121,6 +117,13 @@ def shared(words: list[list[str]]) -> set[str]:
     return {word for word, count in counts.items() if count == len(words) > 1}
 
 
+def tidy(directory: Path) -> None:
+    """Remove what Hydra wrote for a sweep of which nothing was done."""
+    if [file.name for file in directory.iterdir()] == [NOTES]:
+        (directory / NOTES).unlink()
+        directory.rmdir()
+
+
 def whole(name: str, value: Any, least: int) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise ConfigError(f"hydra.launcher.{name}={value}: possible: a whole number from {least}")
@@ -146,7 +149,4 @@ def launcher_of(hydra_context: Any, task_function: Any, config: DictConfig) -> L
     if is_run(directory):
         raise ConfigError(f"hydra.sweep.dir={directory} is a run; name another directory")
     refuse_directory("hydra.sweep.dir=", directory)
-    launcher = Queue(hydra_context, config)
-    if not launcher.dry:
-        directory.mkdir(parents=True, exist_ok=True)
-    return launcher
+    return Queue(hydra_context, config)

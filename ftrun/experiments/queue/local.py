@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ftrun.errors import ConfigError, counted
 from ftrun.experiments.queue import capacity
+from ftrun.experiments.queue.attempt import died
 from ftrun.experiments.queue.job import Event, Job, Place
-from ftrun.experiments.queue.worker import died, work
+from ftrun.experiments.queue.worker import work
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess

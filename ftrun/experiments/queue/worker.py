@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-import pickle
-import signal
-import sys
-import threading
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ftrun.errors import DiskFull, Interrupted, InUse, Paused, UserError, disk_full, memory_told
-from ftrun.experiments.queue.job import (
-    FAILED,
-    FINISHED,
-    FULL,
-    IN_USE,
-    KILLED,
-    PAUSED,
-    STOPPED,
-    Event,
-    Job,
-)
+from ftrun.experiments.queue.attempt import alone, told
+from ftrun.experiments.queue.group import in_group
 from ftrun.runs.run import LOG
 from ftrun.runs.terminal import logged
 
 if TYPE_CHECKING:
+    from ftrun.experiments.queue.job import Event, Job
     from ftrun.runs.terminal import Watch
 
 
@@ -39,84 +22,6 @@ def work(job: Job, watch: Watch | None = None) -> Event:
     try:
         job.path.mkdir(parents=True, exist_ok=True)
         with logged(job.path / LOG, watch):
-            return attempt(job)
+            return alone(job) if job.processes == 1 else in_group(job)
     except OSError as error:  # of log.txt itself
         return told(job, error)
-
-
-def attempt(job: Job) -> Event:
-    """The same where what it prints has its place already."""
-    if job.processes == 1:
-        return alone(job)
-    from ftrun.experiments.queue.group import in_group
-
-    return in_group(job)
-
-
-def alone(job: Job) -> Event:
-    """How the run ended that this process made, or as one of a group."""
-    from ftrun.experiments.launch import one
-
-    try:
-        with ending_softly(), memory_told():
-            return Event(job.number, FINISHED, one(job.raw, job.path, again=True))
-    except BaseException as error:
-        return told(job, error)
-
-
-def told(job: Job, error: BaseException) -> Event:
-    """How a run ended early; the reason is printed, and the traceback of a bug, so that log.txt has it."""
-    error = disk_full(error, job.path) or error
-    reason = " ".join((str(error) or type(error).__name__).split())
-    event = partial(Event, job.number, message=reason)
-    match error:
-        case SystemExit() | GeneratorExit():
-            raise error
-        case Paused():
-            return event(PAUSED)
-        case Interrupted():
-            return event(STOPPED, signal=error.signum)
-        case KeyboardInterrupt():
-            return event(STOPPED, message="interrupted", signal=signal.SIGINT)
-        case InUse():
-            return event(IN_USE)
-        case DiskFull():
-            return event(FULL)
-        case UserError():
-            print(f"ftrun: {reason}", file=sys.stderr, flush=True)
-            return event(FAILED)
-    traceback.print_exception(error)
-    trace = "".join(traceback.format_exception(error))
-    return event(FAILED, message=f"{type(error).__name__}: {reason}", trace=trace)
-
-
-def died(job: Job, code: int) -> Event:
-    """The event of a job whose process ended with this code: by a signal, or without telling anything."""
-    how = f"killed ({signal.Signals(-code).name})" if code < 0 else f"ended with code {code}"
-    hint = ", as the system does when memory is exhausted" if code == -signal.SIGKILL else ""
-    return Event(job.number, KILLED, message=f"its process was {how}{hint}")
-
-
-@contextmanager
-def ending_softly() -> Iterator[None]:
-    """SIGTERM raises Interrupted inside, as Ctrl-C raises KeyboardInterrupt; a run that trains saves first."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(number: int, frame: Any) -> None:
-        raise Interrupted("terminated", number)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def loaded(file: str) -> Job:
-    """A job from a file, in which it lies pickled; this process stands where the person stood."""
-    with open(file, "rb") as stream:
-        job: Job = pickle.load(stream)
-    job.place.enter()
-    return job

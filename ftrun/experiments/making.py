@@ -1,0 +1,51 @@
+"""One run from its resolved settings, however it was asked for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ftrun.data.sources import look
+from ftrun.reports.numbers import short
+from ftrun.runs.collector import importing
+from ftrun.runs.run import Run, is_run
+from ftrun.runs.terminal import say
+from ftrun.settings.read import checked, read
+
+if TYPE_CHECKING:
+    from ftrun.settings.schema import Settings
+
+
+def one(raw: dict[str, Any], path: Path, again: bool) -> float:
+    """One run; with `again`, one of the same settings that is there already is continued."""
+    settings = checked(raw)
+    if not again:
+        say(f"{opening(settings)}: {os.path.relpath(path)}")
+    if not is_run(path):
+        looked(raw)
+    with importing("torch"):
+        from ftrun.experiments import start
+    from ftrun.settings.settled import agree
+
+    if raw["pretrain"]["name"] != "none":
+        from ftrun.experiments.pretrain import pretrained
+
+        raw = pretrained(raw, beside=path.parent if again else path)
+        settings = read(raw)
+    if again and is_run(path) and agree(raw, Run(path).settings):
+        return start.resume(path)
+    return start.run(settings, path)
+
+
+def looked(raw: dict[str, Any]) -> None:
+    """Refuse a run whose files are not there, before anything heavy is imported."""
+    compose = raw["compose"]
+    others = raw["source"], raw["pretrain"].get("task"), compose, compose.get("text")
+    look(raw["task"], *(raw["sequence"] or []), *others)
+
+
+def opening(settings: Settings) -> str:
+    """What a run is, in the order of its command line; said before anything heavy is imported."""
+    model = short(settings.model.name)
+    return f"{settings.strategy_name} · {settings.task.name} · {model} · seed {settings.seed}"
