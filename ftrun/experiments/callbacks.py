@@ -16,7 +16,6 @@ from omegaconf import OmegaConf, open_dict
 from ftrun.errors import ConfigError
 from ftrun.experiments.sweep import Failed
 from ftrun.runs.find import find_runs
-from ftrun.runs.ledger import Ledger
 from ftrun.runs.protected import refuse_directory
 from ftrun.runs.run import is_run
 from ftrun.runs.typed import command
@@ -91,15 +90,13 @@ class Counting(Launcher):
 def counting(**options: Any) -> Launcher:
     """The launcher that a sweep is configured with, its runs counted.
 
-    Before anything is written there, ConfigError for a directory that can be no sweep's, and UserError for a
-    ledger that cannot be read.
+    ConfigError, before anything is written there, for a directory that can be no sweep's.
     """
     directory = Path(str(options["config"].hydra.sweep.dir))
     if is_run(directory):
         raise ConfigError(f"hydra.sweep.dir={directory} is a run; name another directory")
     refuse_directory("hydra.sweep.dir=", directory)
     directory.mkdir(parents=True, exist_ok=True)
-    Ledger(directory)
     return Counting(Plugins.instantiate_launcher(Plugins.instance(), **options))
 
 
