@@ -67,7 +67,7 @@ class Trial:
         split = f"-split{raw['task']['split_seed']}" if several else ""
         fold = "" if (number := raw["task"].get("fold")) is None else f"-fold{number}"
         path = study.directory / folder / f"{name}-lr{shown}-seed{raw['seed']}{split}{fold}-{key[:6]}"
-        entry = study.ledger.entries.get(key)
+        entry = study.ledger.entry(key)
         if entry is not None:
             path = study.directory / entry["run"]
         words = {word.partition("=")[0].rpartition(".")[2]: word.partition("=")[2] for word in own}
@@ -116,7 +116,7 @@ class Trial:
 
 def make(study: Study, trial: Trial, race: bool = False) -> bool:
     """Train it unless that was done earlier; whether it finished, or in a `race` came to half."""
-    board, entry = study.board, study.ledger.entries.get(trial.key, {})
+    board, entry = study.board, study.ledger.entry(trial.key) or {}
     study.runs += [trial.path] if trial.folder == RUNS else []
     if study.ledger.place_of(trial.key) is not None:
         try:
@@ -174,6 +174,6 @@ def failed(study: Study, trial: Trial, message: str) -> bool:
 
 def stop(study: Study, trial: Trial, reached: str) -> None:
     """Give up a run that waits at half; `reached` says what it had come to."""
-    if study.ledger.entries.get(trial.key, {}).get("state") != STOPPED:
+    if (study.ledger.entry(trial.key) or {}).get("state") != STOPPED:
         study.ledger.write(trial.key, trial.path, STOPPED, reached)
     study.board.done(trial.name, trial.key, trial.title, reached)

@@ -6,6 +6,7 @@ import errno
 import json
 import math
 import os
+import secrets
 import shutil
 import stat
 import tempfile
@@ -26,7 +27,7 @@ except ImportError:  # Windows has no advisory locks: nothing is ever seen as lo
 
 def write_atomically(path: Path, text: str) -> None:
     """Write beside, flush to the disk, rename: a reader finds the old file or the new one, never a half."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside = path.with_name(f".{path.name}.{unique()}")
     try:
         with naming(path), open(beside, "w", encoding="utf-8") as file:
             file.write(text)
@@ -34,6 +35,11 @@ def write_atomically(path: Path, text: str) -> None:
         os.replace(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def unique() -> str:
+    """Digits that end a name which no other process gives at the same time, on whatever machine."""
+    return f"{secrets.randbits(63):019d}"
 
 
 @contextmanager
@@ -60,8 +66,7 @@ def disk_named(path: Path) -> Iterator[None]:
 @contextmanager
 def beside(output: Path) -> Iterator[Path]:
     """A directory that becomes `output` when all has gone well, and nothing otherwise."""
-    place = output.absolute().with_name(f".{output.name}.{os.getpid()}")
-    shutil.rmtree(place, ignore_errors=True)  # of a killed process that had this number
+    place = output.absolute().with_name(f".{output.name}.{unique()}")
     try:
         with disk_named(output):
             place.mkdir()

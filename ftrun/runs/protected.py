@@ -9,7 +9,7 @@ from pathlib import Path
 from ftrun.errors import ConfigError
 from ftrun.runs.files import why_unwritable
 from ftrun.runs.find import ORIGIN
-from ftrun.runs.ledger import LEDGER
+from ftrun.runs.ledger import FORMER, LEDGER, is_study
 from ftrun.runs.run import is_run
 
 # of a run directory; every other .json, .yaml and .safetensors in it is the run's as well
@@ -57,7 +57,8 @@ def refuse_existing(output: Path) -> None:
 def refuse_owned(option: str, output: Path) -> None:
     """ConfigError for a part of a run, a model or a study, whether it is there yet or not."""
     place = output.resolve()
-    if place.name == LEDGER:
+    kept = next((each for each in (place, place.parent) if each.name == LEDGER), None)
+    if place.name == FORMER or (kept is not None and is_study(kept.parent)):
         raise ConfigError(f"{option}{output} is the ledger of a study; name another file")
     for folder in place.parents:
         first = place.relative_to(folder).parts[0]

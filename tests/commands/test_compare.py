@@ -16,7 +16,7 @@ from ftrun.errors import ConfigError, DataError, Diverged, Interrupted
 from ftrun.experiments import making
 from ftrun.experiments.study.board import Board
 from ftrun.experiments.study.cost import Timing
-from ftrun.runs.ledger import Ledger, key_of
+from ftrun.runs.ledger import Ledger
 from ftrun.strategies.scratch import Scratch
 from ftrun.tasks.dataset import SPLITS
 from ftrun.training.loop import Loop
@@ -56,8 +56,7 @@ def test_a_study_goes_on_with_more_seeds(
     assert "Pairwise comparison (2 tests, Holm-corrected)" in text  # one with the most frequent label
     code, text = compared(capsys, *two, "--seeds", "2")
     assert (code, text.count(" of 4 · "), text.count(" · already finished")) == (0, 4, 2)
-    entries = [json.loads(line) for line in Path("study/ledger.jsonl").read_text().splitlines()]
-    assert [entry["state"] for entry in entries] == ["finished"] * 4
+    assert [entry["state"] for entry in Ledger(Path("study")).entries()] == ["finished"] * 4
     assert len(list(Path("study/runs").iterdir())) == 4
 
 
@@ -220,15 +219,3 @@ def test_rows_that_cannot_be_read_are_one_line_too(tmp_path: Path, monkeypatch: 
 
 def test_a_budget_is_steps_or_minutes() -> None:
     assert budget("minutes=0.5") == (None, 0.5) and budget("steps=7") == (7, None)
-
-
-def test_a_ledger_forgets_what_was_deleted(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
-    key = key_of({"seed": 0})
-    assert key != key_of({"seed": 1})
-    place = tmp_path / "runs" / "a"
-    place.mkdir(parents=True)
-    ledger.write(key, place, "finished")
-    assert Ledger(tmp_path).place_of(key) is None
-    (place / "result.json").write_text("{}")
-    assert Ledger(tmp_path).place_of(key) == place

@@ -14,7 +14,7 @@ from ftrun.models import shards
 from ftrun.models.load import load
 from ftrun.models.reload import reload
 from ftrun.models.save import export
-from ftrun.runs.ledger import LEDGER
+from ftrun.runs.ledger import FORMER
 
 CLASS = "AutoModelForSequenceClassification"
 
@@ -23,7 +23,7 @@ CLASS = "AutoModelForSequenceClassification"
 def study(tmp_path, tiny_dir, monkeypatch):
     """`study("linear_probe", seed, "run")`: a run's saved model, in a study of its like."""
     monkeypatch.setattr(shards, "LEAST_BYTES", 1)
-    (tmp_path / LEDGER).touch()
+    (tmp_path / FORMER).touch()
 
     def make(strategy, seed, name, model="bert"):
         words = [

@@ -29,6 +29,7 @@ from ftrun.reports.across.ranking import (
     versus,
 )
 from ftrun.reports.table import rows_of
+from ftrun.runs.ledger import Ledger
 from ftrun.runs.run import Run
 
 SETS = {"one": 300, "two": 310, "three": 320, "four": 330, "five": 340}  # test rows
@@ -203,7 +204,7 @@ def test_runs_that_chose_a_rate_are_no_ways(tmp_path: Path) -> None:
     for number in range(2):
         finished(tmp_path / "one" / "grid" / str(number), "full", 1000, items=300, layer_decay=number / 2)
     assert across(rows_of(places)).notes != []
-    (tmp_path / "one" / "ledger.jsonl").touch()
+    Ledger(tmp_path / "one").write("key", tmp_path / "one" / "grid" / "0", "finished")
     found = across(rows_of(places))
     assert found.notes == [] and found.ways == ["lora", "full", "linear_probe"]
 

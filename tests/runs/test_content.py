@@ -20,7 +20,6 @@ from ftrun.errors import ConfigError, UserError
 from ftrun.reports.pages.run_page import show_result
 from ftrun.runs.config import from_yaml
 from ftrun.runs.content import answers_of, read_object
-from ftrun.runs.ledger import Ledger
 from ftrun.runs.run import Run
 
 ODD: list[Any] = [None, [], {}, "x", -1, 1.5, True, [None], {"a": None}, 1e308, [[1]], ...]  # ... is left out
@@ -174,30 +173,6 @@ def test_settings_that_are_none_are_said_at_once(tmp_path: Path, content: str, s
     with pytest.raises(ConfigError, match=said) as caught:
         from_yaml(tmp_path / "config.yaml")
     assert time.process_time() - begin < 1 and "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("line", "said"),
-    [
-        ("[1]", "line 2 is no JSON object"),
-        ("null", "line 2 is no JSON object"),
-        ("{}", "line 2: key is missing"),
-        ('{"key": "b", "run": 3, "state": "finished"}', "line 2: run is 3, not a string"),
-        ('{"key": "b", "ru', "is damaged: "),
-    ],
-)
-def test_a_damaged_ledger_names_the_line(tmp_path: Path, line: str, said: str) -> None:
-    good = {"key": "a", "run": "0-full", "state": "finished", "message": ""}
-    (tmp_path / "ledger.jsonl").write_text(f"{json.dumps(good)}\n{line}\n{json.dumps(good)}\n")
-    with pytest.raises(UserError, match="ledger.jsonl is damaged") as caught:
-        Ledger(tmp_path)
-    assert said in str(caught.value)
-
-
-def test_half_a_last_line_of_a_ledger_is_what_a_kill_leaves(tmp_path: Path) -> None:
-    good = {"key": "a", "run": "0-full", "state": "finished", "message": ""}
-    (tmp_path / "ledger.jsonl").write_text(f"{json.dumps(good)}\n" + '{"key": "b", "ru')
-    assert [*Ledger(tmp_path).entries] == ["a"]
 
 
 def test_answers_of_two_kinds_are_damage(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from finished import finished
 
 from ftrun.commands.report import main as report
 from ftrun.errors import ConfigError
+from ftrun.runs.ledger import Ledger
 from ftrun.runs.protected import refuse_directory, refuse_output, refuse_owned
 
 
@@ -71,8 +72,11 @@ def test_models_and_ledgers_are_no_place_either(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="vocab.txt is a part of the model"):
         refuse_owned("--output ", tmp_path / "vocab.txt")
     refuse_owned("--output ", tmp_path / "new.csv")
-    with pytest.raises(ConfigError, match="is the ledger of a study"):
-        refuse_owned("--output ", tmp_path / "ledger.jsonl")
+    refuse_owned("--output ", tmp_path / "ledger" / "answers.jsonl")  # of somebody else
+    Ledger(tmp_path).write("key", tmp_path / "run", "failed")
+    for name in ("ledger.jsonl", "ledger", "ledger/key.json"):
+        with pytest.raises(ConfigError, match="is the ledger of a study"):
+            refuse_owned("--output ", tmp_path / name)
 
 
 def test_a_report_does_not_destroy_its_run(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ from ftrun.errors import ConfigError
 from ftrun.reports.groups import groups_of
 from ftrun.reports.naming import of_strategy
 from ftrun.reports.numbers import words
+from ftrun.runs.ledger import is_study
 from ftrun.tasks.metrics.metric import lookup
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def across(rows: list[Row]) -> Across:
 def is_trial(row: Row) -> bool:
     """Whether `ftrun compare` has made this run to choose a learning rate."""
     folder = Path(row["run"]).parent
-    return folder.name in TRIALS and (folder.parent / "ledger.jsonl").is_file()
+    return folder.name in TRIALS and is_study(folder.parent)
 
 
 def set_names(groups: list[Group]) -> list[str]:
