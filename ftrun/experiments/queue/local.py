@@ -8,6 +8,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -88,6 +89,7 @@ class Slot:
 @contextmanager
 def inherited(environment: dict[str, str]) -> Iterator[None]:
     """A process that is started inside has these variables, and never gets SIGINT."""
+    resource_tracker.ensure_running()  # which unblocks SIGINT when it starts
     before = {name: os.environ.get(name) for name in environment}
     os.environ.update(environment)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
