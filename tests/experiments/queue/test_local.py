@@ -1,0 +1,130 @@
+"""Real processes: killed, asked to stop, several for a run; it all comes to what one process makes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from killing import content, different
+
+from ftrun.experiments.queue.capacity import Room
+from ftrun.experiments.queue.local import inherited
+from ftrun.runs.run import Run
+
+LONG = [
+    "task=digits", "model=mlp", "train.max_steps=600", "train.checkpoint_every=100", "train.eval_every=300",
+    "baselines=false", "device=cpu",
+]  # fmt: skip
+SWEEP = ["-m", *LONG, "seed=0,1", "hydra.sweep.dir=all"]
+LOCAL = ["hydra/launcher=local", "hydra.launcher.n_jobs=2", "hydra.launcher.threads=1"]
+
+
+def started(place, *words):
+    """The driver in a session of its own, as Ctrl-C of a terminal reaches all processes of one."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "ftrun", *SWEEP, *LOCAL, *words], cwd=place, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+
+
+def workers(driver):
+    return [
+        each for each in psutil.Process(driver.pid).children() if "spawn_main" in " ".join(each.cmdline())
+    ]
+
+
+def wait_for(there):
+    end = time.monotonic() + 120
+    while not there():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def training(place):
+    return any(place.glob("all/*/checkpoints/last"))
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """The same runs, one after the other in one process."""
+    place = tmp_path_factory.mktemp("alone")
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-m", "ftrun", *SWEEP], cwd=place, check=True, env=environment)
+    return place
+
+
+def assert_as_alone(place, alone):
+    for name in ("0-full", "1-full"):
+        assert not different(content(alone / "all" / name), content(place / "all" / name)), name
+
+
+@pytest.mark.ci
+def test_a_killed_worker_is_replaced_and_its_run_goes_on(tmp_path, alone):
+    driver = started(tmp_path)
+    wait_for(lambda: training(tmp_path))
+    workers(driver)[0].kill()
+    said, error = driver.communicate(timeout=300)
+    assert driver.returncode == 0, error
+    assert "was killed (SIGKILL)" in said and "it is taken up again (1 of 3)" in said
+    assert said.rstrip().endswith("2 of 2 runs finished: ftrun report all")
+    assert_as_alone(tmp_path, alone)
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_saves_every_run_and_says_how_it_goes_on(tmp_path, alone, times):
+    driver = started(tmp_path)
+    wait_for(lambda: training(tmp_path))
+    below = workers(driver)
+    for _ in range(times):
+        os.killpg(driver.pid, signal.SIGINT)
+        time.sleep(0.05)
+    said, error = driver.communicate(timeout=120)
+    assert driver.returncode == 130 and "Traceback" not in said + error
+    assert "to continue the whole: ftrun -m task=digits" in said
+    assert not any(each.is_running() and each.status() != psutil.STATUS_ZOMBIE for each in below)
+    if times == 1:
+        assert "stopping: 2 running" in said
+        states = [Run(path).read_json("failure.json") for path in tmp_path.glob("all/?-full")]
+        assert all(state is None or state["exit_code"] == 143 for state in states)
+    again = started(tmp_path)
+    again.communicate(timeout=300)
+    assert again.returncode == 0
+    assert_as_alone(tmp_path, alone)
+
+
+@pytest.mark.ci
+def test_a_run_of_a_group_of_processes(tmp_path, alone):
+    driver = started(tmp_path, "hydra.launcher.processes=2", "hydra.launcher.n_jobs=1", "seed=0")
+    said, error = driver.communicate(timeout=300)
+    assert driver.returncode == 0, error
+    assert "2 processes" in Run(tmp_path / "all" / "0-full").read_json("environment.json")["device"]
+    one, both = (Run(place / "all" / "0-full").metrics() for place in (alone, tmp_path))
+    assert [line["step"] for line in one] == [line["step"] for line in both]
+    for mine, other in zip(one, both, strict=True):
+        assert mine == pytest.approx(other, rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("room", "runs", "bound"),
+    [
+        (Room(8, 64e9, [], 1e9), 8, "cores"),
+        (Room(8, 3.5e9, [], 1e9), 3, "memory"),
+        (Room(8, 0.5e9, [], 1e9), 1, "memory"),
+        (Room(8, 3e9, ["0", "1"], 1e9), 2, "GPUs"),
+    ],
+)
+def test_as_many_as_the_machine_has_room_for(room, runs, bound):
+    assert (room.runs, room.bound) == (runs, bound)
+
+
+def test_a_worker_s_environment_is_its_own(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    with inherited({"OMP_NUM_THREADS": "1", "FTRUN_TEST": "yes"}):
+        assert os.environ["OMP_NUM_THREADS"] == "1" and os.environ["FTRUN_TEST"] == "yes"
+        assert signal.SIGINT in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    assert os.environ["OMP_NUM_THREADS"] == "7" and "FTRUN_TEST" not in os.environ
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
