@@ -33,6 +33,26 @@ class Place:
 
 
 @dataclass(frozen=True)
+class Packed:
+    """The settings of one of very many runs, as what tells them from those of the first."""
+
+    content: bytes
+    like: bytes
+
+    @classmethod
+    def of(cls, raw: dict[str, Any], first: Packed | None = None) -> Packed:
+        """These settings, in a few bytes where they are nearly those of the first."""
+        plain = pickle.dumps(raw, protocol=5)
+        like = plain if first is None else first.like
+        packer = zlib.compressobj(zdict=like)
+        return cls(packer.compress(plain) + packer.flush(), like)
+
+    def unpacked(self) -> dict[str, Any]:
+        found: dict[str, Any] = pickle.loads(zlib.decompressobj(zdict=self.like).decompress(self.content))
+        return found
+
+
+@dataclass(frozen=True)
 class Job:
     """One run: all that a worker has to know of it. It can be pickled."""
 
@@ -40,19 +60,14 @@ class Job:
     title: str  # what tells it from the others: rank=4 seed=1
     path: Path  # its run directory, absolute
     key: str  # of the ledger
-    packed: bytes  # its settings, which thousands of jobs have in memory
+    packed: Packed
     place: Place
     processes: int = 1  # above 1: a torchrun group
 
     @property
     def raw(self) -> dict[str, Any]:
         """Its resolved settings."""
-        found: dict[str, Any] = pickle.loads(zlib.decompress(self.packed))
-        return found
-
-
-def packed(raw: dict[str, Any]) -> bytes:
-    return zlib.compress(pickle.dumps(raw, protocol=5))
+        return self.packed.unpacked()
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from ftrun.experiments.callbacks import Sweep
 from ftrun.experiments.overrides import here, plain, with_model_of_source, with_tasks
 from ftrun.experiments.queue.driver import Driver
 from ftrun.experiments.queue.here import Here
-from ftrun.experiments.queue.job import FAILED, FINISHED, Event, Job, Place, packed
+from ftrun.experiments.queue.job import FAILED, FINISHED, Event, Job, Packed, Place
 from ftrun.experiments.queue.telling import Telling
 from ftrun.runs.ledger import Ledger, key_of
 from ftrun.runs.protected import refuse_directory
@@ -86,17 +86,28 @@ class Queue(Launcher):
         """The runs, and those that cannot be composed with the reason; Hydra's own errors end the sweep."""
         place, common = Place(), shared(words)
         found: list[Job] = []
+        nothing = Packed(b"", b"")
         refused: list[tuple[Job, str]] = []
         for number, own in enumerate(words, first):
             title = " ".join(word for word in own if word not in common) or " ".join(own)
             raw, path = self.composed(own, number)
-            job = Job(number, title, path, "", b"", place, self.processes)
+            job = Job(number, title, path, "", nothing, place, self.processes)
             try:
                 raw = with_model_of_source(with_tasks(raw, own, here), own)
             except UserError as error:
                 refused.append((job, str(error)))
                 continue
-            found.append(Job(number, title, path, key_of(raw), packed(raw), place, self.processes))
+            found.append(
+                Job(
+                    number,
+                    title,
+                    path,
+                    key_of(raw),
+                    Packed.of(raw, found[0].packed if found else None),
+                    place,
+                    self.processes,
+                )
+            )
         return found, refused
 
     def composed(self, words: list[str], number: int) -> tuple[dict[str, Any], Path]:

@@ -18,8 +18,8 @@ from ftrun.experiments.queue.job import (
     STOPPED,
     Event,
     Job,
+    Packed,
     Place,
-    packed,
 )
 from ftrun.experiments.queue.telling import Telling
 from ftrun.runs.ledger import Ledger
@@ -83,7 +83,7 @@ def finish(job):
 
 def jobs(directory, count):
     return [
-        Job(n, f"seed={n}", directory / f"{n}-full", f"key{n}", packed({"seed": n}), Place())
+        Job(n, f"seed={n}", directory / f"{n}-full", f"key{n}", Packed.of({"seed": n}), Place())
         for n in range(count)
     ]
 
@@ -190,3 +190,14 @@ def test_whatever_workers_do_every_run_finishes_once(tmp_path):
         _, telling, ended = driven(tmp_path, engine := Acted(script, slots=7), 200)
     assert telling.finished == len(ended) == 200
     assert all(engine.starts[n] == len(script[n]) for n in range(200))
+
+
+def test_settings_of_thousands_take_little_room_and_come_back():
+    from ftrun.experiments.overrides import compose
+
+    raw = compose(["strategy=lora"])
+    first = Packed.of(raw)
+    others = [raw | {"seed": n, "rank": 2 * n} for n in range(20)]
+    small = [Packed.of(each, first) for each in others]
+    assert [each.unpacked() for each in small] == others and first.unpacked() == raw
+    assert all(len(each.content) < 300 and each.like is first.like for each in small)
