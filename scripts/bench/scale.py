@@ -255,7 +255,7 @@ def simulation(out: Path, count: int, workers: int) -> None:
         Job(
             n,
             f"seed={n}",
-            out / "none" / f"{n}-full",
+            shelf / f"{n}-full",
             f"{n:016x}",
             Packed.of(raw | {"seed": n}, first),
             place,
@@ -264,8 +264,8 @@ def simulation(out: Path, count: int, workers: int) -> None:
     ]
     packing, memory = time.process_time() - begin, psutil.Process().memory_info().rss - before
     for books, number in (
-        (Kept(out / "none"), count),
-        (Ledger(Path(tempfile.mkdtemp(dir=out))), min(count, 10_000)),
+        (Kept(shelf), count),
+        (Ledger(shelf), min(count, 10_000)),
     ):
         telling = Telling()
         telling.expect(number)
@@ -280,7 +280,8 @@ def simulation(out: Path, count: int, workers: int) -> None:
         print(
             json.dumps({
                 "simulated runs": number, "workers": workers,
-                "ledger": "in memory" if once is not None else "on the disk", "finished": telling.finished, "noted once": None if once is None else {*once.values()} == {1},
+                "ledger": "in memory" if once is not None else "on the disk", "finished": telling.finished,
+                "noted once": None if once is None else {*once.values()} == {1},
                 "driver ms a run": round(1000 * spent / number, 3), "ended": len(ended),
                 "simulated days": round(engine.clock / 86400, 2),
                 "packing ms a run": round(1000 * packing / count, 3), "bytes a run": round(memory / count),
