@@ -4,7 +4,7 @@ python scripts/bench/scale.py OUT local 2000 [--kill 0.01]      the launcher, th
 python scripts/bench/scale.py OUT ray 200 [--kill 0.05]          two Ray nodes on this machine's loopback
 python scripts/bench/scale.py OUT slurm 50 [--kill 0.05]         submitit's local executor
 python scripts/bench/scale.py OUT report 10000                   ftrun report over so many directories
-python scripts/bench/scale.py OUT simulation 1000000 [--workers 1000]     events only
+python scripts/bench/scale.py OUT simulation 1000000 [--workers 1000]   events only
 
 Runs are `task=digits model=mlp train.max_steps=5`. Printed are CPU seconds a run of all processes, the driver's
 memory at a tenth and at the end, and whether every run finished once, the ledger is true and a sample of runs

@@ -213,3 +213,28 @@ def test_metrics_are_known_without_heavy_packages() -> None:
     )
     environment = {"PYTHONPATH": str(Path(__file__).parents[2])}
     subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+LOWER = {
+    "alignment", "bits_per_byte", "forgetting", "loss", "mae", "mlm_loss", "negative_similarity", "next_loss",
+    "perplexity", "rmse", "uniformity",
+}  # fmt: skip
+HIGHER = {
+    "accuracy", "accuracy_kept", "accuracy_masked", "accuracy_random", "average", "backward_transfer",
+    "contrastive_accuracy", "effective_rank", "exact_match", "f1", "f1_weighted", "forward_transfer",
+    "knn_accuracy", "macro_f1", "matthews_correlation", "micro_f1", "next_accuracy", "pearson",
+    "positive_similarity", "precision", "recall", "spearmanr", "subset_accuracy", "top5_accuracy",
+}  # fmt: skip
+
+
+def test_every_metric_has_its_direction():
+    stated = known()
+    assert LOWER | HIGHER == {*stated}
+    assert {name for name, each in stated.items() if each.sign < 0} == LOWER
+
+
+def test_answerable_and_impossible_questions_are_averaged_apart():
+    found = spans.scores(["a", "b", "", "c"], [["a"], ["b"], [], []], no_answer=True)
+    assert found["exact_match"] == found["f1"] == 0.75
+    assert (found["exact_match_answerable"], found["exact_match_impossible"]) == (1, 0.5)
+    assert (found["f1_answerable"], found["f1_impossible"]) == (1, 0.5)

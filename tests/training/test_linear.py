@@ -11,7 +11,7 @@ import torch
 from ftrun.data.batching import labels_tensor
 from ftrun.errors import UserError
 from ftrun.tasks.losses import binary_cross_entropy, squared_error, summed_cross_entropy
-from ftrun.training.linear import GRID, MOST, NEVER, Scaling, fit, following, searched
+from ftrun.training.linear import GRID, HALVINGS, MOST, NEVER, Scaling, fit, following, searched
 
 CHANCE = numpy.random.default_rng(0)
 FEATURES = CHANCE.normal(size=(60, 5)) * [1, 3, 0.1, 1, 1] + [0, 5, 0, -2, 0]
@@ -104,3 +104,8 @@ def test_the_search_goes_on_from_any_moment_and_prefers_the_stronger_of_equals()
     while (power := following(flat)) is not None:
         flat.append([power, 1.0])
     assert {power for power, _ in flat} >= {GRID[0], 4.0, 2.0} and searched(lambda s: s, lambda s: 1.0) == 1e6
+
+
+def test_the_strengths_tried_halve_their_distance():
+    assert [low - high for high, low in zip(GRID, GRID[1:], strict=False)] == [-2.0] * 6
+    assert list(HALVINGS) == [2.0**-k for k in range(4)] and len(GRID) + 2 * 4 == MOST

@@ -47,3 +47,10 @@ def test_where_nothing_is_reached_the_strategy_is_refused(opened):
         ConfigError, match="strategy=own trains only weights of .* that no loss reaches: bert.idle"
     ):
         freeze_unreached(model, data, "own")
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_network_trains_or_not_as_before(opened, training):
+    model, data = opened
+    freeze_unreached(model.train(training), data, "full")
+    assert model.training is training
