@@ -2,6 +2,7 @@
 
 UserError         1  the run failed
 ├── ConfigError   2  usage or configuration
+│   └── InUse     2  another process makes it at this moment: no failure of a sweep
 ├── DataError     3  data
 ├── OutOfMemory   4  memory
 ├── Diverged      5  a loss or gradient that is not finite
@@ -44,6 +45,10 @@ class ConfigError(UserError):
     """A setting that does not exist, or an invalid value."""
 
     exit_code = 2
+
+
+class InUse(ConfigError):
+    """Another process makes it, or has taken it over; nothing is wrong with it."""
 
 
 class DataError(UserError):
