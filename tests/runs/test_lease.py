@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import shutil
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -104,8 +108,6 @@ def test_a_damaged_lease_is_anothers_until_it_is_silent(tmp_path: Path) -> None:
 
 
 def test_a_copy_is_not_held_by_who_holds_the_original(tmp_path: Path) -> None:
-    import shutil
-
     run = Run.create(tmp_path / "run", {"seed": 0})
     shutil.copytree(run.path, tmp_path / "copy")
     copy = Run.open(tmp_path / "copy")
@@ -204,3 +206,87 @@ def test_a_run_is_held_in_milliseconds(tmp_path: Path) -> None:
         run.hold()
         run.release()
     assert (time.process_time() - begun) / 20 < 0.02
+
+
+class Player(threading.Thread):
+    """A process that goes on to its next change or look when it is told to."""
+
+    def __init__(self, play: Callable[[], Lease]) -> None:
+        super().__init__(daemon=True)
+        self.play, self.lease = play, None
+        self.go, self.waits = threading.Semaphore(0), threading.Semaphore(0)
+        self.early: list[int] | None = None  # the names that it is shown until it changes something
+        self.over = False
+        self.start()
+
+    def run(self) -> None:
+        self.go.acquire()
+        try:
+            self.lease = self.play()
+        except InUse:
+            pass
+        finally:
+            self.over = True
+            self.waits.release()
+
+    def step(self) -> None:
+        self.go.release()
+        self.waits.acquire()
+
+
+def watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each change, and each look at the names, is a step of a player."""
+
+    def turns(honest: Any, changes: bool = False, looks: bool = False) -> Any:
+        def call(*args: Any, **options: Any) -> Any:
+            me = threading.current_thread()
+            if isinstance(me, Player):
+                me.waits.release()
+                me.go.acquire()
+                if changes:
+                    me.early = None
+                if looks and me.early is not None:
+                    return me.early
+            return honest(*args, **options)
+
+        return call
+
+    names = turns(holder.numbers, looks=True)
+    monkeypatch.setattr(holder, "numbers", names)
+    monkeypatch.setattr(lease, "numbers", names)
+    monkeypatch.setattr(lease, "exclusive", turns(lease.exclusive, changes=True))
+    monkeypatch.setattr(Path, "unlink", turns(Path.unlink, changes=True))
+    monkeypatch.setattr(Process, "lives", lambda _: None)
+    monkeypatch.setattr(lease, "WATCHED", 0.0)
+
+
+def renewed(held: Lease, times: int) -> Lease:
+    for _ in range(times):
+        held.renew()
+    return held
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_in_whatever_order_they_go_on_one_of_them_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: bool
+) -> None:
+    """Two that take over, and the one that was silent, which goes on before, between or after."""
+    watched(monkeypatch)
+    ends = set()
+    for number in range(80):
+        chance, place = random.Random(number), tmp_path / str(number)
+        place.mkdir()
+        silent = renewed(Lease(place, "run"), number % 2)
+        os.utime(silent.path, (time.time() - 500,) * 2)
+        owner = Player(lambda: renewed(silent, 2))  # noqa: B023
+        takers = [Player(lambda: Lease(place, "run")) for _ in range(2)]  # noqa: B023
+        for each in (owner, *takers):
+            each.early = [silent.number] if late else None
+        while waiting := [each for each in (owner, *takers) if not each.over]:
+            chance.choice(waiting).step()
+        has = [each for each in (owner, *takers) if each.lease is not None]
+        assert len(has) == 1, number
+        has[0].lease.renew()
+        ends.add((owner, *takers).index(has[0]))
+        assert len([name for name in files(place) if name.startswith(".lease")]) == 1
+    assert ends == {0, 1, 2}

@@ -17,6 +17,7 @@ from ftrun.errors import InUse
 from ftrun.runs.leases.process import Process
 
 SILENT = 120.0  # seconds without a sign of life, after which another machine's process is taken for dead
+LOOKS = 5  # at names of which the highest is gone
 GIVEN_BACK = "given back\n"  # what its process writes behind a lease that is another's to take
 GONE = (errno.ENOENT, errno.ESTALE)  # of a file that another process has removed, on whatever machine
 
@@ -47,13 +48,15 @@ class Holder:
 
 
 def holder(folder: Path, stem: str = "") -> Holder | None:
-    """Who has it or had it last; None where that is nobody. Raises OSError."""
-    while known := numbers(folder, stem):
+    """Who has it or had it last; None where that is nobody, or somebody else by now. Raises OSError."""
+    for _ in range(LOOKS):
+        if not (known := numbers(folder, stem)):
+            return None
         try:
             return reading(folder, stem, known[-1])
         except OSError as error:
             if error.errno not in GONE:
-                raise  # else its process has moved on meanwhile
+                raise  # else its process has moved on meanwhile, or these names are old
     return None
 
 

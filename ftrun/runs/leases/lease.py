@@ -83,6 +83,7 @@ class Lease:
         with self._lock:
             before, after = clock(), place_of(self.folder, self.stem, self.number + 1)
             try:
+                os.utime(self.path)  # first, as the next one has its time from the beginning
                 exclusive(self.path, after)
             except OSError as error:
                 taken = isinstance(error, FileExistsError) and not self._wrote(self.number + 1)
@@ -93,7 +94,6 @@ class Lease:
                     raise
             former, self.number = self.path, self.number + 1
             former.unlink(missing_ok=True)
-            os.utime(after)
             self._alive = before
 
     def release(self, gone: bool = False) -> None:
