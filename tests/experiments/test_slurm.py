@@ -1,9 +1,12 @@
 """hydra/launcher=slurm, on a stand-in cluster that behaves as SLURM's documentation says."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
+import time
+from dataclasses import replace
 
 import pytest
 
@@ -18,6 +21,7 @@ from ftrun.experiments.launch import launch
 from ftrun.experiments.queue import slurm, slurm_job, slurm_states
 from ftrun.experiments.queue.job import FAILED, FINISHED, KILLED, STOPPED, Event
 from ftrun.experiments.queue.slurm_job import MOST, STOP, Ticket, make
+from ftrun.runs.run import RESULT
 
 QUICK = "task=digits", "model=mlp", "hydra/launcher=slurm", "hydra.launcher.interval=1"
 
@@ -42,6 +46,13 @@ def counted(path):
 def running(cluster, number, steps):
     """A condition: this run has made so many steps."""
     return lambda: counted(cluster.place / f"run{number}") >= steps
+
+
+def await_(condition, seconds=60.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_a_refused_run_is_told_with_its_reason(cluster, capsys):
@@ -74,7 +85,7 @@ def test_without_slurm_its_programs_are_named(tmp_path, monkeypatch):
 
 @pytest.fixture
 def inside(tmp_path, monkeypatch):
-    """A function that makes two toy runs as SLURM's job 7 would; the first is sent signals, if it is to be."""
+    """A function that makes two toy runs as SLURM's job 7 would, the first of which may get signals."""
     monkeypatch.setenv("SUBMITIT_EXECUTOR", "slurm")
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     requeued = []
@@ -151,8 +162,8 @@ def test_a_second_sigterm_breaks_off_nothing(capsys):
 
 @pytest.mark.ci
 def test_runs_outlive_their_limits_preemption_and_nodes(cluster, tmp_path):
-    """Run 0 comes to its limit several times, run 1 is preempted, twice told to terminate; all go on by themselves."""
-    cluster.minute = 1.0  # so that 3 minutes are 3 seconds
+    """All come to their limit, run 1 is preempted, and run 2 loses its node; they go on by themselves."""
+    cluster.minute = 1.0  # so that 6 minutes are 6 seconds
     cluster.when(running(cluster, 1, 50), lambda: cluster.preempt(cluster.jobs[1], 1.0))
     cluster.when(running(cluster, 2, 50), lambda: cluster.fail(cluster.jobs[2], "NODE_FAIL"))
     found = drive(engine(timeout_min=6, signal_delay_s=120), tmp_path, toys(tmp_path, 3, 900), 120)
@@ -161,3 +172,129 @@ def test_runs_outlive_their_limits_preemption_and_nodes(cluster, tmp_path):
     )
     assert [job.restarts >= least for job, least in zip(cluster.jobs, (2, 2, 2), strict=True)] == [True] * 3
     assert not any("TIMEOUT" in job.shown for job in cluster.jobs)
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("accounting", [True, False])
+@pytest.mark.parametrize(
+    ("end", "told"),
+    [
+        ("NODE_FAIL", (KILLED, "its job 101 ended as NODE_FAIL on node1")),
+        ("OUT_OF_MEMORY", (KILLED, "OUT_OF_MEMORY on node1; possible: hydra.launcher.mem_gb=null higher")),
+        ("CANCELLED", (FAILED, r"its job 101 was cancelled \(CANCELLED( by \d+)? on node1\)")),
+    ],
+)
+def test_what_slurm_ends_is_told_with_its_reason(cluster, tmp_path, accounting, end, told):
+    cluster.accounting, cluster.requeues = accounting, False
+    scancel = lambda: cluster.do_scancel(["101"], "", {})  # noqa: E731
+    act = scancel if end == "CANCELLED" else lambda: cluster.fail(cluster.jobs[0], end)
+    cluster.when(running(cluster, 0, 30), act)
+    event = drive(engine(), tmp_path, toys(tmp_path, 1, 900))[0]
+    assert event.state == told[0] and re.search(told[1], event.message), event
+    assert len(cluster.jobs) == 1 and cluster.jobs[0].restarts == 0
+    if end == "CANCELLED":  # it saved
+        assert (
+            int((tmp_path / "run0" / "checkpoints" / "last").read_text()) % 10
+            or counted(tmp_path / "run0") >= 30
+        )
+
+
+@pytest.mark.ci
+def test_many_runs_are_few_jobs_of_one_array_and_no_more_than_asked_at_once(cluster, tmp_path):
+    most = []
+    cluster.when(lambda: most.append(sum(job.state == "RUNNING" for job in cluster.jobs)), lambda: None)
+    wanted = engine(runs_per_job=4, array_parallelism=1)
+    found = drive(wanted, tmp_path, toys(tmp_path, 10, 5))
+    assert {event.state for event in found.values()} == {FINISHED} and len(found) == 10
+    assert [job.name for job in cluster.jobs] == ["101_0", "101_1", "101_2"] and max(most) == 1
+    assert len([call for call in cluster.calls if call[0] == "sbatch"]) == 1
+
+
+@pytest.mark.ci
+def test_of_a_job_that_dies_the_runs_that_had_not_begun_are_made_by_another(cluster, tmp_path):
+    cluster.requeues = False
+    cluster.when(running(cluster, 1, 20), lambda: cluster.fail(cluster.jobs[0], "NODE_FAIL"))
+    found = drive(engine(runs_per_job=3), tmp_path, toys(tmp_path, 3, 100))
+    assert [found[number].state for number in range(3)] == [FINISHED, KILLED, FINISHED]
+    assert len(cluster.jobs) == 2
+
+
+@pytest.mark.ci
+def test_runs_of_one_job_share_its_time_and_go_on_in_it(cluster, tmp_path):
+    cluster.minute = 1.0
+    found = drive(
+        engine(timeout_min=6, signal_delay_s=120, runs_per_job=8), tmp_path, toys(tmp_path, 8, 100), 120
+    )
+    assert {event.state for event in found.values()} == {FINISHED}
+    assert len(cluster.jobs) == 1 and cluster.jobs[0].restarts >= 1
+
+
+@pytest.mark.ci
+def test_stopped_runs_save_and_no_job_is_left(cluster, tmp_path):
+    wanted, jobs = engine(), toys(tmp_path, 4, 3000)
+    wanted.open(tmp_path, jobs)
+    for job in jobs:
+        wanted.start(job)
+    wanted.wait(0.0)
+    await_(running(cluster, 1, 20))
+    await_(running(cluster, 0, 20))
+    wanted.stop()
+    assert {event.state for event in hear(wanted, 4).values()} == {STOPPED}
+    for number in range(2):  # two nodes: two had begun
+        assert int((tmp_path / f"run{number}" / "checkpoints" / "last").read_text()) == counted(
+            tmp_path / f"run{number}"
+        )
+    await_(lambda: not any(job.state in ("PENDING", "RUNNING") for job in cluster.jobs))
+    assert not any(job.restarts for job in cluster.jobs)
+    wanted.close()
+
+
+@pytest.mark.ci
+def test_a_driver_that_comes_back_finds_its_jobs(cluster, tmp_path):
+    """One run has finished meanwhile, two go on, one waits in SLURM's queue: nothing is given to SLURM twice."""
+    gone, jobs = engine(), toys(tmp_path, 4, 300)
+    jobs[0] = toys(tmp_path, 1, 5)[0]
+    gone.open(tmp_path, jobs)
+    for job in jobs:
+        gone.start(job)
+    gone.wait(0.0)
+    await_(running(cluster, 2, 20))
+    (tmp_path / "run0" / RESULT).write_text("{}")
+    found = drive(engine(), tmp_path, [replace(job, number=job.number + 7) for job in jobs])
+    assert {number: event.state for number, event in found.items()} == dict.fromkeys(range(7, 11), FINISHED)
+    assert len(cluster.jobs) == 4
+    drive(engine(), tmp_path, toys(tmp_path, 1, 6))  # of a closed driver nothing is taken up
+    assert len(cluster.jobs) == 5
+
+
+@pytest.mark.ci
+def test_what_sbatch_says_of_settings_is_told(cluster, tmp_path):
+    with pytest.raises(ConfigError, match="sbatch does not take .* Invalid partition name specified"):
+        drive(engine(partition="gpus"), tmp_path, toys(tmp_path, 1, 1))
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_real_run_that_comes_to_its_limit_is_one_that_does_not(cluster, tmp_path, capsys, processes):
+    """Limits go by lines of metrics.jsonl, so that the test does not depend on how busy the machine is."""
+    words = "task=digits", "model=mlp", "train.max_steps=1500"
+    lines = {}
+
+    def age(job):
+        file = tmp_path / "slurm" / "0-full" / "metrics.jsonl"
+        now = file.read_bytes().count(b"\n") if file.exists() else 0
+        return 2.0 * (now - lines.setdefault((job.raw, job.restarts), now))
+
+    cluster.age = age
+    limits = "hydra.launcher.timeout_min=2", "hydra.launcher.signal_delay_s=60"  # 30 lines, of 100
+    group = f"hydra.launcher.processes={processes}"
+    assert launch(["-m", *words, *QUICK, *limits, group, "hydra.sweep.dir=slurm"]) == 0
+    assert cluster.jobs[0].restarts >= 2 and cluster.jobs[0].state in ("RUNNING", "COMPLETED")
+    assert "1 of 1 runs finished" in capsys.readouterr().out
+    if processes > 1:
+        return
+    assert launch(["-m", *words, "hydra.sweep.dir=here"]) == 0
+    for name in ("metrics.jsonl", "result.json", "predictions.jsonl"):
+        assert (tmp_path / "slurm" / "0-full" / name).read_bytes() == (
+            tmp_path / "here" / "0-full" / name
+        ).read_bytes()

@@ -65,6 +65,7 @@ class Slurm:
     numbers: Iterator[int] = field(default_factory=count)
     events: list[Event] = field(default_factory=list)
     earlier: dict[Path, tuple[str, Path, Ticket]] = field(default_factory=dict)  # of drivers that have gone
+    folders: set[Path] = field(default_factory=set)
     stopping: bool = False
     looked: float = float("-inf")
     submitted: float = float("-inf")
@@ -99,6 +100,7 @@ class Slurm:
         self.link: Cluster = Scheduler(self) if self.cluster == "slurm" else Processes(self)
         folders = [folder for folder in sorted(self.top.glob("*")) if not (folder / CLOSED).exists()]
         self.earlier = going_on(folders, self.link)
+        self.folders = {self.folder, *folders}
 
     def workers(self) -> int:
         return max(1, min(self.array_parallelism, self.expected))
@@ -229,6 +231,7 @@ class Slurm:
     def close(self) -> None:
         if self.chunks:
             self.link.kill(list(self.chunks))
-        elif self.folder.is_dir():
-            (self.folder / CLOSED).touch()
+        for folder in self.folders - {folder for _, folder, _ in self.earlier.values()}:
+            if folder.is_dir() and not self.chunks:
+                (folder / CLOSED).touch()
         self.chunks.clear()
