@@ -71,6 +71,7 @@ class Scheduler:
             "constraint": settings.constraint,
             "array_parallelism": settings.array_parallelism,
             "setup": settings.setup or None,
+            "srun_args": [f"--cpus-per-task={settings.cpus_per_task}"],  # which srun has not inherited since 22.05
         }
         self.parameters = {name: value for name, value in wanted.items() if value is not None}
         self.parameters["stderr_to_stdout"] = True
