@@ -11,7 +11,7 @@ from typing import Any
 
 @contextmanager
 def interruptions() -> Iterator[list[int]]:
-    """Collect the first SIGINT or SIGTERM; a second SIGINT has its usual effect. None come to other threads."""
+    """Collect the first SIGINT or SIGTERM; a second SIGINT acts as usual. None come to other threads."""
     caught: list[int] = []
     former: dict[int, Any] = {}
 

@@ -20,7 +20,7 @@ from submitit.slurm.slurm import SlurmJobEnvironment
 from ftrun.errors import ConfigError
 from ftrun.experiments.launch import launch
 from ftrun.experiments.queue import slurm, slurm_job, slurm_states
-from ftrun.experiments.queue.job import FAILED, FINISHED, KILLED, STOPPED, Event
+from ftrun.experiments.queue.job import FAILED, FINISHED, IN_USE, KILLED, STOPPED, Event
 from ftrun.experiments.queue.slurm_job import MOST, STOP, Ticket, make
 from ftrun.runs.run import RESULT
 
@@ -98,12 +98,16 @@ def inside(tmp_path, monkeypatch):
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)}
     monkeypatch.setattr(sys, "path", [*sys.path])
 
-    def start(*signals, saves=True):
+    def start(*signals, saves=True, states=()):
+        left = list(states)
+        for file in tmp_path.glob("*.event") if left else ():
+            file.unlink()
+
         def work(job):
             for number in signals:
                 os.kill(os.getpid(), number)
             if not signals:
-                return Event(job.number, FINISHED)
+                return Event(job.number, left.pop(0) if left else FINISHED)
             if saves:
                 (job.path / "checkpoints" / str(len(list(job.path.glob("*/*"))))).mkdir(parents=True)
             return Event(job.number, STOPPED)
@@ -151,6 +155,13 @@ def test_a_job_that_cannot_be_requeued_gives_its_runs_back(inside, monkeypatch):
 
     monkeypatch.setattr(SlurmJobEnvironment, "_requeue", refuse)
     assert inside(signal.SIGUSR2) == ([STOPPED, STOPPED], [], -1)
+
+
+def test_a_job_begun_anew_waits_for_the_lease_of_the_node_that_failed(inside, monkeypatch):
+    monkeypatch.setattr(slurm_job, "PAUSE", 0.0)
+    assert inside(states=[IN_USE, FINISHED]) == ([IN_USE, FINISHED], [], 0)
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert inside(states=[IN_USE, IN_USE, FINISHED, FINISHED]) == ([FINISHED, FINISHED], [], 0)
 
 
 def test_a_second_sigterm_breaks_off_nothing(capsys):
@@ -255,7 +266,7 @@ def test_stopped_runs_save_and_no_job_is_left(cluster, tmp_path):
 
 @pytest.mark.ci
 def test_a_driver_that_comes_back_finds_its_jobs(cluster, tmp_path):
-    """One run has finished meanwhile, two go on, one waits in SLURM's queue: nothing is given to SLURM twice."""
+    """One run has finished meanwhile, two go on, one waits in the queue: SLURM gets nothing twice."""
     gone, jobs = engine(), toys(tmp_path, 4, 300)
     jobs[0] = toys(tmp_path, 1, 5)[0]
     gone.open(tmp_path, jobs)
@@ -269,6 +280,35 @@ def test_a_driver_that_comes_back_finds_its_jobs(cluster, tmp_path):
     assert len(cluster.jobs) == 4
     drive(engine(), tmp_path, toys(tmp_path, 1, 6))  # of a closed driver nothing is taken up
     assert len(cluster.jobs) == 5
+
+
+@pytest.mark.ci
+def test_to_try_it_submitit_starts_processes_here(tmp_path, monkeypatch):
+    monkeypatch.setattr(slurm, "LOOK", 0.1)
+    monkeypatch.setattr(slurm, "GRACE", 0.5)
+    wanted, jobs = (
+        engine(cluster="local", array_parallelism=2),
+        toys(tmp_path, 2, 5) + toys(tmp_path, 4, 3000)[2:],
+    )
+    wanted.open(tmp_path, jobs)
+    for job in jobs[:2]:
+        wanted.start(job)
+    assert {event.state for event in hear(wanted, 2).values()} == {FINISHED}
+    for job in jobs[2:]:
+        wanted.start(job)
+    wanted.wait(0.0)
+    for number in (2, 3):
+        await_(lambda number=number: counted(tmp_path / f"run{number}") >= 20)
+    wanted.link.kill(list(wanted.chunks)[:1])
+    (lost,) = hear(wanted, 1).values()
+    assert lost.state == KILLED and "INTERRUPTED" in lost.message
+    wanted.stop()
+    (saved,) = hear(wanted, 1).values()
+    assert saved.state == STOPPED and not wanted.chunks
+    path = tmp_path / f"run{saved.number}"
+    assert int((path / "checkpoints" / "last").read_text()) == counted(path)
+    wanted.close()
+    await_(lambda: all([wanted.link.ended(number, wanted.folder) for number in wanted.link.own]))
 
 
 @pytest.mark.ci

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from ftrun.errors import ConfigError, counted
 from ftrun.experiments.queue.job import FAILED, KILLED, STOPPED, Event, Job
 from ftrun.experiments.queue.slurm_job import EVENT, STOP, Ticket
+from ftrun.experiments.queue.slurm_settings import SlurmSettings
 from ftrun.runs.run import Run
 
 if TYPE_CHECKING:
@@ -23,9 +24,6 @@ FOLDER = ".slurm"  # in the sweep's directory: tickets, scripts and what jobs pr
 CLOSED = "closed"  # in a driver's folder, all of whose jobs have ended
 LOOK = 1.0  # seconds between two looks at the tickets
 GRACE = 10.0  # seconds in which a ticket may come late, over a network file system
-NUMBERS = ("timeout_min", "cpus_per_task", "runs_per_job", "array_parallelism", "signal_delay_s", "interval")
-TOGETHER = "a run of several processes is one job with hydra.launcher.processes=N"
-CLUSTERS = ("slurm", "local")
 
 
 @dataclass
@@ -38,28 +36,10 @@ class Chunk:
 
 
 @dataclass
-class Slurm:
-    """`hydra/launcher=slurm`; the settings as SLURM's users know them."""
+class Slurm(SlurmSettings):
+    """`hydra/launcher=slurm`."""
 
     inside: ClassVar[bool] = False
-    cluster: str  # slurm, or submitit's local processes
-    runs_per_job: int
-    array_parallelism: int  # jobs at the same time
-    array_size: int  # jobs of one sbatch
-    timeout_min: int
-    signal_delay_s: int  # before the time limit
-    cpus_per_task: int
-    gpus_per_node: int
-    tasks_per_node: int
-    interval: int  # seconds between two questions to SLURM
-    mem_gb: float | None
-    name: str
-    partition: str | None
-    account: str | None
-    qos: str | None
-    constraint: str | None
-    setup: list[str]
-    additional_parameters: dict[str, Any]
     waiting: deque[Job] = field(default_factory=deque)
     chunks: dict[str, Chunk] = field(default_factory=dict)  # by the number of the job
     numbers: Iterator[int] = field(default_factory=count)
@@ -69,25 +49,6 @@ class Slurm:
     stopping: bool = False
     looked: float = float("-inf")
     submitted: float = float("-inf")
-
-    def __post_init__(self) -> None:
-        if self.tasks_per_node != 1:
-            raise ConfigError(f"hydra.launcher.tasks_per_node={self.tasks_per_node}: possible: 1; {TOGETHER}")
-        if self.cluster not in CLUSTERS:
-            raise ConfigError(f"hydra.launcher.cluster={self.cluster}: possible: {', '.join(CLUSTERS)}")
-        for name in (*NUMBERS, "array_size"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ConfigError(f"hydra.launcher.{name}={value}: possible: a whole number from 1")
-        if self.signal_delay_s >= 60 * self.timeout_min:
-            raise ConfigError(
-                f"hydra.launcher.signal_delay_s={self.signal_delay_s}: possible: fewer seconds than the"
-                f" {60 * self.timeout_min} of hydra.launcher.timeout_min={self.timeout_min}"
-            )
-        if self.cluster == "local":
-            self.array_parallelism = min(
-                self.array_parallelism, max(1, (os.cpu_count() or 1) // self.cpus_per_task)
-            )
 
     def open(self, directory: Path, jobs: list[Job]) -> None:
         self.expected = -(-len(jobs) // self.runs_per_job)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from submitit import LocalExecutor, SlurmExecutor, helpers
+from submitit.core.logger import get_logger
 from submitit.core.utils import DelayedSubmission, FailedJobError, FailedSubmissionError, JobPaths
 
 from ftrun.errors import ConfigError, shortened
@@ -21,7 +23,7 @@ from ftrun.experiments.queue.slurm_job import Ticket, make
 from ftrun.experiments.queue.slurm_states import States
 
 if TYPE_CHECKING:
-    from ftrun.experiments.queue.slurm import Slurm
+    from ftrun.experiments.queue.slurm_settings import SlurmSettings
 
 PROGRAMS = ("sbatch", "srun", "squeue", "scontrol", "scancel")
 SUBMITTED = "_submitted.pkl"  # submitit's file of a job
@@ -49,13 +51,14 @@ class Cluster(Protocol):
 class Scheduler:
     """SLURM itself."""
 
-    def __init__(self, settings: Slurm) -> None:
+    def __init__(self, settings: SlurmSettings) -> None:
         missing = [name for name in PROGRAMS if shutil.which(name) is None]
         if missing:
             raise ConfigError(
                 f"hydra/launcher=slurm needs SLURM's {', '.join(missing)}, not found here; possible: a login"
                 " node of the cluster, hydra/launcher=local, or hydra.launcher.cluster=local to try it"
             )
+        get_logger().setLevel(logging.ERROR)  # of a sacct that does not answer it warns each time
         self.states = States(settings.interval)
         given = settings.additional_parameters
         wanted: dict[str, Any] = {
@@ -71,7 +74,9 @@ class Scheduler:
             "constraint": settings.constraint,
             "array_parallelism": settings.array_parallelism,
             "setup": settings.setup or None,
-            "srun_args": [f"--cpus-per-task={settings.cpus_per_task}"],  # which srun has not inherited since 22.05
+            "srun_args": [
+                f"--cpus-per-task={settings.cpus_per_task}"
+            ],  # which srun has not inherited since 22.05
         }
         self.parameters = {name: value for name, value in wanted.items() if value is not None}
         self.parameters["stderr_to_stdout"] = True
@@ -114,7 +119,7 @@ class Scheduler:
 class Processes:
     """submitit's local executor: each job is a process of this machine, which outlives the driver."""
 
-    def __init__(self, settings: Slurm) -> None:
+    def __init__(self, settings: SlurmSettings) -> None:
         self.parameters = {
             "timeout_min": settings.timeout_min,
             "signal_delay_s": settings.signal_delay_s,
@@ -128,12 +133,8 @@ class Processes:
     def submit(self, folder: Path, parts: list[list[Ticket]]) -> list[str]:
         executor = LocalExecutor(folder)
         executor.update_parameters(**self.parameters)
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # Ctrl-C is for the driver
-        try:
-            with submitting(parts[0][0], self.threads):
-                jobs = executor.map_array(make, [folder] * len(parts), parts)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        with submitting(parts[0][0], self.threads):
+            jobs = executor.map_array(make, [folder] * len(parts), parts)
         self.own |= {job.job_id: job for job in jobs}
         return [str(job.job_id) for job in jobs]
 
@@ -173,13 +174,14 @@ class Processes:
 def submitting(ticket: Ticket, cores: int) -> Iterator[None]:
     """What a job inherits: where the person's modules are, and as many threads as it has cores.
 
-    Nothing of the job in which the driver itself may run.
+    Nothing of the job in which the driver itself may run. Ctrl-C is for the driver alone.
     """
     job = ticket.job
     threads = os.environ.get("OMP_NUM_THREADS", str(max(1, cores // job.processes)))
     own = {"PYTHONPATH": os.pathsep.join(job.place.modules), "OMP_NUM_THREADS": threads}
     before = {name: os.environ.get(name) for name in own}
     os.environ.update(own)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         if "SLURM_JOB_ID" in os.environ:
             with helpers.clean_env():
@@ -187,6 +189,7 @@ def submitting(ticket: Ticket, cores: int) -> Iterator[None]:
         else:
             yield
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         for name, value in before.items():
             os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
 

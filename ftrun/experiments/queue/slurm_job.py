@@ -7,19 +7,23 @@ import pickle
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftrun.experiments.queue.job import FAILED, KILLED, STOPPED, Event, Job
+from ftrun.experiments.queue.job import FAILED, IN_USE, KILLED, STOPPED, Event, Job
 from ftrun.experiments.queue.worker import work
+from ftrun.runs import warm
+from ftrun.runs.streams import outputs
 
 if TYPE_CHECKING:
     from submitit import JobEnvironment
 
 EVENT, BEGUN, VAIN = ".event", ".begun", ".vain"  # files of a ticket
 STOP = ".stop"  # of a job: it shall end, and not be requeued
+PATIENCE, PAUSE = 300.0, 10.0  # seconds in which the lease of a node that failed runs out; between two tries
 MOST = 3  # starts of a job in a row that come to nothing until their time limit
 
 
@@ -83,18 +87,9 @@ def make(folder: Path, tickets: list[Ticket]) -> None:
     asked, environment = Asked(), JobEnvironment()
     stop = folder / f"{environment.job_id}{STOP}"
     tickets[0].job.place.enter()
-    before, ended = saved(tickets), False
-    for ticket in tickets:
-        if ticket.event(folder) is not None:
-            continue
-        if asked.caught or stop.exists():
-            break
-        (folder / f"{ticket.name}{BEGUN}").touch()
-        event = work(ticket.job)
-        if event.state == STOPPED or event.state == KILLED and asked.caught:
-            break
-        ticket.tell(folder, event)
-        ended = True
+    before = saved(tickets)
+    with warm.shared(), outputs():
+        ended = make_all(folder, tickets, stop, asked)
     left = [ticket for ticket in tickets if ticket.event(folder) is None]
     if not left:
         return
@@ -108,6 +103,33 @@ def make(folder: Path, tickets: list[Ticket]) -> None:
         go_on(folder, left, environment)
     else:
         sys.exit(-1)
+
+
+def make_all(folder: Path, tickets: list[Ticket], stop: Path, asked: Asked) -> bool:
+    """Those that have no event yet, until the job is asked to end; whether any came to its end."""
+    ended = False
+    for ticket in tickets:
+        if ticket.event(folder) is not None:
+            continue
+        if asked.caught or stop.exists():
+            break
+        (folder / f"{ticket.name}{BEGUN}").touch()
+        event = made(ticket.job, asked)
+        if event.state == STOPPED or event.state == KILLED and asked.caught:
+            break
+        ticket.tell(folder, event)
+        ended = True
+    return ended
+
+
+def made(job: Job, asked: Asked) -> Event:
+    """How the run ended. Who had it before SLURM began the job anew is gone: its lease runs out."""
+    event = work(job)
+    end = time.monotonic() + PATIENCE if "SLURM_RESTART_COUNT" in os.environ else 0.0
+    while event.state == IN_USE and time.monotonic() < end and not asked.caught:
+        time.sleep(PAUSE)
+        event = work(job)
+    return event
 
 
 LONGER = "a longer hydra.launcher.timeout_min, or a smaller train.checkpoint_every"
