@@ -57,7 +57,8 @@ def await_(condition, seconds=60.0):
 
 
 def test_a_refused_run_is_told_with_its_reason(cluster, capsys):
-    assert launch(["-m", *QUICK, "train.lr=-5", "hydra.sweep.dir=many"]) == 1
+    words = [word.replace("=slurm", "=submitit_slurm") for word in QUICK]  # its former name
+    assert launch(["-m", *words, "train.lr=-5", "hydra.sweep.dir=many"]) == 1
     said = capsys.readouterr()
     assert "train.lr is above 0, not -5.0" in said.out and "0 of 1 runs finished" in said.out
     script = Path(cluster.jobs[0].script).read_text()
