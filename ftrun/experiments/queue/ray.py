@@ -14,7 +14,7 @@ from ftrun.errors import ConfigError, counted, told
 from ftrun.experiments.queue import capacity
 from ftrun.experiments.queue.job import FAILED, KILLED, STOPPED, Event, Job
 from ftrun.experiments.queue.local import THREADS
-from ftrun.experiments.queue.ray_cluster import Machines, amount, cause_of, connect, installed
+from ftrun.experiments.queue.ray_cluster import POSSIBLE, Machines, amount, cause_of, connect, installed
 from ftrun.experiments.queue.ray_task import Driving, Unfit, make
 from ftrun.runs.ledger import code_version
 
@@ -52,7 +52,7 @@ class Ray:
         if "://" in str(self.address):
             raise ConfigError(
                 f"hydra.launcher.address={self.address}: the command has to be given on a machine of the cluster;"
-                " possible: null, auto, or the HOST:PORT of its head"
+                f" {POSSIBLE}"
             )
 
     def open(self, directory: Path, jobs: list[Job]) -> None:

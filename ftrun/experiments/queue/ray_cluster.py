@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -21,10 +22,13 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 LOOK = 5.0  # seconds between two looks at which machines there are
-ANSWER = 60.0  # seconds that a machine has to say what it is
+ANSWER = 10.0  # seconds that the head of a cluster has to answer
+WORD = 60.0  # seconds that a machine has to say whether it can make runs
 STORE = 80 * 2**20  # bytes for Ray's objects on this machine, near its least; jobs and events do not go there
-# for what Ray starts here: no reports to its makers, no search for an agent that is not installed
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_enable_metrics_collection": "0"}
+QUIET = {"RAY_enable_metrics_collection": "0"}  # for which it misses an agent, as the driver is told
+POSSIBLE = (
+    "possible: null for Ray on this machine alone; auto after ray start --address=HEAD:PORT on it, or that HEAD:PORT"
+)
 
 
 def installed() -> ModuleType:
@@ -35,44 +39,59 @@ def installed() -> ModuleType:
     return ray  # type: ignore[no-any-return]
 
 
-def connect(address: str | None, runtime_env: dict[str, Any] | None) -> None:
+def connect(given: str | None, runtime_env: dict[str, Any] | None) -> None:
     """Join the cluster at this address, or start Ray on this machine, without a word on the terminal.
 
     Raises ConfigError for an address or an environment that cannot be had.
     """
     ray = installed()
-    address = address or os.environ.get("RAY_ADDRESS") or "local"
-    own = {"num_cpus": capacity.cores(), "include_dashboard": False, "object_store_memory": STORE}
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+    address = given or os.environ.get("RAY_ADDRESS") or "local"
+    if address not in ("local", "auto"):
+        refuse_silent(address)
+    here = {"num_cpus": capacity.cores(), "include_dashboard": False, "object_store_memory": STORE}
+    ray._private.worker.print_to_stdstream = unsaid
     try:
-        with own_handlers():
+        with only_here(QUIET):
             ray.init(
                 address=address,
                 runtime_env=runtime_env,
                 log_to_driver=False,
                 logging_level=logging.CRITICAL,
-                **(own if address == "local" else {}),
+                **(here if address == "local" else {}),
             )
-    except (ConnectionError, RuntimeError, ValueError, TypeError, TimeoutError) as error:
+    except (ConnectionError, RuntimeError, ValueError, TypeError, TimeoutError, ray.exceptions.RayError) as error:
         ray.shutdown()
-        where = f"hydra.launcher.address={address}: {told(error)}"
-        raise ConfigError(
-            f"{where}; possible: null to use this machine alone, or auto after ray start --address=HEAD:PORT on it"
-        ) from None
+        raise ConfigError(f"hydra.launcher.address={address}: {told(error)}; {POSSIBLE}") from None
+
+
+def refuse_silent(address: str) -> None:
+    """ConfigError for an address at which nothing answers; Ray would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise ConfigError(f"hydra.launcher.address={address}: {POSSIBLE}")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER).close()
+    except (OSError, OverflowError) as error:
+        raise ConfigError(f"hydra.launcher.address={address}: {told(error)}; {POSSIBLE}") from None
+
+
+def unsaid(*words: Any, **more: Any) -> None:
+    """In place of the function by which Ray tells of dead processes and machines; the driver does."""
 
 
 @contextmanager
-def own_handlers() -> Iterator[None]:
-    """Signals mean afterwards what they meant before; Ray has SIGTERM end the process."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+def only_here(variables: dict[str, str]) -> Iterator[None]:
+    """These variables count inside alone; and signals mean afterwards what they meant before."""
+    main = threading.current_thread() is threading.main_thread()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM) if main}
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+        for number, handler in handlers.items():  # Ray has SIGTERM end the process at once
             signal.signal(number, handler)
 
 
@@ -155,7 +174,7 @@ def answers(asked: dict[Any, dict[str, Any]]) -> Iterator[Unfit | None]:
     """What they lack, of those that answer in time; one that is slow says so with its first run."""
     import ray
 
-    for answer in ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER)[0]:
+    for answer in ray.wait(list(asked), num_returns=len(asked), timeout=WORD)[0]:
         try:
             yield ray.get(answer)
         except ray.exceptions.RayError as error:
