@@ -27,7 +27,14 @@ def in_group(job: Job) -> Event:
     """Have job.processes processes make the run together, and wait for them; what they print comes here."""
     with tempfile.TemporaryDirectory(prefix="ftrun-") as place:
         Path(place, JOB).write_bytes(pickle.dumps(replace(job, processes=1)))
-        words = ["--standalone", f"--nproc-per-node={job.processes}", "--module", __name__, place, str(os.getpid())]
+        words = [
+            "--standalone",
+            f"--nproc-per-node={job.processes}",
+            "--module",
+            __name__,
+            place,
+            str(os.getpid()),
+        ]
         group = subprocess.Popen(
             [sys.executable, "-m", "torch.distributed.run", *words],
             stdout=sys.stdout.fileno(),

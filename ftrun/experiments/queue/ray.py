@@ -91,7 +91,12 @@ class Ray:
         ray = installed()
         most = max(node["Resources"].get("GPU", 0) for node in ray.nodes())
         again = {"max_calls": 0} if most <= needs["GPU"] else {}
-        own = {"num_cpus": needs["CPU"], "num_gpus": needs["GPU"], "memory": needs["memory"], "max_retries": 0}
+        own = {
+            "num_cpus": needs["CPU"],
+            "num_gpus": needs["GPU"],
+            "memory": needs["memory"],
+            "max_retries": 0,
+        }
         try:
             return ray.remote(**own, **again)(make).options(**(self.options or {}))
         except (TypeError, ValueError) as error:
@@ -156,6 +161,8 @@ class Ray:
 
     def describe(self) -> str:
         assert self.machines is not None
-        size = [amount(name, value) for name, value in self.machines.needs.items() if value and name != "memory"]
+        size = [
+            amount(name, value) for name, value in self.machines.needs.items() if value and name != "memory"
+        ]
         where = counted(self.machines.number, "machine")
         return f"by Ray on {where}, {self.machines.slots} at the same time of {' and '.join(size)} each"

@@ -26,9 +26,7 @@ ANSWER = 10.0  # seconds that the head of a cluster has to answer
 WORD = 60.0  # seconds that a machine has to say whether it can make runs
 STORE = 80 * 2**20  # bytes for Ray's objects on this machine, near its least; jobs and events do not go there
 QUIET = {"RAY_enable_metrics_collection": "0"}  # for which it misses an agent, as the driver is told
-POSSIBLE = (
-    "possible: null for Ray on this machine alone; auto after ray start --address=HEAD:PORT on it, or that HEAD:PORT"
-)
+POSSIBLE = "possible: null for Ray on this machine alone; auto after ray start --address=HEAD:PORT on it, or that HEAD:PORT"
 
 
 def installed() -> ModuleType:
@@ -59,7 +57,14 @@ def connect(given: str | None, runtime_env: dict[str, Any] | None) -> None:
                 logging_level=logging.CRITICAL,
                 **(here if address == "local" else {}),
             )
-    except (ConnectionError, RuntimeError, ValueError, TypeError, TimeoutError, ray.exceptions.RayError) as error:
+    except (
+        ConnectionError,
+        RuntimeError,
+        ValueError,
+        TypeError,
+        TimeoutError,
+        ray.exceptions.RayError,
+    ) as error:
         ray.shutdown()
         raise ConfigError(f"hydra.launcher.address={address}: {told(error)}; {POSSIBLE}") from None
 
