@@ -30,7 +30,7 @@ LASTING = ("RuntimeEnvSetupError", "TaskUnschedulableError")  # a second time th
 
 @dataclass
 class Ray:
-    """`hydra/launcher=ray`: as many runs as the machines of a cluster have room for, which may come and go."""
+    """`hydra/launcher=ray`: as many runs as the machines of a cluster have room for; these come and go."""
 
     inside: ClassVar[bool] = False
     address: str | None
@@ -51,8 +51,8 @@ class Ray:
                 raise ConfigError(f"hydra.launcher.{name}={value}: possible: auto, or a number from {least}")
         if "://" in str(self.address):
             raise ConfigError(
-                f"hydra.launcher.address={self.address}: the command has to be given on a machine of the cluster;"
-                f" {POSSIBLE}"
+                f"hydra.launcher.address={self.address}: the command has to be given on a machine of the"
+                f" cluster; {POSSIBLE}"
             )
 
     def open(self, directory: Path, jobs: list[Job]) -> None:
@@ -91,14 +91,9 @@ class Ray:
         ray = installed()
         most = max(node["Resources"].get("GPU", 0) for node in ray.nodes())
         again = {"max_calls": 0} if most <= needs["GPU"] else {}
-        own = {
-            "num_cpus": needs["CPU"],
-            "num_gpus": needs["GPU"],
-            "memory": needs["memory"],
-            "max_retries": 0,
-        }
+        own = {"num_cpus": needs["CPU"], "num_gpus": needs["GPU"], "memory": needs["memory"]}
         try:
-            return ray.remote(**own, **again)(make).options(**(self.options or {}))
+            return ray.remote(**own, **again, max_retries=0)(make).options(**(self.options or {}))
         except (TypeError, ValueError) as error:
             raise ConfigError(f"hydra.launcher.options={self.options}: {told(error)}") from None
 
@@ -161,8 +156,7 @@ class Ray:
 
     def describe(self) -> str:
         assert self.machines is not None
-        size = [
-            amount(name, value) for name, value in self.machines.needs.items() if value and name != "memory"
-        ]
+        needs = self.machines.needs.items()
+        size = [amount(name, value) for name, value in needs if value and name != "memory"]
         where = counted(self.machines.number, "machine")
         return f"by Ray on {where}, {self.machines.slots} at the same time of {' and '.join(size)} each"

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ftrun.errors import ConfigError, UserError, counted, told
+from ftrun.errors import ConfigError, UserError, told
 from ftrun.experiments.queue import capacity
 from ftrun.experiments.queue.ray_task import Driving, Unfit, look
 from ftrun.runs.terminal import say
@@ -26,7 +26,10 @@ ANSWER = 10.0  # seconds that the head of a cluster has to answer
 WORD = 60.0  # seconds that a machine has to say whether it can make runs
 STORE = 80 * 2**20  # bytes for Ray's objects on this machine, near its least; jobs and events do not go there
 QUIET = {"RAY_enable_metrics_collection": "0"}  # for which it misses an agent, as the driver is told
-POSSIBLE = "possible: null for Ray on this machine alone; auto after ray start --address=HEAD:PORT on it, or that HEAD:PORT"
+POSSIBLE = (
+    "possible: null for Ray on this machine alone; auto after ray start --address=HEAD:PORT on it;"
+    " or that HEAD:PORT"
+)
 
 
 def installed() -> ModuleType:
@@ -34,7 +37,7 @@ def installed() -> ModuleType:
         import ray
     except ImportError:
         raise ConfigError("hydra/launcher=ray needs Ray: pip install 'ftrun[ray]'") from None
-    return ray  # type: ignore[no-any-return]
+    return ray
 
 
 def connect(given: str | None, runtime_env: dict[str, Any] | None) -> None:
@@ -57,14 +60,7 @@ def connect(given: str | None, runtime_env: dict[str, Any] | None) -> None:
                 logging_level=logging.CRITICAL,
                 **(here if address == "local" else {}),
             )
-    except (
-        ConnectionError,
-        RuntimeError,
-        ValueError,
-        TypeError,
-        TimeoutError,
-        ray.exceptions.RayError,
-    ) as error:
+    except (OSError, RuntimeError, ValueError, TypeError, ray.exceptions.RayError) as error:
         ray.shutdown()
         raise ConfigError(f"hydra.launcher.address={address}: {told(error)}; {POSSIBLE}") from None
 
@@ -171,7 +167,7 @@ class Machines:
         return (
             f"hydra/launcher=ray: no machine has room for a run, which takes {wanted}"
             f" (at most there are {', '.join(amount(name, value) for name, value in most.items())});"
-            " possible: less by hydra.launcher.num_cpus=, num_gpus= or options=, or a larger machine that joins"
+            " possible: less by hydra.launcher.num_cpus=, num_gpus= or options=, or a larger machine"
         )
 
 

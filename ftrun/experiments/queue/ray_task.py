@@ -24,7 +24,7 @@ class Driving:
     def lacking(self) -> str:
         """What this machine lacks to make runs for the driver, in a line; nothing if it can."""
         if code_version() != self.code:
-            return "it has another ftrun than the machine on which the command was given"
+            return "its ftrun is not the one with which the command was given, or has changed since"
         for place in (os.path.dirname(self.shared), self.place.directory):
             if not os.path.isdir(place):
                 return f"it has no directory {place}, which all machines must share"

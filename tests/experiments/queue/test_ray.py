@@ -1,4 +1,4 @@
-"""The engine of Ray without a cluster: what is refused, what a machine is asked, how many runs there is room for."""
+"""The engine of Ray without a cluster: what is refused, what a machine is asked, how much room there is."""
 
 import sys
 from pathlib import Path
@@ -26,18 +26,17 @@ def job(processes: int = 1, **raw: Any) -> Job:
     return Job(0, "", Path("/runs/0"), "key", packed(RAW | raw), Place(), processes)
 
 
-@pytest.mark.parametrize(
-    "name, value", [("num_cpus", 0), ("num_cpus", "all"), ("num_gpus", -1), ("num_gpus", True)]
-)
+WRONG = [("num_cpus", 0), ("num_cpus", "all"), ("num_gpus", -1), ("num_gpus", True)]
+
+
+@pytest.mark.parametrize("name, value", WRONG)
 def test_a_count_that_is_none_is_refused(name: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=f"hydra.launcher.{name}={value}: possible: auto, or a number from"):
         engine(**{name: value})
 
 
 def test_the_command_is_given_on_a_machine_of_the_cluster() -> None:
-    with pytest.raises(
-        ConfigError, match="address=ray://head:10001: .*; possible: null .* auto .* HEAD:PORT"
-    ):
+    with pytest.raises(ConfigError, match="address=ray://head:10001: .*; possible: null .* auto .*HEAD"):
         engine(address="ray://head:10001")
 
 
@@ -64,7 +63,7 @@ def test_a_machine_says_what_it_lacks(tmp_path: Path) -> None:
     assert "is another one" in Driving(code_version(), str(shared), place, {}).lacking()
     shared.touch()
     assert Driving(code_version(), str(shared), place, {}).lacking() == ""
-    assert "another ftrun" in Driving("other", str(shared), place, {}).lacking()
+    assert "its ftrun is not the one" in Driving("other", str(shared), place, {}).lacking()
     gone = str(tmp_path / "gone")
     for driving in (
         Driving(code_version(), f"{gone}/x", place, {}),

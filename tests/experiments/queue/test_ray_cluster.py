@@ -148,10 +148,7 @@ def test_a_group_ends_with_the_worker_that_waits_for_it(cluster: Any, tmp_path: 
         made.open(tmp_path, [job(tmp_path / "0", 2)])
         made.start(job(tmp_path / "0", 2))
         patient(lambda: "head:" in log(job(tmp_path / "0")), 120)
-        group = subprocess.run(
-            ["pgrep", "-f", "ftrun.experiments.queue.group"], capture_output=True, text=True
-        )
-        ours = [int(each) for each in group.stdout.split() if mine(int(each), tmp_path)]
+        ours = [each for each in workers("ftrun.experiments.queue.group") if mine(each, tmp_path)]
         assert len(ours) >= 2
         os.kill(workers()[0], signal.SIGKILL)
         [event] = patient(lambda: made.wait(1))
