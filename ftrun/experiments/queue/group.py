@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +19,7 @@ from ftrun.experiments.queue.attempt import alone, died, ending_softly
 from ftrun.experiments.queue.job import Event, Job
 
 ENDING = 60.0  # seconds that a group has to save and end
+EVERY = 1.0  # seconds between two looks at whether a process that waits for it still lives
 JOB, EVENT = "job", "event"
 
 
@@ -23,7 +27,14 @@ def in_group(job: Job) -> Event:
     """Have job.processes processes make the run together, and wait for them; what they print comes here."""
     with tempfile.TemporaryDirectory(prefix="ftrun-") as place:
         Path(place, JOB).write_bytes(pickle.dumps(replace(job, processes=1)))
-        words = ["--standalone", f"--nproc-per-node={job.processes}", "--module", __name__, place]
+        words = [
+            "--standalone",
+            f"--nproc-per-node={job.processes}",
+            "--module",
+            __name__,
+            place,
+            str(os.getpid()),
+        ]
         group = subprocess.Popen(
             [sys.executable, "-m", "torch.distributed.run", *words],
             stdout=sys.stdout.fileno(),
@@ -34,7 +45,7 @@ def in_group(job: Job) -> Event:
         )
         try:
             with ending_softly():
-                group.wait()
+                group.wait(threading.TIMEOUT_MAX)  # which an interruption without a signal ends too
         except (Interrupted, KeyboardInterrupt):
             end(group)
         finally:
@@ -52,8 +63,30 @@ def end(group: subprocess.Popen[bytes]) -> None:
         group.wait(ENDING)
 
 
-def main(place: str) -> None:
+def follow(*others: int) -> None:
+    """Have this process save and end when one of these, who wait for it, has gone without a word."""
+
+    def watch() -> None:
+        while all(map(alive, others)):
+            time.sleep(EVERY)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
+def main(place: str, worker: str) -> None:
     """One process of the group; the first one leaves word of the end."""
+    follow(os.getppid(), int(worker))
     job: Job = pickle.loads(Path(place, JOB).read_bytes())
     job.place.enter()
     event = alone(job)
@@ -62,4 +95,4 @@ def main(place: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
