@@ -140,8 +140,7 @@ class Processes:
 
     def ended(self, number: str, folder: Path) -> str:
         if number in self.own:
-            state = str(self.own[number].state)
-            return "" if state == "RUNNING" else state
+            return "" if str(self.own[number].state) == "RUNNING" else "FAILED"
         return "" if str(folder) in " ".join(self.command(number)) else "GONE"
 
     def alive(self, jobs: dict[str, Path]) -> set[str]:
@@ -207,7 +206,7 @@ def last_words(folder: Path, number: str) -> str:
     """The last line that a job printed outside of its runs."""
     with suppress(OSError):
         text = JobPaths(folder, number, 0).stdout.read_bytes()[-TAIL:].decode(errors="replace")
-        lines = [line.strip() for line in text.splitlines() if line.strip()]
+        lines = [line.strip() for line in text.splitlines() if line.strip() and "submitit INFO" not in line]
         return shortened(lines[-1], LONGEST) if lines else ""
     return ""
 
