@@ -101,7 +101,7 @@ def watched(
 
 def is_worker(process: psutil.Process) -> bool:
     words = " ".join(process.cmdline())
-    return "spawn_main" in words or "ray::" in words or "submitit" in words
+    return "spawn_main" in words or "ray::" in words or "submitit.core._submit" in words
 
 
 def truth(place: Path, count: int) -> dict[str, bool]:
