@@ -116,7 +116,7 @@ def inside(tmp_path, monkeypatch):
         monkeypatch.setattr(slurm_job, "work", work)
         code = 0
         try:
-            make(tmp_path, tickets)
+            make(tmp_path, tickets, 60)
         except SystemExit as end:
             code = end.code
         return [ticket.event(tmp_path) and ticket.event(tmp_path).state for ticket in tickets], requeued, code
@@ -144,10 +144,12 @@ def test_a_job_that_is_to_stop_tells_so_and_is_not_requeued(inside, tmp_path):
     assert inside(signal.SIGTERM) == ([STOPPED, STOPPED], [], 0)
 
 
-def test_a_run_that_saves_nothing_until_its_limit_fails_at_last(inside):
+def test_a_run_that_saves_nothing_until_its_limit_fails_at_last(inside, tmp_path):
     for start in range(1, MOST):
         assert inside(signal.SIGUSR2, saves=False) == ([None, None], ["7"] * start, -1)
     assert inside(signal.SIGUSR2, saves=False) == ([FAILED, None], ["7"] * MOST, -1)
+    event = Ticket("0", None).event(tmp_path)
+    assert event.message.endswith("nothing new saved; possible: more than hydra.launcher.timeout_min=60")
 
 
 def test_a_job_that_cannot_be_requeued_gives_its_runs_back(inside, monkeypatch):

@@ -151,6 +151,8 @@ class Slurm(SlurmSettings):
                 os.utime(chunk.folder)  # a network file system then lists it anew
                 if now >= chunk.gone + GRACE:
                     self.lost(number, chunk, state)
+            else:
+                chunk.gone = 0.0
 
     def lost(self, number: str, chunk: Chunk, state: str) -> None:
         """A job that ended without a word on these runs; those that had not begun wait again."""

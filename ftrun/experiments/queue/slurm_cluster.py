@@ -59,6 +59,7 @@ class Scheduler:
                 " node of the cluster, hydra/launcher=local, or hydra.launcher.cluster=local to try it"
             )
         get_logger().setLevel(logging.ERROR)  # of a sacct that does not answer it warns each time
+        self.minutes = settings.timeout_min
         self.states = States(settings.interval)
         given = settings.additional_parameters
         wanted: dict[str, Any] = {
@@ -87,7 +88,7 @@ class Scheduler:
         executor.update_parameters(**self.parameters)
         try:
             with submitting(parts[0][0], self.parameters["cpus_per_task"]):
-                jobs = executor.map_array(make, [folder] * len(parts), parts)
+                jobs = executor.map_array(make, [folder] * len(parts), parts, [self.minutes] * len(parts))
         except (FailedJobError, FailedSubmissionError) as error:
             said = shortened(" ".join(str(error).split()), LONGEST)
             raise ConfigError(f"sbatch does not take the jobs of hydra/launcher=slurm: {said}") from None
@@ -127,14 +128,14 @@ class Processes:
             "setup": settings.setup,
             "stderr_to_stdout": True,
         }
-        self.threads = settings.cpus_per_task
+        self.threads, self.minutes = settings.cpus_per_task, settings.timeout_min
         self.own: dict[str, Any] = {}
 
     def submit(self, folder: Path, parts: list[list[Ticket]]) -> list[str]:
         executor = LocalExecutor(folder)
         executor.update_parameters(**self.parameters)
         with submitting(parts[0][0], self.threads):
-            jobs = executor.map_array(make, [folder] * len(parts), parts)
+            jobs = executor.map_array(make, [folder] * len(parts), parts, [self.minutes] * len(parts))
         self.own |= {job.job_id: job for job in jobs}
         return [str(job.job_id) for job in jobs]
 

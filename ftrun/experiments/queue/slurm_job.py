@@ -75,8 +75,8 @@ class Asked:
         return not {signal.SIGUSR1, signal.SIGUSR2}.isdisjoint(self.caught)
 
 
-def make(folder: Path, tickets: list[Ticket]) -> None:
-    """Make the runs of these tickets that have no event yet, and leave one of each.
+def make(folder: Path, tickets: list[Ticket], minutes: int) -> None:
+    """Make the runs of these tickets that have no event yet, and leave one of each. `minutes`: its limit.
 
     USR1, USR2 and TERM have a run save and end. The job is then requeued, to go on with what is left, except
     where the driver had it stopped, or where SLURM has decided already: after scancel, or as it requeues the
@@ -96,8 +96,11 @@ def make(folder: Path, tickets: list[Ticket]) -> None:
     if stop.exists():
         stopped(folder, left, "it saved and ended, as the sweep was stopped")
     elif asked.before_the_limit and in_vain(folder, left[0], ended or saved(tickets) != before):
-        reason = f"its job came {MOST} times to its time limit without anything new saved"
-        left[0].tell(folder, Event(left[0].job.number, FAILED, message=f"{reason}; possible: {LONGER}"))
+        message = (
+            f"its job came {MOST} times to its time limit with nothing new saved; possible: more than"
+            f" hydra.launcher.timeout_min={minutes}"
+        )
+        left[0].tell(folder, Event(left[0].job.number, FAILED, message=message))
         go_on(folder, left[1:], environment)
     elif asked.before_the_limit or is_running(environment):
         go_on(folder, left, environment)
@@ -130,9 +133,6 @@ def made(job: Job, asked: Asked) -> Event:
         time.sleep(PAUSE)
         event = work(job)
     return event
-
-
-LONGER = "a longer hydra.launcher.timeout_min, or a smaller train.checkpoint_every"
 
 
 def stopped(folder: Path, tickets: list[Ticket], message: str) -> None:
