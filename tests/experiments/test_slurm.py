@@ -132,6 +132,17 @@ def test_before_its_limit_a_job_is_requeued_and_goes_on(inside, number):
     assert inside() == ([FINISHED, FINISHED], ["7"], 0)
 
 
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
+def test_a_run_hears_of_slurms_signals_as_one_sigterm(inside, number):
+    heard, before = [], signal.getsignal(signal.SIGTERM)
+    asked = slurm_job.Asked()
+    signal.signal(signal.SIGTERM, lambda *each: heard.append(each[0]))  # as a run does
+    for _ in range(2):
+        os.kill(os.getpid(), number)
+    signal.signal(signal.SIGTERM, before)
+    assert heard == [signal.SIGTERM] and asked.before_the_limit
+
+
 @pytest.mark.parametrize(("state", "again"), [("RUNNING", ["7"]), ("COMPLETING", []), ("CANCELLED", [])])
 def test_terminated_a_job_is_requeued_unless_slurm_is_ending_it(inside, monkeypatch, state, again):
     said = subprocess.CompletedProcess([], 0, stdout=f"JobId=7\n   JobState={state} Reason=None\n")
