@@ -1,1 +1,1 @@
-"""Run directories: how they are written, locked, read and found, and the ledger of a study."""
+"""Run directories: how they are written, held, read and found, and the ledger of a study."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ftrun.data.text.token_cache import directory
+from ftrun.runs.cache import making
 from ftrun.runs.files import unique
 
 if TYPE_CHECKING:
@@ -22,7 +23,16 @@ def place_of(key: str) -> Path:
 
 
 def written(pieces: Iterable[tuple[list[int], list[int]]], file: Path, counts: dict[str, int]) -> None:
-    """Write tokens and flags as they come, and then the counts, which grow with the pieces."""
+    """Write tokens and flags as they come, and then the counts, which grow with the pieces.
+
+    Nothing where another process did so meanwhile, for which this one has waited.
+    """
+    with making(file):
+        if not kept(file):
+            write(pieces, file, counts)
+
+
+def write(pieces: Iterable[tuple[list[int], list[int]]], file: Path, counts: dict[str, int]) -> None:
     import numpy
 
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -37,8 +37,8 @@ LOOKS = 0.5  # seconds between two looks
 
 
 def clock() -> float:
-    """Seconds that pass on this machine, also while it sleeps."""
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+    """Seconds that pass on this machine, on Linux also while it sleeps."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 class Lease:
