@@ -8,7 +8,7 @@ import pytest
 
 from ftrun.errors import ConfigError
 from ftrun.experiments.queue import ray_cluster
-from ftrun.experiments.queue.job import Job, Place, packed
+from ftrun.experiments.queue.job import Job, Packed, Place
 from ftrun.experiments.queue.ray import Ray
 from ftrun.experiments.queue.ray_cluster import Machines, amount, connect, only_here
 from ftrun.experiments.queue.ray_task import Driving
@@ -23,7 +23,7 @@ def engine(**settings: Any) -> Ray:
 
 
 def job(processes: int = 1, **raw: Any) -> Job:
-    return Job(0, "", Path("/runs/0"), "key", packed(RAW | raw), Place(), processes)
+    return Job(0, "", Path("/runs/0"), "key", Packed.of(RAW | raw), Place(), processes)
 
 
 WRONG = [("num_cpus", 0), ("num_cpus", "all"), ("num_gpus", -1), ("num_gpus", True)]
