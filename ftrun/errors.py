@@ -2,7 +2,7 @@
 
 UserError         1  the run failed
 ├── ConfigError   2  usage or configuration
-│   └── InUse     2  another process has the run
+│   └── InUse     2  another process makes it at this moment: no failure of a sweep
 ├── DataError     3  data
 ├── OutOfMemory   4  memory
 ├── Diverged      5  a loss or gradient that is not finite
@@ -48,7 +48,7 @@ class ConfigError(UserError):
 
 
 class InUse(ConfigError):
-    """Another process is making the run: no failure of the run."""
+    """Another process makes it, or has taken it over; nothing is wrong with it."""
 
 
 class DataError(UserError):

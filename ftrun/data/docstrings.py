@@ -63,13 +63,16 @@ def _by_label() -> dict[str, list[dict[str, str]]]:
     place = cache.directory("docstrings") / f"{_key_of(library)}.json"
     if (kept := _read(place)) is not None:
         return kept
-    found = _read_sources(library)
-    try:
-        with cache.made(place, LARGEST) as beside:
-            beside.write_text(json.dumps(found), encoding="utf-8")
-    except OSError as error:
-        say(f"the docstrings are not kept for the next run: {place.parent}: {error.strerror}")
-    return found
+    with cache.making(place):
+        if (kept := _read(place)) is not None:
+            return kept
+        found = _read_sources(library)
+        try:
+            with cache.made(place, LARGEST) as beside:
+                beside.write_text(json.dumps(found), encoding="utf-8")
+        except OSError as error:
+            say(f"the docstrings are not kept for the next run: {place.parent}: {error.strerror}")
+        return found
 
 
 def _key_of(library: Path) -> str:

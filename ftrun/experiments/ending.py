@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from ftrun.errors import ConfigError, DataError, DiskFull, Interrupted, UserError
+from ftrun.errors import ConfigError, DataError, DiskFull, Interrupted, InUse, UserError
 from ftrun.experiments.callbacks import Sweep
 from ftrun.runs import clock
 from ftrun.runs.files import disk_named
@@ -19,25 +19,41 @@ def reason_kept(directory: Run, hint: str = "to continue", begun: bool = True) -
     """Why a run ends early is kept in its directory, which is given back at the end.
 
     Where nothing was wrong with the run itself, the command that continues it is said. A directory that is
-    not yet `begun` is taken away when settings or data are refused. Raises DiskFull for what a disk refuses.
+    not yet `begun` is taken away when settings or data are refused. Raises DiskFull for what a disk refuses,
+    and InUse, whatever came of it, where another process has taken the run over: nothing of it is touched.
     """
+    lost = None
     try:
         with disk_named(directory.path):
             yield
     except BaseException as error:
         if isinstance(error, Interrupted | KeyboardInterrupt | DiskFull) and not directory.finished:
             say(f"{hint}: {command('resume', directory.path)}")  # first: Ctrl-C may come once more
+        if (lost := taken_over(directory)) is not None:
+            raise lost from error
         refused = isinstance(error, ConfigError | DataError) and not begun
-        if leads() and not directory.finished and not (refused and directory.remove_unless_begun()):
+        failed = leads() and not isinstance(error, InUse) and not directory.finished
+        if failed and not (refused and directory.remove_unless_begun()):
             message = str(error) or type(error).__name__
             with suppress(OSError):  # on a full disk the first error is the one to show
                 directory.write_json(FAILURE, {"message": message, "exit_code": exit_code(error)})
         raise
     finally:
-        if leads() and is_run(directory.path):
+        if leads() and lost is None and is_run(directory.path):
             with suppress(OSError):
                 directory.log_time(*clock.lines())
         directory.release()
+
+
+def taken_over(directory: Run) -> InUse | None:
+    """That another process has taken over what this one held; None where it has not."""
+    try:
+        directory.keep()
+    except InUse as lost:
+        return lost
+    except OSError:  # a full disk
+        pass
+    return None
 
 
 def exit_code(error: BaseException) -> int:

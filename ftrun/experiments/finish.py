@@ -51,6 +51,7 @@ def finish(loop: Loop, settings: Settings, directory: Run, meter: MemoryMeter, f
     loop.step.kept.flush()
     if accelerator.is_main_process:
         auto_class, validation = data.spec.auto_class, data.dataset("validation")
+        directory.keep()
         shutil.rmtree(directory.model_dir, ignore_errors=True)  # half of one, of a process that was killed
         export(model, directory.model_dir, auto_class)
         probe = validation.collate(validation.examples[:PROBE])

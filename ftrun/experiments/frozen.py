@@ -19,7 +19,7 @@ from ftrun.experiments.sources import load_network, start
 from ftrun.models.architecture import IMAGES, ONE_PER_TEXT
 from ftrun.runs import clock
 from ftrun.runs.artifacts import BASELINES
-from ftrun.runs.files import read_lines
+from ftrun.runs.lines import read_lines
 from ftrun.runs.terminal import say
 from ftrun.runs.warm import once, stamps
 from ftrun.tasks.dataset import labels_of

@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ftrun.errors import ConfigError
+from ftrun.errors import ConfigError, InUse
 from ftrun.experiments import single
 from ftrun.experiments.pooling import with_pooling
-from ftrun.runs.files import Lock
+from ftrun.runs.leases.lease import Lease
 from ftrun.runs.run import Run, is_run
 from ftrun.runs.terminal import say
 from ftrun.settings.read import pretraining_of, read
@@ -37,11 +37,11 @@ def pretrained(raw: dict[str, Any], beside: Path) -> dict[str, Any]:
             f"pretrain={node['name']} cannot be combined with several processes;"
             " pre-train first, then set model.name=RUN"
         )
-    lock = held(place)
+    lease = held(place)
     try:
         finished(first, place)
     finally:
-        lock.release()
+        lease.release(gone=True)
     return pooled_alike(second)
 
 
@@ -71,17 +71,15 @@ def finished(settings: Settings, place: Path) -> None:
     single.made(settings.raw, place, f"pre-training first: {settings.task.name}, {place}")
 
 
-def held(place: Path) -> Lock:
+def held(place: Path) -> Lease:
     """The right to make what is at `place`, waited for while another run of the sweep has it."""
     place.parent.mkdir(parents=True, exist_ok=True)
-    path = place.with_name(f".{place.name}.lock")
-    path.touch()
     waiting = False
     while True:
         try:
-            return Lock(path)
-        except BlockingIOError:
+            return Lease(place.parent, str(place), f"{place.name}.")
+        except InUse as error:
             if not waiting:
-                say(f"waiting for another run's pre-training: {place}")
+                say(f"waiting for another run's pre-training: {error}")
             waiting = True
             time.sleep(WAIT)

@@ -19,7 +19,8 @@ from ftrun.models.files.pretrained import pretrained
 from ftrun.models.heads import backbone_of
 from ftrun.models.load import quiet
 from ftrun.models.model import Model
-from ftrun.runs.files import umask_mode
+from ftrun.runs.cache import making
+from ftrun.runs.files import umask_mode, unique
 from ftrun.runs.terminal import say
 from ftrun.tasks.data import TaskData
 from ftrun.tasks.dataset import SPLITS
@@ -121,13 +122,15 @@ def fitted(model: PretrainingHead, data: TaskData, key: str) -> None:
         Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "ftrun" / f"head-{key}.safetensors"
     )
     if not cache.is_file():
-        fit(model, data, list(head.values()))
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        beside = cache.with_suffix(f".{os.getpid()}")
-        save_file({name: p.detach().contiguous() for name, p in head.items()}, beside)
-        umask_mode(beside)
-        beside.rename(cache)
-        return
+        with making(cache):
+            if not cache.is_file():  # made by another process, for which this one has waited
+                fit(model, data, list(head.values()))
+                cache.parent.mkdir(parents=True, exist_ok=True)
+                beside = cache.with_suffix(f".{unique()}")
+                save_file({name: p.detach().contiguous() for name, p in head.items()}, beside)
+                umask_mode(beside)
+                beside.replace(cache)
+                return
     say(f"{model.source} has no pre-training head; using the one fitted in an earlier run")
     kept = load_file(cache)
     for name, parameter in head.items():

@@ -85,6 +85,9 @@ def resume(path: Path) -> float:
     accelerator = accelerator_of(settings)
     if accelerator.is_main_process:
         directory.hold()
+    if directory.finished:  # by another process, meanwhile
+        directory.release()
+        return resume(path)
     data = read_data(settings)
     before = (directory.read_json("data.json") or {}).get("fingerprint", data.rows.fingerprint)
     if before != data.rows.fingerprint:

@@ -10,7 +10,7 @@ from types import NoneType
 from typing import Any
 
 from ftrun.errors import UserError, shortened
-from ftrun.runs.files import read_lines
+from ftrun.runs.lines import read_lines
 from ftrun.settings.checks import in_yaml
 
 Content = dict[str, Any]

@@ -1,4 +1,4 @@
-"""Files that survive a kill and a full disk: replaced or appended to whole, locked while a process lives."""
+"""Files that survive a kill and a full disk: replaced or appended to whole."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ import secrets
 import shutil
 import stat
 import tempfile
-import time
-import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,10 +17,8 @@ from typing import IO, Any
 
 from ftrun.errors import UserError, disk_full
 
-try:
-    import fcntl
-except ImportError:  # Windows has no advisory locks: nothing is ever seen as locked there
-    fcntl = None  # type: ignore[assignment]
+# what a file system says that has no hard links
+NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK, errno.EXDEV}
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -76,48 +72,6 @@ def beside(output: Path) -> Iterator[Path]:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def append_line(path: Path, *lines: dict[str, Any]) -> None:
-    """Append one JSON object or several, a line each; they are on the disk when this returns."""
-    text = "".join(json.dumps(finite(values), allow_nan=False) + "\n" for values in lines)
-    with naming(path), open(path, "a+b") as file:
-        drop_torn_line(file)
-        file.write(text.encode())
-        flush(file)
-
-
-def drop_torn_line(file: IO[bytes]) -> None:
-    """Cut the file after its last line end; only a kill or a full disk leaves anything behind it."""
-    end = file.seek(0, os.SEEK_END)
-    if end == 0:
-        return
-    file.seek(end - 1)
-    if file.read(1) != b"\n":
-        file.seek(0)
-        file.truncate(file.read().rfind(b"\n") + 1)
-    file.seek(0, os.SEEK_END)
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The complete lines of a JSON-lines file; none when there is no such file."""
-    try:
-        lines = path.read_bytes().splitlines(keepends=True)
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    if lines and not lines[-1].endswith(b"\n"):
-        lines.pop()
-    try:
-        found: list[Any] = json.loads(b"[" + b",".join(lines) + b"]")  # at once is twice as fast
-        found = found if len(found) == len(lines) else [json.loads(line) for line in lines]
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is damaged: {error}") from None
-    odd = next((number for number, each in enumerate(found, 1) if not isinstance(each, dict)), None)
-    if odd is not None:
-        raise UserError(f"{path} is damaged: line {odd} is no JSON object")
-    return found
-
-
 def finite(value: Any) -> Any:
     """JSON knows no NaN and no infinity: they become null."""
     if isinstance(value, dict):
@@ -149,58 +103,26 @@ def flush(file: IO[Any]) -> None:
     os.fsync(file.fileno())
 
 
-class Lock:
-    """Holds a file until `release` or the end of the process; BlockingIOError when another process has it."""
+def exclusive(beside: Path, path: Path) -> None:
+    """Give a file that is whole a further name, at once; FileExistsError where there is one of this name.
 
-    def __init__(self, path: Path) -> None:
-        self.release: Any = lambda: None
-        self.move_to(path)
-
-    def move_to(self, path: Path) -> None:
-        """Hold another file, and only then let go of the one before."""
-        before, handle = self.release, os.open(path, os.O_RDWR)
-        self.release = weakref.finalize(self, os.close, handle)
-        for _ in range(20):
-            if _try_lock(handle, exclusive=True):
-                before()
-                return
-            time.sleep(0.02)  # `is_locked` holds it for an instant
-        self.release()
-        raise BlockingIOError(f"{path} is locked")
-
-
-def replace_locked(path: Path, text: str, lock: Lock | None) -> None:
-    """Write atomically a file that this process holds, and hold the new one; there is no moment without."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    Of several processes that want the same name, on whatever machine, one gets it. Where there are no hard
+    links the new file may be read before it is whole.
+    """
     try:
-        with naming(path), open(beside, "w", encoding="utf-8") as file:
-            file.write(text)
-            flush(file)
-        if lock is not None:
-            lock.move_to(beside)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def is_locked(path: Path) -> bool:
-    """Whether a living process holds the file."""
-    with open(path, "rb") as file:
-        return not _try_lock(file.fileno(), exclusive=False)
-
-
-def _try_lock(handle: int, *, exclusive: bool) -> bool:
-    """False when another has it; True also where the file system knows no locks."""
-    if fcntl is None:
-        return True
-    try:
-        fcntl.flock(handle, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
+        os.link(beside, path)
+    except (FileExistsError, FileNotFoundError):
+        raise
     except OSError as error:
-        if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
+        if error.errno not in NO_LINKS:
             raise
-    return True
+        with naming(path), open(path, "xb") as file:
+            try:
+                file.write(beside.read_bytes())
+                file.flush()
+            except OSError:
+                path.unlink()
+                raise
 
 
 def free_space_check(path: str | os.PathLike[str], needed_bytes: int) -> None:

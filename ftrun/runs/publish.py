@@ -8,7 +8,9 @@ import shutil
 from pathlib import Path
 
 from ftrun.errors import ConfigError, UserError, disk_full
-from ftrun.runs.files import Lock, flush, is_locked, write_atomically
+from ftrun.runs.files import flush, write_atomically
+from ftrun.runs.leases.holder import holder, in_use
+from ftrun.runs.leases.lease import Lease
 from ftrun.runs.terminal import say
 from ftrun.runs.typed import command, continuing
 
@@ -17,32 +19,38 @@ METRICS = "metrics.jsonl"
 RESULT = "result.json"
 FAILURE = "failure.json"
 CHECKPOINTS = "checkpoints"
+SETTLED = "settled.json"  # what was asked for where config.yaml has the number found for it
+LOG = "log.txt"  # what a run of a comparison says
+ENVIRONMENT = "environment.json"
+BEGINNING = (CONFIG, METRICS, SETTLED, LOG, ENVIRONMENT, "data.json")
 PREFLIGHT = "preflight"  # where a network is saved once before the first step, to see that it can be
 UNPUBLISHED = f".{CONFIG}.new"
 # what `write_atomically`, `beside` and safetensors write before they rename it
+LEASE = re.compile(r"\.lease-\d+")
 HALF_WRITTEN = re.compile(r"\..+\.\d+|\.tmp\w{6}")
 
 
-def publish(path: Path, config: str, beginning: dict[str, str]) -> Lock:
+def publish(path: Path, config: str, beginning: dict[str, str]) -> Lease:
     """Make the directory a run, which it is from the moment that its config.yaml appears, and hold it.
 
     `beginning` are its other first files, name → text; they and an empty metrics.jsonl are there before.
-    The directory may exist, and hold other files and what an earlier call left that was killed. Raises
-    ConfigError where it holds a run or parts of one, or another process is making it one, and UserError
-    where it cannot be written.
+    The directory may exist, and hold other files and what an earlier call left that was killed. Raises InUse
+    where another process is making it, ConfigError where it holds a run or parts of one, and UserError where
+    it cannot be written.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
         refuse_run(path)
-        (path / UNPUBLISHED).touch()
-        lock = Lock(path / UNPUBLISHED)
-        write(path, config, beginning)
+        lease = Lease(path, str(path))
+        try:
+            write(path, config, beginning)
+        except BaseException:
+            lease.release(gone=not (path / CONFIG).exists())
+            raise
     except KeyboardInterrupt:
         if (path / CONFIG).exists():
             say(f"to continue: {command('resume', path)}")
         raise
-    except BlockingIOError:
-        raise ConfigError(f"{path} is in use by another process; wait or stop it") from None
     except FileExistsError as error:
         if error.filename == str(path):
             raise ConfigError(f"{path} is a file; a run directory is expected") from None
@@ -50,15 +58,15 @@ def publish(path: Path, config: str, beginning: dict[str, str]) -> Lock:
     except OSError as error:
         reason = UserError(f"cannot create the run directory {path}: {error.strerror}")
         raise disk_full(error, path) or reason from None
-    return lock
+    return lease
 
 
 def write(path: Path, config: str, beginning: dict[str, str]) -> None:
-    """The first files of a directory whose unpublished config.yaml this process holds."""
+    """The first files of a directory that this process holds."""
     beside = path / UNPUBLISHED
     try:
         refuse_run(path)  # another process may have been faster
-        taken_up(path)
+        cleared(path)
         for name, text in beginning.items():
             write_atomically(path / name, text)
         (path / METRICS).touch()
@@ -101,12 +109,50 @@ def refuse_run(path: Path) -> None:
 
 
 def already(path: Path) -> ConfigError:
+    """That it holds a run, which goes on; InUse where that is being made."""
+    if not (path / RESULT).is_file() and (by := holder(path)) is not None and by.lives:
+        return in_use(str(path), by)
     return ConfigError(f"{path} already holds a run; {continuing(path)}")
 
 
-def taken_up(path: Path) -> None:
-    """Forget why a run ended, and what a killed process left half written."""
-    (path / FAILURE).unlink(missing_ok=True)
+def only_begun(path: Path) -> bool:
+    """Whether a directory holds nothing but what every run begins with, and leases."""
+    names = {file.name for file in path.iterdir() if not LEASE.fullmatch(file.name)}
+    return names <= {*BEGINNING} and not (path / METRICS).stat().st_size
+
+
+def remove_begun(path: Path) -> None:
+    """Remove what it has; what makes it a run first, and what says whose it is last."""
+    names = [file.name for file in path.iterdir()]
+    for name in sorted(names, key=lambda name: (name != CONFIG, bool(LEASE.fullmatch(name)), name)):
+        (path / name).unlink()
+
+
+def taken_up(path: Path) -> Lease:
+    """Hold a run, and forget why it ended and what a killed process left half written.
+
+    Raises InUse where another process holds it, and UserError where nothing can be written.
+    """
+    try:
+        lease = Lease(path, str(path))
+        try:
+            cleared(path)
+        except BaseException:
+            lease.release()
+            raise
+    except KeyboardInterrupt:
+        say(f"to continue: {command('resume', path)}")
+        raise
+    except OSError as error:
+        reason = UserError(f"cannot write to {path}: {error.strerror}")
+        raise disk_full(error, path) or reason from None
+    return lease
+
+
+def cleared(path: Path) -> None:
+    """Remove the traces of an earlier process."""
+    for name in (FAILURE, UNPUBLISHED):
+        (path / name).unlink(missing_ok=True)
     sweep(path)
 
 
@@ -114,7 +160,7 @@ def sweep(path: Path) -> None:
     """Remove what killed processes left half written in a directory and below, but not in runs being made."""
     for folder, below, files in os.walk(path):
         place = Path(folder)
-        if place != path and (place / CONFIG).is_file() and is_locked(place / CONFIG):
+        if place != path and (by := holder(place)) is not None and by.lives:
             below.clear()
             continue
         for name in [*below, *files]:

@@ -7,33 +7,26 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ftrun.errors import ConfigError, UserError, disk_full
+from ftrun.errors import ConfigError, UserError
 from ftrun.runs.config import as_written, common, digest, merged, to_yaml, trained_with
 from ftrun.runs.content import CURVES, TIMES, changes, lines_of, read_object
-from ftrun.runs.files import (
-    Lock,
-    append_line,
-    as_json,
-    drop_torn_line,
-    flush,
-    is_locked,
-    replace_locked,
-    write_atomically,
-)
+from ftrun.runs.files import as_json, write_atomically
 from ftrun.runs.home import home_of, located, source_beside, source_found
-from ftrun.runs.publish import CHECKPOINTS, METRICS, UNPUBLISHED, publish, taken_up
+from ftrun.runs.leases.holder import Holder, holder
+from ftrun.runs.leases.lease import Lease
+from ftrun.runs.lines import Lines
+from ftrun.runs.publish import CHECKPOINTS, METRICS, only_begun, publish, remove_begun, taken_up
 from ftrun.runs.publish import CONFIG as CONFIG
+from ftrun.runs.publish import ENVIRONMENT as ENVIRONMENT
 from ftrun.runs.publish import FAILURE as FAILURE
+from ftrun.runs.publish import LOG as LOG
 from ftrun.runs.publish import RESULT as RESULT
+from ftrun.runs.publish import SETTLED as SETTLED
 
 TIMING = "timing.jsonl"
 DETAILS = "details.json"
 PREDICTIONS = "predictions.jsonl"
-LOG = "log.txt"  # what a run of a comparison says
 PAUSE = "pause.json"  # where it waited at half, and its validation rows' losses there
-SETTLED = "settled.json"  # what was asked for where config.yaml has the number found for it
-ENVIRONMENT = "environment.json"
-BEGINNING = (CONFIG, METRICS, SETTLED, LOG, ENVIRONMENT, "data.json")
 
 
 class Run:
@@ -41,7 +34,8 @@ class Run:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._lock: Lock | None = None
+        self._lease: Lease | None = None
+        self._metrics, self._timing = Lines(self.path / METRICS), Lines(self.path / TIMING)
 
     @classmethod
     def create(
@@ -54,7 +48,7 @@ class Run:
         run = cls(path)
         text = to_yaml(source_beside(config, run.path.resolve()))
         first = {name: as_json(value) for name, value in (beginning or {}).items()}
-        run._lock = publish(run.path, text, first)
+        run._lease = publish(run.path, text, first)
         return run
 
     @classmethod
@@ -92,7 +86,7 @@ class Run:
         stored = self.stored
         asked = merged(self.read_json(SETTLED) or {}, common(stored, found))
         self.write_json(SETTLED, asked)  # first: without it nobody knows what was asked for
-        replace_locked(self.path / CONFIG, to_yaml(merged(stored, found)), self._lock)
+        write_atomically(self.path / CONFIG, to_yaml(merged(stored, found)))
         for name in ("config", "_written"):
             self.__dict__.pop(name, None)
 
@@ -145,7 +139,7 @@ class Run:
         """finished, running, failed or interrupted; interrupted also when the process was killed."""
         if self.finished:
             return "finished"
-        if self._lock is not None or is_locked(self.path / CONFIG):
+        if (by := self.holder()) is not None and by.lives:
             return "running"
         failure = self.read_json(FAILURE) or {}
         return "failed" if 0 < (failure.get("exit_code") or 0) < 128 else "interrupted"
@@ -158,43 +152,54 @@ class Run:
     def model_dir(self) -> Path:
         return self.path / "model"
 
+    def holder(self) -> Holder | None:
+        """The process that makes it, or did last; None where none does, or it has finished."""
+        return holder(self.path)
+
+    @property
+    def ours(self) -> bool:
+        """Whether this process makes it, and none has taken it over as far as is known."""
+        return self._lease is not None and self._lease.ours
+
     def hold(self) -> None:
-        """Claim the directory for this process until `release` or its end; forgets an earlier failure."""
-        if self._lock is None:
-            try:
-                self._lock = Lock(self.path / CONFIG)
-            except BlockingIOError:
-                raise ConfigError(f"{self.path} is in use by another process; wait or stop it") from None
-            except OSError as error:
-                reason = UserError(f"cannot write to {self.path}: {error.strerror}")
-                raise disk_full(error, self.path) or reason from None
-            (self.path / UNPUBLISHED).unlink(missing_ok=True)
-            taken_up(self.path)
+        """Claim the directory for this process until `release` or its end; forgets an earlier failure.
+
+        InUse where another process makes it.
+        """
+        if self._lease is None:
+            self._lease = taken_up(self.path)
+
+    def keep(self) -> None:
+        """Before what only one process may write: InUse where another has taken the run over meanwhile."""
+        if self._lease is not None:
+            self._lease.renew()
 
     def release(self) -> None:
         """Give the directory back; harmless when it is not held."""
-        if self._lock is not None:
-            self._lock.release()
-            self._lock = None
+        if self._lease is not None:
+            self._metrics.close()
+            self._timing.close()
+            self._lease.release(gone=self.finished or not is_run(self.path))
+            self._lease = None
 
     def remove_unless_begun(self) -> bool:
         """Remove the directory if it holds only what every run begins with; whether it was removed."""
-        names = {file.name for file in self.path.iterdir()}
-        if not names <= set(BEGINNING) or (self.path / METRICS).stat().st_size:
+        if not only_begun(self.path):
             return False
-        for name in sorted(names, key=CONFIG.__ne__):  # which makes it a run
-            (self.path / name).unlink()
+        remove_begun(self.path)
         self.release()
         self.path.rmdir()
         return True
 
     def log(self, values: dict[str, Any]) -> None:
-        """Append one line to metrics.jsonl; it is on the disk when this returns. Numbers only, no times."""
-        append_line(self.path / METRICS, values)
+        """Append one line of numbers to metrics.jsonl; on the disk with the next checkpoint or the result."""
+        if self._lease is not None:
+            self._lease.check()
+        self._metrics.append(values)
 
     def log_time(self, *lines: dict[str, Any]) -> None:
         """Append lines to timing.jsonl: seconds, tokens or images per second, what the clock decides."""
-        append_line(self.path / TIMING, *lines)
+        self._timing.append(*lines)
 
     def metrics(self) -> list[dict[str, Any]]:
         """The complete lines of metrics.jsonl, each with its step and numbers."""
@@ -212,24 +217,20 @@ class Run:
         return found
 
     def metrics_size(self) -> int:
-        """Bytes in metrics.jsonl; a checkpoint keeps it for `truncate_metrics`."""
-        path = self.path / METRICS
-        return path.stat().st_size if path.exists() else 0
+        """Bytes in metrics.jsonl, on the disk; a checkpoint keeps it for `truncate_metrics`."""
+        return self._metrics.size()
 
     def truncate_metrics(self, size: int) -> None:
         """Drop what came after the checkpoint that recorded `size`, and a last line that was cut off."""
-        path, have = self.path / METRICS, self.metrics_size()
-        if have < size:
-            raise UserError(f"{path} has {have} bytes, but had {size} at the checkpoint; restore the file")
-        if path.exists():
-            with open(path, "r+b") as file:
-                file.truncate(size)
-                drop_torn_line(file)
-                flush(file)
+        self._metrics.truncate(size)
 
     def write_json(self, name: str, value: Any) -> None:
-        """Write a file such as result.json whole or not at all."""
+        """Write a file such as result.json whole or not at all; the result as its one maker, or InUse."""
         assert name.endswith(".json"), name
+        if name == RESULT:
+            self.keep()
+            self._metrics.sync()
+            self._timing.sync()
         write_atomically(self.path / name, as_json(value))
 
     def read_json(self, name: str) -> Any:

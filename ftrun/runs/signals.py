@@ -11,13 +11,17 @@ from typing import Any
 
 @contextmanager
 def interruptions() -> Iterator[list[int]]:
-    """Collect the first SIGINT or SIGTERM; a second one has its usual effect. None come to other threads."""
+    """Collect the first SIGINT or SIGTERM; a second SIGINT acts as usual. None come to other threads."""
     caught: list[int] = []
     former: dict[int, Any] = {}
 
     def remember(signum: int, frame: Any) -> None:
         caught.append(signum)
         restore()
+        if (
+            signum == signal.SIGTERM
+        ):  # a scheduler sends it twice: before a job's last seconds, and after them
+            signal.signal(signum, signal.SIG_IGN)
 
     def restore() -> None:
         for number, handler in former.items():

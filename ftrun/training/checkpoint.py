@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Collection
 from pathlib import Path
@@ -14,11 +16,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ftrun.errors import UserError
-from ftrun.runs.files import umask_mode
+from ftrun.runs.files import umask_mode, unique
 from ftrun.runs.manifest import entries, fault
 from ftrun.runs.typed import command
 
 MANIFEST, STATE = "manifest.json", "state.json"
+# what a network file system says of a directory with a file that is read elsewhere: it keeps it as .nfsN
+OPEN_ELSEWHERE = {errno.ENOTEMPTY, errno.EEXIST, errno.ESTALE, errno.EBUSY}
+ASIDE = re.compile(r"\.\w+\.(new|old)\.\d+|\.\w+\.\d+")
 Tensors = dict[str, dict[str, Tensor]]  # file stem → tensors
 Stored = tuple[list[tuple[int, Path]], list[str], list[Path]]  # see `stored`
 
@@ -31,11 +36,12 @@ def save(directory: Path, tensors: Tensors, state: dict[str, Any]) -> None:
     process is killed.
     """
     new, old = directory.with_suffix(".new"), directory.with_suffix(".old")
+    clear(directory.parent)
     if new.exists():
         if not damage(new) and not directory.exists():
             new.rename(directory)
         else:
-            shutil.rmtree(new)
+            discard(new)
     new.mkdir(parents=True)
     for stem, values in tensors.items():
         save_file(
@@ -52,12 +58,29 @@ def save(directory: Path, tensors: Tensors, state: dict[str, Any]) -> None:
     sync(new)
     if directory.exists():
         if old.exists():
-            shutil.rmtree(old)
+            discard(old)
         directory.rename(old)
     new.rename(directory)
     sync(directory.parent)
     if old.exists():
-        shutil.rmtree(old)
+        discard(old)
+
+
+def discard(place: Path) -> None:
+    """Remove a directory; put it aside for `clear` where another machine reads a file of it."""
+    try:
+        shutil.rmtree(place)
+    except OSError as error:
+        if error.errno not in OPEN_ELSEWHERE:
+            raise
+        place.rename(place.with_name(f".{place.name}.{unique()}"))
+
+
+def clear(checkpoints: Path) -> None:
+    """Remove what was put aside, as far as nobody reads it any more."""
+    for place in checkpoints.glob(".*.*"):
+        if ASIDE.fullmatch(place.name):
+            shutil.rmtree(place, ignore_errors=True)
 
 
 def newest(directory: Path, key: str | None = None) -> tuple[Path | None, list[str]]:
@@ -135,11 +158,12 @@ def tidy(checkpoints: Path) -> None:
 
     At every moment it is there and complete.
     """
+    clear(checkpoints)
     for directory in (checkpoints / "last", checkpoints / "best"):
         kept, _ = newest(directory)
         for other in (directory, directory.with_suffix(".new"), directory.with_suffix(".old")):
             if other != kept and other.exists():
-                shutil.rmtree(other)
+                discard(other)
         if kept is not None and kept != directory:
             kept.rename(directory)
 

@@ -202,6 +202,7 @@ class Loop:
     def save_best(self) -> None:
         if self.accelerator.is_main_process:
             tensors = {"weights": checkpoint.weights_of(self.step.model, self.step.parameters)}
+            self.run_directory.keep()
             state = {"step": self.state.step, "run": self.run_directory.key}
             checkpoint.save(self.run_directory.checkpoints / "best", tensors, state)
 
@@ -209,6 +210,7 @@ class Loop:
         """Write the checkpoint `last`, with the current size of the metrics."""
         self.step.kept.flush()
         if self.accelerator.is_main_process:
+            self.run_directory.keep()
             self.spend()
             self.state.metrics_size = self.run_directory.metrics_size()
             tensors = {

@@ -6,9 +6,9 @@ python scripts/bench/scale.py OUT slurm 50 [--kill 0.05]         submitit's loca
 python scripts/bench/scale.py OUT report 10000                   ftrun report over so many directories
 python scripts/bench/scale.py OUT simulation 1000000 [--workers 1000]   events only
 
-Runs are `task=digits model=mlp train.max_steps=5`. Printed are CPU seconds a run of all processes, the driver's
-memory at a tenth and at the end, and whether every run finished once, the ledger is true and a sample of runs
-has the bytes of the same runs made one by one.
+Runs are `task=digits model=mlp train.max_steps=5`. Printed are CPU seconds a run of all processes, the
+driver's memory at a tenth and at the end, and whether every run finished once, the ledger is true and a
+sample of runs has the bytes of the same runs made one by one.
 """
 
 from __future__ import annotations

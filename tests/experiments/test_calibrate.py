@@ -16,7 +16,7 @@ from ftrun.experiments import calibrate as calibrating
 from ftrun.experiments.inference import FinishedRun
 from ftrun.models.load import load
 from ftrun.models.recalibration import KEY, recalibration_of
-from ftrun.runs.files import read_lines
+from ftrun.runs.lines import read_lines
 from ftrun.runs.manifest import SEAL
 from ftrun.runs.run import Run
 from ftrun.tasks.parts.temperature import COLDEST, HOTTEST

@@ -16,7 +16,7 @@ from ftrun.reports.groups import groups_of
 from ftrun.reports.pages.console import console
 from ftrun.reports.table import rows_of
 from ftrun.reports.verdicts.slices import LEAST, of_rows, section, slices_in, tables
-from ftrun.runs.files import read_lines
+from ftrun.runs.lines import read_lines
 from ftrun.runs.run import PREDICTIONS, Run
 from ftrun.tasks.metrics.rescoring import scored
 

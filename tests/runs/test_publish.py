@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from ftrun.errors import ConfigError, DiskFull, UserError, disk_full
+from ftrun.errors import ConfigError, DiskFull, InUse, UserError, disk_full
 from ftrun.runs.files import beside, write_atomically
+from ftrun.runs.leases import process
+from ftrun.runs.leases.lease import Lease
 from ftrun.runs.ledger import Ledger
 from ftrun.runs.publish import sweep
 from ftrun.runs.run import Run, is_run
@@ -43,7 +45,15 @@ def dying(monkeypatch: pytest.MonkeyPatch, moment: int) -> None:
         monkeypatch.setattr(module, name, counted(getattr(module, name)))
 
 
-def test_whatever_kills_its_birth_it_is_a_whole_run_or_none(tmp_path: Path) -> None:
+def dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process is another one than before, which has ended."""
+    number = str(int(process.own().started) + 1)
+    monkeypatch.setattr(process, "began", lambda _: number)
+
+
+def test_whatever_kills_its_birth_it_is_a_whole_run_or_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     born = []
     for moment in range(1, 40):
         place = tmp_path / str(moment)
@@ -57,6 +67,7 @@ def test_whatever_kills_its_birth_it_is_a_whole_run_or_none(tmp_path: Path) -> N
                 pass
             else:
                 break
+        dead(monkeypatch)
         born.append(is_run(place))
         if is_run(place):
             run = Run.open(place)
@@ -70,9 +81,10 @@ def test_whatever_kills_its_birth_it_is_a_whole_run_or_none(tmp_path: Path) -> N
                 Run.open(place)
             run = Run.create(place, CONFIG, FIRST)
         assert run.config == CONFIG and run.read_json("data.json") == {"fingerprint": "a"}
-        names = {path.name for path in place.iterdir()}
-        assert names == {"config.yaml", "metrics.jsonl", "data.json", "log.txt"}
+        run.write_json("result.json", {})
         run.release()
+        names = {path.name for path in place.iterdir()}
+        assert names == {"config.yaml", "metrics.jsonl", "data.json", "log.txt", "result.json"}
     assert born == sorted(born) and len(born) > 8 and True in born and False in born
 
 
@@ -93,13 +105,11 @@ def test_parts_of_a_run_are_not_made_another_one(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_another_process_is_making_a_run(tmp_path: Path) -> None:
-    from ftrun.runs.files import Lock
-
-    (tmp_path / ".config.yaml.new").touch()
-    lock = Lock(tmp_path / ".config.yaml.new")
-    with pytest.raises(ConfigError, match="in use by another process"):
+    lease = Lease(tmp_path, "it")
+    with pytest.raises(InUse, match="is being made by process"):
         Run.create(tmp_path, CONFIG)
-    lock.release()
+    lease.release(gone=True)
+    assert not any(tmp_path.iterdir())
     Run.create(tmp_path, CONFIG)
 
 
@@ -143,7 +153,8 @@ def test_what_killed_processes_left_goes_when_a_run_is_taken_up(tmp_path: Path) 
         (run.path / name).touch()
     run.hold()
     found = {str(path.relative_to(run.path)) for path in run.path.rglob("*") if path.is_file()}
-    assert found == {"config.yaml", "metrics.jsonl", "source/config.yaml", "source/metrics.jsonl", *kept}
+    own = {f"{place}{name}" for place in ("", "source/") for name in ("config.yaml", "metrics.jsonl")}
+    assert found == own | {".lease-2", "source/.lease-1", *kept}
     assert not (run.path / "preflight").exists() and not (run.path / "domain" / ".merged.4").exists()
     inner.release()
     sweep(run.path)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ftrun.errors import ConfigError, UserError
+from ftrun.errors import ConfigError, InUse, UserError
 from ftrun.runs.files import free_space_check
 from ftrun.runs.find import find_runs
 from ftrun.runs.run import Run
@@ -26,7 +26,10 @@ def test_create_and_open_give_the_same_config(tmp_path: Path) -> None:
 
 
 def test_a_directory_holds_one_run(tmp_path: Path) -> None:
-    Run.create(tmp_path, {"seed": 1})
+    run = Run.create(tmp_path, {"seed": 1})
+    with pytest.raises(InUse, match="is being made by process"):
+        Run.create(tmp_path, {"seed": 2})
+    run.release()
     with pytest.raises(ConfigError, match="already holds a run.*ftrun resume"):
         Run.create(tmp_path, {"seed": 2})
     assert Run.open(tmp_path).config == {"seed": 1}
@@ -101,6 +104,7 @@ def test_a_torn_last_line_is_never_seen_again(tmp_path: Path) -> None:
     with open(tmp_path / "metrics.jsonl", "a") as file:
         file.write('{"step": 2, "train')
     assert run.metrics() == [{"step": 1}]
+    run = Run(tmp_path)  # of the process that goes on
     run.log({"step": 3})
     assert run.metrics() == [{"step": 1}, {"step": 3}]
     run.truncate_metrics(run.metrics_size() - 1)
@@ -169,8 +173,11 @@ def test_one_process_holds_a_run_until_it_dies(tmp_path: Path) -> None:
         assert child.stdout.readline() == b"ready\n"
         run = Run.open(tmp_path / "run")
         assert run.state == "running"
-        with pytest.raises(ConfigError, match="in use by another process"):
+        with pytest.raises(
+            InUse, match=rf"run is being made by process {child.pid} on .* \(last sign of"
+        ) as error:
             run.hold()
+        assert error.value.exit_code == 2
         child.send_signal(signal.SIGKILL)
     assert run.state == "interrupted"
     run.hold()

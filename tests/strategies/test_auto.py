@@ -12,7 +12,6 @@ from torch import nn
 from ftrun.errors import ConfigError
 from ftrun.experiments import overrides, sequence, start
 from ftrun.models.model import Model
-from ftrun.runs.files import is_locked
 from ftrun.runs.run import Run
 from ftrun.settings.read import read
 from ftrun.strategies.anchored import Left
@@ -223,8 +222,8 @@ def test_a_run_that_found_its_number_is_still_held(tmp_path):
     run = Run.create(tmp_path / "run", {"seed": 0, "alpha": "auto", "protect": {"pull": "auto", "floor": 0}})
     assert run.config["alpha"] == "auto"
     run.settle({"alpha": 0.25, "protect": {"pull": 3.0}})
-    assert is_locked(run.path / "config.yaml") and run.state == "running"
-    with pytest.raises(ConfigError, match="in use by another process"):
+    assert run.state == "running"
+    with pytest.raises(ConfigError, match="is being made by process"):
         Run.open(run.path).hold()
     assert run.config == {"seed": 0, "alpha": 0.25, "protect": {"pull": 3.0, "floor": 0}}
     assert run.asked == {"seed": 0, "alpha": "auto", "protect": {"pull": "auto", "floor": 0}}

@@ -1,5 +1,6 @@
 """A checkpoint is complete or not there, whatever moment a kill comes at."""
 
+import errno
 import shutil
 from contextlib import nullcontext
 from pathlib import Path
@@ -123,6 +124,28 @@ def test_what_a_save_went_by_is_gone_afterwards(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["last"]
     names = {path.name for path in (tmp_path / "last").iterdir()}
     assert names == {"manifest.json", "state.json", "weights.safetensors"}
+
+
+def test_what_another_machine_reads_does_not_stand_in_the_way(tmp_path, monkeypatch):
+    """NFS keeps a removed file that is open elsewhere as .nfsN: its directory is not empty."""
+    honest, readers = shutil.rmtree, {"last.old"}
+
+    def rmtree(place, ignore_errors=False):
+        if any(name in place.name for name in readers):
+            (place / "manifest.json").unlink(missing_ok=True)
+            if ignore_errors:
+                return
+            raise OSError(errno.ENOTEMPTY, "Directory not empty", str(place))
+        honest(place, ignore_errors=ignore_errors)
+
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+    for value in (1, 2, 3):
+        checkpoint.save(tmp_path / "last", tensors(value), {"step": value})
+        assert step_of(checkpoint.newest(tmp_path / "last")[0]) == value
+    assert len([*tmp_path.iterdir()]) == 3  # two that are still read
+    readers.clear()
+    checkpoint.tidy(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["last"]
 
 
 @pytest.fixture

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ftrun.data.text.token_cache import directory
+from ftrun.runs.files import unique
 
 if TYPE_CHECKING:
     from numpy import ndarray
@@ -26,7 +26,7 @@ def written(pieces: Iterable[tuple[list[int], list[int]]], file: Path, counts: d
     import numpy
 
     file.parent.mkdir(parents=True, exist_ok=True)
-    beside = {kind: file.with_name(f"{file.name}.{os.getpid()}.{kind}") for kind in KINDS}
+    beside = {kind: file.with_name(f"{file.name}.{unique()}.{kind}") for kind in KINDS}
     try:
         with beside["tokens"].open("wb") as tokens, beside["flags"].open("wb") as flags:
             for ids, kinds in pieces:

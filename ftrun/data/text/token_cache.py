@@ -62,19 +62,26 @@ def remembered(
     The cache gives arrays; `count` is how many, where that is known.
     """
     size = sum(len(text) for texts in columns for text in texts)
-    place = None
-    if size >= PAYS and tokenizer.is_fast:
-        place = directory() / f"{key_of(tokenizer, columns, options)}.ids"
-        found = read(place)
-        if found is not None and count in (None, len(found)):
+    if size < PAYS or not tokenizer.is_fast:
+        return fresh(), False
+    place = directory() / f"{key_of(tokenizer, columns, options)}.ids"
+    if (found := whole(place, count)) is not None:
+        return found, True
+    with cache.making(place):
+        if (found := whole(place, count)) is not None:
             return found, True
-    found = fresh()
-    if place is not None:
+        made = fresh()
         try:
-            write(place, found)
+            write(place, made)
         except OSError as error:
             say(f"the token ids are not kept for the next run: {place.parent}: {error.strerror}")
-    return found, False
+        return made, False
+
+
+def whole(place: Path, count: int | None) -> list[ndarray] | None:
+    """The ids that are kept, where they are as many as they should be."""
+    found = read(place)
+    return None if found is None or count not in (None, len(found)) else found
 
 
 def key_of(tokenizer: Any, columns: Sequence[Sequence[str]], options: list[Any]) -> str:

@@ -63,6 +63,9 @@ def resume(directory: Run) -> float:
     directory.refuse_edited()
     settings = read(directory.settings)
     directory.hold()
+    if directory.finished:  # by another process, meanwhile
+        directory.release()
+        return show_result(settings, directory)
     data = TaskData.read(settings.task, settings.seed)
     return recorded(settings, data, parts_of(settings, data), directory)
 

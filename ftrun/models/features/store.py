@@ -11,6 +11,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from ftrun.models.features.prefix import NOTHING, Part, Values
 from ftrun.runs import cache
+from ftrun.runs.leases import beats
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,6 +47,7 @@ class File:
 
     def __init__(self, place: Path) -> None:
         """ValueError where the file is not whole, OSError where there is none."""
+        self.place = place
         os.utime(place)  # used just now
         self.bytes = numpy.memmap(place, numpy.uint8, "c")
         size = int.from_bytes(self.bytes[32:40].tobytes(), "little") if len(self.bytes) > 40 else 0
@@ -58,6 +61,12 @@ class File:
         self.lengths = numpy.frombuffer(head, numpy.int32, count, begin + count * ADDRESS)
         self.begins = numpy.concatenate([[0], self.lengths.cumsum(dtype=numpy.int64)])
         self.tensors = dict(self.views(about["parts"], 40 + size))
+        beats.begin(self)
+
+    def beat(self) -> None:
+        """It is in use: pages of it are read when they are needed, on NFS from a file that must be there."""
+        with suppress(OSError):
+            os.utime(self.place)
 
     def views(self, parts: Shapes, begin: int) -> Iterator[tuple[str, Tensor]]:
         """Each tensor by name, (examples, *tail), or (tokens of all examples, *tail)."""

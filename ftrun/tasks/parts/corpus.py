@@ -218,6 +218,7 @@ class CorpusTask(Task):
         from ftrun.data.text.memmap import kept, mapped, place_of, written
         from ftrun.data.text.packing import cut, joined
         from ftrun.data.text.token_cache import remembered
+        from ftrun.runs.cache import making
 
         tokenizer, rows = data.processor, data.rows.splits[split]
         pieces = self.tokens(tokenizer, rows, counts)
@@ -225,7 +226,9 @@ class CorpusTask(Task):
             file = place_of(self.key(data, split))
             known = kept(file)
             if not known:
-                written(pieces, file, counts)
+                with making(file):
+                    if not kept(file):  # by another process, for which this one has waited
+                        written(pieces, file, counts)
             tokens, flags, counts = mapped(file)
             return cut(tokens, flags, block, whole), counts, known
         columns = [list(texts) for texts in zip(*rows, strict=True)]

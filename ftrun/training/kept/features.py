@@ -18,8 +18,9 @@ import torch
 
 from ftrun.models.features.head_input import HeadInput
 from ftrun.models.features.prefix import HIDDEN, Prefix, Values, lengths_of, tokens_of
-from ftrun.models.features.store import CONTENT, VARIANT, VERSION, Store
+from ftrun.models.features.store import CONTENT, VARIANT, VERSION, Store, directory
 from ftrun.models.load import positions
+from ftrun.runs.cache import making
 from ftrun.runs.terminal import say
 
 if TYPE_CHECKING:
@@ -104,11 +105,14 @@ def complete(
     `out_of_memory` knows.
     """
     missing = {address: at for at, address in enumerate(addresses) if address not in store}
-    chosen = dict(list(missing.items())[share[0] :: share[1]])
-    examples = [dataset.examples[at] for at in chosen.values()]
-    if examples:
-        lengths = [example.size for example in examples]
-        store.write(list(chosen), lengths, computed(dataset, examples, site, accelerator))
+    if list(missing)[share[0] :: share[1]]:
+        with making(directory() / f"{store.key}-{share[0]}of{share[1]}"):
+            store.scan()  # as another process may have made them, for which this one has waited
+            chosen = [address for address in list(missing)[share[0] :: share[1]] if address not in store]
+            examples = [dataset.examples[missing[address]] for address in chosen]
+            if examples:
+                lengths = [example.size for example in examples]
+                store.write(chosen, lengths, computed(dataset, examples, site, accelerator))
     return len(missing)
 
 
