@@ -49,6 +49,9 @@ class Ray:
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if value != "auto" and not (number and value >= least):
                 raise ConfigError(f"hydra.launcher.{name}={value}: possible: auto, or a number from {least}")
+        for name in ("options", "runtime_env"):
+            if not isinstance(value := getattr(self, name), dict | None):
+                raise ConfigError(f"hydra.launcher.{name}={value}: possible: null, or {{NAME: VALUE}}")
         if "://" in str(self.address):
             raise ConfigError(
                 f"hydra.launcher.address={self.address}: the command has to be given on a machine of the"

@@ -35,6 +35,12 @@ def test_a_count_that_is_none_is_refused(name: str, value: Any) -> None:
         engine(**{name: value})
 
 
+@pytest.mark.parametrize("name", ["options", "runtime_env"])
+def test_what_is_no_dict_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"hydra.launcher.{name}=SPREAD: possible: null, or"):
+        engine(**{name: "SPREAD"})
+
+
 def test_the_command_is_given_on_a_machine_of_the_cluster() -> None:
     with pytest.raises(ConfigError, match="address=ray://head:10001: .*; possible: null .* auto .*HEAD"):
         engine(address="ray://head:10001")
