@@ -49,6 +49,9 @@ class Ray:
             number = isinstance(value, int | float) and not isinstance(value, bool)
             if value != "auto" and not (number and value >= least):
                 raise ConfigError(f"hydra.launcher.{name}={value}: possible: auto, or a number from {least}")
+        for name in ("options", "runtime_env"):
+            if not isinstance(value := getattr(self, name), dict | None):
+                raise ConfigError(f"hydra.launcher.{name}={value}: possible: null, or {{NAME: VALUE}}")
         if "://" in str(self.address):
             raise ConfigError(
                 f"hydra.launcher.address={self.address}: the command has to be given on a machine of the"
@@ -58,8 +61,9 @@ class Ray:
     def open(self, directory: Path, jobs: list[Job]) -> None:
         ray, job = installed(), jobs[0]
         connect(self.address, self.runtime_env)
+        self.machines = Machines({})  # from here on there is something to close
         needs = self.needs(job, bool(ray.cluster_resources().get("GPU")))
-        self.machines = Machines(needs)
+        self.machines.needs = needs
         self.task = self.remote(needs)
         environment = dict.fromkeys(THREADS, str(max(1, int(needs["CPU"] / job.processes))))
         if not needs["GPU"]:
@@ -145,10 +149,11 @@ class Ray:
             installed().cancel(each, recursive=False)
 
     def close(self) -> None:
-        with suppress(ImportError, ConfigError):
+        if self.machines is not None:
             ray = installed()
             for each in self.running:
-                ray.cancel(each, force=True, recursive=False)
+                with suppress(ray.exceptions.RayError):
+                    ray.cancel(each, force=True, recursive=False)
             ray.shutdown()
         self.running.clear()
         if self.driving is not None:

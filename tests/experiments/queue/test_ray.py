@@ -8,7 +8,7 @@ import pytest
 
 from ftrun.errors import ConfigError
 from ftrun.experiments.queue import ray_cluster
-from ftrun.experiments.queue.job import Job, Place, packed
+from ftrun.experiments.queue.job import Job, Packed, Place
 from ftrun.experiments.queue.ray import Ray
 from ftrun.experiments.queue.ray_cluster import Machines, amount, connect, only_here
 from ftrun.experiments.queue.ray_task import Driving
@@ -23,7 +23,7 @@ def engine(**settings: Any) -> Ray:
 
 
 def job(processes: int = 1, **raw: Any) -> Job:
-    return Job(0, "", Path("/runs/0"), "key", packed(RAW | raw), Place(), processes)
+    return Job(0, "", Path("/runs/0"), "key", Packed.of(RAW | raw), Place(), processes)
 
 
 WRONG = [("num_cpus", 0), ("num_cpus", "all"), ("num_gpus", -1), ("num_gpus", True)]
@@ -33,6 +33,12 @@ WRONG = [("num_cpus", 0), ("num_cpus", "all"), ("num_gpus", -1), ("num_gpus", Tr
 def test_a_count_that_is_none_is_refused(name: str, value: Any) -> None:
     with pytest.raises(ConfigError, match=f"hydra.launcher.{name}={value}: possible: auto, or a number from"):
         engine(**{name: value})
+
+
+@pytest.mark.parametrize("name", ["options", "runtime_env"])
+def test_what_is_no_dict_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"hydra.launcher.{name}=SPREAD: possible: null, or"):
+        engine(**{name: "SPREAD"})
 
 
 def test_the_command_is_given_on_a_machine_of_the_cluster() -> None:

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from ftrun.experiments.queue.job import STOPPED, Job, Place, packed
+from ftrun.experiments.queue.job import STOPPED, Job, Packed, Place
 from ftrun.experiments.queue.ray import Ray
-from ftrun.runs.run import FAILURE
+from ftrun.runs.run import FAILURE, METRICS
 
 pytestmark = [
     pytest.mark.ci,
@@ -98,7 +98,7 @@ def test_killed_workers_and_a_lost_node_cost_no_run_and_no_byte(
     for place in (tmp_path / "alone").glob("*-full"):
         for name in SAME:
             assert (place / name).read_bytes() == (tmp_path / "ray" / place.name / name).read_bytes()
-    entries = [json.loads(file.read_text()) for file in (tmp_path / "ray" / "ledger").iterdir()]
+    entries = [json.loads(file.read_text()) for file in (tmp_path / "ray" / "ledger").glob("*.json")]
     assert Counter(entry["state"] for entry in entries) == {"finished": RUNS}
     assert {entry["run"] for entry in entries} == {f"{number}-full" for number in range(RUNS)}
     assert not [*(tmp_path / "ray").glob(".ray-*")]
@@ -112,8 +112,8 @@ def engine(cluster: Any, **settings: Any) -> Ray:
 def job(path: Path, processes: int = 1) -> Job:
     from lab import settings
 
-    raw = settings(*TINY, "train.max_steps=1000000", "train.checkpoint_every=1000000").raw
-    return Job(int(path.name), path.name, path, path.name, packed(raw), Place(), processes)
+    raw = settings(*TINY, "train.max_steps=100000", "train.checkpoint_every=100000").raw
+    return Job(int(path.name), path.name, path, path.name, Packed.of(raw), Place(), processes)
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -130,8 +130,7 @@ def test_runs_that_are_stopped_save_and_what_waits_never_begins(
         made.start(first)
         made.start(second)
         assert made.room() == 0 and made.wait(0.1) == []
-        patient(lambda: "preflight" in log(first) or "head:" in log(first), 120)
-        time.sleep(2)
+        patient(lambda: trains(first), 120)
         made.stop()
         events = patient(lambda: made.wait(1)) + patient(lambda: made.wait(1) or not made.running)
     finally:
@@ -147,7 +146,7 @@ def test_a_group_ends_with_the_worker_that_waits_for_it(cluster: Any, tmp_path: 
     try:
         made.open(tmp_path, [job(tmp_path / "0", 2)])
         made.start(job(tmp_path / "0", 2))
-        patient(lambda: "head:" in log(job(tmp_path / "0")), 120)
+        patient(lambda: trains(job(tmp_path / "0")), 120)
         ours = [each for each in workers("ftrun.experiments.queue.group") if mine(each, tmp_path)]
         assert len(ours) >= 2
         os.kill(workers()[0], signal.SIGKILL)
@@ -158,9 +157,9 @@ def test_a_group_ends_with_the_worker_that_waits_for_it(cluster: Any, tmp_path: 
         made.close()
 
 
-def log(made: Job) -> str:
-    file = made.path / "log.txt"
-    return file.read_text() if file.exists() else ""
+def trains(made: Job) -> bool:
+    file = made.path / METRICS
+    return file.exists() and file.stat().st_size > 0
 
 
 def mine(process: int, place: Path) -> bool:
