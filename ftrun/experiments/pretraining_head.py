@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ftrun.data.batching import epoch_batches
+from ftrun.data.batching import EpochBatches
 from ftrun.errors import ConfigError
 from ftrun.models.files.locate import locate
 from ftrun.models.files.pretrained import pretrained
@@ -161,8 +161,7 @@ def fit(model: PretrainingHead, data: TaskData, head: list[nn.Parameter]) -> Non
 
 def fitting_batches(data: TaskData) -> list[list[int]]:
     """Batches of training examples, at most FIT_BATCHES of them."""
-    lengths = [example.size for example in data.dataset("train").examples]
-    return epoch_batches(lengths, FIT_BATCH, 0, 0)[:FIT_BATCHES]
+    return EpochBatches(data.dataset("train").sizes(), FIT_BATCH, 0, 0)[:FIT_BATCHES]
 
 
 @torch.no_grad()

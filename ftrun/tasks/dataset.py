@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -41,6 +42,15 @@ class Example:
     def size(self) -> int:
         """Tokens; an image counts as one."""
         return len(self.inputs) if isinstance(self.inputs, list) else 1
+
+
+class MadeExamples(Sequence[Example]):
+    """Examples of which each is made when it is looked at."""
+
+    @property
+    @abstractmethod
+    def sizes(self) -> Sequence[int]:
+        """The tokens of each."""
 
 
 @dataclass
@@ -86,6 +96,17 @@ class Dataset(ABC):
         Without a draw, for evaluation, it is always the same. One that depends on its draw has it, as `draw`.
         """
 
+    def sizes(self, places: Sequence[int] | None = None) -> Sequence[int]:
+        """The tokens of the examples at these places, of all where there are none."""
+        if isinstance(self.examples, MadeExamples):
+            whole = self.examples.sizes
+            return whole if places is None or places == range(len(self)) else [whole[at] for at in places]
+        return [self[place].size for place in (range(len(self)) if places is None else places)]
+
+    def target_counts(self) -> Counter[Any]:
+        """How often each target occurs."""
+        return Counter(example.target for example in self.examples)
+
     def _width(self, examples: Sequence[Example]) -> int:
         """The tokens to which these examples are padded at least; 0 where their longest decides."""
         if self._multiple == 1:
@@ -96,7 +117,7 @@ class Dataset(ABC):
     @cached_property
     def _longest(self) -> int:
         """The tokens of the longest example."""
-        return max(example.size for example in self.examples)
+        return int(max(self.sizes()))
 
     def epoch(self, seed: int, epoch: int) -> Sequence[int]:
         """Places of the examples of an epoch, a function of seed and epoch."""

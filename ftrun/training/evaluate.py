@@ -123,7 +123,7 @@ def evaluating(model: nn.Module, objective: nn.Module) -> Iterator[None]:
 def batches_of(dataset: Dataset, size: int, accelerator: Accelerator) -> list[list[int]]:
     """The places of this process's examples, batch by batch."""
     cut = batches_by_tokens if accelerator.device.type == "cuda" else sorted_batches
-    batches = cut([example.size for example in dataset.examples], max(size, SMALLEST))
+    batches = cut(dataset.sizes(), max(size, SMALLEST))
     return batches[accelerator.process_index :: accelerator.num_processes]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from heapq import nlargest
 from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import ConfigError, UserError, counted
@@ -41,7 +42,8 @@ def preflight(loop: Loop) -> None:
     """
     step, data = loop.step, loop.data
     train = step.dataset
-    rows = sorted(range(len(train)), key=lambda i: -train[i].size)[: loop.settings.train.batch_size]
+    sizes = train.sizes()
+    rows = nlargest(loop.settings.train.batch_size, range(len(train)), key=sizes.__getitem__)
     cost = dict(step.state.cost)
     step.wrapped.train()
     with put_back([*step.model.buffers(), *step.objective.buffers()]), same_scale(loop.accelerator):
