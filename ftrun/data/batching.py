@@ -19,8 +19,8 @@ GROWTH = 16  # times the rows of the first batch, at most
 class EpochBatches(Sequence[list[int]]):
     """Every example once, in batches of similar length and random order; only one batch may be smaller.
 
-    A batch is made when it is looked at, from two random orders that are a function of seed and epoch: 4 bytes
-    for each example. With a pool of one batch, each is a random sample.
+    A batch is made when it is looked at, from two random orders that are a function of seed and epoch; they
+    take 4 bytes for each example. With a pool of one batch, each is a random sample.
     """
 
     def __init__(

@@ -84,7 +84,7 @@ def of_source(
     span: Span | None = None,
     before: Callable[[], int] = int,
 ) -> Iterator[Document]:
-    """Those of one source or of a span of it: of its `rows`, `before` which there are others, or its lines."""
+    """Those of one source or of a span of it: its `rows`, `before` which are others, or its lines."""
     plain = is_path(source) and ending(Path(source)) in PLAIN
     if plain:
         lines = ended_lines_of(Path(source).expanduser(), PROSE, span)

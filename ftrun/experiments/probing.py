@@ -36,6 +36,11 @@ def answered_out_of_fold(run: Run) -> tuple[list[Row], str]:
     from ftrun.training.kept.features import features
 
     settings = read(run.settings)
+    if not settings.task.held:
+        raise ConfigError(
+            "--split train answers all training rows at once, which task.stream=true does not hold; possible:"
+            " --split test"
+        )
     if PROBABILITIES not in TaskData(settings.task).scorer.columns:
         raise ConfigError(
             f"--split train: out-of-fold probabilities are those of labels, and task={settings.task.name} has"

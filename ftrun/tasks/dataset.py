@@ -107,6 +107,10 @@ class Dataset(ABC):
         """How often each target occurs."""
         return Counter(example.target for example in self.examples)
 
+    def label_counts(self) -> Counter[str] | None:
+        """How often each label occurs, where the rows are too many to be held."""
+        return None
+
     def _width(self, examples: Sequence[Example]) -> int:
         """The tokens to which these examples are padded at least; 0 where their longest decides."""
         if self._multiple == 1:

@@ -55,7 +55,7 @@ class Shard:
         return sum(1 for _ in rows_of(self.source, self.split, span=(0, self.span[0])))
 
     def content(self) -> str:
-        """A hash of what it says: of a file's bytes, in which a part is a place, of the Hub the pinned name."""
+        """A hash of what it says: of a file its bytes or a part of them, of the Hub the pinned name."""
         name, files = files_behind(self.source, self.split)
         form = ending(Path(self.source))
         lines, groups = (None, self.span) if form == ".parquet" else (self.span, None)

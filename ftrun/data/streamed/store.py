@@ -1,7 +1,7 @@
 """Files of what was made of a shard: whole or absent, named after all that they depend on, read in pieces.
 
-A file holds sections of numbers or bytes, then what is to be known of them as JSON. It is read and not mapped:
-a page of a map that cannot be read any more, as on a network file system, would end the process.
+A file holds sections of numbers or bytes, then what is to be known of them as JSON. It is read and not
+mapped: a page of a map that cannot be read any more, as on a network file system, would end the process.
 """
 
 from __future__ import annotations
@@ -179,9 +179,7 @@ class Numbers(Sequence[Any]):
         while count > 0:
             size = min(count, int(self.ends[file + 1]) - begin)
             wide = self.dtype.itemsize
-            data = self.files[file].read(
-                self.section, (begin - int(self.ends[file])) * wide, size * wide
-            )
+            data = self.files[file].read(self.section, (begin - int(self.ends[file])) * wide, size * wide)
             found.append(numpy.frombuffer(data, self.dtype))
             begin, count, file = begin + size, count - size, file + 1
         return found[0] if len(found) == 1 else numpy.concatenate(found)

@@ -110,6 +110,10 @@ def refuse(settings: Settings) -> None:
         raise ConfigError(
             f"compose=domain needs text classification, not task={task.name}; possible: task=classify"
         )
+    if not task.held:
+        raise ConfigError(
+            "compose=domain holds all training rows, which task.stream=true does not; possible: task.stream=false"
+        )
     if settings.model.init == "random":
         raise ConfigError("compose=domain needs pretrained weights for its LoRAs, not model.init=random")
     if settings.sequence is not None or settings.source is not None:

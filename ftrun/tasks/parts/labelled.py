@@ -104,8 +104,7 @@ class ClassScorer(Scorer):
 
 def weights_of(data: TaskData) -> list[float]:
     """The weight of each class in training, from the training examples."""
-    targets = [example.target for example in data.dataset("train").examples]
-    return class_weights(targets, len(data.spec.labels or ()))
+    return class_weights(data.dataset("train").target_counts(), len(data.spec.labels or ()))
 
 
 def named_weights(data: TaskData) -> dict[str, Any]:
@@ -123,6 +122,14 @@ def examples_card(data: TaskData) -> dict[str, Any]:
     return {"rows": rows, "labels": frequencies(labels), "baselines": baselines(data, None, labels)}
 
 
+def frequencies_of(data: TaskData, labels: dict[str, list[Any]]) -> dict[str, dict[str, int]]:
+    """How often each name occurs in each split, the most frequent first; of a stream's train in all rows."""
+    from ftrun.data.card import frequencies
+
+    counted = data.dataset("train").label_counts()
+    return frequencies(labels) | ({} if counted is None else {"train": dict(counted.most_common())})
+
+
 def baselines(
     data: TaskData,
     texts: dict[str, list[str]] | None,
@@ -138,10 +145,11 @@ def baselines(
 
     if not data.baselines:
         return {}
+    counted = data.dataset("train").label_counts()
     if threshold is None:
-        return baseline_scores(texts, labels, data.judged)
+        return baseline_scores(texts, labels, data.judged, counted=counted)
     kind = partial(SeveralWords, threshold=threshold)
-    return baseline_scores(texts, labels, data.judged, majority_of_several, kind)
+    return baseline_scores(texts, labels, data.judged, majority_of_several, kind, counted)
 
 
 def by_class(

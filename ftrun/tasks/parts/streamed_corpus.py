@@ -92,5 +92,5 @@ def starts_in(flags: Numbers) -> ndarray:
     """Where documents begin, int64."""
     import numpy
 
-    found = [begin + numpy.flatnonzero(piece == START) for begin, piece in flags.pieces()]
+    found: list[ndarray] = [begin + numpy.flatnonzero(piece == START) for begin, piece in flags.pieces()]
     return numpy.concatenate(found) if found else numpy.zeros(0, numpy.int64)
