@@ -47,11 +47,12 @@ def open_bytes(path: Path) -> IO[bytes]:
     return gzip.open(path, "rb") if packed(path) else path.open("rb")  # type: ignore[return-value]
 
 
-def unreadable(path: Path, error: BaseException) -> DataError:
-    """The one line about a file whose reading raised one of BROKEN."""
+def unreadable(path: Path, error: BaseException, lines: int = 0) -> DataError:
+    """The one line about a file whose reading raised one of BROKEN, after so many lines."""
+    place = f" (after line {lines:,})" if lines else ""
     if isinstance(error, gzip.BadGzipFile | EOFError | zlib.error):
-        return DataError(f"{path} is not a complete gzip file: {str(error).rstrip('.')}")
-    return DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}")
+        return DataError(f"{path} is not a complete gzip file{place}: {str(error).rstrip('.')}")
+    return DataError(f"{path} cannot be read{place}: {getattr(error, 'strerror', None) or error}")
 
 
 def text_of(path: Path, rows: bool = True) -> str:
@@ -129,7 +130,7 @@ def ended_lines_of(path: Path, longest: int = LINE, span: Span | None = None) ->
     except UnicodeDecodeError as error:
         raise not_utf8(path, number + lines_before(path, first), error) from None
     except BROKEN as error:
-        raise unreadable(path, error) from None
+        raise unreadable(path, error, number + lines_before(path, first)) from None
 
 
 def lines_before(path: Path, place: int) -> int:

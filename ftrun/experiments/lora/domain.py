@@ -112,7 +112,7 @@ def refuse(settings: Settings) -> None:
         )
     if not task.held:
         raise ConfigError(
-            "compose=domain holds all training rows, which task.stream=true does not; possible: task.stream=false"
+            "compose=domain holds all training rows, task.stream=true does not; possible: task.stream=false"
         )
     if settings.model.init == "random":
         raise ConfigError("compose=domain needs pretrained weights for its LoRAs, not model.init=random")
