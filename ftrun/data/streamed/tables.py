@@ -70,7 +70,6 @@ def load_streamed(
     for split, source in given.items():
         if source is not None and split != "train":
             rows[split] = in_use(usable(split, source, text, label, reading, notes), source, label, classes)
-    refuse_hidden_labels(rows, given, label, reading)
     for split in hold:
         if not rows[split]:
             raise DataError(
@@ -78,6 +77,7 @@ def load_streamed(
                 f" set task.{split}, or task.stream=false for a tenth"
             )
         notes.append(f"{split}: {counted(len(rows[split]), 'row')} split off train (1%, by their texts)")
+    refuse_hidden_labels(rows, given, label, reading)
     if subset is not None:
         notes.append(f"train: the first {counted(found.tally.train, 'row')} (task.subset={subset})")
     content = [
