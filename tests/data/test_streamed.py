@@ -1,4 +1,4 @@
-"""Shards are the rows in order, whatever their size; what was made of them is whole, absent, or made again."""
+"""Shards are the rows in order, whatever their size; what was made of them is whole or made again."""
 
 from __future__ import annotations
 
