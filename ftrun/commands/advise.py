@@ -80,7 +80,7 @@ def measured(settings: Settings, cut: float, like: str, harder: float) -> Advice
     from ftrun.experiments.domain_gap import familiarity, like_its_own
     from ftrun.runs.terminal import say
     from ftrun.tasks.data import TaskData
-    from ftrun.tasks.parts.table import texts_of
+    from ftrun.tasks.parts.table_rows import texts_of
 
     data, own = TaskData(settings.task), like_its_own(like)
     if data.spec.auto_class != "AutoModelForSequenceClassification" or data.metric != "accuracy":

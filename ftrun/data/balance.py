@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 WAYS = ("none", "weights", "sample")
 
 
-def class_weights(targets: Sequence[int], classes: int) -> list[float]:
+def class_weights(counts: Counter[int], classes: int) -> list[float]:
     """n / (k · n_c) for each class: rows over classes that occur times rows of the class.
 
     scikit-learn's class_weight="balanced" (King & Zeng 2001); 1 for a class without a row. The weights of all
     rows add up to n.
     """
-    counts = Counter(targets)
     return [
-        len(targets) / (len(counts) * counts[number]) if counts[number] else 1.0 for number in range(classes)
+        counts.total() / (len(counts) * counts[number]) if counts[number] else 1.0
+        for number in range(classes)
     ]
 
 

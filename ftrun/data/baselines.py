@@ -29,16 +29,17 @@ TITLES = {
 }
 
 
-def majority(labels: Sequence[str], count: int) -> list[dict[str, Any]]:
+def majority(labels: Sequence[str] | Counter[str], count: int) -> list[dict[str, Any]]:
     """The most frequent training label for every row, with its share as the probability."""
-    name, times = Counter(labels).most_common(1)[0]
-    return [{"answer": name, "probability": times / len(labels)}] * count
+    counts = Counter(labels)
+    name, times = counts.most_common(1)[0]
+    return [{"answer": name, "probability": times / counts.total()}] * count
 
 
-def majority_of_several(labels: Sequence[list[str]], count: int) -> list[dict[str, Any]]:
+def majority_of_several(labels: Sequence[list[str]] | Counter[str], count: int) -> list[dict[str, Any]]:
     """The same where a row may have several labels."""
-    name, _ = Counter(name for names in labels for name in names).most_common(1)[0]
-    return [{"answer": [name]}] * count
+    counts = labels if isinstance(labels, Counter) else Counter(name for names in labels for name in names)
+    return [{"answer": [counts.most_common(1)[0][0]]}] * count
 
 
 class Words:

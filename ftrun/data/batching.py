@@ -12,22 +12,46 @@ from torch import Tensor
 from ftrun.settings.seeds import stream
 
 POOL = 50  # batches per shuffled pool that is sorted by length; small pools mix more, large ones pad less
+HELD = 400_000  # examples in pools that are held sorted
 GROWTH = 16  # times the rows of the first batch, at most
 
 
-def epoch_batches(
-    lengths: Sequence[int], batch_size: int, seed: int, epoch: int, pool: int = POOL
-) -> list[list[int]]:
+class EpochBatches(Sequence[list[int]]):
     """Every example once, in batches of similar length and random order; only one batch may be smaller.
 
-    With a pool of one batch, each is a random sample.
+    A batch is made when it is looked at, from two random orders that are a function of seed and epoch; they
+    take 4 bytes for each example. With a pool of one batch, each is a random sample.
     """
-    generator = torch.Generator().manual_seed(stream(seed, "order", epoch))
-    order = torch.randperm(len(lengths), generator=generator).tolist()
-    size = pool * batch_size
-    pools = [sorted(order[i : i + size], key=lengths.__getitem__) for i in range(0, len(order), size)]
-    batches = [part[i : i + batch_size] for part in pools for i in range(0, len(part), batch_size)]
-    return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+
+    def __init__(
+        self, lengths: Sequence[int], batch_size: int, seed: int, epoch: int, pool: int = POOL
+    ) -> None:
+        generator = torch.Generator().manual_seed(stream(seed, "order", epoch))
+        self.lengths, self.batch_size, self.pool = lengths, batch_size, pool
+        kind = torch.int32 if len(lengths) < 2**31 else torch.int64  # which draws the same numbers
+        self.order = torch.randperm(len(lengths), generator=generator, dtype=kind).numpy()
+        batches = -(-len(lengths) // batch_size)
+        self.turns = torch.randperm(batches, generator=generator, dtype=kind).numpy()
+        self._pools: dict[int, list[int]] = {}
+
+    def __len__(self) -> int:
+        return len(self.turns)
+
+    def __getitem__(self, number: Any) -> Any:
+        if isinstance(number, slice):
+            return [self[each] for each in range(*number.indices(len(self)))]
+        pool, place = divmod(int(self.turns[number]), self.pool)
+        return self._sorted(pool)[place * self.batch_size : (place + 1) * self.batch_size]
+
+    def _sorted(self, pool: int) -> list[int]:
+        """The examples of a pool by length."""
+        if pool not in self._pools:
+            size = self.pool * self.batch_size
+            if (len(self._pools) + 1) * size > HELD and self._pools:
+                self._pools.pop(next(iter(self._pools)))
+            own = self.order[pool * size : (pool + 1) * size].tolist()
+            self._pools[pool] = sorted(own, key=self.lengths.__getitem__)
+        return self._pools[pool]
 
 
 def sorted_batches(lengths: Sequence[int], batch_size: int) -> list[list[int]]:

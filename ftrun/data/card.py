@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ftrun.data.leaks import Leak, SplitTexts
 
     Row = dict[str, Any]
-    Always = Callable[[Sequence[Any], int], list[Row]]
+    Always = Callable[[Any, int], list[Row]]
     Score = Callable[[str, Sequence[Row], str, Sequence[int]], dict[str, float]]
 
 SCORED = {"validation": "eval", "test": "test"}  # split → the prefix of its metrics
@@ -59,11 +59,13 @@ def baseline_scores(
     score: Score,
     always: Always | None = baselines.majority,
     kind: Callable[[Sequence[str], Sequence[Any]], baselines.Words] = baselines.Words,
+    counted: Counter[str] | None = None,
 ) -> dict[str, Any]:
     """Every metric of the baselines as `eval_` and `test_`, fitted on the train rows given.
 
     `score` takes the baseline's name, its answers, the split, and the places of the rows answered. `always`
     makes one answer for all rows, None where there is none; `kind` fits the words, where there are texts.
+    `counted` is how often train has each label, where the train rows given are only some of them.
     """
     words = None if texts is None else kind(texts["train"], labels["train"])
     found: dict[str, Any] = {}
@@ -71,7 +73,10 @@ def baseline_scores(
         places = list(range(len(labels[split])))
         answered = {}
         if always is not None:
-            answered[baselines.MAJORITY] = places, always(labels["train"], len(places))
+            answered[baselines.MAJORITY] = (
+                places,
+                always(labels["train"] if counted is None else counted, len(places)),
+            )
         if texts is not None and words is not None and words.fits:
             answered[baselines.WORDS] = words.answers(texts[split], split)
         for name, (rows, answers) in answered.items():

@@ -19,6 +19,7 @@ from ftrun.errors import DataError, near, shortened
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+Span = tuple[int, int]  # where a part of a file begins and ends: bytes, or row groups
 LONGEST = 81  # characters of a name in a message
 PIECE = 1 << 16  # bytes read at once
 LINE = 16 << 20  # bytes of a line of a table at most, which is one row
@@ -46,11 +47,12 @@ def open_bytes(path: Path) -> IO[bytes]:
     return gzip.open(path, "rb") if packed(path) else path.open("rb")  # type: ignore[return-value]
 
 
-def unreadable(path: Path, error: BaseException) -> DataError:
-    """The one line about a file whose reading raised one of BROKEN."""
+def unreadable(path: Path, error: BaseException, lines: int = 0) -> DataError:
+    """The one line about a file whose reading raised one of BROKEN, after so many lines."""
+    place = f" (after line {lines:,})" if lines else ""
     if isinstance(error, gzip.BadGzipFile | EOFError | zlib.error):
-        return DataError(f"{path} is not a complete gzip file: {str(error).rstrip('.')}")
-    return DataError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}")
+        return DataError(f"{path} is not a complete gzip file{place}: {str(error).rstrip('.')}")
+    return DataError(f"{path} cannot be read{place}: {getattr(error, 'strerror', None) or error}")
 
 
 def text_of(path: Path, rows: bool = True) -> str:
@@ -93,33 +95,51 @@ def _checked(path: Path, longest: int, most: int | None) -> Iterator[bytes]:
         raise unreadable(path, error) from None
 
 
-def lines_of(path: Path) -> Iterator[str]:
-    """The lines of a UTF-8 file without their ends, one in memory at a time; errors as of `text_of`."""
-    empty = True
-    for line in ended_lines_of(path):
+def lines_of(path: Path, span: Span | None = None) -> Iterator[str]:
+    """The lines of a UTF-8 file without their ends, one in memory at a time; errors as of `text_of`.
+
+    Of a span of bytes those that begin in it; a line belongs to one of the spans that make up a file.
+    """
+    empty = span is None or span[0] == 0
+    for line in ended_lines_of(path, LINE, span):
         empty = False
         yield line[:-1] if line.endswith("\n") else line.removesuffix("\r")
     if empty:
         raise DataError(f"{path} is empty")
 
 
-def ended_lines_of(path: Path, longest: int = LINE) -> Iterator[str]:
+def ended_lines_of(path: Path, longest: int = LINE, span: Span | None = None) -> Iterator[str]:
     """The same with their ends, \\r\\n as \\n; none of an empty file."""
-    number = 0
+    begin, end = span or (0, None)
+    number, first = 0, 0  # of the line, and where the first one begins
     try:
         with open_bytes(path) as file:
-            for number, line in enumerate(iter(lambda: file.readline(longest + 1), b""), 1):
-                if number == 1 and line.startswith(UTF16):
+            if begin:
+                file.seek(begin - 1)
+                first = begin - 1 + len(file.readline(longest + 1))
+            place = first
+            while (end is None or place < end) and (line := file.readline(longest + 1)):
+                number, place = number + 1, place + len(line)
+                if number == 1 and not begin and line.startswith(UTF16):
                     raise DataError(f"{path} is UTF-16; save it as UTF-8")
                 if b"\0" in line:
-                    raise binary(path, number)
+                    raise binary(path, number + lines_before(path, first))
                 if len(line) > longest:
-                    raise too_long(path, number, longest)
-                yield line.decode("utf-8-sig" if number == 1 else "utf-8").replace("\r\n", "\n")
+                    raise too_long(path, number + lines_before(path, first), longest)
+                yield line.decode("utf-8" if begin or number > 1 else "utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
-        raise not_utf8(path, number, error) from None
+        raise not_utf8(path, number + lines_before(path, first), error) from None
     except BROKEN as error:
-        raise unreadable(path, error) from None
+        raise unreadable(path, error, number + lines_before(path, first)) from None
+
+
+def lines_before(path: Path, place: int) -> int:
+    """The lines that end before a byte."""
+    found = 0
+    with open_bytes(path) as file:
+        while place and (piece := file.read(min(PIECE, place))):
+            found, place = found + piece.count(b"\n"), place - len(piece)
+    return found
 
 
 def pieces_of(path: Path) -> Iterator[str]:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import glob
 import hashlib
-from collections.abc import Iterable, Iterator
-from itertools import chain, islice
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ftrun.data.content import PROSE, ended_lines_of, ending, place_of
 from ftrun.data.sources import is_path, is_saved, refuse_missing_source, sources_of
 from ftrun.data.tables import ENDINGS
 from ftrun.errors import DataError, counted
 
+if TYPE_CHECKING:
+    from ftrun.data.content import Span
+    from ftrun.data.sources import Row
+
 PLAIN = (".txt", ".text", ".md")  # each also as .gz
-TENTH, HUNDREDTH = 10, 100  # of the documents are carved for a split: of lists, of streams
+TENTH = 10  # of the documents are carved for a split
 FEW = 3  # documents, below which a split is split off their ends
 
 
@@ -59,25 +64,38 @@ def files_of(setting: str, value: Any) -> list[str]:
 
 
 def documents(
-    sources: Iterable[str], columns: Columns, how: str | None, lazily: bool, split: str | None = None
+    sources: Iterable[str], columns: Columns, how: str | None, split: str | None = None
 ) -> Iterator[Document]:
     """Every document of the sources in order, empty ones included; DataError for what cannot be read.
 
     `split` is whose they are, for a saved data set of several.
     """
+    from ftrun.data.rows import read_rows
+
     for source in sources:
-        plain = is_path(source) and ending(Path(source)) in PLAIN
-        if not plain and (how in (None, "line") or columns.completion is not None):
-            yield from of_rows(source, columns, lazily, split)
-            continue
-        lines = (
-            ended_lines_of(Path(source).expanduser(), PROSE)
-            if plain
-            else (
-                line + "\n" for row in of_rows(source, columns, lazily, split) for line in lines_in(row.text)
-            )
-        )
+        yield from of_source(source, columns, how, partial(read_rows, source, split))
+
+
+def of_source(
+    source: str,
+    columns: Columns,
+    how: str | None,
+    rows: Callable[[], Iterable[Row]],
+    span: Span | None = None,
+    before: Callable[[], int] = int,
+) -> Iterator[Document]:
+    """Those of one source or of a span of it: its `rows`, `before` which are others, or its lines."""
+    plain = is_path(source) and ending(Path(source)) in PLAIN
+    if plain:
+        lines = ended_lines_of(Path(source).expanduser(), PROSE, span)
         yield from (Document("", text) for text in parted(lines, how or "file"))
+        return
+    found = of_rows(rows(), source, columns, before)
+    if how in (None, "line") or columns.completion is not None:
+        yield from found
+    else:
+        pieces = (line + "\n" for document in found for line in lines_in(document.text))
+        yield from (Document("", text) for text in parted(pieces, how))
 
 
 def lines_in(text: str) -> list[str]:
@@ -100,13 +118,15 @@ def parted(lines: Iterable[str], how: str) -> Iterator[str]:
                 held = []
 
 
-def of_rows(source: str, columns: Columns, lazily: bool, split: str | None) -> Iterator[Document]:
-    from ftrun.data.rows import read_rows
-    from ftrun.data.streaming import stream_rows
-
-    rows = stream_rows(source, split) if lazily else read_rows(source, split)
+def of_rows(
+    rows: Iterable[Row], source: str, columns: Columns, before: Callable[[], int]
+) -> Iterator[Document]:
     for number, row in enumerate(rows, 1):
-        yield document_of(row, number, source, columns)
+        try:
+            found = document_of(row, number, source, columns)
+        except DataError:  # which names the row
+            found = document_of(row, number + before(), source, columns)
+        yield found
 
 
 def document_of(row: dict[str, Any], number: int, source: str, columns: Columns) -> Document:
@@ -145,8 +165,8 @@ def batched(documents: Iterable[Document]) -> Iterator[list[Document]]:
         yield held
 
 
-def number_of(document: Document) -> int:
-    """A number that depends on the document alone, the same everywhere."""
+def number_of(document: Sequence[str]) -> int:
+    """A number of 64 bits that depends on the texts alone, the same everywhere."""
     return int.from_bytes(hashlib.sha256("\0".join(document).encode()).digest()[:8], "big")
 
 
@@ -195,38 +215,6 @@ def boundary(text: str, near: int) -> int:
         if 0 <= place < len(text) - 1 and place - near < max(200, len(text) // 100):
             return place + 1
     return near
-
-
-class Stream:
-    """The documents of a split, read anew whenever they are looked at.
-
-    One in a hundred goes to each carved split: `hold` names the carved splits in order, `mine` this one.
-    `most` is how many documents it has at most.
-    """
-
-    def __init__(
-        self,
-        sources: list[str],
-        columns: Columns,
-        how: str | None,
-        hold: list[str],
-        mine: str,
-        most: int | None,
-    ) -> None:
-        self.sources, self.columns, self.how = sources, columns, how
-        self.hold, self.mine, self.most = hold, mine, most
-
-    def __iter__(self) -> Iterator[Document]:
-        return islice(self.own(), self.most)
-
-    def own(self) -> Iterator[Document]:
-        whose = "train" if self.hold else self.mine
-        for document in documents(self.sources, self.columns, self.how, lazily=True, split=whose):
-            if document.text.strip():
-                chance = number_of(document) % HUNDREDTH
-                split = self.hold[chance] if chance < len(self.hold) else "train"
-                if not self.hold or split == self.mine:
-                    yield document
 
 
 def digest(sources: Iterable[str], split: str) -> str:

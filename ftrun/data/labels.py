@@ -94,12 +94,20 @@ def label_set(splits: Splits, column: str, declared: list[Any] | None) -> Labels
         split: Counter(name for row in rows for name in names_of(row.get(column)))
         for split, rows in (("train", splits.train), ("validation", splits.validation), ("test", splits.test))
     }
+    if splits.counted is not None:
+        counts["train"] = splits.counted
     if declared is None:
         names = sorted(set().union(*counts.values()), key=natural_order)
         refuse_free_text(names, sum(map(sum, (c.values() for c in counts.values()))), column)
     else:
         names = declared_names("labels", declared)
         refuse_foreign(splits, column, names, "in task.labels")
+        if foreign := [name for name in counts["train"] if name not in names]:
+            many = counted(counts["train"][foreign[0]], "train row")
+            raise DataError(
+                f"label {foreign[0]!r} of {many} is not in task.labels"
+                f" ({listed(names)}){near(foreign[0], names)}"
+            )
     if len(counts["train"]) < 2:
         only = f"only the label {next(iter(counts['train']))!r}" if counts["train"] else "no label"
         raise DataError(

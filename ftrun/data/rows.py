@@ -50,11 +50,11 @@ def load_splits(
         parse_subset(subset)
     sources, notes = how.sources({"train": train, "validation": validation, "test": test})
     rows = {
-        split: _in_use(_usable(split, source, text, label, reading, notes, how), source, label, classes)
+        split: in_use(usable(split, source, text, label, reading, notes, how), source, label, classes)
         for split, source in sources.items()
         if source is not None
     }
-    _refuse_hidden_labels(rows, sources, label, reading)
+    refuse_hidden_labels(rows, sources, label, reading)
     notes += _carve_missing(rows, label, reading, how)
     if leaks == "drop":
         notes += _drop_leaks(rows, text, how)
@@ -65,7 +65,7 @@ def load_splits(
         rows["train"] = pick(rows["train"], chosen)
         notes += [f"train: {len(chosen)} of {whole} rows chosen (task.subset={subset}, seed {seed})", *more]
     notes += leak_notes(of_columns(rows, text), leaks) + warnings_of(how.leaks(rows), leaks)
-    return _splits(rows, notes, text, label)
+    return splits_of(rows, notes, text, label)
 
 
 def _drop_leaks(rows: dict[str, list[Row]], text: Columns, how: Splitting) -> list[str]:
@@ -88,8 +88,8 @@ def load_test(
 ) -> Splits:
     """One source as the test split of a finished run, its labels known; DataError names a foreign one."""
     notes: list[str] = []
-    rows = _in_use(_usable("test", source, text, label, reading, notes), source, label, classes)
-    splits = _splits({"test": rows}, notes, text, label)
+    rows = in_use(usable("test", source, text, label, reading, notes), source, label, classes)
+    splits = splits_of({"test": rows}, notes, text, label)
     if labels is not None:
         refuse_foreign(splits, label, labels.names, "a label of this run")
     return splits
@@ -98,10 +98,10 @@ def load_test(
 def texts_of(rows: Sequence[Row], column: str, source: str) -> list[str]:
     """The texts to predict for, "" where there is none; DataError when the column is missing or no text."""
     _refuse_columns("input", source, rows, [("text", column)])
-    return [_text_of(row, number, column, source) for number, row in enumerate(rows, 1)]
+    return [cell_text(row, number, column, source) for number, row in enumerate(rows, 1)]
 
 
-def _usable(
+def usable(
     split: str,
     source: Given,
     text: Columns,
@@ -122,7 +122,7 @@ def _usable(
         names = _names(part, label, reading, notes)
         for number, (row, name) in enumerate(zip(part.rows, names, strict=True), 1):
             where = str(number) if len(parts) == 1 else f"{number} of {part.short}"
-            if not all([_text_of(row, number, column, part.name) for column in texts]):
+            if not all([cell_text(row, number, column, part.name) for column in texts]):
                 without["an empty text"].append(where)
             elif name is None:
                 without["no label"].append(where)
@@ -143,7 +143,7 @@ def _usable(
     return kept
 
 
-def _in_use(rows: list[Row], source: Given, label: str, classes: list[str] | None) -> list[Row]:
+def in_use(rows: list[Row], source: Given, label: str, classes: list[str] | None) -> list[Row]:
     """The rows of some classes; DataError where one of them has none."""
     if classes is None:
         return rows
@@ -174,7 +174,8 @@ def _names(part: Part, label: str, reading: LabelColumn, notes: list[str]) -> li
     return names
 
 
-def _text_of(row: Row, number: int, column: str, source: str) -> str:
+def cell_text(row: Row, number: int, column: str, source: str) -> str:
+    """The text of a row's cell, "" where it has none; DataError where it holds something else."""
     value = row.get(column)
     if isinstance(value, str):
         return "" if value.strip() in ("", "nan", "NaN") else value
@@ -183,7 +184,7 @@ def _text_of(row: Row, number: int, column: str, source: str) -> str:
     raise DataError(f"task.text={column}: row {number} of {source} holds a {type(value).__name__}, not text")
 
 
-def _refuse_hidden_labels(
+def refuse_hidden_labels(
     rows: dict[str, list[Row]], sources: dict[str, Given | None], label: str, reading: LabelColumn
 ) -> None:
     """Benchmarks that keep their test labels to themselves write -1 in every row."""
@@ -229,7 +230,7 @@ def _inputs(row: Row, text: Columns) -> str | tuple[str, ...]:
     return row[text] if isinstance(text, str) else tuple(row[column] for column in text)
 
 
-def _splits(rows: dict[str, list[Row]], notes: list[str], text: Columns, label: str) -> Splits:
+def splits_of(rows: dict[str, list[Row]], notes: list[str], text: Columns, label: str) -> Splits:
     train, validation, test = (rows.get(split, []) for split in SPLITS)
     content = [[[_inputs(row, text), row[label]] for row in part] for part in (train, validation, test)]
     fingerprint = hashlib.sha256(json.dumps(content).encode()).hexdigest()

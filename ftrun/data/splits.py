@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,8 @@ class Splits:
     test: list[Row]
     notes: list[str]
     fingerprint: str  # sha256, the same wherever and whenever the same rows are read
+    # how often train has each label, where its rows are too many to be held
+    counted: Counter[str] | None = None
 
 
 def carve(

@@ -15,8 +15,9 @@ from ftrun.data.tables import form_of, json_row, parquet_rows
 from ftrun.errors import DataError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
+    from ftrun.data.content import Span
     from ftrun.data.sources import Given, Row
 
 SEEN = 1000  # lines of a tsv file by which its quoting is told
@@ -29,9 +30,14 @@ def stream_rows(given: Given, split: str | None = None) -> Iterator[Row]:
     """
     sources = sources_of(given)
     for source in sources:
-        if is_path(source) and saved_data(source, split) is None:
-            form_of(Path(source).expanduser())
-    return chain.from_iterable(_rows(source, split) for source in sources)
+        look_at(source, split)
+    return chain.from_iterable(rows_of(source, split) for source in sources)
+
+
+def look_at(source: str, split: str | None) -> None:
+    """DataError where a source is no file of a known format, and nothing else that has rows."""
+    if is_path(source) and saved_data(source, split) is None:
+        form_of(Path(source).expanduser())
 
 
 def files_behind(source: str, split: str | None) -> tuple[str, list[Path]]:
@@ -48,7 +54,13 @@ def files_behind(source: str, split: str | None) -> tuple[str, list[Path]]:
     return (source, []) if hub else ("file", [Path(source).expanduser()])
 
 
-def _rows(source: str, split: str | None) -> Iterator[Row]:
+def rows_of(
+    source: str, split: str | None, columns: Sequence[str] = (), span: Span | None = None
+) -> Iterator[Row]:
+    """The rows of one source; of a parquet file some columns alone.
+
+    Those of a `span` are the lines that begin in these bytes of a txt or jsonl file, or some row groups.
+    """
     if source.startswith("embedded:"):
         yield from read_parts(source)[0].rows
         return
@@ -60,7 +72,11 @@ def _rows(source: str, split: str | None) -> Iterator[Row]:
             yield names_in_place_of_numbers(row, data.features)
         return
     path = Path(source).expanduser()
-    rows = READERS[ending(path)](path)
+    form = ending(path)
+    if span is not None:
+        yield from SPANS[form](path, columns, span)
+        return
+    rows = parquet_rows(path, columns) if form == ".parquet" else READERS[form](path)
     first = next(rows, None)
     if first is None:
         raise DataError(f"{path} has no rows")
@@ -68,12 +84,19 @@ def _rows(source: str, split: str | None) -> Iterator[Row]:
     yield from rows
 
 
-def _txt(path: Path) -> Iterator[Row]:
-    return ({"text": line} for line in lines_of(path))
+def _txt(path: Path, span: Span | None = None) -> Iterator[Row]:
+    return ({"text": line} for line in lines_of(path, span))
 
 
-def _jsonl(path: Path) -> Iterator[Row]:
-    return (json_row(path, number, line) for number, line in enumerate(lines_of(path), 1) if line.strip())
+def _jsonl(path: Path, span: Span | None = None) -> Iterator[Row]:
+    for number, line in enumerate(lines_of(path, span), 1):
+        if line.strip():
+            try:
+                row = json_row(path, number, line)
+            except DataError:  # which names the line, counted from the beginning of the file
+                before = sum(1 for _ in lines_of(path, (0, span[0]))) if span and span[0] else 0
+                row = json_row(path, number + before, line)
+            yield row
 
 
 def _json(path: Path) -> Iterator[Row]:
@@ -150,6 +173,10 @@ READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
     ".tsv": _tsv,
     ".jsonl": _jsonl,
     ".json": _json,
-    ".parquet": parquet_rows,
     ".txt": _txt,
+}
+SPANS: dict[str, Callable[[Path, Sequence[str], Span], Iterator[Row]]] = {
+    ".jsonl": lambda path, columns, span: _jsonl(path, span),
+    ".txt": lambda path, columns, span: _txt(path, span),
+    ".parquet": parquet_rows,
 }

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+from contextlib import contextmanager
 from shutil import copyfileobj
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
@@ -25,9 +26,10 @@ from ftrun.errors import ConfigError, DataError, UserError, disk_full, listed, n
 from ftrun.runs.files import why_unwritable, write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from ftrun.data.content import Span
     from ftrun.data.delimited import Read
 
 Columns = str | list[str]  # one column of texts, or a pair of them
@@ -168,8 +170,29 @@ READERS: dict[str, Callable[[Path, str], Read]] = {
 }
 
 
-def parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a parquet file, BATCH of them in memory at once; DataError when it is none."""
+def parquet_rows(
+    path: Path, columns: Sequence[str] = (), groups: Span | None = None
+) -> Iterator[dict[str, Any]]:
+    """The rows of a parquet file, BATCH of them in memory at once; DataError when it is none.
+
+    Of some `columns` alone, unless it lacks one of them, and of the row groups from one to before another.
+    """
+    import pyarrow
+
+    with opened_parquet(path) as file:
+        wanted = list(columns) if columns and {*columns} <= {*file.schema_arrow.names} else None
+        for group in range(*(groups or (0, file.num_row_groups))):
+            try:
+                for batch in file.iter_batches(BATCH, row_groups=[group], columns=wanted):
+                    yield from batch.to_pylist()
+            except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
+                where = f" (row group {group + 1} of {file.num_row_groups})"
+                raise not_parquet(path, error, where) from None
+
+
+@contextmanager
+def opened_parquet(path: Path) -> Iterator[Any]:
+    """A `pyarrow.parquet.ParquetFile`; DataError where the file is none."""
     import pyarrow
     from pyarrow import parquet
 
@@ -187,8 +210,12 @@ def parquet_rows(path: Path) -> Iterator[dict[str, Any]]:
             raise unreadable(path, error) from None
         with file:
             try:
-                for batch in parquet.ParquetFile(file).iter_batches(BATCH):
-                    yield from batch.to_pylist()
+                found = parquet.ParquetFile(file)
             except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
-                reason = (str(error).splitlines() or [type(error).__name__])[0]
-                raise DataError(f"{path} cannot be read as parquet: {reason}") from None
+                raise not_parquet(path, error) from None
+            yield found
+
+
+def not_parquet(path: Path, error: BaseException, where: str = "") -> DataError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return DataError(f"{path} cannot be read as parquet{where}: {reason}")

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from ftrun.data.batching import epoch_batches
+from ftrun.data.batching import EpochBatches
 from ftrun.errors import ConfigError
 from ftrun.models.files.locate import locate
 from ftrun.models.files.pretrained import pretrained
@@ -23,7 +23,7 @@ from ftrun.runs.cache import making
 from ftrun.runs.files import umask_mode, unique
 from ftrun.runs.terminal import say
 from ftrun.tasks.data import TaskData
-from ftrun.tasks.dataset import SPLITS
+from ftrun.tasks.dataset import SPLITS, sizes_of
 from ftrun.tasks.objective import targets_of
 
 if TYPE_CHECKING:
@@ -164,8 +164,7 @@ def fit(model: PretrainingHead, data: TaskData, head: list[nn.Parameter]) -> Non
 
 def fitting_batches(data: TaskData) -> list[list[int]]:
     """Batches of training examples, at most FIT_BATCHES of them."""
-    lengths = [example.size for example in data.dataset("train").examples]
-    return epoch_batches(lengths, FIT_BATCH, 0, 0)[:FIT_BATCHES]
+    return EpochBatches(sizes_of(data.dataset("train")), FIT_BATCH, 0, 0)[:FIT_BATCHES]
 
 
 @torch.no_grad()

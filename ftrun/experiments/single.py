@@ -89,10 +89,23 @@ def resume(path: Path) -> float:
         directory.release()
         return resume(path)
     data = read_data(settings)
-    before = (directory.read_json("data.json") or {}).get("fingerprint", data.rows.fingerprint)
-    if before != data.rows.fingerprint:
-        raise DataError(f"{path}: the data has changed since this run started; start a new run")
+    refuse_other_data(directory, data, accelerator)
     return recorded(settings, data, directory, accelerator, again=True)
+
+
+def refuse_other_data(directory: Run, data: TaskData, accelerator: Accelerator) -> None:
+    """DataError where the rows are not those that the run began with, unless it has not used them yet.
+
+    So it is where a file was found to be damaged when the rows became tokens, and was mended since.
+    """
+    kept = directory.read_json("data.json") or {}
+    if kept.get("fingerprint", data.rows.fingerprint) == data.rows.fingerprint:
+        return
+    if kept.keys() != {"fingerprint"} or directory.metrics_size():  # the data card is made of all rows
+        raise DataError(f"{directory.path}: the data has changed since this run started; start a new run")
+    say("the data has changed since this run started, which had not used it yet")
+    if accelerator.is_main_process:
+        directory.write_json("data.json", {"fingerprint": data.rows.fingerprint})
 
 
 def made(raw: dict[str, Any], place: Path, note: str) -> Run:

@@ -11,7 +11,8 @@ from ftrun.data.labels import Labels, classes_of
 from ftrun.settings.checks import one_of
 from ftrun.tasks.dataset import SPLITS
 from ftrun.tasks.parts import labelled
-from ftrun.tasks.parts.table import TableRows, TextTable, labels_of_rows, texts_of
+from ftrun.tasks.parts.table import TextTable
+from ftrun.tasks.parts.table_rows import TableRows, labels_of_rows, texts_of
 
 if TYPE_CHECKING:
     from ftrun.models.spec import Spec
@@ -32,6 +33,12 @@ class Classify(TextTable):
         one_of("task.balance", self.balance, balance.WAYS)
         classes_of(self.classes)
         super().__post_init__()
+
+    def whole(self) -> dict[str, tuple[Any, Any]]:
+        return super().whole() | ({"balance": ("sample", "weights")} if self.balance == "sample" else {})
+
+    def decides(self) -> list[Any]:
+        return []
 
     def in_use(self) -> list[str] | None:
         return classes_of(self.classes)
@@ -57,12 +64,10 @@ class Classify(TextTable):
         return labelled.balanced_epochs(targets) if self.balance == "sample" else None
 
     def describe(self, data: TaskData) -> dict[str, Any]:
-        from ftrun.data.card import frequencies
-
         labels = labels_of_rows(data)
         weights = labelled.named_weights(data) if self.balance == "weights" else {}
         baselines = labelled.baselines(data, {split: texts_of(data, split) for split in SPLITS}, labels)
-        return weights | {"labels": frequencies(labels), "baselines": baselines}
+        return weights | {"labels": labelled.frequencies_of(data, labels), "baselines": baselines}
 
     def objective(self, data: TaskData) -> Objective:
         return labelled.class_objective(data, self.balance == "weights")

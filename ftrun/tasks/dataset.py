@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -41,6 +42,19 @@ class Example:
     def size(self) -> int:
         """Tokens; an image counts as one."""
         return len(self.inputs) if isinstance(self.inputs, list) else 1
+
+
+class MadeExamples(Sequence[Example]):
+    """Examples of which each is made when it is looked at."""
+
+    @property
+    @abstractmethod
+    def sizes(self) -> Sequence[int]:
+        """The tokens of each."""
+
+    def label_counts(self) -> Counter[str] | None:
+        """How often each label occurs, where the rows are too many to be held."""
+        return None
 
 
 @dataclass
@@ -96,7 +110,7 @@ class Dataset(ABC):
     @cached_property
     def _longest(self) -> int:
         """The tokens of the longest example."""
-        return max(example.size for example in self.examples)
+        return int(max(sizes_of(self)))
 
     def epoch(self, seed: int, epoch: int) -> Sequence[int]:
         """Places of the examples of an epoch, a function of seed and epoch."""
@@ -113,6 +127,14 @@ class Dataset(ABC):
     def reference(self, data: Any) -> Dataset | None:
         """The examples, if any, whose answers are needed to score this dataset."""
         return None
+
+
+def sizes_of(dataset: Dataset, places: Sequence[int] | None = None) -> Sequence[int]:
+    """The tokens of the examples at these places, of all where none are given."""
+    if isinstance(dataset.examples, MadeExamples):
+        whole = dataset.examples.sizes
+        return whole if places is None or places == range(len(whole)) else [whole[at] for at in places]
+    return [dataset[place].size for place in (range(len(dataset)) if places is None else places)]
 
 
 def labels_of(dataset: Dataset, examples: Sequence[Example]) -> Any:

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from ftrun.data.label_columns import LabelColumn, refuse_per_class, several
 from ftrun.data.labels import Labels, declared_names
+from ftrun.data.streamed.tables import StreamedSplits
 from ftrun.errors import ConfigError, counted
 from ftrun.tasks.dataset import SPLITS
 from ftrun.tasks.losses import binary_cross_entropy
 from ftrun.tasks.metrics.classification import MULTILABEL, multilabel_scores
 from ftrun.tasks.parts import labelled
-from ftrun.tasks.parts.table import TableRows, TextTable, labels_of_rows, texts_of
+from ftrun.tasks.parts.table import TextTable
+from ftrun.tasks.parts.table_rows import TableRows, labels_of_rows, texts_of
 from ftrun.tasks.scorer import PROBABILITIES, Answer, Row, Scorer, by_name
 
 if TYPE_CHECKING:
@@ -48,15 +50,22 @@ class Multilabel(TextTable):
         names = None if self.positions is None else declared_names("positions", self.positions)
         return several(self.separator, names)
 
+    def decides(self) -> list[Any]:
+        return [self.separator, self.positions]
+
     def load(self, seed: int) -> TableRows:
         from ftrun.data.labels import label_set
 
         table = self.load_table(seed)
         names = label_set(table, self.label, self.positions if self.labels is None else self.labels)
         numbers = [len(row[self.label]) for row in table.train]
+        many, total, bare = len(numbers), sum(numbers), numbers.count(0)
+        if isinstance(table, StreamedSplits):
+            tally = table.tally
+            many, total, bare = tally.train, tally.counts.total(), tally.bare
         line = (
-            f"train: {sum(numbers) / len(numbers):.2f} of {len(names.names)} labels per row, "
-            f"{numbers.count(0):,} of {counted(len(numbers), 'row')} without a label"
+            f"train: {total / many:.2f} of {len(names.names)} labels per row, "
+            f"{bare:,} of {counted(many, 'row')} without a label"
         )
         return self.rows_from(table, names, [line])
 
@@ -79,14 +88,12 @@ class Multilabel(TextTable):
         return lambda targets: [[float(index in set(own or ())) for index in wide] for own in targets]
 
     def describe(self, data: TaskData) -> dict[str, Any]:
-        from ftrun.data.card import frequencies
-
         labels = labels_of_rows(data)
         each = {split: [name for row in rows for name in row] for split, rows in labels.items()}
         baselines = labelled.baselines(
             data, {split: texts_of(data, split) for split in SPLITS}, labels, self.threshold
         )
-        return {"labels": frequencies(each), "baselines": baselines}
+        return {"labels": labelled.frequencies_of(data, each), "baselines": baselines}
 
     def objective(self, data: TaskData) -> Objective:
         """In training the mean over rows of the sum over labels, in evaluation the mean over both."""

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ftrun.data.label_columns import NUMBER, LabelColumn, refuse_per_class
+from ftrun.data.streamed.survey import Moments
+from ftrun.data.streamed.tables import StreamedSplits
 from ftrun.errors import DataError
 from ftrun.models.spec import label_config
 from ftrun.runs.terminal import say
@@ -15,7 +17,8 @@ from ftrun.settings.habits import Habits
 from ftrun.tasks.dataset import SPLITS
 from ftrun.tasks.losses import squared_error
 from ftrun.tasks.metrics.regression import METRICS, scores
-from ftrun.tasks.parts.table import TableRows, TextTable, labels_of_rows, texts_of
+from ftrun.tasks.parts.table import TextTable
+from ftrun.tasks.parts.table_rows import TableRows, labels_of_rows, texts_of
 from ftrun.tasks.scorer import Answer, Row, Scorer
 
 if TYPE_CHECKING:
@@ -48,11 +51,14 @@ class Regress(TextTable):
     def reading(self) -> LabelColumn:
         return NUMBER
 
+    def decides(self) -> list[Any]:
+        return []
+
     def load(self, seed: int) -> TableRows:
         table = self.load_table(seed)
-        numbers = [row[self.label] for row in table.train]
-        low, high = min(numbers), max(numbers)
-        mean, scale = scaling_of(numbers, self.label)
+        found = moments_of(table.train, self.label, table if isinstance(table, StreamedSplits) else None)
+        low, high = found.low, found.high
+        mean, scale = scaled(found, self.label)
         line = (
             f"train: {self.label} from {low:g} to {high:g}, mean {mean:.4g}, standard deviation {scale:.4g}"
         )
@@ -62,7 +68,7 @@ class Regress(TextTable):
         if source is None:
             return self.spec_of(None, {}, regression=True)
         if isinstance(source, TableRows):
-            mean, scale = scaling_of([row[self.label] for row in source.splits["train"]], self.label)
+            mean, scale = scaled(moments_of(source.splits["train"], self.label, source.stream), self.label)
         else:
             mean, scale = source.target_mean, source.target_scale
         scaling = {"target_mean": mean, "target_scale": scale}
@@ -96,6 +102,10 @@ class Regress(TextTable):
             }
             for split, part in labels.items()
         }
+        if data.rows.stream is not None:
+            own = data.rows.stream.tally.numbers
+            found_of = {"lowest": own.low, "mean": own.mean, "highest": own.high, "deviation": own.deviation}
+            numbers["train"] = found_of
         return {"numbers": numbers, "baselines": found}
 
     def objective(self, data: TaskData) -> Objective:
@@ -146,14 +156,23 @@ def standard(spec: Spec) -> tuple[float, float]:
     return spec.config["target_mean"], spec.config["target_scale"]
 
 
-def scaling_of(numbers: list[float], label: str) -> tuple[float, float]:
-    """Mean and standard deviation; DataError where there is nothing to learn or no number holds it."""
+def moments_of(rows: Sequence[dict[str, Any]], label: str, stream: StreamedSplits | None) -> Moments:
+    """Of the training rows' numbers; of a stream they were found when it was read."""
+    if stream is not None:
+        return stream.tally.numbers
+    numbers = [row[label] for row in rows]
     mean = math.fsum(number / len(numbers) for number in numbers)
+    # as a length, the squares of small numbers do not vanish
     scale = math.hypot(*(number - mean for number in numbers)) / math.sqrt(len(numbers))
-    if min(numbers) == max(numbers):
+    return Moments(len(numbers), mean, scale, min(numbers), max(numbers))
+
+
+def scaled(found: Moments, label: str) -> tuple[float, float]:
+    """Mean and standard deviation; DataError where there is nothing to learn or no number holds it."""
+    if found.low == found.high:
         raise DataError(
-            f"task.label={label}: {numbers[0]:g} in all {len(numbers)} training rows; nothing to learn"
+            f"task.label={label}: {found.low:g} in all {found.count} training rows; nothing to learn"
         )
-    if not SMALLEST < scale < math.inf:
-        raise DataError(f"task.label={label}: from {min(numbers):g} to {max(numbers):g}; rescale the column")
-    return mean, scale
+    if not SMALLEST < found.deviation < math.inf:
+        raise DataError(f"task.label={label}: from {found.low:g} to {found.high:g}; rescale the column")
+    return found.mean, found.deviation

@@ -9,12 +9,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ftrun.data.baselines import MAJORITY
-from ftrun.data.batching import POOL, epoch_batches
+from ftrun.data.batching import POOL, EpochBatches
 from ftrun.data.card import DIGITS
 from ftrun.errors import Interrupted
 from ftrun.runs import clock
 from ftrun.runs.signals import interruptions
 from ftrun.runs.terminal import Bar, bar, say
+from ftrun.tasks.dataset import sizes_of
 from ftrun.training import checkpoint
 from ftrun.training.agreement import Agreement
 from ftrun.training.devices import largest
@@ -68,10 +69,11 @@ class Loop:
         state, settings = self.state, self.settings
         dataset = self.step.dataset
         chosen = dataset.epoch(settings.seed, state.epoch)
-        lengths = [dataset[row].size for row in chosen]
-        batches = epoch_batches(lengths, settings.train.batch_size, settings.seed, state.epoch, self.pool)
+        lengths = sizes_of(dataset, chosen)
+        batches = EpochBatches(lengths, settings.train.batch_size, settings.seed, state.epoch, self.pool)
         self.step.wrapped.train()
-        for batch in batches[state.position :]:
+        for position in range(state.position, len(batches)):
+            batch = batches[position]
             epoch_done = state.position + 1 == len(batches)
             following = [] if epoch_done else batches[state.position + 1]
             self.step.backward.batches.upcoming = [chosen[place] for place in following] or None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from heapq import nlargest
 from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import ConfigError, UserError, counted
@@ -16,6 +17,7 @@ from ftrun.models.reload import difference
 from ftrun.models.save import export
 from ftrun.runs import clock
 from ftrun.runs.warm import once
+from ftrun.tasks.dataset import sizes_of
 from ftrun.tasks.objective import outputs_of
 from ftrun.training.evaluate import evaluate
 
@@ -41,7 +43,8 @@ def preflight(loop: Loop) -> None:
     """
     step, data = loop.step, loop.data
     train = step.dataset
-    rows = sorted(range(len(train)), key=lambda i: -train[i].size)[: loop.settings.train.batch_size]
+    sizes = sizes_of(train)
+    rows = nlargest(loop.settings.train.batch_size, range(len(train)), key=sizes.__getitem__)
     cost = dict(step.state.cost)
     step.wrapped.train()
     with put_back([*step.model.buffers(), *step.objective.buffers()]), same_scale(loop.accelerator):

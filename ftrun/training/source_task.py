@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ftrun.tasks.dataset import rows_of
 from ftrun.training.evaluate import evaluate
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class SourceTask:
     @property
     def rows(self) -> int:
         """The number of training rows; a text that is masked in several ways counts once."""
-        return len({example.row for example in self.data.dataset("train").examples})
+        return len(rows_of(self.data.dataset("train")))
 
     def gauge(self, before: dict[str, float]) -> dict[str, Any]:
         """How little a head of words knew before training: its loss as a share of a uniform guess's."""

@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ftrun.data.batching import epoch_batches, pad
+from ftrun.data.batching import EpochBatches, pad
 from ftrun.data.docstrings import rows
 from ftrun.models.load import quiet
 from ftrun.strategies.ewc import fisher
@@ -96,7 +96,7 @@ def read(options: argparse.Namespace) -> tuple[nn.Module, list[list[int]]]:
 
 def batched(tokens: list[list[int]], size: int) -> Batches:
     batches = []
-    for chosen in epoch_batches([len(ids) for ids in tokens], size, 0, 0):
+    for chosen in EpochBatches([len(ids) for ids in tokens], size, 0, 0):
         ids, mask = pad([tokens[row] for row in chosen], 0)
         labels = torch.tensor(chosen) % 2
         batches.append({"inputs": {"input_ids": ids, "attention_mask": mask}, "labels": labels})

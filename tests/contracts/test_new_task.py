@@ -20,7 +20,8 @@ from ftrun.data.labels import Labels
 from ftrun.settings.checks import at_least
 from ftrun.tasks.dataset import SPLITS
 from ftrun.tasks.parts import labelled
-from ftrun.tasks.parts.table import TableRows, TextTable, labels_of_rows, texts_of
+from ftrun.tasks.parts.table import TextTable
+from ftrun.tasks.parts.table_rows import TableRows, labels_of_rows, texts_of
 
 if TYPE_CHECKING:
     from ftrun.models.spec import Spec
@@ -89,6 +90,7 @@ split_seed: 0
 group: null
 time: null
 slices: []
+stream: false
 """
 
 

@@ -49,7 +49,7 @@ def loops(monkeypatch):
 
 def test_weights_are_those_of_scikit_learn():
     expected = compute_class_weight("balanced", classes=numpy.array([0, 1, 3]), y=TARGETS)
-    found = class_weights(TARGETS, 4)
+    found = class_weights(Counter(TARGETS), 4)
     assert [found[0], found[1], found[3]] == pytest.approx(list(expected))
     assert found[2] == 1.0
     assert sum(found[target] for target in TARGETS) == pytest.approx(len(TARGETS))

@@ -12,7 +12,7 @@ from resuming import in_process, same
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from ftrun.data.batching import epoch_batches
+from ftrun.data.batching import EpochBatches
 from ftrun.errors import ConfigError, DataError
 from ftrun.runs.run import Run
 from ftrun.tasks.data import TaskData
@@ -125,7 +125,7 @@ def test_a_batch_is_pixels_by_name():
 
 
 def test_an_epoch_of_images_is_a_shuffle_of_them_all():
-    batches = epoch_batches([example.size for example in examples(read(), "train")], 32, 0, 0)
+    batches = EpochBatches([example.size for example in examples(read(), "train")], 32, 0, 0)
     flat = [row for batch in batches for row in batch]
     assert sorted(flat) == list(range(1213)) and sorted(map(len, batches)) == [29] + [32] * 37
     drift = sum(abs(place - row) for place, row in enumerate(flat)) / 1213**2

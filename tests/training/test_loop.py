@@ -63,8 +63,8 @@ def test_batches_are_of_like_length_or_of_any(
     toy_files, still_dir, tmp_path, monkeypatch, sampling, own, pool
 ):
     monkeypatch.setattr(Classify, "habits", Habits(order=own))
-    honest, seen = engine.epoch_batches, []
-    monkeypatch.setattr(engine, "epoch_batches", lambda *a: seen.append(a[-1]) or honest(*a))
+    honest, seen = engine.EpochBatches, []
+    monkeypatch.setattr(engine, "EpochBatches", lambda *a: seen.append(a[-1]) or honest(*a))
     ran(tmp_path / "run", toy(toy_files, still_dir, "task.subset=16", f"train.sampling={sampling}"))
     assert set(seen) == {pool}
 

@@ -109,6 +109,20 @@ def _encoded(
     return found, kept, report
 
 
+def tokenised(
+    tokenizer: Any, columns: list[list[str]], names: list[str], max_length: int
+) -> tuple[dict[str, list[list[int]]], list[int], set[int]]:
+    """What the tokenizer makes of texts up to the limit, by these names of its outputs.
+
+    Then how long they are without it, and the rows so long that only what the limit needs was tokenised.
+    """
+    columns, begun = needed(tokenizer, columns, max_length)
+    whole, _ = kept_tokens(tokenizer, columns, names, truncation=False)
+    lengths = [len(ids) for ids in whole["input_ids"]]
+    over = [index for index, length in enumerate(lengths) if length > max_length]
+    return _shortened(tokenizer, columns, names, whole, over, max_length), lengths, begun
+
+
 def _shortened(
     tokenizer: Any,
     columns: list[list[str]],

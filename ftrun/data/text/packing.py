@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,13 +25,14 @@ class Corpus:
     edges: ndarray  # (blocks + 1,) int64
     documents: int
     bytes: int  # of the text that the scored tokens stand for, in UTF-8
+    counted: int | None = None  # tokens that are predicted, where they were counted before
 
     @property
     def scored(self) -> int:
         """Tokens that are predicted, the separators at the ends of documents among them."""
         import numpy
 
-        return int(numpy.count_nonzero(self.flags == SCORED))
+        return int(numpy.count_nonzero(self.flags == SCORED)) if self.counted is None else self.counted
 
     def block(self, number: int) -> tuple[ndarray, ndarray, ndarray]:
         """Tokens, labels (the next token, -100 where none is scored) and starts of one block, each (length,).
@@ -91,11 +94,11 @@ def whole_documents(starts: ndarray, end: int, block: int) -> ndarray:
     """Edges of blocks that hold as many documents as fit, in their order and none of them cut."""
     import numpy
 
-    edges, ends = [0], [*starts[1:].tolist(), end]
-    for begin, stop in zip(starts.tolist(), ends, strict=True):
+    edges = array("q", [0])
+    for begin, stop in zip(map(int, starts), chain(map(int, starts[1:]), [end]), strict=True):
         if stop - edges[-1] > block:
             edges.append(begin)
-    return numpy.array([*edges, end])
+    return numpy.array(edges + array("q", [end]))
 
 
 def together(blocks: list[tuple[ndarray, ndarray, ndarray]], pad: int) -> tuple[dict[str, Tensor], Tensor]:

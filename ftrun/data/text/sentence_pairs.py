@@ -125,8 +125,9 @@ def segmented(corpus: Corpus, room: int) -> Segments:
     """
     import numpy
 
-    starts = numpy.flatnonzero(corpus.flags != SCORED)
-    opening = corpus.flags[starts] == START
+    flags = corpus.flags[:]
+    starts = numpy.flatnonzero(flags != SCORED)
+    opening = flags[starts] == START
     chance = random.Random(stream(0, "cut"))
     numbers: dict[bytes, int] = {}
     found: list[tuple[int, int, int, int]] = []

@@ -86,27 +86,24 @@ def whole(place: Path, count: int | None) -> list[ndarray] | None:
 
 def key_of(tokenizer: Any, columns: Sequence[Sequence[str]], options: list[Any]) -> str:
     """A hash of the texts, the tokenizer's whole content, the options and the libraries' versions."""
-    import tokenizers
-    import transformers
-
-    content = json.loads(tokenizer.backend_tokenizer.to_str())
-    for state in ("truncation", "padding"):  # of its last call
-        content.pop(state, None)
-    settings = [
-        VERSION,
-        transformers.__version__,
-        tokenizers.__version__,
-        type(tokenizer).__name__,
-        tokenizer.truncation_side,
-        content,
-        options,
-        len(columns),
-    ]
+    settings = [VERSION, *tokenizer_content(tokenizer), options, len(columns)]
     found = hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode())
     for text in (text for texts in columns for text in texts):
         data = text.encode("utf-8", "surrogatepass")
         found.update(len(data).to_bytes(8, "little") + data)
     return found.hexdigest()[:32]
+
+
+def tokenizer_content(tokenizer: Any) -> list[Any]:
+    """All of a tokenizer on which tokens depend: its vocabulary and rules, and the libraries' versions."""
+    import tokenizers
+    import transformers
+
+    content = json.loads(tokenizer.backend_tokenizer.to_str()) if tokenizer.is_fast else {"": repr(tokenizer)}
+    for state in ("truncation", "padding"):  # of its last call
+        content.pop(state, None)
+    kind = type(tokenizer).__name__
+    return [transformers.__version__, tokenizers.__version__, kind, tokenizer.truncation_side, content]
 
 
 def read(place: Path) -> list[ndarray] | None:

@@ -113,6 +113,10 @@ def refuse(settings: Settings) -> None:
         raise ConfigError(
             f"compose=domain needs text classification, not task={task.name}; possible: task=classify"
         )
+    if settings.streamed:
+        raise ConfigError(
+            "compose=domain holds all training rows, task.stream=true does not; possible: task.stream=false"
+        )
     if settings.model.init == "random":
         raise ConfigError("compose=domain needs pretrained weights for its LoRAs, not model.init=random")
     if settings.sequence is not None or settings.source is not None:

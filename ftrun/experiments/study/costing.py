@@ -16,7 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, TypeVar
 
-from ftrun.data.batching import epoch_batches, sorted_batches
+from ftrun.data.batching import EpochBatches, sorted_batches
 from ftrun.experiments.finish import SEEN
 from ftrun.experiments.frozen import FITTED, has_features
 from ftrun.experiments.preparing import open_weights
@@ -28,7 +28,7 @@ from ftrun.models.reload import difference
 from ftrun.models.save import export
 from ftrun.runs.run import LOG
 from ftrun.runs.terminal import logged
-from ftrun.tasks.dataset import SPLITS
+from ftrun.tasks.dataset import SPLITS, sizes_of
 from ftrun.training import checkpoint
 from ftrun.training.evaluate import SMALLEST, evaluate
 from ftrun.training.loop import Loop
@@ -49,6 +49,7 @@ T = TypeVar("T")
 
 QUANTILES = (0.1, 0.5, 0.9)  # of the batches by length: those that are timed
 REPEATS = 2  # of each; the quicker one counts
+SAMPLED = 4096  # batches of an epoch whose lengths are looked at
 LOOKED_AT = 5_000  # examples of a split, about, whose lengths are read
 LONG = 0.3  # seconds of a call that is not repeated
 PATIENCE = 10.0  # seconds of timed steps, after which each batch left is taken once
@@ -139,8 +140,8 @@ def training_times(loop: Loop) -> tuple[list[tuple[int, float]], float]:
     """The phases of a Timing, and the mean seconds of an epoch's batches once all stages train."""
     step, train = loop.step, loop.settings.train
     places = step.dataset.epoch(loop.settings.seed, 0)
-    lengths = [step.dataset[place].size for place in places]
-    found = epoch_batches(lengths, train.batch_size, loop.settings.seed, 0, loop.pool)
+    lengths = sizes_of(step.dataset, places)
+    found = EpochBatches(lengths, train.batch_size, loop.settings.seed, 0, loop.pool)[:SAMPLED]
     batches = sorted(found, key=lambda batch: padded(lengths, batch))
     step.wrapped.train()
 

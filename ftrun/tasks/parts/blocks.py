@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ftrun.tasks.dataset import Example
+from ftrun.tasks.dataset import Example, MadeExamples
 
 if TYPE_CHECKING:
     from ftrun.data.text.packing import Corpus
@@ -25,12 +25,17 @@ class Block(Example):
         return len(self.inputs)
 
 
-class Blocks(Sequence[Example]):
+class Blocks(MadeExamples):
     """The blocks of a corpus, each made when it is looked at."""
 
     def __init__(self, corpus: Corpus) -> None:
         self.corpus = corpus
         self.each = corpus.bytes / max(1, corpus.scored)  # bytes of a token
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        found: Sequence[int] = self.corpus.edges[1:] - self.corpus.edges[:-1]
+        return found
 
     def __len__(self) -> int:
         return len(self.corpus.edges) - 1
@@ -53,12 +58,17 @@ class Pair(Example):
         return int(self.inputs)
 
 
-class Pairs(Sequence[Example]):
+class Pairs(MadeExamples):
     """The pairs of segments of a split."""
 
     def __init__(self, segments: Segments) -> None:
         self.segments, self.corpus = segments, segments.corpus
         self.lengths = segments.end - segments.begin
+
+    @property
+    def sizes(self) -> Sequence[int]:
+        found: Sequence[int] = self.lengths
+        return found
 
     def __len__(self) -> int:
         return len(self.segments)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ftrun.data.documents import Columns, Stream, carved, digest, documents, files_of
-from ftrun.data.hub import pinned
+from ftrun.data.documents import Columns, carved, digest, documents, files_of
 from ftrun.data.leaks import WAYS, leak_notes, without_leaks
 from ftrun.data.splits import pick
 from ftrun.errors import ConfigError, DataError
@@ -20,6 +18,7 @@ from ftrun.settings.habits import Habits
 from ftrun.tasks.base import Task
 from ftrun.tasks.dataset import SPLITS
 from ftrun.tasks.parts.documents import Documents, texts_by_split
+from ftrun.tasks.parts.streamed_corpus import of_first, opened, packed
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -36,11 +35,6 @@ FORMS = (
 SAMPLE = 50_000_000  # characters of a stream that a tokenizer is trained on
 
 Counts = dict[str, int]
-
-
-def of_first(count: int) -> str:
-    """ "first document", "first 1,234 documents"."""
-    return "first document" if count == 1 else f"first {count:,} documents"
 
 
 @dataclass
@@ -128,32 +122,15 @@ class CorpusTask(Task):
             split: files_of(f"task.{split}", value) for split, value in given.items() if value is not None
         }
         missing = [split for split in ("test", "validation") if split not in sources]
-        return self.open(sources, missing) if self.stream else self.gather(sources, missing)
-
-    def open(self, sources: dict[str, list[str]], missing: list[str]) -> Documents:
-        """Streams, of which one document is read yet, and the bytes of files for the fingerprint."""
-        how = self.documents or "line"
-        whole = hashlib.sha256(f"{how} {self.columns} {missing}".encode())
-        for split, names in sources.items():
-            sources[split] = [pinned(name) if name.startswith("hub:") else name for name in names]
-            for name in sources[split]:
-                next(documents([name], self.columns, how, lazily=True, split=split), None)
-            whole.update(digest(sources[split], split).encode())
-        streams: dict[str, Any] = {}
-        for split in SPLITS:
-            hold = missing if split not in sources or split == "train" else []
-            most = self.subset if split == "train" else None
-            place = sources.get(split, sources["train"])
-            streams[split] = Stream(place, self.columns, how, hold, split, most)
-        first = [] if self.subset is None else [f"train: the {of_first(self.subset)} (task.subset)"]
-        notes = [f"{split}: 1% of the documents split off train" for split in missing] + first
-        return Documents(streams, notes, whole.hexdigest(), task=self)
+        if self.stream:
+            return opened(self, sources, missing)
+        return self.gather(sources, missing)
 
     def gather(self, sources: dict[str, list[str]], missing: list[str]) -> Documents:
         notes: list[str] = []
         kept: dict[str, Any] = {}
         for split, names in sources.items():
-            found = list(documents(names, self.columns, self.documents, lazily=False, split=split))
+            found = list(documents(names, self.columns, self.documents, split=split))
             kept[split] = [document for document in found if document.text.strip()]
             empty = len(found) - len(kept[split])
             if not kept[split]:
@@ -184,7 +161,7 @@ class CorpusTask(Task):
             rows = read_rows(file)
             return Documents({"test": rows}, inputs=rows, task=self, answered=False, source=file)
         names = files_of("--input", file)
-        found = list(documents(names, self.columns, self.documents, lazily=False, split="test"))
+        found = list(documents(names, self.columns, self.documents, split="test"))
         kept = [document for document in found if document.text.strip()]
         empty = len(found) - len(kept)
         notes = [f"test: {empty:,} of {len(found):,} documents dropped as empty"] if empty else []
@@ -215,31 +192,18 @@ class CorpusTask(Task):
         """A split in blocks, its counts, and whether its tokens are kept from an earlier run."""
         import numpy
 
-        from ftrun.data.text.memmap import kept, mapped, place_of, written
         from ftrun.data.text.packing import cut, joined
         from ftrun.data.text.token_cache import remembered
 
         tokenizer, rows = data.processor, data.rows.splits[split]
+        if self.stream and not isinstance(rows, list):
+            return packed(self, tokenizer, rows, block, whole, counts)
         pieces = self.tokens(tokenizer, rows, counts)
-        if isinstance(rows, Stream):
-            file = place_of(self.key(data, split))
-            known = kept(file)
-            if not known:
-                written(pieces, file, counts)
-            tokens, flags, counts = mapped(file)
-            return cut(tokens, flags, block, whole), counts, known
         columns = [list(texts) for texts in zip(*rows, strict=True)]
         options = ["packed", *self.options(tokenizer)]
         found, known = remembered(tokenizer, columns, options, lambda: [*joined(pieces), [*counts.values()]])
         counts = dict(zip(counts, map(int, found[2]), strict=True))
         return cut(found[0].astype(numpy.uint32), found[1].astype(numpy.uint8), block, whole), counts, known
-
-    def key(self, data: TaskData, split: str) -> str:
-        """Of everything that the tokens of a split depend on."""
-        tokenizer = data.processor
-        known = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else repr(tokenizer)
-        options = [split, data.rows.fingerprint, *self.options(tokenizer), self.subset]
-        return hashlib.sha256(json.dumps([options, known]).encode()).hexdigest()[:24]
 
     def refuse_short(self, corpus: Corpus, room: int) -> None:
         """DataError where the training documents do not fill one block."""

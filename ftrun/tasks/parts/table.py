@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from ftrun.data import leaks
@@ -12,14 +12,16 @@ from ftrun.data.folds import Splitting
 from ftrun.data.label_columns import ONE_NAME, LabelColumn
 from ftrun.data.slices import by_columns
 from ftrun.data.sources import spelled
-from ftrun.data.splits import Splits, parse_subset
+from ftrun.data.splits import SPLIT_SEED, Splits, parse_subset
+from ftrun.data.streamed.tables import StreamedSplits
 from ftrun.data.tables import Columns, columns_of
 from ftrun.errors import ConfigError
 from ftrun.models.spec import Spec, TextInput
 from ftrun.settings.checks import one_of
 from ftrun.tasks.base import Task
 from ftrun.tasks.dataset import SPLITS, Epochs, Example
-from ftrun.tasks.parts.rows import TaskRows, tokens_of_rows
+from ftrun.tasks.parts.streamed_table import refuse, stored_examples
+from ftrun.tasks.parts.table_rows import TableRows
 from ftrun.tasks.parts.texts import TableDataset, examples_of, separates
 
 if TYPE_CHECKING:
@@ -29,31 +31,6 @@ if TYPE_CHECKING:
     from ftrun.tasks.data import TaskData
 
 LEAST = {1: 3, 2: 6}  # tokens for one text and for two: the special ones, and a token of each text
-
-
-@dataclass
-class TableRows(TaskRows):
-    """Rows of a table."""
-
-    labels: Labels | None = None  # the label names that were found, where labels are names
-    kept_notes: list[str] = field(default_factory=list)  # those that the data card keeps
-
-    def lengths(self, examples: Sequence[Example]) -> dict[int, int]:
-        return tokens_of_rows(examples)
-
-    def card(self, data: TaskData) -> dict[str, Any]:
-        from ftrun.data.card import repetitions
-
-        rows = {split: used(data, split) for split in SPLITS}
-        datasets: dict[str, Any] = {split: data.dataset(split) for split in SPLITS}
-        found = {
-            "rows": {split: len(part) for split, part in rows.items()},
-            "lengths": {split: dataset.lengths for split, dataset in datasets.items()},
-            **repetitions(leaks.of_columns(rows, self.task.text), more=self.task.how.leaks(rows)),
-            **self.task.how.card(rows),
-            "notes": list(self.kept_notes),
-        }
-        return found | self.task.describe(data)
 
 
 @dataclass
@@ -76,6 +53,7 @@ class TextTable(Task):
     group: str | None
     time: str | None
     slices: Columns  # columns of the test rows by whose values they are also scored
+    stream: bool
 
     def __post_init__(self) -> None:
         if not self.train:
@@ -90,8 +68,19 @@ class TextTable(Task):
         one_of("task.leaks", self.leaks, leaks.WAYS)
         if self.subset is not None:
             parse_subset(self.subset)
+        if self.stream:
+            refuse(self.whole())
         self.how = Splitting(self.folds, self.fold, self.split_seed, self.group, self.time)
         self.how.sources({"train": self.train, "validation": self.validation, "test": self.test})
+
+    def whole(self) -> dict[str, tuple[Any, Any]]:
+        """Settings that look at all training rows at once: their values, and the one at which they do not."""
+        by_class = self.subset is not None and parse_subset(self.subset)[1]
+        found: dict[str, tuple[Any, Any]] = {
+            name: (vars(self)[name], None) for name in ("folds", "group", "time")
+        }
+        found |= {"split_seed": (self.split_seed, SPLIT_SEED), "leaks": (self.leaks, "warn")}
+        return found | ({"subset": (self.subset, parse_subset(self.subset)[0])} if by_class else {})
 
     @abstractmethod
     def targets(self, rows: Sequence[dict[str, Any]], spec: Spec) -> list[Any]:
@@ -125,6 +114,8 @@ class TextTable(Task):
     def load_table(self, seed: int) -> Splits:
         from ftrun.data.rows import load_splits
 
+        if self.stream:
+            return self.load_streamed()
         return load_splits(
             train=self.train,
             validation=self.validation,
@@ -138,6 +129,27 @@ class TextTable(Task):
             classes=self.in_use(),
             how=self.how,
         )
+
+    def load_streamed(self) -> StreamedSplits:
+        from ftrun.data.streamed.tables import load_streamed
+
+        found = load_streamed(
+            given={split: vars(self)[split] for split in SPLITS},
+            text=self.text,
+            label=self.label,
+            subset=None if self.subset is None else parse_subset(self.subset)[0],
+            reading=self.reading(),
+            classes=self.in_use(),
+            more=columns_of(self.slices),
+            identity=[type(self).__qualname__, *self.decides()],
+        )
+        found.notes.append("task.stream=true: texts that occur twice or in two splits are not looked for")
+        return found
+
+    def decides(self) -> list[Any]:
+        """What of the kind's own settings decides how a row is read."""
+        common = {field.name for field in fields(TextTable)}
+        return [vars(self)[field.name] for field in fields(self) if field.name not in common]
 
     def rows_from(self, table: Splits, labels: Labels | None, extra: list[str]) -> TableRows:
         """The rows of a table that has been read, with further notes of the task."""
@@ -154,6 +166,7 @@ class TextTable(Task):
             labels=labels,
             kept_notes=kept,
             slices=slices,
+            stream=table if isinstance(table, StreamedSplits) else None,
         )
 
     def load_file(self, file: str, answered: bool, spec: Spec) -> TableRows:
@@ -180,6 +193,8 @@ class TextTable(Task):
     def encode(self, data: TaskData, split: str) -> TableDataset:
         if not data.rows.answered:
             return self.encode_unanswered(data)
+        if data.rows.stream is not None and split == "train":
+            return self.encode_stored(data)
         rows, tokenizer = data.rows.splits[split], data.processor
         columns = [[row[name] for row in rows] for name in columns_of(self.text)]
         examples, report = examples_of(
@@ -188,10 +203,19 @@ class TextTable(Task):
         targets = self.targets([rows[example.row] for example in examples], data.spec)
         for example, target in zip(examples, targets, strict=True):
             example.target, example.place = target, rows[example.row].place(self.text)
-        warning = "; warning: this tokenizer puts no separator between the two texts"
-        joined = len(columns) == 2 and not separates(tokenizer)
         epochs = self.epochs_of(targets) if split == "train" else None
-        return self.dataset(examples, report, data, warning if joined else "", epochs)
+        return self.dataset(examples, report, data, self.doubt(tokenizer), epochs)
+
+    def doubt(self, tokenizer: Any) -> str:
+        joined = len(columns_of(self.text)) == 2 and not separates(tokenizer)
+        return "; warning: this tokenizer puts no separator between the two texts" if joined else ""
+
+    def encode_stored(self, data: TaskData) -> TableDataset:
+        """The training rows of a stream, on the disk."""
+        target = lambda label: self.targets([{self.label: label}], data.spec)[0]  # noqa: E731
+        examples, report = stored_examples(self, data.processor, data.rows.stream, target)
+        padding, labels = data.processor.pad_token_id, self.labels_of(data.spec)
+        return TableDataset(examples, report, padding, labels, self.doubt(data.processor), None)
 
     def encode_unanswered(self, data: TaskData) -> TableDataset:
         """Rows of a file without labels; one with an empty text is left out."""
@@ -218,19 +242,3 @@ class TextTable(Task):
     ) -> TableDataset:
         padding = data.processor.pad_token_id
         return TableDataset(examples, report, padding, self.labels_of(data.spec), warning, epochs)
-
-
-def used(data: TaskData, split: str) -> list[dict[str, Any]]:
-    """The rows of a split that became examples."""
-    return [data.rows.splits[split][example.row] for example in data.dataset(split).examples]
-
-
-def texts_of(data: TaskData, split: str) -> list[str]:
-    """The text of each of these rows, of two columns both."""
-    names = columns_of(data.task.text)
-    return ["\n".join(row[name] for name in names) for row in used(data, split)]
-
-
-def labels_of_rows(data: TaskData) -> dict[str, list[Any]]:
-    """What stands in the label column of these rows, of every split."""
-    return {split: [row[data.task.label] for row in used(data, split)] for split in SPLITS}

@@ -27,7 +27,7 @@ class TableDataset(Dataset):
 
     def __init__(
         self,
-        examples: list[Example],
+        examples: Sequence[Example],
         report: LengthReport,
         padding: int,
         labels: Callable[[Sequence[Any]], list[Any]],
