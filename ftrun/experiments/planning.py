@@ -10,7 +10,7 @@ from ftrun.data.card import lines as card_lines
 from ftrun.errors import ConfigError
 from ftrun.experiments.lora.starting import merge_first
 from ftrun.experiments.pooling import pooled
-from ftrun.experiments.preparing import card_of, case_of, chosen
+from ftrun.experiments.preparing import card_of, case_of, chosen, refuse_nothing_frozen
 from ftrun.models.load import outline, reading
 from ftrun.settings.auto import settle
 from ftrun.settings.read import read
@@ -88,6 +88,8 @@ def outlook(raws: dict[str, dict[str, Any]]) -> Outlook:
         settings, network = outlined(raw)
         try:
             settings.strategy.fits(network)
+            if settings.half:
+                refuse_nothing_frozen(settings, outline(settings.model, settings.task.spec(None)))
             settings, why = chosen(settings, network)
         except ConfigError as error:
             found.refused.append(f"{name} cannot be trained: {error}")

@@ -12,7 +12,7 @@ from ftrun.experiments.ending import reason_kept
 from ftrun.experiments.finish import finish
 from ftrun.experiments.lora.starting import merge_first
 from ftrun.experiments.pooling import for_task, with_pooling
-from ftrun.experiments.preparing import prepare
+from ftrun.experiments.preparing import prepare, refuse_nothing_frozen
 from ftrun.experiments.retention import features_of, measure_before, remember
 from ftrun.experiments.sources import load_network, open_sources
 from ftrun.experiments.surroundings import compare, keep_network, refuse_other_weights, surroundings
@@ -62,6 +62,8 @@ def refuse(settings: Settings, accelerator: Accelerator) -> None:
     shape = once("outline", content, lambda: outline(settings.model, spec))
     settings.strategy.fits(shape)
     settings.strategy.chosen(settings, shape)
+    if settings.half:
+        refuse_nothing_frozen(settings, outline(settings.model, spec))
     if settings.train.checkpoint_layers is True:
         refuse_batch_norms(shape)
     if settings.train.compile:
@@ -183,6 +185,7 @@ def with_trained_source(settings: Settings, directory: Run, accelerator: Acceler
     place, raw = directory.path / "source", without_hold(settings.raw)
     if not settings.strategy.foldable:  # what it adds cannot be folded into the weights
         raw = {name: raw[name] for name in FIXED} | {"strategy": "full"}
+        raw["train"] = raw["train"] | {"frozen_dtype": "fp32"}
     begun = is_run(place)
     accelerator.wait_for_everyone()  # all have looked before one of them makes it
     if not begun:

@@ -21,6 +21,7 @@ def train(**changes):
         "graphs": "auto",
         "compile": False,
         "checkpoint_layers": False,
+        "frozen_dtype": "fp32",
     }  # fmt: skip
     return Train(**{**values, **changes})
 

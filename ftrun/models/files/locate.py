@@ -10,6 +10,7 @@ from ftrun import ASSETS
 from ftrun.data.hub import REACH, unreachable, within_patience
 from ftrun.errors import ConfigError
 from ftrun.models.files.reading import CONFIG, read_config, stored
+from ftrun.models.half import KEY as FROZEN
 from ftrun.models.quantized import KEY as LOADED
 from ftrun.models.recalibration import KEY
 from ftrun.runs.artifacts import BOTTLENECKS, LORA, MERGED
@@ -43,7 +44,8 @@ class Checkpoint:
         """Its configuration, with the head of a task; ConfigError where it is damaged."""
         config = read_config(self.name, self.label, **self.options)
         config.__dict__.pop(KEY, None)  # a calibration is of the weights as they are, not of what they become
-        config.__dict__.pop(LOADED, None)  # likewise
+        for name in (LOADED, FROZEN):  # likewise
+            config.__dict__.pop(name, None)
         config.update(head)
         return config
 

@@ -17,7 +17,11 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 CONFIG = "config.json"
-OURS = {"ftrun_pooling": ("cls", "mean"), "ftrun_load": ("4bit", "8bit")}  # what a run notes in config.json
+OURS = {  # what a run notes in config.json
+    "ftrun_pooling": ("cls", "mean"),
+    "ftrun_load": ("4bit", "8bit"),
+    "ftrun_frozen": ("bf16",),
+}
 SIZES = (  # of a network, by the names that every configuration of transformers understands
     "hidden_size", "num_attention_heads", "vocab_size", "intermediate_size", "image_size", "patch_size",
     "num_channels", "embedding_size", "hidden_sizes", "filters", "num_labels",
