@@ -32,6 +32,7 @@ from ftrun.training.gradients.compiling import compiled, keep_key, refuse_withou
 from ftrun.training.gradients.recompute import refuse_batch_norms
 from ftrun.training.loop import Loop
 from ftrun.training.memory import MemoryMeter
+from ftrun.training.optim import refuse_missing
 from ftrun.training.preflight import preflight, sound
 from ftrun.training.restoring import restore
 from ftrun.training.solve import Solve
@@ -64,6 +65,7 @@ def refuse(settings: Settings, accelerator: Accelerator) -> None:
     settings.strategy.chosen(settings, shape)
     if settings.half:
         refuse_nothing_frozen(settings, outline(settings.model, spec))
+    refuse_missing(settings.train)
     if settings.train.checkpoint_layers is True:
         refuse_batch_norms(shape)
     if settings.train.compile:

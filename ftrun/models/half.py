@@ -1,4 +1,4 @@
-"""Frozen weights in bf16: half the memory, and fp32 to whatever computes with them (train.frozen_dtype=bf16)."""
+"""Frozen weights in bf16, half the memory, and fp32 to whatever computes (train.frozen_dtype=bf16)."""
 
 from __future__ import annotations
 

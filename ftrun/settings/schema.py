@@ -40,6 +40,11 @@ class Train:
     checkpoint_layers: bool | str
     frozen_dtype: str
 
+    @property
+    def adaptive(self) -> bool:
+        """Whether the optimizer divides gradients by their size."""
+        return self.optimizer in ("adamw", "adamw8bit")
+
     def __post_init__(self) -> None:
         for name in ("lr", "epochs"):
             above("train." + name, getattr(self, name), 0)
@@ -57,7 +62,7 @@ class Train:
             raise ConfigError(
                 f"train.warmup is a share below 1 or a whole number of steps, not {self.warmup}"
             )
-        one_of("train.optimizer", self.optimizer, ["adamw", "sgd", "lars"])
+        one_of("train.optimizer", self.optimizer, ["adamw", "adamw8bit", "sgd", "lars"])
         if not 0 <= self.momentum < 1:
             raise ConfigError(f"train.momentum is at least 0 and below 1, not {self.momentum}")
         one_of("train.sampling", self.sampling, ["auto", "group_by_length", "random"])

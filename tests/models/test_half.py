@@ -1,4 +1,4 @@
-"""train.frozen_dtype=bf16: half the memory, the numbers of fp32 weights with the same values, and what comes back."""
+"""train.frozen_dtype=bf16: half the memory, and the numbers of fp32 weights with the same values."""
 
 import copy
 
@@ -102,10 +102,10 @@ def exact(tiny_dir, tmp_path_factory):
     return place
 
 
-@pytest.mark.parametrize("strategy", WAYS)
+@pytest.mark.parametrize("strategy", ["lora", *(pytest.param(way, marks=pytest.mark.ci) for way in WAYS[1:])])
 def test_a_run_has_the_numbers_of_fp32_where_nothing_is_rounded_away(toy_files, exact, tmp_path, strategy):
-    """And all that is done with it afterwards has them too; the weights that are frozen take half the bytes."""
-    words = f"strategy={strategy}", *EXTRA.get(strategy, []), *STEPS, "train.keep=false"
+    """And all that is done with it afterwards has them too."""
+    words = f"strategy={strategy}", *EXTRA.get(strategy, []), *STEPS, "train.keep=false", "baselines=false"
     plain, half = (
         ran(tmp_path / kind, toy(toy_files, exact, *words, f"train.frozen_dtype={kind}"))
         for kind in ("fp32", "bf16")
@@ -124,18 +124,15 @@ def test_frozen_weights_take_half_the_bytes(toy_files, tiny_dir, strategy):
     own = toy(toy_files, tiny_dir("bert"), f"strategy={strategy}", *EXTRA.get(strategy, []), HALF)
     spec = own.task.spec(None)
     plain, half = (load(own.model, spec, 0, freezing) for freezing in (None, own.strategy.prepare))
+    sizes = []
     for model in (plain, half):
+        torch.manual_seed(0)
         own.strategy.prepare(model)
-    sizes = [
-        {n: kept(p).nbytes for n, p in model.named_parameters() if not p.requires_grad} for model in (plain, half)
-    ]
-    assert sizes[0].keys() == sizes[1].keys()
-    assert sum(sizes[1].values()) == sum(sizes[0].values()) / 2
-    trained = {n: p.dtype for n, p in half.named_parameters() if p.requires_grad}
-    assert {*trained.values()} == {torch.float32} and not any(
-        isinstance(p, HalfWeight) for p in half.trained().values()
-    )
-    assert all(torch.equal(dict(plain.trained())[name], p) for name, p in half.trained().items() if ".lora_" not in name and ".adapter." not in name)
+        frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
+        sizes.append(sum(kept(parameter).nbytes for parameter in frozen))
+    assert sizes[1] == sizes[0] / 2 > 0
+    assert not any(isinstance(parameter, HalfWeight) for parameter in half.trained().values())
+    assert all(torch.equal(plain.trained()[name], parameter) for name, parameter in half.trained().items())
 
 
 @pytest.mark.parametrize("strategy", ["lora", "adapter", "freeze"])
@@ -147,7 +144,8 @@ def test_rounded_weights_are_rounded_again_wherever_the_run_is_used(toy_files, t
     assert result["reload_difference"] < 1e-6
     scores = evaluation(run, None).scores
     assert {f"test_{name}": value for name, value in scores.items()}.items() <= result.items()
-    going_on = toy(toy_files, tiny_dir("bert"), *words, f"source={run.path}") if strategy != "adapter" else None
+    source = "source=run", f"source.run={run.path}"
+    going_on = toy(toy_files, tiny_dir("bert"), *words, *source) if strategy != "adapter" else None
     if strategy == "lora":
         (found,) = merge(of_run(run), tmp_path / "merged", "fp32", 1e-4)
         assert found.largest_difference < 1e-4
