@@ -42,6 +42,12 @@ class Data:
         return {split: len(rows_of(self.read.dataset(split))) for split in SPLITS}
 
     @property
+    def longest(self) -> int:
+        """The tokens of the longest row, of images how many numbers do not matter."""
+        examples = [self.read.dataset(split).examples for split in SPLITS]
+        return max(example.size for own in examples for example in (own if isinstance(own, list) else own[:1]))
+
+    @property
     def error_rate(self) -> float | None:
         """The share of test rows on which TF-IDF is wrong; None where it was not fitted."""
         found = self.card.get("baselines", {}).get("tfidf", {}).get("test_accuracy")
@@ -89,7 +95,7 @@ def outlook(raws: dict[str, dict[str, Any]]) -> Outlook:
         try:
             settings.strategy.fits(network)
             if settings.half:
-                refuse_nothing_frozen(settings, outline(settings.model, settings.task.spec(None)))
+                refuse_nothing_frozen(settings, outlined(raw)[1])
             settings, why = chosen(settings, network)
         except ConfigError as error:
             found.refused.append(f"{name} cannot be trained: {error}")
@@ -106,7 +112,7 @@ def outlined(raw: dict[str, Any]) -> tuple[Settings, Model]:
     settings = read(raw)
     merge_first(settings.model, settings.device)
     settings, _ = pooled(settings)
-    return settings, outline(settings.model, settings.task.spec(None))
+    return settings, outline(settings.model, settings.task.spec(None), any_size=True)
 
 
 def data_of(settings: Settings) -> Data:

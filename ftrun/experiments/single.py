@@ -60,11 +60,12 @@ def refuse(settings: Settings, accelerator: Accelerator) -> None:
     """ConfigError for what does not go with the network or the machine, before the data is read."""
     spec = settings.task.spec(None)
     content = [settings.model, stamps(settings.model.name), spec]
-    shape = once("outline", content, lambda: outline(settings.model, spec))
+    bits = 16 if settings.half else 32
+    shape = once("outline", [*content, bits], lambda: outline(settings.model, spec, bits=bits))
     settings.strategy.fits(shape)
     settings.strategy.chosen(settings, shape)
     if settings.half:
-        refuse_nothing_frozen(settings, outline(settings.model, spec))
+        refuse_nothing_frozen(settings, outline(settings.model, spec, any_size=True))
     refuse_missing(settings.train)
     if settings.train.checkpoint_layers is True:
         refuse_batch_norms(shape)

@@ -72,8 +72,12 @@ def reading(
     return checkpoint, config, load_tokenizer(checkpoint, config, made)
 
 
-def outline(settings: ModelSettings, spec: Spec) -> Model:
-    """The network without weights, a moment's work, to see what it has; ConfigError as `load` raises it."""
+def outline(settings: ModelSettings, spec: Spec, any_size: bool = False, bits: int = 32) -> Model:
+    """The network without weights, a moment's work, to see what it has; ConfigError as `load` raises it.
+
+    OutOfMemory where its weights, of so many `bits`, exceed the machine's memory, unless it may be of
+    `any_size`.
+    """
     settings = resolved(settings, spec)
     checkpoint, config, _ = fitting(settings, spec, {})
     stored = shapes(checkpoint) if settings.init == "pretrained" else None
@@ -87,7 +91,8 @@ def outline(settings: ModelSettings, spec: Spec) -> Model:
             fresh |= {before + name for name in refuse_other_shapes(own, stored, named, **extra)}
         if spec.projection is not None:
             fresh |= project(net, *spec.projection, None)
-    refuse_larger_than_memory(settings.name, net)
+    if not any_size:
+        refuse_larger_than_memory(settings.name, net, bits)
     model = Model(net, None, checkpoint.name if settings.init == "pretrained" else None, fresh)
     if settings.rounded:
         refuse_unquantizable(model.name, layers_of(backbone_of(net)), settings.load)
@@ -100,7 +105,7 @@ def frozen_of(
     """The names of the weights that the checkpoint brings and `freezing` freezes, found on an outline."""
     if shapes(checkpoint) is None:  # which weights are fresh is to be read from the files
         fetch(spec.auto_class, checkpoint)
-    model = outline(settings, spec)
+    model = outline(settings, spec, bits=16)
     every = dict(model.named_parameters(remove_duplicate=False))
     on_outline(model, freezing)
     frozen = {name for name, parameter in every.items() if not parameter.requires_grad}
