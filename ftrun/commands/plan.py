@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from ftrun.settings.schema import Settings
 
 UNTIMED = "not timed: each run trains its source first"
+BARE = (
+    "{} has no weights: no rows are read and nothing is timed, the longest row is the task's longest, and"
+    " whether its tensors have these shapes is not known"
+)
 NESTED = "[{('\""  # a value with one of these is one value, whatever its commas
 
 
@@ -36,8 +40,14 @@ def main(arguments: list[str]) -> int:
                 " on a network that is there, model.name=CHECKPOINT"
             )
         looked(raw)
-    from ftrun.experiments.planning import outlook
+    from ftrun.experiments.planning import outlook, without_weights
 
+    bare = {name: without_weights(raw) for name, raw in raws.items()}
+    if all(bare.values()):
+        rows = [(name, settings, None) for name, settings in bare.items() if settings is not None]
+        tell_memory(rows, options.memory)
+        print(f"  {BARE.format(raws[rows[0][0]]['model']['name'])}")
+        return 0
     ready = begin[0] + time.perf_counter() - begin[1]  # what the imports take in any process
     found = outlook(raws)
     if not found.ways:
@@ -46,11 +56,8 @@ def main(arguments: list[str]) -> int:
         print(f"\n{title}" if title != "data" else title)
         for line in part(found, options.seeds, folds):
             print(f"  {line}", flush=True)
-    print("\nmemory of a process", flush=True)
-    rows = [(way.name, way.settings, way.data.longest) for way in found.ways]
-    lines, large = memory_lines(rows, options.memory)
-    for line in lines:
-        print(f"  {line}", flush=True)
+    print()
+    large = tell_memory([(way.name, way.settings, way.data.longest) for way in found.ways], options.memory)
     print("\ncost", flush=True)
     sweep = any("=" in way.name for way in found.ways)
     for line in cost_lines(found, options.seeds * folds, ready, sweep, large):
@@ -209,11 +216,15 @@ def power_lines(found: Outlook, seeds: int, folds: int) -> list[str]:
     return list(lines)
 
 
-def memory_lines(ways: Sequence[tuple[str, Settings, int | None]], limit: int | None) -> tuple[list[str], set[str]]:
-    """The memory of a process of each way, plain and sharded, and the names of those that do not fit."""
+def tell_memory(ways: Sequence[tuple[str, Settings, int | None]], limit: int | None) -> set[str]:
+    """Print the memory of a process of each way, with its longest row; returns those that do not fit.
+
+    Of each: plain, in shards, and where it does not fit, what would.
+    """
     from ftrun.experiments.study.fitting import PAIR, need_of, processes_here, room, sizes_of, that_fit
     from ftrun.reports.numbers import size
 
+    print("memory of a process, at most, by a step without numbers")
     lines: list[str] = []
     large: set[str] = set()
     for name, settings, length in ways:
@@ -231,9 +242,13 @@ def memory_lines(ways: Sequence[tuple[str, Settings, int | None]], limit: int | 
         most = limit if limit is not None else room(settings)
         if most is not None and need.peak > most:
             large.add(name)
-            found = [f"{change.words} does ({size(change.peak)})" for change in that_fit(settings, length, most)]
+            found = [
+                f"{change.words} does ({size(change.peak)})" for change in that_fit(settings, length, most)
+            ]
             lines.append(f"{name}: does not fit in {size(most)}: {'; or '.join(found) or 'no setting does'}")
-    return lines, large
+    for line in lines:
+        print(f"  {line}", flush=True)
+    return large
 
 
 PARTS = {"data": data_lines, "training": way_lines, "runs": run_lines, "power": power_lines}

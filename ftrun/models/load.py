@@ -75,11 +75,11 @@ def reading(
 def outline(settings: ModelSettings, spec: Spec, any_size: bool = False, bits: int = 32) -> Model:
     """The network without weights, a moment's work, to see what it has; ConfigError as `load` raises it.
 
-    OutOfMemory where its weights, of so many `bits`, exceed the machine's memory, unless it may be of
-    `any_size`.
+    OutOfMemory where its weights, of so many `bits`, exceed the machine's memory; with `any_size` it may be
+    for another machine, and its weights need not be here.
     """
     settings = resolved(settings, spec)
-    checkpoint, config, _ = fitting(settings, spec, {})
+    checkpoint, config, _ = fitting(settings, spec, {}, weightless=any_size)
     stored = shapes(checkpoint) if settings.init == "pretrained" else None
     named = checkpoint.label
     meta = torch.device("meta")
@@ -119,10 +119,10 @@ def on_outline(model: Model, prepare: Callable[[Model], None]) -> None:
 
 
 def fitting(
-    settings: ModelSettings, spec: Spec, head: dict[str, Any]
+    settings: ModelSettings, spec: Spec, head: dict[str, Any], weightless: bool = False
 ) -> tuple[Checkpoint, PretrainedConfig, ImageProcessor | None]:
     """Where the network lies, its configuration and its reader of images; ConfigError where none fits."""
-    checkpoint = locate(settings)
+    checkpoint = locate(settings, weightless)
     config = checkpoint.config(head)
     refuse_other_inputs(settings, spec, config)
     refuse_other_direction(settings, spec, config)

@@ -71,29 +71,29 @@ def step_bytes(
 ) -> tuple[int, int]:
     """The most bytes that a step holds beside weights and optimizer, and those of scoring four times as many.
 
-    `model` is an outline, `size` the examples of a forward pass, `length` their tokens. `twice` is whether
-    layers are computed twice (train.checkpoint_layers), `several` whether gradients are there already, of
-    other parts of a batch. Raises what a network raises that cannot compute without numbers.
+    `model` is `without_numbers`, `size` the examples of a forward pass, `length` their tokens. `twice` is
+    whether layers are computed twice (train.checkpoint_layers), `several` whether gradients are there
+    already, of other parts of a batch. Raises what a network raises that cannot compute so.
     """
-    with FakeTensorMode(allow_non_fake_inputs=True), autocast(bf16):
-        model.to_empty(device="cpu")
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
         model.train()
-        most = 0
-        with recomputing(model) if twice else nullcontext():
-            with Held() as held:
-                for _ in range(1 + several):
-                    loss_of(model, spec, size, length).backward()
-                most = held.most
+        with recomputing(model) if twice else nullcontext(), Held() as step:
+            for _ in range(1 + several):
+                loss = loss_of(model, spec, size, length)
+                if loss.requires_grad:
+                    loss.backward()
         model.zero_grad()
         model.eval()
         with torch.no_grad(), Held() as scoring:
             loss_of(model, spec, 4 * size, length)
-    return most, scoring.most
+    return step.most, scoring.most
 
 
 @contextmanager
-def autocast(bf16: bool) -> Iterator[None]:
-    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+def without_numbers(model: Model) -> Iterator[None]:
+    """Inside, an outline computes as on a CPU, in shapes alone."""
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        model.to_empty(device="cpu")
         yield
 
 

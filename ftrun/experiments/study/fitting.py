@@ -9,16 +9,18 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
+
 from ftrun.errors import UserError, told
 from ftrun.models.files.reading import memory_of_machine
 from ftrun.models.load import on_outline, outline
+from ftrun.models.model import Model
 from ftrun.models.pooling import resolved
 from ftrun.settings.read import FIXED, read
 from ftrun.settings.upgrade import preset
-from ftrun.training.dry import step_bytes
+from ftrun.training.dry import step_bytes, without_numbers
 
 if TYPE_CHECKING:
-    from ftrun.models.model import Model
     from ftrun.settings.schema import Settings
 
 PROCESS = 450_000_000  # bytes of Python with torch and transformers, measured on Linux without a GPU
@@ -28,7 +30,9 @@ BLOCK = 256  # numbers that share a scale of its moments
 MOMENTS = {"adamw": 8.0, "sgd": 4.0, "lars": 4.0, "adamw8bit": 2.0 + 8 / BLOCK}  # bytes of each weight
 # On a CPU, what steps and scoring hold becomes this much, measured with glibc 2.36: it keeps what is freed in
 # pieces below 32 MB, and scoring finds other pieces than it needs. With MALLOC_MMAP_THRESHOLD_=1000000 it is 1.
-KEPT = 1.25, 1.7
+KEPT = 1.15, 1.4
+FEATURES = 8  # rows of a forward pass on a CPU where a head is solved for
+SEEN = 3, 2  # layers of a network of many alike of which a step is made, for what each one more takes
 PAIR = 2  # the fewest processes that can share a network
 SHARDS = (PAIR, 4, 8, 16, 32, 64)
 
@@ -82,7 +86,7 @@ def sizes_of(settings: Settings, length: int | None) -> Sizes:
     own = {name: value for name, value in settings.raw.items() if name not in FIXED}
     key = repr([settings.raw["task"], settings.model, settings.strategy_name, sorted(own.items())])
     several = train.micro_batch is not None and train.micro_batch < train.batch_size
-    size = train.micro_batch or train.batch_size
+    size = FEATURES // 4 if strategy.solved else train.micro_batch or train.batch_size
     bf16 = train.precision in ("bf16", "fp16") or train.precision == "auto" and on_gpu(settings)
     known = key, size, tokens, bf16, train.checkpoint_layers is True, several, strategy.solved
     if known not in _KNOWN:
@@ -120,15 +124,43 @@ def worked(
     settings: Settings, model: Model, size: int, tokens: int, bf16: bool, several: bool
 ) -> tuple[int, int, str]:
     """What a step and scoring take; where the network cannot compute without numbers, the reason."""
-    twice = settings.train.checkpoint_layers is True
+    twice, spec = settings.train.checkpoint_layers is True, settings.task.spec(None)
+    layers, depth = alike(model), model.depth
     try:
-        found = step_bytes(model, settings.task.spec(None), size, tokens, bf16, twice, several)
+        if layers is None or depth <= max(SEEN):
+            with without_numbers(model):
+                found = step_bytes(model, spec, size, tokens, bf16, twice, several)
+        else:
+            pair = []
+            del layers[SEEN[0] :]
+            with without_numbers(model):
+                for count in SEEN:
+                    del layers[count:]
+                    cut = Model(model.net, None, model.source, set())
+                    pair.append(step_bytes(cut, spec, size, tokens, bf16, twice, several))
+            lines = [(less, max(0, more - less)) for more, less in zip(*pair, strict=True)]
+            step, scoring = (least + each * (depth - SEEN[1]) for least, each in lines)
+            found = step, scoring
     except UserError:
         raise
     except Exception as error:  # whatever code of a network does with values that are not there
         return 0, 0, f"{type(error).__name__}: {told(error, 80)}"
     step, scoring = found
     return (0 if settings.strategy.solved else step), scoring, ""
+
+
+def alike(model: Model) -> nn.ModuleList | None:
+    """The list of a network's layers where all are of the same shapes and train the same weights."""
+    names = [model.layer_names[stage] for stage in range(1, model.depth + 1)]
+    holders = {name.rpartition(".")[0] for own in names for name in own}
+    if len(holders) != 1:
+        return None
+    layers = model.get_submodule(holders.pop())
+    kinds = {
+        str([(name, p.shape, p.requires_grad) for name, p in layer.named_parameters()])
+        for layer in layers.children()
+    }
+    return layers if isinstance(layers, nn.ModuleList) and len(kinds) == 1 else None
 
 
 def need_of(settings: Settings, sizes: Sizes, processes: int = 1, shard: bool = False) -> Need:
@@ -147,14 +179,15 @@ def need_of(settings: Settings, sizes: Sizes, processes: int = 1, shard: bool = 
     held = 4 * settings.guard.copies * sizes.trained
     gradients = 0 if settings.strategy.solved else 4 * sizes.trained
     base = PROCESS + (CONTEXT if on_gpu(settings) else 0)
+    again, step = weights, sizes.step + (gradients if processes > 1 else 0)
     if shard:
-        parts = [math.ceil(part / processes) for part in (weights, moments, held, gradients)]
-        gathered = 2 * 4 * sizes.stage
-        work = max(sizes.step - gradients, 0) + parts[3] + gathered
-        return Need(parts[0], parts[1], parts[2], max(work, sizes.scoring + gathered), base)
-    step = sizes.step + (gradients if processes > 1 else 0)
-    work = max(step, sizes.scoring) if on_gpu(settings) else round(KEPT[0] * step + KEPT[1] * sizes.scoring)
-    return Need(weights, moments, held, max(work, weights), base)
+        weights, moments, held, own = (
+            math.ceil(part / processes) for part in (weights, moments, held, gradients)
+        )
+        again, step = 2 * 4 * sizes.stage, max(sizes.step - gradients, 0) + own + 2 * 4 * sizes.stage
+    gpu = on_gpu(settings)
+    work = max(step, sizes.scoring) if gpu else round(KEPT[0] * step + KEPT[1] * sizes.scoring)
+    return Need(weights, moments, held, max(work, again), base)
 
 
 def on_gpu(settings: Settings) -> bool:

@@ -188,7 +188,11 @@ def refuse_larger_than_memory(name: str, net: nn.Module, bits: int = 32) -> None
     count, whole = sum(parameter.numel() for parameter in net.parameters()), memory_of_machine()
     needed = count * bits // 8
     if whole is not None and needed > whole:
-        half = f", train.frozen_dtype=bf16 with a strategy that freezes" if bits == 32 and needed <= 2 * whole else ""
+        half = (
+            ", train.frozen_dtype=bf16 with a strategy that freezes"
+            if bits == 32 and needed <= 2 * whole
+            else ""
+        )
         raise OutOfMemory(
             f"model.name={name} has weights of {size_in_words(needed)} in {'fp32' if bits == 32 else 'bf16'},"
             f" and this machine has {size_in_words(whole)} of memory; possible: a smaller model{half}"
