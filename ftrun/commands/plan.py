@@ -232,11 +232,10 @@ def tell_memory(ways: Sequence[tuple[str, Settings, int | None]], limit: int | N
         need = need_of(settings, sizes, processes_here())
         parts = f"weights {size(need.weights)}, moments {size(need.moments)}, a step {size(need.work)}"
         held = f", held {size(need.held)}" if need.held else ""
-        shards = [
-            f"{size(need_of(settings, sizes, count, shard=True).peak)} in each of {count} with train.shard=true"
-            for count in sorted({PAIR, processes_here()} - {1})
-        ]
-        lines.append(f"{name}: {size(need.peak)} ({parts}{held}); {', '.join(shards)}")
+        counts = sorted({PAIR, processes_here()} - {1})
+        shards = {count: need_of(settings, sizes, count, shard=True).peak for count in counts}
+        shared = ", ".join(f"{size(peak)} in each of {count}" for count, peak in shards.items())
+        lines.append(f"{name}: {size(need.peak)} ({parts}{held}); train.shard=true {shared}")
         if sizes.unknown:
             lines.append(f"{name}: without activations, which are not known ({sizes.unknown})")
         most = limit if limit is not None else room(settings)

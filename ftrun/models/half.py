@@ -99,7 +99,7 @@ def in_bf16(kind: Any, chosen: Callable[[str], bool]) -> Any:
     To be made a network of by `from_pretrained`, which keeps the type that a network gives its weights.
     """
 
-    class Half(kind):  # type: ignore[misc]
+    class Half(kind):
         def __init__(self, *given: Any, **named: Any) -> None:
             super().__init__(*given, **named)
             for name, parameter in self.named_parameters():

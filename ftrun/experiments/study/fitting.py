@@ -28,8 +28,9 @@ CONTEXT = 600_000_000  # of CUDA and its libraries on a GPU, about
 SMALL = 4096  # numbers of a weight, below which adamw8bit keeps its moments in fp32 (bitsandbytes)
 BLOCK = 256  # numbers that share a scale of its moments
 MOMENTS = {"adamw": 8.0, "sgd": 4.0, "lars": 4.0, "adamw8bit": 2.0 + 8 / BLOCK}  # bytes of each weight
-# On a CPU, what steps and scoring hold becomes this much, measured with glibc 2.36: it keeps what is freed in
-# pieces below 32 MB, and scoring finds other pieces than it needs. With MALLOC_MMAP_THRESHOLD_=1000000 it is 1.
+SMALLS = MOMENTS | {"adamw8bit": 8.0}  # of weights of few numbers
+# On a CPU, what steps and scoring hold becomes this much, measured with glibc 2.36: it keeps what is freed
+# in pieces below 32 MB, and scoring needs others. With MALLOC_MMAP_THRESHOLD_=1000000 it is what is held.
 KEPT = 1.15, 1.4
 FEATURES = 8  # rows of a forward pass on a CPU where a head is solved for
 SEEN = 3, 2  # layers of a network of many alike of which a step is made, for what each one more takes
@@ -98,26 +99,29 @@ _KNOWN: dict[Any, Sizes] = {}
 
 
 def measured(settings: Settings, size: int, tokens: int, bf16: bool, several: bool) -> Sizes:
-    spec, train = settings.task.spec(None), settings.train
+    spec = settings.task.spec(None)
     model = outline(resolved(settings.model, spec), spec, any_size=True)
     brought = {id(p) for name, p in model.named_parameters() if name not in model.fresh}
     on_outline(model, settings.strategy.prepare)
     trained = list(model.trained().values())
     frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
+    buffers = sum(buffer.nbytes for buffer in model.buffers())
     stages: dict[int, int] = {}
     for name, parameter in model.named_parameters():
         stage = model.stage_of(name)
         stages[stage] = stages.get(stage, 0) + parameter.numel()
-    counts = [
-        sum(p.numel() for p in trained),
-        sum(p.numel() for p in trained if p.numel() < SMALL),
-        sum(p.numel() for p in frozen),
-        sum(p.numel() for p in frozen if id(p) in brought),
-        max(stages.values()),
-        sum(buffer.nbytes for buffer in model.buffers()),
-    ]
     step, scoring, unknown = worked(settings, model, size, tokens, bf16, several)
-    return Sizes(*counts, step, scoring, unknown)
+    return Sizes(
+        trained=sum(counts := [p.numel() for p in trained]),
+        small=sum(count for count in counts if count < SMALL),
+        frozen=sum(p.numel() for p in frozen),
+        brought=sum(p.numel() for p in frozen if id(p) in brought),
+        stage=max(stages.values()),
+        buffers=buffers,
+        step=step,
+        scoring=scoring,
+        unknown=unknown,
+    )
 
 
 def worked(
@@ -172,12 +176,11 @@ def need_of(settings: Settings, sizes: Sizes, processes: int = 1, shard: bool = 
     """
     train, each = settings.train, 2 if settings.half else 4
     weights = 4 * (sizes.trained + sizes.frozen - sizes.brought) + each * sizes.brought + sizes.buffers
-    rate = MOMENTS[train.optimizer]
-    moments = 0 if settings.strategy.solved else round(rate * (sizes.trained - sizes.small) + 8 * sizes.small)
-    if train.optimizer in ("sgd", "lars"):
-        moments = 0 if settings.strategy.solved else 4 * sizes.trained
+    steps = not settings.strategy.solved
+    large, small = sizes.trained - sizes.small, sizes.small
+    moments = steps * round(MOMENTS[train.optimizer] * large + SMALLS[train.optimizer] * small)
     held = 4 * settings.guard.copies * sizes.trained
-    gradients = 0 if settings.strategy.solved else 4 * sizes.trained
+    gradients = steps * 4 * sizes.trained
     base = PROCESS + (CONTEXT if on_gpu(settings) else 0)
     again, step = weights, sizes.step + (gradients if processes > 1 else 0)
     if shard:

@@ -21,7 +21,7 @@ def shapes(checkpoint: Checkpoint) -> Shapes | None:
     damaged one.
     """
     found = headers(checkpoint)
-    return found and {name: shape for name, (shape, _) in found.items()}
+    return None if found is None else {name: shape for name, (shape, _) in found.items()}
 
 
 def halves(checkpoint: Checkpoint) -> set[str]:
