@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import re
 import time
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from ftrun.commands._parser import Parser
@@ -13,8 +15,13 @@ from ftrun.errors import ConfigError, counted
 
 if TYPE_CHECKING:
     from ftrun.experiments.planning import Outlook
+    from ftrun.settings.schema import Settings
 
 UNTIMED = "not timed: each run trains its source first"
+BARE = (
+    "{} has no weights: no rows are read and nothing is timed, the longest row is the task's longest, and"
+    " whether its tensors have these shapes is not known"
+)
 NESTED = "[{('\""  # a value with one of these is one value, whatever its commas
 
 
@@ -33,8 +40,14 @@ def main(arguments: list[str]) -> int:
                 " on a network that is there, model.name=CHECKPOINT"
             )
         looked(raw)
-    from ftrun.experiments.planning import outlook
+    from ftrun.experiments.planning import outlook, without_weights
 
+    bare = {name: without_weights(raw) for name, raw in raws.items()}
+    if all(bare.values()):
+        rows = [(name, settings, None) for name, settings in bare.items() if settings is not None]
+        tell_memory(rows, options.memory)
+        print(f"  {BARE.format(raws[rows[0][0]]['model']['name'])}")
+        return 0
     ready = begin[0] + time.perf_counter() - begin[1]  # what the imports take in any process
     found = outlook(raws)
     if not found.ways:
@@ -43,8 +56,11 @@ def main(arguments: list[str]) -> int:
         print(f"\n{title}" if title != "data" else title)
         for line in part(found, options.seeds, folds):
             print(f"  {line}", flush=True)
+    print()
+    large = tell_memory([(way.name, way.settings, way.data.longest) for way in found.ways], options.memory)
     print("\ncost", flush=True)
-    for line in cost_lines(found, options.seeds * folds, ready, any("=" in way.name for way in found.ways)):
+    sweep = any("=" in way.name for way in found.ways)
+    for line in cost_lines(found, options.seeds * folds, ready, sweep, large):
         print(f"  {line}")
     return 0
 
@@ -59,6 +75,12 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         help="settings of the runs; of key=a,b each value is a way of its own",
     )
     add("--strategies", help=f"names with commas; default: {STRATEGIES}, or strategy= where it is set")
+    add(
+        "--memory",
+        type=bytes_of,
+        metavar="SIZE",
+        help="what a process can have, such as 24GB; default: the memory of the GPU, or of this machine",
+    )
     add("--seeds", type=int, default=SEEDS, help="number of runs of each way; default: %(default)s")
     options = parser.parse_intermixed_args(arguments)
     refuse_no_seeds("plan", options.seeds)
@@ -73,6 +95,15 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         if key == "strategy" and options.strategies is not None:
             raise ConfigError(f"plan: {word} and --strategies name the ways twice; use one of them")
     return options
+
+
+def bytes_of(text: str) -> int:
+    """The bytes of a size in words, such as 24GB, 24 GiB or 512MB; ConfigError for anything else."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMGT]?)(i?)B?", text.strip())
+    if match is None or not float(match[1]):
+        raise ConfigError(f"plan: --memory {text} is no size; possible: 24GB, 512MB, 80GiB")
+    base = 1024 if match[3] else 1000
+    return int(float(match[1]) * base ** ["", "k", "M", "G", "T"].index(match[2]))
 
 
 def folded(words: list[str]) -> tuple[list[str], int]:
@@ -140,18 +171,22 @@ def run_lines(found: Outlook, seeds: int, folds: int) -> list[str]:
     return lines
 
 
-def cost_lines(found: Outlook, runs: int, ready: float, sweep: bool) -> list[str]:
-    """The time, memory and disk of a run of each way, and of all; `ready` are the seconds of imports."""
+def cost_lines(found: Outlook, runs: int, ready: float, sweep: bool, large: Collection[str]) -> list[str]:
+    """The time, memory and disk of a run of each way, and of all; `ready` are the seconds of imports.
+
+    Those that are too `large` for the memory are not timed.
+    """
     from ftrun.experiments.study.costing import costs_of
     from ftrun.experiments.study.summary import line_of, total_of
 
-    costs = costs_of(found.ways)
+    ways = [way for way in found.ways if way.name not in large]
+    costs = costs_of(ways)
     lines = [
-        f"{way.name}: {line_of(cost, way, ready) if (cost := costs[way.name]) else UNTIMED}"
-        for way in found.ways
+        f"{way.name}: {line_of(cost, way, ready) if (cost := costs[way.name]) else UNTIMED}" for way in ways
     ]
+    lines += [f"{name}: not timed: it does not fit" for name in sorted(large)]
     known = {name: cost for name, cost in costs.items() if cost is not None}
-    if known and len(known) == len(costs):
+    if known and len(known) == len(found.ways):
         once = ready + max(way.data.seconds for way in found.ways)
         lines.append(
             f"{counted(len(known) * runs, 'run')}: {total_of(known, dict.fromkeys(known, runs), once)}"
@@ -179,6 +214,40 @@ def power_lines(found: Outlook, seeds: int, folds: int) -> list[str]:
             power_lines(way.metric, rows, seeds, ways, tests, error, pool_of(way) if folds == 1 else None)
         )
     return list(lines)
+
+
+def tell_memory(ways: Sequence[tuple[str, Settings, int | None]], limit: int | None) -> set[str]:
+    """Print the memory of a process of each way, with its longest row; returns those that do not fit.
+
+    Of each: plain, in shards, and where it does not fit, what would.
+    """
+    from ftrun.experiments.study.fitting import PAIR, need_of, processes_here, room, sizes_of, that_fit
+    from ftrun.reports.numbers import size
+
+    print("memory of a process, at most, by a step without numbers")
+    lines: list[str] = []
+    large: set[str] = set()
+    for name, settings, length in ways:
+        sizes = sizes_of(settings, length)
+        need = need_of(settings, sizes, processes_here())
+        parts = f"weights {size(need.weights)}, moments {size(need.moments)}, a step {size(need.work)}"
+        held = f", held {size(need.held)}" if need.held else ""
+        counts = sorted({PAIR, processes_here()} - {1})
+        shards = {count: need_of(settings, sizes, count, shard=True).peak for count in counts}
+        shared = ", ".join(f"{size(peak)} in each of {count}" for count, peak in shards.items())
+        lines.append(f"{name}: {size(need.peak)} ({parts}{held}); train.shard=true {shared}")
+        if sizes.unknown:
+            lines.append(f"{name}: without activations, which are not known ({sizes.unknown})")
+        most = limit if limit is not None else room(settings)
+        if most is not None and need.peak > most:
+            large.add(name)
+            found = [
+                f"{change.words} does ({size(change.peak)})" for change in that_fit(settings, length, most)
+            ]
+            lines.append(f"{name}: does not fit in {size(most)}: {'; or '.join(found) or 'no setting does'}")
+    for line in lines:
+        print(f"  {line}", flush=True)
+    return large
 
 
 PARTS = {"data": data_lines, "training": way_lines, "runs": run_lines, "power": power_lines}

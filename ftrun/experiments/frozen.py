@@ -69,11 +69,12 @@ def frozen_features(
     """
     checkpoint = start(settings, directory.path)
     where = [str(accelerator.device), accelerator.mixed_precision]
-    content = [checkpoint, stamps(checkpoint.name), data.spec, where, *data.content]
+    kept = settings.train.frozen_dtype
+    content = [checkpoint, stamps(checkpoint.name), kept, data.spec, where, *data.content]
     found = once(
         "frozen features",
         content,
-        lambda: answered(data, load_network(settings, data, directory), accelerator),
+        lambda: answered(data, load_network(settings, data, directory, all_frozen), accelerator),
     )
     scores: dict[str, float] = {}
     for split, (places, outputs) in found.items():
@@ -82,6 +83,10 @@ def frozen_features(
         answers = data.scorer.answers(outputs, batch)
         scores |= named_scores(data.judged(FEATURES_OF, answers, split, places), split)
     return scores
+
+
+def all_frozen(model: Model) -> None:
+    model.requires_grad_(False)
 
 
 def add_answers(directory: Run, data: TaskData) -> None:

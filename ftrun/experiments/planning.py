@@ -10,7 +10,9 @@ from ftrun.data.card import lines as card_lines
 from ftrun.errors import ConfigError
 from ftrun.experiments.lora.starting import merge_first
 from ftrun.experiments.pooling import pooled
-from ftrun.experiments.preparing import card_of, case_of, chosen
+from ftrun.experiments.preparing import card_of, case_of, chosen, refuse_nothing_frozen
+from ftrun.models.files.locate import adapter_in, has_weights, local
+from ftrun.models.files.reading import CONFIG
 from ftrun.models.load import outline, reading
 from ftrun.settings.auto import settle
 from ftrun.settings.read import read
@@ -40,6 +42,14 @@ class Data:
     def rows(self) -> dict[str, int]:
         """Rows of each split that are learned or scored."""
         return {split: len(rows_of(self.read.dataset(split))) for split in SPLITS}
+
+    @property
+    def longest(self) -> int:
+        """The tokens of the longest row, of images how many numbers do not matter."""
+        examples = [self.read.dataset(split).examples for split in SPLITS]
+        return max(
+            example.size for own in examples for example in (own if isinstance(own, list) else own[:1])
+        )
 
     @property
     def error_rate(self) -> float | None:
@@ -88,6 +98,8 @@ def outlook(raws: dict[str, dict[str, Any]]) -> Outlook:
         settings, network = outlined(raw)
         try:
             settings.strategy.fits(network)
+            if settings.half:
+                refuse_nothing_frozen(settings, outlined(raw)[1])
             settings, why = chosen(settings, network)
         except ConfigError as error:
             found.refused.append(f"{name} cannot be trained: {error}")
@@ -104,7 +116,19 @@ def outlined(raw: dict[str, Any]) -> tuple[Settings, Model]:
     settings = read(raw)
     merge_first(settings.model, settings.device)
     settings, _ = pooled(settings)
-    return settings, outline(settings.model, settings.task.spec(None))
+    return settings, outline(settings.model, settings.task.spec(None), any_size=True)
+
+
+def without_weights(raw: dict[str, Any]) -> Settings | None:
+    """The settings where their network is a directory with a configuration and no weights, else None."""
+    settings = read(raw)
+    directory = local(settings.model.name)
+    own = settings.model.init == "pretrained" and directory is not None and (directory / CONFIG).is_file()
+    if not own or directory is None or has_weights(directory) or adapter_in(directory):
+        return None
+    spec = settings.task.spec(None)
+    settings.strategy.fits(outline(settings.model, spec, any_size=True))
+    return settings
 
 
 def data_of(settings: Settings) -> Data:

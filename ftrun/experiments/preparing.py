@@ -10,7 +10,9 @@ import torch
 
 from ftrun.data.card import lines as card_lines
 from ftrun.data.tables import write_table
+from ftrun.errors import ConfigError
 from ftrun.experiments.pooling import loading
+from ftrun.models.load import on_outline
 from ftrun.runs import clock
 from ftrun.runs.artifacts import BASELINES
 from ftrun.runs.terminal import leads, say
@@ -58,6 +60,18 @@ def open_weights(settings: Settings, data: TaskData, model: Model, accelerator: 
         settings.strategy.prepare(model)
     if note := freeze_unreached(model.to(accelerator.device), data, settings.strategy_name):
         say(note)
+
+
+def refuse_nothing_frozen(settings: Settings, model: Model) -> None:
+    """ConfigError where a strategy trains all that train.frozen_dtype would round; the outline is used up."""
+    on_outline(model, settings.strategy.prepare)
+    if not all(parameter.requires_grad for parameter in model.parameters()):
+        return
+    raise ConfigError(
+        f"train.frozen_dtype=bf16 rounds weights that never train, and strategy={settings.strategy_name}"
+        " trains every weight before it ends; possible: train.frozen_dtype=fp32, or strategy=lora, adapter,"
+        " bitfit, norms, freeze, linear_probe"
+    )
 
 
 def with_choices(settings: Settings, model: Model, directory: Run) -> Settings:

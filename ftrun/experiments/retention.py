@@ -42,7 +42,7 @@ def memory_of(loop: Loop, settings: Settings, directory: Run) -> Memory:
         lr_sum=loop.step.repeats * sum(loop.step.course.rate(step) for step in range(loop.length.total)),
         directory=directory.path,
         earlier=Path(source.run) if source is not None and source.kind == "run" else None,
-        adaptive=settings.train.optimizer == "adamw",
+        adaptive=settings.train.adaptive,
         sizes=lambda: gradient_sizes(loop),
     )
 

@@ -181,7 +181,9 @@ def before_training(settings: Settings, stages: list[dict[str, Any]], metric: st
         task = read(without_hold(settings.raw | {"task": node, "sequence": None})).task
         data = TaskData.read(task, settings.seed)
         if model is None:
-            model = load(settings.model, data.spec, stream(settings.seed, "init")).to(accelerator.device)
+            freezing = settings.strategy.prepare if settings.half else None
+            model = load(settings.model, data.spec, stream(settings.seed, "init"), freezing)
+            model.to(accelerator.device)
         data.encode(model.tokenizer, "test")
         found, _ = evaluate(model, data, data.dataset("test"), size, accelerator)
         scores.append(found[metric])

@@ -12,7 +12,7 @@ from ftrun.experiments.ending import reason_kept
 from ftrun.experiments.finish import finish
 from ftrun.experiments.lora.starting import merge_first
 from ftrun.experiments.pooling import for_task, with_pooling
-from ftrun.experiments.preparing import prepare
+from ftrun.experiments.preparing import prepare, refuse_nothing_frozen
 from ftrun.experiments.retention import features_of, measure_before, remember
 from ftrun.experiments.sources import load_network, open_sources
 from ftrun.experiments.surroundings import compare, keep_network, refuse_other_weights, surroundings
@@ -32,6 +32,7 @@ from ftrun.training.gradients.compiling import compiled, keep_key, refuse_withou
 from ftrun.training.gradients.recompute import refuse_batch_norms
 from ftrun.training.loop import Loop
 from ftrun.training.memory import MemoryMeter
+from ftrun.training.optim import refuse_missing
 from ftrun.training.preflight import preflight, sound
 from ftrun.training.restoring import restore
 from ftrun.training.solve import Solve
@@ -59,9 +60,13 @@ def refuse(settings: Settings, accelerator: Accelerator) -> None:
     """ConfigError for what does not go with the network or the machine, before the data is read."""
     spec = settings.task.spec(None)
     content = [settings.model, stamps(settings.model.name), spec]
-    shape = once("outline", content, lambda: outline(settings.model, spec))
+    bits = 16 if settings.half else 32
+    shape = once("outline", [*content, bits], lambda: outline(settings.model, spec, bits=bits))
     settings.strategy.fits(shape)
     settings.strategy.chosen(settings, shape)
+    if settings.half:
+        refuse_nothing_frozen(settings, outline(settings.model, spec, any_size=True))
+    refuse_missing(settings.train)
     if settings.train.checkpoint_layers is True:
         refuse_batch_norms(shape)
     if settings.train.compile:
@@ -199,6 +204,7 @@ def with_trained_source(settings: Settings, directory: Run, accelerator: Acceler
     place, raw = directory.path / "source", without_hold(settings.raw)
     if not settings.strategy.foldable:  # what it adds cannot be folded into the weights
         raw = {name: raw[name] for name in FIXED} | {"strategy": "full"}
+        raw["train"] = raw["train"] | {"frozen_dtype": "fp32"}
     begun = is_run(place)
     accelerator.wait_for_everyone()  # all have looked before one of them makes it
     if not begun:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -96,10 +97,16 @@ def start(settings: Settings, directory: Path) -> ModelSettings:
     return replace(plain, name=str(place.resolve()), init="pretrained", revision=None)
 
 
-def load_network(settings: Settings, data: TaskData, directory: Run) -> Model:
-    """The checkpoint's network or the source's, under the head that the scenario asks for."""
+def load_network(
+    settings: Settings, data: TaskData, directory: Run, freezing: Callable[[Model], None] | None = None
+) -> Model:
+    """The checkpoint's network or the source's, under the head that the scenario asks for.
+
+    With train.frozen_dtype=bf16 what `freezing` freezes, by default the strategy, is in bf16.
+    """
     seed = stream(settings.seed, "init")
-    model = load(start(settings, directory.path), data.spec, seed)
+    own = (freezing or settings.strategy.prepare) if settings.half else None
+    model = load(start(settings, directory.path), data.spec, seed, own)
     if settings.source is None or settings.source.kind != "run" or not data.spec.new_head:
         return model
     if settings.scenario == "task":
@@ -127,7 +134,7 @@ def plain(run: Run) -> nn.Module:
     with quiet():
         own = read(run.settings)
         trust = own.model.trust_remote_code
-        net = reload(run.model_dir, own.task.spec(None).auto_class, trust=trust)
+        net = reload(run.model_dir, own.task.spec(None).auto_class, in_full=True, trust=trust)
     if isinstance(net, Pooled):
         if hasattr(net.backbone, "merge_and_unload"):
             net.backbone = net.backbone.merge_and_unload()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -15,9 +15,10 @@ from torch import nn
 from ftrun.errors import ConfigError, told
 from ftrun.models.architecture import IMAGES, headless, refuse_other_direction, refuse_other_inputs
 from ftrun.models.files.locate import Checkpoint, locate
-from ftrun.models.files.pretrained import no_larger, pretrained, refuse_other_shapes
+from ftrun.models.files.pretrained import fetch, no_larger, pretrained, refuse_other_shapes
 from ftrun.models.files.reading import CONFIG, loading, refuse_larger_than_memory
 from ftrun.models.files.stored import shapes
+from ftrun.models.half import KEY as FROZEN
 from ftrun.models.heads import Pooled, backbone_of, layers_of, project
 from ftrun.models.image_processor import ImageProcessor, open_processor
 from ftrun.models.model import Model
@@ -33,21 +34,26 @@ if TYPE_CHECKING:
     from ftrun.settings.schema import ModelSettings
 
 
-def load(settings: ModelSettings, spec: Spec, seed: int) -> Model:
+def load(
+    settings: ModelSettings, spec: Spec, seed: int, freezing: Callable[[Model], None] | None = None
+) -> Model:
     """The network of a checkpoint with the head of the task, in fp32 on the CPU.
 
-    `seed` decides the weights that the checkpoint does not bring. Raises ConfigError for a checkpoint that
-    is missing, incomplete, pickled or out of reach or reads something else than the task has, and for texts
-    longer than its positions.
+    `seed` decides the weights that the checkpoint does not bring. What `freezing` would freeze of those that
+    it does is read in bf16. Raises ConfigError for a checkpoint that is missing, incomplete, pickled or out
+    of reach or reads something else than the task has, and for texts longer than its positions.
     """
     settings = resolved(settings, spec)
     checkpoint, config, processor = reading(settings, spec)
     source = checkpoint.name if settings.init == "pretrained" else None
+    half = None if freezing is None else frozen_of(settings, spec, checkpoint, freezing)
     with torch.random.fork_rng(), quiet(), loading(checkpoint.label, checkpoint.name, CONFIG):
         torch.manual_seed(seed)
-        net, fresh = build(settings, checkpoint, config, spec)
+        net, fresh = build(settings, checkpoint, config, spec, half)
         if spec.projection is not None:
             fresh |= project(net, *spec.projection, source)
+    if half is not None:
+        setattr(net.config, FROZEN, "bf16")
     model = Model(net, processor, source, fresh)
     model.revision = settings.revision
     if settings.rounded:
@@ -66,32 +72,57 @@ def reading(
     return checkpoint, config, load_tokenizer(checkpoint, config, made)
 
 
-def outline(settings: ModelSettings, spec: Spec) -> Model:
-    """The network without weights, a moment's work, to see what it has; ConfigError as `load` raises it."""
+def outline(settings: ModelSettings, spec: Spec, any_size: bool = False, bits: int = 32) -> Model:
+    """The network without weights, a moment's work, to see what it has; ConfigError as `load` raises it.
+
+    OutOfMemory where its weights, of so many `bits`, exceed the machine's memory; with `any_size` it may be
+    for another machine, and its weights need not be here.
+    """
     settings = resolved(settings, spec)
-    checkpoint, config, _ = fitting(settings, spec, {})
+    checkpoint, config, _ = fitting(settings, spec, {}, weightless=any_size)
     stored = shapes(checkpoint) if settings.init == "pretrained" else None
     named = checkpoint.label
     meta = torch.device("meta")
     with meta, quiet(), loading(named, checkpoint.name, CONFIG), no_larger(named, stored):
-        net, _ = build(replace(settings, init="random", load="full"), checkpoint, config, spec)
+        net, fresh = build(replace(settings, init="random", load="full"), checkpoint, config, spec)
         if stored is not None:
             own, extra = (net.backbone, without_pooler(config)) if isinstance(net, Pooled) else (net, {})
-            refuse_other_shapes(own, stored, named, **extra)
+            before = "backbone." if own is not net else ""
+            fresh |= {before + name for name in refuse_other_shapes(own, stored, named, **extra)}
         if spec.projection is not None:
-            project(net, *spec.projection, None)
-    refuse_larger_than_memory(settings.name, net)
-    model = Model(net, None, checkpoint.name if settings.init == "pretrained" else None, set())
+            fresh |= project(net, *spec.projection, None)
+    if not any_size:
+        refuse_larger_than_memory(settings.name, net, bits)
+    model = Model(net, None, checkpoint.name if settings.init == "pretrained" else None, fresh)
     if settings.rounded:
         refuse_unquantizable(model.name, layers_of(backbone_of(net)), settings.load)
     return model
 
 
+def frozen_of(
+    settings: ModelSettings, spec: Spec, checkpoint: Checkpoint, freezing: Callable[[Model], None]
+) -> set[str]:
+    """The names of the weights that the checkpoint brings and `freezing` freezes, found on an outline."""
+    if shapes(checkpoint) is None:  # which weights are fresh is to be read from the files
+        fetch(spec.auto_class, checkpoint)
+    model = outline(settings, spec, bits=16)
+    every = dict(model.named_parameters(remove_duplicate=False))
+    on_outline(model, freezing)
+    frozen = {name for name, parameter in every.items() if not parameter.requires_grad}
+    return {name.removeprefix("net.") for name in frozen - model.fresh}
+
+
+def on_outline(model: Model, prepare: Callable[[Model], None]) -> None:
+    """What a strategy does to a network, done to an outline."""
+    with torch.device("meta"), torch.random.fork_rng(), quiet():
+        prepare(model)
+
+
 def fitting(
-    settings: ModelSettings, spec: Spec, head: dict[str, Any]
+    settings: ModelSettings, spec: Spec, head: dict[str, Any], weightless: bool = False
 ) -> tuple[Checkpoint, PretrainedConfig, ImageProcessor | None]:
     """Where the network lies, its configuration and its reader of images; ConfigError where none fits."""
-    checkpoint = locate(settings)
+    checkpoint = locate(settings, weightless)
     config = checkpoint.config(head)
     refuse_other_inputs(settings, spec, config)
     refuse_other_direction(settings, spec, config)
@@ -123,13 +154,19 @@ def positions(config: PretrainedConfig) -> int:
 
 
 def build(
-    settings: ModelSettings, checkpoint: Checkpoint, config: PretrainedConfig, spec: Spec
+    settings: ModelSettings,
+    checkpoint: Checkpoint,
+    config: PretrainedConfig,
+    spec: Spec,
+    half: set[str] | None = None,
 ) -> tuple[nn.Module, set[str]]:
     """The network and the names of its fresh weights, by the architecture's own head or a pooled one."""
     if settings.pooling == "head":
         config.__dict__.pop("ftrun_pooling", None)  # that of the run which saved the checkpoint
-        return network(settings, checkpoint, config, spec.auto_class, {})
-    backbone, fresh = network(settings, checkpoint, config, headless(config), without_pooler(config))
+        return network(settings, checkpoint, config, spec.auto_class, {}, half)
+    if half is not None:
+        half = {name.removeprefix("backbone.") for name in half}
+    backbone, fresh = network(settings, checkpoint, config, headless(config), without_pooler(config), half)
     net = Pooled(backbone, settings.pooling, config.num_labels, getattr(spec.inputs, "max_length", None))
     return net, {f"backbone.{name}" for name in fresh} | {"classifier.weight", "classifier.bias"}
 
@@ -140,6 +177,7 @@ def network(
     config: PretrainedConfig,
     auto_class: str,
     extra: dict[str, Any],
+    half: set[str] | None,
 ) -> tuple[nn.Module, set[str]]:
     import transformers
 
@@ -152,7 +190,10 @@ def network(
             )
         return net, set()  # nothing is pretrained, so nothing is fresh beside it
     # in fp32, as transformers 5 would keep a half-precision checkpoint and train it so
-    return pretrained(auto_class, checkpoint, checkpoint.label, config=config, dtype=torch.float32, **extra)
+    extra |= {"config": config, "dtype": torch.float32}
+    return pretrained(
+        auto_class, checkpoint, checkpoint.label, half=half.__contains__ if half else None, **extra
+    )
 
 
 @contextmanager

@@ -18,6 +18,9 @@ from ftrun.models.architecture import headless
 from ftrun.models.files.locate import Checkpoint
 from ftrun.models.files.pretrained import pretrained
 from ftrun.models.files.reading import CONFIG, loading, read_config, stored
+from ftrun.models.files.stored import halves
+from ftrun.models.half import KEY as FROZEN
+from ftrun.models.half import in_fp32
 from ftrun.models.heads import FILE, Pooled, backbone_of, layers_of, restore
 from ftrun.models.layers import output_layers
 from ftrun.models.load import quiet, without_pooler
@@ -25,7 +28,7 @@ from ftrun.models.logits import Both, logits_of
 from ftrun.models.model import Model
 from ftrun.models.quantized import KEY as LOADED
 from ftrun.models.quantized import quantize, refuse_unquantizable, round_weights
-from ftrun.models.save import ADAPTER_WEIGHTS, ADAPTERS, EMBEDDED
+from ftrun.models.save import ADAPTER_WEIGHTS, ADAPTERS, EMBEDDED, PEFT_PREFIX
 from ftrun.models.sentences import longest, read_head
 from ftrun.runs.artifacts import LORA, LORA_WEIGHTS
 from ftrun.runs.manifest import verify
@@ -40,7 +43,8 @@ if TYPE_CHECKING:
 def reload(directory: Path, auto_class: str, in_full: bool = False, trust: bool = False) -> nn.Module:
     """What the directory holds; no other library reads adapters.
 
-    The base of a LoRA is loaded at the few bits that it was trained on, or `in_full` with the same values.
+    The base of a LoRA is loaded at the few bits that it was trained on, and frozen weights in bf16 where they
+    were trained so; `in_full` has the same values in fp32.
     With `trust` Python code that was saved with it may run, as by model.trust_remote_code=true. Raises
     ConfigError, which names the file, where one is missing, damaged or no more what was saved.
     """
@@ -58,15 +62,17 @@ def put_together(
         auto_class, extra = headless(config), extra | without_pooler(config)
     if (directory / ADAPTERS).is_file():
         net = reload_bottlenecks(directory, auto_class, config, extra)
+        if in_full:
+            in_fp32(net)
         restore(net, directory)
         return net
     if (directory / "adapter_config.json").is_file():
         net = reload_lora(directory, auto_class, config, extra, in_full)
     else:
         place = Checkpoint(str(directory), {})
-        net, _ = pretrained(
-            auto_class, place, str(directory), whole=not (directory / FILE).is_file(), **extra
-        )
+        whole = not (directory / FILE).is_file()
+        half = halves(place).__contains__ if hasattr(config, FROZEN) and not in_full else None
+        net, _ = pretrained(auto_class, place, str(directory), whole, half, **extra)
         restore(net, directory)
     if pooling:
         pooled = Pooled(net, pooling, config.num_labels, longest(directory))
@@ -77,13 +83,23 @@ def put_together(
 
 
 def base_network(
-    source: str, revision: str | None, auto_class: str, config: PretrainedConfig, extra: dict[str, Any]
+    source: str,
+    revision: str | None,
+    auto_class: str,
+    config: PretrainedConfig,
+    extra: dict[str, Any],
+    own: set[str],
 ) -> nn.Module:
-    """The checkpoint that something small was trained on, in fp32 and with the head that `config` wants."""
+    """The checkpoint that something small was trained on, in fp32 and with the head that `config` wants.
+
+    Where its frozen weights were in bf16, all are but its `own`, which are saved apart.
+    """
     if Path(source).is_absolute() and not Path(source).is_dir():
         raise ConfigError(f"{source}, the checkpoint below it, is gone; possible: put it back")
     place = Checkpoint(source, {"revision": revision} if revision else {})
-    return pretrained(auto_class, place, source, config=config, dtype=torch.float32, **extra)[0]
+    half = (lambda name: name not in own) if hasattr(config, FROZEN) else None
+    extra |= {"config": config, "dtype": torch.float32}
+    return pretrained(auto_class, place, source, half=half, **extra)[0]
 
 
 def reload_lora(
@@ -94,7 +110,11 @@ def reload_lora(
     with loading(directory, directory, LORA):
         lora = PeftConfig.from_pretrained(str(directory))
         source = lora.base_model_name_or_path
-    base = base_network(source, lora.revision, auto_class, config, extra)
+    with loading(directory, directory, LORA_WEIGHTS), safe_open(directory / LORA_WEIGHTS, "pt") as file:
+        own = {name.removeprefix(PEFT_PREFIX) for name in file.keys()}
+    base = base_network(source, lora.revision, auto_class, config, extra, own)
+    if in_full:
+        in_fp32(base)
     restore(base, directory)
     if (load := getattr(config, LOADED, None)) is not None:
         backbone: Any = base.base_model
@@ -135,8 +155,10 @@ def reload_bottlenecks(
         name, revision = settings.pop("base_model"), settings.pop("revision", None)
         adapters = Adapters(**settings)
         source = str(ASSETS / name.removeprefix(EMBEDDED)) if name.startswith(EMBEDDED) else name
+    tensors = load_file(directory / ADAPTER_WEIGHTS)
+    own = {name.removeprefix("backbone.") for name in tensors}
     try:
-        net = base_network(source, revision, auto_class, config, extra)
+        net = base_network(source, revision, auto_class, config, extra, own)
     except ConfigError as error:
         raise ConfigError(
             f"{directory / ADAPTERS}: base_model={name} cannot be loaded: {error}; a new path can be written"
@@ -146,7 +168,6 @@ def reload_bottlenecks(
         net = Pooled(net, config.ftrun_pooling, config.num_labels)
     adapters = Adapters(**settings)
     adapters.attach(net, output_layers(Model(net, None, name, set()), adapters.placement))
-    tensors = load_file(directory / ADAPTER_WEIGHTS)
     missing, unexpected = net.load_state_dict(tensors, strict=False)
     strange = [*unexpected, *(name for name in missing if ".adapter." in name)]
     if strange:

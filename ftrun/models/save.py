@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from ftrun import ASSETS
 from ftrun.models import sentences
 from ftrun.models.adapters import Adapters
+from ftrun.models.half import CARD, kept
+from ftrun.models.half import KEY as FROZEN
 from ftrun.models.heads import Pooled, backbone_of, name_of, save_beside, without
 from ftrun.models.model import Model
 from ftrun.models.quantized import KEY as LOADED
@@ -23,6 +25,7 @@ from ftrun.runs.manifest import SEAL
 
 if TYPE_CHECKING:
     from peft import LoraConfig
+    from transformers import PretrainedConfig
 
 ADAPTERS = "adapter.json"  # which adapters, and on which checkpoint
 ADAPTER_WEIGHTS = "adapter.safetensors"
@@ -79,12 +82,19 @@ def export(model: Model, directory: Path, auto_class: str) -> None:
         save_network(merged(whole), directory)
     else:
         write_lora(model, model.adapter, whole, directory, auto_class)
-        if (load := getattr(net.config, LOADED, None)) is not None:
-            told, place = card(model.source, load), directory / "README.md"
+        if told := told_of(model.source, net.config):
+            place = directory / "README.md"
             place.write_text(told + (f"\n{place.read_text()}" if place.is_file() else ""), encoding="utf-8")
     net.config.save_pretrained(directory)
     if model.tokenizer is not None:
         model.tokenizer.save_pretrained(directory)
+
+
+def told_of(base: str, config: PretrainedConfig) -> str:
+    """What README.md says of a base that was rounded; empty where it was not."""
+    if (load := getattr(config, LOADED, None)) is not None:
+        return card(base, load)
+    return CARD.format(base=base) if hasattr(config, FROZEN) else ""
 
 
 def save_network(whole: nn.Module, directory: Path) -> None:
@@ -114,7 +124,7 @@ def merged(whole: nn.Module) -> nn.Module:
 
 def on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """Values as safetensors takes them."""
-    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    return {name: kept(value).detach().cpu().contiguous() for name, value in tensors.items()}
 
 
 def write_bottlenecks(model: Model, adapters: Adapters, directory: Path, auto_class: str) -> None:

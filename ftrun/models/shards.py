@@ -17,6 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from ftrun.models.half import kept
 from ftrun.runs.ledger import study_of
 
 FROZEN, TRAINED = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
@@ -33,19 +34,19 @@ def save_weights(net: Any, directory: Path, names: list[str], brought: set[str])
     below a head that is saved elsewhere, it is one file.
     """
     state = net.state_dict(keep_vars=True)
-    kept = {name: state[name] for name in names}
+    own = {name: state[name] for name in names}
     frozen = {
         name: value
-        for name, value in kept.items()
+        for name, value in own.items()
         if isinstance(value, nn.Parameter) and not value.requires_grad and name in brought
     }
     for name in (FROZEN, TRAINED, INDEX, WHOLE):
         (directory / name).unlink(missing_ok=True)
     size = nbytes(frozen)
-    if size < max(LEAST_BYTES, LEAST_SHARE * nbytes(kept)):
-        net.save_pretrained(directory, state_dict=detached(kept))
+    if size < max(LEAST_BYTES, LEAST_SHARE * nbytes(own)):
+        net.save_pretrained(directory, state_dict=detached(own))
         return
-    rest = {name: value for name, value in kept.items() if name not in frozen}
+    rest = {name: value for name, value in own.items() if name not in frozen}
     file = FROZEN if rest else WHOLE
     if not any(linked(place, directory / file) for place in alike(directory, file, detached(frozen))):
         save_part(net, directory, frozen, file)
@@ -56,11 +57,11 @@ def save_weights(net: Any, directory: Path, names: list[str], brought: set[str])
 
 def nbytes(tensors: dict[str, Tensor]) -> int:
     """Their bytes, of tied ones once."""
-    return sum(value.nbytes for value in {id(value): value for value in tensors.values()}.values())
+    return sum(kept(value).nbytes for value in {id(value): value for value in tensors.values()}.values())
 
 
 def detached(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.detach() for name, value in tensors.items()}
+    return {name: kept(value).detach() for name, value in tensors.items()}
 
 
 def save_part(net: Any, directory: Path, tensors: dict[str, Tensor], file: str) -> None:

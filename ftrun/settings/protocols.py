@@ -39,6 +39,7 @@ class Strategy(Protocol):
     needs_new_head: ClassVar[bool]
     foldable: ClassVar[bool]
     starts_random: ClassVar[bool]
+    copies: ClassVar[int]
     on_rounded: ClassVar[bool]
     pace: ClassVar[Pace]
 

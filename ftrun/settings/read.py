@@ -94,7 +94,7 @@ def pretraining_of(raw: dict[str, Any]) -> dict[str, Any]:
     node = raw["pretrain"]
     own = {
         "task": node["task"],
-        "train": raw["train"] | node["train"] | {"metric": None},
+        "train": raw["train"] | node["train"] | {"metric": None, "frozen_dtype": "fp32"},
         "model": raw["model"] | {"init": "random", "pooling": "head"},
         "strategy": "full",
         "seed": node["seed"],

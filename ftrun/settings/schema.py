@@ -38,6 +38,12 @@ class Train:
     graphs: str | bool  # "auto" or False
     compile: bool
     checkpoint_layers: bool | str
+    frozen_dtype: str
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether the optimizer divides gradients by their size."""
+        return self.optimizer in ("adamw", "adamw8bit")
 
     def __post_init__(self) -> None:
         for name in ("lr", "epochs"):
@@ -56,12 +62,13 @@ class Train:
             raise ConfigError(
                 f"train.warmup is a share below 1 or a whole number of steps, not {self.warmup}"
             )
-        one_of("train.optimizer", self.optimizer, ["adamw", "sgd", "lars"])
+        one_of("train.optimizer", self.optimizer, ["adamw", "adamw8bit", "sgd", "lars"])
         if not 0 <= self.momentum < 1:
             raise ConfigError(f"train.momentum is at least 0 and below 1, not {self.momentum}")
         one_of("train.sampling", self.sampling, ["auto", "group_by_length", "random"])
         one_of("train.precision", self.precision, ["auto", "fp32", "bf16", "fp16", "tf32"])
         auto_or_switch("train.checkpoint_layers", self.checkpoint_layers)
+        one_of("train.frozen_dtype", self.frozen_dtype, ["fp32", "bf16"])
         if self.graphs not in ("auto", False):
             raise ConfigError(f"train.graphs is auto or false, not '{self.graphs}'")
         every("train.eval_every", self.eval_every)
@@ -221,6 +228,8 @@ class Settings:
             )
         if self.model.rounded:
             self.refuse_rounded()
+        if self.half:
+            self.refuse_half()
         if self.strategy.needs_new_head and not spec.new_head:
             raise ConfigError(
                 f"strategy={self.strategy_name} trains a new head, which task={self.task.name} does not have;"
@@ -240,6 +249,24 @@ class Settings:
             raise ConfigError(
                 f"{load} goes without {found[0]}=, which needs all bits; possible: model.load=full"
             )
+
+    def refuse_half(self) -> None:
+        """ConfigError for what has no frozen weights to be kept in bf16, or needs them in fp32."""
+        half, wide = f"train.frozen_dtype={self.train.frozen_dtype}", "possible: train.frozen_dtype=fp32"
+        if self.model.init == "random":
+            raise ConfigError(f"{half} rounds pretrained weights, and model.init=random has none; {wide}")
+        if self.model.rounded:
+            raise ConfigError(
+                f"{half} rounds frozen weights once, and model.load={self.model.load} rounds them to fewer"
+                f" bits; {wide}"
+            )
+        if self.compose is not None:
+            raise ConfigError(f"{half} goes without compose=, which needs all bits; {wide}")
+
+    @property
+    def half(self) -> bool:
+        """Whether frozen weights are kept in bf16."""
+        return self.train.frozen_dtype == "bf16"
 
     @property
     def guard(self) -> Strategy:

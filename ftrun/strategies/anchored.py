@@ -46,6 +46,7 @@ class Anchored(Full, ABC):
 
     apply: str  # proximal | loss
 
+    copies: ClassVar[int] = 1  # the anchors
     strength: ClassVar[str]  # the setting that is the factor of every pull
     left: ClassVar[Left]  # of the harm that an even drift would do: what auto leaves
 

@@ -62,6 +62,7 @@ class Strategy:
         True  # what it adds can be folded into the weights, for a next task or as a source
     )
     starts_random: ClassVar[bool] = False  # it trains a network without pretrained weights
+    copies: ClassVar[int] = 0  # of the trained weights, kept to hold them
     on_rounded: ClassVar[bool] = False  # it trains beside layers of few bits
     pace: ClassVar[Pace] = Pace()  # its rate and its steps beside full's, where train.lr and epochs are auto
 

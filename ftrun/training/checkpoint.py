@@ -11,6 +11,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -221,19 +222,28 @@ def weights_of(model: nn.Module, trained: Collection[str]) -> dict[str, Tensor]:
 
 
 def moments(optimizer: Optimizer, names: dict[str, nn.Parameter]) -> dict[str, Tensor]:
-    """The optimizer's state by parameter name, `exp_avg/net.classifier.weight`."""
-    return {
-        f"{key}/{name}": value
-        for name, parameter in names.items()
-        for key, value in optimizer.state.get(parameter, {}).items()
-        if value is not None
-    }
+    """The optimizer's state by parameter name, `exp_avg/net.classifier.weight`, all as tensors."""
+    found: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, parameter in names.items():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            if value is None:
+                continue
+            tensor = value if isinstance(value, Tensor) else torch.tensor(value)
+            if tensor.data_ptr() in seen:  # adamw8bit's weights share a table, and files of safetensors none
+                tensor = tensor.clone()
+            seen.add(tensor.data_ptr())
+            found[f"{key}/{name}"] = tensor
+    return found
 
 
 def load_moments(saved: dict[str, Tensor], optimizer: Optimizer, names: dict[str, nn.Parameter]) -> None:
     for full, value in saved.items():
         key, name = full.split("/", 1)
-        place = value if key == "step" else value.to(names[name].device)
+        if value.dtype == torch.int64:  # a whole number
+            place: Any = int(value)
+        else:
+            place = value if key == "step" else value.to(names[name].device)
         optimizer.state[names[name]][key] = place
 
 

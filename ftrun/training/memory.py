@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ftrun.models.half import kept
+
 if TYPE_CHECKING:
     from ftrun.models.model import Model
 
@@ -29,7 +31,7 @@ class MemoryMeter:
 
     def __init__(self, device: torch.device, model: Model) -> None:
         self.device = device
-        self.weights = sum(tensor.nbytes for tensor in [*model.parameters(), *model.buffers()])
+        self.weights = nbytes_of(model)
         self.above = 0
         self._stop, self._paused = threading.Event(), False
         self._level, self._thread = self.settled(), None
@@ -80,6 +82,11 @@ class MemoryMeter:
         most = torch.cuda.max_memory_allocated(self.device) if gpu else anonymous()
         if most is not None and self._level is not None:
             self.above = max(self.above, most - self._level)
+
+
+def nbytes_of(model: Model) -> int:
+    """Bytes of the weights and buffers of a network, as they are in memory."""
+    return sum(kept(tensor).nbytes for tensor in [*model.parameters(), *model.buffers()])
 
 
 def anonymous() -> int | None:

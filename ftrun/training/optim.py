@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from ftrun.errors import ConfigError
 from ftrun.models.quantized import size_of
 
 if TYPE_CHECKING:
@@ -64,6 +66,8 @@ def merged(found: list[Group], course: Callable[[int], Hashable]) -> list[Group]
 def optimizer(found: list[Group], train: Train, device: torch.device) -> torch.optim.Optimizer:
     """AdamW (betas 0.9 and 0.999, eps 1e-8), SGD or LARS with momentum; fused where torch supports it.
 
+    adamw8bit keeps the moments of weights from 4,096 numbers on in 8 bits, in blocks of 256 with a scale each
+    (Dettmers et al. 2022, "8-bit Optimizers via Block-wise Quantization"), by bitsandbytes.
     LARS scales the rate of each weight by 0.001·|w|/|g| (You et al. 2017); biases, norms and other vectors
     have neither this scaling nor weight decay, as in SimCLR.
     """
@@ -76,6 +80,10 @@ def optimizer(found: list[Group], train: Train, device: torch.device) -> torch.o
         }
         for g in found
     ]
+    if train.optimizer == "adamw8bit":
+        from bitsandbytes.optim import AdamW8bit
+
+        return AdamW8bit(described, lr=train.lr)
     if train.optimizer == "lars":
         from pytorch_optimizer import LARS
 
@@ -84,6 +92,14 @@ def optimizer(found: list[Group], train: Train, device: torch.device) -> torch.o
     if train.optimizer == "sgd":
         return torch.optim.SGD(described, lr=train.lr, momentum=train.momentum, fused=fused)
     return torch.optim.AdamW(described, lr=train.lr, fused=fused)
+
+
+def refuse_missing(train: Train) -> None:
+    """ConfigError where the optimizer is of a package that is not installed."""
+    if train.optimizer == "adamw8bit" and importlib.util.find_spec("bitsandbytes") is None:
+        raise ConfigError(
+            "train.optimizer=adamw8bit needs bitsandbytes: pip install 'ftrun[quantized]'; possible: adamw"
+        )
 
 
 def plan(model: Model, found: list[Group], lr: float, opens: dict[int, int], steps: int) -> list[str]:

@@ -1,13 +1,21 @@
 """Parameter groups, decay and layer-wise rates, on BERT-base without memory behind it."""
 
+import importlib.util
+import os
+import signal
+
 import pytest
 import torch
+from lab import ran, toy
 from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
+from ftrun.errors import ConfigError, Interrupted
+from ftrun.experiments import single
 from ftrun.models.model import Model
 from ftrun.settings.schema import Train
-from ftrun.training.optim import Group, groups, merged, optimizer, plan
+from ftrun.training import checkpoint
+from ftrun.training.optim import Group, groups, merged, optimizer, plan, refuse_missing
 
 
 def train(**changes):
@@ -21,6 +29,7 @@ def train(**changes):
         "graphs": "auto",
         "compile": False,
         "checkpoint_layers": False,
+        "frozen_dtype": "fp32",
     }  # fmt: skip
     return Train(**{**values, **changes})
 
@@ -163,3 +172,62 @@ def test_lars_agrees_with_the_formula_and_leaves_vectors_to_sgd():
         lars.step()
     torch.testing.assert_close(weight.detach(), expected["w"], rtol=1e-12, atol=0)
     torch.testing.assert_close(bias.detach(), expected["b"], rtol=1e-12, atol=0)
+
+
+class Counting(torch.optim.Optimizer):
+    """Its state is as that of adamw8bit: numbers in a byte, one table for all weights, a plain count."""
+
+    def __init__(self, weights):
+        super().__init__(weights, {})
+        self.table = torch.linspace(-1, 1, 256)
+
+    def step(self):
+        for weight in self.param_groups[0]["params"]:
+            state = self.state[weight]
+            state["state1"] = state.get("state1", torch.zeros(len(weight), dtype=torch.uint8)) + 3
+            state["qmap1"], state["step"] = self.table, state.get("step", 0) + 1
+
+
+def test_a_state_of_bytes_shared_tables_and_numbers_comes_back(tmp_path):
+    weights = {name: torch.nn.Parameter(torch.zeros(4)) for name in "ab"}
+    one, other = Counting(weights.values()), Counting(weights.values())
+    one.step()
+    checkpoint.save(tmp_path / "last", {"optimizer": checkpoint.moments(one, weights)}, {})
+    checkpoint.load_moments(checkpoint.read_tensors(tmp_path / "last", "optimizer"), other, weights)
+    for each in (one, other):
+        each.step()
+    for weight in weights.values():
+        there, here = one.state[weight], other.state[weight]
+        assert here["step"] == there["step"] == 2 and type(here["step"]) is int
+        assert torch.equal(here["state1"], there["state1"]) and here["state1"].dtype == torch.uint8
+        assert torch.equal(here["qmap1"], there["qmap1"])
+
+
+def test_adamw8bit_without_its_package_is_refused(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"adamw8bit needs bitsandbytes: pip install 'ftrun\[quantized\]'"):
+        refuse_missing(train(optimizer="adamw8bit"))
+
+
+def test_adamw8bit_keeps_its_moments_in_a_byte_each_and_goes_on_exactly(
+    toy_files, tiny_dir, tmp_path, monkeypatch
+):
+    pytest.importorskip("bitsandbytes")
+    words = "train.optimizer=adamw8bit", "train.max_steps=6", "train.eval_every=2", "train.checkpoint_every=2"
+    experiment = toy(toy_files, tiny_dir("bert"), *words, "baselines=false", "train.lr=0.01")
+    whole = ran(tmp_path / "whole", experiment)
+    moments = checkpoint.read_tensors(whole.checkpoints / "last", "optimizer")
+    embedding = "net.bert.embeddings.word_embeddings.weight"
+    assert moments[f"state1/{embedding}"].dtype == moments[f"state2/{embedding}"].dtype == torch.uint8
+    honest = single.Step.take
+
+    def take(self, rows):
+        if self.state.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return honest(self, rows)
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(single.Step, "take", take)
+        ran(tmp_path / "cut", experiment)
+    single.resume(tmp_path / "cut")
+    assert (tmp_path / "cut/metrics.jsonl").read_bytes() == (whole.path / "metrics.jsonl").read_bytes()

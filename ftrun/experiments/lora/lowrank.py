@@ -58,6 +58,11 @@ def refuse_unsummable(run: Run) -> None:
             f"{run.path}: its update is relative to layers rounded by model.load={load}; compose takes LoRAs"
             " beside full weights"
         )
+    if run.settings["train"]["frozen_dtype"] != "fp32":
+        raise ConfigError(
+            f"{run.path}: its update is relative to weights rounded by train.frozen_dtype=bf16; compose takes"
+            " LoRAs beside weights in fp32"
+        )
     if settings.get("use_dora"):
         raise ConfigError(
             f"{run.path}: variant=dora divides by the norm of the updated weight, so its update is not "
@@ -117,7 +122,7 @@ def bare(run: Run, settings: Settings) -> nn.Module:
     auto_class, extra = (headless(config), without_pooler(config)) if pooled else (own, {})
     source, revision = lora["base_model_name_or_path"], lora.get("revision")
     with quiet():
-        return base_network(source, revision, auto_class, config, extra | settings.model.trust)
+        return base_network(source, revision, auto_class, config, extra | settings.model.trust, set())
 
 
 def first_factors(backbone: nn.Module, config: Any, prefix: str) -> Factors:

@@ -10,6 +10,7 @@ from ftrun import ASSETS
 from ftrun.data.hub import REACH, unreachable, within_patience
 from ftrun.errors import ConfigError
 from ftrun.models.files.reading import CONFIG, read_config, stored
+from ftrun.models.half import KEY as FROZEN
 from ftrun.models.quantized import KEY as LOADED
 from ftrun.models.recalibration import KEY
 from ftrun.runs.artifacts import BOTTLENECKS, LORA, MERGED
@@ -43,7 +44,8 @@ class Checkpoint:
         """Its configuration, with the head of a task; ConfigError where it is damaged."""
         config = read_config(self.name, self.label, **self.options)
         config.__dict__.pop(KEY, None)  # a calibration is of the weights as they are, not of what they become
-        config.__dict__.pop(LOADED, None)  # likewise
+        for name in (LOADED, FROZEN):  # likewise
+            config.__dict__.pop(name, None)
         config.update(head)
         return config
 
@@ -80,8 +82,11 @@ class Checkpoint:
         return Path(found) if isinstance(found, str) else None
 
 
-def locate(settings: ModelSettings) -> Checkpoint:
-    """The checkpoint of `model.name`; ConfigError where there is none or its weights cannot be used."""
+def locate(settings: ModelSettings, weightless: bool = False) -> Checkpoint:
+    """The checkpoint of `model.name`; ConfigError where there is none or its weights cannot be used.
+
+    With `weightless` there need be none but a configuration.
+    """
     options: dict[str, Any] = {"trust_remote_code": settings.trust_remote_code}
     directory = local(settings.name)
     if directory is None:
@@ -96,13 +101,17 @@ def locate(settings: ModelSettings) -> Checkpoint:
         )
     if not (directory / CONFIG).is_file():
         raise ConfigError(f"model.name={settings.name} is not a checkpoint: it has no config.json")
-    if settings.init == "pretrained" and not list(directory.glob("*.safetensors")):
+    if settings.init == "pretrained" and not weightless and not has_weights(directory):
         pickled = [name for name in PICKLES if (directory / name).is_file()]
         why = f"only {pickled[0]}, and pickles are not loaded" if pickled else "no *.safetensors"
         raise ConfigError(
             f"model.name={settings.name} has no usable weights: {why}; model.init=random needs none"
         )
     return Checkpoint(str(directory), options, settings.name)
+
+
+def has_weights(directory: Path) -> bool:
+    return any(directory.glob("*.safetensors"))
 
 
 def local(name: str) -> Path | None:

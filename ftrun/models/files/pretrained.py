@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +15,9 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from ftrun.errors import ConfigError, counted
 from ftrun.models.architecture import by
-from ftrun.models.files.reading import CONFIG, loading
+from ftrun.models.files.reading import CONFIG, loading, read_config
 from ftrun.models.files.stored import Shapes, shapes
+from ftrun.models.half import halve, in_bf16
 from ftrun.models.heads import name_of
 from ftrun.runs.manifest import verify
 from ftrun.runs.terminal import say
@@ -31,20 +32,28 @@ POOLER = "pooler."  # a part of the head: task heads on other poolers lack its w
 
 
 def pretrained(
-    auto_class: str, checkpoint: Checkpoint, named: str, whole: bool = False, **options: Any
+    auto_class: str,
+    checkpoint: Checkpoint,
+    named: str,
+    whole: bool = False,
+    half: Callable[[str], bool] | None = None,
+    **options: Any,
 ) -> tuple[Any, set[str]]:
     """The network of a class of transformers with a checkpoint's weights, and the names of fresh ones.
 
     Only what belongs to the head may be fresh: it is missing, or has other labels; with `whole` nothing may.
-    Raises ConfigError, which begins with what is `named`, for anything else and for weights that are not
-    finite or in a damaged file.
+    Weights whose names are `half` are read in bf16 and never train. Raises ConfigError, which begins with
+    what is `named`, for anything else and for weights that are not finite or in a damaged file.
     """
     import transformers
 
     if (directory := Path(checkpoint.name)).is_dir():
         verify(directory)
+    kind = getattr(transformers, auto_class)
     with loading(named, directory, CONFIG), no_larger(named, shapes(checkpoint)):
-        net, info = getattr(transformers, auto_class).from_pretrained(
+        if half is not None:
+            kind = in_bf16(class_of(kind, checkpoint, options), half)
+        net, info = kind.from_pretrained(
             checkpoint.name,
             use_safetensors=True,
             ignore_mismatched_sizes=True,  # a checkpoint's own head for other labels
@@ -53,12 +62,39 @@ def pretrained(
             **options,
         )
     refuse_unfit(named, net, info, whole)
-    fresh = set(info["missing_keys"]) | {name for name, *_ in info["mismatched_keys"]}
+    fresh = fresh_in(info)
     fill_biases(net, fresh)
     refuse_not_finite(named, net)
+    if half is not None:
+        net.__class__ = kind.__base__
+        halve(net)
     if left := unused_layers(net, info):
         say(f"{named}: config.json asks for {left[0]} of the {left[1]} layers that are stored")
     return net, fresh
+
+
+def fetch(auto_class: str, checkpoint: Checkpoint) -> None:
+    """Have the Hub's files of a checkpoint on this machine; nothing of them is read."""
+    import transformers
+
+    with loading(checkpoint.label, checkpoint.name, CONFIG):
+        kind = getattr(transformers, auto_class)
+        kind.from_pretrained(
+            checkpoint.name,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+            device_map="meta",
+            **checkpoint.options,
+        )
+
+
+def class_of(kind: Any, checkpoint: Checkpoint, options: dict[str, Any]) -> Any:
+    """The class of transformers that an auto class means for a checkpoint."""
+    own = {name: value for name, value in options.items() if name not in ("config", "dtype")}
+    config = options.get("config") or read_config(checkpoint.name, **checkpoint.options)
+    trust = {"trust_remote_code": checkpoint.options.get("trust_remote_code", False)}
+    with torch.device("meta"):
+        return type(kind.from_config(config, **trust | own))
 
 
 def fill_biases(net: nn.Module, fresh: set[str]) -> None:
@@ -74,14 +110,14 @@ def fill_biases(net: nn.Module, fresh: set[str]) -> None:
             nn.init.zeros_(value)
 
 
-def refuse_other_shapes(net: Any, stored: Shapes, named: str, **options: Any) -> None:
+def refuse_other_shapes(net: Any, stored: Shapes, named: str, **options: Any) -> set[str]:
     """ConfigError where the stored tensors are not those of a network, which is on the meta device.
 
     Their names are read as transformers does it, with prefixes and former names. Nothing is compared where
-    they are weights at few bits.
+    they are weights at few bits. Returns the names of weights that are fresh.
     """
     if getattr(net.config, "quantization_config", None) is not None:
-        return
+        return set()
     _, info = type(net).from_pretrained(
         None,
         config=net.config,
@@ -93,6 +129,12 @@ def refuse_other_shapes(net: Any, stored: Shapes, named: str, **options: Any) ->
         **options,
     )
     refuse_unfit(named, net, info)
+    return fresh_in(info)
+
+
+def fresh_in(info: dict[str, Any]) -> set[str]:
+    """The names of weights that a checkpoint did not bring."""
+    return set(info["missing_keys"]) | {name for name, *_ in info["mismatched_keys"]}
 
 
 @contextmanager

@@ -17,12 +17,20 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
 CONFIG = "config.json"
-OURS = {"ftrun_pooling": ("cls", "mean"), "ftrun_load": ("4bit", "8bit")}  # what a run notes in config.json
+OURS = {  # what a run notes in config.json
+    "ftrun_pooling": ("cls", "mean"),
+    "ftrun_load": ("4bit", "8bit"),
+    "ftrun_frozen": ("bf16",),
+}
 SIZES = (  # of a network, by the names that every configuration of transformers understands
     "hidden_size", "num_attention_heads", "vocab_size", "intermediate_size", "image_size", "patch_size",
     "num_channels", "embedding_size", "hidden_sizes", "filters", "num_labels",
 )  # fmt: skip
 DEPTHS = ("num_hidden_layers", "depths")
+LIMITS = [  # of the memory of a container, by versions 2 and 1 of control groups
+    Path("/sys/fs/cgroup/memory.max"),
+    Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+]
 LARGEST, DEEPEST = 2**31, 10_000
 AGAIN = "possible: copy or download the model again, or take another one"
 CODE = (
@@ -175,18 +183,30 @@ def refuse_sizes(config: PretrainedConfig, path: Path) -> None:
             raise ConfigError(f"{path}: {name}={value!r:.60}; possible: {', '.join(possible)}")
 
 
-def refuse_larger_than_memory(name: str, net: nn.Module) -> None:
-    """OutOfMemory where the weights in fp32, of which a network begins, exceed the machine's memory."""
-    needed, whole = 4 * sum(parameter.numel() for parameter in net.parameters()), memory_of_machine()
+def refuse_larger_than_memory(name: str, net: nn.Module, bits: int = 32) -> None:
+    """OutOfMemory where the weights in fp32, or in fewer `bits`, exceed the machine's memory."""
+    count, whole = sum(parameter.numel() for parameter in net.parameters()), memory_of_machine()
+    needed = count * bits // 8
     if whole is not None and needed > whole:
+        half = (
+            ", train.frozen_dtype=bf16 with a strategy that freezes"
+            if bits == 32 and needed <= 2 * whole
+            else ""
+        )
         raise OutOfMemory(
-            f"model.name={name} has weights of {size_in_words(needed)} in fp32, and this machine has"
-            f" {size_in_words(whole)} of memory; possible: a smaller model"
+            f"model.name={name} has weights of {size_in_words(needed)} in {'fp32' if bits == 32 else 'bf16'},"
+            f" and this machine has {size_in_words(whole)} of memory; possible: a smaller model{half}"
         )
 
 
 def memory_of_machine() -> int | None:
-    """Bytes, by POSIX; None elsewhere."""
+    """Bytes, by POSIX, or fewer where the control group of a container allows fewer; None elsewhere."""
     if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
         return None
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    found = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    for path in LIMITS:
+        try:
+            found.append(int(path.read_text()))
+        except (OSError, ValueError):  # there is none, or it says max
+            continue
+    return min(found)

@@ -20,15 +20,28 @@ def shapes(checkpoint: Checkpoint) -> Shapes | None:
     They are of the files that transformers reads: one, or the shards of an index. Raises ConfigError for a
     damaged one.
     """
+    found = headers(checkpoint)
+    return None if found is None else {name: shape for name, (shape, _) in found.items()}
+
+
+def halves(checkpoint: Checkpoint) -> set[str]:
+    """The names of the tensors that are stored in bf16; ConfigError as by `shapes`."""
+    return {name for name, (_, kind) in (headers(checkpoint) or {}).items() if kind == "BF16"}
+
+
+def headers(checkpoint: Checkpoint) -> dict[str, tuple[tuple[int, ...], str]] | None:
+    """Shape and type of every tensor by its name, as by `shapes`."""
     whole, index = (checkpoint.cached(name) for name in WHOLE)
     files = [whole] if whole is not None else shards(checkpoint, index) if index is not None else []
-    found: Shapes = {}
+    found: dict[str, tuple[tuple[int, ...], str]] = {}
     for path in files:
         if path is None or not path.is_file():
             return None  # the Hub has it, or loading says that it is missing
         try:
             with safe_open(path, "pt") as file:
-                found |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
+                for name in file.keys():
+                    part = file.get_slice(name)
+                    found[name] = tuple(part.get_shape()), part.get_dtype()
         except (OSError, SafetensorError) as error:
             raise ConfigError(f"{path} is damaged: {told(error)}; {AGAIN}") from None
     return found or None

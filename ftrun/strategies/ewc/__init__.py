@@ -47,6 +47,7 @@ class Ewc(Anchored):
     source_fisher: str | None
 
     needs_source: ClassVar[bool] = True
+    copies: ClassVar[int] = 2  # the anchors, and a strength for each weight
     strength: ClassVar[str] = "pull"
     left: ClassVar[Left] = Left(adaptive=0.2, plain=0.05)
 

@@ -19,6 +19,7 @@ import torch
 from ftrun.models.features.head_input import HeadInput
 from ftrun.models.features.prefix import HIDDEN, Prefix, Values, lengths_of, tokens_of
 from ftrun.models.features.store import CONTENT, VARIANT, VERSION, Store, directory
+from ftrun.models.half import kept
 from ftrun.models.load import positions
 from ftrun.runs.cache import making
 from ftrun.runs.terminal import say
@@ -201,7 +202,7 @@ def key_of(site: Site, model: Model, accelerator: Accelerator) -> str:
     ]
     digest = hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode())
     for name, value in sorted(site.frozen(), key=lambda pair: pair[0]):
-        own = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        digest.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())
+        own = kept(value).detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        digest.update(f"{name} {kept(value).dtype} {tuple(value.shape)} ".encode())
         digest.update(memoryview(own.numpy()))
     return digest.hexdigest()[:32]
