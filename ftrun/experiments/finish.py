@@ -77,9 +77,7 @@ def load_best(loop: Loop, directory: Run) -> None:
     """Give the network the weights that were best on validation; UserError where they are not there."""
     best, model = int(loop.state.best["step"]), loop.step.model
     place = checkpoint.best_weights(directory.checkpoints / "best", directory.key, best)
-    weights = checkpoint.read_tensors(place, "weights")
-    checkpoint.refuse_other_network(place, weights, model, loop.step.parameters)
-    checkpoint.load_weights(weights, model)
+    checkpoint.read_weights(place, model, loop.step.parameters)
 
 
 def close(loop: Loop, settings: Settings, directory: Run, meter: MemoryMeter) -> float:
