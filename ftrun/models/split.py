@@ -1,4 +1,4 @@
-"""A tensor whose rows are split over processes (a DTensor of FSDP2): this process's rows of it, and the whole."""
+"""A tensor whose rows are split over processes (a DTensor of FSDP2): this process's rows, and the whole."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def whole(value: Any) -> Tensor:
 
 
 def rows_of(value: Any) -> slice:
-    """The rows that this process has of a split tensor: as torch.chunk cuts, the last may be fewer or none."""
+    """The rows that this process has of a split tensor, as torch.chunk cuts: the last may have none."""
     rows, processes = len(value), value.device_mesh.size()
     size = -(-rows // processes)
     first = min(value.device_mesh.get_local_rank() * size, rows)

@@ -6,19 +6,18 @@ import math
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from accelerate import DistributedDataParallelKwargs
 
-from ftrun.errors import Diverged
 from ftrun.settings.schedules import Course, Length
 from ftrun.tasks.objective import acts_after_step
 from ftrun.training.gradients.gradient import Gradient
 from ftrun.training.kept.kept import Kept
 from ftrun.training.late import Numbers
 from ftrun.training.optim import groups, merged, optimizer
+from ftrun.training.pending import Pending, divergence
 from ftrun.training.state import State
 
 if TYPE_CHECKING:
@@ -31,22 +30,6 @@ if TYPE_CHECKING:
     from ftrun.tasks.data import TaskData
 
 BAD_STEPS = 3  # non-finite steps in a row that end the run
-
-
-@dataclass
-class Pending:
-    """A step that was launched: which one, over which examples, at which rate, and what it comes to."""
-
-    step: int
-    rows: list[int]
-    rate: float  # of the head
-    parts: list[str]  # of the loss
-    numbers: Numbers  # gradient norm, loss and count of targets, then sum and count of each part
-
-    @property
-    def finite(self) -> bool:
-        """Waits for the device."""
-        return all(math.isfinite(number) for number in self.numbers.read()[:2])
 
 
 class Step:
@@ -240,8 +223,4 @@ class Step:
         }
         if self.accelerator.is_main_process:
             self.run_directory.write_json("divergence.json", report)
-        raise Diverged(
-            f"loss {loss} and gradient norm {norm} at step {latest.step}, {bad_steps} steps in a row;"
-            f" see divergence.json; possible: a lower train.lr (now {self.settings.train.lr:g}),"
-            " a longer train.warmup, train.precision=fp32"
-        )
+        raise divergence(latest, loss, norm, bad_steps, self.settings.train.lr)

@@ -1,7 +1,7 @@
 """The tensors of a checkpoint in files of safetensors: one file, or several of a set that is large.
 
-What is split over processes is gathered tensor by tensor by the first one, which holds no more than one file's
-at a time, and each process reads its own rows again. So the files do not tell how many processes there were.
+What is split over processes is gathered tensor by tensor by the first one, which holds one file's at a time,
+and each process reads its own rows again. So the files do not tell how many processes there were.
 """
 
 from __future__ import annotations
