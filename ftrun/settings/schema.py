@@ -8,6 +8,7 @@ from typing import Any
 from ftrun.errors import ConfigError
 from ftrun.settings.checks import above, at_least, auto_or_switch, every, finite, mapping, one_of
 from ftrun.settings.protocols import Schedule, Strategy, Task
+from ftrun.settings.sharded import refuse_with_shard
 
 ROUNDED = ("8bit", "4bit")  # ways to load weights
 
@@ -38,6 +39,7 @@ class Train:
     graphs: str | bool  # "auto" or False
     compile: bool
     checkpoint_layers: bool | str
+    shard: bool
 
     def __post_init__(self) -> None:
         for name in ("lr", "epochs"):
@@ -208,6 +210,8 @@ class Settings:
             )
         self.task.check(self)
         self.guard.check(self)
+        if self.train.shard:
+            refuse_with_shard(self)
         spec = self.task.spec(None)
         if self.scenario != "task" and spec.labels is None:
             raise ConfigError(

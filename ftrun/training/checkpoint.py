@@ -17,7 +17,7 @@ from ftrun.models.split import is_split, own, put_together
 from ftrun.runs.files import umask_mode
 from ftrun.runs.manifest import entries, fault
 from ftrun.runs.typed import command
-from ftrun.training.tensor_files import read_tensors, shapes_of, write
+from ftrun.training.tensor_files import hand_over, read_tensors, shapes_of, write
 
 MANIFEST, STATE = "manifest.json", "state.json"
 Tensors = dict[str, dict[str, Tensor]]  # file stem → tensors
@@ -56,6 +56,12 @@ def save(directory: Path, tensors: Tensors, state: dict[str, Any]) -> None:
     sync(directory.parent)
     if old.exists():
         shutil.rmtree(old)
+
+
+def give(tensors: Tensors) -> None:
+    """The part in `save` of a process that does not write, where the weights are split over processes."""
+    for values in tensors.values():
+        hand_over(values)
 
 
 def newest(directory: Path, key: str | None = None) -> tuple[Path | None, list[str]]:

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ftrun.models.split import nbytes
+
 if TYPE_CHECKING:
     from ftrun.models.model import Model
 
@@ -29,7 +31,7 @@ class MemoryMeter:
 
     def __init__(self, device: torch.device, model: Model) -> None:
         self.device = device
-        self.weights = sum(tensor.nbytes for tensor in [*model.parameters(), *model.buffers()])
+        self.weights = sum(nbytes(tensor) for tensor in [*model.parameters(), *model.buffers()])
         self.above = 0
         self._stop, self._paused = threading.Event(), False
         self._level, self._thread = self.settled(), None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from accelerate import DistributedDataParallelKwargs
 
+from ftrun.models.split import whole
 from ftrun.settings.schedules import Course, Length
 from ftrun.tasks.objective import acts_after_step
 from ftrun.training.gradients.gradient import Gradient
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from ftrun.runs.run import Run
     from ftrun.settings.schema import Settings
     from ftrun.tasks.data import TaskData
+    from ftrun.training.sharding import Sharded
 
 BAD_STEPS = 3  # non-finite steps in a row that end the run
 
@@ -36,13 +38,21 @@ class Step:
     """A model, its optimizer and their state."""
 
     def __init__(
-        self, model: Model, data: TaskData, settings: Settings, run: Run, accelerator: Accelerator
+        self,
+        model: Model,
+        data: TaskData,
+        settings: Settings,
+        run: Run,
+        accelerator: Accelerator,
+        sharded: Sharded | None = None,
     ) -> None:
         self.model, self.settings, self.run_directory, self.accelerator = model, settings, run, accelerator
         self.strategy, self.guard = settings.strategy, settings.guard
         self.dataset, self.objective = data.dataset("train"), data.objective
         self.length = Length.of(settings.train, len(self.dataset.epoch(settings.seed, 0)))
-        model.to(accelerator.device)
+        self.sharded = sharded  # where the weights are split over the processes
+        if sharded is None:
+            model.to(accelerator.device)
         self.objective.setup(model, accelerator)
         self.parameters = model.trained()
         self.course = Course(settings.train.lr, settings.schedule, self.length, model.depth)
@@ -51,11 +61,10 @@ class Step:
         self.all_open = max(self.opens.values())  # the step from which every stage trains
         if self.all_open:
             accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
-        self.wrapped = accelerator.prepare_model(
-            model
-        )  # for training; the forward pass of DDP waits for all processes
+        # for training; the forward pass of DDP waits for all processes
+        self.wrapped = accelerator.prepare_model(model) if sharded is None else sharded.root
         self.kept = Kept(model, data, settings, accelerator, self.course)
-        self.backward = Gradient(model, self.wrapped, data, settings, accelerator, self.kept)
+        self.backward = Gradient(model, self.wrapped, data, settings, accelerator, self.kept, sharded)
         own = optimizer(
             merged(groups(model, settings.train), self.rate_course), settings.train, accelerator.device
         )
@@ -201,7 +210,7 @@ class Step:
         clip = self.settings.train.clip or math.inf
         # not accelerate's, which would unscale the gradients again
         norm = torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), clip)
-        return norm, loss, count
+        return whole(norm), loss, count
 
     def clear(self) -> None:
         """Zero the gradients; graphs add to those that are there."""

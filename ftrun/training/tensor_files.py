@@ -28,7 +28,7 @@ def write(directory: Path, stem: str, tensors: Mapping[str, Tensor]) -> None:
         save_file(values, directory / f"{name}.safetensors")
 
 
-def give(tensors: Mapping[str, Tensor]) -> None:
+def hand_over(tensors: Mapping[str, Tensor]) -> None:
     """The part in `write` of a process that does not write: its rows go to the one that does."""
     for names in cut(tensors):
         for name in names:
