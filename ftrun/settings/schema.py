@@ -211,7 +211,7 @@ class Settings:
         self.task.check(self)
         self.guard.check(self)
         if self.train.shard:
-            refuse_with_shard(self)
+            refuse_with_shard(self.task, self.train, self.model)
         spec = self.task.spec(None)
         if self.scenario != "task" and spec.labels is None:
             raise ConfigError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import ConfigError
 
@@ -10,35 +10,8 @@ if TYPE_CHECKING:
     from ftrun.settings.protocols import Task
 
 
-class Train(Protocol):
-    """The settings of train that matter here."""
-
-    optimizer: str
-    precision: str
-    keep: str | bool
-    compile: bool
-
-
-class Model(Protocol):
-    """Those of model."""
-
-    load: str
-
-    @property
-    def rounded(self) -> bool: ...
-
-
-class Settings(Protocol):
-    """Those of an experiment."""
-
-    task: Task
-    train: Train
-    model: Model
-
-
-def refuse_with_shard(settings: Settings) -> None:
+def refuse_with_shard(task: Task, train: Any, model: Any) -> None:
     """ConfigError, with the reason and what is possible, whatever the number of processes is."""
-    train, model = settings.train, settings.model
     reasons = [
         (
             train.optimizer not in ("adamw", "sgd"),
@@ -66,8 +39,8 @@ def refuse_with_shard(settings: Settings) -> None:
             "model.load=full, or train.shard=false",
         ),
         (
-            settings.task.spec(None).projection is not None,
-            f"task={settings.task.name} compares the examples of all processes with each other in every step",
+            task.spec(None).projection is not None,
+            f"task={task.name} compares the examples of all processes with each other in every step",
             "train.shard=false",
         ),
     ]

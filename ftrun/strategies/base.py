@@ -109,7 +109,7 @@ class Strategy:
         return type(self).rate is not Strategy.rate
 
     def measure(self, memory: Memory) -> None:
-        """What `remember` needs of the network in one piece, on disk: one process after the other, first of all.
+        """What `remember` needs of the network in one piece, put on disk, one process after the other.
 
         The network may be split over processes afterwards, and is not when this is called.
         """

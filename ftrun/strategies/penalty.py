@@ -148,8 +148,8 @@ class UpdateAnchor:
 
 def over_processes(value: float, weights: Iterable[nn.Parameter]) -> float:
     """The sum of what each process has found on its rows; the value itself where the weights are whole."""
-    some = next(iter(weights))
-    if not is_split(some):
+    some = next(iter(weights), None)
+    if some is None or not is_split(some):
         return value
     return float(summed(torch.tensor(value, dtype=torch.float64, device=some.device), some))
 

@@ -108,7 +108,7 @@ def kind_of(step: Step, data: TaskData) -> list[Any]:
 
 
 def check_export(step: Step, data: TaskData, rows: list[int]) -> None:
-    """UserError when the saved model differs from the model in memory; all processes of a split one call it."""
+    """UserError when the saved model differs from the one in memory; of a split one all processes call it."""
     directory, auto_class = step.run_directory.path / "preflight", data.spec.auto_class
     probe = step.dataset.collate([step.dataset[row] for row in rows])
     main = step.accelerator.is_main_process

@@ -47,9 +47,7 @@ def split(
     if splits(settings, accelerator):
         return Sharded(model, [source.model for source in sources], accelerator)
     if settings.train.shard:
-        say(
-            "train.shard=true: one process holds everything; split it with torchrun --nproc-per-node N -m ftrun …"
-        )
+        say("train.shard=true: one process holds all; to split it: torchrun --nproc-per-node 2 -m ftrun")
     return None
 
 
@@ -85,13 +83,20 @@ class Root(nn.Module):
         if number is None:
             return None
         model = self.models[number]
-        return type(model).forward(model, **inputs)
+        return solid(type(model).forward(model, **inputs))
 
     def train(self, mode: bool = True) -> Root:
         """Of the model of the run; the others keep their mode."""
         self.training = mode
         self.models[0].train(mode)
         return self
+
+
+def solid(output: Any) -> Any:
+    """Tensors in memory of their own: an operation in place on a view would lose FSDP2's hook on it."""
+    if isinstance(output, torch.Tensor):
+        return output.clone() if output._is_view() else output
+    return type(output)(*map(solid, output))
 
 
 class Sharded:

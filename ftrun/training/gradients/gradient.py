@@ -38,7 +38,7 @@ FEW = 8  # examples: halving costs a GPU more time below, recomputing a third at
 
 
 class Gradient:
-    """Accumulates the gradient of a step; `wrapped` is the model as accelerate prepared it."""
+    """Accumulates the gradient of a step; `wrapped` is the model as accelerate or FSDP2 prepared it."""
 
     def __init__(
         self,
@@ -50,8 +50,8 @@ class Gradient:
         kept: Kept,
         sharded: Sharded | None = None,
     ) -> None:
-        self.sharded = sharded
         self.model, self.wrapped, self.settings, self.accelerator = model, wrapped, settings, accelerator
+        self.sharded = sharded
         self.objective, self.guard = data.objective, settings.guard
         self.batches = Batches(data.dataset("train"), kept, accelerator.device)
         # of the latest step's loss: sums and counts
@@ -65,11 +65,9 @@ class Gradient:
         """Backward of the mean loss over all targets of the batch; returns the summed loss and their count.
 
         Nothing is read from the device: the loss is a tensor of fp64, and the count is one where only all
-        processes together know it.
-
-        With weighted targets it is the weighted mean, and the count is the sum of the weights. When the
-        memory is exhausted, layers are recomputed or the micro-batch is halved, `clear` zeroes the gradients,
-        and the step restarts.
+        processes together know it. With weighted targets it is the weighted mean, and the count is the sum of
+        the weights. When the memory is exhausted, layers are recomputed or the micro-batch is halved, `clear`
+        zeroes the gradients, and the step restarts.
         """
         while True:
             try:
@@ -167,10 +165,7 @@ class Gradient:
         return sum(losses[1:], losses[0])
 
     def spare(self, mine: int, rows: int, size: int) -> int:
-        """How many passes over `rows` a process has to add to its own: the most that any of them has.
-
-        Each pass gathers the weights where these are split, so that all processes need equally many.
-        """
+        """Passes to add, so that all have as many as the process with most rows: each gathers weights."""
         if self.sharded is None:
             return 0
         return ceil(ceil(rows / self.accelerator.num_processes) / size) - mine
