@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from ftrun.models.model import Model
     from ftrun.runs.run import Run
-    from ftrun.settings.schema import Settings
+    from ftrun.settings.schema import Settings, Train
     from ftrun.tasks.data import TaskData
     from ftrun.training.sharding import Sharded
 
@@ -65,13 +65,9 @@ class Step:
         self.wrapped = accelerator.prepare_model(model) if sharded is None else sharded.root
         self.kept = Kept(model, data, settings, accelerator, self.course)
         self.backward = Gradient(model, self.wrapped, data, settings, accelerator, self.kept, sharded)
-        own = optimizer(
-            merged(groups(model, settings.train), self.rate_course), settings.train, accelerator.device
-        )
+        own = self.optimizer_of(settings.train)
         self.optimizer = accelerator.prepare_optimizer(own, device_placement=False)
         self.stages = {name: model.stage_of(name) for name in self.parameters}
-        groups_by_id = {id(weight): group for group in own.param_groups for weight in group["params"]}
-        self.group_of = {name: groups_by_id[id(weight)] for name, weight in self.parameters.items()}
         self.state = State(micro_batch=settings.train.micro_batch or settings.train.batch_size)
         self.norm = math.nan  # of the latest gradient that was read
         self.pending: Pending | None = None  # the latest step, as long as nobody has read what it came to
@@ -83,6 +79,13 @@ class Step:
             or accelerator.scaler is not None
             or not own.defaults.get("fused")
         )
+
+    def optimizer_of(self, train: Train) -> torch.optim.Optimizer:
+        """The optimizer of all parameters, each of which has its group in `group_of`."""
+        own = optimizer(merged(groups(self.model, train), self.rate_course), train, self.accelerator.device)
+        groups_by_id = {id(weight): group for group in own.param_groups for weight in group["params"]}
+        self.group_of = {name: groups_by_id[id(weight)] for name, weight in self.parameters.items()}
+        return own
 
     def rate_course(self, stage: int) -> tuple[int, int | None]:
         """What is different of stages whose rates differ in time."""
