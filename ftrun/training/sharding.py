@@ -19,6 +19,7 @@ from torch import nn
 from ftrun.errors import ConfigError
 from ftrun.models.split import nbytes, whole
 from ftrun.runs.terminal import say
+from ftrun.training.memory import return_what_is_free
 from ftrun.training.reached import ROUTED
 
 if TYPE_CHECKING:
@@ -109,6 +110,8 @@ class Sharded:
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
 
+        if accelerator.device.type == "cpu":
+            return_what_is_free()
         self.model, self.main = model, accelerator.is_main_process
         self.outline = outline_of(model) if self.main else None
         models = list({id(each): each for each in [model, *pasts]}.values())

@@ -163,12 +163,10 @@ def test_the_micro_batch_never_changes_the_result(toy_files, still_dir, tmp_path
 
 def test_a_model_that_saves_something_else_is_noticed(toy_files, tiny_dir, tmp_path, monkeypatch):
     from ftrun.errors import UserError
-    from ftrun.training import preflight
+    from ftrun.models.reload import Shown
 
-    def other(*args):
-        return difference(*args) + 1.0
-
-    monkeypatch.setattr(preflight, "difference", other)
+    former = Shown.differ
+    monkeypatch.setattr(Shown, "differ", lambda *given: former(*given) + 1.0)
     with pytest.raises(UserError, match="the saved model differs from the trained one: a logit by 1"):
         ran(tmp_path / "run", experiment(toy_files, tiny_dir("bert"), "full"))
 
