@@ -72,13 +72,11 @@ class Step:
         self.norm = math.nan  # of the latest gradient that was read
         self.pending: Pending | None = None  # the latest step, as long as nobody has read what it came to
         self.begun = False  # whether every open weight has taken a step
-        # what a step came to decides what comes next, or only the host can skip it
-        self.at_once = (
-            self.guard.pulls()
-            or acts_after_step(self.objective)
-            or accelerator.scaler is not None
-            or not own.defaults.get("fused")
-        )
+        self.at_once = self.decides() or accelerator.scaler is not None or not own.defaults.get("fused")
+
+    def decides(self) -> bool:
+        """Whether what a step came to decides what comes next; else, fused, the device can skip it."""
+        return self.guard.pulls() or acts_after_step(self.objective)
 
     def optimizer_of(self, train: Train) -> torch.optim.Optimizer:
         """The optimizer of all parameters, each of which has its group in `group_of`."""

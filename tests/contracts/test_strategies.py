@@ -10,7 +10,7 @@ from transformers import AutoModelForSequenceClassification
 from ftrun.errors import ConfigError
 from ftrun.experiments import finish as outcome
 from ftrun.models.load import load, quiet
-from ftrun.models.reload import difference, reload
+from ftrun.models.reload import reload
 from ftrun.settings.seeds import stream
 from ftrun.tasks.data import TaskData
 from ftrun.training.checkpoint import newest, read_tensors
