@@ -9,7 +9,7 @@ from ftrun.data.tables import write_table
 from ftrun.errors import UserError
 from ftrun.experiments.frozen import add_features
 from ftrun.experiments.retention import measure_after
-from ftrun.models.reload import difference
+from ftrun.models.reload import Shown, shown
 from ftrun.models.save import export
 from ftrun.reports.pages.run_page import show_result
 from ftrun.runs import clock
@@ -22,11 +22,12 @@ from ftrun.tasks.scorer import prediction_lines
 from ftrun.training import checkpoint
 from ftrun.training.devices import describe
 from ftrun.training.pausing import VALIDATION_ALONE
-from ftrun.training.preflight import LARGEST_DIFFERENCE, PROBE
+from ftrun.training.preflight import LARGEST_DIFFERENCE, PROBE, in_one_piece
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ftrun.models.model import Model
     from ftrun.settings.schema import Settings
     from ftrun.tasks.data import TaskData
     from ftrun.tasks.scorer import Row
@@ -49,21 +50,18 @@ def finish(loop: Loop, settings: Settings, directory: Run, meter: MemoryMeter, f
     scores, rows = loop.scores(data.dataset("test"))
     known = measure_after(loop, first) | on_training(loop)
     loop.step.kept.flush()
+    with in_one_piece(loop.step) as network:
+        if accelerator.is_main_process:
+            here = write_network(network, data, directory, settings)
     if accelerator.is_main_process:
-        auto_class, validation = data.spec.auto_class, data.dataset("validation")
-        directory.keep()
-        shutil.rmtree(directory.model_dir, ignore_errors=True)  # half of one, of a process that was killed
-        export(model, directory.model_dir, auto_class)
-        probe = validation.collate(validation.examples[:PROBE])
-        found = difference(model, directory.model_dir, auto_class, probe)
+        found = here.differ(directory.model_dir, data.spec.auto_class)
         seal(directory.model_dir)
         write_predictions(directory, data, rows)
-        if (generator := data.task.generator(data)) is not None:
-            generator.write_sample(model.net, directory.path, stream(settings.seed, "sample"))
         directory.log({"step": loop.state.step, **{f"test_{name}": value for name, value in scores.items()}})
         directory.write_json("cost.json", cost_of(loop, meter))
-        with meter.aside():
-            add_features(settings, data, model, directory, accelerator)
+        if loop.step.sharded is None:  # it takes the whole network on one device
+            with meter.aside():
+                add_features(settings, data, model, directory, accelerator)
         own = {f"test_{name}": value for name, value in scores.items()} | {"reload_difference": found}
         directory.write_json(RESULT, result_of(loop, settings) | own | known)
         with clock.phase("report"):
@@ -74,13 +72,22 @@ def finish(loop: Loop, settings: Settings, directory: Run, meter: MemoryMeter, f
     return loop.state.best[loop.metric]
 
 
+def write_network(model: Model, data: TaskData, directory: Run, settings: Settings) -> Shown:
+    """The saved model and a sample of what it writes; returns what it makes of some rows of validation."""
+    auto_class, validation = data.spec.auto_class, data.dataset("validation")
+    directory.keep()
+    shutil.rmtree(directory.model_dir, ignore_errors=True)  # half of one, of a process that was killed
+    export(model, directory.model_dir, auto_class)
+    if (generator := data.task.generator(data)) is not None:
+        generator.write_sample(model.net, directory.path, stream(settings.seed, "sample"))
+    return shown(model, validation.collate(validation.examples[:PROBE]))
+
+
 def load_best(loop: Loop, directory: Run) -> None:
     """Give the network the weights that were best on validation; UserError where they are not there."""
     best, model = int(loop.state.best["step"]), loop.step.model
     place = checkpoint.best_weights(directory.checkpoints / "best", directory.key, best)
-    weights = checkpoint.read_tensors(place, "weights")
-    checkpoint.refuse_other_network(place, weights, model, loop.step.parameters)
-    checkpoint.load_weights(weights, model)
+    checkpoint.read_weights(place, model, loop.step.parameters)
 
 
 def close(loop: Loop, settings: Settings, directory: Run, meter: MemoryMeter) -> float:

@@ -24,6 +24,7 @@ from ftrun.tasks.dataset import SPLITS
 from ftrun.training.devices import describe
 from ftrun.training.optim import groups, plan
 from ftrun.training.reached import freeze_unreached
+from ftrun.training.sharding import home
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -58,7 +59,7 @@ def open_weights(settings: Settings, data: TaskData, model: Model, accelerator: 
     with torch.random.fork_rng():
         torch.manual_seed(stream(settings.seed, "init", 1))
         settings.strategy.prepare(model)
-    if note := freeze_unreached(model.to(accelerator.device), data, settings.strategy_name):
+    if note := freeze_unreached(model.to(home(settings, accelerator)), data, settings.strategy_name):
         say(note)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftrun.models.model import put_back
 from ftrun.models.similarity import drift, features
+from ftrun.models.split import mean_square
 from ftrun.runs.terminal import leads, say
 from ftrun.strategies.base import Memory
 from ftrun.training.preflight import PROBE, same_scale
@@ -14,13 +16,24 @@ from ftrun.training.preflight import PROBE, same_scale
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ftrun.models.model import Model
     from ftrun.runs.run import Run
     from ftrun.settings.schema import Settings
+    from ftrun.tasks.data import TaskData
     from ftrun.training.loop import Loop
+    from ftrun.training.source_task import SourceTask
 
 PROBED = 4  # batches whose gradients are measured
 TINY = 1e-16  # Adam's epsilon, squared
 DRIFT_ROWS = 256  # examples whose features are compared
+
+
+def measure(
+    model: Model, data: TaskData, sources: list[SourceTask], settings: Settings, directory: Run
+) -> None:
+    """What the strategy measures on the network in one piece, in the run's directory."""
+    rows = len(data.dataset("train"))
+    settings.guard.measure(memory_in(model, sources, rows, settings, directory, lr_sum=0.0))
 
 
 def remember(loop: Loop, settings: Settings, directory: Run) -> None:
@@ -32,18 +45,31 @@ def remember(loop: Loop, settings: Settings, directory: Run) -> None:
 
 
 def memory_of(loop: Loop, settings: Settings, directory: Run) -> Memory:
+    step = loop.step
+    lr_sum = step.repeats * sum(step.course.rate(number) for number in range(loop.length.total))
+    found = memory_in(step.model, loop.sources, len(step.dataset), settings, directory, lr_sum)
+    return replace(found, adaptive=settings.train.adaptive, sizes=lambda: gradient_sizes(loop))
+
+
+def memory_in(
+    model: Model,
+    sources: list[SourceTask],
+    rows: int,
+    settings: Settings,
+    directory: Run,
+    lr_sum: float,
+) -> Memory:
+    """The same without what takes steps to know."""
     source = settings.source
     return Memory(
-        model=loop.step.model,
-        pasts=list(loop.sources),
-        rows=len(loop.step.dataset),
+        model=model,
+        pasts=list(sources),
+        rows=rows,
         shared=settings.scenario != "task" and source is not None and source.kind == "run",
         seed=settings.seed,
-        lr_sum=loop.step.repeats * sum(loop.step.course.rate(step) for step in range(loop.length.total)),
+        lr_sum=lr_sum,
         directory=directory.path,
         earlier=Path(source.run) if source is not None and source.kind == "run" else None,
-        adaptive=settings.train.adaptive,
-        sizes=lambda: gradient_sizes(loop),
     )
 
 
@@ -61,7 +87,7 @@ def gradient_sizes(loop: Loop) -> dict[str, float]:
                 step.gradient(order[start : start + train.batch_size])
             for name, parameter in step.parameters.items():
                 if parameter.grad is not None:
-                    squares[name] += float(parameter.grad.double().square().mean())
+                    squares[name] += mean_square(parameter.grad)
             step.optimizer.zero_grad()
     step.state.cost = cost
     return {name: max(value / len(starts), TINY) ** 0.5 for name, value in squares.items()}

@@ -12,8 +12,8 @@ from ftrun.experiments.ending import reason_kept
 from ftrun.experiments.finish import finish
 from ftrun.experiments.lora.starting import merge_first
 from ftrun.experiments.pooling import for_task, with_pooling
-from ftrun.experiments.preparing import prepare, refuse_nothing_frozen
-from ftrun.experiments.retention import features_of, measure_before, remember
+from ftrun.experiments.preparing import chosen, prepare, refuse_nothing_frozen
+from ftrun.experiments.retention import features_of, measure, measure_before, remember
 from ftrun.experiments.sources import load_network, open_sources
 from ftrun.experiments.surroundings import compare, keep_network, refuse_other_weights, surroundings
 from ftrun.models.load import outline
@@ -35,6 +35,7 @@ from ftrun.training.memory import MemoryMeter
 from ftrun.training.optim import refuse_missing
 from ftrun.training.preflight import preflight, sound
 from ftrun.training.restoring import restore
+from ftrun.training.sharding import home, refuse_unsplittable, split
 from ftrun.training.solve import Solve
 from ftrun.training.step import Step
 from ftrun.training.trackers import check, open_tracker
@@ -69,6 +70,9 @@ def refuse(settings: Settings, accelerator: Accelerator) -> None:
     refuse_missing(settings.train)
     if settings.train.checkpoint_layers is True:
         refuse_batch_norms(shape)
+    if settings.train.shard:
+        found, _ = chosen(settings, shape)
+        refuse_unsplittable(shape, found.strategy)
     if settings.train.compile:
         refuse_without_compiler(accelerator.device)
 
@@ -172,14 +176,17 @@ def train_and_score(
     if settings.model.rounded:
         model.to(accelerator.device)  # which rounds it
     settings = prepare(settings, data, model, directory, accelerator)
-    sources = open_sources(settings, data, model.to(accelerator.device))
+    sources = open_sources(settings, data, model.to(home(settings, accelerator)))
+    with accelerator.main_process_first(), clock.phase("train"):
+        measure(model, data, sources, settings, directory)
+    sharded = split(settings, model, sources, accelerator)
     tracking = open_tracker(settings.tracker if leads() else "none", directory)
     meter = MemoryMeter(accelerator.device, model)
     with closing(tracking) as tracker, closing(meter):
-        step = Step(model, data, settings, directory, accelerator)
+        step = Step(model, data, settings, directory, accelerator, sharded)
         loop = (Solve if settings.strategy.solved else Loop)(step, data, tracker, sources)
         free_space_check(directory.path, disk_needed(step))
-        with accelerator.main_process_first(), clock.phase("train"):
+        with clock.phase("train"):
             remember(loop, settings, directory)
         first = features_of(loop)
         with compiled(step):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from ftrun import ASSETS
 from ftrun.errors import ConfigError, counted
@@ -175,20 +176,43 @@ def reload_bottlenecks(
     return net
 
 
-@torch.no_grad()
 def difference(model: Model, directory: Path, auto_class: str, batch: dict[str, Any]) -> float:
     """The largest difference of a logit between the network in memory and the one read back, on one batch.
 
     In fp32 whatever the precision of training: `model.net` knows nothing of that.
     """
+    return shown(model, batch).differ(directory, auto_class)
+
+
+@dataclass
+class Shown:
+    """What a network in memory made of a batch, with which the one read back is compared."""
+
+    logits: Any
+    inputs: dict[str, Tensor]
+    asked: dict[str, Any]
+    trust: bool
+
+    @torch.no_grad()
+    def differ(self, directory: Path, auto_class: str) -> float:
+        """The largest difference of a logit."""
+        with quiet():
+            other = reload(directory, auto_class, trust=self.trust)
+        here = self.logits
+        other.to((here[0] if isinstance(here, Both) else here).device)
+        there = logits_of(other, self.inputs, **self.asked)
+        pairs = zip(here, there, strict=True) if isinstance(here, Both) else [(here, there)]
+        return max(float((one.float() - other.float()).abs().max()) for one, other in pairs)
+
+
+@torch.no_grad()
+def shown(model: Model, batch: dict[str, Any]) -> Shown:
+    """The logits of a network for a batch, after which its memory may go."""
     kinds = (model.net, backbone_of(model.net), model.net.config)
     trusted = any(type(each).__module__.startswith("transformers_modules") for each in kinds)
-    with quiet():
-        other = reload(directory, auto_class, trust=trusted)
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
     inputs = {name: value.to(device) for name, value in batch["inputs"].items()}
-    here, there = (logits_of(net, inputs, **model.asked) for net in (model.net, other.to(device)))
+    logits = logits_of(model.net, inputs, **model.asked)
     model.train(was_training)
-    pairs = zip(here, there, strict=True) if isinstance(here, Both) else [(here, there)]
-    return max(float((one.float() - other.float()).abs().max()) for one, other in pairs)
+    return Shown(logits, inputs, model.asked, trusted)

@@ -8,6 +8,7 @@ from typing import Any
 from ftrun.errors import ConfigError
 from ftrun.settings.checks import above, at_least, auto_or_switch, every, finite, mapping, one_of
 from ftrun.settings.protocols import Schedule, Strategy, Task
+from ftrun.settings.sharded import refuse_with_shard
 
 ROUNDED = ("8bit", "4bit")  # ways to load weights
 
@@ -39,6 +40,7 @@ class Train:
     compile: bool
     checkpoint_layers: bool | str
     frozen_dtype: str
+    shard: bool
 
     @property
     def adaptive(self) -> bool:
@@ -220,6 +222,8 @@ class Settings:
             )
         self.task.check(self)
         self.guard.check(self)
+        if self.train.shard:
+            refuse_with_shard(self.task, self.train, self.model)
         spec = self.task.spec(None)
         if self.scenario != "task" and spec.labels is None:
             raise ConfigError(

@@ -14,6 +14,7 @@ from ftrun.strategies.full import Full
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.nn import Parameter
 
     from ftrun.settings.schema import Settings
     from ftrun.strategies.base import Memory
@@ -82,8 +83,38 @@ class Anchored(Full, ABC):
         return 0.0
 
     def remember(self, memory: Memory) -> None:
+        from ftrun.models.split import own, part_of
+        from ftrun.strategies.penalty import Anchor, UpdateAnchor
+
+        model = memory.model
+        head, held, updates = self.anchored(memory)
+        if self.settled():
+            self.settle(memory, list(held), updates)
+        strengths, targets = self.strengths(memory, [*held, *updates])
+        if held and self.apply == "proximal":
+            say(self.strength_note(Anchor(held, dict(held), {n: strengths[n] for n in held}), memory.lr_sum))
+        start = {
+            name: (part_of(targets[name], p) if name in targets else own(p).detach()).clone().to(p.device)
+            for name, p in held.items()
+        }
+        parts = {name: placed(strengths[name], p) for name, p in held.items()}
+        self.anchors = [Anchor(held, start, parts)]
+        if updates:
+            theirs = {name: each.part(strengths[name]) for name, each in updates.items()}
+            theirs = {n: s if isinstance(s, float) else s.to(updates[n].up.device) for n, s in theirs.items()}
+            self.updates = UpdateAnchor(updates, theirs)
+        if self.head_strength() > 0 and not memory.shared:
+            new = {name: p for name, p in model.trained().items() if name in head}
+            zero = {name: own(p).detach() * 0 for name, p in new.items()}
+            self.anchors.append(Anchor(new, zero, dict.fromkeys(new, self.head_strength())))
+
+    def anchored(self, memory: Memory) -> tuple[set[str], dict[str, Parameter], dict[str, Update]]:
+        """The names of a new head, the weights that are held and the low-rank updates that are, by name.
+
+        ConfigError where there is nothing to hold.
+        """
         from ftrun.models.adapters import Adapters
-        from ftrun.strategies.penalty import Anchor, UpdateAnchor, updates_of
+        from ftrun.strategies.penalty import updates_of
 
         model = memory.model
         head = set() if memory.shared else {name for name, _ in model.head_parameters()}
@@ -97,19 +128,7 @@ class Anchored(Full, ABC):
         held = {n: p for n, p in model.trained().items() if n not in head and ".lora_" not in n}
         if not held and not updates:
             raise ConfigError("protect= has nothing to hold: this strategy trains no pretrained weight")
-        if self.settled():
-            self.settle(memory, list(held), updates)
-        strengths, targets = self.strengths(memory, [*held, *updates])
-        start = {name: targets.get(name, p.detach().clone()).to(p.device) for name, p in held.items()}
-        self.anchors = [Anchor(held, start, {name: strengths[name] for name in held})]
-        if held and self.apply == "proximal":
-            say(self.strength_note(memory.lr_sum))
-        if updates:
-            self.updates = UpdateAnchor(updates, {name: strengths[name] for name in updates})
-        if self.head_strength() > 0 and not memory.shared:
-            new = {name: p for name, p in model.trained().items() if name in head}
-            zero = {name: p.detach() * 0 for name, p in new.items()}
-            self.anchors.append(Anchor(new, zero, dict.fromkeys(new, self.head_strength())))
+        return head, held, updates
 
     def settle(self, memory: Memory, held: list[str], updates: dict[str, Update]) -> None:
         """Find the factor from the strengths that the weights would have with a factor of one."""
@@ -141,9 +160,9 @@ class Anchored(Full, ABC):
         acts |= {n: each.pace() / sizes.get(names[id(each.up)], 1.0) for n, each in updates.items()}
         return {name: memory.lr_sum * value for name, value in acts.items()}
 
-    def strength_note(self, lr_sum: float) -> str:
+    def strength_note(self, anchor: Anchor, lr_sum: float) -> str:
         """How strong the hold is, for the terminal: a pull that does nothing looks like one that works."""
-        undone = self.anchors[0].share_undone(lr_sum)
+        undone = anchor.share_undone(lr_sum)
         most = float(undone.sort().values[len(undone) * 9 // 10])
         whose = (
             "every weight" if undone.min() == undone.max() else "the tenth of the weights held most strongly"
@@ -174,3 +193,10 @@ class Anchored(Full, ABC):
             return None
         held = sum(anchor.penalty() for anchor in self.anchors)
         return held + (self.updates.penalty() if self.updates is not None else 0.0)
+
+
+def placed(strength: Tensor | float, weight: Parameter) -> Tensor | float:
+    """The strengths of this process's rows of a weight, on its device; one for all is a number."""
+    from ftrun.models.split import part_of
+
+    return strength if isinstance(strength, float | int) else part_of(strength, weight).to(weight.device)

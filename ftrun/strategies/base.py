@@ -109,6 +109,12 @@ class Strategy:
         """Whether `rate` differs from stage to stage."""
         return type(self).rate is not Strategy.rate
 
+    def measure(self, memory: Memory) -> None:
+        """What `remember` needs of the network in one piece, put on disk, one process after the other.
+
+        The network may be split over processes afterwards, and is not when this is called.
+        """
+
     def remember(self, memory: Memory) -> None:
         """Look at the network and the earlier tasks once, before the first step and again when resuming."""
 

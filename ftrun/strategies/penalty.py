@@ -7,11 +7,14 @@ it stays as unequal as s is.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+
+from ftrun.models.split import is_split, own, part_of, rows_of, summed, whole
 
 if TYPE_CHECKING:
     from ftrun.models.model import Model
@@ -21,7 +24,10 @@ SAMPLED = 100_000  # weights, about, by which the strength of a hold is estimate
 
 @dataclass
 class Anchor:
-    """Weights themselves, by name: where they are pulled to and how strongly, per weight or one for all."""
+    """Weights themselves, by name: where they are pulled to and how strongly, per weight or one for all.
+
+    Of weights that are split over processes, targets and strengths are those of this process's rows.
+    """
 
     parameters: dict[str, nn.Parameter]
     targets: dict[str, Tensor]
@@ -36,9 +42,9 @@ class Anchor:
                 continue
             if isinstance(strength, Tensor):
                 weight = strength / (strength + 1 / rate)
-                parameter.lerp_(self.targets[name], weight)
+                own(parameter).lerp_(self.targets[name], weight)
             elif strength > 0:
-                parameter.lerp_(self.targets[name], strength / (strength + 1 / rate))
+                own(parameter).lerp_(self.targets[name], strength / (strength + 1 / rate))
 
     @torch.no_grad()
     def share_undone(self, lr_sum: float) -> Tensor:
@@ -54,15 +60,16 @@ class Anchor:
         """The gradient of the penalty, s(θ − θ*), on top of the loss's."""
         for name, parameter in self.parameters.items():
             if parameter.grad is not None:
-                parameter.grad += self.strengths[name] * (parameter - self.targets[name])
+                own(parameter.grad).add_(self.strengths[name] * (own(parameter) - self.targets[name]))
 
     @torch.no_grad()
     def penalty(self) -> float:
         """½ Σ s (θ − θ*)² as it now is."""
-        return sum(
-            0.5 * float((self.strengths[name] * (parameter - self.targets[name]) ** 2).sum())
+        found = sum(
+            0.5 * float((self.strengths[name] * (own(parameter) - self.targets[name]) ** 2).sum())
             for name, parameter in self.parameters.items()
         )
+        return over_processes(found, self.parameters.values())
 
 
 @dataclass
@@ -70,7 +77,8 @@ class Update:
     """One low-rank layer: its factors, and what it adds to the weight at its side.
 
     Of a convolution A is one as well, with the kernel of the weight, and B one of size 1: their product over
-    flattened kernels is the update.
+    flattened kernels is the update. Where the factors are split over processes, this one's rows of B give its
+    rows of the update, which stand as columns in `transposed`.
     """
 
     down: nn.Parameter  # A, (rank, in, *kernel)
@@ -85,13 +93,32 @@ class Update:
 
     def delta(self) -> Tensor:
         """How far the effective weight has moved, in the weight's own shape."""
-        product = self.scale * (self.up.flatten(1) @ self.down.flatten(1))
-        whole = product.T if self.transposed else product.view(len(self.up), *self.down.shape[1:])
-        return whole - self.first
+        return self.between(whole(self.down), own(self.up))
+
+    def between(self, down: Tensor, up: Tensor) -> Tensor:
+        """The same for these factors."""
+        product = self.scale * (up.flatten(1) @ down.flatten(1))
+        moved = product.T if self.transposed else product.view(len(up), *down.shape[1:])
+        return moved - self.first
+
+    def gradients(self, strength: Tensor | float) -> tuple[Tensor, Tensor]:
+        """Of ½ Σ s (ΔW)² with respect to this process's rows of A and of B."""
+        down, up = (value.detach().requires_grad_() for value in (whole(self.down), own(self.up)))
+        with torch.enable_grad():
+            value = 0.5 * (strength * self.between(down, up) ** 2).sum()
+            to_down, to_up = torch.autograd.grad(value, [down, up])
+        return part_of(summed(to_down, self.down), self.down), to_up
+
+    def part(self, strength: Tensor | float) -> Tensor | float:
+        """Of strengths in the shape of the weight those of this process's rows."""
+        if not (isinstance(strength, Tensor) and is_split(self.up)):
+            return strength
+        rows = rows_of(self.up)
+        return (strength[:, rows] if self.transposed else strength[rows]).clone()
 
     def pace(self) -> float:
         """How fast ½(ΔW)² undoes ΔW by its gradient on B, at a rate of one: scale² · |a|² of A's rows."""
-        return float(self.scale**2 * self.down.detach().double().flatten(1).square().sum(1).mean())
+        return float(self.scale**2 * whole(self.down).detach().double().flatten(1).square().sum(1).mean())
 
 
 @dataclass
@@ -104,20 +131,27 @@ class UpdateAnchor:
     def add_gradient(self) -> None:
         """The gradient of the penalty with respect to A and B, on top of the loss's."""
         for name, update in self.updates.items():
-            with torch.enable_grad():
-                value = 0.5 * (self.strengths[name] * update.delta() ** 2).sum()
-                gradients = torch.autograd.grad(value, [update.down, update.up])
+            gradients = update.gradients(self.strengths[name])
             for parameter, gradient in zip((update.down, update.up), gradients, strict=True):
                 if parameter.grad is not None:
-                    parameter.grad += gradient
+                    own(parameter.grad).add_(gradient)
 
     @torch.no_grad()
     def penalty(self) -> float:
         """½ Σ s (ΔW)² as it now is."""
-        return sum(
+        found = sum(
             0.5 * float((self.strengths[name] * update.delta() ** 2).sum())
             for name, update in self.updates.items()
         )
+        return over_processes(found, [update.up for update in self.updates.values()])
+
+
+def over_processes(value: float, weights: Iterable[nn.Parameter]) -> float:
+    """The sum of what each process has found on its rows; the value itself where the weights are whole."""
+    some = next(iter(weights), None)
+    if some is None or not is_split(some):
+        return value
+    return float(summed(torch.tensor(value, dtype=torch.float64, device=some.device), some))
 
 
 def sampled(strengths: dict[str, Tensor | float], sizes: dict[str, int]) -> Tensor:

@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ftrun.errors import UserError
+from ftrun.models.split import is_split, own, put_together
 from ftrun.runs.files import umask_mode, unique
 from ftrun.runs.manifest import entries, fault
 from ftrun.runs.typed import command
+from ftrun.training.tensor_files import hand_over, read_tensors, shapes_of, write
 
 MANIFEST, STATE = "manifest.json", "state.json"
 # what a network file system says of a directory with a file that is read elsewhere: it keeps it as .nfsN
@@ -45,10 +46,7 @@ def save(directory: Path, tensors: Tensors, state: dict[str, Any]) -> None:
             discard(new)
     new.mkdir(parents=True)
     for stem, values in tensors.items():
-        save_file(
-            {name: value.detach().cpu().contiguous() for name, value in values.items()},
-            new / f"{stem}.safetensors",
-        )
+        write(new, stem, values)
     (new / STATE).write_text(json.dumps(state, indent=1))
     files = sorted(new.iterdir())
     for file in files:
@@ -82,6 +80,12 @@ def clear(checkpoints: Path) -> None:
     for place in checkpoints.glob(".*.*"):
         if ASIDE.fullmatch(place.name):
             shutil.rmtree(place, ignore_errors=True)
+
+
+def give(tensors: Tensors) -> None:
+    """The part in `save` of a process that does not write, where the weights are split over processes."""
+    for values in tensors.values():
+        hand_over(values)
 
 
 def newest(directory: Path, key: str | None = None) -> tuple[Path | None, list[str]]:
@@ -190,17 +194,25 @@ def read_state(directory: Path) -> dict[str, Any]:
     return json.loads((directory / STATE).read_bytes())
 
 
-def read_tensors(directory: Path, stem: str) -> dict[str, Tensor]:
-    return load_file(directory / f"{stem}.safetensors")
+def read_weights(place: Path, model: nn.Module, trained: Collection[str]) -> None:
+    """Give a model the weights of a checkpoint; UserError as by `refuse_other_network`."""
+    refuse_other_network(place, shapes_of(place, "weights"), model, trained)
+    load_weights(read_tensors(place, "weights", model.state_dict(keep_vars=True).get), model)
+
+
+def read_moments(place: Path, optimizer: Optimizer, names: dict[str, nn.Parameter]) -> None:
+    """Give an optimizer the state of a checkpoint."""
+    saved = read_tensors(place, "optimizer", lambda full: names[full.split("/", 1)[1]])
+    load_moments(saved, optimizer, names)
 
 
 def refuse_other_network(
-    place: Path, weights: dict[str, Tensor], model: nn.Module, trained: Collection[str]
+    place: Path, shapes: dict[str, list[int]], model: nn.Module, trained: Collection[str]
 ) -> None:
     """UserError where saved tensors are not those that a model trains: another name, or another shape."""
-    own = weights_of(model, trained)
-    for name in [*weights, *own]:
-        ours, theirs = (list(each[name].shape) if name in each else None for each in (own, weights))
+    known = {name: list(value.shape) for name, value in weights_of(model, trained).items()}
+    for name in [*shapes, *known]:
+        ours, theirs = known.get(name), shapes.get(name)
         if ours != theirs:
             has, needs = (f"of shape {shape}" if shape is not None else "absent" for shape in (theirs, ours))
             raise UserError(
@@ -209,10 +221,13 @@ def refuse_other_network(
 
 
 def load_weights(weights: dict[str, Tensor], model: nn.Module) -> None:
-    """Copy saved tensors into the parameters and buffers of the same names, which must exist."""
-    own = model.state_dict(keep_vars=True)
+    """Copy saved tensors into the parameters and buffers of the same names, which must exist.
+
+    Of a parameter that is split over processes they are the rows of this one.
+    """
+    places = model.state_dict(keep_vars=True)
     for name, value in weights.items():
-        own[name].data.copy_(value)
+        own(places[name]).data.copy_(value)
 
 
 def weights_of(model: nn.Module, trained: Collection[str]) -> dict[str, Tensor]:
@@ -240,11 +255,14 @@ def moments(optimizer: Optimizer, names: dict[str, nn.Parameter]) -> dict[str, T
 def load_moments(saved: dict[str, Tensor], optimizer: Optimizer, names: dict[str, nn.Parameter]) -> None:
     for full, value in saved.items():
         key, name = full.split("/", 1)
+        parameter = names[name]
         if value.dtype == torch.int64:  # a whole number
             place: Any = int(value)
+        elif key == "step":
+            place = value
         else:
-            place = value if key == "step" else value.to(names[name].device)
-        optimizer.state[names[name]][key] = place
+            place = put_together(value, parameter) if is_split(parameter) else value.to(parameter.device)
+        optimizer.state[parameter][key] = place
 
 
 def sync(path: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -57,6 +58,15 @@ def largest(accelerator: Accelerator, *values: float) -> list[float]:
     tensor = torch.tensor([values], dtype=torch.float64, device=accelerator.device)
     found: list[float] = accelerator.gather(tensor).amax(0).tolist()
     return found
+
+
+def added(accelerator: Accelerator, values: Sequence[float | torch.Tensor]) -> list[torch.Tensor]:
+    """The sum of each number over all processes, in fp64, still on the device."""
+    kind: dict[str, Any] = {"dtype": torch.float64, "device": accelerator.device}
+    numbers = [
+        each.to(**kind) if isinstance(each, torch.Tensor) else torch.full((), each, **kind) for each in values
+    ]
+    return list(accelerator.reduce(torch.stack(numbers), "sum").unbind())
 
 
 def describe(accelerator: Accelerator) -> str:

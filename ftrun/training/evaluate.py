@@ -11,8 +11,10 @@ from torch import nn
 
 from ftrun.data.batching import batches_by_tokens, sorted_batches
 from ftrun.errors import OutOfMemory, out_of_memory, told
+from ftrun.models.split import is_split
 from ftrun.tasks.dataset import sizes_of
 from ftrun.tasks.objective import Coupled, outputs_of, targets_of
+from ftrun.training.devices import largest
 from ftrun.training.late import beside, one_late
 
 if TYPE_CHECKING:
@@ -69,6 +71,7 @@ def answered(
     objective, device, total, count = data.objective, accelerator.device, 0.0, 0.0
     answers: list[tuple[int, Answer]] = []
     pending = batches_of(dataset, size, accelerator)
+    spare = spare_passes(model, len(pending), accelerator)
     with evaluating(model, objective):
         while pending:  # also what comes back to it when the last batch was launched
             launches = launched(model, data, dataset, pending, accelerator, kept)
@@ -78,10 +81,12 @@ def answered(
                         loss = float(objective.loss(outputs, batch).sum) if with_loss else 0.0
                         found = data.scorer.answers(outputs, batch)
                 except (RuntimeError, MemoryError, OSError) as error:
-                    pending[:0] = halves(places, error)
+                    pending[:0] = halves(places, error, model)
                     continue
                 total, count = total + loss, count + (targets_of(objective, batch) if with_loss else 0)
                 answers += zip(places, found, strict=True)
+        for _ in launched(model, data, dataset, [[0]] * spare, accelerator):
+            pass
     return answers, total, count
 
 
@@ -152,19 +157,31 @@ def launched(
                 batch = kept.into(batch, examples)
             outputs = outputs_of(model, data.objective, batch)
         except (RuntimeError, MemoryError, OSError) as error:
-            pending[:0] = halves(places, error)
+            pending[:0] = halves(places, error, model)
         else:
             yield outputs, batch, places
 
 
-def halves(places: list[int], error: BaseException) -> list[list[int]]:
-    """Two batches in the place of one that exceeds the memory; raises every other error again."""
+def spare_passes(model: nn.Module, mine: int, accelerator: Accelerator) -> int:
+    """How many more batches another process has: each pass gathers the weights, where these are split."""
+    if not is_split(next(model.parameters())):
+        return 0
+    return int(largest(accelerator, mine)[0]) - mine
+
+
+def halves(places: list[int], error: BaseException, model: nn.Module) -> list[list[int]]:
+    """Two batches in the place of one that exceeds the memory; raises every other error again.
+
+    Where the weights are split no process may have other batches than it said.
+    """
     if not out_of_memory(error):
         raise error
-    if len(places) == 1:
+    if len(places) == 1 or is_split(next(model.parameters())):
+        what = "a single row is" if len(places) == 1 else f"{len(places)} rows are"
         raise OutOfMemory(
-            f"out of memory when a single row is evaluated ({told(error)}); possible: a smaller"
-            " task.max_length, train.precision=bf16, a smaller model"
+            f"out of memory when {what} evaluated ({told(error)}); possible: a smaller"
+            f"{' train.micro_batch,' if len(places) > 1 else ''} task.max_length, train.precision=bf16, a"
+            " smaller model"
         ) from error
     torch.cuda.empty_cache()
     return [places[: len(places) // 2], places[len(places) // 2 :]]

@@ -202,29 +202,33 @@ class Loop:
         return {}
 
     def save_best(self) -> None:
+        tensors = {"weights": checkpoint.weights_of(self.step.model, self.step.parameters)}
         if self.accelerator.is_main_process:
-            tensors = {"weights": checkpoint.weights_of(self.step.model, self.step.parameters)}
             self.run_directory.keep()
             state = {"step": self.state.step, "run": self.run_directory.key}
             checkpoint.save(self.run_directory.checkpoints / "best", tensors, state)
+        elif self.step.sharded is not None:
+            checkpoint.give(tensors)
 
     def save(self) -> None:
         """Write the checkpoint `last`, with the current size of the metrics."""
         self.step.kept.flush()
+        tensors = {
+            "weights": checkpoint.weights_of(self.step.model, self.step.parameters),
+            "optimizer": checkpoint.moments(self.step.plain_optimizer(), self.step.parameters),
+            **({"task": own} if (own := dict(self.step.objective.named_buffers())) else {}),
+        }
         if self.accelerator.is_main_process:
             self.run_directory.keep()
             self.spend()
             self.state.metrics_size = self.run_directory.metrics_size()
-            tensors = {
-                "weights": checkpoint.weights_of(self.step.model, self.step.parameters),
-                "optimizer": checkpoint.moments(self.step.plain_optimizer(), self.step.parameters),
-                **({"task": own} if (own := dict(self.step.objective.named_buffers())) else {}),
-            }
             run = {"run": self.run_directory.key, "settings": self.run_directory.stored}
             state = asdict(self.state) | run
             if self.accelerator.scaler is not None:
                 state["scaler"] = self.accelerator.scaler.state_dict()
             checkpoint.save(self.run_directory.checkpoints / "last", tensors, state)
+        elif self.step.sharded is not None:
+            checkpoint.give(tensors)
         self._saved = time.perf_counter()
         self.accelerator.wait_for_everyone()
 

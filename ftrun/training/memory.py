@@ -19,10 +19,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from ftrun.models.half import kept
+from ftrun.models.split import nbytes
 
 if TYPE_CHECKING:
     from ftrun.models.model import Model
 
+MMAP_THRESHOLD = -3  # of mallopt(3)
 EVERY = 0.005  # seconds between two looks at the process
 
 
@@ -86,7 +88,7 @@ class MemoryMeter:
 
 def nbytes_of(model: Model) -> int:
     """Bytes of the weights and buffers of a network, as they are in memory."""
-    return sum(kept(tensor).nbytes for tensor in [*model.parameters(), *model.buffers()])
+    return sum(nbytes(kept(tensor)) for tensor in [*model.parameters(), *model.buffers()])
 
 
 def anonymous() -> int | None:
@@ -97,6 +99,15 @@ def anonymous() -> int | None:
     except OSError:
         return None
     return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
+
+
+def return_what_is_free() -> None:
+    """Have glibc give each block of a MiB or more back as soon as it is free, by mallopt(3).
+
+    Else it keeps blocks up to 32 MiB: of a network split over processes, layers that are whole for a moment.
+    """
+    if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None) is not None:
+        mallopt(MMAP_THRESHOLD, 2**20)
 
 
 def _trim() -> Callable[[int], int] | None:

@@ -12,6 +12,7 @@ from torch import nn
 
 from ftrun.errors import ConfigError
 from ftrun.models.quantized import size_of
+from ftrun.models.split import is_split
 
 if TYPE_CHECKING:
     from ftrun.models.model import Model
@@ -90,7 +91,10 @@ def optimizer(found: list[Group], train: Train, device: torch.device) -> torch.o
         return LARS(described, lr=train.lr, momentum=train.momentum)
     fused = device.type in ("cpu", "cuda")
     if train.optimizer == "sgd":
-        return torch.optim.SGD(described, lr=train.lr, momentum=train.momentum, fused=fused)
+        whole = not any(
+            is_split(p) for g in found for p in g.parameters.values()
+        )  # else it has no fused kernel
+        return torch.optim.SGD(described, lr=train.lr, momentum=train.momentum, fused=fused and whole)
     return torch.optim.AdamW(described, lr=train.lr, fused=fused)
 
 

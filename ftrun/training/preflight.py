@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from heapq import nlargest
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from ftrun.models.files.reading import computing
 from ftrun.models.heads import Pooled
 from ftrun.models.load import load
 from ftrun.models.model import put_back
-from ftrun.models.reload import difference
+from ftrun.models.reload import shown
 from ftrun.models.save import export
 from ftrun.runs import clock
 from ftrun.runs.warm import once
@@ -24,6 +24,7 @@ from ftrun.training.evaluate import evaluate
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from ftrun.models.model import Model
     from ftrun.settings.schema import Settings
     from ftrun.tasks.data import TaskData
     from ftrun.training.loop import Loop
@@ -55,7 +56,9 @@ def preflight(loop: Loop) -> None:
     step.set_open(step.opened(0))  # as in the first step: what can be kept is computed and compared now
     validation = data.dataset("validation")
     evaluate(step.model, data, validation.of(validation.examples[:PROBE]), PROBE, loop.accelerator)
-    if loop.accelerator.is_main_process:
+    if step.sharded is not None:
+        check_export(step, data, rows[:PROBE])
+    elif loop.accelerator.is_main_process:
         once("export", kind_of(step, data), lambda: check_export(step, data, rows[:PROBE]), PROOFS)
     loop.accelerator.wait_for_everyone()
 
@@ -108,13 +111,25 @@ def kind_of(step: Step, data: TaskData) -> list[Any]:
 
 
 def check_export(step: Step, data: TaskData, rows: list[int]) -> None:
-    """UserError when the saved model differs from the model in memory."""
+    """UserError when the saved model differs from the one in memory; of a split one all processes call it."""
     directory, auto_class = step.run_directory.path / "preflight", data.spec.auto_class
     probe = step.dataset.collate([step.dataset[row] for row in rows])
+    main = step.accelerator.is_main_process
+    found = 0.0
     try:
-        export(step.model, directory, auto_class)
-        found = difference(step.model, directory, auto_class, probe)
+        with in_one_piece(step) as model:
+            if main:
+                export(model, directory, auto_class)
+                here = shown(model, probe)
+        if main:
+            found = here.differ(directory, auto_class)
     finally:
-        shutil.rmtree(directory, ignore_errors=True)
+        if main:
+            shutil.rmtree(directory, ignore_errors=True)
     if not found <= LARGEST_DIFFERENCE:
         raise UserError(f"the saved model differs from the trained one: a logit by {found:.2g}")
+
+
+def in_one_piece(step: Step) -> AbstractContextManager[Model]:
+    """The network in one piece: as it is, or gathered on the CPU of the first process; all call this."""
+    return nullcontext(step.model) if step.sharded is None else step.sharded.whole()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import UserError
 from ftrun.runs.terminal import say
-from ftrun.training import checkpoint
+from ftrun.training import checkpoint, tensor_files
 from ftrun.training.state import State
 
 if TYPE_CHECKING:
@@ -46,13 +46,10 @@ def load(loop: Loop, place: Path) -> None:
     if scaler and loop.accelerator.scaler is not None:
         loop.accelerator.scaler.load_state_dict(scaler)
     step.state = state_of(place, {name: value for name, value in state.items() if name not in BESIDE})
-    weights = checkpoint.read_tensors(place, "weights")
-    checkpoint.refuse_other_network(place, weights, step.model, step.parameters)
-    checkpoint.load_weights(weights, step.model)
-    moments = checkpoint.read_tensors(place, "optimizer")
-    checkpoint.load_moments(moments, step.plain_optimizer(), step.parameters)
+    checkpoint.read_weights(place, step.model, step.parameters)
+    checkpoint.read_moments(place, step.plain_optimizer(), step.parameters)
     if own := dict(step.objective.named_buffers()):
-        saved = checkpoint.read_tensors(place, "task")
+        saved = tensor_files.read_tensors(place, "task")
         saved = {name.replace("/", "."): value for name, value in saved.items()}  # formerly a/b
         for name, value in own.items():
             value.copy_(saved[name])

@@ -6,19 +6,19 @@ import math
 import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from accelerate import DistributedDataParallelKwargs
 
-from ftrun.errors import Diverged
+from ftrun.models.split import whole
 from ftrun.settings.schedules import Course, Length
 from ftrun.tasks.objective import acts_after_step
 from ftrun.training.gradients.gradient import Gradient
 from ftrun.training.kept.kept import Kept
 from ftrun.training.late import Numbers
 from ftrun.training.optim import groups, merged, optimizer
+from ftrun.training.pending import Pending, divergence
 from ftrun.training.state import State
 
 if TYPE_CHECKING:
@@ -27,39 +27,32 @@ if TYPE_CHECKING:
 
     from ftrun.models.model import Model
     from ftrun.runs.run import Run
-    from ftrun.settings.schema import Settings
+    from ftrun.settings.schema import Settings, Train
     from ftrun.tasks.data import TaskData
+    from ftrun.training.sharding import Sharded
 
 BAD_STEPS = 3  # non-finite steps in a row that end the run
-
-
-@dataclass
-class Pending:
-    """A step that was launched: which one, over which examples, at which rate, and what it comes to."""
-
-    step: int
-    rows: list[int]
-    rate: float  # of the head
-    parts: list[str]  # of the loss
-    numbers: Numbers  # gradient norm, loss and count of targets, then sum and count of each part
-
-    @property
-    def finite(self) -> bool:
-        """Waits for the device."""
-        return all(math.isfinite(number) for number in self.numbers.read()[:2])
 
 
 class Step:
     """A model, its optimizer and their state."""
 
     def __init__(
-        self, model: Model, data: TaskData, settings: Settings, run: Run, accelerator: Accelerator
+        self,
+        model: Model,
+        data: TaskData,
+        settings: Settings,
+        run: Run,
+        accelerator: Accelerator,
+        sharded: Sharded | None = None,
     ) -> None:
         self.model, self.settings, self.run_directory, self.accelerator = model, settings, run, accelerator
         self.strategy, self.guard = settings.strategy, settings.guard
         self.dataset, self.objective = data.dataset("train"), data.objective
         self.length = Length.of(settings.train, len(self.dataset.epoch(settings.seed, 0)))
-        model.to(accelerator.device)
+        self.sharded = sharded  # where the weights are split over the processes
+        if sharded is None:
+            model.to(accelerator.device)
         self.objective.setup(model, accelerator)
         self.parameters = model.trained()
         self.course = Course(settings.train.lr, settings.schedule, self.length, model.depth)
@@ -68,29 +61,29 @@ class Step:
         self.all_open = max(self.opens.values())  # the step from which every stage trains
         if self.all_open:
             accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
-        self.wrapped = accelerator.prepare_model(
-            model
-        )  # for training; the forward pass of DDP waits for all processes
+        # for training; the forward pass of DDP waits for all processes
+        self.wrapped = accelerator.prepare_model(model) if sharded is None else sharded.root
         self.kept = Kept(model, data, settings, accelerator, self.course)
-        self.backward = Gradient(model, self.wrapped, data, settings, accelerator, self.kept)
-        own = optimizer(
-            merged(groups(model, settings.train), self.rate_course), settings.train, accelerator.device
-        )
+        self.backward = Gradient(model, self.wrapped, data, settings, accelerator, self.kept, sharded)
+        own = self.optimizer_of(settings.train)
         self.optimizer = accelerator.prepare_optimizer(own, device_placement=False)
         self.stages = {name: model.stage_of(name) for name in self.parameters}
-        groups_by_id = {id(weight): group for group in own.param_groups for weight in group["params"]}
-        self.group_of = {name: groups_by_id[id(weight)] for name, weight in self.parameters.items()}
         self.state = State(micro_batch=settings.train.micro_batch or settings.train.batch_size)
         self.norm = math.nan  # of the latest gradient that was read
         self.pending: Pending | None = None  # the latest step, as long as nobody has read what it came to
         self.begun = False  # whether every open weight has taken a step
-        # what a step came to decides what comes next, or only the host can skip it
-        self.at_once = (
-            self.guard.pulls()
-            or acts_after_step(self.objective)
-            or accelerator.scaler is not None
-            or not own.defaults.get("fused")
-        )
+        self.at_once = self.decides() or accelerator.scaler is not None or not own.defaults.get("fused")
+
+    def decides(self) -> bool:
+        """Whether what a step came to decides what comes next; else, fused, the device can skip it."""
+        return self.guard.pulls() or acts_after_step(self.objective)
+
+    def optimizer_of(self, train: Train) -> torch.optim.Optimizer:
+        """The optimizer of all parameters, each of which has its group in `group_of`."""
+        own = optimizer(merged(groups(self.model, train), self.rate_course), train, self.accelerator.device)
+        groups_by_id = {id(weight): group for group in own.param_groups for weight in group["params"]}
+        self.group_of = {name: groups_by_id[id(weight)] for name, weight in self.parameters.items()}
+        return own
 
     def rate_course(self, stage: int) -> tuple[int, int | None]:
         """What is different of stages whose rates differ in time."""
@@ -218,7 +211,7 @@ class Step:
         clip = self.settings.train.clip or math.inf
         # not accelerate's, which would unscale the gradients again
         norm = torch.nn.utils.clip_grad_norm_(list(self.parameters.values()), clip)
-        return norm, loss, count
+        return whole(norm), loss, count
 
     def clear(self) -> None:
         """Zero the gradients; graphs add to those that are there."""
@@ -240,8 +233,4 @@ class Step:
         }
         if self.accelerator.is_main_process:
             self.run_directory.write_json("divergence.json", report)
-        raise Diverged(
-            f"loss {loss} and gradient norm {norm} at step {latest.step}, {bad_steps} steps in a row;"
-            f" see divergence.json; possible: a lower train.lr (now {self.settings.train.lr:g}),"
-            " a longer train.warmup, train.precision=fp32"
-        )
+        raise divergence(latest, loss, norm, bad_steps, self.settings.train.lr)

@@ -10,7 +10,7 @@ from transformers import AutoModelForSequenceClassification
 from ftrun.errors import ConfigError
 from ftrun.experiments import finish as outcome
 from ftrun.models.load import load, quiet
-from ftrun.models.reload import difference, reload
+from ftrun.models.reload import reload
 from ftrun.settings.seeds import stream
 from ftrun.tasks.data import TaskData
 from ftrun.training.checkpoint import newest, read_tensors
@@ -163,12 +163,10 @@ def test_the_micro_batch_never_changes_the_result(toy_files, still_dir, tmp_path
 
 def test_a_model_that_saves_something_else_is_noticed(toy_files, tiny_dir, tmp_path, monkeypatch):
     from ftrun.errors import UserError
-    from ftrun.training import preflight
+    from ftrun.models.reload import Shown
 
-    def other(*args):
-        return difference(*args) + 1.0
-
-    monkeypatch.setattr(preflight, "difference", other)
+    former = Shown.differ
+    monkeypatch.setattr(Shown, "differ", lambda *given: former(*given) + 1.0)
     with pytest.raises(UserError, match="the saved model differs from the trained one: a logit by 1"):
         ran(tmp_path / "run", experiment(toy_files, tiny_dir("bert"), "full"))
 

@@ -65,13 +65,13 @@ def test_what_a_run_takes_back_of_a_move_is_foretold(strength):
 def test_a_hold_that_does_nothing_is_said_with_the_strength_that_would():
     """alpha=0.01 over 0.01 of learning rates undoes 1e-4; half of it needs ln 2 / 0.01."""
     strategy = L2sp(apply="proximal", alpha=0.01, beta=0.0)
-    strategy.anchors = [anchored([2.0] * 3, [1.0] * 3, 0.01)[1]]
-    assert strategy.strength_note(0.01) == (
+    anchor = anchored([2.0] * 3, [1.0] * 3, 0.01)[1]
+    assert strategy.strength_note(anchor, 0.01) == (
         "hold: the run undoes 0.01% of a move for every weight, almost nothing; alpha=7e+01 would undo half"
     )
-    assert strategy.strength_note(100.0) == "hold: the run undoes 63.21% of a move for every weight"
-    strategy.anchors = [anchored([2.0] * 20, [1.0] * 20, [0.0] * 15 + [1.0] * 5)[1]]
-    assert strategy.strength_note(1.0) == (
+    assert strategy.strength_note(anchor, 100.0) == "hold: the run undoes 63.21% of a move for every weight"
+    anchor = anchored([2.0] * 20, [1.0] * 20, [0.0] * 15 + [1.0] * 5)[1]
+    assert strategy.strength_note(anchor, 1.0) == (
         "hold: the run undoes 63.21% of a move for the tenth of the weights held most strongly"
     )
 

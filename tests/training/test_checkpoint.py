@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from ftrun.errors import UserError
-from ftrun.training import checkpoint
+from ftrun.training import checkpoint, tensor_files
+from ftrun.training.tensor_files import read_tensors
 
 
 def tensors(value):
@@ -21,7 +22,7 @@ def step_of(place):
 
 
 def content(place):
-    return checkpoint.read_tensors(place, "weights")["w"][0].item()
+    return read_tensors(place, "weights")["w"][0].item()
 
 
 class Killed(BaseException):
@@ -53,7 +54,7 @@ def test_a_kill_at_any_moment_of_a_save_leaves_a_complete_checkpoint(tmp_path, m
     place = tmp_path / "last"
     killer = Killer()
     for module, name in (
-        (Path, "mkdir"), (Path, "write_text"), (Path, "rename"), (checkpoint, "save_file"),
+        (Path, "mkdir"), (Path, "write_text"), (Path, "rename"), (tensor_files, "save_file"),
         (checkpoint, "sync"), (shutil, "rmtree"),
     ):  # fmt: skip
         monkeypatch.setattr(module, name, killer.of(getattr(module, name)))
@@ -247,25 +248,24 @@ def test_a_checkpoint_of_another_run_is_not_gone_on_from(kept, tmp_path):
     ("weights", "said"),
     [
         (
-            {"0.weight": (3, 3)},
+            {"0.weight": [3, 3]},
             r"place is of another network: 0.bias is absent there and of shape \[3\] in this",
         ),
         (
-            {"0.weight": (3, 3), "0.bias": (3,), "2.weight": (1, 3)},
+            {"0.weight": [3, 3], "0.bias": [3], "2.weight": [1, 3]},
             r"2.weight is of shape \[1, 3\] there and absent in this one",
         ),
         (
-            {"0.weight": (4, 3), "0.bias": (3,)},
+            {"0.weight": [4, 3], "0.bias": [3]},
             r"0.weight is of shape \[4, 3\] there and of shape \[3, 3\] in",
         ),
-        ({"0.weight": (3, 3), "0.bias": (3,)}, None),
+        ({"0.weight": [3, 3], "0.bias": [3]}, None),
     ],
 )
 def test_weights_of_another_network_are_refused(weights, said):
     net = torch.nn.Sequential(torch.nn.Linear(3, 3))
-    found = {name: torch.zeros(shape) for name, shape in weights.items()}
     with nullcontext() if said is None else pytest.raises(UserError, match=said):
-        checkpoint.refuse_other_network(Path("place"), found, net, {"0.weight", "0.bias"})
+        checkpoint.refuse_other_network(Path("place"), weights, net, {"0.weight", "0.bias"})
 
 
 def test_weights_and_moments_go_by_name(tmp_path):
@@ -285,8 +285,8 @@ def test_weights_and_moments_go_by_name(tmp_path):
     theirs = {name: p for name, p in other.named_parameters() if name in names}
     again = torch.optim.AdamW(reversed(theirs.values()), lr=0.1)
     place, _ = checkpoint.newest(tmp_path / "last")
-    checkpoint.load_weights(checkpoint.read_tensors(place, "weights"), other)
-    checkpoint.load_moments(checkpoint.read_tensors(place, "optimizer"), again, theirs)
+    checkpoint.read_weights(place, other, theirs)
+    checkpoint.read_moments(place, again, theirs)
     for key, value in net.state_dict().items():
         assert torch.equal(value, other.state_dict()[key])
     for name, parameter in names.items():

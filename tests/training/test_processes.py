@@ -45,6 +45,7 @@ class Two:
 def gradient(accelerator, objective=None):
     made = Gradient.__new__(Gradient)
     made.accelerator, made.objective, made.wrapped, made.parts = accelerator, objective, None, {}
+    made.sharded = None
     return made
 
 

@@ -193,7 +193,7 @@ def saved(loop: Loop) -> None:
     """The best weights loaded, the network written and read back, as at the end of a run."""
     model, directory, data = loop.step.model, loop.run_directory.model_dir, loop.data
     best = loop.run_directory.checkpoints / "best"
-    checkpoint.load_weights(checkpoint.read_tensors(best, "weights"), model)
+    checkpoint.read_weights(best, model, loop.step.parameters)
     validation = data.dataset("validation")
     export(model, directory, data.spec.auto_class)
     probe = validation.collate([validation[place] for place in range(min(PROBE, len(validation)))])

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ftrun.models.model import Model
     from ftrun.strategies.anchored import Strengths
     from ftrun.strategies.base import Memory, SourceTask
+    from ftrun.strategies.penalty import Update
     from ftrun.tasks.dataset import Batch
 
 FILE = "fisher.safetensors"
@@ -64,20 +65,24 @@ class Ewc(Anchored):
     def asked(self) -> float | str:
         return self.pull_
 
-    def remember(self, memory: Memory) -> None:
+    def anchored(self, memory: Memory) -> tuple[set[str], dict[str, Parameter], dict[str, Update]]:
         if memory.model.adapter is not None and not self.online:
             raise ConfigError(
                 "online=false anchors weights where each task left them;"
                 " low-rank updates have no such weights"
             )
-        super().remember(memory)
+        return super().anchored(memory)
 
     def strengths(self, memory: Memory, names: list[str]) -> tuple[Strengths, dict[str, Tensor]]:
         fisher, targets = self.remembered(memory, names)
         factor = self.factor / memory.rows
         floor = self.factor * self.floor * memory.pasts[-1].rows / memory.rows
-        device = next(memory.model.parameters()).device
-        return {name: (factor * fisher[name] + floor).to(device) for name in names}, targets
+        return {name: factor * fisher[name] + floor for name in names}, targets
+
+    def measure(self, memory: Memory) -> None:
+        """Write the Fisher information, which takes a network in one piece, into the run's directory."""
+        _, held, updates = self.anchored(memory)
+        self.remembered(memory, [*held, *updates])
 
     def remembered(self, memory: Memory, names: list[str]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The Fisher information summed over all examples of all earlier tasks, and the anchor, by name."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from math import ceil
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -14,9 +15,10 @@ from ftrun.runs.terminal import say
 from ftrun.settings.seeds import stream
 from ftrun.tasks.dataset import Draw
 from ftrun.tasks.objective import Coupled, count_of_rows, outputs_of
+from ftrun.training.devices import added
 from ftrun.training.gradients.gradcache import coupled_backward
 from ftrun.training.gradients.graphs import opened
-from ftrun.training.gradients.prepared import Batches, share
+from ftrun.training.gradients.prepared import Batches, share, share_of
 from ftrun.training.gradients.recompute import recomputing
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from ftrun.tasks.data import TaskData
     from ftrun.tasks.dataset import Batch
     from ftrun.training.kept.kept import Kept
+    from ftrun.training.sharding import Sharded
     from ftrun.training.source_task import SourceTask
     from ftrun.training.state import State
 
@@ -35,7 +38,7 @@ FEW = 8  # examples: halving costs a GPU more time below, recomputing a third at
 
 
 class Gradient:
-    """Accumulates the gradient of a step; `wrapped` is the model as accelerate prepared it."""
+    """Accumulates the gradient of a step; `wrapped` is the model as accelerate or FSDP2 prepared it."""
 
     def __init__(
         self,
@@ -45,8 +48,10 @@ class Gradient:
         settings: Settings,
         accelerator: Accelerator,
         kept: Kept,
+        sharded: Sharded | None = None,
     ) -> None:
         self.model, self.wrapped, self.settings, self.accelerator = model, wrapped, settings, accelerator
+        self.sharded = sharded
         self.objective, self.guard = data.objective, settings.guard
         self.batches = Batches(data.dataset("train"), kept, accelerator.device)
         # of the latest step's loss: sums and counts
@@ -60,11 +65,9 @@ class Gradient:
         """Backward of the mean loss over all targets of the batch; returns the summed loss and their count.
 
         Nothing is read from the device: the loss is a tensor of fp64, and the count is one where only all
-        processes together know it.
-
-        With weighted targets it is the weighted mean, and the count is the sum of the weights. When the
-        memory is exhausted, layers are recomputed or the micro-batch is halved, `clear` zeroes the gradients,
-        and the step restarts.
+        processes together know it. With weighted targets it is the weighted mean, and the count is the sum of
+        the weights. When the memory is exhausted, layers are recomputed or the micro-batch is halved, `clear`
+        zeroes the gradients, and the step restarts.
         """
         while True:
             try:
@@ -78,15 +81,13 @@ class Gradient:
                 clear()
 
     def accumulate(self, rows: list[int], state: State) -> tuple[torch.Tensor, float | torch.Tensor]:
-        """Backward over the micro-batches of this process; DDP averages the gradients of all processes."""
+        """Backward over this process's micro-batches; DDP or FSDP2 averages all processes' gradients."""
         parts, own_index = self.accelerator.num_processes, self.accelerator.process_index
         self.seed(state.step, own_index)
         earlier = self.guard.replay(state.step, len(rows))
-        own = 1 - self.guard.replayed_share() if earlier else 1.0
+        own, together = 1 - self.guard.replayed_share() if earlier else 1.0, sum(len(c) for _, c in earlier)
         for past, chosen in earlier:
-            self.rehearse(
-                past, chosen, state, (1 - own) * len(chosen) / sum(len(each) for _, each in earlier)
-            )
+            self.rehearse(past, chosen, state, (1 - own) * len(chosen) / together)
         idle = len(rows) <= own_index
         draw = Draw(self.settings.seed, state.epoch, state.step)
         ready = self.batches.of(share(rows, own_index, parts), draw, state.micro_batch)
@@ -100,7 +101,8 @@ class Gradient:
             total = self.coupled(batches, state.step, weight)
         else:
             whole = len(rows) == self.settings.train.batch_size
-            total = self.backward(batches, idle, weight, whole)
+            spare = self.spare(len(batches), len(rows), state.micro_batch)
+            total = self.backward(batches, idle, weight, whole, spare)
         state.cost["tokens"] += ready.tokens
         state.cost["padded_tokens"] += ready.padded
         self.batches.ahead(draw, state.micro_batch, own_index, parts)  # while the device computes
@@ -134,11 +136,14 @@ class Gradient:
         return coupled_backward(forward, backward, loss, len(batches), weight, statistics)
 
     def backward(
-        self, batches: list[Batch], idle: bool, weight: float | torch.Tensor, whole: bool
+        self, batches: list[Batch], idle: bool, weight: float | torch.Tensor, whole: bool, spare: int = 0
     ) -> torch.Tensor:
-        """Backward of each batch in turn, its loss times the weight; returns the summed loss, 0 when idle."""
+        """Backward of each batch in turn, its loss times the weight; returns the summed loss, 0 when idle.
 
-        def one(batch: Batch, weight: float | torch.Tensor) -> torch.Tensor:
+        So many `spare` passes follow, which add nothing.
+        """
+
+        def one(batch: Batch, weight: float | torch.Tensor, idle: bool = idle) -> torch.Tensor:
             found = self.objective.loss(outputs_of(self.wrapped, self.objective, batch), batch)
             if found.parts and isinstance(weight, torch.Tensor):
                 raise ValueError("the parts of its loss are counted anew in each batch")
@@ -149,12 +154,21 @@ class Gradient:
 
         losses = []
         for number, batch in enumerate(batches):
-            with self.syncing(number + 1 == len(batches)):
+            with self.syncing(number + 1 == len(batches) + spare):
                 if self.graphs is None or self.recompute:
                     losses.append(one(batch, weight).double())
                 else:
                     losses.append(self.graphs.run(one, batch, weight, whole).double())
+        for number in range(spare):
+            with self.syncing(number + 1 == spare):
+                one(batches[-1], weight, idle=True)
         return sum(losses[1:], losses[0])
+
+    def spare(self, mine: int, rows: int, size: int) -> int:
+        """Passes to add, so that all have as many as the process with most rows: each gathers weights."""
+        if self.sharded is None:
+            return 0
+        return ceil(ceil(rows / self.accelerator.num_processes) / size) - mine
 
     def note(self, parts: dict[str, tuple[torch.Tensor, int]], idle: bool) -> None:
         """Add the components of a loss, each a sum and its count, to those of this step."""
@@ -167,24 +181,16 @@ class Gradient:
         if self.accelerator.num_processes == 1:
             return float(own)
         known = count_of_rows(self.objective, rows)
-        return self.exchanged([own])[0] if known is None else known
+        return added(self.accelerator, [own])[0] if known is None else known
 
     def summed_over_processes(self, total: torch.Tensor) -> torch.Tensor:
         """The loss summed over all processes, and with it the components in `parts`."""
         if self.accelerator.num_processes == 1:
             return total
-        total, *values = self.exchanged([total, *(each for pair in self.parts.values() for each in pair)])
+        own = [each for pair in self.parts.values() for each in pair]
+        total, *values = added(self.accelerator, [total, *own])
         self.parts = dict(zip(self.parts, zip(values[::2], values[1::2], strict=True), strict=True))
         return total
-
-    def exchanged(self, values: list[float | torch.Tensor]) -> list[torch.Tensor]:
-        """The sum of each number over all processes, still on the device."""
-        kind: dict[str, Any] = {"dtype": torch.float64, "device": self.accelerator.device}
-        numbers = [
-            each.to(**kind) if isinstance(each, torch.Tensor) else torch.full((), each, **kind)
-            for each in values
-        ]
-        return list(self.accelerator.reduce(torch.stack(numbers), "sum").unbind())
 
     def rehearse(self, past: SourceTask, rows: list[int], state: State, weight: float) -> None:
         """Backward of an earlier task's mean loss over these rows, times `weight`."""
@@ -193,18 +199,23 @@ class Gradient:
         draw = Draw(self.settings.seed, 0, state.step)
         targets = objective.count([dataset.collate([dataset[row] for row in rows], draw)])
         mine, size = rows[self.accelerator.process_index :: parts], state.micro_batch
+        chosen = [mine[start : start + size] for start in range(0, len(mine), size)]
+        spare = self.spare(len(chosen), len(rows), size)
         with self.syncing(last=False):
-            for start in range(0, len(mine), size):
-                batch = dataset.collate([dataset[row] for row in mine[start : start + size]], draw)
+            for number, part in enumerate([*chosen, *[rows[:1]] * spare]):
+                batch = dataset.collate([dataset[row] for row in part], draw)
                 with self.accelerator.autocast():
                     outputs = outputs_of(past.model, objective, batch)
                 loss = objective.loss(outputs, batch).sum
                 if loss.requires_grad:  # else every shared weight is still frozen
-                    self.accelerator.backward(loss * (weight * parts / targets))
+                    self.accelerator.backward(loss * (weight * parts / targets * (number < len(chosen))))
 
     @contextmanager
     def syncing(self, last: bool) -> Iterator[None]:
-        if last or self.accelerator.num_processes == 1:
+        if self.sharded is not None:
+            self.sharded.syncing(last)
+            yield
+        elif last or self.accelerator.num_processes == 1:
             yield
         else:
             with self.accelerator.no_sync(self.wrapped):
@@ -234,10 +245,3 @@ class Gradient:
             return
         state.micro_batch = size // 2
         say(f"out of memory: train.micro_batch {size} → {size // 2}; the batch of a step stays the same")
-
-
-def share_of(whole: float, count: float | torch.Tensor) -> float | torch.Tensor:
-    """By what a summed loss is multiplied; on the device in fp32, as a number is that multiplies fp32."""
-    if isinstance(count, torch.Tensor):
-        return (whole / torch.where(count == 0, 1, count)).float()
-    return whole / (count or 1)

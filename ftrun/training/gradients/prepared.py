@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
+
 from ftrun.training.gradients.graphs import MULTIPLE
 from ftrun.training.gradients.placing import placed
 
 if TYPE_CHECKING:
-    import torch
-
     from ftrun.tasks.dataset import Batch, Dataset, Draw
     from ftrun.training.kept.kept import Kept
 
@@ -69,3 +69,10 @@ class Batches:
 def share(rows: list[int], process: int, processes: int) -> list[int]:
     """The rows of one process, or one row that is computed with weight zero."""
     return rows[process::processes] or rows[:1]
+
+
+def share_of(whole: float, count: float | torch.Tensor) -> float | torch.Tensor:
+    """By what a summed loss is multiplied; on the device in fp32, as a number is that multiplies fp32."""
+    if isinstance(count, torch.Tensor):
+        return (whole / torch.where(count == 0, 1, count)).float()
+    return whole / (count or 1)

@@ -89,6 +89,8 @@ class Kept:
         """What in the settings forbids it."""
         assert self.cut is not None
         train, objective = self.data.dataset("train"), self.data.objective
+        if self.settings.train.shard:
+            return "train.shard=true splits the network, frozen parts too, over the processes"
         if self.cut < LEAST:
             return f"strategy={self.settings.strategy_name} trains the network from its lowest layer on"
         if not isinstance(train.examples, list):
