@@ -13,6 +13,7 @@ from ftrun.runs.files import disk_named
 from ftrun.runs.run import CONFIG, FAILURE, Run, is_run
 from ftrun.runs.terminal import leads, say
 from ftrun.runs.typed import command, setting
+from ftrun.training.processes.ranks import continued_by, settled
 
 
 @contextmanager
@@ -22,18 +23,22 @@ def reason_kept(directory: Run, hint: str = "to continue", begun: bool = True) -
     Where nothing was wrong with the run itself, the command that continues it is said. A directory that is
     not yet `begun` is taken away when settings or data are refused. Raises DiskFull for what a disk refuses.
     """
+    line = f"{hint}: {command('resume', directory.path)}"
     try:
-        with disk_named(directory.path):
+        with continued_by(line, directory.path), disk_named(directory.path):
             yield
-    except BaseException as error:
+    except BaseException as raised:
+        error = settled(raised)  # what all processes end with, or this one raised it
         if isinstance(error, Interrupted | KeyboardInterrupt | DiskFull) and not directory.finished:
-            say(f"{hint}: {command('resume', directory.path)}")  # first: Ctrl-C may come once more
+            say(line)  # first: Ctrl-C may come once more
         refused = isinstance(error, ConfigError | DataError) and not begun
         if leads() and not directory.finished and not (refused and directory.remove_unless_begun()):
             message = str(error) or type(error).__name__
             with suppress(OSError):  # on a full disk the first error is the one to show
                 directory.write_json(FAILURE, {"message": message, "exit_code": exit_code(error)})
-        raise
+        if error is raised:
+            raise
+        raise error from None
     finally:
         if leads() and is_run(directory.path):
             with suppress(OSError):

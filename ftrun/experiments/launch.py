@@ -71,11 +71,10 @@ def launch(arguments: list[str]) -> int:
     words = every_fold(words)
     importable(words)
     hidden(words)
-    if os.environ.get("RANK", "0") != "0":
-        words.append("hydra.run.dir=.")  # the run directory is the first process's
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and any(word in SWEEP for word in words):
+    if (size := int(os.environ.get("WORLD_SIZE", "1"))) > 1 and any(word in SWEEP for word in words):
         raise ConfigError(
-            "-m cannot be combined with several processes: torchrun and accelerate launch start one run"
+            f"-m cannot be combined with several processes, as torchrun starts them for one run; possible: ftrun -m …"
+            f" hydra.launcher.processes={size}, each of whose runs is {size} processes"
         )
     failed = failure_of(words)
     if isinstance(failed, Interrupted | KeyboardInterrupt | DiskFull):
