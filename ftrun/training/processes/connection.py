@@ -54,6 +54,7 @@ class Connection:
         self.is_cut = True
         for descriptor, _ in self.sockets & sockets():
             with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as each:
+                each.getpeername()  # one that listens has none, and stays
                 each.shutdown(socket.SHUT_RDWR)
         if self.is_open and dist.is_initialized() and dist.get_backend() == "nccl":
             assert dist.group.WORLD is not None

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from ftrun.errors import Interrupted
+from ftrun.errors import Interrupted, told
 from ftrun.runs import terminal, warm
 from ftrun.runs.run import FAILURE, Run, is_run
 from ftrun.training.processes.peers import Peers
@@ -53,7 +53,7 @@ class Ring:
         self.own = False  # whether this process is the one to tell it in full
         self.places: list[tuple[str, str]] = []  # what continues the whole: a line, and a run directory or ""
         self.message = ""
-        self.former = signal.signal(signal.SIGTERM, self.terminated)
+        signal.signal(signal.SIGTERM, self.terminated)
         threading.Thread(target=self.watch, daemon=True).start()
 
     def watch(self) -> None:
@@ -157,7 +157,7 @@ class Ring:
             else:
                 store.set(f"heard/{self.rank}", "")
         self.connection.close()
-        signal.signal(signal.SIGTERM, self.former)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends, with its own exit code
 
 
 def several() -> bool:
@@ -228,8 +228,10 @@ def said(message: str) -> None:
     if file := os.environ.get("TORCHELASTIC_ERROR_FILE"):
         import json
 
+        beside = {"py_callstack": message, "timestamp": str(int(time.time()))}
         with suppress(OSError):
-            Path(file).write_text(json.dumps({"message": message}), encoding="utf-8")
+            text = json.dumps({"message": {"message": message, "extraInfo": beside}})
+            Path(file).write_text(text, encoding="utf-8")
 
 
 @contextmanager
@@ -240,6 +242,9 @@ def leading() -> Iterator[list[int]]:
     codes: list[int] = []
     try:
         yield codes
+    except BaseException as error:
+        said(f"{type(error).__name__}: {told(error)}")
+        raise
     finally:
         ring, _ring = _ring, None
         ring.end(codes[-1] if codes else 1)
@@ -276,16 +281,21 @@ def take(ring: Ring, job: tuple[Any, ...]) -> None:
     path, place, sharing, what = job
     sys.path[:] = path
     os.chdir(place)
-    call, args = pickle.loads(what)
     if sharing:
         warm.begin()
     try:
-        ring.take_part(call, args)
+        ring.take_part(unpacked, (what,))
     except Lost:
         raise
     except BaseException as error:
         if ring.own and Outcome.of(0, error).bug:
             traceback.print_exc()
+
+
+def unpacked(what: bytes) -> Any:
+    """Run a pickled call."""
+    call, args = pickle.loads(what)
+    return call(*args)
 
 
 def last_words(ring: Ring, lost: Lost) -> None:

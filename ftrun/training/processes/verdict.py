@@ -19,8 +19,8 @@ class Lost(Interrupted):
         which = f"rank{'s' if len(ranks) > 1 else ''} {' and '.join(map(str, ranks))}"
         was = "were" if len(ranks) > 1 else "was"
         return cls(
-            f"{which} of {counted(size, 'process', 'processes')} {was} killed (by signal {KILLED}, as the system"
-            " does when memory is exhausted, or another)",
+            f"{which} of {counted(size, 'process', 'processes')} {was} killed (as by signal {KILLED}, which the"
+            " system sends when memory is exhausted)",
             KILLED,
         )
 
@@ -43,7 +43,7 @@ class Outcome:
             error = Interrupted("interrupted", 2)
         if not isinstance(error, UserError):
             text = f"{type(error).__name__}: {told(error)}"
-            return cls(order, UserError(f"{text}; its traceback is above"), text, True)
+            return cls(order, UserError(f"{text}; see its traceback"), text, True)
         try:
             pickle.loads(pickle.dumps(error))
         except Exception:  # of a strategy or task of one's own
