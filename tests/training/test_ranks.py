@@ -1,0 +1,82 @@
+"""Several processes do every kind of command as one does, and a failure of one ends the job of all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from several import told
+from toys_mlm import files
+
+SHORT = [
+    "train.max_steps=6", "train.eval_every=3", "train.checkpoint_every=3", "train.lr=1e-2", "device=cpu",
+    "train.patience=null", "baselines=false", "train.optimizer=sgd",
+]  # fmt: skip
+DIGITS = ["task=digits", "model=mlp", *SHORT, "task.subset=100", "train.batch_size=30", "train.micro_batch=8"]
+PIXELS = ["train=embedded:digits:train", "size=8", "channels=1", "subset=64"]
+FEW = ["train.max_steps=4", "train.checkpoint_every=2", "train.eval_every=2", "train.batch_size=8"]
+HALVES = "{name: low, classes: [0,1,2], modulo: 3}, {name: high, classes: [3,4,5], modulo: 3}"
+
+
+def lines(place: Path, toy_files: Path, still: Path) -> dict[str, list[str]]:
+    """Every kind of command that is made of several runs."""
+    rows = [f"task.{split}={toy_files}/{split}.csv" for split in ("train", "validation", "test")]
+    text = ["task=classify", *rows, f"model.name={still}", "task.max_length=16", *SHORT, "train.batch_size=10"]
+    masked = [
+        *text, "model.init=random", "pretrain=mlm", f"pretrain.task.train={files(place / 'data')}/text.txt",
+        "pretrain.task.documents=line", "pretrain.task.block=16", *[f"pretrain.{word}" for word in FEW],
+    ]  # fmt: skip
+    views = [
+        "task=image", *[f"task.{word}" for word in PIXELS], *SHORT, "model=cnn_small", "train.batch_size=16",
+        "pretrain=simclr", *[f"pretrain.task.{word}" for word in PIXELS], *[f"pretrain.{word}" for word in FEW],
+        "pretrain.task.jitter=[0.4,0.4,0,0]", "pretrain.task.grey=0", "pretrain.task.crop=[0.3,1.0]",
+    ]  # fmt: skip
+    domain = [
+        "experiment=compose", *text, f"compose.text.train={toy_files}/train.csv", "compose.text.block=16",
+        f"compose.rows={toy_files}/test.csv", "train.max_steps=2", "compose.train.max_steps=2",
+    ]  # fmt: skip
+    study = ["--strategies", "full,linear_probe", "--seeds", "1"]
+    own = {
+        "sequence": [*DIGITS, "strategy=l2sp", "alpha=1", "scenario=domain", f"sequence=[{HALVES}]"],
+        "source": [*DIGITS, "strategy=full", "source=digits", "source.subset=100", "source.permute=3"],
+        "mlm": masked,
+        "nsp": [*masked, "pretrain.task.next=nsp"],
+        "sop": [*masked, "pretrain.task.next=sop"],
+        "simclr": views,
+        "domain": domain,
+    }
+    known = {name: [*words, f"hydra.run.dir={place}/{name}"] for name, words in own.items()}
+    compared = ["compare", *DIGITS, "train.lr=auto", *study, "--dir", f"{place}/compare"]
+    return known | {"compare": compared}
+
+
+def numbers(value: object) -> object:
+    """The value without the names of places, which differ."""
+    return value if isinstance(value, int | float | bool) else None
+
+
+def same(one: Path, two: Path) -> None:
+    """The same runs with the same numbers below two directories."""
+    runs = [sorted(file.parent.relative_to(place) for file in place.rglob("metrics.jsonl")) for place in (one, two)]
+    assert runs[0] == runs[1] and runs[0]
+    for run in runs[0]:
+        pair = [
+            [json.loads(line) for line in (place / run / "metrics.jsonl").read_text().splitlines()]
+            for place in (one, two)
+        ]
+        assert len(pair[0]) == len(pair[1]) > 1
+        for ours, theirs in zip(*pair, strict=True):
+            assert theirs == {name: pytest.approx(value, rel=1e-6, abs=1e-6) for name, value in ours.items()}, run
+        assert (one / run / "result.json").is_file() and (two / run / "result.json").is_file()
+
+
+@pytest.mark.ci
+@pytest.mark.slow
+def test_two_processes_do_every_kind_of_command_as_one_does(ftrun_inprocess, toy_files, still_dir, tmp_path):
+    two = tmp_path / "two"
+    found = told(2, lines(two, toy_files, still_dir), two, limit=900)
+    assert {name: each["output"] for name, each in found.items() if each["code"]} == {}
+    for name, words in lines(tmp_path / "one", toy_files, still_dir).items():
+        ftrun_inprocess(*words)
+        same(tmp_path / "one" / name, two / name)
