@@ -51,6 +51,7 @@ from ftrun.runs.streams import outputs
 from ftrun.runs.terminal import say
 from ftrun.runs.typed import command, setting
 from ftrun.settings.read import checked, read
+from ftrun.training.processes.launchers import refuse_sweep
 from ftrun.training.processes.ranks import continued_by
 
 if TYPE_CHECKING:
@@ -73,11 +74,8 @@ def launch(arguments: list[str]) -> int:
     words = every_fold(words)
     importable(words)
     hidden(words)
-    if (size := int(os.environ.get("WORLD_SIZE", "1"))) > 1 and any(word in SWEEP for word in words):
-        raise ConfigError(
-            f"-m cannot be combined with several processes, as torchrun starts them for one run; possible: ftrun -m …"
-            f" hydra.launcher.processes={size}, each of whose runs is {size} processes"
-        )
+    if any(word in SWEEP for word in words):
+        refuse_sweep()
     failed = failure_of(words)
     if isinstance(failed, Interrupted | KeyboardInterrupt | DiskFull):
         say_how_to_go_on(arguments, crossed)

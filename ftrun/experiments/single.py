@@ -127,7 +127,7 @@ def made(raw: dict[str, Any], place: Path, note: str) -> Run:
 
 
 def accelerator_of(settings: Settings) -> Accelerator:
-    """The accelerator for the device and precision of the settings; ConfigError where it was to be another."""
+    """The accelerator for the settings' device and precision; ConfigError where others are asked for."""
     train = settings.train
     accelerator = open_accelerator(settings.device, train.precision, train.deterministic)
     refuse_other_precision(accelerator.mixed_precision)

@@ -14,7 +14,7 @@ WORDS = {"true", "false", "null", "nan", "inf"}  # but these
 
 
 def command(*words: str | Path) -> str:
-    """The command line `ftrun WORDS…`, to be pasted into a shell; of what several processes do, torchrun's."""
+    """The command line `ftrun WORDS…`, for a shell; torchrun's, where several processes have a part in it."""
     texts = [str(each) for each in words]
     return " ".join([*program(texts), *map(word, texts)])
 

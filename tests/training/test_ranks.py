@@ -22,15 +22,22 @@ HALVES = "{name: low, classes: [0,1,2], modulo: 3}, {name: high, classes: [3,4,5
 def lines(place: Path, toy_files: Path, still: Path) -> dict[str, list[str]]:
     """Every kind of command that is made of several runs."""
     rows = [f"task.{split}={toy_files}/{split}.csv" for split in ("train", "validation", "test")]
-    text = ["task=classify", *rows, f"model.name={still}", "task.max_length=16", *SHORT, "train.batch_size=10"]
+    text = [
+        "task=classify",
+        *rows,
+        f"model.name={still}",
+        "task.max_length=16",
+        *SHORT,
+        "train.batch_size=10",
+    ]
     masked = [
         *text, "model.init=random", "pretrain=mlm", f"pretrain.task.train={files(place / 'data')}/text.txt",
         "pretrain.task.documents=line", "pretrain.task.block=16", *[f"pretrain.{word}" for word in FEW],
     ]  # fmt: skip
     views = [
         "task=image", *[f"task.{word}" for word in PIXELS], *SHORT, "model=cnn_small", "train.batch_size=16",
-        "pretrain=simclr", *[f"pretrain.task.{word}" for word in PIXELS], *[f"pretrain.{word}" for word in FEW],
-        "pretrain.task.jitter=[0.4,0.4,0,0]", "pretrain.task.grey=0", "pretrain.task.crop=[0.3,1.0]",
+        "pretrain=simclr", *[f"pretrain.task.{word}" for word in PIXELS],
+        *[f"pretrain.{word}" for word in FEW], "pretrain.task.jitter=[0.4,0.4,0,0]", "pretrain.task.grey=0", "pretrain.task.crop=[0.3,1.0]",
     ]  # fmt: skip
     domain = [
         "experiment=compose", *text, f"compose.text.train={toy_files}/train.csv", "compose.text.block=16",
@@ -58,7 +65,10 @@ def numbers(value: object) -> object:
 
 def same(one: Path, two: Path) -> None:
     """The same runs with the same numbers below two directories."""
-    runs = [sorted(file.parent.relative_to(place) for file in place.rglob("metrics.jsonl")) for place in (one, two)]
+    runs = [
+        sorted(file.parent.relative_to(place) for file in place.rglob("metrics.jsonl"))
+        for place in (one, two)
+    ]
     assert runs[0] == runs[1] and runs[0]
     for run in runs[0]:
         pair = [
@@ -67,7 +77,9 @@ def same(one: Path, two: Path) -> None:
         ]
         assert len(pair[0]) == len(pair[1]) > 1
         for ours, theirs in zip(*pair, strict=True):
-            assert theirs == {name: pytest.approx(value, rel=1e-6, abs=1e-6) for name, value in ours.items()}, run
+            assert theirs == {
+                name: pytest.approx(value, rel=1e-6, abs=1e-6) for name, value in ours.items()
+            }, run
         assert (one / run / "result.json").is_file() and (two / run / "result.json").is_file()
 
 

@@ -55,8 +55,8 @@ def refuse_environment(environment: Mapping[str, str] = os.environ) -> None:
         value = environment.get(name, harmless)
         if value.lower() != harmless:
             raise ConfigError(
-                f"{name}={value} would change what is trained behind the settings; unset it, or its like in the"
-                f" accelerate configuration, and set {setting}"
+                f"{name}={value} would change what is trained behind the settings; unset it, or what sets it"
+                f" in the accelerate configuration, and use {setting}"
             )
     refuse_one_of_several(environment)
 
@@ -66,23 +66,32 @@ def refuse_one_of_several(environment: Mapping[str, str]) -> None:
     if int(environment.get("WORLD_SIZE") or 1) > 1:
         if missing := [n for n in ("RANK", "MASTER_ADDR", "MASTER_PORT") if n not in environment]:
             raise ConfigError(
-                f"WORLD_SIZE={environment['WORLD_SIZE']}, but {missing[0]} is not set, as torchrun sets it; to"
-                f" start several processes: {TORCHRUN}; to start one: unset WORLD_SIZE"
+                f"WORLD_SIZE={environment['WORLD_SIZE']}, but {missing[0]} is not set, as torchrun sets it;"
+                f" to start several processes: {TORCHRUN}; to start one: unset WORLD_SIZE"
             )
         return
     for name in MPI:
         if int(environment.get(name) or 1) > 1 and "RANK" not in environment:
             raise ConfigError(
-                f"{name}={environment[name]}: MPI or srun started {environment[name]} processes that would each"
-                f" do the same; to train one run together: torchrun --nproc-per-node {environment[name]} -m"
-                " ftrun …"
+                f"{name}={environment[name]}: MPI or srun started {environment[name]} processes, each of"
+                " which would do the same; to train one run together: torchrun"
+                f" --nproc-per-node {environment[name]} -m ftrun …"
             )
     launched = PRECISION in environment and "ACCELERATE_USE_CPU" in environment
     if launched and "MASTER_ADDR" in environment and "RANK" not in environment:
         raise ConfigError(
-            "accelerate launch was to start several processes but started one, as it does for MULTI_CPU without"
-            f" mpirun (MASTER_ADDR={environment['MASTER_ADDR']} and no RANK); for two: torchrun"
+            "accelerate launch was to start several processes but started one, as it does for MULTI_CPU"
+            f" without mpirun (MASTER_ADDR={environment['MASTER_ADDR']} and no RANK); for two: torchrun"
             " --nproc-per-node 2 -m ftrun …; for one: num_processes: 1 in its configuration"
+        )
+
+
+def refuse_sweep(environment: Mapping[str, str] = os.environ) -> None:
+    """ConfigError where several processes were started, which train one run together and no sweep."""
+    if (size := int(environment.get("WORLD_SIZE") or 1)) > 1:
+        raise ConfigError(
+            "-m cannot be combined with several processes, which torchrun and accelerate launch start for one"
+            f" run; possible: ftrun -m … hydra.launcher.processes={size}, whose every run is {size} processes"
         )
 
 
@@ -104,8 +113,8 @@ def only_cpu(device: str, environment: Mapping[str, str] = os.environ) -> bool:
         return False
     if device.startswith("cuda"):
         raise ConfigError(
-            f"device={device}, but ACCELERATE_USE_CPU={environment['ACCELERATE_USE_CPU']}; possible: device=cpu,"
-            " or use_cpu: false in the accelerate configuration"
+            f"device={device}, but ACCELERATE_USE_CPU={environment['ACCELERATE_USE_CPU']}; possible:"
+            " device=cpu, or use_cpu: false in the accelerate configuration"
         )
     return True
 

@@ -19,8 +19,8 @@ class Lost(Interrupted):
         which = f"rank{'s' if len(ranks) > 1 else ''} {' and '.join(map(str, ranks))}"
         was = "were" if len(ranks) > 1 else "was"
         return cls(
-            f"{which} of {counted(size, 'process', 'processes')} {was} killed (as by signal {KILLED}, which the"
-            " system sends when memory is exhausted)",
+            f"{which} of {counted(size, 'process', 'processes')} {was} killed (as by signal {KILLED}, which"
+            " the system sends when memory is exhausted)",
             KILLED,
         )
 
