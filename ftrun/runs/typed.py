@@ -34,7 +34,7 @@ def takes_several(words: list[str]) -> bool:
     """Whether several processes have a part in a command line: it trains, and they train together."""
     first = words[0] if words else "--help"
     trains = first in ("resume", "compare") or "=" in first or first.startswith(("-", "+", "~"))
-    return trains and not {"--help", "-h", "--version"} & {*words}
+    return trains and not {"--help", "-h", "--version"} & {first, *words}
 
 
 def continuing(run: str | Path) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import jobs
 import pytest
-from several import told
+from several import told, torchrun
 from toys_mlm import files
 
 SHORT = [
@@ -37,7 +38,8 @@ def lines(place: Path, toy_files: Path, still: Path) -> dict[str, list[str]]:
     views = [
         "task=image", *[f"task.{word}" for word in PIXELS], *SHORT, "model=cnn_small", "train.batch_size=16",
         "pretrain=simclr", *[f"pretrain.task.{word}" for word in PIXELS],
-        *[f"pretrain.{word}" for word in FEW], "pretrain.task.jitter=[0.4,0.4,0,0]", "pretrain.task.grey=0", "pretrain.task.crop=[0.3,1.0]",
+        *[f"pretrain.{word}" for word in FEW],
+        "pretrain.task.jitter=[0.4,0.4,0,0]", "pretrain.task.grey=0", "pretrain.task.crop=[0.3,1.0]",
     ]  # fmt: skip
     domain = [
         "experiment=compose", *text, f"compose.text.train={toy_files}/train.csv", "compose.text.block=16",
@@ -75,12 +77,39 @@ def same(one: Path, two: Path) -> None:
             [json.loads(line) for line in (place / run / "metrics.jsonl").read_text().splitlines()]
             for place in (one, two)
         ]
-        assert len(pair[0]) == len(pair[1]) > 1
+        assert len(pair[0]) == len(pair[1])
         for ours, theirs in zip(*pair, strict=True):
             assert theirs == {
                 name: pytest.approx(value, rel=1e-6, abs=1e-6) for name, value in ours.items()
             }, run
         assert (one / run / "result.json").is_file() and (two / run / "result.json").is_file()
+
+
+@pytest.mark.slow
+def test_a_job_ends_in_all_processes_as_in_the_one_where_it_failed_first(tmp_path):
+    """No collective is waited on for ever, and the next job begins in all."""
+    result = torchrun(3, jobs.__file__, str(tmp_path), cwd=tmp_path, limit=120)
+    said = result.stdout + result.stderr
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert max(seconds for _, seconds in found.values()) < 20, found
+    lost = (
+        "rank 1 of 3 processes was killed (as by signal 9, which the system sends when memory is exhausted)"
+    )
+    assert {name: came for name, (came, _) in found.items()} == {
+        "sum": 3.0,
+        "second refuses": ["DataError", "rank 1 of 3 processes: rows.csv has no rows", 3],
+        "sum again": 3.0,
+        "first refuses": ["DataError", "rows.csv has no rows", 3],
+        "all refuse": ["DataError", "rows.csv has no rows", 3],
+        "late": ["DataError", "rank 2 of 3 processes: a full disk", 3],
+        "bug": ["UserError", "rank 1 of 3 processes: TypeError: a bug; see its traceback", 1],
+        "stopped": ["KeyboardInterrupt", "", None],
+        "saved": ["Interrupted", "SIGTERM: saved", 143],
+        "nested": 6.0,
+        "killed": ["Lost", lost, 137],
+    }
+    assert said.count("in wrong") == said.count('TypeError("a bug")') == 1  # told by the one that it is of
+    assert "rows.csv" not in said and f"ftrun: {lost}" not in said  # these are for the first to tell
 
 
 @pytest.mark.ci

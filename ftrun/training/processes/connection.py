@@ -32,6 +32,7 @@ class Connection:
         """Connect to the others, which do so too, unless that was done for an earlier job."""
         if self.is_open:
             return
+        self.meet()
         before = sockets()
         if gpu:
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
@@ -42,6 +43,20 @@ class Connection:
             world_size=self.peers.size,
         )
         self.sockets, self.is_open = sockets() - before, True
+
+    def meet(self) -> None:
+        """Wait until all are here; RuntimeError where one will not come, as torch would wait for it."""
+        store, number = self.peers.store, self.number
+        store.set(f"meet/{number}/{self.peers.rank}", "")
+        here = set()
+        for peer in self.peers.until(lambda peer: bool(store.check([f"meet/{number}/{peer}"])), self.ended):
+            here.add(peer)
+        if len(here) < self.peers.size:
+            raise RuntimeError("another process has failed")
+
+    def ended(self) -> bool:
+        """Whether a process has failed since the group got its number."""
+        return self.is_cut or self.peers.store.check([f"failed/{self.number}"])
 
     def cut(self) -> None:
         """End what waits for the others, in them and here: their collectives raise.

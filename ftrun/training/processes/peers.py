@@ -59,10 +59,10 @@ class Peers:
         silent = {peer for peer, (_, at) in self.signs.items() if time.monotonic() - at > SILENCE}
         return ended | silent
 
-    def until(self, ready: Callable[[int], bool]) -> Iterator[int]:
-        """Each process as soon as it is ready, waited for as long as it lives."""
+    def until(self, ready: Callable[[int], bool], ended: Callable[[], bool] = lambda: False) -> Iterator[int]:
+        """Each process as soon as it is ready, waited for as long as it lives and nothing has ended all."""
         waiting, pause = set(range(self.size)), LOOK / 10
-        while waiting:
+        while waiting and not ended():
             gone = self.gone()  # before it is asked whether it is ready
             for peer in sorted(waiting):
                 if ready(peer):

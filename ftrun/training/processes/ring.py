@@ -35,7 +35,9 @@ class Ring:
         self.connection = Connection(self.peers)
         self.rank, self.size = self.peers.rank, self.peers.size
         self.jobs = 0  # begun so far
-        self.inside = self.settling = self.late = False
+        self.inside = self.settling = False
+        self.late = False  # SIGTERM came while the processes spoke with each other
+        self.over = False  # one is gone, and every other is about to end
         self.ended: BaseException | None = None  # what the current job ends with, once all know
         self.own = False  # whether this process is the one to tell it in full
         self.places: list[tuple[str, str]] = []  # what continues the whole: a line, and a run directory or ""
@@ -57,7 +59,7 @@ class Ring:
     def terminated(self, signum: int, frame: FrameType | None) -> None:
         """SIGTERM, as torchrun sends it to the others when one process has ended."""
         self.late = self.settling
-        if not self.late:
+        if not self.settling and not self.over:
             raise Interrupted("SIGTERM", signum)
 
     def take_part(self, call: Callable[..., T], args: tuple[Any, ...]) -> T:
@@ -105,6 +107,7 @@ class Ring:
         missing = [peer for peer in range(self.size) if peer not in known]
         self.ended, self.own = verdict(known, missing, self.rank, error)
         if missing:
+            self.over = True
             self.succeed()
         if self.ended is not None:
             self.connection.close()
@@ -131,6 +134,7 @@ class Ring:
 
     def end(self, code: int) -> None:
         """Tell the others that it is over, and with which exit code; waits until they know."""
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends, with its own exit code
         store = self.peers.store
         with suppress(RuntimeError):  # who kept the store may have gone
             if self.rank == 0:
@@ -144,4 +148,3 @@ class Ring:
             else:
                 store.set(f"heard/{self.rank}", "")
         self.connection.close()
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends, with its own exit code
