@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jobs
 import pytest
+import several
 from several import told, torchrun
 from toys_mlm import files
 
@@ -82,7 +83,8 @@ def same(one: Path, two: Path) -> None:
             assert theirs == {
                 name: pytest.approx(value, rel=1e-6, abs=1e-6) for name, value in ours.items()
             }, run
-        assert (one / run / "result.json").is_file() and (two / run / "result.json").is_file()
+        ended = [(place / run / "result.json").is_file() for place in (one, two)]  # else given up at half
+        assert ended[0] == ended[1], run
 
 
 @pytest.mark.slow
@@ -121,3 +123,49 @@ def test_two_processes_do_every_kind_of_command_as_one_does(ftrun_inprocess, toy
     for name, words in lines(tmp_path / "one", toy_files, still_dir).items():
         ftrun_inprocess(*words)
         same(tmp_path / "one" / name, two / name)
+    assert found["compare"]["output"].count("Verdict") == 1  # one report
+
+
+@pytest.mark.ci
+@pytest.mark.slow
+def test_a_study_goes_on_where_a_run_fails_in_one_process(tmp_path, monkeypatch):
+    """The second process raises in a step of one strategy while the first waits for its gradients."""
+    monkeypatch.setenv("FAULT", "bitfit")
+    words = ["compare", *DIGITS, "--strategies", "bitfit,full", "--seeds", "1", "--lr", "default"]
+    found = told(2, {"study": [*words, "--dir", f"{tmp_path}/study"]}, tmp_path)["study"]
+    assert found["code"] == 1
+    (failed,) = (line for line in str(found["output"]).splitlines() if line.startswith("1 of 2"))
+    assert "failed: rank 1 of 2 processes: out of memory" in failed
+    (finished,) = tmp_path.glob("study/runs/*/result.json")
+    assert finished.parent.name.startswith("full")
+    (left,) = tmp_path.glob("study/runs/*/failure.json")
+    assert json.loads(left.read_text())["exit_code"] == 4
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run of two processes that nothing ended."""
+    place = tmp_path_factory.mktemp("whole")
+    result = torchrun(2, "-m", "ftrun", *DIGITS, f"hydra.run.dir={place}/run", cwd=place)
+    assert result.returncode == 0, result.stderr
+    return place / "run"
+
+
+@pytest.mark.ci
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_killed_process_is_told_with_the_line_that_continues(tmp_path, monkeypatch, whole, rank):
+    """Whichever it is; the run goes on to the numbers that it would have had."""
+    monkeypatch.setenv("KILLED", f"{rank} 5")
+    ended = torchrun(2, several.__file__, "-", *DIGITS, f"hydra.run.dir={tmp_path}/run", cwd=tmp_path)
+    said = ended.stdout + ended.stderr
+    lost = f"rank {rank} of 2 processes was killed"
+    line = f"torchrun --nproc-per-node 2 -m ftrun resume {tmp_path}/run"
+    assert said.count(f"to continue: {line}\n") == said.count(f"\nftrun: {lost}") == 1
+    assert "gloo" not in said.partition("torch/distributed/elastic")[0]  # before torchrun's own
+    failure = json.loads((tmp_path / "run/failure.json").read_text())
+    assert failure["exit_code"] == 137 and failure["message"].startswith(lost)
+    again = torchrun(2, "-m", *line.split()[4:], cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    for name in ("metrics.jsonl", "result.json"):
+        assert (tmp_path / "run" / name).read_bytes() == (whole / name).read_bytes()
