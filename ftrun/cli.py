@@ -67,16 +67,17 @@ def interruptible() -> Iterator[list[int]]:
 
 def shared(arguments: list[str]) -> int:
     """What the first of several processes does, the others taking part; the exit code, the same in all."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return guarded(arguments)
+    several = int(os.environ.get("WORLD_SIZE") or 1) > 1
     if not takes_several(arguments):  # the first alone does it
-        return guarded(arguments) if leads() else 0
+        return guarded(arguments) if leads() or not several else 0
     from ftrun.training.processes.launchers import refuse_environment
 
     try:
         refuse_environment()
     except ConfigError as error:
         return say(str(error), error.exit_code) if leads() else error.exit_code
+    if not several:
+        return guarded(arguments)
     from ftrun.training.processes import ranks
 
     if not leads():
@@ -162,7 +163,7 @@ def say(message: str, exit_code: int) -> int:
     """Print one line on stderr; of several processes, for the others and torchrun's table too."""
     line = f"ftrun: {' '.join(message.split())}"
     print(line, file=sys.stderr, flush=True)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if "TORCHELASTIC_ERROR_FILE" in os.environ:
         from ftrun.training.processes.ranks import said
 
         said(line)

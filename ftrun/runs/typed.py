@@ -21,7 +21,7 @@ def command(*words: str | Path) -> str:
 
 def program(words: list[str]) -> list[str]:
     """What starts a command line of these words as this process was started, one of so many."""
-    total = int(os.environ.get("WORLD_SIZE", "1"))
+    total = int(os.environ.get("WORLD_SIZE") or 1)
     if total == 1 or not takes_several(words):
         return ["ftrun"]
     each = int(os.environ.get("LOCAL_WORLD_SIZE", total))

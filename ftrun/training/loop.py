@@ -18,6 +18,7 @@ from ftrun.training import checkpoint
 from ftrun.training.devices import largest
 from ftrun.training.evaluate import evaluate
 from ftrun.training.pausing import pause_of, wait_at
+from ftrun.training.processes.ranks import ending
 from ftrun.training.signals import Agreement, interruptions
 from ftrun.training.state import State, better
 
@@ -106,6 +107,7 @@ class Loop:
     def raise_if_signalled(self, signum: int) -> None:
         """Raise Interrupted if a signal arrived; the checkpoint has been written."""
         if signum:
+            ending()
             name = signal.Signals(signum).name
             raise Interrupted(f"{name}: saved at step {self.state.step} of {self.length.total}", signum)
 

@@ -21,7 +21,7 @@ class Connection:
         self.peers = peers
         self.number = 0
         self.sockets: set[tuple[int, str]] = set()  # of the group: descriptor and what it is
-        self.is_open = self.is_cut = False
+        self.is_open = self.is_cut = self.was_cut = False  # this one, this one, any
 
     @property
     def group(self) -> int | None:
@@ -65,7 +65,7 @@ class Connection:
         """
         if self.is_cut:
             return
-        self.is_cut = True
+        self.is_cut = self.was_cut = True
         for descriptor, _ in self.sockets & sockets():
             with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as each:
                 each.getpeername()  # one that listens has none, and stays

@@ -30,7 +30,7 @@ _ring: Ring | None = None
 
 def several() -> bool:
     """Whether torchrun or another launcher has started more than this process."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return int(os.environ.get("WORLD_SIZE") or 1) > 1
 
 
 def leaderless() -> bool:
@@ -61,6 +61,12 @@ def joined(gpu: bool) -> Iterator[None]:
     if _ring is not None:
         _ring.connection.open(gpu)
     yield
+
+
+def ending() -> None:
+    """All have agreed to end for a signal that one got; that this one gets it too now means nothing more."""
+    if _ring is not None:
+        _ring.over = True
 
 
 def settled(error: BaseException) -> BaseException:

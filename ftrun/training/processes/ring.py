@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import os
 import pickle
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -37,11 +40,13 @@ class Ring:
         self.jobs = 0  # begun so far
         self.inside = self.settling = False
         self.late = False  # SIGTERM came while the processes spoke with each other
-        self.over = False  # one is gone, and every other is about to end
+        self.over = False  # this one is about to end, as it was told to or as another is gone
         self.ended: BaseException | None = None  # what the current job ends with, once all know
         self.own = False  # whether this process is the one to tell it in full
         self.places: list[tuple[str, str]] = []  # what continues the whole: a line, and a run directory or ""
         self.message = ""
+        self.code: int | None = None  # that of the process, once it is known
+        atexit.register(self.leave)
         signal.signal(signal.SIGTERM, self.terminated)
         threading.Thread(target=self.watch, daemon=True).start()
 
@@ -135,6 +140,7 @@ class Ring:
     def end(self, code: int) -> None:
         """Tell the others that it is over, and with which exit code; waits until they know."""
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it ends, with its own exit code
+        self.code = code
         store = self.peers.store
         with suppress(RuntimeError):  # who kept the store may have gone
             if self.rank == 0:
@@ -148,3 +154,11 @@ class Ring:
             else:
                 store.set(f"heard/{self.rank}", "")
         self.connection.close()
+
+    def leave(self) -> None:
+        """End at once after a group was cut, of whose threads the process would be aborted at its end."""
+        if self.code is not None and self.connection.was_cut:
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError, ValueError):
+                    stream.flush()
+            os._exit(self.code)
