@@ -3,6 +3,7 @@
 import pytest
 
 from ftrun.errors import ConfigError
+from ftrun.runs.typed import command
 from ftrun.training.devices import STARTED, open_accelerator, unstarted
 from ftrun.training.processes import launchers, ranks
 from ftrun.training.processes.launchers import only_cpu, refuse_environment, refuse_other_precision
@@ -93,3 +94,25 @@ def test_what_the_others_have_no_part_in_is_done_by_an_accelerator_of_one_proces
     assert launchers.os.environ["WORLD_SIZE"] == launchers.os.environ["PMI_SIZE"] == "2"
     with unstarted():
         assert not {*STARTED} & {*launchers.os.environ}
+
+
+@pytest.mark.parametrize(
+    "more, words, said",
+    [
+        ({}, ["resume", "my run"], "torchrun --nproc-per-node 2 -m ftrun resume 'my run'"),
+        ({}, ["strategy=lora", "seed=1"], "torchrun --nproc-per-node 2 -m ftrun strategy=lora seed=1"),
+        ({}, ["report", "run"], "ftrun report run"),
+        ({}, ["compare", "--help"], "ftrun compare --help"),
+        ({"WORLD_SIZE": "1"}, ["resume", "run"], "ftrun resume run"),
+        (
+            {"WORLD_SIZE": "8", "LOCAL_WORLD_SIZE": "4", "MASTER_ADDR": "node0"},
+            ["resume", "run"],
+            "torchrun --nnodes 2 --rdzv-backend c10d --rdzv-endpoint node0 --nproc-per-node 4"
+            " -m ftrun resume run",
+        ),
+    ],
+)
+def test_what_continues_is_typed_as_this_process_was_started(monkeypatch, more, words, said):
+    for name, value in (TWO | more).items():
+        monkeypatch.setenv(name, value)
+    assert command(*words) == said
