@@ -18,6 +18,8 @@ from typing import Any
 from ftrun import __version__
 from ftrun.errors import ConfigError, UserError, disk_full, memory_told, near
 from ftrun.runs.streams import GONE, outputs
+from ftrun.runs.terminal import leads
+from ftrun.runs.typed import takes_several
 
 COMMANDS = Path(__file__).parent / "commands"
 # raised by an outputs/ that cannot be written; any other OSError but those of a full disk is a bug
@@ -29,7 +31,7 @@ def main() -> int:
     atexit.register(gc.freeze)  # Python looks for garbage when it ends: a second, once torch is there
     with outputs() as (out, _), interruptible() as interrupted:
         try:
-            code = guarded(sys.argv[1:])
+            code = shared(sys.argv[1:])
         except Exception:
             if not interrupted:
                 raise
@@ -61,6 +63,28 @@ def interruptible() -> Iterator[list[int]]:
         yield caught
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def shared(arguments: list[str]) -> int:
+    """What the first of several processes does, the others taking part; the exit code, the same in all."""
+    several = int(os.environ.get("WORLD_SIZE") or 1) > 1
+    if not takes_several(arguments):  # the first alone does it
+        return guarded(arguments) if leads() or not several else 0
+    from ftrun.training.processes.launchers import refuse_environment
+
+    try:
+        refuse_environment()
+    except ConfigError as error:
+        return say(str(error), error.exit_code) if leads() else error.exit_code
+    if not several:
+        return guarded(arguments)
+    from ftrun.training.processes import ranks
+
+    if not leads():
+        return ranks.follow()
+    with ranks.leading() as codes:
+        codes.append(guarded(arguments))
+    return codes[0]
 
 
 def guarded(arguments: list[str]) -> int:
@@ -136,7 +160,11 @@ def command(name: str, arguments: list[str]) -> int:
 
 
 def say(message: str, exit_code: int) -> int:
-    """Print one line on stderr; of several processes only the first reports a wrong setting."""
-    if exit_code != 2 or os.environ.get("RANK", "0") == "0":
-        print(f"ftrun: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    """Print one line on stderr; of several processes, for the others and torchrun's table too."""
+    line = f"ftrun: {' '.join(message.split())}"
+    print(line, file=sys.stderr, flush=True)
+    if "TORCHELASTIC_ERROR_FILE" in os.environ:
+        from ftrun.training.processes.ranks import said
+
+        said(line)
     return exit_code

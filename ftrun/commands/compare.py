@@ -24,6 +24,7 @@ from ftrun.runs.protected import refuse_directory, refuse_output
 from ftrun.runs.run import RESULT, is_run
 from ftrun.runs.typed import command
 from ftrun.runs.warm import shared
+from ftrun.training.processes.ranks import continued_by
 
 PILOT = 20  # optimizer steps that measure the time per step
 
@@ -54,7 +55,7 @@ def main(arguments: list[str]) -> int:
     try:
         planned(study, names, options.seeds, options)
         print(f"study in {directory}: to continue it or to add seeds, repeat the command", flush=True)
-        with study.board.shown():
+        with study.board.shown(), continued_by(f"to continue: {again}"):
             ready = {name: prepared(study, name, minutes, options.lr == "grid") for name in names}
             for seed, test in itertools.product(range(options.seeds), tests):
                 for name in names:

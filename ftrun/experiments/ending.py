@@ -12,6 +12,7 @@ from ftrun.runs.files import disk_named
 from ftrun.runs.run import CONFIG, FAILURE, Run, is_run
 from ftrun.runs.terminal import leads, say
 from ftrun.runs.typed import command, setting
+from ftrun.training.processes.ranks import continued_by, settled
 
 
 @contextmanager
@@ -23,12 +24,14 @@ def reason_kept(directory: Run, hint: str = "to continue", begun: bool = True) -
     and InUse, whatever came of it, where another process has taken the run over: nothing of it is touched.
     """
     lost = None
+    line = f"{hint}: {command('resume', directory.path)}"
     try:
-        with disk_named(directory.path):
+        with continued_by(line, directory.path), disk_named(directory.path):
             yield
-    except BaseException as error:
+    except BaseException as raised:
+        error = settled(raised)  # what all processes end with, or this one raised it
         if isinstance(error, Interrupted | KeyboardInterrupt | DiskFull) and not directory.finished:
-            say(f"{hint}: {command('resume', directory.path)}")  # first: Ctrl-C may come once more
+            say(line)  # first: Ctrl-C may come once more
         if (lost := taken_over(directory)) is not None:
             raise lost from error
         refused = isinstance(error, ConfigError | DataError) and not begun
@@ -37,7 +40,9 @@ def reason_kept(directory: Run, hint: str = "to continue", begun: bool = True) -
             message = str(error) or type(error).__name__
             with suppress(OSError):  # on a full disk the first error is the one to show
                 directory.write_json(FAILURE, {"message": message, "exit_code": exit_code(error)})
-        raise
+        if error is raised:
+            raise
+        raise error from None
     finally:
         if leads() and lost is None and is_run(directory.path):
             with suppress(OSError):

@@ -39,6 +39,7 @@ from ftrun.experiments.queue.launcher import launcher_of
 from ftrun.runs.find import find_runs
 from ftrun.runs.protected import refuse_directory
 from ftrun.runs.streams import outputs
+from ftrun.training.processes.launchers import refuse_sweep
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -58,12 +59,8 @@ def launch(arguments: list[str]) -> int:
     words = every_fold(words)
     importable(words)
     hidden(words)
-    if os.environ.get("RANK", "0") != "0":
-        words.append("hydra.run.dir=.")  # the run directory is the first process's
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and any(word in SWEEP for word in words):
-        raise ConfigError(
-            "-m cannot be combined with several processes: torchrun and accelerate launch start one run"
-        )
+    if any(word in SWEEP for word in words):
+        refuse_sweep()
     failed = failure_of(words)
     if isinstance(failed, Interrupted | KeyboardInterrupt | DiskFull):
         say_how_to_go_on(arguments, crossed)

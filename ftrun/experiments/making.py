@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,9 @@ from ftrun.reports.numbers import short
 from ftrun.runs.collector import importing
 from ftrun.runs.run import Run, is_run
 from ftrun.runs.terminal import say
+from ftrun.runs.typed import command, setting
 from ftrun.settings.read import checked, read
+from ftrun.training.processes.ranks import continued_by
 
 if TYPE_CHECKING:
     from ftrun.settings.schema import Settings
@@ -31,7 +34,10 @@ def one(raw: dict[str, Any], path: Path, again: bool) -> float:
     if raw["pretrain"]["name"] != "none":
         from ftrun.experiments.pretrain import pretrained
 
-        raw = pretrained(raw, beside=path.parent if again else path)
+        own = [word for word in sys.argv[1:] if not word.startswith("hydra.run.dir=")]
+        whole = command(*own, setting("hydra.run.dir", path))
+        with continued_by(f"to continue the whole: {whole}"):
+            raw = pretrained(raw, beside=path.parent if again else path)
         settings = read(raw)
     if again and is_run(path) and agree(raw, Run(path).settings):
         return start.resume(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -32,11 +31,6 @@ def pretrained(raw: dict[str, Any], beside: Path) -> dict[str, Any]:
     second = raw | {"model": raw["model"] | start(raw["strategy"], place)}
     first = read(pretraining_of(raw))
     read(second)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError(
-            f"pretrain={node['name']} cannot be combined with several processes;"
-            " pre-train first, then set model.name=RUN"
-        )
     lease = held(place)
     try:
         finished(first, place)

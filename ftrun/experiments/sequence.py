@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,10 +29,6 @@ SHOWN = ("strategy", "sequence", "scenario", "metric", "matrix", "untrained", "a
 @clock.account()
 def run(settings: Settings, path: Path) -> float:
     """Each task of a sequence, in directories below; returns the average score."""
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError(
-            "sequence= cannot be combined with several processes; run its tasks one by one with source=RUN"
-        )
     stages = plan(settings)
     beginning = {ENVIRONMENT: surroundings(path, settings.device)}
     directory = Run.create(path, settings.raw, beginning)

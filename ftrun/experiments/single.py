@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -27,13 +28,16 @@ from ftrun.settings.read import FIXED, read, without_hold
 from ftrun.settings.schema import Settings
 from ftrun.tasks.base import check_metric
 from ftrun.tasks.data import TaskData
-from ftrun.training.devices import describe, open_accelerator
+from ftrun.training.devices import agreed, describe, open_accelerator
 from ftrun.training.gradients.compiling import compiled, keep_key, refuse_without_compiler
 from ftrun.training.gradients.recompute import refuse_batch_norms
 from ftrun.training.loop import Loop
 from ftrun.training.memory import MemoryMeter
 from ftrun.training.optim import refuse_missing
+from ftrun.training.pausing import WISHES, asked
 from ftrun.training.preflight import preflight, sound
+from ftrun.training.processes.launchers import refuse_other_precision
+from ftrun.training.processes.ranks import together
 from ftrun.training.restoring import restore
 from ftrun.training.sharding import home, refuse_unsplittable, split
 from ftrun.training.solve import Solve
@@ -49,7 +53,11 @@ def run(settings: Settings, path: Path) -> float:
     """Train, score and save in a new run directory; returns the score that chose the best weights."""
     check(settings.tracker)
     merge_first(settings.model, settings.device)
-    settings = with_pooling(settings)
+    return in_all(begun, with_pooling(settings), path)
+
+
+def begun(settings: Settings, path: Path) -> float:
+    """The part of `run` that all processes have."""
     accelerator = accelerator_of(settings)
     refuse(settings, accelerator)
     data = read_data(settings)
@@ -90,6 +98,12 @@ def resume(path: Path) -> float:
         show_result(directory)
         return best_score(directory)
     directory.refuse_edited()
+    return in_all(gone_on, path)
+
+
+def gone_on(path: Path) -> float:
+    """The part of `resume` that all processes have."""
+    directory = Run.open(path)
     settings = read(directory.settings)
     accelerator = accelerator_of(settings)
     if accelerator.is_main_process:
@@ -117,6 +131,16 @@ def refuse_other_data(directory: Run, data: TaskData, accelerator: Accelerator) 
         directory.write_json("data.json", {"fingerprint": data.rows.fingerprint})
 
 
+def in_all(call: Callable[..., float], *args: Any) -> float:
+    """What the call returns, made by all processes, which know what is asked of it."""
+    return together(wished, [each.get() for each in WISHES], call, args)
+
+
+def wished(wishes: list[bool], call: Callable[..., float], args: tuple[Any, ...]) -> float:
+    with asked(*(each for each, wish in zip(WISHES, wishes, strict=True) if wish)):
+        return call(*args)
+
+
 def made(raw: dict[str, Any], place: Path, note: str) -> Run:
     """The finished run at `place`: there already, continued, or made now with `raw` after the note."""
     if not is_run(place):
@@ -128,8 +152,11 @@ def made(raw: dict[str, Any], place: Path, note: str) -> Run:
 
 
 def accelerator_of(settings: Settings) -> Accelerator:
-    """The accelerator for the device and precision of the settings."""
-    return open_accelerator(settings.device, settings.train.precision, settings.train.deterministic)
+    """The accelerator for the settings' device and precision; ConfigError where others are asked for."""
+    train = settings.train
+    accelerator = open_accelerator(settings.device, train.precision, train.deterministic)
+    refuse_other_precision(accelerator.mixed_precision)
+    return accelerator
 
 
 @clock.phase("data")
@@ -151,11 +178,8 @@ def open_directory(accelerator: Accelerator, path: Path, settings: Settings, dat
         own = surroundings(path, describe(accelerator))
         beginning = {ENVIRONMENT: own, "data.json": {"fingerprint": data.rows.fingerprint}}
         directory = Run.create(path, settings.raw, beginning)
-    if accelerator.num_processes > 1:
-        from accelerate.utils import broadcast_object_list
-
-        path = Path(broadcast_object_list([str(path)])[0])
-    return directory if accelerator.is_main_process else Run(path)
+    (place,) = agreed(accelerator, str(path))
+    return directory if accelerator.is_main_process else Run(place)
 
 
 def recorded(
@@ -212,12 +236,11 @@ def with_trained_source(settings: Settings, directory: Run, accelerator: Acceler
     if not settings.strategy.foldable:  # what it adds cannot be folded into the weights
         raw = {name: raw[name] for name in FIXED} | {"strategy": "full"}
         raw["train"] = raw["train"] | {"frozen_dtype": "fp32"}
-    begun = is_run(place)
-    accelerator.wait_for_everyone()  # all have looked before one of them makes it
-    if not begun:
+    there, finished = agreed(accelerator, is_run(place), is_run(place) and Run(place).finished)
+    if not there:
         say(f"training the source first: {settings.source.node['name']}")
         run(read(for_task(settings, raw | {"task": settings.source.node})), place)
-    elif not Run.open(place).finished:
+    elif not finished:
         resume(place)
     own = {"source": {"kind": "run", "run": str(place)}}
     return replace(read(settings.raw | own), task=settings.task, raw=settings.raw)

@@ -20,6 +20,7 @@ Watch = Callable[[int, int], None]  # step and steps in all
 
 _console: Console | None = None
 _watch: Watch | None = None
+_leads = False
 
 
 def console() -> Console:
@@ -34,7 +35,13 @@ def console() -> Console:
 
 def leads() -> bool:
     """Whether this process prints for the run: the only one, or the first of several."""
-    return os.environ.get("RANK", "0") == "0"
+    return _leads or os.environ.get("RANK", "0") == "0"
+
+
+def lead() -> None:
+    """From now on this process prints, as those before it are gone."""
+    global _leads
+    _leads = True
 
 
 def say(text: str) -> None:

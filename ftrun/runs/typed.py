@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from pathlib import Path
@@ -13,8 +14,27 @@ WORDS = {"true", "false", "null", "nan", "inf"}  # but these
 
 
 def command(*words: str | Path) -> str:
-    """The command line `ftrun WORDS…`, to be pasted into a shell."""
-    return " ".join(["ftrun", *(word(str(each)) for each in words)])
+    """The command line `ftrun WORDS…`, for a shell; torchrun's, where several processes have a part in it."""
+    texts = [str(each) for each in words]
+    return " ".join([*program(texts), *map(word, texts)])
+
+
+def program(words: list[str]) -> list[str]:
+    """What starts a command line of these words as this process was started, one of so many."""
+    total = int(os.environ.get("WORLD_SIZE") or 1)
+    if total == 1 or not takes_several(words):
+        return ["ftrun"]
+    each = int(os.environ.get("LOCAL_WORLD_SIZE", total))
+    meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", os.environ.get("MASTER_ADDR", "HOST")]
+    machines = ["--nnodes", str(total // each), *meeting] if total > each else []
+    return ["torchrun", *machines, "--nproc-per-node", str(each), "-m", "ftrun"]
+
+
+def takes_several(words: list[str]) -> bool:
+    """Whether several processes have a part in a command line: it trains, and they train together."""
+    first = words[0] if words else "--help"
+    trains = first in ("resume", "compare") or "=" in first or first.startswith(("-", "+", "~"))
+    return trains and not {"--help", "-h", "--version"} & {first, *words}
 
 
 def continuing(run: str | Path) -> str:

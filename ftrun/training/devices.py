@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ftrun.errors import ConfigError, counted
 from ftrun.models.attention_masks import always_given
+from ftrun.training.processes import ranks
+from ftrun.training.processes.launchers import MPI, only_cpu, refuse_environment
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+STARTED = ("RANK", "LOCAL_RANK", "WORLD_SIZE", *MPI)  # by which accelerate sees that there are others
 DTYPES = {"fp32": "no", "bf16": "bf16", "fp16": "fp16", "tf32": "no"}
 
 
 def open_accelerator(device: str, precision: str, deterministic: bool) -> Accelerator:
     """The accelerator of this process, alone or as one of those of torchrun or `accelerate launch`.
 
-    Raises ConfigError for a GPU that is not available or a precision that the device does not support.
+    Raises ConfigError for a GPU that is not available, a precision that the device does not support, and
+    what the environment asks accelerate for that ftrun does not do.
     """
-    from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
-
-    gpu = torch.cuda.is_available()
+    refuse_environment()
+    gpu = torch.cuda.is_available() and not only_cpu(device)
     if device.startswith("cuda") and not gpu:
         raise ConfigError(f"device={device}: torch {torch.__version__} finds no GPU; possible: auto, cpu")
     cpu = device == "cpu" or not gpu
@@ -47,8 +50,28 @@ def open_accelerator(device: str, precision: str, deterministic: bool) -> Accele
         always_given()
     for products in (torch.backends.cuda.matmul, torch.backends.cudnn):  # torch would let convolutions use it
         products.allow_tf32 = precision == "tf32"
-    AcceleratorState._reset_state(reset_partial_state="RANK" not in os.environ)  # a sweep opens one per run
-    return Accelerator(cpu=cpu, mixed_precision=DTYPES[precision])
+    return made(cpu, DTYPES[precision])
+
+
+def made(cpu: bool, precision: str) -> Accelerator:
+    """An accelerator anew, of this process alone where it does what the others have no part in."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    whole = not ranks.leaderless() or "RANK" not in os.environ  # else it holds the process group
+    AcceleratorState._reset_state(reset_partial_state=whole)  # a sweep opens one per run
+    with unstarted() if ranks.alone() else ranks.joined(gpu=not cpu):
+        return Accelerator(cpu=cpu, mixed_precision=precision)
+
+
+@contextmanager
+def unstarted() -> Iterator[None]:
+    """Inside, the environment is that of a single process."""
+    hidden = {name: os.environ.pop(name) for name in STARTED if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(hidden)
 
 
 def largest(accelerator: Accelerator, *values: float) -> list[float]:
@@ -67,6 +90,16 @@ def added(accelerator: Accelerator, values: Sequence[float | torch.Tensor]) -> l
         each.to(**kind) if isinstance(each, torch.Tensor) else torch.full((), each, **kind) for each in values
     ]
     return list(accelerator.reduce(torch.stack(numbers), "sum").unbind())
+
+
+def agreed(accelerator: Accelerator, *values: Any) -> list[Any]:
+    """The values that the first process has, in all of them, which call this at the same time."""
+    if accelerator.num_processes == 1:
+        return list(values)
+    from accelerate.utils import broadcast_object_list
+
+    found: list[Any] = broadcast_object_list(list(values))
+    return found
 
 
 def describe(accelerator: Accelerator) -> str:

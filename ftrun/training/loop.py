@@ -21,6 +21,7 @@ from ftrun.training.agreement import Agreement
 from ftrun.training.devices import largest
 from ftrun.training.evaluate import evaluate
 from ftrun.training.pausing import pause_of, wait_at
+from ftrun.training.processes.ranks import ending
 from ftrun.training.state import State, better
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ class Loop:
     def raise_if_signalled(self, signum: int) -> None:
         """Raise Interrupted if a signal arrived; the checkpoint has been written."""
         if signum:
+            ending()
             name = signal.Signals(signum).name
             raise Interrupted(f"{name}: saved at step {self.state.step} of {self.length.total}", signum)
 

@@ -26,6 +26,7 @@ COMPARED = 256  # validation rows, at most, whose losses are kept
 PAUSE_AT_HALF = ContextVar("pause_at_half", default=False)
 # to choose a setting: neither test rows nor a saved model are asked of them
 VALIDATION_ALONE = ContextVar("validation_alone", default=False)
+WISHES = (PAUSE_AT_HALF, VALIDATION_ALONE)
 
 
 @contextmanager

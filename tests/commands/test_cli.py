@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
 
@@ -16,6 +17,7 @@ from ftrun.errors import Diverged, Interrupted
 from ftrun.runs.ledger import Ledger
 from ftrun.settings import suggest as names
 from ftrun.settings.read import read
+from ftrun.training.processes import ranks
 
 ROOT = Path(cli.__file__).parent.parent
 SEVEN = [
@@ -560,24 +562,39 @@ def test_neither_a_run_nor_a_sweep_goes_into_a_part_of_a_run(ftrun, runs, capsys
     assert {path.name for path in Path("run").iterdir()} <= {"config.yaml", "result.json"}
 
 
-def test_further_processes_make_no_directories(ftrun, runs, monkeypatch):
-    monkeypatch.setenv("RANK", "1")
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    runs.run = lambda settings, path: 0.5
-    assert ftrun("strategy=lora") == 0
-    assert list(Path.cwd().iterdir()) == []
+@pytest.fixture
+def second(monkeypatch):
+    """This is the second of two processes, which follows with exit code 7; how often it did."""
+    followed = []
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "here", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(ranks, "follow", lambda: followed.append(1) or 7)
+    return followed
 
 
-def test_only_the_first_process_speaks_of_a_mistake(ftrun, monkeypatch, capsys):
-    monkeypatch.setenv("RANK", "1")
-    assert ftrun("strategy=lroa") == 2
-    assert capsys.readouterr().err == ""
+@pytest.mark.parametrize(
+    "line", ["strategy=lora", "strategy=lroa", "-m rank=1,2", "resume gone", "compare x=1"]
+)
+def test_further_processes_only_take_part(ftrun, runs, second, capsys, line):
+    """They neither compose nor make directories, nor speak of mistakes."""
+    assert ftrun(line) == 7 and second == [1]
+    assert list(Path.cwd().iterdir()) == runs.calls == []
+    assert capsys.readouterr() == ("", "")
 
 
-def test_several_processes_do_not_sweep(ftrun, monkeypatch, capsys):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert ftrun("strategy=lora -m rank=1,2") == 2
-    assert "-m cannot be combined with several processes" in capsys.readouterr().err
+@pytest.mark.parametrize("line", ["", "--help", "--version", "report gone", "predict gone", "compare --help"])
+def test_what_one_process_does_alone_the_others_leave_to_it(ftrun, second, capsys, line):
+    assert ftrun(line) == 0 and not second
+    assert capsys.readouterr() == ("", "")
+
+
+def test_several_processes_do_not_sweep(ftrun, second, monkeypatch, capsys):
+    codes = []
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setattr(ranks, "leading", lambda: nullcontext(codes))
+    assert ftrun("strategy=lora -m rank=1,2") == 2 and codes == [2] and not second
+    (said,) = capsys.readouterr().err.splitlines()
+    assert "-m cannot be combined with several processes" in said and "hydra.launcher.processes=2" in said
 
 
 def test_options_and_code_of_ones_own(ftrun, runs):

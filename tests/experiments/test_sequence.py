@@ -213,13 +213,6 @@ def test_a_sequence_that_cannot_be_is_refused_before_it_begins(tmp_path, tasks, 
     assert "\n" not in str(caught.value) and not (tmp_path / "run").exists()
 
 
-def test_several_processes_are_refused(tmp_path, monkeypatch):
-    experiment_ = digits(halves())
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ConfigError, match="cannot be combined with several processes"):
-        went(tmp_path / "run", experiment_)
-
-
 def test_what_a_preset_brings_for_texts_is_passed_over():
     preset = replace(digits(halves()))
     preset.raw["task"] = preset.raw["task"] | {"max_length": 32}

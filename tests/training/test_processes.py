@@ -92,8 +92,10 @@ def test_only_the_last_micro_batch_of_a_step_is_exchanged(monkeypatch, idle):
     assert (float(total), float(weight.grad)) == ((0, 0) if idle else (7, 3.5))
     assert two.waited == 2 and total.dtype == torch.float64
     assert [float(each) for each in made.parts["part"]] == ([0, 0] if idle else [7, 3])
+    assert float(made.backward([1.0], False, torch.tensor(0.5), True)) == 1  # divided by all processes' count
+    made.graphs = SimpleNamespace(run=lambda work, batch, weight, whole: work(batch, torch.tensor(weight)))
     with pytest.raises(ValueError, match="counted anew in each batch"):
-        made.backward([1.0], False, torch.tensor(0.5), True)
+        made.backward([1.0], False, 0.5, True)
 
 
 def test_an_idle_process_adds_nothing_to_the_parts_of_a_loss():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -121,8 +120,6 @@ def refuse(settings: Settings) -> None:
         raise ConfigError("compose=domain needs pretrained weights for its LoRAs, not model.init=random")
     if settings.sequence is not None or settings.source is not None:
         raise ConfigError("compose=domain starts with the model itself; it takes no source= and no sequence=")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError("compose=domain cannot be combined with several processes")
 
 
 def parts_of(settings: Settings, data: TaskData) -> dict[str, list[Node]]:

@@ -21,16 +21,11 @@ if TYPE_CHECKING:
 def merge_first(model: ModelSettings, device: str) -> None:
     """Where model.name means a run that holds a LoRA, make a network of it, as `ftrun merge` does.
 
-    Nothing is done where that is there already. Raises ConfigError for several processes.
+    Nothing is done where that is there already. Raises ConfigError where the run cannot be written to.
     """
     run = unmerged(model.name) if model.init == "pretrained" else None
     if run is None:
         return
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise ConfigError(
-            f"model.name={model.name} holds a LoRA, which one process makes a network of:"
-            f" {command('merge', run)}"
-        )
     if not os.access(run, os.W_OK):
         raise ConfigError(
             f"model.name={model.name} holds a LoRA, and {run} cannot be written to; possible:"

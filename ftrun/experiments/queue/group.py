@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ftrun.errors import Interrupted
 from ftrun.experiments.queue.attempt import alone, died, ending_softly
-from ftrun.experiments.queue.job import Event, Job
+from ftrun.experiments.queue.job import FINISHED, Event, Job
 
 ENDING = 60.0  # seconds that a group has to save and end
 EVERY = 1.0  # seconds between two looks at whether a process that waits for it still lives
@@ -84,15 +84,21 @@ def alive(process: int) -> bool:
     return True
 
 
-def main(place: str, worker: str) -> None:
-    """One process of the group; the first one leaves word of the end."""
+def main(place: str, worker: str) -> int:
+    """One process of the group: the first makes the run and leaves word of the end, the others take part."""
+    from ftrun.training.processes import ranks
+
     follow(os.getppid(), int(worker))
     job: Job = pickle.loads(Path(place, JOB).read_bytes())
     job.place.enter()
-    event = alone(job)
-    if os.environ["RANK"] == "0":
+    if os.environ["RANK"] != "0":
+        return ranks.follow()
+    with ranks.leading() as codes:
+        event = alone(job)
         Path(place, EVENT).write_bytes(pickle.dumps(event))
+        codes.append(0 if event.state == FINISHED else 1)
+    return codes[0]
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    sys.exit(main(*sys.argv[1:]))

@@ -216,7 +216,7 @@ def test_a_run_that_starts_from_a_lora_merges_it_first(runs, ftrun_inprocess, to
         locate(settings(*words, "model.name=run").model)
 
 
-def test_what_cannot_be_started_from_is_said_in_a_line(runs, toy_words, tmp_path, monkeypatch):
+def test_what_cannot_be_started_from_is_said_in_a_line(runs, toy_words, tmp_path):
     words = [word for word in toy_words if not word.startswith("model.name")]
 
     def said(name):
@@ -229,10 +229,6 @@ def test_what_cannot_be_started_from_is_said_in_a_line(runs, toy_words, tmp_path
     assert "layers of strategy=adapter hold a non-linearity and cannot be folded" in said(adapter.path)
     shutil.copytree(of_variant(runs, "lora").model_dir, tmp_path / "alone")
     assert "holds a LoRA and not the network it belongs to; possible: a run" in said(tmp_path / "alone")
-    shutil.copytree(of_variant(runs, "lora").path, tmp_path / "run")
-    shutil.rmtree(tmp_path / "run" / "merged", ignore_errors=True)
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert "which one process makes a network of: ftrun merge" in said(tmp_path / "run")
 
 
 @pytest.mark.parametrize("task", ["multilabel", "ner", "qa"])
