@@ -11,7 +11,6 @@ from ftrun.settings.suggest import keys
 
 GROUPS = (
     "strategy", "compose", "protect", "source", "task", "model", "pretrain", "schedule", "experiment",
-    "hparams_search",
 )  # fmt: skip
 # groups whose own settings are not listed
 PLACES = ("task", "model", "pretrain", "schedule", "compose", "protect", "source")

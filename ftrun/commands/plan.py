@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ftrun.commands._parser import Parser
+from ftrun.commands._ranges import Ranges, refuse_search, searching
 from ftrun.commands._settings import POWERS, SEEDS, STRATEGIES, composed, keys_of, refuse_no_seeds
 from ftrun.errors import ConfigError, counted
 
@@ -25,7 +26,12 @@ def main(arguments: list[str]) -> int:
     begin = time.process_time(), time.perf_counter()
     options = parse(arguments)
     words, folds = folded(options.settings)
-    raws = {name: composed(own) for name, own in ways_of(words, options.strategies).items()}
+    ranges, words = Ranges.taken_out(words, options.search, options.prune)
+    ways = ways_of(words, options.strategies)
+    raws = {name: composed(own) for name, own in ways.items()}
+    for name, own in ways.items():
+        ranges.look_up(name, raws[name], own)
+    ranges.refuse_unused()
     for raw in raws.values():
         if raw["pretrain"]["name"] != "none":
             raise ConfigError(
@@ -41,10 +47,10 @@ def main(arguments: list[str]) -> int:
         raise ConfigError(f"plan: {found.refused[0]}")
     for title, part in PARTS.items():
         print(f"\n{title}" if title != "data" else title)
-        for line in part(found, options.seeds, folds):
+        for line in part(found, options.seeds, folds, ranges):
             print(f"  {line}", flush=True)
     print("\ncost", flush=True)
-    for line in cost_lines(found, options.seeds * folds, ready, any("=" in way.name for way in found.ways)):
+    for line in cost_lines(found, options.seeds * folds, ready, ranges):
         print(f"  {line}")
     return 0
 
@@ -60,7 +66,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     add("--strategies", help=f"names with commas; default: {STRATEGIES}, or strategy= where it is set")
     add("--seeds", type=int, default=SEEDS, help="number of runs of each way; default: %(default)s")
+    searching(parser)
     options = parser.parse_intermixed_args(arguments)
+    refuse_search("plan", options)
     refuse_no_seeds("plan", options.seeds)
     for key, word in zip(keys_of("plan", options.settings), options.settings, strict=True):
         if key in ("seed", "sequence"):
@@ -100,7 +108,7 @@ def ways_of(words: list[str], strategies: str | None) -> dict[str, list[str]]:
     return found
 
 
-def data_lines(found: Outlook, seeds: int, folds: int) -> list[str]:
+def data_lines(found: Outlook, seeds: int, folds: int, ranges: Ranges) -> list[str]:
     """What a run says of its rows, and the rows of each split, once for all ways that have the same."""
     lines = []
     for data in {id(way.data): way.data for way in found.ways}.values():
@@ -109,7 +117,7 @@ def data_lines(found: Outlook, seeds: int, folds: int) -> list[str]:
     return lines
 
 
-def way_lines(found: Outlook, seeds: int, folds: int) -> list[str]:
+def way_lines(found: Outlook, seeds: int, folds: int, ranges: Ranges) -> list[str]:
     """What the settings of each way come to."""
     lines = []
     for way in found.ways:
@@ -121,7 +129,7 @@ def way_lines(found: Outlook, seeds: int, folds: int) -> list[str]:
     return [*lines, *found.refused]
 
 
-def run_lines(found: Outlook, seeds: int, folds: int) -> list[str]:
+def run_lines(found: Outlook, seeds: int, folds: int, ranges: Ranges) -> list[str]:
     """How many runs that would be, and how many optimizer steps at most."""
     ways = len(found.ways)
     runs, steps = ways * seeds * folds, sum(way.steps for way in found.ways) * seeds * folds
@@ -130,9 +138,15 @@ def run_lines(found: Outlook, seeds: int, folds: int) -> list[str]:
     sources = [way.settings.source for way in found.ways]
     before = {source.node["name"] for source in sources if source is not None and source.kind == "task"}
     lines += [f"each run trains its source first: {name}" for name in sorted(before)]
-    tuned = sum(not way.settings.strategy.solved for way in found.ways)
-    if tuned and not any("=" in way.name for way in found.ways):  # they differ in their strategies alone
-        each = "way" if tuned == ways else "way that has one"
+    added = trials(found, ranges)
+    tuned = sum(count > 0 for count in added.values())
+    each = "way" if tuned == ways else "way that has one"
+    if ranges.count and tuned:
+        lines.append(
+            f"ftrun compare --search {ranges.count} adds {sum(added.values())} runs, {ranges.count} trials of"
+            f" each {each.replace('one', 'ranges')}, fewer where these hold no more"
+        )
+    elif tuned:
         lines.append(
             f"ftrun compare adds {len(POWERS) * tuned} runs or more, {len(POWERS)} of each {each}, that"
             " choose its learning rate (--lr default: none)"
@@ -140,7 +154,16 @@ def run_lines(found: Outlook, seeds: int, folds: int) -> list[str]:
     return lines
 
 
-def cost_lines(found: Outlook, runs: int, ready: float, sweep: bool) -> list[str]:
+def trials(found: Outlook, ranges: Ranges) -> dict[str, int]:
+    """The runs that compare makes before those it compares, by way; of ways that are no strategies none."""
+    if any("=" in way.name for way in found.ways) and not ranges.count:
+        return {}
+    names = {way.name: way.settings.strategy.solved for way in found.ways}
+    each = {name: ranges.trials(name) if ranges.count else len(POWERS) for name in names}
+    return {name: 0 if names[name] else count for name, count in each.items()}
+
+
+def cost_lines(found: Outlook, runs: int, ready: float, ranges: Ranges) -> list[str]:
     """The time, memory and disk of a run of each way, and of all; `ready` are the seconds of imports."""
     from ftrun.experiments.study.costing import costs_of
     from ftrun.experiments.study.summary import line_of, total_of
@@ -156,14 +179,16 @@ def cost_lines(found: Outlook, runs: int, ready: float, sweep: bool) -> list[str
         lines.append(
             f"{counted(len(known) * runs, 'run')}: {total_of(known, dict.fromkeys(known, runs), once)}"
         )
-        if not sweep:
-            searched = dict.fromkeys(known, runs + len(POWERS))
-            whole = total_of(known, searched, once, dict.fromkeys(known, len(POWERS)))
-            lines.append(f"with the search for learning rates of ftrun compare: {whole}, or more")
+        if added := trials(found, ranges):
+            searched = {name: runs + added[name] for name in known}
+            whole = total_of(known, searched, once, {name: added[name] for name in known})
+            rates = f"the search for learning rates of ftrun compare: {whole}, or more"
+            search = f"ftrun compare --search {ranges.count}: {whole}, less where trials are stopped"
+            lines.append(f"with {search if ranges.count else rates}")
     return [*lines, "timed on this machine as busy as it is now; a run that patience ends early takes less"]
 
 
-def power_lines(found: Outlook, seeds: int, folds: int) -> list[str]:
+def power_lines(found: Outlook, seeds: int, folds: int, ranges: Ranges) -> list[str]:
     """The smallest difference that these runs can show, once for all ways with as many test rows."""
     from ftrun.experiments.planning import pool_of, tested
     from ftrun.reports.groups import PAIRS

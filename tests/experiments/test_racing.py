@@ -14,7 +14,7 @@ from ftrun.errors import Paused
 from ftrun.experiments import launch
 from ftrun.experiments.study.racing import Curve, came_late, curve_of, given_up, tied, worse
 from ftrun.runs.run import PAUSE, Run
-from ftrun.training.pausing import PAUSE_AT_HALF, asked
+from ftrun.training.pausing import HALFWAY, asked
 
 WORDS = ["task=digits", "model=mlp", "train.optimizer=sgd", "task.subset=100", "train.batch_size=50",
     "train.max_steps=20", "train.eval_every=3", "device=cpu", "strategy=full", "baselines=false"]  # fmt: skip
@@ -89,7 +89,7 @@ def made(place: Path, *words: str, race: bool = False) -> dict[str, Any]:
 
     raw = composed([*WORDS, *words])
     if race:
-        with asked(PAUSE_AT_HALF), pytest.raises(Paused, match="waiting at step 9 of 20"):
+        with asked(rungs=HALFWAY), pytest.raises(Paused, match="waiting at step 9 of 20"):
             launch.one(raw, place, again=True)
         return {}
     launch.one(raw, place, again=True)
