@@ -69,6 +69,7 @@ def test_a_search_begins_in_the_range_where_it_leaves_out_the_default() -> None:
 
 def settings(strategy: str) -> dict[str, Any]:
     known = {
+        "train": {},
         "task": preset("task", "digits"),
         "model": preset("model", "mlp"),
         "schedule": {"name": "linear"},
@@ -124,34 +125,53 @@ def objective(values: dict[str, str]) -> float:
     return -abs(math.log10(float(values["rate"]) / 0.02)) - 0.3 * (values["rank"] != "4")
 
 
-def searched(place: Path, count: int, ends: int = 0) -> list[dict[str, str]]:
-    """The settings drawn by a search, opened anew before every trial after the first `ends`."""
-    trials = Trials(place / DATABASE, "s", True, 7)
-    for number in range(len(trials.all), count):
-        if ends and number >= ends:
-            trials.close()
-            trials = Trials(place / DATABASE, "s", True, 7)
-        params = trials.drawn(RANGED, BASES)
-        assert params is not None
-        values = worded(params, RANGED, BASES)
-        assert trials.add(params, RANGED, {"values": values}) == number
-        state = "FAIL" if number == 2 else "PRUNED" if number == 3 else "COMPLETE"
-        score = objective(values)
-        trials.tell(number, state, {1: score - 1, 2: score}, score if state == "COMPLETE" else None, state)
-    found = [trial.user_attrs["values"] for trial in trials.all]
-    trials.close()
-    return found
+def step(trials: Trials) -> None:
+    """One more trial; the third fails, the fourth is given up."""
+    number, params = len(trials.all), trials.drawn(RANGED, BASES)
+    assert params is not None
+    values = worded(params, RANGED, BASES)
+    assert trials.add(params, RANGED, {"values": values}) == number
+    state, score = {2: "FAIL", 3: "PRUNED"}.get(number, "COMPLETE"), objective(values)
+    trials.tell(number, state, {1: score}, score if state == "COMPLETE" else None, state)
 
 
-def test_a_search_finds_what_is_planted_and_draws_the_same_however_often_it_is_opened(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b {x}?#%41").mkdir()  # which an address would read otherwise
-    whole = searched(tmp_path / "a", 14)
-    assert searched(tmp_path / "b {x}?#%41", 14, ends=12) == whole
-    assert len({tuple(values.items()) for values in whole}) == 14  # none twice
-    best = max(map(objective, whole))
-    assert best > -0.2 and best > max(map(objective, whole[:5]))  # better than what chance had found
-    assert searched(tmp_path / "a", 15)[:14] == whole
+def drawn(trials: Trials) -> list[dict[str, str]]:
+    return [trial.user_attrs["values"] for trial in trials.all]
+
+
+class InMemory(Trials):
+    """Trials that are kept nowhere."""
+
+    def __init__(self, seed: int) -> None:
+        self.file, self.seed, self.direction = Path("nowhere"), seed, "maximize"
+        self.study = optuna.create_study(direction="maximize")
+
+
+def test_a_search_finds_what_is_planted_sooner_than_chance(monkeypatch: pytest.MonkeyPatch) -> None:
+    def best(seed: int, startup: int) -> float:
+        monkeypatch.setattr("ftrun.experiments.study.trials.STARTUP", startup)
+        trials = InMemory(seed)
+        for _ in range(16):
+            step(trials)
+        assert len({tuple(values.items()) for values in drawn(trials)}) == 16  # none twice
+        return max(map(objective, drawn(trials)))
+
+    assert sum(best(seed, 5) - best(seed, 99) for seed in range(6)) / 6 > 0.05
+    assert sum(best(seed, 5) for seed in range(6)) / 6 > -0.1
+
+
+def test_a_search_that_is_opened_again_draws_what_it_would_have_drawn(tmp_path: Path) -> None:
+    whole, place = InMemory(7), tmp_path / "b {x}?#%41"  # which an address would read otherwise
+    place.mkdir()
+    for _ in range(9):
+        step(whole)
+    for count in (6, 3):
+        trials = Trials(place / DATABASE, "s", True, 7)
+        for _ in range(count):
+            step(trials)
+        found = drawn(trials)
+        trials.close()
+    assert found == drawn(whole) and (place / DATABASE).is_file()
 
 
 def test_ranges_that_hold_no_more_are_noticed(tmp_path: Path) -> None:
