@@ -65,9 +65,9 @@ def is_experiment(line: str) -> bool:
 @pytest.mark.parametrize("line", list(filter(is_experiment, COMMANDS)))
 def test_settings_compose(line):
     words = [word for word in shlex.split(line)[1:] if re.match(r"[a-z][\w./]*=", word)]
-    words = first_values([word for word in words if not word.startswith(("steps=", "minutes="))])
     if "--search" in line:
         words = [word for word in words if range_of(word) is None]
+    words = first_values([word for word in words if not word.startswith(("steps=", "minutes="))])
     words += fold_words(words)[:1]
     read(with_tasks(compose(words), words))
 

@@ -89,7 +89,7 @@ def test_a_search_goes_on_after_failures_and_with_a_larger_number(
     ]
     pruned = Path("study") / entries[states.index("PRUNED")]["run"]
     assert not (pruned / "result.json").exists() and (pruned / "checkpoints" / "last").is_dir()
-    assert "1 run in study/runs" in text  # and none of the search
+    assert "\n1 run · task digits" in text  # and none of the search
     before = kept("study")
     made.clear()
     made += [Path("x")] * 9

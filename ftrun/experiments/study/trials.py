@@ -8,6 +8,7 @@ before it: a search that was interrupted draws what it would have drawn.
 from __future__ import annotations
 
 import sqlite3
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -88,14 +89,15 @@ class Trials:
         return None
 
     def sampler(self, number: int, attempt: int) -> BaseSampler:
+        from optuna.exceptions import ExperimentalWarning
         from optuna.samplers import RandomSampler, TPESampler
 
         seed = stream(self.seed, "search", number, attempt) % 2**32
-        return (
-            RandomSampler(seed)
-            if attempt
-            else TPESampler(seed=seed, n_startup_trials=STARTUP, multivariate=True)
-        )
+        if attempt:
+            return RandomSampler(seed)
+        with warnings.catch_warnings():  # Optuna 4 calls it experimental
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            return TPESampler(seed=seed, n_startup_trials=STARTUP, multivariate=True)
 
     def add(self, params: dict[str, Any], ranges: Mapping[str, Range], about: dict[str, Any]) -> int:
         """A trial that is about to begin; its number."""
