@@ -9,11 +9,21 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from ftrun import CONF, cli
 from ftrun.experiments.overrides import compose, fold_words, sourced, with_tasks
+from ftrun.experiments.study.ranges import range_of
 from ftrun.settings.read import read
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "conf/README.md"]
-SOURCES = {path.stem: path.read_text() for path in cli.COMMANDS.glob("[a-z]*.py")}
+SHARED = re.compile(r"from ftrun\.commands\.(_\w+) import")
+
+
+def source(path: Path) -> str:
+    """A command, and what it shares with others."""
+    text = path.read_text()
+    return text + "".join((path.parent / f"{name}.py").read_text() for name in SHARED.findall(text))
+
+
+SOURCES = {path.stem: source(path) for path in cli.COMMANDS.glob("[a-z]*.py")}
 
 
 def printed(page: Path) -> list[str]:
@@ -55,9 +65,9 @@ def is_experiment(line: str) -> bool:
 @pytest.mark.parametrize("line", list(filter(is_experiment, COMMANDS)))
 def test_settings_compose(line):
     words = [word for word in shlex.split(line)[1:] if re.match(r"[a-z][\w./]*=", word)]
+    if "--search" in line:
+        words = [word for word in words if range_of(word) is None]
     words = first_values([word for word in words if not word.startswith(("steps=", "minutes="))])
-    if "hparams_search=lora" in words:  # its sweeper is an extra
-        words[words.index("hparams_search=lora")] = "strategy=lora"
     words += fold_words(words)[:1]
     read(with_tasks(compose(words), words))
 

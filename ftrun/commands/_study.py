@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ftrun.commands._settings import composed
-from ftrun.errors import DiskFull, Interrupted, Paused, UserError, disk_full
+from ftrun.errors import DiskFull, Interrupted, InUse, Paused, UserError, disk_full
 from ftrun.experiments.study.board import Board
 from ftrun.reports.numbers import score
 from ftrun.runs.ledger import Ledger, key_of
 from ftrun.runs.run import LOG, PAUSE, RESULT, Run, is_run
 from ftrun.runs.terminal import logged
 from ftrun.settings.auto import AUTO
+from ftrun.training.pausing import HALFWAY, Rung, asked
 
 TUNING_SEED = 1000  # not a seed of the study: runs that choose the rate are not reported
-RUNS, GRID, PILOTS = "runs", "grid", "pilots"  # its directories
-STOPPED = "stopped"  # of a run in the ledger: it waits at half for ever
+RUNS, GRID, PILOTS, SEARCH = "runs", "grid", "pilots", "search"  # its directories
+LOOK = 10.0  # seconds between two looks at a run that another process makes
+STOPPED = "stopped"  # of a run in the ledger: it waits for ever
 
 
 @dataclass
@@ -34,6 +37,7 @@ class Study:
     runs: list[Path] = field(default_factory=list)  # of this study, trained now or earlier with the same code
     chosen: list[str] = field(default_factory=list)  # how each strategy's rate was chosen
     solved: set[str] = field(default_factory=set)  # strategies that have neither steps nor a rate
+    metric: str = ""  # that chooses their settings, without eval_
 
     def tuning(self, number: int = 0) -> list[str]:
         """The settings of runs that choose the rate: a seed of their own, and the first split and fold."""
@@ -56,6 +60,8 @@ class Trial:
     key: str
     path: Path
     words: dict[str, str]  # its own settings by their last names
+    rungs: tuple[Rung, ...] = HALFWAY  # where it waits in a race
+    aim: str = ""  # what it is for, where its directory does not say it
 
     @classmethod
     def of(cls, study: Study, folder: str, name: str, own: list[str]) -> Trial:
@@ -81,8 +87,8 @@ class Trial:
         parts = [self.name, *([f"lr={lr}"] if lr else []), *([f"seed {seed}"] if self.folder == RUNS else [])]
         parts += [f"{key.replace('_', ' ')} {value}" for key, value in words.items()]
         again = f", seed {seed - TUNING_SEED + 1}" if seed > TUNING_SEED else ""
-        aim = {RUNS: "", GRID: f", choosing the rate{again}", PILOTS: ", timing its steps"}[self.folder]
-        return " ".join(parts) + aim
+        aims = {RUNS: "", GRID: f", choosing the rate{again}", PILOTS: ", timing its steps", SEARCH: ""}
+        return " ".join(parts) + (f", {self.aim}" if self.aim else aims[self.folder])
 
     @property
     def rate(self) -> float | None:
@@ -101,7 +107,7 @@ class Trial:
 
     @property
     def waits(self) -> bool:
-        """Whether it has come to half and no further."""
+        """Whether it has come to a rung, as to half, and no further."""
         return is_run(self.path) and (self.path / PAUSE).is_file() and not self.run.finished
 
     @property
@@ -115,7 +121,7 @@ class Trial:
 
 
 def make(study: Study, trial: Trial, race: bool = False) -> bool:
-    """Train it unless that was done earlier; whether it finished, or in a `race` came to half."""
+    """Train it unless that was done earlier; whether it finished, or in a `race` waits."""
     board, entry = study.board, study.ledger.entry(trial.key) or {}
     study.runs += [trial.path] if trial.folder == RUNS else []
     if study.ledger.place_of(trial.key) is not None:
@@ -132,6 +138,11 @@ def make(study: Study, trial: Trial, race: bool = False) -> bool:
             ended = train(trial, watch, race)
     except (Interrupted, DiskFull):
         raise
+    except InUse as error:  # it is made elsewhere, and may be finished there or left to us
+        board.say(f"{trial.title}: {error}; it is looked at again later")
+        time.sleep(LOOK)
+        study.runs[:] = [path for path in study.runs if path != trial.path]
+        return make(study, trial, race)
     except UserError as error:
         return failed(study, trial, str(error))
     except Exception as error:  # a bug; the study continues, as a sweep does
@@ -145,18 +156,17 @@ def make(study: Study, trial: Trial, race: bool = False) -> bool:
 
 
 def train(trial: Trial, watch: Any, race: bool) -> bool:
-    """Make or continue the run, whose lines go to a file in its directory; False where it waits at half."""
+    """Make or continue the run, whose lines go to a file in its directory; False where it waits."""
     from ftrun.experiments.making import one
-    from ftrun.training.pausing import PAUSE_AT_HALF, VALIDATION_ALONE, asked
 
     trial.path.mkdir(parents=True, exist_ok=True)
-    wishes = [*([VALIDATION_ALONE] if trial.folder != RUNS else []), *([PAUSE_AT_HALF] if race else [])]
-    with logged(trial.path / LOG, watch), asked(*wishes):
+    wishes = asked(validation_alone=trial.folder != RUNS, rungs=trial.rungs if race else ())
+    with logged(trial.path / LOG, watch), wishes:
         try:
             one(trial.raw, trial.path, again=True)
         except Paused:
             return False
-        except (Interrupted, DiskFull):
+        except (Interrupted, DiskFull, InUse):
             raise
         except Exception:
             traceback.print_exc()
@@ -173,7 +183,7 @@ def failed(study: Study, trial: Trial, message: str) -> bool:
 
 
 def stop(study: Study, trial: Trial, reached: str) -> None:
-    """Give up a run that waits at half; `reached` says what it had come to."""
+    """Give up a run that waits; `reached` says what it had come to."""
     if (study.ledger.entry(trial.key) or {}).get("state") != STOPPED:
         study.ledger.write(trial.key, trial.path, STOPPED, reached)
     study.board.done(trial.name, trial.key, trial.title, reached)

@@ -11,7 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from ftrun.commands._parser import Parser
+from ftrun.commands._ranges import Ranges, alone, refuse_search, searching
 from ftrun.commands._rates import best_rate
+from ftrun.commands._search import best_settings
 from ftrun.commands._settings import POWERS, SEEDS, STRATEGIES, composed, keys_of, refuse_no_seeds
 from ftrun.commands._study import PILOTS, RUNS, Study, Trial, make
 from ftrun.errors import ConfigError, DiskFull, Interrupted, UserError, counted, disk_full
@@ -37,30 +39,29 @@ def main(arguments: list[str]) -> int:
 
     options = parse(arguments)
     names = options.strategies.split(",")
-    steps, minutes = budget(options.budget)
+    steps, _ = budget(options.budget)
     given = [*options.settings, *([f"train.max_steps={steps}"] if steps else [])]
     words, tests = every_test(given)
+    ranges, words = Ranges.taken_out(words, options.search, options.prune)
     first = [(name, tests[0]) for name in names]
     directory = Path(options.dir or place(given, options))
     refuse_places(options, directory)
     for name, test in [*first, *((names[0], test) for test in tests[1:])]:
         raw = composed([*words, *test, f"strategy={name}"])  # mistakes are reported before the first run
+        ranges.look_up(name, raw, [*words, *test, f"strategy={name}"])
         if not directory.exists():
             looked(raw)
+    ranges.refuse_unused()
     if options.output is not None:
         refuse_output("compare: --output ", Path(options.output), files_of(raw))
     study = Study(words, tests, directory, Ledger(directory), Board())
     place_of_it = [] if options.dir else ["--dir", str(directory)]
     again = command("compare", *arguments, *place_of_it)
     try:
-        planned(study, names, options.seeds, options)
+        planned(study, names, options, ranges)
         print(f"study in {directory}: to continue it or to add seeds, repeat the command", flush=True)
         with study.board.shown(), continued_by(f"to continue: {again}"):
-            ready = {name: prepared(study, name, minutes, options.lr == "grid") for name in names}
-            for seed, test in itertools.product(range(options.seeds), tests):
-                for name in names:
-                    if (own := ready[name]) is not None:
-                        make(study, Trial.of(study, RUNS, name, [*own, f"seed={seed}", *test]))
+            conduct(study, names, options, ranges)
         finish(study, options)
     except (Interrupted, KeyboardInterrupt, OSError, DiskFull) as error:
         if isinstance(error, OSError) and disk_full(error) is None:
@@ -92,9 +93,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add(
         "--lr",
         choices=["grid", "default"],
-        default="grid",
-        help="tune each strategy's learning rate on validation, or keep its default; default: %(default)s",
+        help="tune each strategy's learning rate on validation, or keep its default; default: grid",
     )
+    searching(parser)
     add("--dir", metavar="DIR", help="directory of the study; default: one derived from the settings")
     add(
         "--format",
@@ -103,6 +104,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     add("--output", metavar="FILE", help="write the report to FILE")
     options = parser.parse_intermixed_args(arguments)
+    refuse_search("compare", options, options.lr)
+    options.lr = options.lr or ("search" if options.search else "grid")
     check(options)
     return options
 
@@ -148,7 +151,7 @@ def place(words: list[str], options: argparse.Namespace) -> Path:
     return Path("outputs") / f"compare-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def planned(study: Study, names: list[str], seeds: int, options: argparse.Namespace) -> None:
+def planned(study: Study, names: list[str], options: argparse.Namespace, ranges: Ranges) -> None:
     """Say how many runs there will be, of what, how long and how large; time a few steps of each kind.
 
     Raises DataError where the rows cannot be read.
@@ -172,16 +175,17 @@ def planned(study: Study, names: list[str], seeds: int, options: argparse.Namesp
         timed = {way.name for way in found.ways if not way.settings.strategy.solved}
         costs |= {name: replace(costs[name], train=60 * minutes) for name in timed & {*costs}}
     study.board.predicted.update({name: cost.seconds for name, cost in costs.items()})
-    pending, compared = study.board.pending, seeds * len(study.tests)
+    pending, compared = study.board.pending, options.seeds * len(study.tests)
     pending.update(names)  # of one that does not fit the network, the run that will say so
     for way in found.ways:
-        first = (minutes is not None) + len(POWERS) * (options.lr == "grid")
+        first = (minutes is not None) + len(POWERS) * (options.lr == "grid") + ranges.trials(way.name)
         if way.settings.strategy.solved:
             study.solved.add(way.name)
+        study.metric = way.metric
         pending[way.name] = compared + (0 if way.name in study.solved else first)
     both = [f"{counted(compared * len(found.ways), 'run')} to compare"]
     if before := pending.total() - compared * len(found.ways):
-        both.append(f"{before} or more that prepare them")
+        both.append(f"{before}{' or more' * (options.lr == 'grid')} that prepare them")
     known = {name: pending[name] for name in costs}
     trials = {name: count - compared for name, count in known.items()}
     cost = f": {total_of(costs, known, 0.0, trials)}" if costs and len(costs) == len(found.ways) else ""
@@ -189,8 +193,20 @@ def planned(study: Study, names: list[str], seeds: int, options: argparse.Namesp
     study.board.say(f"{' and '.join(both)}, of {', '.join(names)}{cost} (timed in {took})")
 
 
-def prepared(study: Study, name: str, minutes: float | None, grid: bool) -> list[str] | None:
-    """A strategy's own settings, its steps and its rate; None if it cannot be trained."""
+def conduct(study: Study, names: list[str], options: argparse.Namespace, ranges: Ranges) -> None:
+    """Find each strategy's settings, then make the runs that are compared."""
+    _, minutes = budget(options.budget)
+    with alone(ranges, study.directory):
+        ready = {name: prepared(study, name, minutes, options.lr, ranges) for name in names}
+    study.chosen[:0] = ranges.told(names, study.solved)
+    for seed, test in itertools.product(range(options.seeds), study.tests):
+        for name in names:
+            if (own := ready[name]) is not None:
+                make(study, Trial.of(study, RUNS, name, [*own, f"seed={seed}", *test]))
+
+
+def prepared(study: Study, name: str, minutes: float | None, tuned: str, ranges: Ranges) -> list[str] | None:
+    """A strategy's own settings: its steps, its rate or what is searched; None if it cannot be trained."""
     own: list[str] = []
     if name in study.solved:
         return own  # neither steps nor a rate
@@ -202,7 +218,9 @@ def prepared(study: Study, name: str, minutes: float | None, grid: bool) -> list
         if not spent:
             raise UserError(f"{pilot.path / 'cost.json'} is damaged: it has no train_seconds")
         own = [f"train.max_steps={max(1, int(60 * minutes * pilot.run.result('steps')['steps'] / spent))}"]
-    if not grid:
+    if tuned == "search":
+        return best_settings(study, name, own, ranges)
+    if tuned != "grid":
         return own
     rate = best_rate(study, name, own)
     return None if rate is None else [*own, f"train.lr={rate}"]
@@ -222,7 +240,8 @@ def finish(study: Study, options: argparse.Namespace, whole: bool = True) -> Non
             raise UserError(f"no run in {study.directory} finished: {'; '.join(study.failed)}")
         return
     runs = [str(path) for path in paths]
-    extra = [Section("Learning rates", lines=study.chosen, detail=True)] if study.chosen else []
+    title = "Search" if options.search else "Learning rates"
+    extra = [Section(title, lines=study.chosen, detail=True)] if study.chosen else []
     if study.failed:
         extra.append(Section("Failed", lines=study.failed))
     if options.output is not None:

@@ -11,7 +11,7 @@ from ftrun.settings.suggest import keys
 
 GROUPS = (
     "strategy", "compose", "protect", "source", "task", "model", "pretrain", "schedule", "experiment",
-    "hparams_search", "hydra/launcher",
+    "hydra/launcher",
 )  # fmt: skip
 # groups whose own settings are not listed
 PLACES = ("task", "model", "pretrain", "schedule", "compose", "protect", "source")

@@ -10,6 +10,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from ftrun.commands._parser import Parser
+from ftrun.commands._ranges import Ranges, refuse_search, searching
 from ftrun.commands._settings import POWERS, SEEDS, STRATEGIES, composed, keys_of, refuse_no_seeds
 from ftrun.errors import ConfigError, counted
 
@@ -32,7 +33,12 @@ def main(arguments: list[str]) -> int:
     begin = time.process_time(), time.perf_counter()
     options = parse(arguments)
     words, folds = folded(options.settings)
-    raws = {name: composed(own) for name, own in ways_of(words, options.strategies).items()}
+    ranges, words = Ranges.taken_out(words, options.search, options.prune)
+    ways = ways_of(words, options.strategies)
+    raws = {name: composed(own) for name, own in ways.items()}
+    for name, own in ways.items():
+        ranges.look_up(name, raws[name], own)
+    ranges.refuse_unused()
     for raw in raws.values():
         if raw["pretrain"]["name"] != "none":
             raise ConfigError(
@@ -54,13 +60,12 @@ def main(arguments: list[str]) -> int:
         raise ConfigError(f"plan: {found.refused[0]}")
     for title, part in PARTS.items():
         print(f"\n{title}" if title != "data" else title)
-        for line in part(found, options.seeds, folds):
+        for line in part(found, options.seeds, folds, ranges):
             print(f"  {line}", flush=True)
     print()
     large = tell_memory([(way.name, way.settings, way.data.longest) for way in found.ways], options.memory)
     print("\ncost", flush=True)
-    sweep = any("=" in way.name for way in found.ways)
-    for line in cost_lines(found, options.seeds * folds, ready, sweep, large):
+    for line in cost_lines(found, options.seeds * folds, ready, ranges, large):
         print(f"  {line}")
     return 0
 
@@ -82,7 +87,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         help="what a process can have, such as 24GB; default: the memory of the GPU, or of this machine",
     )
     add("--seeds", type=int, default=SEEDS, help="number of runs of each way; default: %(default)s")
+    searching(parser)
     options = parser.parse_intermixed_args(arguments)
+    refuse_search("plan", options)
     refuse_no_seeds("plan", options.seeds)
     for key, word in zip(keys_of("plan", options.settings), options.settings, strict=True):
         if key in ("seed", "sequence"):
@@ -131,7 +138,7 @@ def ways_of(words: list[str], strategies: str | None) -> dict[str, list[str]]:
     return found
 
 
-def data_lines(found: Outlook, seeds: int, folds: int) -> list[str]:
+def data_lines(found: Outlook, seeds: int, folds: int, ranges: Ranges) -> list[str]:
     """What a run says of its rows, and the rows of each split, once for all ways that have the same."""
     lines = []
     for data in {id(way.data): way.data for way in found.ways}.values():
@@ -140,7 +147,7 @@ def data_lines(found: Outlook, seeds: int, folds: int) -> list[str]:
     return lines
 
 
-def way_lines(found: Outlook, seeds: int, folds: int) -> list[str]:
+def way_lines(found: Outlook, seeds: int, folds: int, ranges: Ranges) -> list[str]:
     """What the settings of each way come to."""
     lines = []
     for way in found.ways:
@@ -152,7 +159,7 @@ def way_lines(found: Outlook, seeds: int, folds: int) -> list[str]:
     return [*lines, *found.refused]
 
 
-def run_lines(found: Outlook, seeds: int, folds: int) -> list[str]:
+def run_lines(found: Outlook, seeds: int, folds: int, ranges: Ranges) -> list[str]:
     """How many runs that would be, and how many optimizer steps at most."""
     ways = len(found.ways)
     runs, steps = ways * seeds * folds, sum(way.steps for way in found.ways) * seeds * folds
@@ -161,9 +168,15 @@ def run_lines(found: Outlook, seeds: int, folds: int) -> list[str]:
     sources = [way.settings.source for way in found.ways]
     before = {source.node["name"] for source in sources if source is not None and source.kind == "task"}
     lines += [f"each run trains its source first: {name}" for name in sorted(before)]
-    tuned = sum(not way.settings.strategy.solved for way in found.ways)
-    if tuned and not any("=" in way.name for way in found.ways):  # they differ in their strategies alone
-        each = "way" if tuned == ways else "way that has one"
+    added = trials(found, ranges)
+    tuned = sum(count > 0 for count in added.values())
+    each = "way" if tuned == ways else "way that has one"
+    if ranges.count and tuned:
+        lines.append(
+            f"ftrun compare --search {ranges.count} adds {sum(added.values())} runs, {ranges.count} trials of"
+            f" each {each.replace('one', 'ranges')}, fewer where these hold no more"
+        )
+    elif tuned:
         lines.append(
             f"ftrun compare adds {len(POWERS) * tuned} runs or more, {len(POWERS)} of each {each}, that"
             " choose its learning rate (--lr default: none)"
@@ -171,7 +184,16 @@ def run_lines(found: Outlook, seeds: int, folds: int) -> list[str]:
     return lines
 
 
-def cost_lines(found: Outlook, runs: int, ready: float, sweep: bool, large: Collection[str]) -> list[str]:
+def trials(found: Outlook, ranges: Ranges) -> dict[str, int]:
+    """The runs that compare makes before those it compares, by way; of ways that are no strategies none."""
+    if any("=" in way.name for way in found.ways) and not ranges.count:
+        return {}
+    names = {way.name: way.settings.strategy.solved for way in found.ways}
+    each = {name: ranges.trials(name) if ranges.count else len(POWERS) for name in names}
+    return {name: 0 if names[name] else count for name, count in each.items()}
+
+
+def cost_lines(found: Outlook, runs: int, ready: float, ranges: Ranges, large: Collection[str]) -> list[str]:
     """The time, memory and disk of a run of each way, and of all; `ready` are the seconds of imports.
 
     Those that are too `large` for the memory are not timed.
@@ -191,14 +213,16 @@ def cost_lines(found: Outlook, runs: int, ready: float, sweep: bool, large: Coll
         lines.append(
             f"{counted(len(known) * runs, 'run')}: {total_of(known, dict.fromkeys(known, runs), once)}"
         )
-        if not sweep:
-            searched = dict.fromkeys(known, runs + len(POWERS))
-            whole = total_of(known, searched, once, dict.fromkeys(known, len(POWERS)))
-            lines.append(f"with the search for learning rates of ftrun compare: {whole}, or more")
+        if added := trials(found, ranges):
+            searched = {name: runs + added[name] for name in known}
+            whole = total_of(known, searched, once, {name: added[name] for name in known})
+            rates = f"the search for learning rates of ftrun compare: {whole}, or more"
+            search = f"ftrun compare --search {ranges.count}: {whole}, less where trials are stopped"
+            lines.append(f"with {search if ranges.count else rates}")
     return [*lines, "timed on this machine as busy as it is now; a run that patience ends early takes less"]
 
 
-def power_lines(found: Outlook, seeds: int, folds: int) -> list[str]:
+def power_lines(found: Outlook, seeds: int, folds: int, ranges: Ranges) -> list[str]:
     """The smallest difference that these runs can show, once for all ways with as many test rows."""
     from ftrun.experiments.planning import pool_of, tested
     from ftrun.reports.groups import PAIRS

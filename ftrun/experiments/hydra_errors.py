@@ -19,11 +19,17 @@ OWN_FILES = {
     "model": "; for a checkpoint directory or a name on the Hub, set model.name=",
     "task": "; for files of your own, set task=classify task.train=FILE",
 }
+SEARCHES = ("hparams_search", "hydra/sweeper")  # groups that had a search once
 
 
 def explain(error: Exception, words: Sequence[str]) -> ConfigError:
     """The ConfigError that says what is wrong with the settings in `words`."""
     text = str(error)
+    if (old := next((word for word in words if searches(word)), None)) is not None:
+        return ConfigError(
+            f"{old}: a search is a comparison, ftrun compare --search 20 --strategies lora; its ranges stand"
+            " in conf/strategy/lora.yaml"
+        )
     if isinstance(error, RecursionError) or "int_max_str_digits" in text:
         return ConfigError(beyond(max(words, key=len, default="")))
     if isinstance(error, MissingConfigException):
@@ -56,6 +62,12 @@ def explain(error: Exception, words: Sequence[str]) -> ConfigError:
     if match := re.match(r"(Interpolation key .*)\n\s+full_key: (\S+)", text):
         return ConfigError(f"{match[2]}: {match[1]}")
     return ConfigError(text)
+
+
+def searches(word: str) -> bool:
+    """Whether a word asks for a search as Hydra's sweeper of Optuna made it."""
+    group, _, name = word.lstrip("+").partition("=")
+    return group == SEARCHES[0] or (group == SEARCHES[1] and "optuna" in name)
 
 
 def missing(error: MissingConfigException, words: Sequence[str]) -> str:

@@ -22,6 +22,7 @@ from ftrun.errors import ConfigError
 from ftrun.experiments.hydra_errors import explain
 from ftrun.runs.typed import literal
 from ftrun.runs.warm import once
+from ftrun.settings.suggest import RANGES
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -45,6 +46,11 @@ def options_first(arguments: list[str]) -> list[str]:
 def sourced(word: str) -> list[str]:
     """source=DIR is source=run with this directory, source=TASK puts the task's settings there."""
     key, _, value = word.partition("=")
+    if key.lstrip("+~").partition(".")[0] == RANGES:
+        raise ConfigError(
+            f"{word}: {RANGES} is no setting of a run; ranges are given as values, in"
+            " ftrun compare --search N 'rank=choice(2,4)'"
+        )
     if key != "source" or not value:
         return [word]
     names = value.split(",")
@@ -164,7 +170,12 @@ def settings_of(words: list[str], config_dir: str | None = None) -> dict[str, An
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
-    """The composed configuration as a plain dict, nothing left to interpolate."""
+    """The composed configuration as a plain dict, nothing left to interpolate, without ranges of a search."""
+    return {name: value for name, value in whole(cfg).items() if name != RANGES}
+
+
+def whole(cfg: DictConfig) -> dict[str, Any]:
+    """The same with them."""
     try:
         return OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
@@ -173,12 +184,16 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
 
 def compose(overrides: list[str], config_dir: str | None = None) -> dict[str, Any]:
     """The configuration of a command line, as a run would see it; of one that was composed before, a copy."""
-    found = once("composed", [overrides, config_dir, os.getcwd()], lambda: composition(overrides, config_dir))
-    return copy.deepcopy(found)
+    found = composed_once(overrides, config_dir)
+    return copy.deepcopy({name: value for name, value in found.items() if name != RANGES})
+
+
+def composed_once(overrides: list[str], config_dir: str | None) -> dict[str, Any]:
+    return once("composed", [overrides, config_dir, os.getcwd()], lambda: composition(overrides, config_dir))
 
 
 def composition(overrides: list[str], config_dir: str | None) -> dict[str, Any]:
-    """The same, composed now."""
+    """The same with the ranges of a search, composed now."""
     importable(["--config-dir", config_dir] if config_dir else [])
     extra = [f"hydra.searchpath=['file://{Path(config_dir).resolve()}']"] if config_dir else []
     if config_dir and not Path(config_dir).is_dir():
@@ -188,4 +203,4 @@ def composition(overrides: list[str], config_dir: str | None) -> dict[str, Any]:
             cfg = hydra.compose("config", overrides=overrides + extra)
     except COMPOSITION as error:
         raise explain(error, overrides) from None
-    return plain(cfg)
+    return whole(cfg)

@@ -34,7 +34,7 @@ from ftrun.training.gradients.recompute import refuse_batch_norms
 from ftrun.training.loop import Loop
 from ftrun.training.memory import MemoryMeter
 from ftrun.training.optim import refuse_missing
-from ftrun.training.pausing import WISHES, asked
+from ftrun.training.pausing import asked, wishes
 from ftrun.training.preflight import preflight, sound
 from ftrun.training.processes.launchers import refuse_other_precision
 from ftrun.training.processes.ranks import together
@@ -133,11 +133,11 @@ def refuse_other_data(directory: Run, data: TaskData, accelerator: Accelerator) 
 
 def in_all(call: Callable[..., float], *args: Any) -> float:
     """What the call returns, made by all processes, which know what is asked of it."""
-    return together(wished, [each.get() for each in WISHES], call, args)
+    return together(wished, wishes(), call, args)
 
 
-def wished(wishes: list[bool], call: Callable[..., float], args: tuple[Any, ...]) -> float:
-    with asked(*(each for each, wish in zip(WISHES, wishes, strict=True) if wish)):
+def wished(wishes: dict[str, Any], call: Callable[..., float], args: tuple[Any, ...]) -> float:
+    with asked(**wishes):
         return call(*args)
 
 

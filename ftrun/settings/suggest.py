@@ -127,18 +127,25 @@ ELSEWHERE = {
     "quantization": "model.load",
     "full_determinism": "train.deterministic",
 }
+RANGES = "search"  # what `ftrun compare --search` draws from
 KEY = re.compile(r"( *)([A-Za-z_]\w*): ?(.*)")
 
 
 def keys(path: Path) -> dict[str, str]:
-    """The dotted names of a YAML file's settings, two levels deep, with the rest of their lines."""
+    """The dotted names of a YAML file's settings, two levels deep, with the rest of their lines.
+
+    Ranges of a search are none.
+    """
     found, parent = {}, ""
     for line in path.read_text(encoding="utf-8").splitlines():
         match = KEY.match(line)
         if match and not match[1]:
             parent = match[2]
+        if not match or parent == RANGES:
+            continue
+        if not match[1]:
             found[parent] = match[3]
-        elif match and len(match[1]) == 2:
+        elif len(match[1]) == 2:
             found[f"{parent}.{match[2]}"] = match[3]
     return found
 

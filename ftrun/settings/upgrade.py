@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 from ftrun import CONF
+from ftrun.settings.suggest import RANGES
 
 # node → the setting that names its option
 OPTIONAL = {"compose": "name", "pretrain": "name", "protect": "name", "source": "kind"}
@@ -54,10 +55,11 @@ def filled(node: Any, values: dict[str, Any]) -> Any:
 
 @cache
 def preset(group: str, name: str | None = None) -> dict[str, Any]:
-    """The content of one of ftrun's own YAML files; empty where there is none, as for a user's strategy."""
+    """The settings in one of ftrun's own YAML files; empty where there is none, as for a user's strategy."""
     import yaml
 
     path = CONF / f"{group}.yaml" if name is None else CONF / group / f"{name}.yaml"
     if not path.is_file():
         return {}
-    return dict(yaml.safe_load(path.read_bytes()) or {})
+    found = yaml.safe_load(path.read_bytes()) or {}
+    return {key: value for key, value in found.items() if key != RANGES}

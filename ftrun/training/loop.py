@@ -20,7 +20,7 @@ from ftrun.training import checkpoint
 from ftrun.training.agreement import Agreement
 from ftrun.training.devices import largest
 from ftrun.training.evaluate import evaluate
-from ftrun.training.pausing import pause_of, wait_at
+from ftrun.training.pausing import is_to_wait, rungs_of, wait
 from ftrun.training.processes.ranks import ending
 from ftrun.training.state import State, better
 
@@ -49,7 +49,7 @@ class Loop:
         self.pool = 1 if order == "random" else POOL  # batches whose examples are sorted by length
         card = step.run_directory.read_json("data.json") or {}
         self.baselines: dict[str, Any] = card.get("baselines", {})
-        self.pause = pause_of(self.length)  # the step at which to wait
+        self.rungs = rungs_of(self.length)  # the steps at which to wait
         self._clock, self._saved = clock.now(), time.perf_counter()
         self.agreement = Agreement(self.accelerator)
 
@@ -60,7 +60,8 @@ class Loop:
     @clock.phase("train")
     def run(self) -> None:
         """Train to the end; raises Interrupted, Diverged or OutOfMemory."""
-        wait_at(self.pause, self.step, self.data)  # where it was killed before it had said that it waits
+        if self.waits():  # it was killed before it had said so
+            wait(self.step, self.data)
         with bar(self.length.total) as progress, interruptions() as signals:
             while self.state.step < self.length.total and not self.state.stopped:
                 self.epoch(progress, signals)
@@ -92,7 +93,7 @@ class Loop:
         last = state.step >= length.total
         log = state.step % length.log_every == 0 or last
         evaluate = state.step % length.eval_every == 0 or last
-        save = state.step % length.checkpoint_every == 0 or state.step == self.pause
+        save = state.step % length.checkpoint_every == 0
         asked = evaluate or self.agreement.due(state.step)
         signum = self.agreement.signal(signals, state) if asked else 0
         if log or evaluate or save or signum:
@@ -102,10 +103,19 @@ class Loop:
             self.log_training()
         if evaluate:
             self.evaluate()
-        if save or last or signum or state.stopped or evaluate and self.long_since_saved():
+        waits = self.waits()
+        if save or last or signum or state.stopped or waits or evaluate and self.long_since_saved():
             self.save()
         self.raise_if_signalled(signum)
-        wait_at(self.pause, self.step, self.data)
+        if waits:
+            wait(self.step, self.data)
+
+    def waits(self) -> bool:
+        """Whether the run is to wait at this step."""
+        state, rung = self.state, self.rungs.get(self.state.step)
+        if rung is None or state.stopped:
+            return False
+        return is_to_wait(rung, state.best.get(self.metric), self.data.scorer.metrics[self.metric].sign)
 
     def raise_if_signalled(self, signum: int) -> None:
         """Raise Interrupted if a signal arrived; the checkpoint has been written."""

@@ -14,7 +14,7 @@ from ftrun.errors import Paused
 from ftrun.experiments import making
 from ftrun.experiments.study.racing import Curve, came_late, curve_of, given_up, tied, worse
 from ftrun.runs.run import PAUSE, Run
-from ftrun.training.pausing import PAUSE_AT_HALF, asked
+from ftrun.training.pausing import HALFWAY, Rung, asked, is_to_wait
 
 WORDS = ["task=digits", "model=mlp", "train.optimizer=sgd", "task.subset=100", "train.batch_size=50",
     "train.max_steps=20", "train.eval_every=3", "device=cpu", "strategy=full", "baselines=false"]  # fmt: skip
@@ -89,7 +89,7 @@ def made(place: Path, *words: str, race: bool = False) -> dict[str, Any]:
 
     raw = composed([*WORDS, *words])
     if race:
-        with asked(PAUSE_AT_HALF), pytest.raises(Paused, match="waiting at step 9 of 20"):
+        with asked(rungs=HALFWAY), pytest.raises(Paused, match="waiting at step 9 of 20"):
             making.one(raw, place, again=True)
         return {}
     making.one(raw, place, again=True)
@@ -110,6 +110,16 @@ def test_a_run_that_waited_at_half_is_the_run_that_did_not(tmp_path: Path) -> No
         assert sum(pause["losses"]) / len(pause["losses"]) == pytest.approx(line["eval_loss"], rel=1e-5)
     assert Run(tmp_path / "halved").state == "interrupted"
     assert made(tmp_path / "halved") == whole
+
+
+def test_a_run_waits_at_the_first_bar_that_it_does_not_reach(tmp_path: Path) -> None:
+    bars = (Rung(2, 0.0), Rung(3, 2.0), Rung(4, 2.0))  # an accuracy of 2 is out of reach
+    with asked(rungs=bars), pytest.raises(Paused, match="waiting at step 9 of 20"):
+        made(tmp_path / "run")
+    with asked(rungs=bars), pytest.raises(Paused, match="waiting at step 9 of 20"):
+        made(tmp_path / "run")  # it was killed before that was noted
+    assert not is_to_wait(Rung(1, 0.5), 0.5, 1) and is_to_wait(Rung(1, 0.5), 0.6, -1)
+    assert is_to_wait(Rung(1, 0.5), None, 1) and is_to_wait(Rung(1, 0.5), float("nan"), 1)
 
 
 def test_the_race_of_real_runs_chooses_what_whole_runs_choose(tmp_path: Path) -> None:
