@@ -35,10 +35,10 @@ def asked(place: Path, made: list[str], keep: bool = True, gate: threading.Event
         return b"x"
 
 
-def several(place: Path, made: list[str], keep: bool) -> tuple[list[threading.Thread], threading.Event]:
+def several(place: Path, made: list[str]) -> tuple[list[threading.Thread], threading.Event]:
     """Many that want it at once, of which the first is in the middle of making it."""
     gate = threading.Event()
-    threads = [threading.Thread(target=asked, args=(place, made, keep, gate)) for _ in range(6)]
+    threads = [threading.Thread(target=asked, args=(place, made, True, gate)) for _ in range(6)]
     for thread in threads:
         thread.start()
     until = time.monotonic() + 10
@@ -50,7 +50,7 @@ def several(place: Path, made: list[str], keep: bool) -> tuple[list[threading.Th
 
 def test_the_first_makes_it_and_the_others_wait(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place, made = tmp_path / "kind" / "key.ids", []
-    threads, gate = several(place, made, keep=True)
+    threads, gate = several(place, made)
     assert len(made) == 1 and all(thread.is_alive() for thread in threads)
     gate.set()
     for thread in threads:
@@ -61,15 +61,26 @@ def test_the_first_makes_it_and_the_others_wait(tmp_path: Path, capsys: pytest.C
 
 def test_where_nothing_can_be_kept_they_do_not_wait_for_one_another(tmp_path: Path) -> None:
     """Each for itself, at once, when the first has come to nothing."""
+    place, first, inside = tmp_path / "key.ids", threading.Event(), threading.Barrier(5)
     made: list[str] = []
-    threads, gate = several(tmp_path / "key.ids", made, keep=False)
-    gate.clear()
-    first = threading.Event()
-    first.set()
-    gate.set()
+
+    def want() -> None:
+        with cache.making(place):
+            made.append("")
+            if first.is_set():
+                inside.wait(10)  # BrokenBarrierError where they come one by one
+            else:
+                first.wait(10)
+
+    threads = [threading.Thread(target=want) for _ in range(6)]
     for thread in threads:
-        thread.join(10)
-    assert len(made) == 6 and not any(tmp_path.iterdir())
+        thread.start()
+    time.sleep(0.4)  # all wait
+    assert len(made) == 1
+    first.set()
+    for thread in threads:
+        thread.join(20)
+    assert len(made) == 6 and not inside.broken and not any(tmp_path.iterdir())
     (tmp_path / "file").touch()
     assert asked(tmp_path / "file" / "key.ids", made, keep=False) == b"x"
 
