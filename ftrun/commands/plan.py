@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import re
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
+from ftrun.commands._memory import BARE, bytes_of, tell_memory
 from ftrun.commands._parser import Parser
 from ftrun.commands._ranges import Ranges, refuse_search, searching
 from ftrun.commands._settings import POWERS, SEEDS, STRATEGIES, composed, keys_of, refuse_no_seeds
@@ -16,13 +16,8 @@ from ftrun.errors import ConfigError, counted
 
 if TYPE_CHECKING:
     from ftrun.experiments.planning import Outlook
-    from ftrun.settings.schema import Settings
 
 UNTIMED = "not timed: each run trains its source first"
-BARE = (
-    "{} has no weights: no rows are read and nothing is timed, the longest row is the task's longest, and"
-    " whether its tensors have these shapes is not known"
-)
 NESTED = "[{('\""  # a value with one of these is one value, whatever its commas
 
 
@@ -52,7 +47,7 @@ def main(arguments: list[str]) -> int:
     if all(bare.values()):
         rows = [(name, settings, None) for name, settings in bare.items() if settings is not None]
         tell_memory(rows, options.memory)
-        print(f"  {BARE.format(raws[rows[0][0]]['model']['name'])}")
+        print(f"  {BARE.format(rows[0][1].model.name)}")
         return 0
     ready = begin[0] + time.perf_counter() - begin[1]  # what the imports take in any process
     found = outlook(raws)
@@ -102,15 +97,6 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         if key == "strategy" and options.strategies is not None:
             raise ConfigError(f"plan: {word} and --strategies name the ways twice; use one of them")
     return options
-
-
-def bytes_of(text: str) -> int:
-    """The bytes of a size in words, such as 24GB, 24 GiB or 512MB; ConfigError for anything else."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMGT]?)(i?)B?", text.strip())
-    if match is None or not float(match[1]):
-        raise ConfigError(f"plan: --memory {text} is no size; possible: 24GB, 512MB, 80GiB")
-    base = 1024 if match[3] else 1000
-    return int(float(match[1]) * base ** ["", "k", "M", "G", "T"].index(match[2]))
 
 
 def folded(words: list[str]) -> tuple[list[str], int]:
@@ -238,40 +224,6 @@ def power_lines(found: Outlook, seeds: int, folds: int, ranges: Ranges) -> list[
             power_lines(way.metric, rows, seeds, ways, tests, error, pool_of(way) if folds == 1 else None)
         )
     return list(lines)
-
-
-def tell_memory(ways: Sequence[tuple[str, Settings, int | None]], limit: int | None) -> set[str]:
-    """Print the memory of a process of each way, with its longest row; returns those that do not fit.
-
-    Of each: plain, in shards, and where it does not fit, what would.
-    """
-    from ftrun.experiments.study.fitting import PAIR, need_of, processes_here, room, sizes_of, that_fit
-    from ftrun.reports.numbers import size
-
-    print("memory of a process, at most, by a step without numbers")
-    lines: list[str] = []
-    large: set[str] = set()
-    for name, settings, length in ways:
-        sizes = sizes_of(settings, length)
-        need = need_of(settings, sizes, processes_here())
-        parts = f"weights {size(need.weights)}, moments {size(need.moments)}, a step {size(need.work)}"
-        held = f", held {size(need.held)}" if need.held else ""
-        counts = sorted({PAIR, processes_here()} - {1})
-        shards = {count: need_of(settings, sizes, count, shard=True).peak for count in counts}
-        shared = ", ".join(f"{size(peak)} in each of {count}" for count, peak in shards.items())
-        lines.append(f"{name}: {size(need.peak)} ({parts}{held}); train.shard=true {shared}")
-        if sizes.unknown:
-            lines.append(f"{name}: without activations, which are not known ({sizes.unknown})")
-        most = limit if limit is not None else room(settings)
-        if most is not None and need.peak > most:
-            large.add(name)
-            found = [
-                f"{change.words} does ({size(change.peak)})" for change in that_fit(settings, length, most)
-            ]
-            lines.append(f"{name}: does not fit in {size(most)}: {'; or '.join(found) or 'no setting does'}")
-    for line in lines:
-        print(f"  {line}", flush=True)
-    return large
 
 
 PARTS = {"data": data_lines, "training": way_lines, "runs": run_lines, "power": power_lines}

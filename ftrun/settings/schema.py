@@ -7,6 +7,7 @@ from typing import Any
 
 from ftrun.errors import ConfigError
 from ftrun.settings.checks import above, at_least, auto_or_switch, every, finite, mapping, one_of
+from ftrun.settings.fewer_bits import refuse_half, refuse_rounded
 from ftrun.settings.protocols import Schedule, Strategy, Task
 from ftrun.settings.sharded import refuse_with_shard
 
@@ -231,41 +232,14 @@ class Settings:
                 " possible: scenario=task"
             )
         if self.model.rounded:
-            self.refuse_rounded()
+            refuse_rounded(self)
         if self.half:
-            self.refuse_half()
+            refuse_half(self)
         if self.strategy.needs_new_head and not spec.new_head:
             raise ConfigError(
                 f"strategy={self.strategy_name} trains a new head, which task={self.task.name} does not have;"
                 " possible: strategy=full, lora, freeze, gradual_unfreeze"
             )
-
-    def refuse_rounded(self) -> None:
-        """ConfigError for what would train, hold or fold layers that are kept at few bits."""
-        load = f"model.load={self.model.load}"
-        if not self.strategy.on_rounded:
-            raise ConfigError(
-                f"{load} keeps the layers at few bits, where strategy={self.strategy_name} cannot train them;"
-                " possible: strategy=lora with variant=lora, rslora or dora, or model.load=full"
-            )
-        others = {"protect": self.protect, "compose": self.compose, "sequence": self.sequence}
-        if found := [name for name, value in others.items() if value is not None]:
-            raise ConfigError(
-                f"{load} goes without {found[0]}=, which needs all bits; possible: model.load=full"
-            )
-
-    def refuse_half(self) -> None:
-        """ConfigError for what has no frozen weights to be kept in bf16, or needs them in fp32."""
-        half, wide = f"train.frozen_dtype={self.train.frozen_dtype}", "possible: train.frozen_dtype=fp32"
-        if self.model.init == "random":
-            raise ConfigError(f"{half} rounds pretrained weights, and model.init=random has none; {wide}")
-        if self.model.rounded:
-            raise ConfigError(
-                f"{half} rounds frozen weights once, and model.load={self.model.load} rounds them to fewer"
-                f" bits; {wide}"
-            )
-        if self.compose is not None:
-            raise ConfigError(f"{half} goes without compose=, which needs all bits; {wide}")
 
     @property
     def half(self) -> bool:

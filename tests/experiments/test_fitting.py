@@ -6,10 +6,12 @@ import pytest
 import torch
 from lab import settings, toy
 
-from ftrun.commands.plan import bytes_of, main
+from ftrun.commands._memory import bytes_of
+from ftrun.commands.plan import main
 from ftrun.errors import ConfigError
 from ftrun.experiments.study import fitting
-from ftrun.experiments.study.fitting import PROCESS, need_of, needed_bytes, sizes_of, that_fit
+from ftrun.experiments.study.changes import that_fit
+from ftrun.experiments.study.fitting import PROCESS, need_of, needed_bytes, sizes_of
 from ftrun.models.load import load, outline
 from ftrun.training.dry import step_bytes, without_numbers
 from ftrun.training.memory import nbytes_of

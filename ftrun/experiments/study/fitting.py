@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +15,7 @@ from ftrun.models.files.reading import memory_of_machine
 from ftrun.models.load import on_outline, outline
 from ftrun.models.model import Model
 from ftrun.models.pooling import resolved
-from ftrun.settings.read import FIXED, read
-from ftrun.settings.upgrade import preset
+from ftrun.settings.read import FIXED
 from ftrun.training.dry import step_bytes, without_numbers
 
 if TYPE_CHECKING:
@@ -35,7 +33,6 @@ KEPT = 1.15, 1.4
 FEATURES = 8  # rows of a forward pass on a CPU where a head is solved for
 SEEN = 3, 2  # layers of a network of many alike of which a step is made, for what each one more takes
 PAIR = 2  # the fewest processes that can share a network
-SHARDS = (PAIR, 4, 8, 16, 32, 64)
 
 
 @dataclass(frozen=True)
@@ -206,81 +203,6 @@ def room(settings: Settings) -> int | None:
     if on_gpu(settings):
         return int(torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory)
     return memory_of_machine()
-
-
-@dataclass(frozen=True)
-class Change:
-    """Settings that differ, in words as they are typed, and the memory with them."""
-
-    words: str
-    peak: int
-
-
-def that_fit(settings: Settings, length: int | None, limit: int) -> list[Change]:
-    """The smallest changes with which a run needs no more: one with the same numbers, one with others.
-
-    And the fewest processes that share the network, in halves of their number.
-    """
-    found = []
-    for changes in (same(settings), other(settings)):
-        for words, changed in changes:
-            peak = needed_bytes(changed, length)
-            if peak <= limit:
-                found.append(Change(words, peak))
-                break
-    sizes = sizes_of(settings, length)
-    for processes in SHARDS:
-        peak = need_of(settings, sizes, processes, shard=True).peak
-        if peak <= limit and not settings.strategy.solved:
-            found.append(Change(f"train.shard=true over {processes}", peak))
-            break
-    return found
-
-
-def same(settings: Settings) -> Iterator[tuple[str, Settings]]:
-    """Changes with which a run gives the same numbers: examples in smaller parts, layers twice, both."""
-    train = settings.train
-    size = train.micro_batch or train.batch_size
-    twice = replace(train, checkpoint_layers=True)
-    for each, more in ((train, ""), (twice, " train.checkpoint_layers=true")):
-        if more:
-            yield more.strip(), replace(settings, train=each)
-        part = size // 2
-        while part:
-            yield f"train.micro_batch={part}{more}", replace(settings, train=replace(each, micro_batch=part))
-            part //= 2
-
-
-def other(settings: Settings) -> Iterator[tuple[str, Settings]]:
-    """Changes with which its numbers are others: fewer bits, then fewer weights that train."""
-    pretrained = settings.model.init == "pretrained"
-    half = replace(settings, train=replace(settings.train, frozen_dtype="bf16"))
-    if sizes_frozen(settings) and pretrained and not settings.half and not settings.model.rounded:
-        yield "train.frozen_dtype=bf16", half
-    if settings.train.optimizer == "adamw" and not settings.strategy.solved:
-        yield (
-            "train.optimizer=adamw8bit",
-            replace(settings, train=replace(settings.train, optimizer="adamw8bit")),
-        )
-    if settings.strategy_name == LESS or not pretrained:
-        return
-    raw = {name: settings.raw[name] for name in FIXED} | preset("strategy", LESS)
-    raw.pop("defaults", None)
-    lora = replace(read(raw), train=settings.train, auto=settings.auto, model=settings.model)
-    twice = {"checkpoint_layers": True}
-    for words, train in (
-        ("", {}),
-        (" train.frozen_dtype=bf16", {"frozen_dtype": "bf16"}),
-        (" train.frozen_dtype=bf16 train.checkpoint_layers=true", {"frozen_dtype": "bf16"} | twice),
-    ):
-        yield f"strategy={LESS}{words}", replace(lora, train=replace(lora.train, **train))
-
-
-LESS = "lora"  # the strategy that trains least and still every layer
-
-
-def sizes_frozen(settings: Settings) -> bool:
-    return sizes_of(settings, 1).frozen > 0
 
 
 @cache
