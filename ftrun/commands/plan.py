@@ -47,8 +47,7 @@ def main(arguments: list[str]) -> int:
     if all(bare.values()):
         rows = [(name, settings, None) for name, settings in bare.items() if settings is not None]
         tell_memory(rows, options.memory)
-        print(f"  {BARE.format(rows[0][1].model.name)}")
-        return 0
+        return print(f"  {BARE.format(rows[0][1].model.name)}") or 0
     ready = begin[0] + time.perf_counter() - begin[1]  # what the imports take in any process
     found = outlook(raws)
     if not found.ways:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftrun.errors import DataError, memory_told
+from ftrun.errors import memory_told
 from ftrun.experiments.ending import reason_kept
 from ftrun.experiments.finish import finish
 from ftrun.experiments.lora.starting import merge_first
@@ -16,7 +16,13 @@ from ftrun.experiments.pooling import for_task, with_pooling
 from ftrun.experiments.preparing import chosen, prepare, refuse_nothing_frozen
 from ftrun.experiments.retention import features_of, measure, measure_before, remember
 from ftrun.experiments.sources import load_network, open_sources
-from ftrun.experiments.surroundings import compare, keep_network, refuse_other_weights, surroundings
+from ftrun.experiments.surroundings import (
+    compare,
+    keep_network,
+    refuse_other_data,
+    refuse_other_weights,
+    surroundings,
+)
 from ftrun.models.load import outline
 from ftrun.reports.pages.run_page import show_result
 from ftrun.runs import clock
@@ -114,21 +120,6 @@ def gone_on(path: Path) -> float:
     data = read_data(settings)
     refuse_other_data(directory, data, accelerator)
     return recorded(settings, data, directory, accelerator, again=True)
-
-
-def refuse_other_data(directory: Run, data: TaskData, accelerator: Accelerator) -> None:
-    """DataError where the rows are not those that the run began with, unless it has not used them yet.
-
-    So it is where a file was found to be damaged when the rows became tokens, and was mended since.
-    """
-    kept = directory.read_json("data.json") or {}
-    if kept.get("fingerprint", data.rows.fingerprint) == data.rows.fingerprint:
-        return
-    if kept.keys() != {"fingerprint"} or directory.metrics_size():  # the data card is made of all rows
-        raise DataError(f"{directory.path}: the data has changed since this run started; start a new run")
-    say("the data has changed since this run started, which had not used it yet")
-    if accelerator.is_main_process:
-        directory.write_json("data.json", {"fingerprint": data.rows.fingerprint})
 
 
 def in_all(call: Callable[..., float], *args: Any) -> float:

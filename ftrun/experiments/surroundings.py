@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ftrun.errors import ConfigError
+from ftrun.errors import ConfigError, DataError
 from ftrun.models.load import attention_of
 from ftrun.runs.environment import describe as describe_environment
 from ftrun.runs.environment import resumed
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from ftrun.models.model import Model
+    from ftrun.tasks.data import TaskData
 
 READ = ("*.safetensors", "tokenizer*", "vocab*")  # of a directory: what decides numbers, and stays as it is
 
@@ -78,3 +79,18 @@ def compare(directory: Run, accelerator: Accelerator, model: Model, step: int) -
             f"warning: from step {step} on in another environment, so the numbers may differ from those of"
             f" a run without a break: {', '.join(found)}"
         )
+
+
+def refuse_other_data(directory: Run, data: TaskData, accelerator: Accelerator) -> None:
+    """DataError where the rows are not those that the run began with, unless it has not used them yet.
+
+    So it is where a file was found to be damaged when the rows became tokens, and was mended since.
+    """
+    kept = directory.read_json("data.json") or {}
+    if kept.get("fingerprint", data.rows.fingerprint) == data.rows.fingerprint:
+        return
+    if kept.keys() != {"fingerprint"} or directory.metrics_size():  # the data card is made of all rows
+        raise DataError(f"{directory.path}: the data has changed since this run started; start a new run")
+    say("the data has changed since this run started, which had not used it yet")
+    if accelerator.is_main_process:
+        directory.write_json("data.json", {"fingerprint": data.rows.fingerprint})

@@ -14,16 +14,16 @@ from torch import nn
 
 from ftrun.errors import ConfigError, told
 from ftrun.models.architecture import IMAGES, headless, refuse_other_direction, refuse_other_inputs
+from ftrun.models.few_bits.half import KEY as FROZEN
+from ftrun.models.few_bits.quantized import quantize, refuse_unquantizable
 from ftrun.models.files.locate import Checkpoint, locate
 from ftrun.models.files.pretrained import fetch, no_larger, pretrained, refuse_other_shapes
 from ftrun.models.files.reading import CONFIG, loading, refuse_larger_than_memory
 from ftrun.models.files.stored import shapes
-from ftrun.models.half import KEY as FROZEN
 from ftrun.models.heads import Pooled, backbone_of, layers_of, project
 from ftrun.models.image_processor import ImageProcessor, open_processor
 from ftrun.models.model import Model
 from ftrun.models.pooling import resolved
-from ftrun.models.quantized import quantize, refuse_unquantizable
 from ftrun.models.resize import resize
 from ftrun.models.spec import ImageInput, Spec
 from ftrun.models.tokenizer import load_tokenizer, trained_for

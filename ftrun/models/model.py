@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ftrun.models.architecture import is_decoder, is_language_model
+from ftrun.models.few_bits.quantized import size_of
 from ftrun.models.heads import Pooled, backbone_of, embeddings_of, lists_of_layers, name_of
 from ftrun.models.logits import logits_of
-from ftrun.models.quantized import size_of
 
 if TYPE_CHECKING:
     from peft import LoraConfig

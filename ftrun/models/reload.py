@@ -16,19 +16,19 @@ from ftrun import ASSETS
 from ftrun.errors import ConfigError, counted
 from ftrun.models.adapters import Adapters
 from ftrun.models.architecture import headless
+from ftrun.models.few_bits.half import KEY as FROZEN
+from ftrun.models.few_bits.half import in_fp32
+from ftrun.models.few_bits.quantized import KEY as LOADED
+from ftrun.models.few_bits.quantized import quantize, refuse_unquantizable, round_weights
 from ftrun.models.files.locate import Checkpoint
 from ftrun.models.files.pretrained import pretrained
 from ftrun.models.files.reading import CONFIG, loading, read_config, stored
 from ftrun.models.files.stored import halves
-from ftrun.models.half import KEY as FROZEN
-from ftrun.models.half import in_fp32
 from ftrun.models.heads import FILE, Pooled, backbone_of, layers_of, restore
 from ftrun.models.layers import output_layers
 from ftrun.models.load import quiet, without_pooler
 from ftrun.models.logits import Both, logits_of
 from ftrun.models.model import Model
-from ftrun.models.quantized import KEY as LOADED
-from ftrun.models.quantized import quantize, refuse_unquantizable, round_weights
 from ftrun.models.save import ADAPTER_WEIGHTS, ADAPTERS, EMBEDDED, PEFT_PREFIX
 from ftrun.models.sentences import longest, read_head
 from ftrun.runs.artifacts import LORA, LORA_WEIGHTS

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from ftrun import ASSETS
 from ftrun.models import sentences
 from ftrun.models.adapters import Adapters
-from ftrun.models.half import CARD, kept
-from ftrun.models.half import KEY as FROZEN
+from ftrun.models.few_bits.half import CARD, kept
+from ftrun.models.few_bits.half import KEY as FROZEN
+from ftrun.models.few_bits.quantized import KEY as LOADED
+from ftrun.models.few_bits.quantized import card
 from ftrun.models.heads import Pooled, backbone_of, name_of, save_beside, without
 from ftrun.models.model import Model
-from ftrun.models.quantized import KEY as LOADED
-from ftrun.models.quantized import card
 from ftrun.models.shards import save_weights
 from ftrun.runs.manifest import SEAL
 

@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from ftrun.models.half import kept
+from ftrun.models.few_bits.half import kept
 from ftrun.runs.ledger import study_of
 
 FROZEN, TRAINED = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"

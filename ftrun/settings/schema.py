@@ -62,9 +62,7 @@ class Train:
                 f"train.layer_decay is at most 1 (1 = the same rate everywhere), not {self.layer_decay}"
             )
         if self.warmup >= 1 and self.warmup % 1:
-            raise ConfigError(
-                f"train.warmup is a share below 1 or a whole number of steps, not {self.warmup}"
-            )
+            raise ConfigError(f"train.warmup is a share below 1 or whole steps, not {self.warmup}")
         one_of("train.optimizer", self.optimizer, ["adamw", "adamw8bit", "sgd", "lars"])
         if not 0 <= self.momentum < 1:
             raise ConfigError(f"train.momentum is at least 0 and below 1, not {self.momentum}")

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import re
-import shutil
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -17,15 +13,13 @@ from torch.optim import Optimizer
 
 from ftrun.errors import UserError
 from ftrun.models.split import is_split, own, put_together
-from ftrun.runs.files import umask_mode, unique
+from ftrun.runs.aside import clear, discard
+from ftrun.runs.files import sync, umask_mode
 from ftrun.runs.manifest import entries, fault
 from ftrun.runs.typed import command
 from ftrun.training.tensor_files import hand_over, read_tensors, shapes_of, write
 
 MANIFEST, STATE = "manifest.json", "state.json"
-# what a network file system says of a directory with a file that is read elsewhere: it keeps it as .nfsN
-OPEN_ELSEWHERE = {errno.ENOTEMPTY, errno.EEXIST, errno.ESTALE, errno.EBUSY}
-ASIDE = re.compile(r"\.\w+\.(new|old)\.\d+|\.\w+\.\d+")
 Tensors = dict[str, dict[str, Tensor]]  # file stem → tensors
 Stored = tuple[list[tuple[int, Path]], list[str], list[Path]]  # see `stored`
 
@@ -63,23 +57,6 @@ def save(directory: Path, tensors: Tensors, state: dict[str, Any]) -> None:
     sync(directory.parent)
     if old.exists():
         discard(old)
-
-
-def discard(place: Path) -> None:
-    """Remove a directory; put it aside for `clear` where another machine reads a file of it."""
-    try:
-        shutil.rmtree(place)
-    except OSError as error:
-        if error.errno not in OPEN_ELSEWHERE:
-            raise
-        place.rename(place.with_name(f".{place.name}.{unique()}"))
-
-
-def clear(checkpoints: Path) -> None:
-    """Remove what was put aside, as far as nobody reads it any more."""
-    for place in checkpoints.glob(".*.*"):
-        if ASIDE.fullmatch(place.name):
-            shutil.rmtree(place, ignore_errors=True)
 
 
 def give(tensors: Tensors) -> None:
@@ -263,12 +240,3 @@ def load_moments(saved: dict[str, Tensor], optimizer: Optimizer, names: dict[str
         else:
             place = put_together(value, parameter) if is_split(parameter) else value.to(parameter.device)
         optimizer.state[parameter][key] = place
-
-
-def sync(path: Path) -> None:
-    """Flush a file, or a directory's entries, to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ftrun.models.half import kept
+from ftrun.models.few_bits.half import kept
 from ftrun.models.split import nbytes
 
 if TYPE_CHECKING:

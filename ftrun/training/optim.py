@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from ftrun.errors import ConfigError
-from ftrun.models.quantized import size_of
+from ftrun.models.few_bits.quantized import size_of
 from ftrun.models.split import is_split
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from ftrun.errors import ConfigError
 from ftrun.experiments.inference import evaluation
 from ftrun.experiments.lora.merge import merge, of_run
 from ftrun.experiments.single import refuse
-from ftrun.models.half import HalfWeight, halve, in_fp32, kept
+from ftrun.models.few_bits.half import HalfWeight, halve, in_fp32, kept
 from ftrun.models.load import load
 from ftrun.training.memory import nbytes_of
 

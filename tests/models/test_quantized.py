@@ -7,7 +7,7 @@ import torch
 from lab import ran, settings, toy
 
 from ftrun.errors import ConfigError
-from ftrun.models.quantized import refuse_unquantizable
+from ftrun.models.few_bits.quantized import refuse_unquantizable
 
 
 @pytest.mark.parametrize(

@@ -162,7 +162,7 @@ def test_values_are_typed():
         ),
         (["train.max_steps=0"], "train.max_steps is at least 1"),
         (["train.warmup=-1"], "train.warmup is at least 0"),
-        (["train.warmup=1.5"], "train.warmup is a share below 1 or a whole number of steps"),
+        (["train.warmup=1.5"], "train.warmup is a share below 1 or whole steps"),
         (["train.weight_decay=-1"], "train.weight_decay is at least 0"),
         (["train.clip=0"], "train.clip is above 0"),
         (["train.layer_decay=2"], "train.layer_decay is at most 1"),

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from ftrun import ASSETS
 from ftrun.data.hub import REACH, unreachable, within_patience
 from ftrun.errors import ConfigError
+from ftrun.models.few_bits.half import KEY as FROZEN
+from ftrun.models.few_bits.quantized import KEY as LOADED
 from ftrun.models.files.reading import CONFIG, read_config, stored
-from ftrun.models.half import KEY as FROZEN
-from ftrun.models.quantized import KEY as LOADED
 from ftrun.models.recalibration import KEY
 from ftrun.runs.artifacts import BOTTLENECKS, LORA, MERGED
 from ftrun.runs.manifest import verify

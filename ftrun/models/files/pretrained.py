@@ -15,9 +15,9 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from ftrun.errors import ConfigError, counted
 from ftrun.models.architecture import by
+from ftrun.models.few_bits.half import halve, in_bf16
 from ftrun.models.files.reading import CONFIG, loading, read_config
 from ftrun.models.files.stored import Shapes, shapes
-from ftrun.models.half import halve, in_bf16
 from ftrun.models.heads import name_of
 from ftrun.runs.manifest import verify
 from ftrun.runs.terminal import say

@@ -19,7 +19,7 @@ import torch
 from ftrun.models.features.head_input import HeadInput
 from ftrun.models.features.prefix import HIDDEN, Prefix, Values, lengths_of, tokens_of
 from ftrun.models.features.store import CONTENT, VARIANT, VERSION, Store, directory
-from ftrun.models.half import kept
+from ftrun.models.few_bits.half import kept
 from ftrun.models.load import positions
 from ftrun.runs.cache import making
 from ftrun.runs.terminal import say
