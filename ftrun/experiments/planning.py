@@ -138,7 +138,7 @@ def tested(way: Way, folds: int) -> int:
 def pool_of(way: Way) -> int | None:
     """All rows, each of which cross-validation would test once; None where it is not to be had."""
     task = way.settings.raw["task"]
-    if "folds" not in task or task["folds"] is not None or not way.settings.task.held:
+    if "folds" not in task or task["folds"] is not None or way.settings.streamed:
         return None
     rows = way.data.rows
     if task.get("subset") is None:

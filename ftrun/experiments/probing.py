@@ -36,16 +36,13 @@ def answered_out_of_fold(run: Run) -> tuple[list[Row], str]:
     from ftrun.training.kept.features import features
 
     settings = read(run.settings)
-    if not settings.task.held:
-        raise ConfigError(
-            "--split train answers all training rows at once, which task.stream=true does not hold; possible:"
-            " --split test"
-        )
+    why = "all training rows are answered at once, which task.stream=true does not hold"
     if PROBABILITIES not in TaskData(settings.task).scorer.columns:
-        raise ConfigError(
-            f"--split train: out-of-fold probabilities are those of labels, and task={settings.task.name} has"
-            " none; possible: --split test"
-        )
+        why = f"out-of-fold probabilities are those of labels, and task={settings.task.name} has none"
+    elif not settings.streamed:
+        why = ""
+    if why:
+        raise ConfigError(f"--split train: {why}; possible: --split test")
     if where := note(run.path, run.home):
         say(where)
     data = TaskData.read(settings.task, settings.seed)

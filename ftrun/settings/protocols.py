@@ -15,9 +15,6 @@ class Task(Protocol):
     ignored_settings: ClassVar[tuple[str, ...]]
     endings: ClassVar[tuple[str, ...]]
 
-    @property
-    def held(self) -> bool: ...
-
     def check(self, settings: Any) -> None: ...
 
     def load(self, seed: int) -> Any: ...

@@ -195,6 +195,11 @@ class Settings:
     raw: dict[str, Any]
     auto: frozenset[str] = frozenset()  # settings of train at auto, where `train` has stand-ins for numbers
 
+    @property
+    def streamed(self) -> bool:
+        """Whether the training rows are read from the disk as they are needed, and are not held."""
+        return bool(self.raw["task"].get("stream"))
+
     def __post_init__(self) -> None:
         at_least("seed", self.seed, 0)
         one_of("scenario", self.scenario, ["task", "domain", "class"])

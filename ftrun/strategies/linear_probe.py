@@ -56,7 +56,7 @@ def unsolvable(settings: Settings, model: Model) -> str:
     """Why the head cannot be solved for, in words; empty where it can."""
     if not settings.task.spec(None).regression:
         return f"task={settings.task.name} does not make one fixed vector with one target of each example"
-    if not settings.task.held:
+    if settings.streamed:
         return "task.stream=true does not hold a vector of each training row in memory"
     if settings.protect is not None:
         return "protect= acts in optimizer steps"

@@ -32,11 +32,6 @@ class Task(ABC):
     ignored_settings: ClassVar[tuple[str, ...]] = ()  # settings of presets that this task does not use
     endings: ClassVar[tuple[str, ...]] = (".csv", ".tsv", ".jsonl")  # of the files that `predict` writes
 
-    @property
-    def held(self) -> bool:
-        """Whether the training rows are in memory as a whole."""
-        return True
-
     def check(self, settings: Settings) -> None:
         """Check the task against the other settings, of which it may keep some. Raises ConfigError.
 

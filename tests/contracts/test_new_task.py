@@ -90,6 +90,7 @@ split_seed: 0
 group: null
 time: null
 slices: []
+stream: false
 """
 
 

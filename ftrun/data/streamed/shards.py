@@ -15,7 +15,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ftrun.data.content import PIECE, Span, ending, packed
+from ftrun.data.content import PIECE, Span, ending, packed, unreadable
 from ftrun.data.sources import is_path, is_saved
 from ftrun.data.streaming import files_behind, rows_of
 from ftrun.data.tables import opened_parquet
@@ -133,11 +133,14 @@ def digest_of(path: Path, span: Span | None) -> str:
     except FileNotFoundError:
         pass
     found, (begin, end) = hashlib.sha256(), span or (0, status.st_size)
-    with path.open("rb") as file:
-        file.seek(begin)
-        while piece := file.read(min(1 << 20, end - begin)):
-            found.update(piece)
-            begin += len(piece)
+    try:
+        with path.open("rb") as file:
+            file.seek(begin)
+            while piece := file.read(min(1 << 20, end - begin)):
+                found.update(piece)
+                begin += len(piece)
+    except OSError as error:
+        raise unreadable(path, error) from None
     if time.time() - status.st_mtime > FRESH:
         with cache.made(place, UNBOUNDED) as beside:
             beside.write_text(found.hexdigest(), encoding="ascii")

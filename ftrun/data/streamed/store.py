@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import accumulate
 from shutil import copyfileobj
 from tempfile import TemporaryFile
@@ -34,14 +34,15 @@ _open: OrderedDict[Path, IO[bytes]] = OrderedDict()
 class Writer:
     """Sections that grow at the same time, and `facts` about them."""
 
-    def __init__(self, first: str, file: IO[bytes]) -> None:
+    def __init__(self, first: str, file: IO[bytes], opened: ExitStack) -> None:
+        self.opened = opened
         self.files: dict[str, IO[bytes]] = {first: file}
         self.sizes: dict[str, int] = {first: 0}
         self.facts: dict[str, Any] = {}
 
     def add(self, section: str, data: bytes) -> None:
         if section not in self.files:
-            self.files[section], self.sizes[section] = TemporaryFile(), 0  # noqa: SIM115
+            self.files[section], self.sizes[section] = self.opened.enter_context(TemporaryFile()), 0
         self.files[section].write(data)
         self.sizes[section] += len(data)
 
@@ -51,7 +52,6 @@ class Writer:
         for other in others:
             other.seek(0)
             copyfileobj(other, whole, 1 << 20)
-            other.close()
         facts = json.dumps({"sections": self.sizes, "facts": self.facts}).encode()
         whole.write(facts + len(facts).to_bytes(8, "little") + END)
 
@@ -62,8 +62,8 @@ def written(name: str, first: str) -> Iterator[Writer]:
     place = directory() / name
     try:
         with cache.made(place, UNBOUNDED) as beside:
-            with beside.open("wb") as file:
-                writer = Writer(first, file)
+            with ExitStack() as files:
+                writer = Writer(first, files.enter_context(beside.open("wb")), files)
                 yield writer
                 writer.close()
     except OSError as error:

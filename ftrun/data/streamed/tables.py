@@ -13,7 +13,7 @@ from ftrun.data.baselines import FITTED
 from ftrun.data.content import ending, packed
 from ftrun.data.hub import pinned
 from ftrun.data.rows import in_use, refuse_hidden_labels, usable
-from ftrun.data.sources import Given, sources_of, spelled
+from ftrun.data.sources import SPLITS, sources_of, spelled
 from ftrun.data.splits import Splits
 from ftrun.data.streamed.shards import Shard, shards_of
 from ftrun.data.streamed.survey import Asked, Survey, Tally, surveyed
@@ -51,9 +51,8 @@ def load_streamed(
 
     Raises DataError for a row that is wrong, with its file and number.
     """
-    train: Given = given["train"]
     hold = [split for split in ("test", "validation") if given[split] is None]
-    sources = [pinned(name) if name.startswith("hub:") else name for name in sources_of(train)]
+    sources = [pinned(name) if name.startswith("hub:") else name for name in sources_of(given["train"])]
     for source in sources:
         look_at(source, "train")
     whole = [Shard(source, "train") for source in sources]
@@ -61,41 +60,41 @@ def load_streamed(
     texts = columns_of(text)
     asked = Asked(texts, label, reading, more, classes, hold, subset, one_in(sources), identity)
     found = surveyed(parts, asked)
-    if not found.tally.train:
+    tally = found.tally
+    if not tally.train:
         raise DataError(
-            f"task.train={spelled(train)}: none of the {found.tally.read:,} rows has both a text and a label"
+            f"task.train={spelled(given['train'])}: none of the {tally.read:,} rows has both a text and a label"
         )
     notes = notes_of(found, len(sources))
+    rows = held_rows(found, given, text, asked, notes)
+    if subset is not None:
+        notes.append(f"train: the first {counted(tally.train, 'row')} (task.subset={subset})")
+    content = [[asked.content(part) for part in parts]]
+    content += [[[row[name] for name in (*texts, label)] for row in rows[split]] for split in SPLITS[1:]]
+    fingerprint = hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()
+    three = rows["train"], rows["validation"], rows["test"]
+    return StreamedSplits(*three, notes, fingerprint, tally.counts, asked, parts, tally)
+
+
+def held_rows(
+    found: Survey, given: dict[str, Any], text: Columns, asked: Asked, notes: list[str]
+) -> dict[str, list[Any]]:
+    """The sample of train and the rows of the other splits, read or carved."""
     rows: dict[str, list[Any]] = {"train": list(found.sample)} | found.held
-    for split, source in given.items():
-        if source is not None and split != "train":
-            rows[split] = in_use(usable(split, source, text, label, reading, notes), source, label, classes)
-    refuse_hidden_labels(rows, given, label, reading)
-    for split in hold:
+    label, reading = asked.label, asked.reading
+    for split in SPLITS[1:]:
+        if (source := given[split]) is not None:
+            read = usable(split, source, text, label, reading, notes)
+            rows[split] = in_use(read, source, label, asked.classes)
+    for split in asked.hold:
         if not rows[split]:
             raise DataError(
                 f"task.train has too few rows ({found.tally.read:,}) to carve {split} from, one in a hundred;"
                 f" set task.{split}, or task.stream=false for a tenth"
             )
         notes.append(f"{split}: {counted(len(rows[split]), 'row')} split off train (1%, by their texts)")
-    if subset is not None:
-        notes.append(f"train: the first {counted(found.tally.train, 'row')} (task.subset={subset})")
-    content = [
-        [asked.content(part) for part in parts],
-        [[row[name] for name in (*texts, label)] for split in ("validation", "test") for row in rows[split]],
-    ]
-    fingerprint = hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()
-    return StreamedSplits(
-        rows["train"],
-        rows["validation"],
-        rows["test"],
-        notes,
-        fingerprint,
-        found.tally.counts,
-        asked,
-        parts,
-        found.tally,
-    )
+    refuse_hidden_labels(rows, given, label, reading)
+    return rows
 
 
 def one_in(sources: Sequence[str]) -> int:

@@ -110,7 +110,7 @@ def refuse(settings: Settings) -> None:
         raise ConfigError(
             f"compose=domain needs text classification, not task={task.name}; possible: task=classify"
         )
-    if not task.held:
+    if settings.streamed:
         raise ConfigError(
             "compose=domain holds all training rows, task.stream=true does not; possible: task.stream=false"
         )

@@ -92,10 +92,6 @@ class CorpusTask(Task):
             )
 
     @property
-    def held(self) -> bool:
-        return not self.stream
-
-    @property
     @abstractmethod
     def columns(self) -> Columns:
         """Where a table has its texts."""

@@ -73,10 +73,6 @@ class TextTable(Task):
         self.how = Splitting(self.folds, self.fold, self.split_seed, self.group, self.time)
         self.how.sources({"train": self.train, "validation": self.validation, "test": self.test})
 
-    @property
-    def held(self) -> bool:
-        return not self.stream
-
     def whole(self) -> dict[str, tuple[Any, Any]]:
         """Settings that look at all training rows at once: their values, and the one at which they do not."""
         by_class = self.subset is not None and parse_subset(self.subset)[1]

@@ -39,6 +39,8 @@ def counts(dataset: Dataset, unknown: int, special: set[int]) -> tuple[int, int]
 
         tokens = numpy.asarray(dataset.examples.corpus.tokens[:MOST])
         return int((tokens == unknown).sum()), int((~numpy.isin(tokens, [*special])).sum())
-    some = dataset.examples[:: max(1, len(dataset) // EXAMPLES)]
-    ids = [token for example in some for token in example.inputs if token not in special]
-    return ids.count(unknown), len(ids)
+    found = words = 0
+    for place in range(0, len(dataset), max(1, len(dataset) // EXAMPLES)):
+        ids = [token for token in dataset[place].inputs if token not in special]
+        found, words = found + ids.count(unknown), words + len(ids)
+    return found, words

@@ -1,0 +1,95 @@
+"""A stream over several processes: the numbers of one, and going on after a kill."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from lab import ran, settings
+from toys import toy_rows
+
+
+@pytest.fixture
+def words(tmp_path, still_dir, monkeypatch):
+    """Training rows in three files, and 400 steps over them."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    rows = toy_rows(101 + 60, random.Random(0))
+    lines = [json.dumps({"text": text, "label": label}) + "\n" for text, label in rows]
+    for name, part in {
+        "train1": lines[:40],
+        "train2": lines[40:41],
+        "train3": lines[41:101],
+        "held": lines[101:],
+    }.items():
+        (tmp_path / f"{name}.jsonl").write_text("".join(part))
+    return [
+        "task=classify", f"task.train={tmp_path}/train*", f"task.validation={tmp_path}/held.jsonl",
+        f"task.test={tmp_path}/held.jsonl", f"model.name={still_dir}", "task.max_length=32", "device=cpu",
+        "train.batch_size=10", "train.micro_batch=3", "train.max_steps=300", "train.lr=1e-3",
+        "task.stream=true", "train.checkpoint_every=10", "train.eval_every=50", "train.patience=null", "baselines=false",
+    ]  # fmt: skip
+
+
+def started(processes, *words):
+    """`torchrun -m ftrun WORDS…`, or ftrun alone."""
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    command = [sys.executable, *(torchrun if processes > 1 else []), "-m", "ftrun", *map(str, words)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def finished(processes, *words):
+    process = started(processes, *words)
+    output = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, output
+
+
+def killed(processes, directory, *words):
+    """The same, all processes of which are killed when it has logged step 100."""
+    process = started(processes, *words, f"hydra.run.dir={directory}")
+    until, log = time.monotonic() + 200, directory / "metrics.jsonl"
+    while not (log.is_file() and '"step": 100,' in log.read_text()):
+        assert process.poll() is None and time.monotonic() < until
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert not (directory / "result.json").is_file()
+
+
+def lines_of(directory):
+    return [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+
+
+def alike(one, two):
+    for ours, theirs in zip(lines_of(one), lines_of(two), strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-6), (ours, theirs)
+
+
+@pytest.mark.ci
+def test_processes_share_files_and_go_on_in_other_numbers(tmp_path, words):
+    """Five are more than there are files; 2 → 2 is the same to the byte, 2 → 1 and 1 → 2 to rounding."""
+    one = ran(tmp_path / "one", settings(*words)).path
+    held = settings(*(word for word in words if word != "task.stream=true"))
+    assert (ran(tmp_path / "held", held).path / "metrics.jsonl").read_bytes() == (
+        one / "metrics.jsonl"
+    ).read_bytes()
+    shutil.rmtree(tmp_path / "cache")  # all make the shards at the same time
+    finished(5, *words, f"hydra.run.dir={tmp_path}/five")
+    alike(tmp_path / "five", one)
+    finished(2, *words, f"hydra.run.dir={tmp_path}/two")
+    alike(tmp_path / "two", one)
+    killed(2, tmp_path / "killed", *words)
+    shutil.copytree(tmp_path / "killed", tmp_path / "other")
+    finished(2, "resume", tmp_path / "killed")
+    assert (tmp_path / "killed/metrics.jsonl").read_bytes() == (tmp_path / "two/metrics.jsonl").read_bytes()
+    finished(1, "resume", tmp_path / "other")
+    alike(tmp_path / "other", one)
+    killed(1, tmp_path / "alone", *words)
+    finished(2, "resume", tmp_path / "alone")
+    alike(tmp_path / "alone", one)
