@@ -22,7 +22,7 @@ from ftrun.models.model import Model
 from ftrun.runs.files import umask_mode
 from ftrun.runs.terminal import say
 from ftrun.tasks.data import TaskData
-from ftrun.tasks.dataset import SPLITS
+from ftrun.tasks.dataset import SPLITS, sizes_of
 from ftrun.tasks.objective import targets_of
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ def fit(model: PretrainingHead, data: TaskData, head: list[nn.Parameter]) -> Non
 
 def fitting_batches(data: TaskData) -> list[list[int]]:
     """Batches of training examples, at most FIT_BATCHES of them."""
-    return EpochBatches(data.dataset("train").sizes(), FIT_BATCH, 0, 0)[:FIT_BATCHES]
+    return EpochBatches(sizes_of(data.dataset("train")), FIT_BATCH, 0, 0)[:FIT_BATCHES]
 
 
 @torch.no_grad()

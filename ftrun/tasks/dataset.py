@@ -52,6 +52,10 @@ class MadeExamples(Sequence[Example]):
     def sizes(self) -> Sequence[int]:
         """The tokens of each."""
 
+    def label_counts(self) -> Counter[str] | None:
+        """How often each label occurs, where the rows are too many to be held."""
+        return None
+
 
 @dataclass
 class Rows:
@@ -96,21 +100,6 @@ class Dataset(ABC):
         Without a draw, for evaluation, it is always the same. One that depends on its draw has it, as `draw`.
         """
 
-    def sizes(self, places: Sequence[int] | None = None) -> Sequence[int]:
-        """The tokens of the examples at these places, of all where there are none."""
-        if isinstance(self.examples, MadeExamples):
-            whole = self.examples.sizes
-            return whole if places is None or places == range(len(self)) else [whole[at] for at in places]
-        return [self[place].size for place in (range(len(self)) if places is None else places)]
-
-    def target_counts(self) -> Counter[Any]:
-        """How often each target occurs."""
-        return Counter(example.target for example in self.examples)
-
-    def label_counts(self) -> Counter[str] | None:
-        """How often each label occurs, where the rows are too many to be held."""
-        return None
-
     def _width(self, examples: Sequence[Example]) -> int:
         """The tokens to which these examples are padded at least; 0 where their longest decides."""
         if self._multiple == 1:
@@ -121,7 +110,7 @@ class Dataset(ABC):
     @cached_property
     def _longest(self) -> int:
         """The tokens of the longest example."""
-        return int(max(self.sizes()))
+        return int(max(sizes_of(self)))
 
     def epoch(self, seed: int, epoch: int) -> Sequence[int]:
         """Places of the examples of an epoch, a function of seed and epoch."""
@@ -138,6 +127,14 @@ class Dataset(ABC):
     def reference(self, data: Any) -> Dataset | None:
         """The examples, if any, whose answers are needed to score this dataset."""
         return None
+
+
+def sizes_of(dataset: Dataset, places: Sequence[int] | None = None) -> Sequence[int]:
+    """The tokens of the examples at these places, of all where none are given."""
+    if isinstance(dataset.examples, MadeExamples):
+        whole = dataset.examples.sizes
+        return whole if places is None or places == range(len(whole)) else [whole[at] for at in places]
+    return [dataset[place].size for place in (range(len(dataset)) if places is None else places)]
 
 
 def labels_of(dataset: Dataset, examples: Sequence[Example]) -> Any:

@@ -11,6 +11,7 @@ from torch import nn
 
 from ftrun.data.batching import batches_by_tokens, sorted_batches
 from ftrun.errors import OutOfMemory, out_of_memory, told
+from ftrun.tasks.dataset import sizes_of
 from ftrun.tasks.objective import Coupled, outputs_of, targets_of
 from ftrun.training.late import beside, one_late
 
@@ -123,7 +124,7 @@ def evaluating(model: nn.Module, objective: nn.Module) -> Iterator[None]:
 def batches_of(dataset: Dataset, size: int, accelerator: Accelerator) -> list[list[int]]:
     """The places of this process's examples, batch by batch."""
     cut = batches_by_tokens if accelerator.device.type == "cuda" else sorted_batches
-    batches = cut(dataset.sizes(), max(size, SMALLEST))
+    batches = cut(sizes_of(dataset), max(size, SMALLEST))
     return batches[accelerator.process_index :: accelerator.num_processes]
 
 

@@ -14,6 +14,7 @@ from ftrun.data.card import DIGITS
 from ftrun.errors import Interrupted
 from ftrun.runs import clock
 from ftrun.runs.terminal import Bar, bar, say
+from ftrun.tasks.dataset import sizes_of
 from ftrun.training import checkpoint
 from ftrun.training.devices import largest
 from ftrun.training.evaluate import evaluate
@@ -67,7 +68,7 @@ class Loop:
         state, settings = self.state, self.settings
         dataset = self.step.dataset
         chosen = dataset.epoch(settings.seed, state.epoch)
-        lengths = dataset.sizes(chosen)
+        lengths = sizes_of(dataset, chosen)
         batches = EpochBatches(lengths, settings.train.batch_size, settings.seed, state.epoch, self.pool)
         self.step.wrapped.train()
         for position in range(state.position, len(batches)):

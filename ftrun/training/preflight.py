@@ -17,6 +17,7 @@ from ftrun.models.reload import difference
 from ftrun.models.save import export
 from ftrun.runs import clock
 from ftrun.runs.warm import once
+from ftrun.tasks.dataset import sizes_of
 from ftrun.tasks.objective import outputs_of
 from ftrun.training.evaluate import evaluate
 
@@ -42,7 +43,7 @@ def preflight(loop: Loop) -> None:
     """
     step, data = loop.step, loop.data
     train = step.dataset
-    sizes = train.sizes()
+    sizes = sizes_of(train)
     rows = nlargest(loop.settings.train.batch_size, range(len(train)), key=sizes.__getitem__)
     cost = dict(step.state.cost)
     step.wrapped.train()

@@ -17,7 +17,8 @@ from ftrun.errors import ConfigError, DataError
 from ftrun.experiments import start
 from ftrun.models.tokenizer import cutting, restore_cutting
 from ftrun.tasks.data import TaskData
-from ftrun.tasks.dataset import SPLITS
+from ftrun.tasks.dataset import SPLITS, sizes_of
+from ftrun.tasks.parts.labelled import weights_of
 
 KINDS = {
     "classify": ["task.balance=weights"],
@@ -88,10 +89,10 @@ def test_examples_and_data_card_are_those_of_rows_in_memory(place, tiny_model_di
     held = read(quick(place, tiny_model_dir, *words, stream=False), tokenizer)
     ours, theirs = streamed.dataset("train"), held.dataset("train")
     assert ours.examples[:] == [without_place(one, n) for n, one in enumerate(theirs.examples)]
-    assert ours.sizes().tolist() == theirs.sizes() and ours.summary == theirs.summary
+    assert sizes_of(ours).tolist() == sizes_of(theirs) and ours.summary == theirs.summary
     assert len(streamed.rows.stream.parts) > 10 and not isinstance(ours.examples, list)
     if name == "classify":
-        assert ours.target_counts() == theirs.target_counts()
+        assert weights_of(streamed) == weights_of(held)
     cards = [data.rows.card(data) for data in (streamed, held)]
     for card in cards:
         for part in ("duplicates", "leaks", "notes", *(["baselines"] if name == "classes" else [])):
@@ -178,7 +179,7 @@ def test_what_was_read_before_a_damaged_file_is_not_read_again(place, tiny_model
             {"text": "x", "label": "other"}, ["task.labels=[negative,positive]"],
             "label 'other' of the train row 'x' is not in task.labels",
         ),
-        (None, ["task.label=lable"], r"task\.label=lable: .*train1\.jsonl has no such column; .*did you mean"),
+        (None, ["task.label=lable"], r"lable: .*train1\.jsonl has no such column; .*did you mean"),
         (None, ["task.long=error", "task.max_length=5"], r"task\.long=error: row \d+ of .*train1\.jsonl \('"),
         (
             {"text": "x", "label": "a", "score": "many"}, ["task=regress", "task.label=score"],

@@ -62,14 +62,13 @@ def load_streamed(
     found = surveyed(parts, asked)
     tally = found.tally
     if not tally.train:
-        raise DataError(
-            f"task.train={spelled(given['train'])}: none of the {tally.read:,} rows has both a text and a label"
-        )
+        name = spelled(given["train"])
+        raise DataError(f"task.train={name}: none of the {tally.read:,} rows has both a text and a label")
     notes = notes_of(found, len(sources))
     rows = held_rows(found, given, text, asked, notes)
     if subset is not None:
         notes.append(f"train: the first {counted(tally.train, 'row')} (task.subset={subset})")
-    content = [[asked.content(part) for part in parts]]
+    content: list[Any] = [[asked.content(part) for part in parts]]
     content += [[[row[name] for name in (*texts, label)] for row in rows[split]] for split in SPLITS[1:]]
     fingerprint = hashlib.sha256(json.dumps(content, default=str).encode()).hexdigest()
     three = rows["train"], rows["validation"], rows["test"]

@@ -28,7 +28,7 @@ from ftrun.models.reload import difference
 from ftrun.models.save import export
 from ftrun.runs.run import LOG
 from ftrun.runs.terminal import logged
-from ftrun.tasks.dataset import SPLITS
+from ftrun.tasks.dataset import SPLITS, sizes_of
 from ftrun.training import checkpoint
 from ftrun.training.evaluate import SMALLEST, evaluate
 from ftrun.training.loop import Loop
@@ -140,7 +140,7 @@ def training_times(loop: Loop) -> tuple[list[tuple[int, float]], float]:
     """The phases of a Timing, and the mean seconds of an epoch's batches once all stages train."""
     step, train = loop.step, loop.settings.train
     places = step.dataset.epoch(loop.settings.seed, 0)
-    lengths = step.dataset.sizes(places)
+    lengths = sizes_of(step.dataset, places)
     found = EpochBatches(lengths, train.batch_size, loop.settings.seed, 0, loop.pool)[:SAMPLED]
     batches = sorted(found, key=lambda batch: padded(lengths, batch))
     step.wrapped.train()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 from ftrun.data.balance import balanced_rows, class_weights
 from ftrun.models.spec import label_config
-from ftrun.tasks.dataset import SPLITS, Batch, Epochs, Example
+from ftrun.tasks.dataset import SPLITS, Batch, Epochs, Example, MadeExamples
 from ftrun.tasks.losses import Loss, cross_entropy, summed_cross_entropy
 from ftrun.tasks.metrics.classification import SINGLE_LABEL, single_label_scores
 from ftrun.tasks.scorer import PROBABILITIES, Answer, Row, Scorer, by_name
@@ -104,7 +105,18 @@ class ClassScorer(Scorer):
 
 def weights_of(data: TaskData) -> list[float]:
     """The weight of each class in training, from the training examples."""
-    return class_weights(data.dataset("train").target_counts(), len(data.spec.labels or ()))
+    names, counted = list(data.spec.labels or ()), counted_of(data)
+    if counted is None:
+        targets = Counter(example.target for example in data.dataset("train").examples)
+    else:
+        targets = Counter({names.index(name): count for name, count in counted.items()})
+    return class_weights(targets, len(names))
+
+
+def counted_of(data: TaskData) -> Counter[str] | None:
+    """How often the training examples have each label, where these are not held."""
+    examples = data.dataset("train").examples
+    return examples.label_counts() if isinstance(examples, MadeExamples) else None
 
 
 def named_weights(data: TaskData) -> dict[str, Any]:
@@ -126,7 +138,7 @@ def frequencies_of(data: TaskData, labels: dict[str, list[Any]]) -> dict[str, di
     """How often each name occurs in each split, the most frequent first; of a stream's train in all rows."""
     from ftrun.data.card import frequencies
 
-    counted = data.dataset("train").label_counts()
+    counted = counted_of(data)
     return frequencies(labels) | ({} if counted is None else {"train": dict(counted.most_common())})
 
 
@@ -145,7 +157,7 @@ def baselines(
 
     if not data.baselines:
         return {}
-    counted = data.dataset("train").label_counts()
+    counted = counted_of(data)
     if threshold is None:
         return baseline_scores(texts, labels, data.judged, counted=counted)
     kind = partial(SeveralWords, threshold=threshold)

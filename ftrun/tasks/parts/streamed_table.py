@@ -17,7 +17,7 @@ from ftrun.data.text.encoding import LengthReport, tokenised
 from ftrun.data.text.token_cache import PAYS, tokenizer_content
 from ftrun.errors import ConfigError, DataError, counted
 from ftrun.tasks.dataset import Example, MadeExamples
-from ftrun.tasks.parts.texts import Pair, TableDataset
+from ftrun.tasks.parts.texts import Pair
 
 if TYPE_CHECKING:
     from ftrun.data.sources import Placed
@@ -70,22 +70,8 @@ class StoredExamples(MadeExamples):
         target = self.target(label)
         return Example(ids, target, place) if types is None else Pair(ids, target, place, types)
 
-    def counts(self) -> Counter[str]:
-        """How often each label occurs."""
-        return sum((Counter(file.facts["labels"]) for file in self.files), Counter())
-
-
-class StreamedDataset(TableDataset):
-    """Training rows that are larger than memory."""
-
-    def target_counts(self) -> Counter[Any]:
-        stored: Any = self.examples
-        return Counter({stored.target(label): count for label, count in stored.counts().items()})
-
     def label_counts(self) -> Counter[str]:
-        stored: Any = self.examples
-        found: Counter[str] = stored.counts()
-        return found
+        return sum((Counter(file.facts["labels"]) for file in self.files), Counter())
 
 
 def stored_examples(

@@ -20,7 +20,7 @@ from ftrun.models.spec import Spec, TextInput
 from ftrun.settings.checks import one_of
 from ftrun.tasks.base import Task
 from ftrun.tasks.dataset import SPLITS, Epochs, Example
-from ftrun.tasks.parts.streamed_table import StreamedDataset, refuse, stored_examples
+from ftrun.tasks.parts.streamed_table import refuse, stored_examples
 from ftrun.tasks.parts.table_rows import TableRows
 from ftrun.tasks.parts.texts import TableDataset, examples_of, separates
 
@@ -215,7 +215,7 @@ class TextTable(Task):
         target = lambda label: self.targets([{self.label: label}], data.spec)[0]  # noqa: E731
         examples, report = stored_examples(self, data.processor, data.rows.stream, target)
         padding, labels = data.processor.pad_token_id, self.labels_of(data.spec)
-        return StreamedDataset(examples, report, padding, labels, self.doubt(data.processor), None)
+        return TableDataset(examples, report, padding, labels, self.doubt(data.processor), None)
 
     def encode_unanswered(self, data: TaskData) -> TableDataset:
         """Rows of a file without labels; one with an empty text is left out."""
