@@ -1,14 +1,13 @@
 """A stream over several processes: the numbers of one, and going on after a kill."""
 
 import json
-import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 from lab import ran, settings
 from toys import toy_rows
@@ -36,9 +35,7 @@ def started(processes, *words):
     """`torchrun -m ftrun WORDS…`, or ftrun alone."""
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     command = [sys.executable, *(torchrun if processes > 1 else []), "-m", "ftrun", *map(str, words)]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
 def finished(processes, *words):
@@ -54,7 +51,8 @@ def killed(processes, directory, *words):
     while not (directory / "checkpoints/last").is_dir():
         assert process.poll() is None and time.monotonic() < until
         time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
+    for each in [*psutil.Process(process.pid).children(recursive=True), process]:
+        each.kill()
     process.communicate()
     assert not (directory / "result.json").is_file()
 
