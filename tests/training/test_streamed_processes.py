@@ -15,7 +15,7 @@ from toys import toy_rows
 
 @pytest.fixture
 def words(tmp_path, still_dir, monkeypatch):
-    """Training rows in three files, and 400 steps over them."""
+    """Training rows in three files, and 80 steps over them."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     rows = toy_rows(101 + 60, random.Random(0))
     lines = [json.dumps({"text": text, "label": label}) + "\n" for text, label in rows]
@@ -25,8 +25,8 @@ def words(tmp_path, still_dir, monkeypatch):
     return [
         "task=classify", f"task.train={tmp_path}/train*", f"task.validation={tmp_path}/held.jsonl",
         f"task.test={tmp_path}/held.jsonl", f"model.name={still_dir}", "task.max_length=32", "device=cpu",
-        "train.batch_size=10", "train.micro_batch=3", "train.max_steps=300", "train.lr=1e-3",
-        "task.stream=true", "train.checkpoint_every=10", "train.eval_every=50", "train.patience=null",
+        "train.batch_size=10", "train.micro_batch=3", "train.max_steps=80", "train.lr=1e-3",
+        "task.stream=true", "train.checkpoint_every=10", "train.eval_every=20", "train.patience=null",
         "baselines=false",
     ]  # fmt: skip
 
