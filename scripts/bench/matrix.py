@@ -141,12 +141,12 @@ def cell(network: str, column: str, words: list[str], place: Path, out: Path) ->
 def composed(words: tuple[str, ...]) -> dict[str, Any]:
     """The settings of a command line, once for the cells of a column."""
     from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
 
     from ftrun import CONF
+    from ftrun.experiments.overrides import plain
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return dict(OmegaConf.to_container(compose("config", list(words)), resolve=True))
+        return plain(compose("config", list(words)))
 
 
 def trained(words: list[str], place: Path, run: Path) -> float:
