@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ from ftrun.commands import _search
 from ftrun.commands._ranges import Ranges
 from ftrun.commands._settings import composed
 from ftrun.errors import ConfigError, Diverged
-from ftrun.experiments import launch
+from ftrun.experiments import making
 from ftrun.experiments.study.cost import Timing
 from ftrun.experiments.study.trials import Trials
+from ftrun.runs.ledger import Ledger
 from ftrun.tasks.dataset import SPLITS
 from ftrun.training.loop import Loop
 
@@ -63,7 +64,7 @@ def kept(study: str) -> list[tuple[Any, ...]]:
 def test_a_search_goes_on_after_failures_and_with_a_larger_number(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    honest, made = launch.one, []
+    honest, made = making.one, []
 
     def one(raw: dict[str, Any], path: Path, again: bool) -> float:
         made.append(path)
@@ -71,7 +72,7 @@ def test_a_search_goes_on_after_failures_and_with_a_larger_number(
             raise Diverged("planted")
         return honest(raw, path, again)
 
-    monkeypatch.setattr(launch, "one", one)
+    monkeypatch.setattr(making, "one", one)
     words = ["--strategies", "full", "--seeds", "1", "--prune", "asha", "--search"]
     code, text = compared(capsys, *words, "4")
     assert code == 1 and "1 run to compare and 4 that prepare them, of full: about " in text
@@ -83,11 +84,11 @@ def test_a_search_goes_on_after_failures_and_with_a_larger_number(
         and f"; {states.count('PRUNED')} stopped on the way; " in text
     )
     assert " · full: 4 trials each, the default first, drawn by Optuna's TPE" in text
-    entries = [json.loads(line) for line in Path("study/ledger.jsonl").read_text().splitlines()]
-    assert [entry["state"] for entry in entries[:4]] == [
-        {"COMPLETE": "finished", "FAIL": "failed", "PRUNED": "stopped"}[state] for state in states
-    ]
-    pruned = Path("study") / entries[states.index("PRUNED")]["run"]
+    entries = list(Ledger(Path("study")).entries())
+    names = {"COMPLETE": "finished", "FAIL": "failed", "PRUNED": "stopped"}
+    noted = Counter(entry["state"] for entry in entries if not entry["run"].startswith("runs/"))
+    assert noted == Counter(names[state] for state in states)
+    pruned = next(Path("study") / entry["run"] for entry in entries if entry["state"] == "stopped")
     assert not (pruned / "result.json").exists() and (pruned / "checkpoints" / "last").is_dir()
     assert "\n1 run · task digits" in text  # and none of the search
     before = kept("study")
