@@ -124,7 +124,7 @@ def test_a_sweep_goes_on_where_auto_was_settled(toy_words, sbert, ftrun_inproces
     words = [word for word in toy_words if not word.startswith("model.name")]
     sweep = "-m", *words, f"model.name={sbert}", *QUICK, "seed=0,1", "hydra.sweep.dir=all"
     ftrun_inprocess(*sweep)
-    runs = sorted(path for path in (tmp_path / "all").iterdir() if path.is_dir())
+    runs = sorted(path.parent for path in (tmp_path / "all").glob("*/config.yaml"))
     for each in runs:
         (each / "result.json").unlink()
     again = ftrun_inprocess(*sweep)

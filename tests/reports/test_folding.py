@@ -174,7 +174,7 @@ def test_one_command_trains_every_fold_and_ends_with_their_score(
     text = ftrun_inprocess(*words, "task.folds=3", "hydra.run.dir=cv").stdout
     assert "3 of 3 runs finished: ftrun report cv" in text and "3 folds × 1 seed" in text
     assert "digits: accuracy on 1,797 test examples" in text
-    rows = {path.name: len(answers(path)) for path in (tmp_path / "cv").iterdir() if path.is_dir()}
+    rows = {path.parent.name: len(answers(path.parent)) for path in (tmp_path / "cv").glob("*/config.yaml")}
     assert len(rows) == 3 and sum(rows.values()) == 1797
     again = ftrun_inprocess(*words, "task.folds=3", "hydra.run.dir=cv").stdout
     assert again.count("already finished") == 3

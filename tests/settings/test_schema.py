@@ -138,7 +138,7 @@ def test_values_are_typed():
         (["tracker=tensorbord"], "did you mean 'tensorboard'?"),
         (["train.precision=half"], "train.precision is one of auto, fp32, bf16, fp16, tf32, not 'half'"),
         (["train.precision=fp16", "device=cpu"], "train.precision=fp16 needs a GPU"),
-        (["train.optimizer=larz"], "train.optimizer is one of adamw, sgd, lars, not 'larz'"),
+        (["train.optimizer=larz"], "train.optimizer is one of adamw, adamw8bit, sgd, lars, not 'larz'"),
         (["train.optimizer=lars", "strategy=l2sp"], "possible: apply=loss, or train.optimizer=sgd"),
         (["model.pooling=max"], "model.pooling is one of auto, head, cls, mean, not 'max'"),
         (["model.init=scratch"], "model.init is one of pretrained, random"),
