@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ftrun.models.model import Model
 
 NEIGHBOURS = 10  # Huh et al. 2024
+TOKENS_FIRST = ("xlnet",)  # whose layers give (tokens, examples, width)
 
 
 @torch.no_grad()
@@ -19,12 +20,13 @@ def features(model: Model, batches: list[dict[str, Tensor]]) -> list[Tensor]:
     """The mean output of each layer for every example: per layer (examples, width), on the CPU."""
     kept: list[list[Tensor]] = [[] for _ in range(model.depth)]
     masks: list[Tensor | None] = [None]
+    tokens_first = getattr(getattr(model.net, "config", None), "model_type", "") in TOKENS_FIRST
 
     def keep(layer: int, output: Any) -> None:
         states = output[0] if isinstance(output, tuple) else output
         if states.ndim == 3:
-            mask = masks[0]
-            weights = torch.ones_like(states[..., :1]) if mask is None else mask.unsqueeze(-1).to(states)
+            states = states.transpose(0, 1) if tokens_first else states
+            weights = weights_of(states, masks[0])
             states = (states * weights).sum(1) / weights.sum(1)
         kept[layer].append(states.flatten(1).float().cpu())
 
@@ -45,6 +47,17 @@ def features(model: Model, batches: list[dict[str, Tensor]]) -> list[Tensor]:
             handle.remove()
         model.train(was_training)
     return [torch.cat(each) for each in kept]
+
+
+def weights_of(states: Tensor, mask: Tensor | None) -> Tensor:
+    """Which tokens count, (examples, tokens, 1): all where there is no mask for as many.
+
+    Longformer pads what it is given to whole windows, which do not count; Funnel's layers pool tokens.
+    """
+    if mask is None or mask.shape[1] > states.shape[1]:
+        return torch.ones_like(states[..., :1])
+    padded = torch.nn.functional.pad(mask, (0, states.shape[1] - mask.shape[1]))
+    return padded.unsqueeze(-1).to(states)
 
 
 def drift(before: list[Tensor], now: list[Tensor]) -> list[dict[str, float]]:

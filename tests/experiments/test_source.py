@@ -458,3 +458,46 @@ def test_held_out_texts_come_from_everywhere_and_are_not_trained_on(toy_files, m
 
 def test_settings_without_a_source_measure_nothing():
     assert open_sources(SimpleNamespace(source=None), None, None) == []
+
+
+def test_features_of_an_example_are_of_its_own_tokens_whatever_the_layers_do():
+    """XLNet's layers have the tokens first, Longformer's whole windows of padding, Funnel's pool."""
+    from types import SimpleNamespace as Space
+
+    from torch import nn
+
+    from ftrun.models import similarity
+
+    torch.manual_seed(0)
+    states = torch.randn(3, 3, 4)  # as many examples as tokens
+    mask = torch.tensor([[1, 1, 0], [1, 0, 0], [1, 1, 1]])
+    truth = torch.stack([row[: int(own.sum())].mean(0) for row, own in zip(states, mask, strict=True)])
+
+    class Layer(nn.Module):
+        def __init__(self, output):
+            super().__init__()
+            self.output, self.weight = output, nn.Parameter(torch.zeros(1))
+
+        def forward(self, attention_mask):
+            return self.output
+
+    class Network(nn.Module):
+        depth = 1
+
+        def __init__(self, output, kind=""):
+            super().__init__()
+            self.layer, self.net = Layer(output), Space(config=Space(model_type=kind))
+
+        def layers(self):
+            return [self.layer]
+
+        def forward(self, **inputs):
+            return self.layer(**inputs)
+
+    def found(network):
+        return similarity.features(network, [{"attention_mask": mask}])[0]
+
+    torch.testing.assert_close(found(Network(states)), truth)
+    torch.testing.assert_close(found(Network(states.transpose(0, 1), "xlnet")), truth)
+    torch.testing.assert_close(found(Network(nn.functional.pad(states, (0, 0, 0, 5), value=9.0))), truth)
+    torch.testing.assert_close(found(Network(states[:, :2])), states[:, :2].mean(1))

@@ -172,7 +172,7 @@ def planted(monkeypatch, *accuracies):
 
     planted.last = accuracies[0]
     monkeypatch.setattr(ClassScorer, "score", score)
-    monkeypatch.setattr("ftrun.data.card.baseline_scores", lambda *all: {})  # they are scored, too
+    monkeypatch.setattr("ftrun.data.card.baseline_scores", lambda *all, **more: {})  # they are scored, too
     monkeypatch.setattr("ftrun.experiments.finish.add_features", lambda *all: None)
     monkeypatch.setattr(
         engine, "better", lambda new, best, metric: not best or new["accuracy"] > best["accuracy"]

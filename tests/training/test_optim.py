@@ -30,6 +30,7 @@ def train(**changes):
         "compile": False,
         "checkpoint_layers": False,
         "frozen_dtype": "fp32",
+        "shard": False,
     }  # fmt: skip
     return Train(**{**values, **changes})
 
