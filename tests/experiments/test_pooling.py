@@ -129,4 +129,4 @@ def test_a_sweep_goes_on_where_auto_was_settled(toy_words, sbert, ftrun_inproces
         (each / "result.json").unlink()
     again = ftrun_inprocess(*sweep)
     assert all((each / "result.json").is_file() for each in runs), again.stdout
-    assert sorted(path for path in (tmp_path / "all").iterdir() if path.is_dir()) == runs
+    assert sorted(path.parent for path in (tmp_path / "all").glob("*/config.yaml")) == runs

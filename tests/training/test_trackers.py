@@ -115,7 +115,7 @@ def test_none_does_nothing(run: Run, capsys: pytest.CaptureFixture[str]) -> None
     tracker.log({"train_loss": 1.0}, 1)
     tracker.close()
     assert capsys.readouterr() == ("", "")
-    assert sorted(path.name for path in run.path.iterdir()) == ["config.yaml", "metrics.jsonl"]
+    assert sorted(path.name for path in run.path.iterdir()) == [".lease-1", "config.yaml", "metrics.jsonl"]
 
 
 def read_events(folder: Path) -> dict[str, list[tuple[int, float]]]:

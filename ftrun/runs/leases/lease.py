@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -103,7 +104,7 @@ class Lease:
 
     def __del__(self) -> None:
         with suppress(KeyboardInterrupt):  # one more, which cannot be raised from here
-            if self.__dict__.get("number"):
+            if self.__dict__.get("number") and not sys.is_finalizing():  # the process's end gives it back too
                 self._give_back(gone=False)
 
     def _give_back(self, gone: bool) -> None:
