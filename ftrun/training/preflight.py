@@ -76,6 +76,22 @@ def sound(settings: Settings, data: TaskData) -> AbstractContextManager[None]:
 
 
 @contextmanager
+def rows_enough(settings: Settings) -> Iterator[None]:
+    """ConfigError where batch normalisation gets a single value of each channel, which has no variance."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        replayed = ", a larger share= of replayed rows" if settings.guard.replayed_share() else ""
+        raise ConfigError(
+            f"train.batch_size={settings.train.batch_size}: a batch of one row comes to the batch"
+            f" normalisation of {settings.model.name}, which has no variance; possible: another"
+            f" train.batch_size or train.micro_batch{replayed}"
+        ) from None
+
+
+@contextmanager
 def same_scale(accelerator: Accelerator) -> Iterator[None]:
     """Leave the scaler of fp16, if any, as it was: no gradient unscaled and the same scale."""
     scaler = accelerator.scaler

@@ -164,3 +164,18 @@ def test_without_a_compiler_it_is_refused(monkeypatch):
     torch._dynamo.reset()
     with pytest.raises(ConfigError, match="needs a C.. compiler, such as g.., on a CPU: .*no compiler"):
         compiling.refuse_without_compiler(torch.device("cpu"))
+
+
+def test_a_batch_of_one_row_in_batch_normalisation_is_a_sentence():
+    from lab import settings
+
+    from ftrun.training.preflight import rows_enough
+
+    replayed = settings("task=digits", "model=mlp", "task@source=digits", "strategy=replay", "train.batch_size=8")
+    alone = settings("task=digits", "model=mlp", "train.batch_size=8")
+    for given, more in ((replayed, "a larger share= of replayed rows"), (alone, "or train.micro_batch$")):
+        with pytest.raises(ConfigError, match=f"train.batch_size=8: a batch of one row .*{more}"):
+            with rows_enough(given):
+                torch.nn.BatchNorm1d(3)(torch.ones(1, 3))
+    with pytest.raises(ValueError, match="expected 2D"), rows_enough(alone):
+        torch.nn.BatchNorm1d(3)(torch.ones(3))  # another mistake is no sentence of ours

@@ -149,6 +149,8 @@ def tie_again(net: Any) -> None:
     Untied, the network would be read back without the bias of its head, which is tied as well.
     """
     out = net.get_output_embeddings()
+    if hasattr(out, "modules_to_save"):  # peft's wrapper of a layer that was trained whole
+        out = out.modules_to_save["default"]
     if out is not None and torch.equal(net.get_input_embeddings().weight, out.weight):
         out.weight = net.get_input_embeddings().weight
 
