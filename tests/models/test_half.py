@@ -116,7 +116,8 @@ def test_a_run_has_the_numbers_of_fp32_where_nothing_is_rounded_away(toy_files, 
     assert one | {"reload_difference": 0} == other | {"reload_difference": 0}
     assert other["reload_difference"] < 1e-6
     scores = evaluation(half, None).scores
-    assert all(abs(other[f"test_{name}"] - value) < 1e-12 for name, value in scores.items())
+    exact = 1e-12 if strategy != "linear_probe" else 1e-7  # whose vectors were computed in other batches
+    assert {name: other[f"test_{name}"] for name in scores} == pytest.approx(scores, abs=exact)
 
 
 @pytest.mark.parametrize("strategy", WAYS)

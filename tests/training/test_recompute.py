@@ -171,7 +171,9 @@ def test_a_batch_of_one_row_in_batch_normalisation_is_a_sentence():
 
     from ftrun.training.preflight import rows_enough
 
-    replayed = settings("task=digits", "model=mlp", "task@source=digits", "strategy=replay", "train.batch_size=8")
+    replayed = settings(
+        "task=digits", "model=mlp", "task@source=digits", "strategy=replay", "train.batch_size=8"
+    )
     alone = settings("task=digits", "model=mlp", "train.batch_size=8")
     for given, more in ((replayed, "a larger share= of replayed rows"), (alone, "or train.micro_batch$")):
         with pytest.raises(ConfigError, match=f"train.batch_size=8: a batch of one row .*{more}"):

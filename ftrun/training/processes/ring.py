@@ -48,18 +48,19 @@ class Ring:
         self.code: int | None = None  # that of the process, once it is known
         atexit.register(self.leave)
         signal.signal(signal.SIGTERM, self.terminated)
-        threading.Thread(target=self.watch, daemon=True).start()
+        self.done = threading.Event()
+        self.watcher = threading.Thread(target=self.watch, daemon=True)
+        self.watcher.start()
 
     def watch(self) -> None:
         """Break the process group when a job has failed or a peer is gone, as a collective would wait on."""
         store = self.peers.second
         with suppress(RuntimeError):  # who kept the store has gone, which the others notice too
-            while True:
+            while not self.done.wait(WATCH):
                 self.peers.beat()
                 group = self.connection.group
                 if group is not None and (store.check([f"failed/{group}"]) or self.peers.gone()):
                     self.connection.cut()
-                time.sleep(WATCH)
 
     def terminated(self, signum: int, frame: FrameType | None) -> None:
         """SIGTERM, as torchrun sends it to the others when one process has ended."""
@@ -153,6 +154,8 @@ class Ring:
                     time.sleep(LOOK)
             else:
                 store.set(f"heard/{self.rank}", "")
+        self.done.set()
+        self.watcher.join(FAREWELL)  # within torch's code it would abort the process at its end
         self.connection.close()
 
     def leave(self) -> None:
