@@ -41,7 +41,7 @@ from ftrun.training.loop import Loop
 from ftrun.training.memory import MemoryMeter
 from ftrun.training.optim import refuse_missing
 from ftrun.training.pausing import asked, wishes
-from ftrun.training.preflight import preflight, rows_enough, sound
+from ftrun.training.preflight import preflight, sound
 from ftrun.training.processes.launchers import refuse_other_precision
 from ftrun.training.processes.ranks import together
 from ftrun.training.restoring import restore
@@ -177,12 +177,7 @@ def recorded(
     settings: Settings, data: TaskData, directory: Run, accelerator: Accelerator, again: bool
 ) -> float:
     """The experiment, with the reason kept in the run directory when it ends early."""
-    with (
-        reason_kept(directory, begun=again),
-        memory_told("in this run"),
-        rows_enough(settings),
-        sound(settings, data),
-    ):
+    with reason_kept(directory, begun=again), memory_told("in this run"), sound(settings, data):
         return train_and_score(settings, data, directory, accelerator, again)
 
 

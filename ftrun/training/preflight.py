@@ -63,8 +63,12 @@ def preflight(loop: Loop) -> None:
     loop.accelerator.wait_for_everyone()
 
 
-def sound(settings: Settings, data: TaskData) -> AbstractContextManager[None]:
-    """ConfigError where what fails inside fails with the plain network too: its files make it so."""
+@contextmanager
+def sound(settings: Settings, data: TaskData) -> Iterator[None]:
+    """ConfigError where what fails inside fails with the plain network too: its files make it so.
+
+    And where a batch of one row does.
+    """
 
     def alone() -> None:
         if data.encoded:
@@ -72,7 +76,8 @@ def sound(settings: Settings, data: TaskData) -> AbstractContextManager[None]:
             net = load(settings.model, data.spec, 0).eval()
             outputs_of(net, data.objective, dataset.collate([dataset[0]]))
 
-    return computing(f"model.name={settings.model.name}", settings.model.name, alone)
+    with rows_enough(settings), computing(f"model.name={settings.model.name}", settings.model.name, alone):
+        yield
 
 
 @contextmanager
