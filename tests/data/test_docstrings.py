@@ -5,6 +5,7 @@ import sys
 import sysconfig
 import time
 from collections import Counter
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import pytest
@@ -32,7 +33,8 @@ def test_classes_are_chapters_with_enough_examples() -> None:
     assert set(counts) == set(chapters().values())
     assert 8 <= len(counts) <= 12
     if sys.version_info < (3, 12):  # later libraries lost modules, their counts differ
-        assert min(counts.values()) >= 150
+        whole = all(find_spec(name) is not None for name in ("idlelib", "lib2to3", "tkinter"))
+        assert min(counts.values()) >= (150 if whole else 100)  # Debian's Python leaves modules out
 
 
 def test_splits_are_stratified_and_disjoint() -> None:

@@ -65,7 +65,7 @@ def test_the_command_prints_what_to_run(
 
 def test_auto_becomes_what_is_recommended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    words = ["task.subset=40", "task.max_length=16", "train.lr=0.5"]
+    words = ["task.subset=5 per class", "task.max_length=16", "train.lr=0.5"]
     found = auto(["-c", "job", *words, "strategy=auto"])
     assert found[:5] == ["-c", "job", *words]
     assert found[5].startswith("strategy=") and found[5] != "strategy=auto"

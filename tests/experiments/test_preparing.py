@@ -43,4 +43,5 @@ def test_few_labels_are_the_default_of_the_embedded_data():
     from ftrun.tasks.data import TaskData
 
     rows = TaskData.read(settings().task, 0).rows.splits
-    assert {split: len(part) for split, part in rows.items()} == {"train": 96, "validation": 96, "test": 630}
+    assert {split: len(rows[split]) for split in ("train", "validation")} == {"train": 96, "validation": 96}
+    assert 500 <= len(rows["test"]) <= 700  # as many docstrings as this Python has
