@@ -87,7 +87,7 @@ def watched(
         time.sleep(1)
         done = len(list((place / "ledger").glob("*.json")))
         try:
-            latest = process.memory_info().rss // 1_000_000
+            latest = process.memory_info().rss // 1_000_000 or latest  # nothing once it has ended
             early = early or (latest if done >= count / 10 else 0)
             if done and draw.random() < kills:
                 victims = [each for each in process.children(recursive=True) if is_worker(each)]
