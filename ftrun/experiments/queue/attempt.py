@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from ftrun.errors import DiskFull, Interrupted, InUse, Paused, UserError, disk_full, memory_told
+from ftrun.errors import DiskFull, Interrupted, InUse, UserError, disk_full, memory_told
 from ftrun.experiments import making
 from ftrun.experiments.queue.job import (
     FAILED,
@@ -19,7 +19,6 @@ from ftrun.experiments.queue.job import (
     FULL,
     IN_USE,
     KILLED,
-    PAUSED,
     STOPPED,
     Event,
     Job,
@@ -43,8 +42,6 @@ def told(job: Job, error: BaseException) -> Event:
     match error:
         case SystemExit() | GeneratorExit():
             raise error
-        case Paused():
-            return event(PAUSED)
         case Interrupted():
             return event(STOPPED, signal=error.signum)
         case KeyboardInterrupt():

@@ -14,7 +14,6 @@ FINISHED = "finished"
 FAILED = "failed"  # the run itself: made again, it would fail again
 KILLED = "killed"  # its process died: made again, it goes on from its checkpoint
 STOPPED = "stopped"  # saved and ended, as the driver or a scheduler asked
-PAUSED = "paused"  # waits at an evaluation, as it was asked to
 IN_USE = "in use"  # another process is making it
 FULL = "disk full"  # of the run's disk, which others would find full too
 

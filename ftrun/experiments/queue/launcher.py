@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,17 +98,8 @@ class Queue(Launcher):
             except UserError as error:
                 refused.append((job, str(error)))
                 continue
-            found.append(
-                Job(
-                    number,
-                    title,
-                    path,
-                    key_of(raw),
-                    Packed.of(raw, found[0].packed if found else None),
-                    place,
-                    self.processes,
-                )
-            )
+            content = Packed.of(raw, found[0].packed if found else None)
+            found.append(replace(job, key=key_of(raw), packed=content))
         return found, refused
 
     def composed(self, words: list[str], number: int) -> tuple[dict[str, Any], Path]:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
@@ -16,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ftrun.errors import ConfigError, counted
 from ftrun.experiments.queue import capacity
 from ftrun.experiments.queue.attempt import died
+from ftrun.experiments.queue.inheriting import inherited
 from ftrun.experiments.queue.job import Event, Job, Place
 from ftrun.experiments.queue.worker import work
 
@@ -50,6 +48,7 @@ class Slot:
         context = multiprocessing.get_context("spawn")
         self.line, other = context.Pipe()
         self.process = context.Process(target=serve, args=(other, place), name="ftrun worker")
+        resource_tracker.ensure_running()  # which unblocks SIGINT when it starts
         with inherited(self.environment):
             self.process.start()
         other.close()
@@ -84,21 +83,6 @@ class Slot:
             self.process.kill()
             self.process.join()
             self.process = None
-
-
-@contextmanager
-def inherited(environment: dict[str, str]) -> Iterator[None]:
-    """A process that is started inside has these variables, and never gets SIGINT."""
-    resource_tracker.ensure_running()  # which unblocks SIGINT when it starts
-    before = {name: os.environ.get(name) for name in environment}
-    os.environ.update(environment)
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        for name, value in before.items():
-            os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
 
 
 def serve(line: Connection, place: Place) -> None:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -18,6 +18,7 @@ from submitit.core.logger import get_logger
 from submitit.core.utils import DelayedSubmission, FailedJobError, FailedSubmissionError, JobPaths
 
 from ftrun.errors import ConfigError, shortened
+from ftrun.experiments.queue.inheriting import inherited
 from ftrun.experiments.queue.job import FINISHED
 from ftrun.experiments.queue.slurm_job import Ticket, make
 from ftrun.experiments.queue.slurm_states import States
@@ -174,24 +175,13 @@ class Processes:
 def submitting(ticket: Ticket, cores: int) -> Iterator[None]:
     """What a job inherits: where the person's modules are, and as many threads as it has cores.
 
-    Nothing of the job in which the driver itself may run. Ctrl-C is for the driver alone.
+    Nothing of the job in which the driver itself may run.
     """
     job = ticket.job
     threads = os.environ.get("OMP_NUM_THREADS", str(max(1, cores // job.processes)))
     own = {"PYTHONPATH": os.pathsep.join(job.place.modules), "OMP_NUM_THREADS": threads}
-    before = {name: os.environ.get(name) for name in own}
-    os.environ.update(own)
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        if "SLURM_JOB_ID" in os.environ:
-            with helpers.clean_env():
-                yield
-        else:
-            yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        for name, value in before.items():
-            os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
+    with inherited(own), helpers.clean_env() if "SLURM_JOB_ID" in os.environ else nullcontext():
+        yield
 
 
 def ranges(numbers: Iterable[str]) -> list[str]:

@@ -11,7 +11,7 @@ import pytest
 from killing import content, different
 
 from ftrun.experiments.queue.capacity import Room
-from ftrun.experiments.queue.local import inherited
+from ftrun.experiments.queue.inheriting import inherited
 from ftrun.runs.run import Run
 
 LONG = [
