@@ -5,21 +5,24 @@ from __future__ import annotations
 import importlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from omegaconf import OmegaConf, open_dict
 
+from ftrun import CONF
 from ftrun.errors import ConfigError, UserError
 from ftrun.experiments.callbacks import Sweep
-from ftrun.experiments.overrides import here, plain, with_model_of_source, with_tasks
+from ftrun.experiments.hydra_errors import explain
+from ftrun.experiments.overrides import COMPOSITION, here, plain, with_model_of_source, with_tasks
 from ftrun.experiments.queue.driver import Driver
 from ftrun.experiments.queue.here import Here
-from ftrun.experiments.queue.job import FAILED, FINISHED, Event, Job, Packed, Place
+from ftrun.experiments.queue.job import FINISHED, Event, Job, Packed, Place
 from ftrun.experiments.queue.telling import Telling
 from ftrun.runs.ledger import Ledger, key_of
 from ftrun.runs.protected import refuse_directory
@@ -33,8 +36,65 @@ if TYPE_CHECKING:
 OWN = "ftrun.experiments.queue."
 BASIC = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"  # Hydra's own way of saying here
 HERE = OWN + "here.Here"
+LAUNCHER = ("hydra/launcher", "hydra.launcher")
 NOTES = "multirun.yaml"  # by which Hydra notes a sweep
 POSSIBLE = "possible: hydra/launcher=here, local, ray, slurm"
+
+
+@dataclass
+class Launching:
+    """Who makes many runs, as hydra/launcher= and hydra.launcher. say."""
+
+    target: str
+    dry: bool
+    retries: int
+    processes: int  # of each run
+    settings: dict[str, Any]  # of the engine
+
+    @classmethod
+    def of(cls, config: DictConfig) -> Launching:
+        """As a configuration with Hydra's own part says; ConfigError for a launcher that is not ftrun's."""
+        target = str(config.hydra.launcher.get("_target_"))
+        if target != BASIC and not target.startswith(OWN):
+            name = config.hydra.runtime.choices.get("hydra/launcher", target)
+            raise ConfigError(f"hydra/launcher={name} is not known to ftrun; {POSSIBLE}")
+        own = OmegaConf.to_container(config.hydra.launcher, resolve=True)
+        assert isinstance(own, dict)
+        return cls(
+            str(own.pop("_target_")),
+            bool(own.pop("dry", False)),
+            whole("max_retries", own.pop("max_retries", 0), 0),
+            whole("processes", own.pop("processes", 1), 1),
+            own,
+        )
+
+    @classmethod
+    def asked(cls, words: list[str]) -> Launching:
+        """As these words of a command line say."""
+        try:
+            with hydra.initialize_config_dir(str(CONF), version_base="1.3", job_name="ftrun"):
+                return cls.of(hydra.compose("config", overrides=words, return_hydra_config=True))
+        except COMPOSITION as error:
+            raise explain(error, words) from None
+
+    @property
+    def inside(self) -> bool:
+        """Whether this process makes the runs itself."""
+        return self.target in (BASIC, HERE) and self.processes == 1
+
+    def engine(self, telling: Telling) -> Engine:
+        """The engine, with its settings."""
+        if self.target in (BASIC, HERE):
+            return Here(telling.board)
+        room, _, name = self.target.rpartition(".")
+        engine: Engine = getattr(importlib.import_module(room), name)(**self.settings)
+        return engine
+
+
+def launching_words(words: list[str]) -> tuple[list[str], list[str]]:
+    """The words that say who makes runs, and the others."""
+    own = [word for word in words if word.partition("=")[0].lstrip("+").startswith(LAUNCHER)]
+    return own, [word for word in words if word not in own]
 
 
 class Queue(Launcher):
@@ -42,13 +102,7 @@ class Queue(Launcher):
 
     def __init__(self, hydra_context: Any, config: DictConfig) -> None:
         self.loader, self.config = hydra_context.config_loader, config
-        asked = OmegaConf.to_container(config.hydra.launcher, resolve=True)
-        assert isinstance(asked, dict)
-        self.target = str(asked.pop("_target_"))
-        self.dry = bool(asked.pop("dry", False))
-        self.retries = whole("max_retries", asked.pop("max_retries", 0), 0)
-        self.processes = whole("processes", asked.pop("processes", 1), 1)
-        self.asked = asked
+        self.launching = Launching.of(config)
         self.directory = Path(str(config.hydra.sweep.dir)).absolute()
 
     def setup(self, **options: Any) -> None:
@@ -58,9 +112,9 @@ class Queue(Launcher):
         """Have these runs made; each one's score, NaN for one that failed."""
         telling = Sweep.telling or Telling()
         jobs, refused = self.jobs([list(each) for each in job_overrides], initial_job_idx)
-        engine = self.engine(telling)
+        engine = self.launching.engine(telling)
         ledger = Ledger(self.directory)
-        if self.dry:
+        if self.launching.dry:
             from ftrun.experiments.queue.dry import show
 
             show(jobs, refused, ledger, engine)
@@ -69,34 +123,26 @@ class Queue(Launcher):
         Sweep.telling = telling
         telling.expect(len(job_overrides))
         with telling.board.shown():
-            for job, reason in refused:
-                telling.done(job, Event(job.number, FAILED, message=reason))
-            ended = Driver(engine, ledger, telling, self.retries).run(jobs)
+            for reason, alike in refused.items():
+                telling.refused(alike, reason, others=bool(jobs))
+            ended = Driver(engine, ledger, telling, self.launching.retries).run(jobs)
         numbers = range(initial_job_idx, initial_job_idx + len(job_overrides))
         return [returned(ended.get(number), job_overrides[number - initial_job_idx]) for number in numbers]
 
-    def engine(self, telling: Telling) -> Engine:
-        """The engine that hydra/launcher= names, with its settings."""
-        if self.target in (BASIC, HERE):
-            return Here(telling.board)
-        room, _, name = self.target.rpartition(".")
-        engine: Engine = getattr(importlib.import_module(room), name)(**self.asked)
-        return engine
-
-    def jobs(self, words: list[list[str]], first: int) -> tuple[list[Job], list[tuple[Job, str]]]:
-        """The runs, and those that cannot be composed with the reason; Hydra's own errors end the sweep."""
+    def jobs(self, words: list[list[str]], first: int) -> tuple[list[Job], dict[str, list[Job]]]:
+        """The runs, and those that cannot be composed by the reason; Hydra's own errors end the sweep."""
         place, common = Place(), shared(words)
         found: list[Job] = []
         nothing = Packed(b"", b"")
-        refused: list[tuple[Job, str]] = []
+        refused: dict[str, list[Job]] = {}
         for number, own in enumerate(words, first):
             title = " ".join(word for word in own if word not in common) or " ".join(own)
             raw, path = self.composed(own, number)
-            job = Job(number, title, path, "", nothing, place, self.processes)
+            job = Job(number, title, path, "", nothing, place, self.launching.processes)
             try:
                 raw = with_model_of_source(with_tasks(raw, own, here), own)
             except UserError as error:
-                refused.append((job, str(error)))
+                refused.setdefault(str(error), []).append(job)
                 continue
             content = Packed.of(raw, found[0].packed if found else None)
             found.append(replace(job, key=key_of(raw), packed=content))
@@ -145,11 +191,8 @@ def launcher_of(hydra_context: Any, task_function: Any, config: DictConfig) -> L
     Before anything is written, ConfigError for one that is not ftrun's, and for a directory that cannot be a
     sweep's.
     """
-    directory, target = Path(str(config.hydra.sweep.dir)), str(config.hydra.launcher.get("_target_"))
-    if target != BASIC and not target.startswith(OWN):
-        name = config.hydra.runtime.choices.get("hydra/launcher", target)
-        raise ConfigError(f"hydra/launcher={name} is not known to ftrun; {POSSIBLE}")
+    directory, queue = Path(str(config.hydra.sweep.dir)), Queue(hydra_context, config)
     if is_run(directory):
         raise ConfigError(f"hydra.sweep.dir={directory} is a run; name another directory")
     refuse_directory("hydra.sweep.dir=", directory)
-    return Queue(hydra_context, config)
+    return queue

@@ -58,7 +58,7 @@ class Ray:
                 f" cluster; {POSSIBLE}"
             )
 
-    def open(self, directory: Path, jobs: list[Job]) -> None:
+    def open(self, directory: Path, jobs: list[Job], expected: int) -> None:
         ray, job = installed(), jobs[0]
         connect(self.address, self.runtime_env)
         self.machines = Machines({})  # from here on there is something to close
