@@ -8,7 +8,7 @@ import itertools
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ftrun.commands._parser import Parser
 from ftrun.commands._planned import budget, dry, launched, planned
@@ -35,7 +35,6 @@ PILOT = 20  # optimizer steps that measure the time per step
 @shared()
 def main(arguments: list[str]) -> int:
     """Run the study; the exit code is 1 if a run failed."""
-    from ftrun.experiments.making import looked
     from ftrun.experiments.overrides import every_test
 
     options = parse(arguments)
@@ -45,18 +44,12 @@ def main(arguments: list[str]) -> int:
     given = [*settings, *([f"train.max_steps={steps}"] if steps else [])]
     words, tests = every_test(given)
     ranges, words = Ranges.taken_out(words, options.search, options.prune, options.concurrent)
-    first = [(name, tests[0]) for name in names]
     directory = Path(options.dir or place(given, options))
     refuse_places(options, directory)
-    for name, test in [*first, *((names[0], test) for test in tests[1:])]:
-        raw = composed([*words, *test, f"strategy={name}"])  # mistakes are reported before the first run
-        ranges.look_up(name, raw, [*words, *test, f"strategy={name}"])
-        if not directory.exists():
-            looked(raw)
-    ranges.refuse_unused()
+    study = Study(words, tests, directory, names, launching.processes)
+    raw = refuse_mistakes(study, ranges)
     if options.output is not None:
         refuse_output("compare: --output ", Path(options.output), files_of(raw))
-    study = Study(words, tests, directory, names, launching.processes)
     place_of_it = [] if options.dir else ["--dir", str(directory)]
     again = command("compare", *arguments, *place_of_it)
     try:
@@ -112,6 +105,21 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     options.lr = options.lr or ("search" if options.search else "grid")
     check(options)
     return options
+
+
+def refuse_mistakes(study: Study, ranges: Ranges) -> dict[str, Any]:
+    """Raises ConfigError and DataError before the first run; the settings of one."""
+    from ftrun.experiments.making import looked
+
+    tests, names = study.tests, study.names
+    for name, test in [*((name, tests[0]) for name in names), *((names[0], test) for test in tests[1:])]:
+        words = [*study.words, *test, f"strategy={name}"]
+        raw = composed(words)
+        ranges.look_up(name, raw, words)
+        if not study.directory.exists():
+            looked(raw)
+    ranges.refuse_unused()
+    return raw
 
 
 def check(options: argparse.Namespace) -> None:

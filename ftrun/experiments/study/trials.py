@@ -72,9 +72,8 @@ class Trials:
         """Parameters of a trial that is new; None where none is found any more.
 
         Drawn by the tree-structured Parzen estimator (Bergstra et al. 2011), at random for the first ones and
-        where it comes back to what was tried. How the trials behind the first
-        `known` ended is not looked at: they count as bad ones, so that others are drawn (the constant liar of Ginsbourger et al.
-        2010).
+        where it comes back to what was tried. How the trials behind the first `known` ended is not looked at:
+        they count as bad ones, so that others are drawn (the constant liar of Ginsbourger et al. 2010).
         """
         import optuna
 
