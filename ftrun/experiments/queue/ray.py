@@ -82,7 +82,7 @@ class Ray:
         return {
             "CPU": own if self.num_cpus == "auto" else float(self.num_cpus),
             "GPU": wanted if self.num_gpus == "auto" else float(self.num_gpus),
-            "memory": float(given.get("memory") or own * capacity.needed(raw)),
+            "memory": float(given.get("memory") or own * capacity.needed([job])),
             **(given.get("resources") or {}),
         }
 
