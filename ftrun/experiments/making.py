@@ -28,6 +28,8 @@ def one(raw: dict[str, Any], path: Path, again: bool) -> float:
     if not is_run(path):
         looked(raw)
     with importing("torch"):
+        import transformers.modeling_utils  # noqa: F401  # with its compiler; every network needs it later
+
         from ftrun.experiments import start
     from ftrun.settings.settled import agree
 

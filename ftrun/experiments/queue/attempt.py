@@ -23,6 +23,7 @@ from ftrun.experiments.queue.job import (
     Event,
     Job,
 )
+from ftrun.runs.collector import exempt_libraries
 
 
 def alone(job: Job) -> Event:
@@ -32,6 +33,8 @@ def alone(job: Job) -> Event:
             return Event(job.number, FINISHED, making.one(job.raw, job.path, again=True))
     except BaseException as error:
         return told(job, error)
+    finally:
+        exempt_libraries()
 
 
 def told(job: Job, error: BaseException) -> Event:
