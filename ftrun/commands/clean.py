@@ -44,7 +44,11 @@ def main(arguments: list[str]) -> int:
             say("nothing was removed")
             return 0
     gone = [one for one in found if one.remove()]
-    left = f"; {counted(len(found) - len(gone), 'place')} in use or not writable" if len(gone) < len(found) else ""
+    left = (
+        f"; {counted(len(found) - len(gone), 'place')} in use or not writable"
+        if len(gone) < len(found)
+        else ""
+    )
     say(f"removed {size(sum(sizes[one.place] for one in gone)) or '0 B'}{left}")
     return 0
 

@@ -19,9 +19,9 @@ def main(arguments: list[str]) -> int:
     import json
 
     from ftrun.errors import counted
-    from ftrun.reports.upkeep.listing import as_json, as_table, chosen, listed, refuse_none
     from ftrun.reports.numbers import size
     from ftrun.reports.pages.console import console
+    from ftrun.reports.upkeep.listing import as_json, as_table, chosen, listed, refuse_none
 
     runs = listed(options.directories)
     refuse_none(runs, options.directories)

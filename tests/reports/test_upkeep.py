@@ -107,7 +107,9 @@ def test_clean_shows_and_removes_nothing_until_it_is_told(runs, ftrun_inprocess)
     assert {path.name for path in runs.iterdir()} == {"finished", "interrupted", "damaged"}
 
 
-def test_a_finished_run_without_checkpoints_predicts_and_is_resumed_to_the_same(runs, ftrun_inprocess, finished):
+def test_a_finished_run_without_checkpoints_predicts_and_is_resumed_to_the_same(
+    runs, ftrun_inprocess, finished
+):
     ftrun_inprocess("clean", "--yes")
     own = runs / "finished"
     assert "accuracy" in ftrun_inprocess("evaluate", str(own)).stdout

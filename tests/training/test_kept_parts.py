@@ -171,7 +171,11 @@ def test_the_longest_text_is_run_as_one_of_two_in_a_width(monkeypatch):
     monkeypatch.setattr(width, "stopped_at", lambda site, model, inputs: seen.append(inputs) or inputs)
     monkeypatch.setattr(width, "tensors_of", lambda inputs: {"hidden": inputs["input_ids"]})
     model = SimpleNamespace(layers=lambda: ["first", "second", "third"])
-    inputs = {"input_ids": torch.arange(5)[None], "attention_mask": torch.ones(1, 5), "once": torch.ones(1, 1)}
+    inputs = {
+        "input_ids": torch.arange(5)[None],
+        "attention_mask": torch.ones(1, 5),
+        "once": torch.ones(1, 1),
+    }
     found = width.below(SimpleNamespace(model=model, cut=2), inputs, 3, 4, padded=True)
     assert found.tolist() == [0, 1, 2] and seen[-1]["input_ids"].shape == (2, 4)
     assert seen[-1]["attention_mask"].tolist() == [[1, 1, 1, 0], [1, 1, 0, 0]]
@@ -182,7 +186,9 @@ def test_the_longest_text_is_run_as_one_of_two_in_a_width(monkeypatch):
     assert seen[-1]["attention_mask"].tolist() == [[1, 0]] * 2
 
 
-@pytest.mark.parametrize("number, changes", [(0, lambda size, w: 0), (1, lambda size, w: w % 2 + size), (2, None)])
+@pytest.mark.parametrize(
+    "number, changes", [(0, lambda size, w: 0), (1, lambda size, w: w % 2 + size), (2, None)]
+)
 def test_the_coarsest_rule_holds_for_every_size(monkeypatch, number, changes):
     """By whole vectors nothing may depend on the width, by parity on nothing else; one size spoils a rule."""
     spoilt = (lambda size, w: w if size == 24 else 0) if changes is None else changes
@@ -297,7 +303,9 @@ def test_what_keeps_features_from_being_kept(changes, said):
         texts.collate = lambda examples, draw: {"draw": draw}
     kept = Kept.__new__(Kept)
     kept.cut = changes.get("cut", LEAST + 1)
-    kept.data = SimpleNamespace(dataset=lambda split: texts, objective=(Own if "own" in changes else Objective)(None))
+    kept.data = SimpleNamespace(
+        dataset=lambda split: texts, objective=(Own if "own" in changes else Objective)(None)
+    )
     kept.settings = SimpleNamespace(
         train=SimpleNamespace(shard=changes.get("shard", False)),
         strategy_name="freeze",
@@ -311,7 +319,9 @@ def test_it_is_said_what_is_kept(capsys):
     kept = Kept.__new__(Kept)
     kept.cut, kept.model = 3, SimpleNamespace(depth=6)
     kept.data = SimpleNamespace(dataset=lambda split: Texts(*[4] * (8 if split == "train" else 2)))
-    rows = SimpleNamespace(agreed=lambda value: value, store=SimpleNamespace(size=lambda sizes: 1000 * len(sizes)))
+    rows = SimpleNamespace(
+        agreed=lambda value: value, store=SimpleNamespace(size=lambda sizes: 1000 * len(sizes))
+    )
     kept.tell(rows, False)
     kept.cut = 6
     kept.tell(rows, True)

@@ -14,7 +14,8 @@ from ftrun.reports.numbers import score, size
 from ftrun.reports.pages.terminal import STYLES
 from ftrun.reports.summary import row_of
 from ftrun.runs.find import find_runs
-from ftrun.runs.run import METRICS, RESULT, Run
+from ftrun.runs.publish import METRICS, RESULT
+from ftrun.runs.run import Run
 from ftrun.tasks.metrics.metric import lookup
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Listed:
 
 
 def listed(directories: Sequence[str]) -> list[Listed]:
-    """Every run below the directories, the one that wrote last first; ConfigError for what is no directory."""
+    """Every run below the directories, the latest first; ConfigError for what is no directory."""
     return sorted(map(looked_at, find_runs(directories)), key=lambda one: -one.changed)
 
 

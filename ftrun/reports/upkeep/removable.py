@@ -52,7 +52,7 @@ class Removable:
 
 
 def removable(paths: Iterable[Path], failed: bool, caches: bool) -> list[Removable]:
-    """What can go of the runs at these paths; failed runs and the user's caches only where they are asked for."""
+    """What can go of the runs at these paths; failed runs and the user's caches only where asked for."""
     found = []
     for path in paths:
         run = Run(path)
@@ -77,7 +77,11 @@ def unused() -> list[Path]:
     if not top.is_dir():
         return []
     now = holder.now(top)
-    return [file for file in sorted(top.rglob("*")) if file.is_file() and now - file.stat().st_mtime > holder.SILENT]
+    return [
+        file
+        for file in sorted(top.rglob("*"))
+        if file.is_file() and now - file.stat().st_mtime > holder.SILENT
+    ]
 
 
 def removed_file(file: Path) -> bool:

@@ -15,7 +15,8 @@ from ftrun.reports.pages.terminal import STYLES
 from ftrun.reports.summary import row_of
 from ftrun.reports.upkeep.listing import age, times
 from ftrun.runs.find import find_runs
-from ftrun.runs.run import METRICS, RESULT, Run
+from ftrun.runs.publish import METRICS, RESULT
+from ftrun.runs.run import Run
 
 if TYPE_CHECKING:
     from rich.table import Table
