@@ -89,6 +89,9 @@ class Driver:
             job = self.waiting.popleft()
             if self.finished_before(job):
                 continue
+            if any(job.key == each.key for each in (*self.running.values(), *self.elsewhere)):  # seed=0,0
+                self.waiting.append(job)
+                continue
             job = place_for(job, self.ledger)
             if made_elsewhere(job):
                 self.leave(job)
