@@ -306,6 +306,55 @@ def test_mistakes_leave_no_directory(ftrun, capsys, line):
     assert list(Path.cwd().iterdir()) == []
 
 
+OF_SWEEPS = [
+    ("hydra.launcher.dry=true", "hydra.launcher.dry=true is for a sweep, which is started with ftrun -m"),
+    ("hydra.sweep.dir=here", "the directory of one run is hydra.run.dir="),
+    ("hydra.run.dir=", "hydra.run.dir= names no directory"),
+    ("-m hydra.run.dir=here", "hydra.run.dir=here is for one run; the directory of a sweep is hydra.sweep"),
+    ("-m hydra.sweep.dir=", "hydra.sweep.dir= names no directory"),
+    ("-m seed=range(0) hydra.sweep.dir=here", "no run is asked for: seed=range(0); possible: range(3) or"),
+    ("-m hydra.sweep.dir=a,b", "hydra.sweep.dir=a,b has several values; all runs of a sweep have one"),
+    ("-m hydra.sweep.subdir=../x", "hydra.sweep.subdir=../x is no directory of a run in "),
+    ("-m hydra.sweep.subdir=same seed=0,1", "hydra.sweep.subdir= gives several runs the directory same"),
+    ("-m hydra.launcher.n_jobs=2", "hydra/launcher=here has no setting 'hydra.launcher.n_jobs'; it belongs"),
+    ("-m +hydra.launcher.n_jobs=2", "hydra/launcher=here has no setting 'hydra.launcher.n_jobs'"),
+    ("-m hydra.launcher.dry=maybe", "hydra.launcher.dry is true or false, not 'maybe'"),
+    ("-m hydra/launcher=slurm hydra.launcher.mem_gb=-1", "hydra.launcher.mem_gb is above 0, not -1"),
+]
+
+
+@pytest.mark.parametrize("line, said", OF_SWEEPS)
+def test_mistakes_about_a_sweep_are_one_line_and_nothing_is_made(ftrun, runs, capsys, line, said):
+    assert ftrun(line) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+    assert list(Path.cwd().iterdir()) == [] and not runs.calls
+
+
+def test_a_sweep_that_is_only_shown(ftrun, runs, capsys, monkeypatch):
+    monkeypatch.setattr("ftrun.experiments.queue.dry.timed", lambda left: 3600.0)
+    line = "-m strategy=lora rank=1,2,1,0 hydra.sweep.dir=here"
+    assert ftrun("-m strategy=lora rank=2 hydra.sweep.dir=here") == 0
+    capsys.readouterr()
+    assert ftrun(f"{line} hydra.launcher.dry=true") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:4] == [
+        "run 0 · rank=1 · to do",
+        "run 1 · rank=2 · finished: here/0-lora",
+        "run 2 · rank=1 · the same as run 0",
+        "run 3 · rank=0 · cannot be made: strategy=lora: rank is at least 1, not 0",
+    ]
+    assert lines[4] == "4 runs, 1 finished already, 1 that cannot be made, 1 to do; nothing was started"
+    assert lines[6] == "about 60 min (60 min a run, by a few steps of each kind of run)"
+    assert len(runs.calls) == 1
+    for entry in Path("here/ledger").glob("*.json"):
+        entry.unlink()
+    (Path("here/0-lora") / "metrics.jsonl").touch()
+    assert ftrun(f"{line} hydra.launcher.dry=true".replace("rank=1,2,1,0", "rank=2")) == 0
+    assert "has its result, which is used: here/0-lora" in capsys.readouterr().out
+    assert ftrun("-m hydra.sweep.dir=there hydra.launcher.dry=true") == 0 and not Path("there").exists()
+
+
 CHECK = """
 import sys, time
 from ftrun import cli

@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from omegaconf import OmegaConf, open_dict
@@ -21,9 +22,11 @@ from ftrun.experiments.queue.driver import Driver
 from ftrun.experiments.queue.here import Here
 from ftrun.experiments.queue.job import FAILED, FINISHED, Event, Job, Packed, Place
 from ftrun.experiments.queue.telling import Telling
-from ftrun.runs.ledger import Ledger, key_of
+from ftrun.runs.ledger import LEDGER, Ledger, key_of
 from ftrun.runs.protected import refuse_directory
 from ftrun.runs.run import is_run
+from ftrun.settings.checks import convert
+from ftrun.settings.resolve import build
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -37,6 +40,11 @@ NOTES = "multirun.yaml"  # by which Hydra notes a sweep
 POSSIBLE = "possible: hydra/launcher=here, local, ray, slurm"
 
 
+@dataclass
+class Nothing:
+    """The settings of `here`: what all engines have is the driver's."""
+
+
 class Queue(Launcher):
     """One driver for each command; several batches of a sweeper are told as one sweep."""
 
@@ -45,7 +53,7 @@ class Queue(Launcher):
         asked = OmegaConf.to_container(config.hydra.launcher, resolve=True)
         assert isinstance(asked, dict)
         self.target = str(asked.pop("_target_"))
-        self.dry = bool(asked.pop("dry", False))
+        self.dry = convert("hydra.launcher.dry", asked.pop("dry", False), bool)
         self.retries = whole("max_retries", asked.pop("max_retries", 0), 0)
         self.processes = whole("processes", asked.pop("processes", 1), 1)
         self.asked = asked
@@ -56,6 +64,8 @@ class Queue(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Have these runs made; each one's score, NaN for one that failed."""
+        if not job_overrides:
+            raise ConfigError(f"no run is asked for: {' '.join(self.ranges())}; possible: range(3) or 0,1,2")
         telling = Sweep.telling or Telling()
         jobs, refused = self.jobs([list(each) for each in job_overrides], initial_job_idx)
         engine = self.engine(telling)
@@ -64,7 +74,6 @@ class Queue(Launcher):
             from ftrun.experiments.queue.dry import show
 
             show(jobs, refused, ledger, engine)
-            tidy(self.directory)
             return []
         Sweep.telling = telling
         telling.expect(len(job_overrides))
@@ -75,13 +84,32 @@ class Queue(Launcher):
         numbers = range(initial_job_idx, initial_job_idx + len(job_overrides))
         return [returned(ended.get(number), job_overrides[number - initial_job_idx]) for number in numbers]
 
+    def beneath(self, name: str) -> Path:
+        """The directory of a run, in that of the sweep. Raises ConfigError for any other."""
+        parts = Path(name).parts or (LEDGER,)
+        if Path(name).is_absolute() or ".." in parts or parts[0] == LEDGER or parts[0].startswith("."):
+            raise ConfigError(
+                f"hydra.sweep.subdir={name} is no directory of a run in {self.directory}; possible:"
+                " '${hydra.job.num}-${strategy}'"
+            )
+        return self.directory / name
+
+    def ranges(self) -> list[str]:
+        """The words of the command line that have no value for any run."""
+        parsed = OverridesParser.create(config_loader=self.loader).parse_overrides(
+            [*self.config.hydra.overrides.task]
+        )
+        return [
+            each.input_line for each in parsed if each.is_sweep_override() and not [*each.sweep_iterator()]
+        ]
+
     def engine(self, telling: Telling) -> Engine:
         """The engine that hydra/launcher= names, with its settings."""
-        if self.target in (BASIC, HERE):
-            return Here(telling.board)
+        here = self.target in (BASIC, HERE)
         room, _, name = self.target.rpartition(".")
-        engine: Engine = getattr(importlib.import_module(room), name)(**self.asked)
-        return engine
+        kind = Nothing if here else getattr(importlib.import_module(room), name)
+        engine = build(kind, self.asked, "hydra.launcher.", f"hydra/launcher={chosen(self.config)}")
+        return Here(telling.board) if here else engine
 
     def jobs(self, words: list[list[str]], first: int) -> tuple[list[Job], list[tuple[Job, str]]]:
         """The runs, and those that cannot be composed with the reason; Hydra's own errors end the sweep."""
@@ -100,6 +128,7 @@ class Queue(Launcher):
                 continue
             content = Packed.of(raw, found[0].packed if found else None)
             found.append(replace(job, key=key_of(raw), packed=content))
+        refuse_shared(found)
         return found, refused
 
     def composed(self, words: list[str], number: int) -> tuple[dict[str, Any], Path]:
@@ -108,10 +137,26 @@ class Queue(Launcher):
         with open_dict(config):
             config.hydra.job.id = config.hydra.job.num = number
         HydraConfig.instance().set_config(config)
-        path = self.directory / str(config.hydra.sweep.subdir)
+        path = self.beneath(str(config.hydra.sweep.subdir))
         with open_dict(config):
             del config["hydra"]
         return plain(config), path
+
+
+def chosen(config: DictConfig) -> str:
+    """The option that hydra/launcher= names."""
+    return str(config.hydra.runtime.choices.get("hydra/launcher"))
+
+
+def refuse_shared(jobs: list[Job]) -> None:
+    """ConfigError where two different runs would have one directory."""
+    keys: dict[Path, str] = {}
+    for job in jobs:
+        if keys.setdefault(job.path, job.key) != job.key:
+            raise ConfigError(
+                f"hydra.sweep.subdir= gives several runs the directory {job.path.name}; possible:"
+                " '${hydra.job.num}-${strategy}'"
+            )
 
 
 def shared(words: list[list[str]]) -> set[str]:
@@ -120,11 +165,12 @@ def shared(words: list[list[str]]) -> set[str]:
     return {word for word, count in counts.items() if count == len(words) > 1}
 
 
-def tidy(directory: Path) -> None:
+def untouched(directory: Path) -> None:
     """Remove what Hydra wrote for a sweep of which nothing was done."""
-    if [file.name for file in directory.iterdir()] == [NOTES]:
+    if directory.is_dir() and [file.name for file in directory.iterdir()] == [NOTES]:
         (directory / NOTES).unlink()
-        directory.rmdir()
+        if directory not in (Path.cwd(), *Path.cwd().parents):
+            directory.rmdir()
 
 
 def whole(name: str, value: Any, least: int) -> int:
@@ -147,8 +193,12 @@ def launcher_of(hydra_context: Any, task_function: Any, config: DictConfig) -> L
     """
     directory, target = Path(str(config.hydra.sweep.dir)), str(config.hydra.launcher.get("_target_"))
     if target != BASIC and not target.startswith(OWN):
-        name = config.hydra.runtime.choices.get("hydra/launcher", target)
-        raise ConfigError(f"hydra/launcher={name} is not known to ftrun; {POSSIBLE}")
+        raise ConfigError(f"hydra/launcher={chosen(config)} ({target}) is not known to ftrun; {POSSIBLE}")
+    if not str(config.hydra.sweep.dir).strip():
+        raise ConfigError("hydra.sweep.dir= names no directory; possible: hydra.sweep.dir=DIR")
+    given = [word for word in config.hydra.overrides.hydra if word.startswith("hydra.run.dir=")]
+    if given:
+        raise ConfigError(f"{given[0]} is for one run; the directory of a sweep is hydra.sweep.dir=")
     if is_run(directory):
         raise ConfigError(f"hydra.sweep.dir={directory} is a run; name another directory")
     refuse_directory("hydra.sweep.dir=", directory)
