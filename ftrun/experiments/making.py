@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftrun.data.sources import look
 from ftrun.reports.numbers import short
 from ftrun.runs.collector import importing
+from ftrun.runs.publish import Begun
 from ftrun.runs.run import Run, is_run
 from ftrun.runs.terminal import say
 from ftrun.runs.typed import command, setting
@@ -39,6 +41,9 @@ def one(raw: dict[str, Any], path: Path, again: bool) -> float:
         with continued_by(f"to continue the whole: {whole}"):
             raw = pretrained(raw, beside=path.parent if again else path)
         settings = read(raw)
+    if again and not is_run(path):
+        with suppress(Begun):  # by another process, which has ended since
+            return start.run(settings, path)
     if again and is_run(path) and agree(raw, Run(path).settings):
         return start.resume(path)
     return start.run(settings, path)

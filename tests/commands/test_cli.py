@@ -15,6 +15,7 @@ import pytest
 from ftrun import CONF, cli
 from ftrun.errors import Diverged, Interrupted
 from ftrun.runs.ledger import Ledger
+from ftrun.runs.run import Run
 from ftrun.settings import suggest as names
 from ftrun.settings.read import read
 from ftrun.training.processes import ranks
@@ -549,6 +550,18 @@ def test_a_sweep_started_again_goes_on_with_what_is_there(ftrun, runs, capsys):
     assert {path.name for path in Path("here").iterdir() if path.is_dir()} == {*names, "ledger"}
     assert ftrun("-m strategy=lora rank=1,2 seed=0,1 hydra.sweep.dir=here") == 0
     assert len(runs.calls) == 4 and runs.resumed == []
+
+
+def test_a_run_of_a_sweep_that_another_process_begins_meanwhile_goes_on(ftrun, runs):
+    """As a worker does whose driver was killed, while the same command is given again."""
+
+    def run(settings, path):
+        Run.create(path, settings.raw).release()
+        return Run.create(path, settings.raw)
+
+    runs.run = run
+    assert ftrun("-m strategy=lora rank=1 hydra.sweep.dir=here") == 0
+    assert runs.resumed == [Path("here/0-lora").absolute()]
 
 
 def test_a_sweep_of_other_code_runs_again_and_what_failed_too(ftrun, runs, monkeypatch):
