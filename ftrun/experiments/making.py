@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftrun.data.sources import look
+from ftrun.errors import UserError
 from ftrun.reports.numbers import short
 from ftrun.runs.collector import importing
 from ftrun.runs.publish import Begun
@@ -47,6 +48,17 @@ def one(raw: dict[str, Any], path: Path, again: bool) -> float:
     if again and is_run(path) and agree(raw, Run(path).settings):
         return start.resume(path)
     return start.run(settings, path)
+
+
+def refusal(raw: dict[str, Any], path: Path) -> str:
+    """Why a run of these settings cannot be made at `path`, as far as they and the names of its files say."""
+    try:
+        checked(raw)
+        if not is_run(path):
+            looked(raw)
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def looked(raw: dict[str, Any]) -> None:

@@ -343,16 +343,12 @@ def test_a_sweep_that_is_only_shown(ftrun, runs, capsys, monkeypatch):
         "run 0 · rank=1 · to do",
         "run 1 · rank=2 · finished: here/0-lora",
         "run 2 · rank=1 · the same as run 0",
-        "run 3 · rank=0 · cannot be made: strategy=lora: rank is at least 1, not 0",
+        "run 3 · rank=0 · cannot be made",
     ]
-    assert lines[4] == "4 runs, 1 finished already, 1 that cannot be made, 1 to do; nothing was started"
-    assert lines[6] == "about 60 min (60 min a run, by a few steps of each kind of run)"
+    assert lines[4] == "1 run cannot be made: strategy=lora: rank is at least 1, not 0"
+    assert lines[5] == "4 runs, 1 finished already, 1 to do; nothing was started"
+    assert lines[7] == "about 60 min (60 min a run, by a few steps of each kind of run)"
     assert len(runs.calls) == 1
-    for entry in Path("here/ledger").glob("*.json"):
-        entry.unlink()
-    (Path("here/0-lora") / "metrics.jsonl").touch()
-    assert ftrun(f"{line} hydra.launcher.dry=true".replace("rank=1,2,1,0", "rank=2")) == 0
-    assert "has its result, which is used: here/0-lora" in capsys.readouterr().out
     assert ftrun("-m hydra.sweep.dir=there hydra.launcher.dry=true") == 0 and not Path("there").exists()
 
 
@@ -519,8 +515,8 @@ def test_a_sweep_goes_on_after_failures_and_exits_1(ftrun, runs, capsys):
     assert ftrun("-m strategy=lora rank=1,3,0,4") == 1
     output = capsys.readouterr()
     assert output.err.splitlines() == [
-        "ftrun: 1 run failed: loss is nan (run 1: rank=3)",
         "ftrun: 1 run failed: strategy=lora: rank is at least 1, not 0 (run 2: rank=0)",
+        "ftrun: 1 run failed: loss is nan (run 1: rank=3)",
     ]
     assert output.out.splitlines()[-1].startswith("2 of 4 runs finished")
 
@@ -583,7 +579,7 @@ def test_what_a_directory_holds_is_no_success_of_a_later_sweep(ftrun, runs, caps
     assert ftrun("-m strategy=lora rank=1,2 hydra.sweep.dir=here") == 0
     runs.error = Diverged("loss is nan")
     assert ftrun("-m strategy=lora rank=3 seed=1,2 hydra.sweep.dir=here") == 1
-    assert capsys.readouterr().out.splitlines()[-1] == "0 of 2 runs finished: ftrun report here"
+    assert capsys.readouterr().out.splitlines()[-1] == "0 of 2 runs finished"
     Path("here/other").mkdir()  # and what else is there is no run of it that failed
     assert ftrun("-m strategy=lora rank=1,2 hydra.sweep.dir=here") == 0
     assert capsys.readouterr().out.splitlines()[-1] == "2 of 2 runs finished: ftrun report here"

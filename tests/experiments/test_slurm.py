@@ -92,7 +92,7 @@ def test_without_slurm_its_programs_are_named(tmp_path, monkeypatch):
     with pytest.raises(
         ConfigError, match="sbatch, srun, squeue, scontrol, scancel, not found here; possible: a login"
     ):
-        engine().open(tmp_path, toys(tmp_path, 1, 1))
+        engine().open(tmp_path, toys(tmp_path, 1, 1), 1)
 
 
 @pytest.fixture
@@ -268,7 +268,7 @@ def test_runs_of_one_job_share_its_time_and_go_on_in_it(cluster, tmp_path):
 @pytest.mark.ci
 def test_stopped_runs_save_and_no_job_is_left(cluster, tmp_path):
     wanted, jobs = engine(), toys(tmp_path, 4, 3000)
-    wanted.open(tmp_path, jobs)
+    wanted.open(tmp_path, jobs, len(jobs))
     for job in jobs:
         wanted.start(job)
     wanted.wait(0.0)
@@ -290,7 +290,7 @@ def test_a_driver_that_comes_back_finds_its_jobs(cluster, tmp_path):
     """One run has finished meanwhile, two go on, one waits in the queue: SLURM gets nothing twice."""
     gone, jobs = engine(), toys(tmp_path, 4, 300)
     jobs[0] = toys(tmp_path, 1, 5)[0]
-    gone.open(tmp_path, jobs)
+    gone.open(tmp_path, jobs, len(jobs))
     for job in jobs:
         gone.start(job)
     gone.wait(0.0)
@@ -311,7 +311,7 @@ def test_to_try_it_submitit_starts_processes_here(tmp_path, monkeypatch):
         engine(cluster="local", array_parallelism=2),
         toys(tmp_path, 2, 5) + toys(tmp_path, 4, 3000)[2:],
     )
-    wanted.open(tmp_path, jobs)
+    wanted.open(tmp_path, jobs, len(jobs))
     for job in jobs[:2]:
         wanted.start(job)
     assert {event.state for event in hear(wanted, 2).values()} == {FINISHED}

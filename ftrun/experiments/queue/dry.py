@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 from ftrun.errors import UserError, counted
-from ftrun.experiments.making import looked
-from ftrun.experiments.queue.places import place_for
+from ftrun.experiments.making import refusal
+from ftrun.experiments.queue.places import finished_unnoted, place_for
 from ftrun.experiments.queue.telling import brief
 from ftrun.reports.numbers import roughly
 from ftrun.runs.run import Run, is_run
-from ftrun.settings.read import checked
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,42 +27,38 @@ TIMED = 4  # kinds of runs that are timed, at most
 KIND = ("strategy", "task", "model", "train")  # settings that decide how long a run takes
 
 
-def show(jobs: list[Job], refused: list[tuple[Job, str]], ledger: Ledger, engine: Engine) -> None:
-    """Print the runs with their states, who would make them, and how long it would take."""
-    reasons = {job.number: reason for job in jobs if (reason := refusal(job))}
-    refused = [*refused, *((job, reasons[job.number]) for job in jobs if job.number in reasons)]
-    jobs = [job for job in jobs if job.number not in reasons]
-    there = {job.number: ledger.place_of(job.key) for job in jobs}
-    first = {job.key: job for job in reversed(jobs)}
-    lines = [(job, f"cannot be made: {reason}") for job, reason in refused]
-    lines += [(job, state_of(job, there[job.number], ledger, first[job.key])) for job in jobs]
-    for job, state in sorted(lines, key=lambda line: line[0].number)[:LISTED]:
+def show(jobs: list[Job], refused: dict[str, list[Job]], ledger: Ledger, engine: Engine) -> None:
+    """Print the runs with their states, who would make them, and how long it would take.
+
+    `refused` are those that cannot be composed, by the reason.
+    """
+    there = {job.number: ledger.place_of(job.key) or finished_unnoted(job, ledger) for job in jobs}
+    cannot = {job.number: reason for reason, alike in refused.items() for job in alike}
+    for job in jobs:
+        if there[job.number] is None and (reason := refusal(job.raw, job.path)):
+            cannot[job.number] = reason
+    first = {job.key: job for job in reversed(jobs)}  # of equal ones
+    left = [job for job in first.values() if there[job.number] is None and job.number not in cannot]
+    every = sorted([*jobs, *(job for alike in refused.values() for job in alike)], key=lambda job: job.number)
+    for job in every[:LISTED]:
+        one = first.get(job.key, job)
+        state = "cannot be made" if job.number in cannot else state_of(job, there[job.number], ledger, one)
         print(f"run {job.number} · {brief(job.title)} · {state}")
-    if len(lines) > LISTED:
-        print(f"and {len(lines) - LISTED} more")
-    left = [job for job in first.values() if there[job.number] is None]
-    finished = [place for place in there.values() if place is not None]
-    done = f", {len(finished)} finished already" if finished else ""
-    cannot = f", {len(refused)} that cannot be made" if refused else ""
-    print(f"{counted(len(lines), 'run')}{done}{cannot}, {len(left)} to do; nothing was started")
+    if len(every) > LISTED:
+        print(f"and {len(every) - LISTED} more")
+    for reason, count in Counter(cannot.values()).items():
+        print(f"{counted(count, 'run')} cannot be made: {reason}")
+    found = sum(place is not None for place in there.values())
+    done = f", {found} finished already" if found else ""
+    print(f"{counted(len(every), 'run')}{done}, {len(left)} to do; nothing was started")
     if not left:
         return
-    engine.open(ledger.directory, left)
+    engine.open(ledger.directory, left, len(left))
     try:
         print(f"they would be made {engine.describe()}")
-        print(time_of(left, finished, engine.workers()))
+        print(time_of(left, [place for place in there.values() if place is not None], engine.workers()))
     finally:
         engine.close()
-
-
-def refusal(job: Job) -> str:
-    """Why a run would not begin: a setting that cannot be, or a file that is not there."""
-    try:
-        checked(job.raw)
-        looked(job.raw)
-    except UserError as error:
-        return str(error)
-    return ""
 
 
 def state_of(job: Job, there: Path | None, ledger: Ledger, first: Job) -> str:
@@ -73,8 +69,9 @@ def state_of(job: Job, there: Path | None, ledger: Ledger, first: Job) -> str:
     path = place_for(job, ledger).path
     if not is_run(path):
         return "to do"
-    states = {"running": "is being made by another process", "finished": "has its result, which is used"}
-    return f"{states.get(Run(path).state, 'goes on from its last checkpoint')}: {os.path.relpath(path)}"
+    state = Run(path).state
+    goes_on = "is being made by another process" if state == "running" else "goes on from its last checkpoint"
+    return f"{goes_on}: {os.path.relpath(path)}"
 
 
 def time_of(left: list[Job], finished: list[Path], workers: int) -> str:

@@ -25,7 +25,7 @@ class Here:
     ended: list[Event] = field(default_factory=list)
     began: bool = False
 
-    def open(self, directory: Path, jobs: list[Job]) -> None:
+    def open(self, directory: Path, jobs: list[Job], expected: int) -> None:
         self.began = warm.begin()
 
     def room(self) -> int:

@@ -114,10 +114,10 @@ class Local:
             if value != "auto" and not (whole and (value > 0 or (value == -1 and name == "n_jobs"))):
                 raise ConfigError(f"hydra.launcher.{name}={value}: possible: auto, or a number from 1")
 
-    def open(self, directory: Path, jobs: list[Job]) -> None:
-        room = capacity.measure(jobs[0])
-        asked = room.runs if self.n_jobs in ("auto", -1) else int(self.n_jobs)
-        count = max(1, min(asked, len(jobs)))
+    def open(self, directory: Path, jobs: list[Job], expected: int) -> None:
+        automatic = self.n_jobs in ("auto", -1)
+        room = capacity.measure(jobs, expected if automatic else 1)
+        count = max(1, min(room.runs if automatic else int(self.n_jobs), expected))
         threads = max(1, room.cores // count) if self.threads == "auto" else int(self.threads)
         own = dict.fromkeys(THREADS, str(threads))
         gpus = room.gpus if jobs[0].processes == 1 else []

@@ -58,7 +58,7 @@ class Ray:
                 f" cluster; {POSSIBLE}"
             )
 
-    def open(self, directory: Path, jobs: list[Job]) -> None:
+    def open(self, directory: Path, jobs: list[Job], expected: int) -> None:
         ray, job = installed(), jobs[0]
         connect(self.address, self.runtime_env)
         self.machines = Machines({})  # from here on there is something to close
@@ -82,7 +82,7 @@ class Ray:
         return {
             "CPU": own if self.num_cpus == "auto" else float(self.num_cpus),
             "GPU": wanted if self.num_gpus == "auto" else float(self.num_gpus),
-            "memory": float(given.get("memory") or own * capacity.needed(raw)),
+            "memory": float(given.get("memory") or own * capacity.needed([job])),
             **(given.get("resources") or {}),
         }
 

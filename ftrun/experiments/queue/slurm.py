@@ -52,8 +52,8 @@ class Slurm(SlurmSettings):
     looked: float = field(init=False, default=float("-inf"))
     submitted: float = field(init=False, default=float("-inf"))
 
-    def open(self, directory: Path, jobs: list[Job]) -> None:
-        self.expected = -(-len(jobs) // self.runs_per_job)
+    def open(self, directory: Path, jobs: list[Job], expected: int) -> None:
+        self.expected = -(-expected // self.runs_per_job)
         self.top = directory / FOLDER
         self.folder = self.top / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.uname().nodename}-{os.getpid()}"
         try:
