@@ -172,7 +172,7 @@ KINDS = {  # a file of these rooms is found by its name, and knows no other of t
     "tasks": ({"base", "data", "dataset", "generation", "losses", "objective", "scorer"}, set()),
     "strategies": ({"base", "anchored", "penalty", "strength"}, {"full", "lora"}),
     "commands": (
-        {"_memory", "_parser", "_ranges", "_rates", "_search", "_settings", "_study"},
+        {"_memory", "_parser", "_planned", "_ranges", "_rates", "_search", "_settings", "_study"},
         set(),
     ),
 }

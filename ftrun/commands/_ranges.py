@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from ftrun.experiments.study.values import Range
 
 
+CONCURRENT = 4  # trials at the same time
+
+
 def searching(parser: argparse.ArgumentParser) -> None:
     """The options of a search."""
     add = parser.add_argument
@@ -29,6 +32,13 @@ def searching(parser: argparse.ArgumentParser) -> None:
         " YAML; key=a,b or 'key=interval(a,b)' gives another one, key=value fixes a setting. Extra: search",
     )
     stops = "; ".join(f"{name}: {what}" for name, what in STOPS.items())
+    add(
+        "--concurrent",
+        type=int,
+        metavar="K",
+        help="trials of a strategy that may be made at the same time: each is drawn without knowing how the"
+        f" K - 1 before it ended, whoever makes them; default: {CONCURRENT}",
+    )
     add("--prune", choices=[*STOPS], help=f"which trials are stopped on the way ({stops}); default: median")
 
 
@@ -45,6 +55,11 @@ def refuse_search(command: str, options: argparse.Namespace, rate: str | None = 
             f"{command}: --search searches the learning rate too; leave out --lr {rate}, or fix it, train.lr="
         )
     options.prune = options.prune or "median"
+    if options.concurrent is not None and not options.search:
+        raise ConfigError(f"{command}: --concurrent {options.concurrent} is of a search; add --search N")
+    options.concurrent = CONCURRENT if options.concurrent is None else options.concurrent
+    if options.concurrent < 1:
+        raise ConfigError(f"{command}: --concurrent must be at least 1, not {options.concurrent}")
 
 
 @dataclass
@@ -53,15 +68,18 @@ class Ranges:
 
     count: int  # of trials for each strategy that has ranges
     pruner: str
+    concurrent: int  # trials at the same time, at most
     typed: dict[str, Range]
     fixed: set[str]  # settings that have one value on the command line
     of: dict[str, dict[str, Range]] = field(default_factory=dict)  # by strategy
 
     @classmethod
-    def taken_out(cls, words: list[str], count: int, pruner: str) -> tuple[Ranges, list[str]]:
+    def taken_out(
+        cls, words: list[str], count: int, pruner: str, concurrent: int = CONCURRENT
+    ) -> tuple[Ranges, list[str]]:
         """The ranges in a command line, and its other words."""
         if not count:
-            return cls(0, pruner, {}, set()), words
+            return cls(0, pruner, concurrent, {}, set()), words
         from ftrun.experiments.study.ranges import range_of
         from ftrun.experiments.study.trials import installed
 
@@ -70,7 +88,7 @@ class Ranges:
         found = {word: None if word.startswith("strategy=") else range_of(word) for word in words}
         typed = {word.partition("=")[0]: each for word, each in found.items() if each is not None}
         rest = [word for word in words if found[word] is None]
-        return cls(count, pruner, typed, {word.partition("=")[0] for word in rest}), rest
+        return cls(count, pruner, concurrent, typed, {word.partition("=")[0] for word in rest}), rest
 
     def look_up(self, name: str, raw: dict[str, Any], words: list[str]) -> None:
         """Find and check what is searched of the strategy that these words compose."""

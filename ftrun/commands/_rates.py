@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from statistics import fmean
 
 from ftrun.commands._settings import POWERS
-from ftrun.commands._study import GRID, Study, Trial, make, stop
+from ftrun.commands._study import GRID, Plan, Study, Trial
 from ftrun.errors import counted
+from ftrun.experiments.queue.places import waits
 from ftrun.experiments.study.racing import came_late, curve_of, given_up, tied
 from ftrun.reports.numbers import score
 from ftrun.reports.summary import row_of
@@ -35,30 +36,30 @@ class Search:
         words = [] if rate is None else [f"train.lr={rate}"]
         return Trial.of(self.study, GRID, self.name, [*self.own, *self.study.tuning(seed), *words])
 
-    def begin(self) -> float | None:
+    def begin(self) -> Plan:
         """Make the run of the default; its rate, None where it failed before there was one."""
         trial = self.trial(None)
-        make(self.study, trial, race=True)
+        yield from self.study.made([trial], race=True)
         if trial.rate is not None:
             self.trials[trial.rate] = trial
         return trial.rate
 
-    def race(self, rates: list[float]) -> None:
+    def race(self, rates: list[float]) -> Plan:
         """Bring these rates to half, then those that are not given up to the end."""
-        for rate in rates:
-            if rate not in self.trials:
-                self.trials[rate] = self.trial(rate)
-                make(self.study, self.trials[rate], race=True)
+        new = {rate: self.trial(rate) for rate in rates if rate not in self.trials}
+        self.trials |= new
+        yield from self.study.made(new.values(), race=True)
         runs = {rate: trial.run for rate, trial in self.trials.items() if trial.rate is not None}
         found = {rate: curve for rate, run in runs.items() if (curve := curve_of(run)) is not None}
         lost = given_up(found)
-        for rate, trial in self.trials.items():
-            if trial.waits and rate not in self.stopped:
-                if rate in lost:
-                    self.stopped[rate] = reached(trial)
-                    stop(self.study, trial, self.stopped[rate])
-                else:
-                    make(self.study, trial)
+        waiting = {rate: each for rate, each in self.trials.items() if waits(each.path)}
+        for rate in [*waiting]:
+            if rate in self.stopped:
+                waiting.pop(rate)
+            elif rate in lost:
+                self.stopped[rate] = reached(waiting[rate])
+                self.study.give_up(waiting.pop(rate), self.stopped[rate])
+        yield from self.study.made(waiting.values())
 
     @property
     def scores(self) -> dict[float, float]:
@@ -76,7 +77,7 @@ class Search:
         losses = {rate: self.trials[rate].result.get("eval_loss") or 0.0 for rate in scores}
         return max(scores, key=lambda rate: (sign * scores[rate], -losses[rate]))
 
-    def settled(self) -> tuple[float, str]:
+    def settled(self) -> Plan:
         """The rate to use, and a sentence where one seed could not choose it."""
         scores = self.scores
         best = self.best(scores)
@@ -91,10 +92,10 @@ class Search:
         means = {rate: [scores[rate]] for rate in doubtful}
         for seed in range(1, SEEDS):
             before = self.favourite(means)
-            self.study.board.pending[self.name] += len(doubtful)
-            for rate in doubtful:
-                trial = self.trial(rate, seed)
-                make(self.study, trial)
+            self.study.telling.board.pending[self.name] += len(doubtful)
+            trials = {rate: self.trial(rate, seed) for rate in doubtful}
+            yield from self.study.made(trials.values())
+            for rate, trial in trials.items():
                 value = trial.result.get(self.metric)
                 means[rate].append(self.worst if value is None else value)
             if self.favourite({rate: values[-1:] for rate, values in means.items()}) == before:
@@ -115,16 +116,17 @@ class Search:
         return 0.0 if lookup(self.metric).sign > 0 else float("inf")
 
 
-def best_rate(study: Study, name: str, own: list[str]) -> float | None:
+def best_rate(study: Study, name: str, own: list[str]) -> Plan:
     """The rate with the best validation score, from a grid around the default that grows at its edges."""
     search = Search(study, name, own)
-    middle = search.begin()
+    middle = yield from search.begin()
     if middle is None:
-        study.board.pending[name] = max(0, study.board.pending[name] - len(POWERS) + 1)
+        study.telling.board.pending[name] = max(0, study.telling.board.pending[name] - len(POWERS) + 1)
         return None
     powers = list(POWERS)
     for _ in range(EXTENSIONS + 1):
-        search.race([float(f"{middle * STEP**power:.2g}") if power else middle for power in powers])
+        rates = [float(f"{middle * STEP**power:.2g}") if power else middle for power in powers]
+        yield from search.race(rates)
         known = search.scores
         if not known:
             return None
@@ -132,8 +134,8 @@ def best_rate(study: Study, name: str, own: list[str]) -> float | None:
         if tried[0] < best < tried[-1]:
             break
         powers = [min(powers) - 1 if best == tried[0] else max(powers) + 1]
-        study.board.pending[name] += 1
-    rate, why = search.settled()
+        study.telling.board.pending[name] += 1
+    rate, why = yield from search.settled()
     tell(search, rate, why)
     return rate
 
@@ -151,8 +153,8 @@ def tell(search: Search, rate: float, why: str) -> None:
     edge = "" if inside else "; this is at the edge of the grid, whose middle is set by train.lr="
     on = f" on {study.first}" if study.first else ""
     best = f"{search.name}: {rate:g}, the best validation {short} of {counted(len(tried), 'trial')}{on}"
-    study.chosen.append(f"{best}: {listed}{f'; {why}' if why else ''}{edge}")
-    study.board.say(f"learning rate of {study.chosen[-1]}")
+    study.chosen[search.name] = f"{best}: {listed}{f'; {why}' if why else ''}{edge}"
+    study.telling.say(f"learning rate of {study.chosen[search.name]}")
 
 
 def reached(trial: Trial) -> str:

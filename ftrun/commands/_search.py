@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ftrun.commands._settings import composed
-from ftrun.commands._study import SEARCH, TUNING_SEED, Study, Trial, make, stop
+from ftrun.commands._study import SEARCH, TUNING_SEED, Plan, Study, Trial
 from ftrun.errors import ConfigError, counted
+from ftrun.experiments.queue.places import waits
 from ftrun.reports.numbers import score
 from ftrun.runs.config import digest
 from ftrun.runs.run import PAUSE, is_run
@@ -28,7 +29,11 @@ COMPLETE, PRUNED, FAIL, RUNNING = "COMPLETE", "PRUNED", "FAIL", "RUNNING"  # as 
 
 @dataclass
 class Search:
-    """The search of one strategy: `next` gives the trial to make, `tell` takes it when it has ended."""
+    """The search of one strategy, of whose trials several are made at the same time.
+
+    A trial knows how those before it ended but for the last few, as many as may be under way beside it: what
+    is drawn follows from the settings, whichever worker is quicker.
+    """
 
     study: Study
     name: str
@@ -48,30 +53,54 @@ class Search:
 
         given = [*self.own, *self.study.tuning(), *(f"{key}={value}" for key, value in words.items())]
         aim = f"trial {number + 1} of {self.asked.count}{'' if number else ', the default'}"
-        rungs = rungs_of(self.asked.pruner, self.curves(COMPLETE), self.curves(PRUNED), self.sign)
+        known = self.known(number)
+        whole, others = self.curves(COMPLETE, known), self.curves(PRUNED, known)
+        rungs = rungs_of(self.asked.pruner, whole, others, self.sign)
         return replace(Trial.of(self.study, SEARCH, self.name, given), aim=aim, rungs=rungs)
 
-    def curves(self, state: str) -> list[dict[int, float]]:
-        """The scores of the trials that ended so, by the number of the evaluation; more is better."""
+    def known(self, number: int) -> int:
+        """How many trials the one of this number knows the end of: the first, and all but the last few."""
+        return max(min(number, 1), number - self.asked.concurrent + 1)
+
+    def curves(self, state: str, known: int) -> list[dict[int, float]]:
+        """The scores of the known trials that ended so, by the number of the evaluation; more is better."""
         return [
             {number: self.sign * value for number, value in trial.intermediate_values.items()}
-            for trial in self.trials.all
+            for trial in self.trials.all[:known]
             if trial.state.name == state
         ]
 
-    def next(self) -> tuple[int, Trial] | None:
-        """The number and the run of the trial to make or to go on with; None where all have ended."""
+    def following(self, number: int) -> Trial | None:
+        """The run of the trial of this number, drawn now or earlier; None where there is none."""
         from ftrun.experiments.study.trials import worded
 
-        known = self.trials.all
-        for trial in known:
-            if trial.state.name == RUNNING:
-                return trial.number, self.trial(trial.user_attrs["words"], trial.number)
-        if len(known) >= self.asked.count or (params := self.trials.drawn(self.ranges, self.bases)) is None:
+        there = self.trials.all
+        if number < len(there):
+            return self.trial(there[number].user_attrs["words"], number)
+        if number >= self.asked.count:
+            return None
+        params = self.trials.drawn(self.ranges, self.bases, self.known(number))
+        if params is None:
             return None
         values = worded(params, self.ranges, self.bases)
-        made = self.trial(values, len(known))
-        return self.begin(made, params, values, values), made
+        made = self.trial(values, number)
+        self.begin(made, params, values, values)
+        return made
+
+    def made(self) -> Plan:
+        """Have the trials made that have not ended, and told in their order."""
+        under_way: deque[tuple[int, Trial]] = deque()
+        number, more = sum(trial.state.name != RUNNING for trial in self.trials.all), True
+        while more or under_way:
+            if more and len(under_way) < self.asked.concurrent:
+                if more := (trial := self.following(number)) is not None:
+                    self.study.begin(trial, race=True)
+                    under_way.append((number, trial))
+                    number += 1
+            else:
+                ended, trial = under_way.popleft()
+                yield [trial]
+                self.tell(ended, trial)
 
     def begin(
         self, trial: Trial, params: dict[str, Any], values: dict[str, str], words: dict[str, str]
@@ -85,12 +114,12 @@ class Search:
         """Keep how the run of a trial ended, that waits or failed too."""
         metric = self.study.metric
         curve, value = curve_of(trial, f"eval_{metric}"), trial.result.get(f"eval_{metric}")
-        if trial.waits:
+        if waits(trial.path):
             pause = trial.run.read_json(PAUSE)
             best = max(curve.values(), key=lambda each: self.sign * each, default=None)
             reached = f"stopped at {100 * pause['step'] / pause['of']:.0f} %: {score(best, metric)}"
             self.trials.tell(number, PRUNED, curve, None, reached)
-            stop(self.study, trial, reached)
+            self.study.give_up(trial, reached)
         elif value is None:
             message = (self.study.ledger.entry(trial.key) or {}).get("message", "it has no score")
             self.trials.tell(number, FAIL, curve, None, f"failed: {' '.join(message.split())}")
@@ -109,7 +138,7 @@ def curve_of(trial: Trial, metric: str) -> dict[int, float]:
     return {at: line[metric] for at, line in enumerate(lines, 1) if line[metric] is not None}
 
 
-def best_settings(study: Study, name: str, own: list[str], asked: Ranges) -> list[str] | None:
+def best_settings(study: Study, name: str, own: list[str], asked: Ranges) -> Plan:
     """The settings of a strategy's best trial on validation; None where it cannot be trained."""
     from ftrun.experiments.study.ranges import fitting
     from ftrun.experiments.study.trials import DATABASE, Trials
@@ -132,14 +161,11 @@ def best_settings(study: Study, name: str, own: list[str], asked: Ranges) -> lis
     )
     try:
         search = Search(study, name, own, asked, ranges, trials, {})
-        if not started(search, begin):
-            study.board.pending[name] = 0
+        if not (yield from started(search, begin)):
+            study.telling.board.pending[name] = 0
             return None
-        while (following := search.next()) is not None:
-            number, trial = following
-            make(study, trial, race=True)
-            search.tell(number, trial)
-        study.board.pending[name] -= max(0, asked.count - len(trials.all))
+        yield from search.made()
+        study.telling.board.pending[name] -= max(0, asked.count - len(trials.all))
         return settled(search, left)
     finally:
         trials.close()
@@ -154,7 +180,7 @@ def beginning(raw: dict[str, Any], ranges: Mapping[str, Range]) -> dict[str, str
     return {key: value for key, value in nearest.items() if value is not None}
 
 
-def started(search: Search, begin: dict[str, str]) -> bool:
+def started(search: Search, begin: dict[str, str]) -> Plan:
     """Make the first trial, the default, and find what ranges are multiples of; False where it never began.
 
     Of trials that ended in an earlier call, a line each.
@@ -165,7 +191,7 @@ def started(search: Search, begin: dict[str, str]) -> bool:
     study, known = search.study, search.trials.all
     first = search.trial(begin, 0)
     if not known or not is_run(first.path):
-        make(study, first)
+        yield from study.made([first])
     config = first.run.config if is_run(first.path) else {}
     search.bases = {key: found_in(config, key)[1] for key in search.ranges}
     bad = [key for key, each in search.ranges.items() if not is_base(each, search.bases[key])]
@@ -182,7 +208,7 @@ def started(search: Search, begin: dict[str, str]) -> bool:
         if trial.state.name != RUNNING:
             told = trial.user_attrs
             outcome = f"{told['outcome']} · already finished"
-            study.board.done(search.name, "", told["title"], outcome, now=False)
+            study.telling.board.done(search.name, "", told["title"], outcome, now=False)
     return True
 
 
@@ -208,6 +234,6 @@ def settled(search: Search, left: list[str]) -> list[str] | None:
     ends = [key for key, drawn in best.params.items() if is_near_end(search.ranges[key], drawn)]
     parts += [f"{key} is near the end of its range" for key in ends]
     parts.append("searched: " + ", ".join(f"{key}={each.text}" for key, each in search.ranges.items()))
-    study.chosen.append("; ".join(parts))
-    study.board.say(f"search of {study.chosen[-1]}")
+    study.chosen[search.name] = "; ".join(parts)
+    study.telling.say(f"search of {study.chosen[search.name]}")
     return [*search.own, *(f"{key}={value}" for key, value in best.user_attrs["words"].items())]

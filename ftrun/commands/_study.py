@@ -1,53 +1,30 @@
-"""A study: runs that are planned together, each trained once, recorded in the ledger of their directory."""
+"""A study: runs that are planned together, some by what others came to, made by the queue's driver."""
 
 from __future__ import annotations
 
-import time
-import traceback
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ftrun.commands._settings import composed
-from ftrun.errors import DiskFull, Interrupted, InUse, Paused, UserError, disk_full
-from ftrun.experiments.study.board import Board
-from ftrun.reports.numbers import score
+from ftrun.experiments.queue.job import FINISHED, Job, Packed, Place
+from ftrun.experiments.queue.telling import Telling
 from ftrun.runs.ledger import Ledger, key_of
-from ftrun.runs.run import LOG, PAUSE, RESULT, Run, is_run
-from ftrun.runs.terminal import logged
+from ftrun.runs.run import RESULT, Run, is_run
 from ftrun.settings.auto import AUTO
-from ftrun.training.pausing import HALFWAY, Rung, asked
+from ftrun.training.pausing import HALFWAY, Rung
+
+if TYPE_CHECKING:
+    from ftrun.experiments.queue.driver import Driver
+    from ftrun.experiments.queue.engine import Engine
+    from ftrun.experiments.queue.job import Event
 
 TUNING_SEED = 1000  # not a seed of the study: runs that choose the rate are not reported
 RUNS, GRID, PILOTS, SEARCH = "runs", "grid", "pilots", "search"  # its directories
-LOOK = 10.0  # seconds between two looks at a run that another process makes
-STOPPED = "stopped"  # of a run in the ledger: it waits for ever
 
-
-@dataclass
-class Study:
-    """A study: its settings and its runs so far."""
-
-    words: list[str]  # key=value, the same for all strategies
-    tests: list[list[str]]  # task.split_seed=0 task.fold=0 and so on, where there are several
-    directory: Path
-    ledger: Ledger
-    board: Board
-    failed: list[str] = field(default_factory=list)
-    runs: list[Path] = field(default_factory=list)  # of this study, trained now or earlier with the same code
-    chosen: list[str] = field(default_factory=list)  # how each strategy's rate was chosen
-    solved: set[str] = field(default_factory=set)  # strategies that have neither steps nor a rate
-    metric: str = ""  # that chooses their settings, without eval_
-
-    def tuning(self, number: int = 0) -> list[str]:
-        """The settings of runs that choose the rate: a seed of their own, and the first split and fold."""
-        return [f"seed={TUNING_SEED + number}", *self.tests[0]]
-
-    @property
-    def first(self) -> str:
-        """Which of the folds and splits chooses the rate; empty where there is one test split."""
-        names = {"task.split_seed": "the first split", "task.fold": "the first fold"}
-        return " and ".join(names[word.partition("=")[0]] for word in self.tests[0])
+# has runs begun, and yields those that it waits for; what it returns is for the one that it is a part of
+Plan = Generator[list["Trial"], None, Any]
 
 
 @dataclass
@@ -62,6 +39,7 @@ class Trial:
     words: dict[str, str]  # its own settings by their last names
     rungs: tuple[Rung, ...] = HALFWAY  # where it waits in a race
     aim: str = ""  # what it is for, where its directory does not say it
+    turn: int = 0  # of those that are compared
 
     @classmethod
     def of(cls, study: Study, folder: str, name: str, own: list[str]) -> Trial:
@@ -105,85 +83,130 @@ class Trial:
         """Its result.json; empty where it did not finish."""
         return (self.run.read_json(RESULT) if is_run(self.path) else None) or {}
 
-    @property
-    def waits(self) -> bool:
-        """Whether it has come to a rung, as to half, and no further."""
-        return is_run(self.path) and (self.path / PAUSE).is_file() and not self.run.finished
+
+class Heard(Telling):
+    """What is told of a study: its runs by their titles, which have their rates once these are known."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trials: dict[int, Trial] = {}
+
+    def title(self, job: Job) -> str:
+        return self.trials[job.number].title
+
+    def name(self, job: Job) -> str:
+        return self.title(job)
+
+
+@dataclass
+class Study:
+    """A study: its settings and its runs so far."""
+
+    words: list[str]  # key=value, the same for all strategies
+    tests: list[list[str]]  # task.split_seed=0 task.fold=0 and so on, where there are several
+    directory: Path
+    names: list[str]  # of the strategies
+    processes: int = 1  # of each run
+    telling: Heard = field(default_factory=Heard)
+    runs: dict[tuple[int, ...], Trial] = field(default_factory=dict)  # that are compared, by their rank
+    chosen: dict[str, str] = field(default_factory=dict)  # how each strategy's rate was chosen
+    solved: set[str] = field(default_factory=set)  # strategies that have neither steps nor a rate
+    metric: str = ""  # that chooses their settings, without eval_
+
+    def __post_init__(self) -> None:
+        self.ledger, self.place = Ledger(self.directory.absolute()), Place()
+        self.driver: Driver | None = None
+        self.plans: dict[Plan, set[int]] = {}  # the numbers of the runs that each waits for
+        self.numbers: dict[str, int] = {}  # of runs, by their keys
+        self.jobs: dict[int, Job] = {}
+        self.ended: dict[int, str] = {}  # how each run ended last; none of one that is under way
+        self.new: list[Job] = []
+
+    def tuning(self, number: int = 0) -> list[str]:
+        """The settings of runs that choose the rate: a seed of their own, and the first split and fold."""
+        return [f"seed={TUNING_SEED + number}", *self.tests[0]]
 
     @property
-    def outcome(self) -> str:
-        """84.2 %: of a run that is compared on test rows, else on validation rows; UserError if damaged."""
-        result = self.run.result("metric")
-        metric = result["metric"].removeprefix("eval_")
-        if self.folder == RUNS:
-            return score(result.get(f"test_{metric}"), metric)
-        return f"{score(result.get(f'eval_{metric}'), metric)} on validation"
+    def first(self) -> str:
+        """Which of the folds and splits chooses the rate; empty where there is one test split."""
+        names = {"task.split_seed": "the first split", "task.fold": "the first fold"}
+        return " and ".join(names[word.partition("=")[0]] for word in self.tests[0])
 
+    @property
+    def failed(self) -> list[str]:
+        """The runs that failed, a line for each reason."""
+        found = self.telling.failed.items()
+        return sorted(f"{', '.join(sorted(job.path.name for job in jobs))}: {why}" for why, jobs in found)
 
-def make(study: Study, trial: Trial, race: bool = False) -> bool:
-    """Train it unless that was done earlier; whether it finished, or in a `race` waits."""
-    board, entry = study.board, study.ledger.entry(trial.key) or {}
-    study.runs += [trial.path] if trial.folder == RUNS else []
-    if study.ledger.place_of(trial.key) is not None:
+    def conduct(self, engine: Engine, retries: int, plans: Iterable[Plan]) -> None:
+        """Have made what these plans begin, each going on as soon as what it waits for has ended."""
+        from ftrun.experiments.queue.driver import Driver
+
+        self.driver = Driver(engine, self.ledger, self.telling, retries, self.following)
+        self.plans = {plan: set() for plan in plans}
         try:
-            outcome = f"{trial.outcome} · already finished"
-        except UserError as error:
-            return failed(study, trial, str(error))
-        board.done(trial.name, trial.key, trial.title, outcome, now=False)
-        return True
-    if race and (trial.waits or (entry.get("state") == STOPPED and is_run(trial.path))):
-        return True
-    try:
-        with board.running(trial.key, trial.title) as watch:
-            ended = train(trial, watch, race)
-    except (Interrupted, DiskFull):
-        raise
-    except InUse as error:  # it is made elsewhere, and may be finished there or left to us
-        board.say(f"{trial.title}: {error}; it is looked at again later")
-        time.sleep(LOOK)
-        study.runs[:] = [path for path in study.runs if path != trial.path]
-        return make(study, trial, race)
-    except UserError as error:
-        return failed(study, trial, str(error))
-    except Exception as error:  # a bug; the study continues, as a sweep does
-        if disk_full(error) is not None:
-            raise
-        return failed(study, trial, f"{type(error).__name__}: {error}; see {trial.path / LOG}")
-    if ended:
-        study.ledger.write(trial.key, trial.path, "finished")
-        board.done(trial.name, trial.key, trial.title, trial.outcome)
-    return True
+            for plan in [*self.plans]:
+                self.go_on(plan)
+            self.driver.run(self.taken())
+        finally:
+            for plan in self.plans:
+                plan.close()
 
+    def begin(self, trial: Trial, race: bool = False) -> None:
+        """Have a run made, or gone on with, as soon as there is room; in a `race` up to where it waits.
 
-def train(trial: Trial, watch: Any, race: bool) -> bool:
-    """Make or continue the run, whose lines go to a file in its directory; False where it waits."""
-    from ftrun.experiments.making import one
+        What prepares a strategy comes before what is compared, and a strategy before those behind it.
+        """
+        number = self.numbers.setdefault(trial.key, len(self.numbers))
+        rank = (int(trial.folder == RUNS), trial.turn, self.names.index(trial.name))
+        if trial.folder == RUNS:
+            self.runs[rank] = trial
+        self.telling.trials[number] = trial
+        self.ended.pop(number, None)
+        self.jobs[number] = Job(
+            number, trial.title, trial.path.absolute(), trial.key, Packed.of(trial.raw), self.place,
+            self.processes, trial.name, rank,
+            {"validation_alone": trial.folder != RUNS, "rungs": trial.rungs if race else ()},
+        )  # fmt: skip
+        self.new.append(self.jobs[number])
 
-    trial.path.mkdir(parents=True, exist_ok=True)
-    wishes = asked(validation_alone=trial.folder != RUNS, rungs=trial.rungs if race else ())
-    with logged(trial.path / LOG, watch), wishes:
-        try:
-            one(trial.raw, trial.path, again=True)
-        except Paused:
-            return False
-        except (Interrupted, DiskFull, InUse):
-            raise
-        except Exception:
-            traceback.print_exc()
-            raise
-    return True
+    def made(self, trials: Iterable[Trial], race: bool = False) -> Plan:
+        """Have them made and wait for all."""
+        for trial in (begun := list(trials)):
+            self.begin(trial, race)
+        yield begun
 
+    def following(self, job: Job, event: Event) -> list[Job]:
+        """What can begin now that a run has ended, or waits."""
+        self.ended[job.number] = event.state
+        trial = self.telling.trials[job.number]
+        trial.path = self.directory / job.path.relative_to(self.ledger.directory)
+        for plan, left in list(self.plans.items()):
+            if job.number in left:
+                left.discard(job.number)
+                if not left:
+                    self.go_on(plan)
+        return self.taken()
 
-def failed(study: Study, trial: Trial, message: str) -> bool:
-    """Note a failure and tell it; always False."""
-    study.failed.append(f"{trial.path.name}: {message}")
-    study.ledger.write(trial.key, trial.path, "failed", message)
-    study.board.done(trial.name, trial.key, trial.title, f"failed: {' '.join(message.split())}")
-    return False
+    def go_on(self, plan: Plan) -> None:
+        """Have a plan begin what it can, until it waits for a run that is under way."""
+        for awaited in plan:
+            left = {self.numbers[trial.key] for trial in awaited}
+            self.plans[plan] = {number for number in left if number not in self.ended}
+            if self.plans[plan]:
+                return
+        self.plans.pop(plan)
 
+    def taken(self) -> list[Job]:
+        """What was begun since the last call."""
+        new, self.new = self.new, []
+        return new
 
-def stop(study: Study, trial: Trial, reached: str) -> None:
-    """Give up a run that waits; `reached` says what it had come to."""
-    if (study.ledger.entry(trial.key) or {}).get("state") != STOPPED:
-        study.ledger.write(trial.key, trial.path, STOPPED, reached)
-    study.board.done(trial.name, trial.key, trial.title, reached)
+    def finished(self, trial: Trial) -> bool:
+        """Whether a run that was begun has finished."""
+        return self.ended.get(self.numbers[trial.key]) == FINISHED
+
+    def give_up(self, trial: Trial, reached: str) -> None:
+        """A run that waits will not go on; `reached` says what it had come to."""
+        assert self.driver is not None
+        self.driver.give_up(self.jobs[self.numbers[trial.key]], reached)

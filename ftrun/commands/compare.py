@@ -6,27 +6,28 @@ import argparse
 import hashlib
 import itertools
 import os
-import time
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ftrun.commands._parser import Parser
+from ftrun.commands._planned import budget, dry, launched, planned
 from ftrun.commands._ranges import Ranges, alone, refuse_search, searching
 from ftrun.commands._rates import best_rate
 from ftrun.commands._search import best_settings
-from ftrun.commands._settings import POWERS, SEEDS, STRATEGIES, composed, keys_of, refuse_no_seeds
-from ftrun.commands._study import PILOTS, RUNS, Study, Trial, make
-from ftrun.errors import ConfigError, DiskFull, Interrupted, UserError, counted, disk_full
-from ftrun.experiments.study.board import Board
-from ftrun.reports.numbers import roughly
+from ftrun.commands._settings import SEEDS, STRATEGIES, composed, keys_of, refuse_no_seeds
+from ftrun.commands._study import PILOTS, RUNS, Plan, Study, Trial
+from ftrun.errors import ConfigError, DiskFull, Interrupted, UserError, disk_full
 from ftrun.runs.files import existing, why_unwritable
 from ftrun.runs.home import files_of
-from ftrun.runs.ledger import Ledger
 from ftrun.runs.protected import refuse_directory, refuse_output
 from ftrun.runs.run import RESULT, is_run
 from ftrun.runs.typed import command
 from ftrun.runs.warm import shared
 from ftrun.training.processes.ranks import continued_by
+
+if TYPE_CHECKING:
+    from ftrun.experiments.queue.launcher import Launching
 
 PILOT = 20  # optimizer steps that measure the time per step
 
@@ -34,40 +35,36 @@ PILOT = 20  # optimizer steps that measure the time per step
 @shared()
 def main(arguments: list[str]) -> int:
     """Run the study; the exit code is 1 if a run failed."""
-    from ftrun.experiments.making import looked
     from ftrun.experiments.overrides import every_test
 
     options = parse(arguments)
-    names = options.strategies.split(",")
+    launching, settings = launched(options.settings)
+    names = list(dict.fromkeys(options.strategies.split(",")))
     steps, _ = budget(options.budget)
-    given = [*options.settings, *([f"train.max_steps={steps}"] if steps else [])]
+    given = [*settings, *([f"train.max_steps={steps}"] if steps else [])]
     words, tests = every_test(given)
-    ranges, words = Ranges.taken_out(words, options.search, options.prune)
-    first = [(name, tests[0]) for name in names]
+    ranges, words = Ranges.taken_out(words, options.search, options.prune, options.concurrent)
     directory = Path(options.dir or place(given, options))
     refuse_places(options, directory)
-    for name, test in [*first, *((names[0], test) for test in tests[1:])]:
-        raw = composed([*words, *test, f"strategy={name}"])  # mistakes are reported before the first run
-        ranges.look_up(name, raw, [*words, *test, f"strategy={name}"])
-        if not directory.exists():
-            looked(raw)
-    ranges.refuse_unused()
+    study = Study(words, tests, directory, names, launching.processes)
+    raw = refuse_mistakes(study, ranges)
     if options.output is not None:
         refuse_output("compare: --output ", Path(options.output), files_of(raw))
-    study = Study(words, tests, directory, Ledger(directory), Board())
     place_of_it = [] if options.dir else ["--dir", str(directory)]
     again = command("compare", *arguments, *place_of_it)
     try:
-        planned(study, names, options, ranges)
+        planned(study, options, ranges)
+        if launching.dry:
+            return dry(study, launching)
         print(f"study in {directory}: to continue it or to add seeds, repeat the command", flush=True)
-        with study.board.shown(), continued_by(f"to continue: {again}"):
-            conduct(study, names, options, ranges)
-        finish(study, options)
+        with study.telling.board.shown(), continued_by(f"to continue: {again}"):
+            conduct(study, launching, options, ranges)
+        finish(study, options, ranges)
     except (Interrupted, KeyboardInterrupt, OSError, DiskFull) as error:
         if isinstance(error, OSError) and disk_full(error) is None:
             raise
         try:
-            finish(study, options, whole=False)
+            finish(study, options, ranges, whole=False)
         finally:
             print(f"to continue: {again}", flush=True)
         raise
@@ -110,6 +107,21 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return options
 
 
+def refuse_mistakes(study: Study, ranges: Ranges) -> dict[str, Any]:
+    """Raises ConfigError and DataError before the first run; the settings of one."""
+    from ftrun.experiments.making import looked
+
+    tests, names = study.tests, study.names
+    for name, test in [*((name, tests[0]) for name in names), *((names[0], test) for test in tests[1:])]:
+        words = [*study.words, *test, f"strategy={name}"]
+        raw = composed(words)
+        ranges.look_up(name, raw, words)
+        if not study.directory.exists():
+            looked(raw)
+    ranges.refuse_unused()
+    return raw
+
+
 def check(options: argparse.Namespace) -> None:
     """Raises ConfigError for options and settings that a study cannot have."""
     refuse_no_seeds("compare", options.seeds)
@@ -130,103 +142,53 @@ def refuse_places(options: argparse.Namespace, directory: Path) -> None:
         raise ConfigError(f"compare: --dir {directory}: nothing can be written there ({reason})")
 
 
-def budget(text: str | None) -> tuple[int | None, float | None]:
-    """The steps or minutes of steps=N or minutes=M."""
-    if text is None:
-        return None, None
-    kind, _, value = text.partition("=")
-    try:
-        if kind == "steps" and int(value) > 0:
-            return int(value), None
-        if kind == "minutes" and float(value) > 0:
-            return None, float(value)
-    except ValueError:
-        pass
-    raise ConfigError(f"compare: --budget {text}: expected steps=N or minutes=M of training per run, above 0")
-
-
 def place(words: list[str], options: argparse.Namespace) -> Path:
     """The directory of a study with these settings, whatever its strategies and number of seeds."""
     text = "\n".join([*sorted(words), str(options.budget), options.lr, os.getcwd()])
     return Path("outputs") / f"compare-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def planned(study: Study, names: list[str], options: argparse.Namespace, ranges: Ranges) -> None:
-    """Say how many runs there will be, of what, how long and how large; time a few steps of each kind.
-
-    Raises DataError where the rows cannot be read.
-    """
-    from ftrun.experiments.planning import outlook
-    from ftrun.experiments.study.cost import Cost
-    from ftrun.experiments.study.costing import costs_of
-    from ftrun.experiments.study.summary import total_of
-
-    raws = {name: composed([*study.words, f"strategy={name}", *study.tuning()]) for name in names}
-    begin = time.perf_counter()
-    found = outlook(raws)
-    costs: dict[str, Cost] = {}
-    for way in found.ways:
-        try:
-            costs |= {name: cost for name, cost in costs_of([way]).items() if cost is not None}
-        except UserError as error:  # its own run will fail with it
-            study.board.say(f"{way.name} cannot be timed: {error}")
-    minutes = budget(options.budget)[1]
-    if minutes is not None:
-        timed = {way.name for way in found.ways if not way.settings.strategy.solved}
-        costs |= {name: replace(costs[name], train=60 * minutes) for name in timed & {*costs}}
-    study.board.predicted.update({name: cost.seconds for name, cost in costs.items()})
-    pending, compared = study.board.pending, options.seeds * len(study.tests)
-    pending.update(names)  # of one that does not fit the network, the run that will say so
-    for way in found.ways:
-        first = (minutes is not None) + len(POWERS) * (options.lr == "grid") + ranges.trials(way.name)
-        if way.settings.strategy.solved:
-            study.solved.add(way.name)
-        study.metric = way.metric
-        pending[way.name] = compared + (0 if way.name in study.solved else first)
-    both = [f"{counted(compared * len(found.ways), 'run')} to compare"]
-    if before := pending.total() - compared * len(found.ways):
-        both.append(f"{before}{' or more' * (options.lr == 'grid')} that prepare them")
-    known = {name: pending[name] for name in costs}
-    trials = {name: count - compared for name, count in known.items()}
-    cost = f": {total_of(costs, known, 0.0, trials)}" if costs and len(costs) == len(found.ways) else ""
-    took = roughly(time.perf_counter() - begin)
-    study.board.say(f"{' and '.join(both)}, of {', '.join(names)}{cost} (timed in {took})")
-
-
-def conduct(study: Study, names: list[str], options: argparse.Namespace, ranges: Ranges) -> None:
-    """Find each strategy's settings, then make the runs that are compared."""
-    _, minutes = budget(options.budget)
+def conduct(study: Study, launching: Launching, options: argparse.Namespace, ranges: Ranges) -> None:
+    """Have each strategy's settings found, and the runs made that are compared."""
+    engine = launching.engine(study.telling)
     with alone(ranges, study.directory):
-        ready = {name: prepared(study, name, minutes, options.lr, ranges) for name in names}
-    study.chosen[:0] = ranges.told(names, study.solved)
-    for seed, test in itertools.product(range(options.seeds), study.tests):
-        for name in names:
-            if (own := ready[name]) is not None:
-                make(study, Trial.of(study, RUNS, name, [*own, f"seed={seed}", *test]))
+        study.conduct(
+            engine, launching.retries, [strategy(study, name, options, ranges) for name in study.names]
+        )
 
 
-def prepared(study: Study, name: str, minutes: float | None, tuned: str, ranges: Ranges) -> list[str] | None:
+def strategy(study: Study, name: str, options: argparse.Namespace, ranges: Ranges) -> Plan:
+    """Find a strategy's settings, then have its runs made."""
+    own = yield from prepared(study, name, options, ranges)
+    if own is not None:
+        for turn, (seed, test) in enumerate(itertools.product(range(options.seeds), study.tests)):
+            trial = Trial.of(study, RUNS, name, [*own, f"seed={seed}", *test])
+            study.begin(replace(trial, turn=turn))
+
+
+def prepared(study: Study, name: str, options: argparse.Namespace, ranges: Ranges) -> Plan:
     """A strategy's own settings: its steps, its rate or what is searched; None if it cannot be trained."""
     own: list[str] = []
     if name in study.solved:
         return own  # neither steps nor a rate
-    if minutes is not None:
+    if (minutes := budget(options.budget)[1]) is not None:
         pilot = Trial.of(study, PILOTS, name, [f"train.max_steps={PILOT}", *study.tuning()])
-        if not make(study, pilot):
+        yield from study.made([pilot])
+        if not study.finished(pilot):
             return None
         spent = (pilot.run.read_json("cost.json") or {}).get("train_seconds")
         if not spent:
             raise UserError(f"{pilot.path / 'cost.json'} is damaged: it has no train_seconds")
         own = [f"train.max_steps={max(1, int(60 * minutes * pilot.run.result('steps')['steps'] / spent))}"]
-    if tuned == "search":
-        return best_settings(study, name, own, ranges)
-    if tuned != "grid":
+    if options.lr == "search":
+        return (yield from best_settings(study, name, own, ranges))
+    if options.lr != "grid":
         return own
-    rate = best_rate(study, name, own)
+    rate = yield from best_rate(study, name, own)
     return None if rate is None else [*own, f"train.lr={rate}"]
 
 
-def finish(study: Study, options: argparse.Namespace, whole: bool = True) -> None:
+def finish(study: Study, options: argparse.Namespace, ranges: Ranges, whole: bool = True) -> None:
     """Write the report of the runs, with how the learning rates were chosen, and show it on the terminal too.
 
     Of an interrupted study, which is not the `whole`, it has the finished runs, if any.
@@ -234,14 +196,17 @@ def finish(study: Study, options: argparse.Namespace, whole: bool = True) -> Non
     from ftrun.reports import table
     from ftrun.reports.pages.page import Section
 
-    paths = [path for path in study.runs if is_run(path) and (whole or (path / RESULT).is_file())]
+    made = [study.runs[rank].path for rank in sorted(study.runs)]
+    paths = [path for path in made if is_run(path) and (whole or (path / RESULT).is_file())]
     if not paths:
         if whole:
             raise UserError(f"no run in {study.directory} finished: {'; '.join(study.failed)}")
         return
     runs = [str(path) for path in paths]
     title = "Search" if options.search else "Learning rates"
-    extra = [Section(title, lines=study.chosen, detail=True)] if study.chosen else []
+    chosen = ranges.told(study.names, study.solved)
+    chosen += [study.chosen[name] for name in study.names if name in study.chosen]
+    extra = [Section(title, lines=chosen, detail=True)] if chosen else []
     if study.failed:
         extra.append(Section("Failed", lines=study.failed))
     if options.output is not None:

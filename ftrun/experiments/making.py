@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftrun.data.sources import look
+from ftrun.errors import UserError
 from ftrun.reports.numbers import short
 from ftrun.runs.collector import importing
+from ftrun.runs.publish import Begun
 from ftrun.runs.run import Run, is_run
 from ftrun.runs.terminal import say
 from ftrun.runs.typed import command, setting
@@ -41,9 +44,23 @@ def one(raw: dict[str, Any], path: Path, again: bool) -> float:
         with continued_by(f"to continue the whole: {whole}"):
             raw = pretrained(raw, beside=path.parent if again else path)
         settings = read(raw)
+    if again and not is_run(path):
+        with suppress(Begun):  # by another process, which has ended since
+            return start.run(settings, path)
     if again and is_run(path) and agree(raw, Run(path).settings):
         return start.resume(path)
     return start.run(settings, path)
+
+
+def refusal(raw: dict[str, Any], path: Path) -> str:
+    """Why a run of these settings cannot be made at `path`, as far as they and the names of its files say."""
+    try:
+        checked(raw)
+        if not is_run(path):
+            looked(raw)
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def looked(raw: dict[str, Any]) -> None:

@@ -11,11 +11,11 @@ import optuna
 import pytest
 
 from ftrun.cli import start
-from ftrun.commands import _search
 from ftrun.commands._ranges import Ranges
 from ftrun.commands._settings import composed
 from ftrun.errors import ConfigError, Diverged
 from ftrun.experiments import making
+from ftrun.experiments.queue.here import Here
 from ftrun.experiments.study.cost import Timing
 from ftrun.experiments.study.trials import Trials
 from ftrun.runs.ledger import Ledger
@@ -27,7 +27,7 @@ TIMED = Timing(1.0, [(0, 1.0)], 0.1, 60, dict.fromkeys(SPLITS, 0.1), 0.1, 0.1, 0
 ALONE = ["--strategies", "full", "--seeds", "1", "--search"]
 
 
-class Killed(BaseException):
+class Killed(SystemExit):
     """The end of a process, which nothing catches."""
 
 
@@ -108,7 +108,7 @@ def test_a_search_that_was_killed_anywhere_is_the_search_that_was_not(
     compared(capsys, *words, study="whole")
     places = [
         (Loop, "evaluate", 5),  # in a run
-        (_search, "make", 2),  # between a trial and its run
+        (Here, "start", 2),  # between a trial and its run
         (Trials, "tell", 1),  # between a run and its end in the database
         (Trials, "add", 1),
     ]

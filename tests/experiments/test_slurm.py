@@ -73,6 +73,13 @@ def test_a_refused_run_is_told_with_its_reason(cluster, capsys):
         ({"cluster": "pbs"}, "cluster=pbs: possible: slurm, local"),
         ({"runs_per_job": 0}, "runs_per_job=0: possible: a whole number from 1"),
         ({"timeout_min": 2}, "signal_delay_s=120: possible: fewer seconds than the 120 of"),
+        ({"timeout_min": "1:00:00"}, "timeout_min is a whole number, not '1:00:00'"),
+        ({"gpus_per_node": -1}, "gpus_per_node is at least 0, not -1"),
+        ({"mem_gb": "abc"}, "mem_gb is a number or null, not 'abc'"),
+        ({"setup": "module load cuda"}, "setup is a list, not 'module load cuda'"),
+        ({"additional_parameters": "abc"}, "additional_parameters is a group of settings, not 'abc'"),
+        ({"name": None}, "name is a string, not null"),
+        ({"jobs": 1}, "hydra/launcher=slurm has no setting 'hydra.launcher.jobs'; did you mean"),
     ],
 )
 def test_settings_that_cannot_be_had_are_refused(words, reason):
@@ -85,7 +92,7 @@ def test_without_slurm_its_programs_are_named(tmp_path, monkeypatch):
     with pytest.raises(
         ConfigError, match="sbatch, srun, squeue, scontrol, scancel, not found here; possible: a login"
     ):
-        engine().open(tmp_path, toys(tmp_path, 1, 1))
+        engine().open(tmp_path, toys(tmp_path, 1, 1), 1)
 
 
 @pytest.fixture
@@ -261,7 +268,7 @@ def test_runs_of_one_job_share_its_time_and_go_on_in_it(cluster, tmp_path):
 @pytest.mark.ci
 def test_stopped_runs_save_and_no_job_is_left(cluster, tmp_path):
     wanted, jobs = engine(), toys(tmp_path, 4, 3000)
-    wanted.open(tmp_path, jobs)
+    wanted.open(tmp_path, jobs, len(jobs))
     for job in jobs:
         wanted.start(job)
     wanted.wait(0.0)
@@ -283,7 +290,7 @@ def test_a_driver_that_comes_back_finds_its_jobs(cluster, tmp_path):
     """One run has finished meanwhile, two go on, one waits in the queue: SLURM gets nothing twice."""
     gone, jobs = engine(), toys(tmp_path, 4, 300)
     jobs[0] = toys(tmp_path, 1, 5)[0]
-    gone.open(tmp_path, jobs)
+    gone.open(tmp_path, jobs, len(jobs))
     for job in jobs:
         gone.start(job)
     gone.wait(0.0)
@@ -304,7 +311,7 @@ def test_to_try_it_submitit_starts_processes_here(tmp_path, monkeypatch):
         engine(cluster="local", array_parallelism=2),
         toys(tmp_path, 2, 5) + toys(tmp_path, 4, 3000)[2:],
     )
-    wanted.open(tmp_path, jobs)
+    wanted.open(tmp_path, jobs, len(jobs))
     for job in jobs[:2]:
         wanted.start(job)
     assert {event.state for event in hear(wanted, 2).values()} == {FINISHED}

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from ftrun.errors import DiskFull, Interrupted, InUse, UserError, disk_full, memory_told
+from ftrun.errors import DiskFull, Interrupted, InUse, Paused, UserError, disk_full, memory_told
 from ftrun.experiments import making
 from ftrun.experiments.queue.job import (
     FAILED,
@@ -19,17 +19,22 @@ from ftrun.experiments.queue.job import (
     FULL,
     IN_USE,
     KILLED,
+    PAUSED,
     STOPPED,
     Event,
     Job,
 )
+<<<<<<< HEAD
 from ftrun.runs.collector import exempt_libraries
+=======
+from ftrun.training.pausing import asked
+>>>>>>> w_breaker
 
 
 def alone(job: Job) -> Event:
     """How the run ended that this process made, or as one of a group."""
     try:
-        with ending_softly(), memory_told():
+        with ending_softly(), memory_told(), asked(**job.wishes):
             return Event(job.number, FINISHED, making.one(job.raw, job.path, again=True))
     except BaseException as error:
         return told(job, error)
@@ -45,6 +50,8 @@ def told(job: Job, error: BaseException) -> Event:
     match error:
         case SystemExit() | GeneratorExit():
             raise error
+        case Paused():
+            return event(PAUSED)
         case Interrupted():
             return event(STOPPED, signal=error.signum)
         case KeyboardInterrupt():

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ftrun.errors import UserError
+from ftrun.experiments.queue.inheriting import inherited
+
 if TYPE_CHECKING:
     from ftrun.experiments.queue.job import Job
 
-PROCESS = 800e6  # bytes of a process that has imported torch and transformers, and of a small network in it
-COPIES = 5  # of the weights in training: they, gradients, two moments, and what a step computes
+PROCESS = 450e6  # bytes of a process that has imported torch and transformers
+LOOKED_AT = 200  # runs, about, of which the largest is looked for
+KINDS = 8  # of them that are measured, at most
 CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -22,14 +31,15 @@ class Room:
     cores: int
     memory: float  # bytes that are free
     gpus: list[str]  # as CUDA_VISIBLE_DEVICES names them; none where the runs do not use them
-    needed: float  # bytes of one run
+    needed: float  # bytes of one run; 0 where memory does not decide
 
     @property
     def by(self) -> dict[str, int]:
         """How many runs each of them allows."""
         if self.gpus:
             return {"GPUs": len(self.gpus)}
-        return {"cores": self.cores, "memory": int(self.memory // self.needed)}
+        memory = {"memory": int(self.memory // self.needed)} if self.needed else {}
+        return {"cores": self.cores} | memory
 
     @property
     def runs(self) -> int:
@@ -41,11 +51,13 @@ class Room:
         return min(self.by, key=lambda name: self.by[name])
 
 
-def measure(job: Job) -> Room:
-    """The room on this machine for runs like this one, each in a process of its own."""
-    raw, processes = job.raw, job.processes
-    gpus = [] if raw["device"] == "cpu" else visible_gpus()
-    return Room(max(1, cores() // processes), memory(), gpus[:: max(1, processes)], processes * needed(raw))
+def measure(jobs: Sequence[Job], expected: int) -> Room:
+    """The room on this machine for so many runs like these, each in a process of its own."""
+    processes = jobs[0].processes
+    gpus = [] if jobs[0].raw["device"] == "cpu" else visible_gpus()
+    most = max(1, cores() // processes)
+    least = 0.0 if gpus or min(most, expected) == 1 else processes * needed(jobs)
+    return Room(most, memory(), gpus[:: max(1, processes)], least)
 
 
 def cores() -> int:
@@ -92,12 +104,31 @@ def visible_gpus() -> list[str]:
     return [str(number) for number in range(torch.cuda.device_count())]
 
 
-def needed(raw: dict[str, Any]) -> float:
-    """The bytes that a run of these settings takes at most, roughly."""
-    weights = sum(file.stat().st_size for file in weight_files(str(raw["model"]["name"])))
-    return PROCESS + COPIES * weights
+def needed(jobs: Sequence[Job]) -> float:
+    """The bytes of a process that makes the largest of these runs, as `ftrun plan` tells them.
+
+    Measured on networks without weights, in a process of its own, as a driver has no use for torch; in this
+    one where it is there already. A network that cannot be had counts for nothing: its run will say so.
+    """
+    kinds: dict[str, dict[str, Any]] = {}
+    for job in jobs[:: max(1, len(jobs) // LOOKED_AT)]:
+        raw = job.raw
+        train = raw["train"]["batch_size"], raw["train"]["micro_batch"]
+        kinds.setdefault(repr([raw["strategy"], raw["model"], raw["task"], train]), raw)
+    raws = [*kinds.values()][:KINDS]
+    if "torch" in sys.modules:
+        return largest(raws)
+    with inherited({}), ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
+        return executor.submit(largest, raws).result()
 
 
-def weight_files(name: str) -> list[Path]:
-    place = Path(name).expanduser()
-    return [*place.glob("*.safetensors"), *place.glob("*.bin")] if place.is_dir() else []
+def largest(raws: list[dict[str, Any]]) -> float:
+    """The most bytes that a process with one of these settings takes."""
+    from ftrun.experiments.study.fitting import needed_bytes
+    from ftrun.settings.read import read
+
+    found = [float(PROCESS)]
+    for raw in raws:
+        with suppress(UserError):
+            found.append(float(needed_bytes(read(raw))))
+    return max(found)

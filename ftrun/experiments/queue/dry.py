@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from statistics import fmean
 from typing import TYPE_CHECKING
 
 from ftrun.errors import UserError, counted
-from ftrun.experiments.queue.places import place_for
+from ftrun.experiments.making import refusal
+from ftrun.experiments.queue.places import finished_unnoted, place_for
 from ftrun.experiments.queue.telling import brief
 from ftrun.reports.numbers import roughly
 from ftrun.runs.run import Run, is_run
@@ -25,21 +27,33 @@ TIMED = 4  # kinds of runs that are timed, at most
 KIND = ("strategy", "task", "model", "train")  # settings that decide how long a run takes
 
 
-def show(jobs: list[Job], refused: list[tuple[Job, str]], ledger: Ledger, engine: Engine) -> None:
-    """Print the runs with their states, who would make them, and how long it would take."""
-    there = {job.number: ledger.place_of(job.key) for job in jobs}
-    left = [job for job in jobs if there[job.number] is None]
-    lines = [(job, state_of(job, there[job.number], ledger)) for job in jobs]
-    lines += [(job, f"cannot be made: {reason}") for job, reason in refused]
-    for job, state in sorted(lines, key=lambda line: line[0].number)[:LISTED]:
+def show(jobs: list[Job], refused: dict[str, list[Job]], ledger: Ledger, engine: Engine) -> None:
+    """Print the runs with their states, who would make them, and how long it would take.
+
+    `refused` are those that cannot be composed, by the reason.
+    """
+    there = {job.number: ledger.place_of(job.key) or finished_unnoted(job, ledger) for job in jobs}
+    cannot = {job.number: reason for reason, alike in refused.items() for job in alike}
+    for job in jobs:
+        if there[job.number] is None and (reason := refusal(job.raw, job.path)):
+            cannot[job.number] = reason
+    first = {job.key: job for job in reversed(jobs)}  # of equal ones
+    left = [job for job in first.values() if there[job.number] is None and job.number not in cannot]
+    every = sorted([*jobs, *(job for alike in refused.values() for job in alike)], key=lambda job: job.number)
+    for job in every[:LISTED]:
+        one = first.get(job.key, job)
+        state = "cannot be made" if job.number in cannot else state_of(job, there[job.number], ledger, one)
         print(f"run {job.number} · {brief(job.title)} · {state}")
-    if len(lines) > LISTED:
-        print(f"and {len(lines) - LISTED} more")
-    done = f", {len(jobs) - len(left)} finished already" if len(left) < len(jobs) else ""
-    print(f"{counted(len(lines), 'run')}{done}, {len(left)} to do; nothing was started")
+    if len(every) > LISTED:
+        print(f"and {len(every) - LISTED} more")
+    for reason, count in Counter(cannot.values()).items():
+        print(f"{counted(count, 'run')} cannot be made: {reason}")
+    found = sum(place is not None for place in there.values())
+    done = f", {found} finished already" if found else ""
+    print(f"{counted(len(every), 'run')}{done}, {len(left)} to do; nothing was started")
     if not left:
         return
-    engine.open(ledger.directory, left)
+    engine.open(ledger.directory, left, len(left))
     try:
         print(f"they would be made {engine.describe()}")
         print(time_of(left, [place for place in there.values() if place is not None], engine.workers()))
@@ -47,9 +61,11 @@ def show(jobs: list[Job], refused: list[tuple[Job, str]], ledger: Ledger, engine
         engine.close()
 
 
-def state_of(job: Job, there: Path | None, ledger: Ledger) -> str:
+def state_of(job: Job, there: Path | None, ledger: Ledger, first: Job) -> str:
     if there is not None:
         return f"finished: {os.path.relpath(there)}"
+    if first is not job:
+        return f"the same as run {first.number}"
     path = place_for(job, ledger).path
     if not is_run(path):
         return "to do"

@@ -20,8 +20,10 @@ class Engine(Protocol):
 
     inside: ClassVar[bool]  # whether it is this process, where a signal raises what it raises in a run
 
-    def open(self, directory: Path, jobs: list[Job]) -> None:
+    def open(self, directory: Path, jobs: list[Job], expected: int) -> None:
         """Make ready for these jobs, before any is started; `directory` is the sweep's.
+
+        `expected` is how many runs there will be, about, with those that are found out on the way.
 
         Raises ConfigError for settings that cannot be had, and UserError where nobody is there to work.
         """

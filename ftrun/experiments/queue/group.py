@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ftrun.errors import Interrupted
 from ftrun.experiments.queue.attempt import alone, died, ending_softly
-from ftrun.experiments.queue.job import FINISHED, Event, Job
+from ftrun.experiments.queue.job import FINISHED, PAUSED, Event, Job
 
 ENDING = 60.0  # seconds that a group has to save and end
 EVERY = 1.0  # seconds between two looks at whether a process that waits for it still lives
@@ -96,7 +96,7 @@ def main(place: str, worker: str) -> int:
     with ranks.leading() as codes:
         event = alone(job)
         Path(place, EVENT).write_bytes(pickle.dumps(event))
-        codes.append(0 if event.state == FINISHED else 1)
+        codes.append(0 if event.state in (FINISHED, PAUSED) else 1)
     return codes[0]
 
 

@@ -14,8 +14,11 @@ FINISHED = "finished"
 FAILED = "failed"  # the run itself: made again, it would fail again
 KILLED = "killed"  # its process died: made again, it goes on from its checkpoint
 STOPPED = "stopped"  # saved and ended, as the driver or a scheduler asked
+PAUSED = "paused"  # it waits at a rung, as its job asks: it goes on where it is handed out without it
 IN_USE = "in use"  # another process is making it
 FULL = "disk full"  # of the run's disk, which others would find full too
+
+RUNS = "runs"  # what the runs of a sweep are, for the time that is left
 
 
 @dataclass(frozen=True)
@@ -62,11 +65,19 @@ class Job:
     packed: Packed
     place: Place
     processes: int = 1  # above 1: a torchrun group
+    way: str = RUNS  # of those that take as long as each other
+    rank: tuple[int, ...] = ()  # the lowest begins first, of equal ones the one that was asked for first
+    wishes: dict[str, Any] = field(default_factory=dict)  # what is asked of the run (training/pausing)
 
     @property
     def raw(self) -> dict[str, Any]:
         """Its resolved settings."""
         return self.packed.unpacked()
+
+    @property
+    def may_wait(self) -> bool:
+        """Whether it is asked to stop on the way."""
+        return bool(self.wishes.get("rungs"))
 
 
 @dataclass(frozen=True)

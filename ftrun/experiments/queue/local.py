@@ -104,8 +104,8 @@ class Local:
     inside: ClassVar[bool] = False
     n_jobs: int | str  # auto: as many as cores, memory and GPUs allow
     threads: int | str  # of each run on a CPU; auto: the cores, shared out
-    slots: list[Slot] = field(default_factory=list)
-    said: str = ""
+    slots: list[Slot] = field(init=False, default_factory=list)
+    said: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
         for name in ("n_jobs", "threads"):
@@ -114,10 +114,10 @@ class Local:
             if value != "auto" and not (whole and (value > 0 or (value == -1 and name == "n_jobs"))):
                 raise ConfigError(f"hydra.launcher.{name}={value}: possible: auto, or a number from 1")
 
-    def open(self, directory: Path, jobs: list[Job]) -> None:
-        room = capacity.measure(jobs[0])
-        asked = room.runs if self.n_jobs in ("auto", -1) else int(self.n_jobs)
-        count = max(1, min(asked, len(jobs)))
+    def open(self, directory: Path, jobs: list[Job], expected: int) -> None:
+        automatic = self.n_jobs in ("auto", -1)
+        room = capacity.measure(jobs, expected if automatic else 1)
+        count = max(1, min(room.runs if automatic else int(self.n_jobs), expected))
         threads = max(1, room.cores // count) if self.threads == "auto" else int(self.threads)
         own = dict.fromkeys(THREADS, str(threads))
         gpus = room.gpus if jobs[0].processes == 1 else []

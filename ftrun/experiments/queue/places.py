@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftrun.runs.run import Run, is_run
+from ftrun.runs.run import PAUSE, RESULT, Run, is_run
 from ftrun.settings.settled import agree
 
 if TYPE_CHECKING:
@@ -39,6 +39,17 @@ def chosen(raw: Settings) -> Settings:
     """The settings without the network where `pretrain` makes it: a run names the one that was made."""
     pretrain = raw.get("pretrain") or {"name": "none"}
     return raw if pretrain["name"] == "none" else raw | {"model": None}
+
+
+def finished_unnoted(job: Job, ledger: Ledger) -> Path | None:
+    """Where the run has finished without the ledger knowing, as where its driver died; None where nowhere."""
+    path = place_for(job, ledger).path
+    return path if (path / RESULT).is_file() and is_free(path, job.raw, ledger) else None
+
+
+def waits(path: Path) -> bool:
+    """Whether a run has come to a rung, as to half, and has not finished since."""
+    return is_run(path) and (path / PAUSE).is_file() and not Run(path).finished
 
 
 def vacate(path: Path) -> None:

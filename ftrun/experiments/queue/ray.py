@@ -38,10 +38,10 @@ class Ray:
     num_gpus: float | str
     options: dict[str, Any] | None
     runtime_env: dict[str, Any] | None
-    running: dict[Any, Job] = field(default_factory=dict)  # by the reference to its event
-    task: Any = None
-    driving: Driving | None = None
-    machines: Machines | None = None
+    running: dict[Any, Job] = field(init=False, default_factory=dict)  # by the reference to its event
+    task: Any = field(init=False, default=None)
+    driving: Driving | None = field(init=False, default=None)
+    machines: Machines | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         for name, least in (("num_cpus", 1), ("num_gpus", 0)):
@@ -58,7 +58,7 @@ class Ray:
                 f" cluster; {POSSIBLE}"
             )
 
-    def open(self, directory: Path, jobs: list[Job]) -> None:
+    def open(self, directory: Path, jobs: list[Job], expected: int) -> None:
         ray, job = installed(), jobs[0]
         connect(self.address, self.runtime_env)
         self.machines = Machines({})  # from here on there is something to close
@@ -82,7 +82,7 @@ class Ray:
         return {
             "CPU": own if self.num_cpus == "auto" else float(self.num_cpus),
             "GPU": wanted if self.num_gpus == "auto" else float(self.num_gpus),
-            "memory": float(given.get("memory") or own * capacity.needed(raw)),
+            "memory": float(given.get("memory") or own * capacity.needed([job])),
             **(given.get("resources") or {}),
         }
 

@@ -78,12 +78,16 @@ class Board:
         if key in self._since:
             self._spent[key] = self._spent.get(key, 0.0) + time.perf_counter() - self._since.pop(key)
 
+    def drop(self, way: str) -> None:
+        """A run that is not made counts as told, without a line."""
+        self.pending[way] = max(0, self.pending[way] - 1)
+        self._count += 1
+
     def done(self, way: str, key: str, title: str, outcome: str, now: bool = True) -> None:
         """A line for a run that has come to its end, `now` or in an earlier call."""
-        self.pending[way] = max(0, self.pending[way] - 1)
         if now:
             self._took.setdefault(way, []).append(self._spent.pop(key, 0.0))
-        self._count += 1
+        self.drop(way)
         self.say(f"{self._count} of {self._total} · {title} · {outcome}{self._rest()}")
         self._refresh()
 

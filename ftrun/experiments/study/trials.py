@@ -66,18 +66,22 @@ class Trials:
         with told_of(self.file):
             return self.study.get_trials(deepcopy=False)
 
-    def drawn(self, ranges: Mapping[str, Range], bases: Mapping[str, Any]) -> dict[str, Any] | None:
+    def drawn(
+        self, ranges: Mapping[str, Range], bases: Mapping[str, Any], known: int | None = None
+    ) -> dict[str, Any] | None:
         """Parameters of a trial that is new; None where none is found any more.
 
         Drawn by the tree-structured Parzen estimator (Bergstra et al. 2011), at random for the first ones and
-        where it comes back to what was tried.
+        where it comes back to what was tried. How the trials behind the first `known` ended is not looked at:
+        they count as bad ones, so that others are drawn (the constant liar of Ginsbourger et al. 2010).
         """
         import optuna
 
         trials = self.all
+        known = len(trials) if known is None else known
         tried = [trial.user_attrs["values"] for trial in trials]
         study = optuna.create_study(direction=self.direction)
-        study.add_trials(trials)
+        study.add_trials([*trials[:known], *map(begun, trials[known:])])
         space = {key: each.distribution for key, each in ranges.items()}
         for attempt in range(AGAIN):
             study.sampler = self.sampler(len(trials), attempt)
@@ -97,7 +101,7 @@ class Trials:
             return RandomSampler(seed)
         with warnings.catch_warnings():  # Optuna 4 calls it experimental
             warnings.simplefilter("ignore", ExperimentalWarning)
-            return TPESampler(seed=seed, n_startup_trials=STARTUP, multivariate=True)
+            return TPESampler(seed=seed, n_startup_trials=STARTUP, multivariate=True, constant_liar=True)
 
     def add(self, params: dict[str, Any], ranges: Mapping[str, Range], about: dict[str, Any]) -> int:
         """A trial that is about to begin; its number."""
@@ -123,6 +127,14 @@ class Trials:
                     trial.report(value, evaluation)
             trial.set_user_attr("outcome", outcome)
             self.study.tell(number, score, state=TrialState[state])
+
+
+def begun(trial: FrozenTrial) -> FrozenTrial:
+    """The trial as if it had not ended."""
+    from optuna.trial import TrialState, create_trial
+
+    space = trial.distributions
+    return create_trial(state=TrialState.RUNNING, params=trial.params, distributions=space)
 
 
 def worded(

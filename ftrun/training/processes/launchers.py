@@ -86,12 +86,15 @@ def refuse_one_of_several(environment: Mapping[str, str]) -> None:
         )
 
 
-def refuse_sweep(environment: Mapping[str, str] = os.environ) -> None:
-    """ConfigError where several processes were started, which train one run together and no sweep."""
+def refuse_sweep(
+    what: str = "-m", how: str = "ftrun -m …", environment: Mapping[str, str] = os.environ
+) -> None:
+    """ConfigError where several processes were started, which train one run together and not many."""
     if (size := int(environment.get("WORLD_SIZE") or 1)) > 1:
         raise ConfigError(
-            "-m cannot be combined with several processes, which torchrun and accelerate launch start for one"
-            f" run; possible: ftrun -m … hydra.launcher.processes={size}, whose every run is {size} processes"
+            f"{what} cannot be combined with several processes, which torchrun and accelerate launch start"
+            f" for one run; possible: {how} hydra.launcher.processes={size}, whose every run is {size}"
+            " processes"
         )
 
 

@@ -2,19 +2,21 @@
 
 import random
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import pytest
 
 from ftrun.errors import DiskFull, Interrupted
 from ftrun.experiments.queue.driver import Driver
+from ftrun.experiments.queue.here import Here
 from ftrun.experiments.queue.job import (
     FAILED,
     FINISHED,
     FULL,
     IN_USE,
     KILLED,
+    PAUSED,
     STOPPED,
     Event,
     Job,
@@ -24,6 +26,7 @@ from ftrun.experiments.queue.job import (
 from ftrun.experiments.queue.telling import Telling
 from ftrun.runs.ledger import Ledger
 from ftrun.runs.run import CONFIG, METRICS, RESULT
+from ftrun.training.pausing import Rung
 
 
 @dataclass
@@ -38,7 +41,7 @@ class Acted:
     closed: int = 0
     stopped: bool = False
 
-    def open(self, directory, jobs):
+    def open(self, directory, jobs, expected):
         self.most = 0
 
     def workers(self):
@@ -74,6 +77,12 @@ class Acted:
         return "by nobody"
 
 
+@pytest.fixture(autouse=True)
+def sound(monkeypatch):
+    """The settings of these runs are none that could be checked."""
+    monkeypatch.setattr("ftrun.experiments.queue.driver.refusal", lambda raw, path: "")
+
+
 def finish(job):
     job.path.mkdir(parents=True, exist_ok=True)
     (job.path / CONFIG).write_text("seed: 0\n")
@@ -107,6 +116,25 @@ def test_all_are_made_and_noted_and_not_again(tmp_path, capsys):
     assert not nothing.starts and nothing.closed == 0  # not even opened
 
 
+def test_of_equal_runs_one_is_made(tmp_path):
+    """seed=0,0: however many could be made at the same time."""
+    one, other = jobs(tmp_path, 2)
+    telling, ledger = Telling(), Ledger(tmp_path)
+    driver = Driver(engine := Acted({}), ledger, telling, 0)
+    ended = driver.run([one, replace(other, key=one.key)])
+    assert engine.starts == {0: 1} and {event.state for event in ended.values()} == {FINISHED}
+    assert not other.path.exists() and telling.finished == 2
+
+
+def test_this_process_sleeps_while_others_make_what_is_left(monkeypatch):
+    slept = []
+    monkeypatch.setattr("ftrun.experiments.queue.here.time.sleep", slept.append)
+    here = Here(Telling().board)
+    here.ended = [Event(0, FINISHED)]
+    assert here.wait(3.0) and not slept
+    assert not here.wait(3.0) and slept == [3.0]
+
+
 def test_a_killed_worker_is_a_run_that_goes_on_so_often_as_was_asked(tmp_path, capsys):
     script = {1: [KILLED, KILLED, FINISHED], 2: [KILLED]}
     driver, telling, ended = driven(tmp_path, engine := Acted(script), retries=2)
@@ -125,6 +153,69 @@ def test_a_failure_is_not_made_again_and_told_with_its_like(tmp_path, capsys):
         "ftrun: 6 runs failed: why failed (run 0: seed=0; run 1: seed=1; run 2: seed=2; run 3: seed=3;"
         " and 2 more)\n"
     )
+
+
+def test_a_reason_is_told_once_in_full(tmp_path, capsys):
+    driven(tmp_path, Acted({n: [FAILED] for n in range(3)}), 3)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "failed" in line]
+    assert [line.count("why failed") for line in lines] == [1, 0, 0]
+    assert lines[2].endswith("seed=2 · failed as run 0 (seed=0)")
+
+
+@pytest.mark.parametrize("wrong", [4, 3])
+def test_what_cannot_be_made_is_known_before_anything_begins(tmp_path, monkeypatch, capsys, wrong):
+    """Said once, with the number of runs: at once where others are made, else at the end alone."""
+    reason = "seed=x: possible: a number"
+    refusal = lambda raw, path: reason if raw["seed"] < wrong else ""  # noqa: E731
+    monkeypatch.setattr("ftrun.experiments.queue.driver.refusal", refusal)
+    _, telling, ended = driven(tmp_path, engine := Acted({}))
+    assert {n for n, event in ended.items() if event.state == FAILED} == {*range(wrong)}
+    assert [*engine.starts] == [*range(wrong, 4)] and engine.closed == (wrong < 4)
+    assert telling.summary(tmp_path) == 1 and telling.board.pending.total() == 0
+    said = capsys.readouterr()
+    assert said.out.count(reason) == (wrong < 4) and said.err.count(reason) == 1
+    assert said.err.startswith(f"ftrun: {wrong} runs failed: {reason} (run 0: seed=0; ")
+    assert Ledger(tmp_path).entry("key0")["state"] == FAILED
+
+
+def test_a_run_that_finished_after_its_driver_died_is_there(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("ftrun.experiments.queue.places.agree", lambda one, other: one["seed"] != 2)
+    monkeypatch.setattr("ftrun.experiments.queue.places.chosen", lambda raw: raw)
+    monkeypatch.setattr("ftrun.runs.run.Run.settings", {"seed": 0})
+    for job in (jobs(tmp_path, 3)[number] for number in (0, 2)):
+        finish(job)
+    _, telling, ended = driven(tmp_path, engine := Acted({}), 3)
+    assert {*engine.starts} == {1, 2} and telling.finished == 3  # that of other settings is put aside
+    assert "seed=0 · finished · already finished: " in capsys.readouterr().out
+    assert Ledger(tmp_path).place_of("key0") == tmp_path / "0-full"
+    assert Ledger(tmp_path).place_of("key2") == tmp_path / "2-full-key2"
+
+
+def test_what_follows_from_a_run_begins_before_what_was_to_come_later(tmp_path):
+    """By rank; a run that waits goes on where it is asked for without its rung."""
+    first, second, *rest = jobs(tmp_path, 4)
+    race = replace(first, wishes={"rungs": (Rung(0.5),)})
+    begun, seen = [], []
+
+    class Noted(Acted):
+        def start(self, job):
+            begun.append((job.number, job.may_wait))
+            super().start(job)
+
+    def following(job, event):
+        seen.append((job.number, event.state))
+        if event.state == PAUSED:
+            return [replace(rest[0], rank=(0, 1)), replace(first, rank=(0, 0))]
+        return []
+
+    telling = Telling()
+    telling.expect(4)
+    ranked = [replace(race, rank=(0, 0)), replace(second, rank=(1,)), replace(rest[1], rank=(0, 2))]
+    engine = Noted({0: [PAUSED, FINISHED]}, slots=1)
+    ended = Driver(engine, Ledger(tmp_path), telling, 3, following).run(ranked)
+    assert begun == [(0, True), (0, False), (2, False), (3, False), (1, False)]
+    assert seen == [(0, PAUSED), *((n, FINISHED) for n in (0, 2, 3, 1))] and len(ended) == 4
+    assert telling.finished == 4
 
 
 def test_a_run_that_another_process_makes_is_no_failure(tmp_path, monkeypatch, capsys):

@@ -10,9 +10,13 @@ import psutil
 import pytest
 from killing import content, different
 
+from ftrun.experiments.overrides import settings_of
+from ftrun.experiments.queue import capacity
 from ftrun.experiments.queue.capacity import Room
 from ftrun.experiments.queue.inheriting import inherited
+from ftrun.experiments.queue.job import Job, Packed, Place
 from ftrun.runs.run import Run
+from ftrun.settings.read import read
 
 LONG = [
     "task=digits", "model=mlp", "train.max_steps=600", "train.checkpoint_every=100", "train.eval_every=300",
@@ -115,10 +119,23 @@ def test_a_run_of_a_group_of_processes(tmp_path, alone):
         (Room(8, 3.5e9, [], 1e9), 3, "memory"),
         (Room(8, 0.5e9, [], 1e9), 1, "memory"),
         (Room(8, 3e9, ["0", "1"], 1e9), 2, "GPUs"),
+        (Room(8, 3e9, [], 0.0), 8, "cores"),
     ],
 )
 def test_as_many_as_the_machine_has_room_for(room, runs, bound):
     assert (room.runs, room.bound) == (runs, bound)
+
+
+def test_a_run_takes_the_memory_that_a_plan_tells(tmp_path):
+    """Of several the largest; one whose network is not there counts for nothing."""
+    from ftrun.experiments.study.fitting import needed_bytes
+
+    mlp, gone = ["task=digits", "model=mlp"], ["task=digits", f"model.name={tmp_path}/gone"]
+    wide = [*mlp, "train.batch_size=4096"]
+    raws = [settings_of(words) for words in (mlp, gone, wide)]
+    jobs = [Job(n, "", tmp_path, "", Packed.of(raw), Place()) for n, raw in enumerate(raws)]
+    small, large = needed_bytes(read(raws[0])), needed_bytes(read(raws[2]))
+    assert capacity.needed(jobs[:2]) == small < large == capacity.needed(jobs)
 
 
 def test_a_worker_s_environment_is_its_own(monkeypatch):

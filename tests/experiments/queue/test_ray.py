@@ -50,7 +50,7 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setitem(sys.modules, "ray", None)
     made = engine()
     with pytest.raises(ConfigError, match="pip install 'ftrun\\[ray\\]'"):
-        made.open(tmp_path, [job()])
+        made.open(tmp_path, [job()], 1)
     made.close()
     assert not [*tmp_path.iterdir()]
 
@@ -84,12 +84,15 @@ def test_a_machine_says_what_it_lacks(tmp_path: Path) -> None:
         ({}, 1, {}, False, {"CPU": 1, "GPU": 0}),
         ({}, 1, {}, True, {"CPU": 1, "GPU": 1}),
         ({}, 4, {}, True, {"CPU": 4, "GPU": 4}),
-        ({}, 2, {"device": "cpu"}, True, {"CPU": 2, "GPU": 0}),
+        ({}, 2, {"device": "cpu"}, True, {"CPU": 2, "GPU": 0, "memory": 2e9}),
         ({"num_cpus": 8, "num_gpus": 0.5}, 1, {}, True, {"CPU": 8, "GPU": 0.5}),
         ({"options": {"memory": 3e9, "resources": {"a100": 1}}}, 1, {}, False, {"memory": 3e9, "a100": 1}),
     ],
 )
-def test_what_a_run_takes(settings: Any, processes: int, raw: Any, gpus: bool, expected: Any) -> None:
+def test_what_a_run_takes(
+    settings: Any, processes: int, raw: Any, gpus: bool, expected: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ftrun.experiments.queue.capacity.needed", lambda jobs: 1e9)
     found = engine(**settings).needs(job(processes, **raw), gpus)
     assert found.items() >= expected.items()
 
