@@ -180,7 +180,8 @@ class Study:
         """What can begin now that a run has ended, or waits."""
         self.ended[job.number] = event.state
         trial = self.telling.trials[job.number]
-        trial.path = self.directory / job.path.relative_to(self.ledger.directory)
+        entry = self.ledger.entry(job.key) or {}  # else it waits
+        trial.path = self.directory / entry.get("run", job.path.relative_to(self.ledger.directory))
         for plan, left in list(self.plans.items()):
             if job.number in left:
                 left.discard(job.number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -18,6 +19,9 @@ KINDS = {
 }  # folder of the package -> the setting that names a file in it
 
 
+hints_of = cache(get_type_hints)  # most of the time that it takes to check the settings of a run
+
+
 def build(cls: type, node: dict[str, Any], prefix: str, owner: str) -> Any:
     """An instance of the dataclass `cls`, whose fields are the node's keys; `prefix` is the node's path."""
     names = {setting(field.name): field.name for field in fields(cls) if field.init}
@@ -28,7 +32,7 @@ def build(cls: type, node: dict[str, Any], prefix: str, owner: str) -> Any:
     for name in names:
         if name not in node:
             raise ConfigError(f"{owner or prefix[:-1]} needs the setting '{prefix}{name}', which is missing")
-    hints = get_type_hints(cls)
+    hints = hints_of(cls)
     try:
         return cls(**{own: convert(prefix + name, node[name], hints[own]) for name, own in names.items()})
     except ConfigError as error:

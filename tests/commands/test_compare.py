@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from killing import content, different
 
 from ftrun.cli import start
 from ftrun.commands.compare import budget
@@ -219,3 +220,43 @@ def test_rows_that_cannot_be_read_are_one_line_too(tmp_path: Path, monkeypatch: 
 
 def test_a_budget_is_steps_or_minutes() -> None:
     assert budget("minutes=0.5") == (None, 0.5) and budget("steps=7") == (7, None)
+
+
+@pytest.mark.ci
+def test_two_workers_come_to_what_one_process_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every file but those of clocks, of rates that wait at half and go on, and of two seeds."""
+    import torch
+
+    monkeypatch.chdir(tmp_path)
+    words = ["--strategies", "full,linear_probe", "--seeds", "2", "baselines=false"]
+    assert compared(capsys, *words)[0] == 0
+    Path("study").rename("here")
+    local = ["hydra/launcher=local", "hydra.launcher.n_jobs=2"]
+    local += [f"hydra.launcher.threads={torch.get_num_threads()}"]
+    code, text = compared(capsys, *words, *local)
+    assert code == 0 and "runs are made by 2 processes of " in text
+    found = content(Path("here"))
+    assert not different(found, content(Path("study"))) and any("grid/" in name for name in found)
+    code, text = compared(capsys, *words)  # the same study, whoever makes it
+    assert code == 0 and " · already finished: study/" in text and "runs are made" not in text
+
+
+def test_words_of_hydra_that_are_no_launcher_s_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"hydra.sweep.dir=all cannot be set here; .* --dir DIR"):
+        start(["compare", *WORDS, "hydra.sweep.dir=all"])
+    with pytest.raises(ConfigError, match="hydra/launcher"):
+        start(["compare", *WORDS, "hydra/launcher=lokal"])
+    with pytest.raises(ConfigError, match="hydra.launcher.max_retries=x: possible: a whole number from 0"):
+        start(["compare", *WORDS, "hydra.launcher.max_retries=x"])
+
+
+def test_a_dry_comparison_says_who_would_make_it_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["--strategies", "full", "--seeds", "3", "hydra/launcher=local", "hydra.launcher.n_jobs=3"]
+    code, text = compared(capsys, *words, "hydra.launcher.dry=true")
+    assert code == 0 and text.splitlines()[-1].endswith("; nothing was started")
+    assert "they would be made by 3 processes of " in text and not list(tmp_path.iterdir())

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import optuna
 import pytest
+from killing import content, different
 
 from ftrun.cli import start
 from ftrun.commands._ranges import Ranges
@@ -16,6 +18,9 @@ from ftrun.commands._settings import composed
 from ftrun.errors import ConfigError, Diverged
 from ftrun.experiments import making
 from ftrun.experiments.queue.here import Here
+from ftrun.experiments.queue.job import Event, Job
+from ftrun.experiments.queue.launcher import Launching
+from ftrun.experiments.queue.worker import work
 from ftrun.experiments.study.cost import Timing
 from ftrun.experiments.study.trials import Trials
 from ftrun.runs.ledger import Ledger
@@ -130,6 +135,53 @@ def test_a_search_that_was_killed_anywhere_is_the_search_that_was_not(
     assert code == 0 and kept("killed") == kept("whole")
     runs = [sorted(path.name for path in Path(study, "search").iterdir()) for study in ("whole", "killed")]
     assert runs[0] == runs[1]
+
+
+@dataclass
+class Last:
+    """An engine of several slots in which the run that began last ends first."""
+
+    inside: ClassVar[bool] = False
+    busy: list[Job] = field(default_factory=list)
+    most: int = 0
+
+    def open(self, directory: Path, jobs: list[Job], expected: int) -> None:
+        """There is nothing to make ready."""
+
+    def room(self) -> int:
+        return 5 - len(self.busy)
+
+    def start(self, job: Job) -> None:
+        self.busy.append(job)
+        self.most = max(self.most, len(self.busy))
+
+    def wait(self, seconds: float) -> list[Event]:
+        return [work(self.busy.pop())] if self.busy else []
+
+    def close(self) -> None:
+        """There is nothing to give back."""
+
+    def workers(self) -> int:
+        return 5
+
+    def describe(self) -> str:
+        return "the last first"
+
+
+def test_a_search_is_the_same_whichever_run_is_quicker(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [*ALONE, "4", "--prune", "asha", "--concurrent", "3"]
+    _, one = compared(capsys, *words, study="here")
+    last = Last()
+    monkeypatch.setattr(Launching, "engine", lambda self, telling: last)
+    code, two = compared(capsys, *words, study="last")
+    assert code == 0 and last.most == 3
+    assert kept("here") == kept("last") and len(kept("here")) == 4
+    pair = [content(Path(study)) for study in ("here", "last")]
+    assert different(*pair) == ["search.db"]  # which has the times of trials
+    told = [[line for line in text.splitlines() if line.startswith("search of ")] for text in (one, two)]
+    assert told[0] == told[1] and len(told[0]) == 1
 
 
 def test_a_range_and_a_value_on_the_command_line() -> None:
