@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from ftrun.reports.comparison import Row, columns_for, heading, means, plain
-from ftrun.reports.numbers import filled
+from ftrun.reports.numbers import MOST, cut, filled
 from ftrun.reports.pages.console import console
 from ftrun.reports.pages.page import KEPT, ordered, tabled
 from ftrun.reports.summary import SPEEDS
@@ -40,16 +40,24 @@ def show(rows: list[Row], sections: list[Section]) -> None:
     if averaged and not sections:  # the sections show the means with their intervals
         screen.print("\nmean ± standard deviation over seeds", style="bold")
         _print_runs(screen, averaged, [*agreed, "run", "state", "step"])
-    for row in rows:
+    _print_unfinished(screen, rows)
+    _tell(screen, hidden)
+    on_terminal(screen, [section for section in sections if not section.lead])
+
+
+def _print_unfinished(screen: Console, rows: list[Row]) -> None:
+    """A line for each run without a result, and what to do about it."""
+    found = [row for row in rows if row["state"] in ("failed", "interrupted", "damaged")]
+    for row in found[:MOST]:
         if row["state"] == "failed":
             screen.print(f"{row['label']} failed: {row['failure']}", style="red", soft_wrap=True)
         elif row["state"] == "interrupted":
             line = f"{row['label']} was interrupted; to continue: {command('resume', row['run'])}"
             screen.print(line, style="yellow", soft_wrap=True)
-        elif row["state"] == "damaged":
+        else:
             screen.print(f"damaged: {row['failure']}", style="red", soft_wrap=True)
-    _tell(screen, hidden)
-    on_terminal(screen, [section for section in sections if not section.lead])
+    for line in cut([], len(found)):
+        screen.print(line, style="dim", soft_wrap=True)
 
 
 def on_terminal(screen: Console, sections: Sequence[Section]) -> None:
