@@ -86,21 +86,21 @@ class Shelf:
 
     def put(self, lines: list[Line], keep: bool = True) -> Answered:
         """Lines of predictions.jsonl that have a label and an answer each; `keep` those of each label."""
-        answers, sure = [line["answer"] for line in lines], [line.get("probability") for line in lines]
-        numbers = all(type(answer) is float for answer in answers)
-        each = [line.get(PROBABILITIES) for line in lines]
-        whole = all(isinstance(own, dict) and own and None not in own.values() for own in each)
+        sure: list[Any] = [line.get("probability") for line in lines]
+        each: list[Any] = [line.get(PROBABILITIES) for line in lines]
+        whole = {*map(type, each)} == {dict} and all(each)
+        whole = whole and None not in chain.from_iterable(own.values() for own in each)
         return Answered(
             self._rows(lines),
-            array("d", answers) if numbers else [self._shared(answer) for answer in answers],
-            array("d", sure) if all(isinstance(p, float) for p in sure) else None,  # type: ignore[arg-type]
+            self._shared([line["answer"] for line in lines]),
+            array("d", sure) if {*map(type, sure)} == {float} else None,
             whole,
-            self._probabilities(each) if whole and keep else None,  # type: ignore[arg-type]
+            self._probabilities(each) if whole and keep else None,
         )
 
     def _rows(self, lines: list[Line]) -> Items:
         labels, rows = [line["label"] for line in lines], [line.get("row") for line in lines]
-        files = [sys.intern(str(line["file"])) if "file" in line else None for line in lines]
+        files = [str(line["file"]) if "file" in line else None for line in lines]
         places = [_place(line) for line in lines]
         slices = columns_of(lines)
         mark = hashlib.sha256(marshal.dumps((labels, rows, files, places, slices), 2)).digest()
@@ -108,23 +108,27 @@ class Shelf:
             pairs = json.dumps([[row, label] for row, label in zip(rows, labels, strict=True)]).encode()
             whole = all(type(place) is int and place.bit_length() < 64 for place in places)
             self._items[mark] = Items(
-                [self._shared(label) for label in labels],
-                files,
+                [*self._shared(labels)],
+                [file and sys.intern(file) for file in files],
                 array("q", places) if whole else places,
                 slices,
                 hashlib.sha256(pairs).hexdigest(),
             )
         return self._items[mark]
 
-    def _shared(self, value: Any) -> Any:
-        """A name, or a list of names, of which there is one object however many rows and runs have it."""
-        if isinstance(value, str):
-            return sys.intern(value)
-        if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-            return value
+    def _shared(self, values: list[Any]) -> Sequence[Any]:
+        """Numbers in eight bytes; of each name, and list of names, one object for all rows and runs."""
+        kinds = {*map(type, values)}
+        if kinds == {str}:
+            return [*map(sys.intern, values)]
+        return array("d", values) if kinds == {float} else [self._list(value) for value in values]
+
+    def _list(self, value: Any) -> Any:
+        if not isinstance(value, list) or {*map(type, value)} != {str}:
+            return sys.intern(value) if isinstance(value, str) else value
         key = tuple(value)
         if key not in self._lists:
-            self._lists[key] = [sys.intern(each) for each in value]
+            self._lists[key] = [*map(sys.intern, value)]
         return self._lists[key]
 
     def _probabilities(self, each: list[dict[str, float]]) -> Probabilities:

@@ -77,7 +77,7 @@ def _is_new(key: Key, rival: Tried, seen: set[tuple[Key, str, int, str]]) -> boo
 def open_run(row: Row, shelf: Shelf) -> tuple[Key, Tried]:
     """A finished run and the key of its group; UserError where its predictions cannot be scored again."""
     run = Run.open(row["run"])
-    run.config = row["config"]  # which has been read
+    run.config, run.asked = row["config"], row["asked"]  # which have been read
     if not (run.path / "predictions.jsonl").is_file():
         raise UserError("no predictions.jsonl, so it is not compared")
     answered = answers_of(run.path / "predictions.jsonl")

@@ -11,7 +11,7 @@ from ftrun.runs.typed import command
 from ftrun.tasks.metrics.rescoring import Scored
 
 if TYPE_CHECKING:
-    from ftrun.reports.answers import Probabilities
+    from ftrun.reports.answers import Array, Probabilities
     from ftrun.reports.study import Group, Study
 
 
@@ -62,7 +62,8 @@ def means_of(known: list[Probabilities], tests: list[list[int]]) -> list[dict[st
     if len(names) > 1 or any(each.names is not known[0].names for each in known):
         return _means_by_name(known, tests)
     (own,) = names
-    sums, number = numpy.zeros((len(tests), len(own))), numpy.zeros(len(known[0].names), int)
+    sums: Array = numpy.zeros((len(tests), len(own)))
+    number: Array = numpy.zeros(len(known[0].names), int)
     for test, places in enumerate(tests):
         number[places] = test
     for each in known:
