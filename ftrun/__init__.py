@@ -9,14 +9,25 @@ TYPE_CHECKING = False  # typing takes longer to import than all of this
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ftrun.commands._python import compare as compare
+    from ftrun.commands._python import load as load
+    from ftrun.commands._python import run as run
+
 __version__ = "0.1.0"
 
 ASSETS: Path
 CONF: Path  # inside the package in a wheel, beside it in the repository
 
 
-def __getattr__(name: str) -> Path:
-    """The two places, when they are first asked for: until then Ctrl-C meets little (see __main__)."""
+PYTHON = ("run", "compare", "load")  # what ftrun is from Python
+
+
+def __getattr__(name: str) -> object:
+    """What is imported when it is first asked for: until then Ctrl-C meets little (see __main__)."""
+    if name in PYTHON:
+        from importlib import import_module
+
+        return getattr(import_module("ftrun.commands._python"), name)
     if name not in ("ASSETS", "CONF"):
         raise AttributeError(f"module 'ftrun' has no attribute '{name}'")
     from pathlib import Path
@@ -24,8 +35,11 @@ def __getattr__(name: str) -> Path:
     here = Path(__file__).resolve().parent
     inside = (here / "conf").is_dir()
     globals().update(ASSETS=here / "assets", CONF=here / "conf" if inside else here.parent / "conf")
-    place: Path = globals()[name]
-    return place
+    return globals()[name]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *PYTHON, "ASSETS", "CONF"})
 
 
 # Old import paths that people have in their own files, for one release: launch.Page and launch.Sweep as

@@ -19,11 +19,11 @@ BARE = (
 
 def bytes_of(text: str) -> int:
     """The bytes of a size in words, such as 24GB, 24 GiB or 512MB; ConfigError for anything else."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kMGT]?)(i?)B?", text.strip())
+    match = re.fullmatch(r"(\d{1,15}(?:\.\d+)?)\s*([kmgt])(i?)b?", text.strip().lower())
     if match is None or not float(match[1]):
-        raise ConfigError(f"plan: --memory {text} is no size; possible: 24GB, 512MB, 80GiB")
+        raise ConfigError(f"plan: --memory {text!r} is no size; possible: 24GB, 512MB, 80GiB")
     base = 1024 if match[3] else 1000
-    return int(float(match[1]) * base ** ["", "k", "M", "G", "T"].index(match[2]))
+    return int(float(match[1]) * base ** " kmgt".index(match[2]))
 
 
 def tell_memory(ways: Sequence[tuple[str, Settings, int | None]], limit: int | None) -> set[str]:

@@ -44,9 +44,7 @@ def main(arguments: list[str]) -> int:
     rows = data.rows.inputs
     if finished.recalibration is not None:
         say(finished.recalibration.line())
-    answers = {row.row: row.answer for row in finished.predict(data)}
-    if (generator := data.task.generator(data)) is not None:
-        answers |= generator.complete(finished.model.net, finished.settings.seed)
+    answers = finished.answers(data)
     more = added(rows, answers, data.scorer.columns, options.output)
     names = dict.fromkeys(name for own in more for name in own)
     if taken := [name for name in names if any(name in row for row in rows)]:

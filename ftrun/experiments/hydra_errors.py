@@ -10,7 +10,7 @@ from hydra.errors import MissingConfigException, OverrideParseException
 from ftrun import CONF
 from ftrun.errors import ConfigError, near
 from ftrun.runs.typed import typed, word
-from ftrun.settings.suggest import keys, meant, owner
+from ftrun.settings.suggest import LAUNCHER, keys, meant, owner
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +19,10 @@ OWN_FILES = {
     "model": "; for a checkpoint directory or a name on the Hub, set model.name=",
     "task": "; for files of your own, set task=classify task.train=FILE",
 }
+NO_GROUP = (
+    r"^Could not override '([^']+)'\.\s+No match in the defaults list"
+    r"|config group '?([^\s']+)'? does not\s+exist"
+)
 SEARCHES = ("hparams_search", "hydra/sweeper")  # groups that had a search once
 
 
@@ -36,8 +40,9 @@ def explain(error: Exception, words: Sequence[str]) -> ConfigError:
         return ConfigError(missing(error, words))
     if isinstance(error, OverrideParseException):
         return ConfigError(unreadable(error.override))
-    if match := re.match(r"Could not override '([^']+)'\.\s+No match in the defaults list", text):
-        return ConfigError(f"there is no group of options '{match[1]}'{meant(match[1])}")
+    if match := re.search(NO_GROUP, text):
+        group = match[1] or match[2]
+        return ConfigError(f"there is no group of options '{group}'{meant(group)}")
     if match := re.match(r"Could not override '([^']+)'", text):
         return ConfigError(absent(match[1], words))
     if match := re.match(r"Could not append to config. An item is already at '([^']+)'", text):
@@ -48,13 +53,13 @@ def explain(error: Exception, words: Sequence[str]) -> ConfigError:
         return ConfigError(several(match[1] or match[2]))
     if match := re.search(r"Error merging override (\S+)", text):
         return ConfigError(misplaced(match[1]))
-    if match := re.search(r"config group '?([^\s']+)'? does not\s+exist", text):
-        return ConfigError(f"there is no group of options '{match[1]}'{meant(match[1])}")
     if match := re.match(r"(?:Multiple values for )?(\w+)(?:\.| appears more than once)", text):
         added = [word[1:] for word in words if word.startswith(f"+{match[1]}=")]
         if added:
             return ConfigError(f"{match[1]} is already selected; write {word(added[0])} without the +")
         return ConfigError(f"{match[1]}= is set more than once")
+    if match := re.match(r"Sweeping over Hydra's configuration is not supported : '(.*)'", text):
+        return ConfigError(f"{match[1]} has several values; all runs of a sweep have one in common")
     if "Config group override must be a string" in text:
         return ConfigError(
             f"an option is missing: {' '.join(word for word in words if word.endswith('=null'))}"
@@ -111,8 +116,12 @@ def unreadable(word: str) -> str:
 
 def absent(name: str, words: Sequence[str]) -> str:
     """A setting that this run does not have."""
-    chosen = [word.removeprefix("strategy=") for word in words if word.startswith("strategy=")]
-    strategy = chosen[-1] if chosen else "full"
+    if name.startswith(LAUNCHER):
+        chosen = option("hydra/launcher", words, "here")
+        file = CONF / "hydra" / "launcher" / f"{chosen}.yaml"
+        own = {LAUNCHER + key for key in keys(file)} if file.is_file() else set()
+        return f"hydra/launcher={chosen} has no setting '{name}'{meant(name, own)}"
+    strategy = option("strategy", words, "full")
     yaml = CONF / "strategy" / f"{strategy}.yaml"
     known = set(keys(yaml)) - {"strategy", "train"} if yaml.is_file() else set()
     if "," in strategy and owner(name):
@@ -122,6 +131,12 @@ def absent(name: str, words: Sequence[str]) -> str:
         )
     tail = meant(name, known) or "; ftrun --help lists them"
     return f"no setting '{name}' in this run (strategy={strategy}){tail}"
+
+
+def option(group: str, words: Sequence[str], default: str) -> str:
+    """The option of a group that the words choose last."""
+    chosen = [word.partition("=")[2] for word in words if word.startswith(f"{group}=")]
+    return chosen[-1] if chosen else default
 
 
 def misplaced(word: str) -> str:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
     from ftrun.runs.run import Run
-    from ftrun.tasks.scorer import Row
+    from ftrun.tasks.scorer import Answer, Row
 
 
 class Saved(nn.Module):
@@ -108,6 +108,13 @@ class FinishedRun:
         size = 4 * self.settings.train.batch_size
         with self.computing(data):
             return predict(self.model, data, data.dataset("test"), size, self.accelerator)
+
+    def answers(self, data: TaskData) -> dict[int, Answer]:
+        """The answer to each of a file's rows that has one, by its number; a text is also continued."""
+        found = {row.row: row.answer for row in self.predict(data)}
+        if (generator := data.task.generator(data)) is not None:
+            found |= generator.complete(self.model.net, self.settings.seed)
+        return found
 
     def computing(self, data: TaskData) -> AbstractContextManager[None]:
         """ConfigError inside where the saved network cannot compute a single row."""

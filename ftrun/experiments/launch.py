@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,17 +36,20 @@ from ftrun.experiments.overrides import (
     with_model_of_source,
     with_tasks,
 )
-from ftrun.experiments.queue.launcher import launcher_of
+from ftrun.experiments.queue.launcher import launcher_of, untouched
 from ftrun.runs.find import find_runs
 from ftrun.runs.protected import refuse_directory
 from ftrun.runs.streams import outputs
 from ftrun.training.processes.launchers import refuse_sweep
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from omegaconf import DictConfig
 
 
 SWEEP = ("-m", "--multirun")
+OF_SWEEPS = re.compile(r"\W*hydra[./](launcher|sweep|sweeper)\b")  # the words of Hydra's settings
 
 
 class Stop(BaseException):
@@ -62,6 +66,9 @@ def launch(arguments: list[str]) -> int:
     if any(word in SWEEP for word in words):
         refuse_sweep()
     failed = failure_of(words)
+    if Sweep.directory is not None:
+        untouched(Sweep.directory.absolute())
+        tidy(Sweep.directory.absolute().parent)
     if isinstance(failed, Interrupted | KeyboardInterrupt | DiskFull):
         say_how_to_go_on(arguments, crossed)
     if failed is not None:
@@ -131,6 +138,7 @@ def job(cfg: DictConfig) -> float:
         known = HydraConfig.get()
         path, words = Path(known.runtime.output_dir), known.overrides.task
         try:
+            refuse_of_sweeps(known.overrides.hydra)
             raw = with_model_of_source(with_tasks(plain(cfg), words, here), words)
             refuse_directory("hydra.run.dir=", path)
             return one(raw, path, again=False)
@@ -138,6 +146,17 @@ def job(cfg: DictConfig) -> float:
             raise Stop(disk_full(error, path) or error) from None
         finally:
             tidy(path)
+
+
+def refuse_of_sweeps(words: Sequence[str]) -> None:
+    """ConfigError for what only a sweep heeds, and for a directory without a name."""
+    for word in words:
+        name, _, value = word.partition("=")
+        if OF_SWEEPS.match(name):
+            own = "; the directory of one run is hydra.run.dir=" if name == "hydra.sweep.dir" else ""
+            raise ConfigError(f"{word} is for a sweep, which is started with ftrun -m …{own}")
+        if name == "hydra.run.dir" and not value:
+            raise ConfigError("hydra.run.dir= names no directory; possible: hydra.run.dir=DIR")
 
 
 def unwritable(error: OSError, words: list[str]) -> UserError:
@@ -150,7 +169,7 @@ def unwritable(error: OSError, words: list[str]) -> UserError:
 
 
 def tidy(path: Path) -> None:
-    """Remove the directories that Hydra made for a run which never began."""
+    """Remove the directories that Hydra made for what never began."""
     for place in (path, path.parent, path.parent.parent):
         if Path.cwd() not in place.parents or not place.is_dir() or any(place.iterdir()):
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from ftrun.data.sources import look
 from ftrun.errors import UserError
 from ftrun.reports.numbers import short
 from ftrun.runs.collector import importing
+from ftrun.runs.publish import Begun
 from ftrun.runs.run import Run, is_run
 from ftrun.runs.terminal import say
 from ftrun.runs.typed import command, setting
@@ -29,6 +31,8 @@ def one(raw: dict[str, Any], path: Path, again: bool) -> float:
     if not is_run(path):
         looked(raw)
     with importing("torch"):
+        import transformers.modeling_utils  # noqa: F401  # with its compiler; every network needs it later
+
         from ftrun.experiments import start
     from ftrun.settings.settled import agree
 
@@ -40,6 +44,9 @@ def one(raw: dict[str, Any], path: Path, again: bool) -> float:
         with continued_by(f"to continue the whole: {whole}"):
             raw = pretrained(raw, beside=path.parent if again else path)
         settings = read(raw)
+    if again and not is_run(path):
+        with suppress(Begun):  # by another process, which has ended since
+            return start.run(settings, path)
     if again and is_run(path) and agree(raw, Run(path).settings):
         return start.resume(path)
     return start.run(settings, path)

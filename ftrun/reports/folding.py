@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import statistics
+from collections import Counter
 from dataclasses import replace
 from typing import Any
 
 from ftrun.errors import counted
+from ftrun.reports.answers import in_turn
 from ftrun.reports.comparison import Row, strategy_words
-from ftrun.reports.diagnosing.calibration import calibration
 from ftrun.reports.diagnosing.diagnosis import Diagnosis
-from ftrun.reports.study import Tried, mean_of
+from ftrun.reports.study import mean_of
+from ftrun.reports.tried import Tried
 from ftrun.tasks.metrics.rescoring import scored
 
 Key = tuple[str, ...]  # of a group: what its runs have in common, the last part a hash of their test rows
@@ -73,7 +74,10 @@ def _splits_joined(opened: Opened) -> tuple[Opened, list[str]]:
     for key, tried in opened:
         seeds.setdefault(_seed(tried), {})[tried.row["split_seed"]] = key, tried
     trained = [{*there} for there in seeds.values() if not next(iter(there.values()))[1].baseline]
-    kept = max(trained, key=lambda own: (len(own) * sum(own <= other for other in trained), len(own)))
+    often = Counter(map(frozenset, trained))  # few that differ, however many seeds
+    kept = max(
+        often, key=lambda own: (len(own) * sum(n for other, n in often.items() if own <= other), len(own))
+    )
     if len(kept) < 2:
         return opened, []
     if said := _unlike_rows(opened):
@@ -93,7 +97,7 @@ def _splits_joined(opened: Opened) -> tuple[Opened, list[str]]:
     return found, notes
 
 
-def _spelt(splits: set[int]) -> str:
+def _spelt(splits: frozenset[int]) -> str:
     return f"split_seed={','.join(map(str, sorted(splits)))}"
 
 
@@ -102,20 +106,13 @@ def _seed(tried: Tried) -> tuple[str, int]:
     return repr(sorted(tried.row["settings"].items())), tried.row["seed"]
 
 
-def _row_of(line: dict[str, Any]) -> str | None:
-    """What tells a row from every other of the data: its file, and its number there or what it says."""
-    number = line.get("file_row")
-    return None if "file" not in line else repr((line["file"], line["text"] if number is None else number))
-
-
 def _unlike_rows(opened: Opened) -> str:
     """Why the splits of these runs cannot be one test: nothing tells which rows they have in common."""
     labels: dict[str | None, Any] = {}
     for _, tried in opened:
         told = "rows" in tried.result
-        for line in tried.answered:
-            name = _row_of(line)
-            if not told or name is None or labels.setdefault(name, line["label"]) != line["label"]:
+        for name, label in zip(tried.answered.items.names, tried.labels, strict=True):
+            if not told or name is None or labels.setdefault(name, label) != label:
                 return (
                     f"{tried.row['label']}: an earlier version did not write which rows of the data splits"
                     " have in common, so each task.split_seed is compared on its own; train it again"
@@ -127,15 +124,9 @@ def _one(tests: list[tuple[Key, Tried]], of_splits: bool = False) -> tuple[Key, 
     """Several tests of a seed as one run: costs are those of one of them, the curves those of the first."""
     parts = [tried for _, tried in tests]
     first, row = parts[0], parts[0].row
-    answered = [line for each in parts for line in each.answered]
-    labels, answers = [line["label"] for line in answered], [line["answer"] for line in answered]
-    score = scored(row["metric"], labels, answers)
+    answered = in_turn([each.answered for each in parts])
+    score = scored(row["metric"], answered.items.labels, answered.answers)
     assert score is not None, "the parts have been scored one by one"
-    right: list[bool] | None = None
-    if all(each.right is not None for each in parts):
-        right = [hit for each in parts for hit in each.right or []]
-    sure = [line.get("probability") for line in answered]
-    known = right is not None and all(isinstance(each, float) for each in sure)
     whole: Row = row | {name: mean_of([each.row[name] for each in parts]) for name in MEANS}
     whole |= {"fold": None, "test_score": score.score} | ({"split_seed": None} if of_splits else {})
     numbers: dict[str | None, int] = {}
@@ -143,17 +134,15 @@ def _one(tests: list[tuple[Key, Tried]], of_splits: bool = False) -> tuple[Key, 
         first,
         row=whole,
         answered=answered,
-        scored=score,
-        right=right,
-        calibration=calibration(sure, right) if known and right is not None else None,  # type: ignore[arg-type]
+        score=score.score,
+        left_out=score.left_out,
         diagnosis=_clearest([each.diagnosis for each in parts]),
         parts=[run for each in parts for run in each.runs],
         folds=_numbered(parts),
-        rows=[numbers.setdefault(_row_of(line), len(numbers)) for line in answered] if of_splits else None,
+        rows=[numbers.setdefault(name, len(numbers)) for name in answered.items.names] if of_splits else None,
         ratio=_ratio(parts) if of_splits else None,
     )
-    rows = hashlib.sha256("".join(key[-1] for key, _ in tests).encode()).hexdigest()
-    return (*tests[0][0][:-1], rows), tried
+    return (*tests[0][0][:-1], answered.items.key), tried
 
 
 def _numbered(parts: list[Tried]) -> list[int]:

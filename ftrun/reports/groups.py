@@ -2,45 +2,48 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+from collections import Counter
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 from ftrun.errors import UserError
+from ftrun.reports.answers import Line, Shelf
 from ftrun.reports.comparison import Row
-from ftrun.reports.diagnosing.calibration import calibration
+from ftrun.reports.diagnosing.calibration import Calibration, calibration
 from ftrun.reports.diagnosing.diagnosis import diagnose
 from ftrun.reports.diagnosing.evidence import Evidence
-from ftrun.reports.folding import joined
+from ftrun.reports.folding import Key, Opened, joined
 from ftrun.reports.naming import Names
 from ftrun.reports.rivals import distinct, rivals_of
-from ftrun.reports.statistics.pareto import dominated_by
-from ftrun.reports.study import Group, Study, Tried, mean_of, of_equal_labels, pool_seeds, studied, tested
+from ftrun.reports.statistics.pareto import dominating
+from ftrun.reports.study import Group, Study, mean_of, of_equal_labels, pool_seeds, studied, tested
+from ftrun.reports.tried import Tried
 from ftrun.runs.content import answers_of
 from ftrun.runs.run import Run
-from ftrun.tasks.metrics.rescoring import Scored, scored
+from ftrun.tasks.metrics.rescoring import scored
 
 PAIRS = 15  # tests that are shown; where there would be more, each study is tested against the best one only
 SAME_SCORE = 1e-6
+RESULTS = ("rows", "steps", "layers", "l2")  # of result.json, beside the facts of a row
 
 
 def groups_of(rows: list[Row]) -> tuple[list[Group], list[str]]:
     """Groups of comparable finished runs, and why a finished run is in none of them."""
-    together: dict[tuple[str, ...], list[Tried]] = {}
-    opened, notes = [], []
+    together: dict[Key, list[Tried]] = {}
+    opened: Opened = []
+    seen: set[tuple[Key, str, int, str]] = set()
+    notes, shelf = [], Shelf()
     for row in rows:
         if row["state"] != "finished":
             continue
         try:
-            key, tried = open_run(row)
+            key, tried = open_run(row, shelf)
         except UserError as error:
             notes.append(f"{row['label']}: {error}{_alone(row)}")
         else:
             opened.append((key, tried))
             try:
-                opened += [(key, rival) for rival in rivals_of(row, tried)]
+                opened += [(key, rival) for rival in rivals_of(row, tried) if _is_new(key, rival, seen)]
             except UserError as error:
                 notes.append(f"{row['label']}: {error}, so its baselines are not compared")
     whole, missing = joined(opened)
@@ -61,10 +64,20 @@ def _alone(row: Row) -> str:
     return "" if found.healthy else f"; it {found.text}"
 
 
-def open_run(row: Row) -> tuple[tuple[str, ...], Tried]:
+def _is_new(key: Key, rival: Tried, seen: set[tuple[Key, str, int, str]]) -> bool:
+    """Whether no run before had this baseline with the same answers; of folds and splits all are needed."""
+    row, mark = rival.row, (key, rival.row["strategy"], id(rival.answers), rival.row["model"])
+    if row["fold"] is not None or row["split_seed"] is not None:
+        return True
+    new = mark not in seen
+    seen.add(mark)
+    return new
+
+
+def open_run(row: Row, shelf: Shelf) -> tuple[Key, Tried]:
     """A finished run and the key of its group; UserError where its predictions cannot be scored again."""
     run = Run.open(row["run"])
-    run.config = row["config"]  # which has been read
+    run.config, run.asked = row["config"], row["asked"]  # which have been read
     if not (run.path / "predictions.jsonl").is_file():
         raise UserError("no predictions.jsonl, so it is not compared")
     answered = answers_of(run.path / "predictions.jsonl")
@@ -80,20 +93,19 @@ def open_run(row: Row) -> tuple[tuple[str, ...], Tried]:
             f"predictions.jsonl gives {row['metric']} {found.score:.6f} but result.json {known:.6f}, "
             "so it is not compared"
         )
-    items = json.dumps([[each.get("row"), each["label"]] for each in answered]).encode()
-    key = (row["config"]["task"].get("kind", ""), row["metric"], hashlib.sha256(items).hexdigest())
-    return key, _tried(row, run, answered, found)
+    seen = Evidence.of(run, row["metric"], calibration_of(answered), answered)
+    diagnosis = diagnose(seen)
+    held = shelf.put(answered, keep=not diagnosis.learned_too_little)
+    key = (row["config"]["task"].get("kind", ""), row["metric"], held.items.key)
+    kept = {name: seen.result[name] for name in RESULTS if name in seen.result}
+    return key, Tried(row, held, found.score, found.left_out, kept, diagnosis)
 
 
-def _tried(row: Row, run: Run, answered: list[dict[str, Any]], found: Scored) -> Tried:
-    classes = all(isinstance(each["label"], str) for each in answered)
-    labels, answers = [each["label"] for each in answered], [each["answer"] for each in answered]
-    right = [label == answer for label, answer in zip(labels, answers, strict=True)] if classes else None
-    sure = [each.get("probability") for each in answered]
-    known = right is not None and all(isinstance(p, float) for p in sure)
-    calibrated = calibration(sure, right) if known and right is not None else None  # type: ignore[arg-type]
-    seen = Evidence.of(run, row["metric"], calibrated, answered)
-    return Tried(row, answered, found, right, calibrated, seen.lines, seen.result, diagnose(seen))
+def calibration_of(answered: list[Line]) -> Calibration | None:
+    """Of answers that are one name each, with a probability; None of others."""
+    sure = [p for each in answered if isinstance(p := each.get("probability"), float)]
+    right = [each["label"] == each["answer"] for each in answered if isinstance(each["label"], str)]
+    return calibration(sure, right) if len(sure) == len(right) == len(answered) else None
 
 
 def _group(tried: list[Tried]) -> Group:
@@ -107,9 +119,9 @@ def _group(tried: list[Tried]) -> Group:
     names = [
         (known[each.baseline].of(each.row), known[each.baseline].of(each.row, count=False)) for each in firsts
     ]
-    studies = []
+    studies, often = [], Counter(names)
     for (name, way), seeds in zip(names, places.values(), strict=True):
-        if names.count((name, way)) > 1:
+        if often[name, way] > 1:
             row = tried[next(iter(seeds.values()))].row
             name = f"{name} ({row['task']}, {row['brief']})"
         own = [tried[place] for place in seeds.values()]
@@ -118,8 +130,8 @@ def _group(tried: list[Tried]) -> Group:
     group = Group(tried[0].row["task"], tried[0].row["metric"], len({*tried[0].tested_rows}), studies)
     studies.sort(key=lambda study: -group.sign * study.score.value)
     group.pairs = tested(_chosen(group))
-    for study in group.ways:
-        study.dominated_by = dominated_by(study, group)
+    for study, other in zip(group.ways, dominating(group), strict=True):
+        study.dominated_by = other
     return group
 
 

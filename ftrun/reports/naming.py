@@ -9,7 +9,8 @@ the runs of one strategy.
 
 from __future__ import annotations
 
-from functools import cache
+import sys
+from functools import cache, cached_property
 from typing import Any
 
 from ftrun.reports.numbers import short, words
@@ -27,7 +28,7 @@ def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in config.items():
         chosen = prefix.removesuffix(".") in CHOICES and name in ("name", "kind")
-        whole = prefix.removesuffix(".") if chosen else prefix + name
+        whole = sys.intern(prefix.removesuffix(".") if chosen else prefix + name)  # runs have the same names
         found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {whole: value}
     return found
 
@@ -80,7 +81,12 @@ class Names:
         mine = row["settings"].get(MODEL)
         if mine is None or len(self.models) < 2:
             return ""
-        return short(mine) if len({short(each) for each in self.models}) == len(self.models) else str(mine)
+        return short(mine) if self._unlike else str(mine)
+
+    @cached_property
+    def _unlike(self) -> bool:
+        """Whether the short names of all networks differ."""
+        return len({short(each) for each in self.models}) == len(self.models)
 
     def _count(self, row: Row) -> str:
         """The number of training rows, or the setting where it is not known; empty where all agree."""

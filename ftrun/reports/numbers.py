@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ftrun.tasks.metrics.metric import lookup
+
+MOST = 200  # lines of a section, the best ways first: nobody reads more, and the csv file has every run
+
+
+def cut(lines: Sequence[str], of: int | None = None) -> list[str]:
+    """The first lines, and in another one how many more there are; `of` so many where not all were made."""
+    more = (len(lines) if of is None else of) - MOST
+    return [*lines[:MOST], *([f"{more:,} more are not told here"] if more > 0 else [])]
 
 
 def short(model: str) -> str:

@@ -7,10 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ftrun.reports.comparison import Row
-from ftrun.reports.diagnosing.diagnosis import Diagnosis
-from ftrun.reports.naming import flat
-from ftrun.reports.statistics.seeds import Runs
+from ftrun.reports.statistics.seeds import Family, Runs
 from ftrun.reports.statistics.significance import (
     ALPHA,
     Estimate,
@@ -20,60 +17,12 @@ from ftrun.reports.statistics.significance import (
     p_of,
 )
 from ftrun.tasks.metrics.metric import lookup
-from ftrun.tasks.metrics.rescoring import Scored
 
 if TYPE_CHECKING:
-    from ftrun.reports.diagnosing.calibration import Calibration
+    from ftrun.reports.tried import Tried
 
 
-@dataclass
-class Tried:
-    """A finished run with its answers to the test rows."""
-
-    row: Row
-    answered: list[dict[str, Any]]  # the lines of predictions.jsonl
-    scored: Scored
-    right: list[bool] | None  # None for answers that are neither correct nor wrong
-    calibration: Calibration | None
-    lines: list[dict[str, Any]]
-    result: dict[str, Any]
-    diagnosis: Diagnosis
-    parts: list[Tried] = field(default_factory=list)  # of folds or repeated splits, the run of each
-    folds: list[int] | None = None  # and the fold or split of each item
-    rows: list[int] | None = None  # of repeated splits, the number of each item's row
-    ratio: float | None = None  # and the test rows of one for each of its other rows
-
-    @property
-    def runs(self) -> list[Tried]:
-        """The runs that were trained for it."""
-        return self.parts or [self]
-
-    @property
-    def tests(self) -> dict[str, int]:
-        """How many folds and splits it was tested in, of those that it has several of."""
-        counts = {
-            name: len({part.row[key] for part in self.parts})
-            for name, key in (("folds", "fold"), ("splits", "split_seed"))
-        }
-        return {name: count for name, count in counts.items() if count > 1}
-
-    @property
-    def tested_rows(self) -> list[int]:
-        """The number of each item's row, from 0."""
-        return [*range(len(self.answered))] if self.rows is None else self.rows
-
-    baseline: bool = False  # of the data card: nothing was trained
-
-    @property
-    def labels(self) -> list[Any]:
-        return [line["label"] for line in self.answered]
-
-    @property
-    def answers(self) -> list[Any]:
-        return [line["answer"] for line in self.answered]
-
-
-@dataclass
+@dataclass(eq=False)
 class Study:
     """One set of settings over its seeds."""
 
@@ -88,11 +37,6 @@ class Study:
     @property
     def config(self) -> dict[str, Any]:
         return self.tried[0].row["config"]
-
-    @cached_property
-    def flat_config(self) -> dict[str, Any]:
-        """The same with dotted names."""
-        return flat(self.config)
 
     @property
     def trained(self) -> list[Tried]:
@@ -110,7 +54,7 @@ class Study:
         return self.tried[0].baseline
 
 
-@dataclass
+@dataclass(eq=False)
 class Pair:
     """Two studies on the same items: their difference and its test."""
 
@@ -131,7 +75,7 @@ class Pair:
         return self.found.seeds_error is None and self.found.split_error is None
 
 
-@dataclass
+@dataclass(eq=False)
 class Group:
     """Studies that may be compared with each other."""
 
@@ -156,6 +100,14 @@ class Group:
         """The best of these."""
         return max(self.ways, key=lambda study: self.sign * study.score.value)
 
+    @cached_property
+    def _tested(self) -> dict[frozenset[int], Pair]:
+        return {frozenset((id(pair.first), id(pair.second))): pair for pair in reversed(self.pairs)}
+
+    def pair(self, first: Study, second: Study) -> Pair | None:
+        """The test of two studies against each other, if there was one; `pairs` have been set before."""
+        return self._tested.get(frozenset((id(first), id(second))))
+
 
 def studied(name: str, way: str, tried: list[Tried], facts: dict[str, float | None]) -> Study:
     """A study from its runs, its score's interval from these alone; see `pool_seeds`.
@@ -166,8 +118,8 @@ def studied(name: str, way: str, tried: list[Tried], facts: dict[str, float | No
 
     runs = Runs(
         [each.row["seed"] for each in tried],
-        numpy.array([each.scored.score for each in tried]),
-        numpy.stack([each.scored.left_out for each in tried], 1),
+        numpy.array([each.score for each in tried]),
+        numpy.stack([each.left_out for each in tried], 1),
         None if len({*(tried[0].folds or [])}) < 2 else numpy.array(tried[0].folds),
         fixed=tried[0].baseline and len(tried) == 1,
         rows=None if tried[0].rows is None else numpy.unique(tried[0].rows, return_inverse=True)[1],
@@ -179,7 +131,7 @@ def studied(name: str, way: str, tried: list[Tried], facts: dict[str, float | No
 def pool_seeds(studies: list[Study]) -> None:
     """Estimate each score again, with the spread over seeds that studies of equal labels have together."""
     for like in of_equal_labels(studies):
-        family = [study.runs for study in like]
+        family = Family([study.runs for study in like])
         for study in like:
             share = lookup(study.tried[0].row["metric"]).is_share
             study.score = estimate(study.runs, family, share)
@@ -198,25 +150,34 @@ def tested(pairs: list[tuple[Study, Study]]) -> list[Pair]:
 
     The spread over seeds is pooled over all studies that the pairs join, directly or through others.
     """
-    found = [compare(first, second, _joined(first, pairs)) for first, second in pairs]
+    families = _families(pairs)
+    found = [compare(first, second, families[id(first)]) for first, second in pairs]
     for pair, corrected in zip(found, holm([pair.p for pair in found]), strict=True):
         pair.corrected = corrected
     return found
 
 
-def _joined(study: Study, pairs: list[tuple[Study, Study]]) -> list[Study]:
-    found = {id(study): study}
-    while True:
-        reached = [pair for pair in pairs if any(id(each) in found for each in pair)]
-        wider = {id(each): each for pair in reached for each in pair}
-        if len(wider) == len(found):
-            return [*found.values()]
-        found = wider
+def _families(pairs: list[tuple[Study, Study]]) -> dict[int, Family]:
+    """By the id of each study: all studies that pairs join it with, directly or through others."""
+    joined: dict[int, list[Study]] = {}
+    for pair in pairs:
+        one, other = (joined.setdefault(id(each), [each]) for each in pair)
+        if one is not other:
+            few, many = sorted((one, other), key=len)
+            many += few
+            joined |= dict.fromkeys(map(id, few), many)
+    families = {id(own): own for own in joined.values()}
+    order = {each: place for place, each in enumerate(joined)}
+    known = {
+        name: Family([each.runs for each in sorted(own, key=lambda study: order[id(study)])])
+        for name, own in families.items()
+    }
+    return {each: known[id(own)] for each, own in joined.items()}
 
 
-def compare(first: Study, second: Study, family: list[Study]) -> Pair:
+def compare(first: Study, second: Study, family: Family) -> Pair:
     """The t test of two studies over test examples, and over seeds where one of the family has several."""
-    found = difference(first.runs, second.runs, [study.runs for study in family])
+    found = difference(first.runs, second.runs, family)
     splits = " and ".join(name for each in first.tried[:1] for name in each.tests)
     parts = {"test examples": 0.0, "seeds": found.seeds_error, splits: found.split_error}
     over = " and ".join(name for name, error in parts.items() if error is not None)

@@ -16,6 +16,7 @@ from ftrun.reports.comparison import (
     heading,
     side_by_side,
 )
+from ftrun.reports.numbers import cut
 from ftrun.reports.summary import row_of
 from ftrun.runs.files import write_atomically
 from ftrun.runs.find import find_runs
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from ftrun.reports.pages.page import Plot, Section
 
+GROUPS = 50  # of runs that may be compared with each other, at most, on a page
 ENDINGS = {".md": "markdown", ".csv": "csv", ".html": "html", ".htm": "html"}
 
 
@@ -119,7 +121,7 @@ def _compared(rows: list[Row], plotted: bool) -> list[Section]:
 
     groups, notes = groups_of(rows)
     sections = []
-    for number, group in enumerate(groups):
+    for number, group in enumerate(groups[:GROUPS]):
         plots: list[Plot] = []
         if plotted:
             from ftrun.reports.plots.every import plots_of
@@ -128,11 +130,14 @@ def _compared(rows: list[Row], plotted: bool) -> list[Section]:
         sections += sections_of(group, plots)
     if len(groups) > 1:
         words = "; ".join(
-            f"{group.task}: {group.metric} on {counted(group.items, 'test example')}" for group in groups
+            f"{group.task}: {group.metric} on {counted(group.items, 'test example')}"
+            for group in groups[:GROUPS]
         )
-        sections.insert(0, Section("Not comparable with each other", lines=[words]))
+        more = f"{len(groups) - GROUPS:,} more groups are not told here; name fewer directories to see them"
+        lines = [words, *([more] if len(groups) > GROUPS else [])]
+        sections.insert(0, Section("Not comparable with each other", lines=lines))
     if notes:
-        sections.append(Section("Left out of the comparison", lines=notes))
+        sections.append(Section("Left out of the comparison", lines=cut(notes)))
     return sections
 
 

@@ -37,3 +37,18 @@ def importing(heaviest: str) -> Iterator[None]:
         gc.freeze()
     finally:
         gc.enable()
+
+
+_exempt = False
+
+
+def exempt_libraries() -> None:
+    """After the first of many runs in a process: no later collection looks through what libraries keep.
+
+    Only once, so that what a run leaves in a cycle is garbage to the next one.
+    """
+    global _exempt
+    if not _exempt:
+        gc.collect()
+        gc.freeze()
+        _exempt = True

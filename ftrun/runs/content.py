@@ -117,18 +117,19 @@ def answers_of(path: Path, groups: Iterable[str] = ()) -> list[Content]:
 
 def uneven(lines: list[Content]) -> str:
     """Which name has values of two kinds, or not of the one it should; empty where none does."""
+    names = set().union(*lines)
     for name, (outer, inner) in ANSWERS.items():
+        if name not in names:
+            continue
         values = [line.get(name) for line in lines]
-        within = chain.from_iterable(
-            each.values() if isinstance(each, dict) else each
-            for each in values
-            if isinstance(each, dict | list)
-        )
-        for column, expected in ((values, outer), (within, inner)):
-            kinds = sorted({TYPES[each] for each in {*map(type, column)} - {NoneType}})
+        types = {*map(type, values)}
+        parts = [each for each in values if isinstance(each, (dict, list))] if types & {dict, list} else []
+        within = chain.from_iterable(each.values() if isinstance(each, dict) else each for each in parts)
+        for column, expected in ((types, outer), ({*map(type, within)}, inner)):
+            kinds = sorted({TYPES[each] for each in column - {NoneType}})
             if len(kinds) > 1 or (expected and kinds not in ([], [expected])):
                 return f"{name} is {' in one row, in another '.join(kinds)}"
-    slices = {frozenset(line.get("slices", ())) for line in lines}
+    slices = {frozenset(line.get("slices", ())) for line in lines} if "slices" in names else set()
     return "the rows have not the same slices" if len(slices) > 1 else ""
 
 

@@ -30,6 +30,10 @@ LEASE = re.compile(r"\.lease-\d+")
 HALF_WRITTEN = re.compile(r"\..+\.\d+|\.tmp\w{6}")
 
 
+class Begun(ConfigError):
+    """A directory holds a run, which nobody makes at this moment."""
+
+
 def publish(path: Path, config: str, beginning: dict[str, str]) -> Lease:
     """Make the directory a run, which it is from the moment that its config.yaml appears, and hold it.
 
@@ -112,7 +116,7 @@ def already(path: Path) -> ConfigError:
     """That it holds a run, which goes on; InUse where that is being made."""
     if not (path / RESULT).is_file() and (by := holder(path)) is not None and by.lives:
         return in_use(str(path), by)
-    return ConfigError(f"{path} already holds a run; {continuing(path)}")
+    return Begun(f"{path} already holds a run; {continuing(path)}")
 
 
 def only_begun(path: Path) -> bool:

@@ -75,7 +75,7 @@ class Run:
     def _written(self) -> tuple[dict[str, Any], bool]:
         return as_written(self.path / CONFIG)
 
-    @property
+    @cached_property
     def asked(self) -> dict[str, Any]:
         """The settings as they were asked for, the same for all seeds: `auto` where `settle` put a number."""
         return merged(self.config, self.read_json(SETTLED) or {})
@@ -87,7 +87,7 @@ class Run:
         asked = merged(self.read_json(SETTLED) or {}, common(stored, found))
         self.write_json(SETTLED, asked)  # first: without it nobody knows what was asked for
         write_atomically(self.path / CONFIG, to_yaml(merged(stored, found)))
-        for name in ("config", "_written"):
+        for name in ("config", "_written", "asked"):
             self.__dict__.pop(name, None)
 
     @property

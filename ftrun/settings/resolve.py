@@ -24,7 +24,7 @@ hints_of = cache(get_type_hints)  # most of the time that it takes to check the 
 
 def build(cls: type, node: dict[str, Any], prefix: str, owner: str) -> Any:
     """An instance of the dataclass `cls`, whose fields are the node's keys; `prefix` is the node's path."""
-    names = {setting(field.name): field.name for field in fields(cls)}
+    names = {setting(field.name): field.name for field in fields(cls) if field.init}
     for key in node:
         if key not in names:
             tail = meant(prefix + str(key), {prefix + name for name in names})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from ftrun import CONF
@@ -127,6 +128,7 @@ ELSEWHERE = {
     "quantization": "model.load",
     "full_determinism": "train.deterministic",
 }
+LAUNCHER = "hydra.launcher."  # of the engine that makes the runs of a sweep
 RANGES = "search"  # what `ftrun compare --search` draws from
 KEY = re.compile(r"( *)([A-Za-z_]\w*): ?(.*)")
 
@@ -179,12 +181,35 @@ def everywhere() -> set[str]:
     return found | {"strategy"}
 
 
+def of_launchers(name: str, own: set[str]) -> str:
+    """The end of a message about a setting that a launcher does not have: which has it, or one like it.
+
+    `own` are those of the chosen one, which come first.
+    """
+    homes: dict[str, list[str]] = {}
+    for path in sorted((CONF / "hydra" / "launcher").glob("*.yaml")):
+        if "The former name" not in path.read_text(encoding="utf-8"):
+            for key in keys(path).keys() - {"_target_"}:
+                homes.setdefault(key, []).append(path.stem)
+    if name in homes:
+        return f"; it belongs to hydra/launcher={', '.join(homes[name])}"
+    for group in (own & homes.keys(), homes.keys() - own):
+        names = sorted(group, key=lambda key: (not key.startswith(name), len(key), key))
+        parts = [key for key in names if len(name) > 2 and (name in key or key in name)]
+        if found := [*get_close_matches(name, names, n=1), *parts]:
+            other = "" if found[0] in own else f" of hydra/launcher={', '.join(homes[found[0]])}"
+            return f"; did you mean '{LAUNCHER}{found[0]}'{other}?"
+    return ""
+
+
 def meant(name: str, known: Iterable[str] = ()) -> str:
     """The end of an error message about an unknown setting: its strategy, its name in ftrun or a similar one.
 
     `known` are names that exist only in this run, such as the settings of its strategy.
     """
     last = name.split(".")[-1]
+    if name.startswith(LAUNCHER):
+        return of_launchers(last, {each.removeprefix(LAUNCHER) for each in known})
     possible = (everywhere() | set(known)) - {name}
     if name.startswith("pretrain."):
         inner = {f"pretrain.{each}" for each in possible if each.startswith(("task.", "train."))}

@@ -59,8 +59,7 @@ def check(name: str) -> None:
     if name not in NAMES:
         raise ConfigError(f"tracker={name} is unknown; possible: {', '.join(NAMES)}{near(name, NAMES)}")
     if name != "none" and name not in sys.modules and find_spec(name) is None:
-        package = "tensorboard" if name == "tensorboard" else f'"ftrun[{name}]"'
-        raise ConfigError(f"tracker={name} is not installed; install it: pip install {package}")
+        raise ConfigError(f'tracker={name} is not installed; install it: pip install "ftrun[{name}]"')
 
 
 def open_tracker(name: str, run: Run) -> Tracker:

@@ -15,6 +15,7 @@ import pytest
 from ftrun import CONF, cli
 from ftrun.errors import Diverged, Interrupted
 from ftrun.runs.ledger import Ledger
+from ftrun.runs.run import Run
 from ftrun.settings import suggest as names
 from ftrun.settings.read import read
 from ftrun.training.processes import ranks
@@ -306,6 +307,51 @@ def test_mistakes_leave_no_directory(ftrun, capsys, line):
     assert list(Path.cwd().iterdir()) == []
 
 
+OF_SWEEPS = [
+    ("hydra.launcher.dry=true", "hydra.launcher.dry=true is for a sweep, which is started with ftrun -m"),
+    ("hydra.sweep.dir=here", "the directory of one run is hydra.run.dir="),
+    ("hydra.run.dir=", "hydra.run.dir= names no directory"),
+    ("-m hydra.run.dir=here", "hydra.run.dir=here is for one run; the directory of a sweep is hydra.sweep"),
+    ("-m hydra.sweep.dir=", "hydra.sweep.dir= names no directory"),
+    ("-m seed=range(0) hydra.sweep.dir=here", "no run is asked for: seed=range(0); possible: range(3) or"),
+    ("-m hydra.sweep.dir=a,b", "hydra.sweep.dir=a,b has several values; all runs of a sweep have one"),
+    ("-m hydra.sweep.subdir=../x", "hydra.sweep.subdir=../x is no directory of a run in "),
+    ("-m hydra.sweep.subdir=same seed=0,1", "hydra.sweep.subdir= gives several runs the directory same"),
+    ("-m hydra.launcher.n_jobs=2", "hydra/launcher=here has no setting 'hydra.launcher.n_jobs'; it belongs"),
+    ("-m +hydra.launcher.n_jobs=2", "hydra/launcher=here has no setting 'hydra.launcher.n_jobs'"),
+    ("-m hydra.launcher.dry=maybe", "hydra.launcher.dry is true or false, not 'maybe'"),
+    ("-m hydra/launcher=slurm hydra.launcher.mem_gb=-1", "hydra.launcher.mem_gb is above 0, not -1"),
+]
+
+
+@pytest.mark.parametrize("line, said", OF_SWEEPS)
+def test_mistakes_about_a_sweep_are_one_line_and_nothing_is_made(ftrun, runs, capsys, line, said):
+    assert ftrun(line) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1
+    assert list(Path.cwd().iterdir()) == [] and not runs.calls
+
+
+def test_a_sweep_that_is_only_shown(ftrun, runs, capsys, monkeypatch):
+    monkeypatch.setattr("ftrun.experiments.queue.dry.timed", lambda left: 3600.0)
+    line = "-m strategy=lora rank=1,2,1,0 hydra.sweep.dir=here"
+    assert ftrun("-m strategy=lora rank=2 hydra.sweep.dir=here") == 0
+    capsys.readouterr()
+    assert ftrun(f"{line} hydra.launcher.dry=true") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:4] == [
+        "run 0 · rank=1 · to do",
+        "run 1 · rank=2 · finished: here/0-lora",
+        "run 2 · rank=1 · the same as run 0",
+        "run 3 · rank=0 · cannot be made",
+    ]
+    assert lines[4] == "1 run cannot be made: strategy=lora: rank is at least 1, not 0"
+    assert lines[5] == "4 runs, 1 finished already, 1 to do; nothing was started"
+    assert lines[7] == "about 60 min (60 min a run, by a few steps of each kind of run)"
+    assert len(runs.calls) == 1
+    assert ftrun("-m hydra.sweep.dir=there hydra.launcher.dry=true") == 0 and not Path("there").exists()
+
+
 CHECK = """
 import sys, time
 from ftrun import cli
@@ -469,8 +515,8 @@ def test_a_sweep_goes_on_after_failures_and_exits_1(ftrun, runs, capsys):
     assert ftrun("-m strategy=lora rank=1,3,0,4") == 1
     output = capsys.readouterr()
     assert output.err.splitlines() == [
-        "ftrun: 1 run failed: loss is nan (run 1: rank=3)",
         "ftrun: 1 run failed: strategy=lora: rank is at least 1, not 0 (run 2: rank=0)",
+        "ftrun: 1 run failed: loss is nan (run 1: rank=3)",
     ]
     assert output.out.splitlines()[-1].startswith("2 of 4 runs finished")
 
@@ -502,6 +548,18 @@ def test_a_sweep_started_again_goes_on_with_what_is_there(ftrun, runs, capsys):
     assert len(runs.calls) == 4 and runs.resumed == []
 
 
+def test_a_run_of_a_sweep_that_another_process_begins_meanwhile_goes_on(ftrun, runs):
+    """As a worker does whose driver was killed, while the same command is given again."""
+
+    def run(settings, path):
+        Run.create(path, settings.raw).release()
+        return Run.create(path, settings.raw)
+
+    runs.run = run
+    assert ftrun("-m strategy=lora rank=1 hydra.sweep.dir=here") == 0
+    assert runs.resumed == [Path("here/0-lora").absolute()]
+
+
 def test_a_sweep_of_other_code_runs_again_and_what_failed_too(ftrun, runs, monkeypatch):
     runs.error = Diverged("loss is nan")
     assert ftrun("-m strategy=lora rank=1,3 hydra.sweep.dir=here") == 1
@@ -521,7 +579,7 @@ def test_what_a_directory_holds_is_no_success_of_a_later_sweep(ftrun, runs, caps
     assert ftrun("-m strategy=lora rank=1,2 hydra.sweep.dir=here") == 0
     runs.error = Diverged("loss is nan")
     assert ftrun("-m strategy=lora rank=3 seed=1,2 hydra.sweep.dir=here") == 1
-    assert capsys.readouterr().out.splitlines()[-1] == "0 of 2 runs finished: ftrun report here"
+    assert capsys.readouterr().out.splitlines()[-1] == "0 of 2 runs finished"
     Path("here/other").mkdir()  # and what else is there is no run of it that failed
     assert ftrun("-m strategy=lora rank=1,2 hydra.sweep.dir=here") == 0
     assert capsys.readouterr().out.splitlines()[-1] == "2 of 2 runs finished: ftrun report here"

@@ -193,6 +193,8 @@ def test_where_there_is_no_word_there_is_no_baseline_of_words() -> None:
 def test_every_subset_lies_in_every_larger_one_and_is_stratified(seed: int) -> None:
     names = ["a"] * 300 + ["b"] * 150 + ["c"] * 45 + ["d"] * 5
     random.Random(7).shuffle(names)
+    assert choose(names, 3, seed)[1] == ["train: 3 rows for 4 classes, some have none"]
+    assert choose(names, 3, seed, "quantile")[1] == ["train: 3 rows for 4 quantiles, some have none"]
     smaller: set[int] = set()
     for size in range(1, 501):
         chosen = set(choose(names, size, seed)[0])

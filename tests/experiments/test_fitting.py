@@ -102,7 +102,15 @@ def test_a_network_without_weights_is_planned_in_seconds(tmp_path, capsys):
 
 
 def test_sizes_are_read_in_words():
-    assert [bytes_of(text) for text in ("24GB", "1.5 GiB", "512M")] == [24 * 10**9, 3 * 2**29, 512 * 10**6]
-    for text in ("much", "0GB", "24 apples"):
-        with pytest.raises(ConfigError, match=f"--memory {text} is no size; possible: 24GB"):
+    sizes = {"24GB": 24 * 10**9, "1.5 GiB": 3 * 2**29, "512M": 512 * 10**6, "24gb": 24 * 10**9}
+    assert {text: bytes_of(text) for text in sizes} == sizes
+    for text in ("much", "0GB", "24 apples", "24", "", "-1GB", "nanGB"):
+        with pytest.raises(ConfigError, match=f"--memory '{text}' is no size; possible: 24GB"):
             bytes_of(text)
+
+
+@pytest.mark.parametrize("words", [("task=digits", "model=mlp"), ("strategy=scratch",)])
+def test_changes_that_cannot_be_had_are_not_proposed(words):
+    """Of random weights none are rounded."""
+    found = that_fit(settings(*words, "train.batch_size=8", "device=cpu"), 16, 1)
+    assert found == []

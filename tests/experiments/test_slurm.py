@@ -73,6 +73,13 @@ def test_a_refused_run_is_told_with_its_reason(cluster, capsys):
         ({"cluster": "pbs"}, "cluster=pbs: possible: slurm, local"),
         ({"runs_per_job": 0}, "runs_per_job=0: possible: a whole number from 1"),
         ({"timeout_min": 2}, "signal_delay_s=120: possible: fewer seconds than the 120 of"),
+        ({"timeout_min": "1:00:00"}, "timeout_min is a whole number, not '1:00:00'"),
+        ({"gpus_per_node": -1}, "gpus_per_node is at least 0, not -1"),
+        ({"mem_gb": "abc"}, "mem_gb is a number or null, not 'abc'"),
+        ({"setup": "module load cuda"}, "setup is a list, not 'module load cuda'"),
+        ({"additional_parameters": "abc"}, "additional_parameters is a group of settings, not 'abc'"),
+        ({"name": None}, "name is a string, not null"),
+        ({"jobs": 1}, "hydra/launcher=slurm has no setting 'hydra.launcher.jobs'; did you mean"),
     ],
 )
 def test_settings_that_cannot_be_had_are_refused(words, reason):

@@ -1,10 +1,11 @@
 """Dominance among studies: no worse in anything, and better in something by more than noise."""
 
+import math
 from types import SimpleNamespace
 
 import pytest
 
-from ftrun.reports.statistics.pareto import COUNTED, SAME_BYTES, _cheaper, dominated_by
+from ftrun.reports.statistics.pareto import COUNTED, SAME_BYTES, _cheaper, dominating
 
 COSTS = dict.fromkeys(COUNTED, 1.0)
 
@@ -15,8 +16,8 @@ COSTS = dict.fromkeys(COUNTED, 1.0)
         (1, 2, "trained_parameters", 1),
         (2, 1, "trained_parameters", -1),
         (2, 2, "trained_parameters", 0),
-        (None, 2, "trained_parameters", 0),
-        (2, None, "trained_parameters", 0),
+        (math.nan, 2, "trained_parameters", 0),
+        (2, math.nan, "trained_parameters", 0),
         (0.1, 0.11, "forgetting", 1),  # a score has no slack
         (90.0, 100.0, "seconds", 0),  # a tenth of the larger one
         (100.0, 90.0, "seconds", 0),
@@ -41,6 +42,10 @@ def study(name, score, subset=None, **facts):
 def group(*ways, sign=1, apart=()):
     pairs = [SimpleNamespace(first=one, second=other, apart=True) for one, other in apart]
     return SimpleNamespace(ways=list(ways), sign=sign, pairs=pairs)
+
+
+def dominated_by(way, found):
+    return dominating(found)[found.ways.index(way)]
 
 
 def test_the_better_one_dominates_where_the_difference_is_clear_or_it_is_cheaper():

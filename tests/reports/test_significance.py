@@ -316,15 +316,14 @@ def test_of_a_difference_as_plain_as_day_two_items_tell_it() -> None:
 
 
 def test_the_smallest_difference_is_the_inverse_of_the_items_needed() -> None:
-    for seeds in (1, 3):
-        least = smallest_difference(500, seeds, tests=3)
+    for seeds, tests, freedom in ((1, 3, math.inf), (3, 3, 4), (9, 36, 12), (9, 1, 8)):
+        least = smallest_difference(500, seeds, tests=tests)
         differ = 2 * 0.2 * 0.8 * 0.5
         items_error = math.sqrt(differ * (0.2 + 0.8 / seeds) / 500)
         seeds_error = math.sqrt(2 / seeds) * 0.01
         unsure = math.hypot(math.sqrt(differ * 0.8 / seeds / 500), seeds_error)
-        freedom = math.inf if seeds == 1 else 4
         found = Estimate(least, 0, 0, items_error, seeds_error, 1, unsure, freedom)
-        assert items_needed(found, 500, tests=3) == pytest.approx(500)
+        assert items_needed(found, 500, tests=tests) == pytest.approx(500)
 
 
 def test_more_items_and_more_seeds_find_less() -> None:

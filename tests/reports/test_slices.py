@@ -12,6 +12,7 @@ import pytest
 from finished import finished
 
 from ftrun.commands.report import main
+from ftrun.reports.answers import columns_of
 from ftrun.reports.groups import groups_of
 from ftrun.reports.pages.console import console
 from ftrun.reports.table import rows_of
@@ -77,7 +78,7 @@ def test_the_slices_of_a_column_part_the_rows_and_weigh_up_to_the_score(tmp_path
     run = finished(tmp_path / "a")
     rewritten(run, sliced)
     lines = [json.loads(line) for line in (run.path / "predictions.jsonl").read_text().splitlines()]
-    for places in slices_in(lines).values():
+    for places in slices_in(columns_of(lines)).values():
         assert sorted(place for own in places.values() for place in own) == list(range(len(lines)))
         parts = [(len(own), of_rows(lines, own, "accuracy").score) for own in places.values()]  # type: ignore[union-attr]
         whole = sum(size * score for size, score in parts) / len(lines)

@@ -199,6 +199,22 @@ def test_names_of_other_tools(name):
     assert meant(f"task.{name}") == f"; ftrun calls it {ELSEWHERE[name]}"
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("partition", "; it belongs to hydra/launcher=slurm"),
+        ("num_cpus", "; it belongs to hydra/launcher=ray"),
+        ("njobs", "; did you mean 'hydra.launcher.n_jobs'?"),
+        ("dry_run", "; did you mean 'hydra.launcher.dry'?"),
+        ("time", "; did you mean 'hydra.launcher.timeout_min' of hydra/launcher=slurm?"),
+        ("foo", ""),
+    ],
+)
+def test_settings_of_launchers_are_found_among_themselves(name, said):
+    own = {f"hydra.launcher.{key}" for key in keys(CONF / "hydra/launcher/local.yaml")}
+    assert meant(f"hydra.launcher.{name}", own) == said
+
+
 def test_names_of_other_tools_are_known_wherever_they_are_put():
     for place in ("", "+", "train.", "+train.", "task.", "+task.", "model.", "+model."):
         assert "ftrun calls it alpha (with strategy=lora)" in refusal("strategy=lora", f"{place}lora_alpha=3")

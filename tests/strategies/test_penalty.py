@@ -8,6 +8,7 @@ from lab import SMALL_SOURCE, ran, toy
 from torch import nn
 
 from ftrun.errors import ConfigError
+from ftrun.strategies.ewc import fisher
 from ftrun.strategies.l2sp import L2sp
 from ftrun.strategies.penalty import Anchor, Update, UpdateAnchor
 from ftrun.training.checkpoint import newest, read_tensors
@@ -247,6 +248,8 @@ def test_what_cannot_be_held_is_one_line(toy_files, tiny_dir, tmp_path, words, m
 def test_the_fisher_information_is_kept_and_can_be_used_again(toy_files, tiny_dir, tmp_path):
     first = ran(tmp_path / "first", toy(toy_files, tiny_dir("bert"), *EWC, "pull=5"))
     file = first.path / "fisher.safetensors"
+    _, about = fisher.load(file)
+    assert about["kind"] == "auto" and int(about["rows"]) > 0 and about["source"]
     again = toy(toy_files, tiny_dir("bert"), *EWC, "pull=5", f"source_fisher={file}", "samples=1")
     second = ran(tmp_path / "second", again)
     assert same(first, second)  # and it is there for the runs that will have this one as their source

@@ -150,6 +150,14 @@ def mean_gradient(loop, model, data, rows):
     return {name: torch.zeros_like(p) if g is None else g for (name, p), g in named}
 
 
+def test_without_earlier_examples_it_is_the_gradient_of_the_mean_loss(tmp_path, loops):
+    ran(tmp_path / "run", settings(*DIGITS, LOW, "train.max_steps=1"))
+    loop, rows = loops[-1], list(range(20))
+    found = gradients(loop, rows)
+    for name, wanted in mean_gradient(loop, loop.step.model, loop.data, rows).items():
+        torch.testing.assert_close(found[name], wanted, rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.parametrize("scenario", ["task", "domain"])
 @pytest.mark.parametrize("share", [0.5, 0.2])
 def test_the_gradient_is_the_mixture_of_both_means(low, tmp_path, loops, scenario, share):

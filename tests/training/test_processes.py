@@ -130,6 +130,13 @@ def test_the_largest_of_all_processes_and_what_the_device_is_called():
     assert describe(named) == f"CPU, {threads} thread{'s' if threads > 1 else ''}, 2 processes, bf16"
     named = SimpleNamespace(num_processes=1, device=CPU, mixed_precision="no")
     assert describe(named).endswith("fp32") and "process" not in describe(named)
+    before, torch.backends.cuda.matmul.allow_tf32 = torch.backends.cuda.matmul.allow_tf32, True
+    try:
+        assert describe(named).endswith(", tf32")
+        named.mixed_precision = "bf16"
+        assert describe(named).endswith(", bf16")
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def test_a_single_process_gathers_nothing(monkeypatch):

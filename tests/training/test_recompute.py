@@ -156,6 +156,10 @@ def test_a_resume_with_other_kernels_says_so(capsys):
     assert "begun with" not in capsys.readouterr().out
 
 
+def test_the_compiler_is_one_that_torch_has():
+    assert compiling.BACKEND in torch._dynamo.list_backends()
+
+
 def test_without_a_compiler_it_is_refused(monkeypatch):
     def none(graph, inputs):
         raise OSError("no compiler")

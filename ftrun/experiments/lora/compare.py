@@ -8,12 +8,14 @@ from typing import Any
 from ftrun.data.tables import write_table
 from ftrun.errors import DataError
 from ftrun.experiments.inference import FinishedRun
+from ftrun.reports.answers import Shelf
 from ftrun.reports.diagnosing.diagnosis import Diagnosis
 from ftrun.reports.numbers import score
 from ftrun.reports.pages.console import console
 from ftrun.reports.pages.page import Section, as_markdown
 from ftrun.reports.pages.terminal import on_terminal
-from ftrun.reports.study import Group, Tried, studied, tested
+from ftrun.reports.study import Group, studied, tested
+from ftrun.reports.tried import Tried
 from ftrun.reports.verdicts.sentences import interval, p_value_source, sentence
 from ftrun.runs.content import answers_of
 from ftrun.runs.find import open_trained
@@ -41,7 +43,7 @@ def group_of(task: str, metric: str, places: dict[str, Path]) -> Group:
     """The answers in each place as studies of one run; every one is tested against the first."""
     tried = [_tried(metric, place) for place in places.values()]
     studies = [studied(name, name, [each], {}) for name, each in zip(places, tried, strict=True)]
-    group = Group(task, metric, len(tried[0].scored.columns), studies)
+    group = Group(task, metric, len(tried[0].answered), studies)
     group.pairs = tested([(studies[0], other) for other in studies[1:]])
     return group
 
@@ -53,8 +55,8 @@ def _tried(metric: str, place: Path) -> Tried:
     if found is None:
         raise DataError(f"{place / PREDICTIONS} does not contain the data for {metric}")
     row = {"seed": 0, "metric": metric, BESIDE: scored(BESIDE, labels, answers)}
-    right = [label == answer for label, answer in zip(labels, answers, strict=True)]
-    return Tried(row, lines, found, right, None, [], {}, Diagnosis([], None, []))
+    held = Shelf().put(lines, keep=False)
+    return Tried(row, held, found.score, found.left_out, {}, Diagnosis([], None, []))
 
 
 def standing(group: Group) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -37,10 +37,6 @@ class Agreement:
     def line(self) -> str:
         """Aligned under `HEADING`."""
         return f"{self.what:<34}{self.rows:>7,}{self.largest_difference:>27.1e}{self.flipped:>17,}"
-
-    def record(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return asdict(self)
 
 
 HEADING = f"{'':<34}{'rows':>7}{'largest logit difference':>27}{'flipped answers':>17}"

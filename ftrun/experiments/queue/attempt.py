@@ -24,7 +24,11 @@ from ftrun.experiments.queue.job import (
     Event,
     Job,
 )
+<<<<<<< HEAD
+from ftrun.runs.collector import exempt_libraries
+=======
 from ftrun.training.pausing import asked
+>>>>>>> w_breaker
 
 
 def alone(job: Job) -> Event:
@@ -34,6 +38,8 @@ def alone(job: Job) -> Event:
             return Event(job.number, FINISHED, making.one(job.raw, job.path, again=True))
     except BaseException as error:
         return told(job, error)
+    finally:
+        exempt_libraries()
 
 
 def told(job: Job, error: BaseException) -> Event:

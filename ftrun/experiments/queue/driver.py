@@ -117,10 +117,12 @@ class Driver:
     def hand_out(self) -> None:
         """Start as many as the engine takes, except what is finished by now or being made elsewhere."""
         self.look_elsewhere()
-        for _ in range(len(self.waiting)):
+        for job in list(self.waiting):
             if not self.engine.room():
                 return
-            job = self.waiting.popleft()
+            if any(job.key == each.key for each in (*self.running.values(), *self.elsewhere)):
+                continue  # of equal runs, such as seed=0,0, one is made
+            self.waiting.remove(job)
             if (event := self.ended_before(job)) is not None:
                 self.go_on(job, event)
                 continue

@@ -37,10 +37,12 @@ def show(jobs: list[Job], refused: dict[str, list[Job]], ledger: Ledger, engine:
     for job in jobs:
         if there[job.number] is None and (reason := refusal(job.raw, job.path)):
             cannot[job.number] = reason
-    left = [job for job in jobs if there[job.number] is None and job.number not in cannot]
+    first = {job.key: job for job in reversed(jobs)}  # of equal ones
+    left = [job for job in first.values() if there[job.number] is None and job.number not in cannot]
     every = sorted([*jobs, *(job for alike in refused.values() for job in alike)], key=lambda job: job.number)
     for job in every[:LISTED]:
-        state = "cannot be made" if job.number in cannot else state_of(job, there[job.number], ledger)
+        one = first.get(job.key, job)
+        state = "cannot be made" if job.number in cannot else state_of(job, there[job.number], ledger, one)
         print(f"run {job.number} · {brief(job.title)} · {state}")
     if len(every) > LISTED:
         print(f"and {len(every) - LISTED} more")
@@ -59,9 +61,11 @@ def show(jobs: list[Job], refused: dict[str, list[Job]], ledger: Ledger, engine:
         engine.close()
 
 
-def state_of(job: Job, there: Path | None, ledger: Ledger) -> str:
+def state_of(job: Job, there: Path | None, ledger: Ledger, first: Job) -> str:
     if there is not None:
         return f"finished: {os.path.relpath(there)}"
+    if first is not job:
+        return f"the same as run {first.number}"
     path = place_for(job, ledger).path
     if not is_run(path):
         return "to do"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -39,6 +40,8 @@ class Here:
         self.ended.append(event)
 
     def wait(self, seconds: float) -> list[Event]:
+        if not self.ended:  # all that is left is made by other processes
+            time.sleep(seconds)
         ended, self.ended = self.ended, []
         return ended
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from omegaconf import OmegaConf, open_dict
@@ -24,9 +25,11 @@ from ftrun.experiments.queue.driver import Driver
 from ftrun.experiments.queue.here import Here
 from ftrun.experiments.queue.job import FINISHED, Event, Job, Packed, Place
 from ftrun.experiments.queue.telling import Telling
-from ftrun.runs.ledger import Ledger, key_of
+from ftrun.runs.ledger import LEDGER, Ledger, key_of
 from ftrun.runs.protected import refuse_directory
 from ftrun.runs.run import is_run
+from ftrun.settings.checks import convert
+from ftrun.settings.resolve import build
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -42,9 +45,15 @@ POSSIBLE = "possible: hydra/launcher=here, local, ray, slurm"
 
 
 @dataclass
+class Nothing:
+    """The settings of `here`: what all engines have is the driver's."""
+
+
+@dataclass
 class Launching:
     """Who makes many runs, as hydra/launcher= and hydra.launcher. say."""
 
+    name: str  # hydra/launcher=local
     target: str
     dry: bool
     retries: int
@@ -55,14 +64,16 @@ class Launching:
     def of(cls, config: DictConfig) -> Launching:
         """As a configuration with Hydra's own part says; ConfigError for a launcher that is not ftrun's."""
         target = str(config.hydra.launcher.get("_target_"))
+        name = f"hydra/launcher={config.hydra.runtime.choices.get('hydra/launcher')}"
         if target != BASIC and not target.startswith(OWN):
-            name = config.hydra.runtime.choices.get("hydra/launcher", target)
-            raise ConfigError(f"hydra/launcher={name} is not known to ftrun; {POSSIBLE}")
+            raise ConfigError(f"{name} ({target}) is not known to ftrun; {POSSIBLE}")
         own = OmegaConf.to_container(config.hydra.launcher, resolve=True)
         assert isinstance(own, dict)
+        own.pop("_target_")
         return cls(
-            str(own.pop("_target_")),
-            bool(own.pop("dry", False)),
+            name,
+            target,
+            convert("hydra.launcher.dry", own.pop("dry", False), bool),
             whole("max_retries", own.pop("max_retries", 0), 0),
             whole("processes", own.pop("processes", 1), 1),
             own,
@@ -84,11 +95,11 @@ class Launching:
 
     def engine(self, telling: Telling) -> Engine:
         """The engine, with its settings."""
-        if self.target in (BASIC, HERE):
-            return Here(telling.board)
+        here = self.target in (BASIC, HERE)
         room, _, name = self.target.rpartition(".")
-        engine: Engine = getattr(importlib.import_module(room), name)(**self.settings)
-        return engine
+        kind = Nothing if here else getattr(importlib.import_module(room), name)
+        engine: Engine = build(kind, self.settings, "hydra.launcher.", self.name)
+        return Here(telling.board) if here else engine
 
 
 def launching_words(words: list[str]) -> tuple[list[str], list[str]]:
@@ -110,6 +121,8 @@ class Queue(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Have these runs made; each one's score, NaN for one that failed."""
+        if not job_overrides:
+            raise ConfigError(f"no run is asked for: {' '.join(self.ranges())}; possible: range(3) or 0,1,2")
         telling = Sweep.telling or Telling()
         jobs, refused = self.jobs([list(each) for each in job_overrides], initial_job_idx)
         engine = self.launching.engine(telling)
@@ -118,7 +131,6 @@ class Queue(Launcher):
             from ftrun.experiments.queue.dry import show
 
             show(jobs, refused, ledger, engine)
-            tidy(self.directory)
             return []
         Sweep.telling = telling
         telling.expect(len(job_overrides))
@@ -128,6 +140,25 @@ class Queue(Launcher):
             ended = Driver(engine, ledger, telling, self.launching.retries).run(jobs)
         numbers = range(initial_job_idx, initial_job_idx + len(job_overrides))
         return [returned(ended.get(number), job_overrides[number - initial_job_idx]) for number in numbers]
+
+    def beneath(self, name: str) -> Path:
+        """The directory of a run, in that of the sweep. Raises ConfigError for any other."""
+        parts = Path(name).parts or (LEDGER,)
+        if Path(name).is_absolute() or ".." in parts or parts[0] == LEDGER or parts[0].startswith("."):
+            raise ConfigError(
+                f"hydra.sweep.subdir={name} is no directory of a run in {self.directory}; possible:"
+                " '${hydra.job.num}-${strategy}'"
+            )
+        return self.directory / name
+
+    def ranges(self) -> list[str]:
+        """The words of the command line that have no value for any run."""
+        parsed = OverridesParser.create(config_loader=self.loader).parse_overrides(
+            [*self.config.hydra.overrides.task]
+        )
+        return [
+            each.input_line for each in parsed if each.is_sweep_override() and not [*each.sweep_iterator()]
+        ]
 
     def jobs(self, words: list[list[str]], first: int) -> tuple[list[Job], dict[str, list[Job]]]:
         """The runs, and those that cannot be composed by the reason; Hydra's own errors end the sweep."""
@@ -146,6 +177,7 @@ class Queue(Launcher):
                 continue
             content = Packed.of(raw, found[0].packed if found else None)
             found.append(replace(job, key=key_of(raw), packed=content))
+        refuse_shared(found)
         return found, refused
 
     def composed(self, words: list[str], number: int) -> tuple[dict[str, Any], Path]:
@@ -154,10 +186,21 @@ class Queue(Launcher):
         with open_dict(config):
             config.hydra.job.id = config.hydra.job.num = number
         HydraConfig.instance().set_config(config)
-        path = self.directory / str(config.hydra.sweep.subdir)
+        path = self.beneath(str(config.hydra.sweep.subdir))
         with open_dict(config):
             del config["hydra"]
         return plain(config), path
+
+
+def refuse_shared(jobs: list[Job]) -> None:
+    """ConfigError where two different runs would have one directory."""
+    keys: dict[Path, str] = {}
+    for job in jobs:
+        if keys.setdefault(job.path, job.key) != job.key:
+            raise ConfigError(
+                f"hydra.sweep.subdir= gives several runs the directory {job.path.name}; possible:"
+                " '${hydra.job.num}-${strategy}'"
+            )
 
 
 def shared(words: list[list[str]]) -> set[str]:
@@ -166,11 +209,12 @@ def shared(words: list[list[str]]) -> set[str]:
     return {word for word, count in counts.items() if count == len(words) > 1}
 
 
-def tidy(directory: Path) -> None:
+def untouched(directory: Path) -> None:
     """Remove what Hydra wrote for a sweep of which nothing was done."""
-    if [file.name for file in directory.iterdir()] == [NOTES]:
+    if directory.is_dir() and [file.name for file in directory.iterdir()] == [NOTES]:
         (directory / NOTES).unlink()
-        directory.rmdir()
+        if directory not in (Path.cwd(), *Path.cwd().parents):
+            directory.rmdir()
 
 
 def whole(name: str, value: Any, least: int) -> int:
@@ -192,6 +236,11 @@ def launcher_of(hydra_context: Any, task_function: Any, config: DictConfig) -> L
     sweep's.
     """
     directory, queue = Path(str(config.hydra.sweep.dir)), Queue(hydra_context, config)
+    if not str(config.hydra.sweep.dir).strip():
+        raise ConfigError("hydra.sweep.dir= names no directory; possible: hydra.sweep.dir=DIR")
+    given = [word for word in config.hydra.overrides.hydra if word.startswith("hydra.run.dir=")]
+    if given:
+        raise ConfigError(f"{given[0]} is for one run; the directory of a sweep is hydra.sweep.dir=")
     if is_run(directory):
         raise ConfigError(f"hydra.sweep.dir={directory} is a run; name another directory")
     refuse_directory("hydra.sweep.dir=", directory)

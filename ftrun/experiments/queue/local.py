@@ -104,8 +104,8 @@ class Local:
     inside: ClassVar[bool] = False
     n_jobs: int | str  # auto: as many as cores, memory and GPUs allow
     threads: int | str  # of each run on a CPU; auto: the cores, shared out
-    slots: list[Slot] = field(default_factory=list)
-    said: str = ""
+    slots: list[Slot] = field(init=False, default_factory=list)
+    said: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
         for name in ("n_jobs", "threads"):

@@ -38,10 +38,10 @@ class Ray:
     num_gpus: float | str
     options: dict[str, Any] | None
     runtime_env: dict[str, Any] | None
-    running: dict[Any, Job] = field(default_factory=dict)  # by the reference to its event
-    task: Any = None
-    driving: Driving | None = None
-    machines: Machines | None = None
+    running: dict[Any, Job] = field(init=False, default_factory=dict)  # by the reference to its event
+    task: Any = field(init=False, default=None)
+    driving: Driving | None = field(init=False, default=None)
+    machines: Machines | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         for name, least in (("num_cpus", 1), ("num_gpus", 0)):

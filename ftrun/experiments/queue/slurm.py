@@ -40,15 +40,17 @@ class Slurm(SlurmSettings):
     """`hydra/launcher=slurm`."""
 
     inside: ClassVar[bool] = False
-    waiting: deque[Job] = field(default_factory=deque)
-    chunks: dict[str, Chunk] = field(default_factory=dict)  # by the number of the job
-    numbers: Iterator[int] = field(default_factory=count)
-    events: list[Event] = field(default_factory=list)
-    earlier: dict[Path, tuple[str, Path, Ticket]] = field(default_factory=dict)  # of drivers that have gone
-    folders: set[Path] = field(default_factory=set)
-    stopping: bool = False
-    looked: float = float("-inf")
-    submitted: float = float("-inf")
+    waiting: deque[Job] = field(init=False, default_factory=deque)
+    chunks: dict[str, Chunk] = field(init=False, default_factory=dict)  # by the number of the job
+    numbers: Iterator[int] = field(init=False, default_factory=count)
+    events: list[Event] = field(init=False, default_factory=list)
+    earlier: dict[Path, tuple[str, Path, Ticket]] = field(
+        init=False, default_factory=dict
+    )  # of drivers that have gone
+    folders: set[Path] = field(init=False, default_factory=set)
+    stopping: bool = field(init=False, default=False)
+    looked: float = field(init=False, default=float("-inf"))
+    submitted: float = field(init=False, default=float("-inf"))
 
     def open(self, directory: Path, jobs: list[Job], expected: int) -> None:
         self.expected = -(-expected // self.runs_per_job)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftrun.errors import ConfigError
+from ftrun.settings.checks import above, at_least
 
 NUMBERS = ("timeout_min", "cpus_per_task", "runs_per_job", "array_parallelism", "signal_delay_s", "interval")
 TOGETHER = "a run of several processes is one job with hydra.launcher.processes=N"
@@ -45,6 +46,8 @@ class SlurmSettings:
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ConfigError(f"hydra.launcher.{name}={value}: possible: a whole number from 1")
+        at_least("hydra.launcher.gpus_per_node", self.gpus_per_node, 0)
+        above("hydra.launcher.mem_gb", self.mem_gb, 0)
         if self.signal_delay_s >= 60 * self.timeout_min:
             raise ConfigError(
                 f"hydra.launcher.signal_delay_s={self.signal_delay_s}: possible: fewer seconds than the"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ftrun.errors import ConfigError
 from ftrun.experiments.study.fitting import PAIR, need_of, needed_bytes, sizes_of
 from ftrun.settings.read import FIXED, read
 from ftrun.settings.upgrade import preset
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from ftrun.settings.schema import Settings
 
 SHARDS = (PAIR, 4, 8, 16, 32, 64)
+HALF: dict[str, Any] = {"frozen_dtype": "bf16"}
 LESS = "lora"  # the strategy that trains least and still every layer
 
 
@@ -63,9 +66,9 @@ def same(settings: Settings) -> Iterator[tuple[str, Settings]]:
 def other(settings: Settings) -> Iterator[tuple[str, Settings]]:
     """Changes with which its numbers are others: fewer bits, then fewer weights that train."""
     pretrained = settings.model.init == "pretrained"
-    half = replace(settings, train=replace(settings.train, frozen_dtype="bf16"))
-    if sizes_frozen(settings) and pretrained and not settings.half and not settings.model.rounded:
-        yield "train.frozen_dtype=bf16", half
+    if sizes_frozen(settings) and not settings.half:
+        with suppress(ConfigError):  # of what has no frozen weights to be rounded
+            yield "train.frozen_dtype=bf16", replace(settings, train=replace(settings.train, **HALF))
     if settings.train.optimizer == "adamw" and not settings.strategy.solved:
         yield (
             "train.optimizer=adamw8bit",
@@ -75,14 +78,15 @@ def other(settings: Settings) -> Iterator[tuple[str, Settings]]:
         return
     raw = {name: settings.raw[name] for name in FIXED} | preset("strategy", LESS)
     raw.pop("defaults", None)
-    lora = replace(read(raw), train=settings.train, auto=settings.auto, model=settings.model)
-    twice = {"checkpoint_layers": True}
-    for words, train in (
-        ("", {}),
-        (" train.frozen_dtype=bf16", {"frozen_dtype": "bf16"}),
-        (" train.frozen_dtype=bf16 train.checkpoint_layers=true", {"frozen_dtype": "bf16"} | twice),
-    ):
-        yield f"strategy={LESS}{words}", replace(lora, train=replace(lora.train, **train))
+    with suppress(ConfigError):  # of what the task or the network does not have with it
+        lora = replace(read(raw), train=settings.train, auto=settings.auto, model=settings.model)
+        twice = {"checkpoint_layers": True}
+        for words, train in (
+            ("", {}),
+            (" train.frozen_dtype=bf16", HALF),
+            (" train.frozen_dtype=bf16 train.checkpoint_layers=true", HALF | twice),
+        ):
+            yield f"strategy={LESS}{words}", replace(lora, train=replace(lora.train, **train))
 
 
 def sizes_frozen(settings: Settings) -> bool:

@@ -51,7 +51,7 @@ class Evidence:
     @cached_property
     def classes(self) -> bool:
         """Whether the answer to a row is one label."""
-        return bool(self.labels) and all(isinstance(each, str) for each in [*self.labels, *self.answers])
+        return {*map(type, self.labels), *map(type, self.answers)} == {str}
 
     @property
     def numbers(self) -> bool:

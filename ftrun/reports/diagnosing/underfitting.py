@@ -67,10 +67,11 @@ def _trivial_label(found: Evidence) -> str | None:
     labels, answers, count = found.labels, found.answers, len(found.labels)
     often = Counter(labels).most_common(1)[0][1] / count
     right = sum(label == answer for label, answer in zip(labels, answers, strict=True)) / count
-    related = scored("matthews_correlation", labels, answers)
-    if often == 1 or right > often + 2 * chance(often, count) or related is None:
+    if often == 1 or right > often + 2 * chance(often, count):
         return None
-    if max(abs(related.score), abs(found.score("train", "matthews_correlation") or 0.0)) >= UNRELATED:
+    name = "matthews_correlation"
+    related = scored(name, labels, answers)
+    if related is None or max(abs(related.score), abs(found.score("train", name) or 0.0)) >= UNRELATED:
         return None
     return (
         f"test accuracy is {score(right, 'accuracy')}, and always answering the most frequent label gives"

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from ftrun.errors import counted
 from ftrun.reports.mistakes.confident_learning import caution, doubts
-from ftrun.reports.numbers import score
+from ftrun.reports.numbers import cut, score
 from ftrun.runs.typed import command
 from ftrun.tasks.metrics.rescoring import Scored
-from ftrun.tasks.scorer import PROBABILITIES
 
 if TYPE_CHECKING:
+    from ftrun.reports.answers import Array, Probabilities
     from ftrun.reports.study import Group, Study
 
 
@@ -22,22 +22,21 @@ def doubt_lines(group: Group) -> list[str]:
     probability for each label, as those of earlier versions.
     """
     runs = [each for study in group.ways for each in study.tried]
-    answering = [each for each in runs if all(line.get(PROBABILITIES) for line in each.answered)]
+    answering = [each for each in runs if each.answered.of_labels]
     if not answering:
         return []
     able = [each for each in answering if not any(run.diagnosis.learned_too_little for run in each.runs)]
     if not able:
         return ["not looked for: every run learned too little to doubt a label"]
-    known = [each.answered for each in able]
     same: dict[int, list[int]] = {}  # of repeated splits a row has several lines
     for at, row in enumerate(runs[0].tested_rows):
         same.setdefault(row, []).append(at)
     tests = [*same.values()]
-    means = [mean_of([lines[at][PROBABILITIES] for lines in known for at in own]) for own in tests]
-    found = {doubt.at for doubt in doubts([known[0][own[0]]["label"] for own in tests], means)}
+    means = means_of([each.answered.probabilities for each in able if each.answered.probabilities], tests)
+    found = {doubt.at for doubt in doubts([able[0].labels[own[0]] for own in tests], means)}
     places = sorted(at for row in found for at in tests[row])
-    by = f"by the mean probabilities of {counted(len(known), 'run')}"
-    if len(known) < len(runs):
+    by = f"by the mean probabilities of {counted(len(able), 'run')}"
+    if len(able) < len(runs):
         by += (
             f" of {len(runs)} (the others {_why_not(len(runs) - len(answering), len(answering) - len(able))})"
         )
@@ -55,10 +54,36 @@ def _why_not(unknown: int, unable: int) -> str:
     return " or ".join(["have none"] * (unknown > 0) + ["learned too little"] * (unable > 0))
 
 
-def mean_of(found: list[dict[str, float]]) -> dict[str, float]:
-    """The mean of each label's probability; a label that is not named has probability 0."""
-    names = dict.fromkeys(name for each in found for name in each)
-    return {name: sum(each.get(name, 0.0) for each in found) / len(found) for name in names}
+def means_of(known: list[Probabilities], tests: list[list[int]]) -> list[dict[str, float]]:
+    """Of each test the mean over its lines, and over runs, of each label's probability."""
+    import numpy
+
+    names = {*known[0].names}
+    if len(names) > 1 or any(each.names is not known[0].names for each in known):
+        return _means_by_name(known, tests)
+    (own,) = names
+    sums: Array = numpy.zeros((len(tests), len(own)))
+    number: Array = numpy.zeros(len(known[0].names), int)
+    for test, places in enumerate(tests):
+        number[places] = test
+    for each in known:
+        numpy.add.at(sums, number, each.values.reshape(len(number), len(own)))
+    counts = len(known) * numpy.bincount(number)
+    return [dict(zip(own, row, strict=True)) for row in (sums / counts[:, None]).tolist()]
+
+
+def _means_by_name(known: list[Probabilities], tests: list[list[int]]) -> list[dict[str, float]]:
+    """The same where not all rows name the same labels; one that is not named has probability 0."""
+    sums: list[dict[str, float]] = [{} for _ in tests]
+    for rows in (each.rows for each in known):
+        for found, places in zip(sums, tests, strict=True):
+            for name, value in (pair for at in places for pair in rows[at].items()):
+                found[name] = found.get(name, 0.0) + value
+    counts = [len(known) * len(places) for places in tests]
+    return [
+        {name: value / count for name, value in found.items()}
+        for found, count in zip(sums, counts, strict=True)
+    ]
 
 
 def ranking_without(group: Group, places: list[int]) -> str:
@@ -66,7 +91,7 @@ def ranking_without(group: Group, places: list[int]) -> str:
     new = {study.name: score_without(study, places) for study in group.ways}
     before = sorted(group.ways, key=lambda study: -group.sign * study.score.value)
     after = sorted(before, key=lambda study: -group.sign * new[study.name])
-    told = ", ".join(f"{study.name} {score(new[study.name], group.metric)}" for study in after)
+    told = ", ".join(cut([f"{study.name} {score(new[study.name], group.metric)}" for study in after]))
     if len(before) == 1:
         return f"without them: {told} (with them {score(before[0].score.value, group.metric)})"
     same = [study.name for study in after] == [study.name for study in before]
@@ -79,6 +104,6 @@ def score_without(study: Study, places: list[int]) -> float:
 
     scores = []
     for each in study.tried:
-        columns = numpy.delete(each.scored.columns, places, axis=0)
-        scores.append(Scored(columns, each.scored.finish).score)
+        found = each.scored
+        scores.append(Scored(numpy.delete(found.columns, places, axis=0), found.finish).score)
     return sum(scores) / len(scores)

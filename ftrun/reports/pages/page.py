@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from ftrun.errors import counted
 from ftrun.reports.diagnosing.forgetting import forgetting_line, is_weak, marked
-from ftrun.reports.diagnosing.weighing import weighed
+from ftrun.reports.diagnosing.weighing import Weighing
 from ftrun.reports.folding import runs_in_words
 from ftrun.reports.mistakes.labels_in_doubt import doubt_lines
-from ftrun.reports.numbers import count, duration, score, size
+from ftrun.reports.numbers import MOST, count, cut, duration, score, size
 from ftrun.reports.verdicts import slices
 from ftrun.reports.verdicts.labelling import label_lines
 from ftrun.reports.verdicts.sentences import elbow, interval, p_value_source, sentence, standard_error
@@ -69,9 +69,8 @@ def sections_of(group: Group, plots: Sequence[Plot] = ()) -> list[Section]:
     if group.pairs:
         correction = ", Holm-corrected" if len(group.pairs) > 1 else ""
         title = f"Pairwise comparison ({counted(len(group.pairs), 'test')}{correction})"
-        found.append(
-            Section(title, lines=[*(sentence(pair, group) for pair in group.pairs), p_value_source(group)])
-        )
+        told = cut([sentence(pair, group) for pair in group.pairs[:MOST]], len(group.pairs))
+        found.append(Section(title, lines=[*told, p_value_source(group)]))
     if cells := slices.section(group):
         found.append(Section("Slices", *cells))
     if ranked := elbow(group):
@@ -79,8 +78,8 @@ def sections_of(group: Group, plots: Sequence[Plot] = ()) -> list[Section]:
     found += [Section(title, lines=lines) for title, of in SENTENCES.items() if (lines := of(group))]
     if plots[1:]:
         found.append(Section("Plots", plots=[*plots[1:]]))
-    errors = [f"{study.name}: {standard_error(study, group.metric)}" for study in group.studies]
-    found.append(Section("Standard errors", lines=errors, detail=True))
+    errors = [f"{study.name}: {standard_error(study, group.metric)}" for study in group.studies[:MOST]]
+    found.append(Section("Standard errors", lines=cut(errors, len(group.studies)), detail=True))
     return found
 
 
@@ -130,13 +129,13 @@ def _cells(study: Study, metric: str) -> list[str]:
 
 def _forgetting(group: Group) -> list[str]:
     """What each study forgot of a source whose gauge is weak, with what needs no gauge; of its first run."""
-    return [
+    return cut([
         f"{study.name} (seed {row['seed']}): {forgetting_line(source)}"
         for study in group.ways
         for row in [study.tried[0].row]
         for source in row["sources"]
         if is_weak(source)
-    ]
+    ])  # fmt: skip
 
 
 def _untaught(group: Group) -> list[str]:
@@ -153,20 +152,22 @@ def _overfitting(group: Group) -> list[str]:
     """A line for each study with signs of it, and the studies in which nothing is wrong."""
     lines = _diagnosed(group, lambda diagnosis: len(diagnosis.signs))
     healthy = [study.name for study in group.ways if all(run.diagnosis.healthy for run in study.trained)]
-    return [*lines, f"no sign of underfitting or overfitting: {'; '.join(healthy)}"] if healthy else lines
+    none = f"no sign of underfitting or overfitting: {'; '.join(cut(healthy))}"
+    return [*lines, none] if healthy else lines
 
 
 def _diagnosed(group: Group, signs: Callable[[Diagnosis], int]) -> list[str]:
     """For each study with signs: in how many of its runs, and the diagnosis of the clearest one."""
-    lines = []
-    for study in group.ways:
-        if seen := [run for run in study.trained if signs(run.diagnosis)]:
-            worst = max(seen, key=lambda run: (signs(run.diagnosis), -run.row["seed"]))
-            often = f"{len(seen)} of {len(study.trained)} runs, here " if len(study.trained) > 1 else ""
-            fold = "" if worst.row["fold"] is None else f", fold {worst.row['fold']}"
-            text = worst.diagnosis.told(*weighed(worst.diagnosis.remedies, study, group))
-            lines.append(f"{study.name} ({often}seed {worst.row['seed']}{fold}) {text}")
-    return lines
+    lines, weighing = [], Weighing(group)
+    ill = [study for study in group.ways if any(signs(run.diagnosis) for run in study.trained)]
+    for study in ill[:MOST]:
+        seen = [run for run in study.trained if signs(run.diagnosis)]
+        worst = max(seen, key=lambda run: (signs(run.diagnosis), -run.row["seed"]))
+        often = f"{len(seen)} of {len(study.trained)} runs, here " if len(study.trained) > 1 else ""
+        fold = "" if worst.row["fold"] is None else f", fold {worst.row['fold']}"
+        text = worst.diagnosis.told(*weighing.weighed(worst.diagnosis.remedies, study))
+        lines.append(f"{study.name} ({often}seed {worst.row['seed']}{fold}) {text}")
+    return cut(lines, len(ill))
 
 
 SENTENCES = {  # sections of lines alone, in their order
@@ -187,13 +188,14 @@ def runs_section(rows: list[Row]) -> Section:
     cells = [[column.text(row) for column in columns] for row in rows]
     section = tabled("Runs", [(column.title, column.right) for column in columns], cells, KEPT)
     section.below = {"share": "trained", "step": "eval", "tokens/s": "time", "images/s": "time"}
-    section.lines = [f"{row['label']} failed: {row['failure']}" for row in rows if row["state"] == "failed"]
-    section.lines += [
+    failed = [f"{row['label']} failed: {row['failure']}" for row in rows if row["state"] == "failed"]
+    ended = [
         f"{row['label']} {'is' if row['state'] == 'running' else 'was'} {row['state']}"
         for row in rows
         if row["state"] in ("interrupted", "running")
     ]
-    section.lines += [f"damaged: {row['failure']}" for row in rows if row["state"] == "damaged"]
+    damaged = [f"damaged: {row['failure']}" for row in rows if row["state"] == "damaged"]
+    section.lines = [*cut(failed), *cut(ended), *cut(damaged)]
     return section
 
 

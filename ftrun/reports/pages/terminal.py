@@ -6,10 +6,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from ftrun.reports.comparison import Row, columns_for, heading, means, plain
-from ftrun.reports.numbers import filled
+from ftrun.reports.numbers import MOST, cut, filled
 from ftrun.reports.pages.console import console
 from ftrun.reports.pages.page import KEPT, ordered, tabled
 from ftrun.reports.summary import SPEEDS
+from ftrun.runs.streams import shown
 from ftrun.runs.typed import command
 
 if TYPE_CHECKING:
@@ -40,16 +41,24 @@ def show(rows: list[Row], sections: list[Section]) -> None:
     if averaged and not sections:  # the sections show the means with their intervals
         screen.print("\nmean ± standard deviation over seeds", style="bold")
         _print_runs(screen, averaged, [*agreed, "run", "state", "step"])
-    for row in rows:
+    _print_unfinished(screen, rows)
+    _tell(screen, hidden)
+    on_terminal(screen, [section for section in sections if not section.lead])
+
+
+def _print_unfinished(screen: Console, rows: list[Row]) -> None:
+    """A line for each run without a result, and what to do about it."""
+    found = [row for row in rows if row["state"] in ("failed", "interrupted", "damaged")]
+    for row in found[:MOST]:
         if row["state"] == "failed":
             screen.print(f"{row['label']} failed: {row['failure']}", style="red", soft_wrap=True)
         elif row["state"] == "interrupted":
             line = f"{row['label']} was interrupted; to continue: {command('resume', row['run'])}"
             screen.print(line, style="yellow", soft_wrap=True)
-        elif row["state"] == "damaged":
+        else:
             screen.print(f"damaged: {row['failure']}", style="red", soft_wrap=True)
-    _tell(screen, hidden)
-    on_terminal(screen, [section for section in sections if not section.lead])
+    for line in cut([], len(found)):
+        screen.print(line, style="dim", soft_wrap=True)
 
 
 def on_terminal(screen: Console, sections: Sequence[Section]) -> None:
@@ -130,8 +139,35 @@ def _print_fitting(
     longest = max([ROOM, *(len(text) for row in rows for text in row)])
     fitting = (_folded(columns, rows, room) for room in range(longest, ROOM, -1))
     texts = next((each for each in fitting if _fits(screen, columns, each)), _folded(columns, rows, ROOM))
-    screen.print(_table(columns, texts, styles))
+    if screen.is_terminal or not _is_plain([[title for title, _ in columns], *texts], screen):
+        screen.print(_table(columns, texts, styles))
+    else:
+        screen.file.write(_in_a_pipe(columns, texts))
     return hidden
+
+
+def _is_plain(rows: list[list[str]], screen: Console) -> bool:
+    """Whether a table has texts of one line each, without blanks around them, for a file of any letters."""
+    texts = [text for row in rows for text in row]
+    odd = any(each in "".join(texts) for each in "\n\t")
+    return screen.encoding.startswith("utf") and not odd and all(text == text.strip() for text in texts)
+
+
+def _in_a_pipe(columns: list[tuple[str, bool]], rows: list[list[str]]) -> str:
+    """The table that rich makes where nothing is coloured, cut or folded; of many rows in far less time."""
+    from rich.cells import cell_len
+
+    table = [[shown(text) for text in row] for row in ([title for title, _ in columns], *rows)]
+    sizes = [[len(text) if text.isascii() else cell_len(text) for text in row] for row in table]
+    widths = [max(own) for own in zip(*sizes, strict=True)]
+    lines = []
+    for row, own in zip(table, sizes, strict=True):
+        blanks = [" " * (width - size) for width, size in zip(widths, own, strict=True)]
+        pairs = zip(row, blanks, columns, strict=True)
+        cells = [blank + text if right else text + blank for text, blank, (_, right) in pairs]
+        lines.append(f" {'  '.join(cells)}".rstrip(" "))
+    rule = f" {'─' * (sum(widths) + 2 * len(widths) - 2)}"
+    return "\n".join(["", lines[0], rule, *lines[1:], "", ""])
 
 
 def _folded(columns: list[tuple[str, bool]], rows: list[list[str]], room: int) -> list[list[str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ftrun.reports.diagnosing.calibration import BINS
-from ftrun.reports.plots.drawing import OWN, folded, multiples, plot, studies_to_plot, without
+from ftrun.reports.plots.drawing import OWN, best_alone, folded, multiples, plot, studies_to_plot, without
 
 if TYPE_CHECKING:
     from ftrun.reports.diagnosing.calibration import Calibration
@@ -34,7 +34,7 @@ def reliability(group: Group) -> Plot | None:
     figure.supylabel("share of correct answers", fontsize=10)
     figure.supxlabel("probability of the answer", fontsize=10)
     caption = f"Reliability on the test rows (first seed, {BINS} bins of equal size; on the line: calibrated)"
-    return plot(figure, "reliability", caption + without(names[BEST:]))
+    return plot(figure, "reliability", caption + best_alone(group) + without(names[BEST:]))
 
 
 def diagram(axes: Any, found: Calibration) -> None:

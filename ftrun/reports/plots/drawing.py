@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
-from ftrun.reports.numbers import distinct, filled
+from ftrun.reports.numbers import cut, distinct, filled
 from ftrun.reports.pages.page import Plot
 from ftrun.runs.streams import shown
 from ftrun.tasks.metrics.metric import lookup
@@ -28,6 +28,7 @@ OWN, SECOND, OTHERS = "#0072B2", "#D55E00", "#BBBBBB"  # of small multiples: the
 Place = Literal["outside lower center", "outside upper center"]  # of a legend
 FEW = 4  # curves that are told apart in one plot; more get a panel each
 PANELS = 9  # at most, the best first
+CURVES = 100  # studies with curves at most, the best ones: more are a grey field
 WIDTH = 6.0  # inches of every figure: a page of 420 pixels shows 10 points as 9 pixels
 TEXT: dict[Any, Any] = {
     "font.size": 10, "axes.labelsize": 10, "axes.titlesize": 9.5, "xtick.labelsize": 9, "ytick.labelsize": 9,
@@ -37,7 +38,17 @@ TEXT: dict[Any, Any] = {
 
 
 def studies_to_plot(group: Group) -> list[Study]:
-    """The studies with the most labels, the best first; their curves have the same scale."""
+    """The CURVES best studies with the most labels, the best first; their curves have the same scale."""
+    return _of_one_scale(group)[:CURVES]
+
+
+def best_alone(group: Group) -> str:
+    """The end of a caption that says so; empty where all of them are drawn."""
+    count = len(_of_one_scale(group))
+    return f"; of the best {CURVES} of {count:,} studies" if count > CURVES else ""
+
+
+def _of_one_scale(group: Group) -> list[Study]:
     most = max((study.facts["labels"] or 0 for study in group.ways), default=0)
     return [study for study in group.ways if (study.facts["labels"] or 0) == most]
 
@@ -100,7 +111,7 @@ def legend_outside(figure: Figure, axes: Any, place: Place = "outside lower cent
 
 def without(names: list[str], why: str = "not drawn") -> str:
     """The end of a caption that names what a plot leaves out; empty where that is nothing."""
-    return f"; {why}: {', '.join(names)}" if names else ""
+    return f"; {why}: {', '.join(cut(names))}" if names else ""
 
 
 def errorbars(

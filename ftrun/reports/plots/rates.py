@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from matplotlib.ticker import NullFormatter
 
-from ftrun.reports.plots.drawing import LINES, even_ticks, legend_outside, overlaid, plain, plot, without
+from ftrun.reports.plots.drawing import (
+    LINES,
+    best_alone,
+    even_ticks,
+    legend_outside,
+    overlaid,
+    plain,
+    plot,
+    without,
+)
 from ftrun.reports.plots.training import series, trained
 
 if TYPE_CHECKING:
@@ -38,7 +47,7 @@ def rates(group: Group) -> Plot | None:
         _layers(below, study)
     rest = [_names(studies) for studies in list(alike.values())[len(LINES) :]]
     highest = " (above: the highest of all layers)" if decayed else ""
-    return plot(figure, "rates", f"Learning rates{highest}{without(rest)}")
+    return plot(figure, "rates", f"Learning rates{highest}{best_alone(group)}{without(rest)}")
 
 
 def _names(studies: list[Study]) -> str:

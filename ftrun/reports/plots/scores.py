@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ftrun.errors import counted
 from ftrun.reports.numbers import score
 from ftrun.reports.plots.drawing import (
+    CURVES,
     FEW,
     LINES,
     OTHERS,
@@ -91,7 +92,7 @@ def labels(group: Group) -> Plot | None:
 def _labels_in_panels(group: Group, found: dict[str, list[Study]], ordered: list[str], caption: str) -> Plot:
     figure, panels = multiples(ordered[:PANELS])
     for name, axes in zip(ordered, panels, strict=False):
-        for other in ordered:
+        for other in ordered[:CURVES]:
             if other != name:
                 values = [factor_of(group) * study.score.value for study in found[other]]
                 axes.plot([labels_of(study) for study in found[other]], values, color=OTHERS, linewidth=1)
@@ -100,7 +101,7 @@ def _labels_in_panels(group: Group, found: dict[str, list[Study]], ordered: list
         axes.tick_params(axis="x", labelrotation=45)
     figure.supylabel(f"test {axis_label(group)}", fontsize=10)
     figure.supxlabel("labels (training rows)", fontsize=10)
-    rest = without(ordered[PANELS:], "in grey only")
+    rest = without(ordered[PANELS:CURVES], "in grey only") + without(ordered[CURVES:])
     return plot(figure, "labels", f"{caption}; in grey the other strategies{rest}")
 
 

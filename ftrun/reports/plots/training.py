@@ -13,6 +13,7 @@ from ftrun.reports.plots.drawing import (
     PANELS,
     SECOND,
     axis_label,
+    best_alone,
     even_ticks,
     factor_of,
     legend_outside,
@@ -27,7 +28,8 @@ from ftrun.tasks.metrics.metric import lookup
 
 if TYPE_CHECKING:
     from ftrun.reports.pages.page import Plot
-    from ftrun.reports.study import Group, Study, Tried
+    from ftrun.reports.study import Group, Study
+    from ftrun.reports.tried import Tried
 
 Series = list[tuple[float, float]]
 SPREAD = "mean over seeds; the band spans the lowest and highest"
@@ -43,8 +45,8 @@ def training(group: Group) -> list[Plot]:
     score = f"eval_{group.metric}"
     return [
         in_panels(studies, score, f"validation {axis_label(group)}", "training",
-            f"Validation {group.metric} during training ({SPREAD})", factor_of(group)),
-        in_panels(studies, "eval_loss", "loss", "loss", f"Loss during training ({SPREAD})",
+            f"Validation {group.metric} during training ({SPREAD}){best_alone(group)}", factor_of(group)),
+        in_panels(studies, "eval_loss", "loss", "loss", f"Loss during training ({SPREAD}){best_alone(group)}",
             beside="train_loss"),
     ]  # fmt: skip
 
@@ -125,7 +127,8 @@ def forgotten(group: Group) -> Plot | None:
     metric = next((key for key in keys if lookup(key).is_share), next(iter(keys), None))
     if metric is None:
         return None
-    factor, title = lookup(metric).factor, "Score on the source task during training, on its validation rows"
+    factor = lookup(metric).factor
+    title = f"Score on the source task during training, on its validation rows{best_alone(group)}"
     label = f"{metric.replace('_', ' ', 1)}{' (%)' if factor > 1 else ''}"
     if len(studies) > FEW:
         return in_panels(studies, metric, label, "forgetting", title, factor)

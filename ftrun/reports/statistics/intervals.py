@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ftrun.reports.statistics.significance import Estimate
+    from ftrun.reports.tried import Tried
     from ftrun.tasks.metrics.rescoring import Scored
 
 Lines = list[dict[str, Any]]  # of predictions.jsonl
@@ -28,7 +29,7 @@ def scored_lines(metric: str, lines: Lines) -> Scored | None:
     return scored(metric, [line["label"] for line in lines], [line["answer"] for line in lines])
 
 
-def of_one_run(found: Scored, metric: str) -> Estimate:
+def of_one_run(found: Scored | Tried, metric: str) -> Estimate:
     """The score of a single run with its interval, which is of its rows alone."""
     import numpy
 

@@ -33,12 +33,12 @@ class Runs:
     rows: Array | None = None  # (items,), the number of each item's row, from 0
     ratio: float | None = None
 
-    @cached_property
+    @property
     def of_items(self) -> Array:
         """How far each item moves each run's score, (items, runs): of an accuracy, hit minus accuracy."""
         return (len(self.left_out) - 1) * (self.left_out.mean(0) - self.left_out)
 
-    @cached_property
+    @property
     def influence(self) -> Array:
         """How far each row moves each run's score, (rows, runs)."""
         return self.by_row(self.of_items)
@@ -70,14 +70,63 @@ class Runs:
         """The part of it that comes from single items, MS_rest / items, which more items would remove."""
         if not self.freedom:
             return 0.0
-        rest, items = self.influence - self.influence.mean(1, keepdims=True), len(self.influence)
+        moved = self.influence
+        rest, items = moved - moved.mean(1, keepdims=True), len(moved)
         return float((rest**2).sum()) / self.freedom / max(1, items - 1) / items
+
+    @cached_property
+    def places(self) -> dict[int, int]:
+        """The place of each seed."""
+        return {seed: place for place, seed in enumerate(self.seeds)}
 
     def minus(self, other: Runs) -> Runs:
         """The differences of runs of equal seeds."""
-        order = [other.seeds.index(seed) for seed in self.seeds]
+        order = [other.places[seed] for seed in self.seeds]
         left_out = self.left_out - other.left_out[:, order]
         return replace(self, observed=self.observed - other.observed[order], left_out=left_out, fixed=False)
+
+
+class Family:
+    """Ways whose spread over seeds is told together; what all their comparisons need is computed once."""
+
+    def __init__(self, ways: Sequence[Runs]) -> None:
+        self.several = [runs for runs in ways if runs.freedom]
+        self.freedom = sum(runs.freedom for runs in self.several)
+        self._of_seeds: dict[frozenset[int], list[Runs]] = {}
+        for runs in ways:
+            if not runs.fixed:
+                self._of_seeds.setdefault(frozenset(runs.seeds), []).append(runs)
+        self._variances: dict[tuple[int, ...], float] = {}
+
+    def pooled(self, values: Sequence[float]) -> float:
+        """The mean over the ways with several seeds, weighted by their degrees of freedom."""
+        pairs = zip(self.several, values, strict=True)
+        return sum(runs.freedom * value for runs, value in pairs) / self.freedom
+
+    @cached_property
+    def variance(self) -> float:
+        """Of a run's score over seeds."""
+        return self.pooled([runs.variance for runs in self.several])
+
+    @cached_property
+    def noise(self) -> float:
+        """The part of it that comes from single items."""
+        return self.pooled([runs.noise for runs in self.several])
+
+    def block(self, seeds: Sequence[int]) -> int:
+        """How many ways have exactly these seeds."""
+        return len(self._of_seeds.get(frozenset(seeds), ()))
+
+    def variance_of_differences(self, seeds: Sequence[int]) -> float:
+        """Of two ways with these seeds, seed by seed, from all ways that have them."""
+        key = tuple(seeds)
+        if key not in self._variances:
+            block = self._of_seeds[frozenset(seeds)]
+            scores = numpy.stack([runs.observed[[runs.places[seed] for seed in seeds]] for runs in block])
+            rest = scores - scores.mean(1, keepdims=True) - scores.mean(0) + scores.mean()
+            freedom = (len(block) - 1) * (len(seeds) - 1)
+            self._variances[key] = 2 * float((rest**2).sum()) / freedom
+        return self._variances[key]
 
 
 class Varied(NamedTuple):
@@ -89,7 +138,7 @@ class Varied(NamedTuple):
     freedom: float  # degrees of freedom of `told`
 
 
-def varied(ways: Sequence[Runs], family: Sequence[Runs]) -> Varied | None:
+def varied(ways: Sequence[Runs], family: Family) -> Varied | None:
     """Of one way or of the difference of two; None where no way of the family tells it.
 
     A seed decides the order of the batches and which rows a subset has, so runs of one seed fail together.
@@ -103,33 +152,26 @@ def varied(ways: Sequence[Runs], family: Sequence[Runs]) -> Varied | None:
     seeds = {*trained[0].seeds}
     paired = len(trained) == 2 and trained[0].freedom > 0 and {*trained[1].seeds} == seeds
     both = trained[0].minus(trained[1]) if paired else None
-    block = [runs for runs in family if not runs.fixed and {*runs.seeds} == seeds]
-    if both is not None and (len(block) >= BLOCKED or len(seeds) >= BLOCKS):
-        return _blocked(both, block)
-    several = [runs for runs in family if runs.freedom]
-    freedom = sum(runs.freedom for runs in several)
-    if not freedom:
+    if both is not None and (family.block(both.seeds) >= BLOCKED or len(seeds) >= BLOCKS):
+        return _blocked(both, family)
+    if not family.freedom:
         return None
-    variance = sum(runs.freedom * runs.variance for runs in several) / freedom
-    typical = sum(runs.freedom * runs.noise for runs in several) / freedom
     told = known = 0.0
     for runs in trained:
-        noise = runs.noise if runs.freedom else typical
-        told += max(shrunk(runs, variance), noise) / len(runs.seeds)
+        noise = runs.noise if runs.freedom else family.noise
+        told += max(shrunk(runs, family.variance), noise) / len(runs.seeds)
         known += noise / len(runs.seeds)
     noise = both.noise / len(seeds) if both is not None else known
-    return Varied(told, told - known, noise, min(freedom, PRIOR + sum(runs.freedom for runs in trained)))
+    return Varied(
+        told, told - known, noise, min(family.freedom, PRIOR + sum(runs.freedom for runs in trained))
+    )
 
 
-def _blocked(both: Runs, block: Sequence[Runs]) -> Varied:
-    order = [[runs.seeds.index(seed) for seed in both.seeds] for runs in block]
-    scores = numpy.stack([runs.observed[places] for runs, places in zip(block, order, strict=True)])
-    rest = scores - scores.mean(1, keepdims=True) - scores.mean(0) + scores.mean()
-    freedom = (len(block) - 1) * both.freedom
-    variance = 2 * float((rest**2).sum()) / freedom
+def _blocked(both: Runs, family: Family) -> Varied:
     count, noise = len(both.seeds), both.noise
-    told = max(shrunk(both, variance), noise)
-    return Varied(told / count, (told - noise) / count, noise / count, min(freedom, PRIOR + both.freedom))
+    told = max(shrunk(both, family.variance_of_differences(both.seeds)), noise)
+    freedom = min((family.block(both.seeds) - 1) * both.freedom, PRIOR + both.freedom)
+    return Varied(told / count, (told - noise) / count, noise / count, freedom)
 
 
 def shrunk(runs: Runs, pooled: float) -> float:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy
 
-from ftrun.reports.statistics.seeds import Runs, Varied, varied
+from ftrun.reports.statistics.seeds import Family, Runs, Varied, varied
 
 Array = Any  # numpy.ndarray of floats
 ALPHA = 0.05
@@ -44,7 +44,7 @@ class Estimate:
         return math.hypot(self.items_error, self.seeds_error or 0.0, self.split_error or 0.0)
 
 
-def estimate(runs: Runs, family: Sequence[Runs] = (), share: bool = False) -> Estimate:
+def estimate(runs: Runs, family: Family | Sequence[Runs] = (), share: bool = False) -> Estimate:
     """The mean score of the runs; of a share of 1 with Wilson's (1927) interval.
 
     Its number of items is the effective one, value · (1 - value) / error² (Franco et al. 2019), and its
@@ -62,7 +62,7 @@ def estimate(runs: Runs, family: Sequence[Runs] = (), share: bool = False) -> Es
     return found
 
 
-def difference(first: Runs, second: Runs, family: Sequence[Runs] = ()) -> Estimate:
+def difference(first: Runs, second: Runs, family: Family | Sequence[Runs] = ()) -> Estimate:
     """First minus second on the same items; runs of equal seeds are paired item by item.
 
     The items' variance has one row more, as different as the most different one and for neither side
@@ -75,13 +75,13 @@ def difference(first: Runs, second: Runs, family: Sequence[Runs] = ()) -> Estima
 
 
 def _estimate(
-    value: float, effect: Array, extra: float, ways: list[Runs], family: Sequence[Runs]
+    value: float, effect: Array, extra: float, ways: list[Runs], family: Family | Sequence[Runs]
 ) -> Estimate:
     rows = ways[0].by_row(effect)
     count = len(rows)
     most = max(1, count - 1)
     items = (float((rows**2).sum()) + extra) / count / most
-    found = varied(ways, family)
+    found = varied(ways, family if isinstance(family, Family) else Family(family))
     chance = found or Varied(0.0, 0.0, 0.0, 1)
     base = max(items - chance.noise, 0.0)
     total = base + chance.noise + chance.beyond

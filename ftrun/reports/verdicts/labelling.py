@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from ftrun.reports.numbers import score
+from ftrun.reports.numbers import MOST, cut, score
 from ftrun.reports.statistics.curves import at_least_times, crossings, monotone, reaching, times_fewer
 from ftrun.reports.statistics.significance import difference
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 CONTROL = "scratch"
 Points = list[tuple[float, float]]
+Curve = tuple[str, "list[Study]"]  # a way and its studies
 
 
 def curves(group: Group) -> dict[str, list[Study]]:
@@ -40,8 +41,8 @@ def points(studies: list[Study], sign: int, seed: int | None = None) -> Points:
     for study in studies:
         if seed is None:
             value = study.score.value
-        elif seed in study.runs.seeds:
-            value = float(study.runs.observed[study.runs.seeds.index(seed)])
+        elif seed in study.runs.places:
+            value = float(study.runs.observed[study.runs.places[seed]])
         else:
             continue
         found.append((study.facts["labels"] or 0.0, sign * value))
@@ -52,7 +53,7 @@ def label_lines(group: Group) -> list[str]:
     """Sentences on crossovers, and on the labels each strategy saves against training from scratch."""
     found = curves(group)
     lines = []
-    for (first, one), (second, other) in combinations(found.items(), 2):
+    for (first, one), (second, other) in _pairs(found, group):
         clear = crossovers(one, other, group.sign)
         lines += [f"the curves of {first} and {second} cross at about {place:,.0f} labels" for place in clear]
         if not clear and crossings(points(one, group.sign), points(other, group.sign)):
@@ -60,8 +61,17 @@ def label_lines(group: Group) -> list[str]:
     if CONTROL in found:
         for name in found:
             if name != CONTROL:
-                lines += [_factor(name, group), *_reached(name, group)]
-    return lines
+                lines += [_factor(name, found, group), *_reached(name, found, group)]
+    return cut(lines)
+
+
+def _pairs(found: dict[str, list[Study]], group: Group) -> list[tuple[Curve, Curve]]:
+    """All pairs of curves; of too many the best curve, by its last point, and each other one."""
+    ways = [*found.items()]
+    if len(ways) * (len(ways) - 1) // 2 <= MOST:
+        return [*combinations(ways, 2)]
+    best = max(ways, key=lambda way: group.sign * way[1][-1].score.value)
+    return [(best, way) for way in ways if way is not best]
 
 
 def crossovers(one: list[Study], other: list[Study], sign: int) -> list[float]:
@@ -81,9 +91,8 @@ def crossovers(one: list[Study], other: list[Study], sign: int) -> list[float]:
     return [place for place in crossings(points(one, sign), points(other, sign)) if turned(place)]
 
 
-def _reached(name: str, group: Group) -> list[str]:
+def _reached(name: str, found: dict[str, list[Study]], group: Group) -> list[str]:
     """How many labels the control needs to match a strategy at each of its numbers, in one sentence."""
-    found = curves(group)
     control = monotone(points(found[CONTROL], group.sign))
     needs = []
     for labels, level in monotone(points(found[name], group.sign)):
@@ -95,8 +104,7 @@ def _reached(name: str, group: Group) -> list[str]:
     return [f"labels that {CONTROL} needs: {', '.join(needs)}"] if needs else []
 
 
-def _factor(name: str, group: Group) -> str:
-    found = curves(group)
+def _factor(name: str, found: dict[str, list[Study]], group: Group) -> str:
     mine, control = (points(found[each], group.sign) for each in (name, CONTROL))
     top = score(group.sign * max(y for _, y in control), group.metric)
     if least := at_least_times(mine, control):

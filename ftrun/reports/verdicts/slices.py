@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 from ftrun.data.slices import order
 from ftrun.errors import counted
+from ftrun.reports.answers import columns_of
 from ftrun.reports.numbers import score
 from ftrun.reports.statistics.intervals import Lines, of_one_run, scored_lines
 from ftrun.reports.study import Pair, Study, pool_seeds, studied, tested
 from ftrun.reports.verdicts.sentences import difference_words, interval
 from ftrun.tasks.metrics.metric import lookup
-from ftrun.tasks.metrics.rescoring import Scored
+from ftrun.tasks.metrics.rescoring import Scored, scored
 
 if TYPE_CHECKING:
-    from ftrun.reports.study import Group, Tried
+    from ftrun.reports.answers import Items
+    from ftrun.reports.study import Group
+    from ftrun.reports.tried import Tried
 
 Cells = tuple[list[tuple[str, bool]], list[list[str]], list[str]]  # columns, rows and lines of a section
 
@@ -38,11 +41,10 @@ class Slice:
         return self.rows >= LEAST
 
 
-def slices_in(lines: Lines) -> dict[str, dict[str, list[int]]]:
+def slices_in(columns: dict[str, list[str]]) -> dict[str, dict[str, list[int]]]:
     """Column → slice → the places of its rows; a column with a single slice says nothing and is left out."""
     found: dict[str, dict[str, list[int]]] = {}
-    for column in dict.fromkeys(column for line in lines for column in line.get("slices", {})):
-        names = [line["slices"][column] for line in lines]
+    for column, names in columns.items():
         places = {name: [at for at, own in enumerate(names) if own == name] for name in order(names)}
         if len(places) > 1:
             found[column] = places
@@ -57,7 +59,7 @@ def tables(lines: Lines, metric: str | None) -> Iterator[Any]:
     if whole is None or metric is None:
         return
     sign = lookup(metric).sign
-    for column, places in slices_in(lines).items():
+    for column, places in slices_in(columns_of(lines)).items():
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
         for title in (column, "rows", metric, ""):
             table.add_column(title, justify="left" if title in (column, "") else "right")
@@ -88,7 +90,7 @@ def section(group: Group) -> Cells | None:
     """
     best = group.best
     ways = [best, *(other for other in group.ways if other is not best and alike(best, other))]
-    shared, notes = agreed([tried.answered for study in ways for tried in study.tried])
+    shared, notes = agreed([tried.answered.items for study in ways for tried in study.tried])
     uneven = in_some_splits(best.tried[0])
     notes += [f"not all splits have the same slices by {name}, so these are left out" for name in uneven]
     shared = {column: slices for column, slices in shared.items() if column not in uneven}
@@ -116,9 +118,9 @@ def alike(one: Study, other: Study) -> bool:
     return one.config["task"].get("subset") == other.config["task"].get("subset")
 
 
-def agreed(runs: list[Lines]) -> tuple[dict[str, dict[str, list[int]]], list[str]]:
+def agreed(runs: list[Items]) -> tuple[dict[str, dict[str, list[int]]], list[str]]:
     """The slices that all runs have alike, and a line on the columns that only some have so."""
-    each = [slices_in(lines) for lines in runs]
+    each = [slices_in(items.slices) for items in dict.fromkeys(runs)]  # mostly one object for all
     names = list(dict.fromkeys(column for found in each for column in found))
     apart = [name for name in names if any(found.get(name) != each[0].get(name) for found in each)]
     notes = [f"not all runs have the same slices by {name}, so these are left out" for name in apart]
@@ -132,9 +134,8 @@ def in_some_splits(tried: Tried) -> list[str]:
     names: dict[int, dict[str, set[str]]] = {}
     for part in tried.parts:
         own = names.setdefault(part.row["split_seed"], {})
-        for line in part.answered:
-            for column, name in line.get("slices", {}).items():
-                own.setdefault(column, set()).add(name)
+        for column, found in part.answered.items.slices.items():
+            own.setdefault(column, set()).update(found)
     columns = dict.fromkeys(column for own in names.values() for column in own)
     return [each for each in columns if len({frozenset(own.get(each, ())) for own in names.values()}) > 1]
 
@@ -148,18 +149,18 @@ def on_slice(ways: list[Study], places: list[int]) -> list[Study]:
 
 
 def _tried(tried: Tried, places: list[int]) -> Tried:
-    found = of_rows(tried.answered, places, tried.row["metric"])
+    labels, answers = ([own[at] for at in places] for own in (tried.labels, tried.answers))
+    found = scored(tried.row["metric"], labels, answers)
     assert found is not None  # the run is in the group because its metric can be computed
-    right = None if tried.right is None else [tried.right[at] for at in places]
     folds = None if tried.folds is None else [tried.folds[at] for at in places]
     rows = None if tried.rows is None else [tried.rows[at] for at in places]
-    return replace(tried, scored=found, right=right, folds=folds, rows=rows)
+    return replace(tried, score=found.score, left_out=found.left_out, folds=folds, rows=rows)
 
 
 def _cell(study: Study, own: Slice, group: Group) -> str:
     """The score with its interval, which few rows have not unless they are a share of them."""
     if len(study.tried) == 1:
-        return interval(of_one_run(study.tried[0].scored, group.metric), group.metric)
+        return interval(of_one_run(study.tried[0], group.metric), group.metric)
     return interval(study.score, group.metric) if own.is_tested else score(study.score.value, group.metric)
 
 

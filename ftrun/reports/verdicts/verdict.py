@@ -43,7 +43,7 @@ def verdict(group: Group) -> list[str]:
         lines = [_use(chosen, best, like, group) + _beside(rival, best, group)]
     if chosen.way in (found := curves(group)):
         lines.append(_twice(found[chosen.way], group))
-    if blank := [study for study in group.ways if study not in taught]:
+    if blank := [study for study in group.ways if study.untaught]:
         verb = "is" if len(blank) == 1 else "are"
         lines.append(f"{_names(blank)} learned nothing and {verb} not judged; the settings to try are below.")
     if short := [study for study in like if any(run.diagnosis.lacking for run in study.trained)]:
@@ -72,7 +72,7 @@ def _strongest_baseline(best: Study, group: Group) -> Study | None:
 
 
 def _train_nothing(rival: Study, best: Study, group: Group) -> str:
-    pair = _pair(best, rival, group)
+    pair = group.pair(best, rival)
     known = f", {chance(pair)}" if pair else ""
     return (
         f"Use {rival.name} ({_interval(rival, group)}): no way of training scores higher here; the best, "
@@ -85,7 +85,7 @@ def _beside(rival: Study | None, best: Study, group: Group) -> str:
     if rival is None:
         return "."
     verb = "have" if rival.name.endswith("s") else "has"
-    pair = _pair(best, rival, group)
+    pair = group.pair(best, rival)
     doubt = "" if pair is None or pair.apart else f", not significantly less ({chance(pair)})"
     doubt = f"{doubt}, so training may not be worth it" if doubt else ""
     return f"; {rival.name} {verb} {_score(rival, group)}{doubt}."
@@ -126,12 +126,12 @@ def _use(chosen: Study, best: Study, like: list[Study], group: Group) -> str:
         return f"{text}: as good as {_names(alike)} within noise{saved}"
     if not alike:
         nearest = max(others, key=lambda study: group.sign * study.score.value)
-        pair = _pair(best, nearest, group)
+        pair = group.pair(best, nearest)
         known = f", {chance(pair)}" if pair else ""
         if len(others) == 1:
             return f"{text}: better than {nearest.name} ({_score(nearest, group)}{known})"
         return f"{text}: better than every other way (next: {nearest.name}, {_score(nearest, group)}{known})"
-    beaten = [study for study in others if study not in alike]
+    beaten = [study for study in others if _apart(best, study, group)]
     than = f", better than {_names(beaten)}" if beaten else ""
     return f"{text}: the best score{than}, but {_names(alike)} may be as good"
 
@@ -184,15 +184,8 @@ def _unknown(like: list[Study], group: Group) -> list[str]:
 
 
 def _apart(first: Study, second: Study, group: Group) -> bool:
-    pair = _pair(first, second, group)
+    pair = group.pair(first, second)
     return pair is not None and pair.apart
-
-
-def _pair(first: Study, second: Study, group: Group) -> Pair | None:
-    for pair in group.pairs:
-        if {id(pair.first), id(pair.second)} == {id(first), id(second)}:
-            return pair
-    return None
 
 
 def _baseline(pair: Pair) -> bool:

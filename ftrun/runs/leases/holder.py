@@ -35,8 +35,11 @@ class Holder:
 
     @cached_property
     def silent(self) -> float:
-        """Seconds since the last sign of life, when this is asked first."""
-        return max(0.0, now(self.folder) - self.changed)
+        """Seconds since the last sign of life, when this is asked first.
+
+        One far ahead was given before the clock was set back: a process that lives gives another.
+        """
+        return abs(now(self.folder) - self.changed)
 
     @property
     def lives(self) -> bool:

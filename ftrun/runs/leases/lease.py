@@ -180,12 +180,12 @@ class Lease:
 
 
 def still(found: Holder, stem: str, what: str) -> bool:
-    """Whether the silent process of another machine stays silent while it is watched."""
+    """Whether the silent process of another machine stays silent while it is watched, by whatever clock."""
     say(f"{what}: {found.process or 'its process'} is silent for {found.silent:.0f} s; looking once more")
     begun = clock()
     while clock() - begun < WATCHED:
         time.sleep(LOOKS)
         again = holder(found.folder, stem)
-        if again is None or again.lives:
+        if again is None or again.lives or again.changed != found.changed:
             return again is None
     return True

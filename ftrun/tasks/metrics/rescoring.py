@@ -39,21 +39,27 @@ class Scored:
 
 def scored(metric: str, labels: Sequence[Any], answers: Sequence[Any]) -> Scored | None:
     """A metric of labels and answers; None where it cannot be computed from these."""
-    lists, texts = (all(isinstance(each, list) for each in labels), all(isinstance(a, str) for a in answers))
+    of_labels, of_answers = {*map(type, labels)}, {*map(type, answers)}  # each type is looked at once
+    lists, texts = _all(of_labels, list), _all(of_answers, str)
     if metric in ("f1", "exact_match") and lists and texts:
         pairs = squad_scores(answers, labels)
         return _means([exact if metric == "exact_match" else f1 for exact, f1 in pairs])
-    if metric in ("f1", "precision", "recall") and lists and all(isinstance(each, list) for each in answers):
+    if metric in ("f1", "precision", "recall") and lists and _all(of_answers, list):
         return _of_entities(metric, labels, answers)
     if metric in ("accuracy", "exact_match", "subset_accuracy", "knn_accuracy"):
         return _means([_same(label, answer) for label, answer in zip(labels, answers, strict=True)])
-    if all(isinstance(each, str) for each in [*labels, *answers]):
+    kinds = of_labels | of_answers
+    if _all(kinds, str):
         return _of_classes(metric, [[label] for label in labels], [[answer] for answer in answers])
-    if all(isinstance(each, (int, float)) for each in [*labels, *answers]):
+    if _all(kinds, int, float):
         return _of_numbers(metric, labels, answers)
-    if metric in ("micro_f1", "macro_f1") and all(isinstance(each, list) for each in [*labels, *answers]):
+    if metric in ("micro_f1", "macro_f1") and _all(kinds, list):
         return _of_classes(metric, labels, answers)
     return None
+
+
+def _all(kinds: set[type], *wanted: type) -> bool:
+    return all(issubclass(kind, wanted) for kind in kinds)
 
 
 def _of_entities(metric: str, labels: Sequence[list[str]], answers: Sequence[list[str]]) -> Scored:
@@ -72,7 +78,7 @@ def _of_entities(metric: str, labels: Sequence[list[str]], answers: Sequence[lis
 
 
 def _same(label: Any, answer: Any) -> float:
-    if isinstance(label, list) and isinstance(answer, list):
+    if type(label) is list and type(answer) is list:
         return float(sorted(label) == sorted(answer))
     return float(label == answer)
 
@@ -80,7 +86,8 @@ def _same(label: Any, answer: Any) -> float:
 def _means(values: list[float]) -> Scored:
     import numpy
 
-    columns = numpy.array([[value, 1.0] for value in values])
+    columns = numpy.ones((len(values), 2))
+    columns[:, 0] = values
     return Scored(columns, lambda sums: sums[..., 0] / sums[..., 1])
 
 

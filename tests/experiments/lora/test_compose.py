@@ -16,6 +16,7 @@ from ftrun.experiments.lora.blend import with_head
 from ftrun.experiments.lora.lowrank import read_update, refuse_other_bases
 from ftrun.models.load import quiet
 from ftrun.models.reload import reload
+from ftrun.runs.manifest import SEAL
 from ftrun.runs.run import Run
 
 AUTO = "AutoModelForSequenceClassification"
@@ -63,6 +64,7 @@ def test_the_adapter_written_is_the_sum_of_other_variants_ranks_and_layers(runs,
     wanted = summed([-0.3, 0.7, 0.5], paths, 1)
     torch.testing.assert_close(answered(tmp_path / "sum").double(), wanted, atol=1e-5, rtol=0)
     record = json.loads((tmp_path / "sum" / "compose.json").read_text())
+    assert (tmp_path / "sum" / SEAL).is_file()
     assert [run["weight"] for run in record["runs"]] == [-0.3, 0.7, 0.5] and record["head"] == "two"
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from ftrun.errors import DiskFull, Interrupted
 from ftrun.experiments.queue.driver import Driver
+from ftrun.experiments.queue.here import Here
 from ftrun.experiments.queue.job import (
     FAILED,
     FINISHED,
@@ -113,6 +114,25 @@ def test_all_are_made_and_noted_and_not_again(tmp_path, capsys):
     assert again.starts == {4: 1} and telling.finished == 5
     _, _, _ = driven(tmp_path, nothing := Acted({}), 5)
     assert not nothing.starts and nothing.closed == 0  # not even opened
+
+
+def test_of_equal_runs_one_is_made(tmp_path):
+    """seed=0,0: however many could be made at the same time."""
+    one, other = jobs(tmp_path, 2)
+    telling, ledger = Telling(), Ledger(tmp_path)
+    driver = Driver(engine := Acted({}), ledger, telling, 0)
+    ended = driver.run([one, replace(other, key=one.key)])
+    assert engine.starts == {0: 1} and {event.state for event in ended.values()} == {FINISHED}
+    assert not other.path.exists() and telling.finished == 2
+
+
+def test_this_process_sleeps_while_others_make_what_is_left(monkeypatch):
+    slept = []
+    monkeypatch.setattr("ftrun.experiments.queue.here.time.sleep", slept.append)
+    here = Here(Telling().board)
+    here.ended = [Event(0, FINISHED)]
+    assert here.wait(3.0) and not slept
+    assert not here.wait(3.0) and slept == [3.0]
 
 
 def test_a_killed_worker_is_a_run_that_goes_on_so_often_as_was_asked(tmp_path, capsys):
