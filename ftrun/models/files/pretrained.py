@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,8 @@ from ftrun.errors import ConfigError, counted
 from ftrun.models.architecture import by
 from ftrun.models.few_bits.half import halve, in_bf16
 from ftrun.models.files.reading import CONFIG, loading, read_config
-from ftrun.models.files.stored import Shapes, shapes
+from ftrun.models.files.sharing import one_by_one
+from ftrun.models.files.stored import Shapes, narrow, shapes
 from ftrun.models.heads import name_of
 from ftrun.runs.manifest import verify
 from ftrun.runs.terminal import say
@@ -50,7 +51,10 @@ def pretrained(
     if (directory := Path(checkpoint.name)).is_dir():
         verify(directory)
     kind = getattr(transformers, auto_class)
-    with loading(named, directory, CONFIG), no_larger(named, shapes(checkpoint)):
+    with loading(named, directory, CONFIG):
+        known = shapes(checkpoint)
+        reading = one_by_one() if half is not None or narrow(checkpoint) else nullcontext()
+    with loading(named, directory, CONFIG), no_larger(named, known), reading:
         if half is not None:
             kind = in_bf16(class_of(kind, checkpoint, options), half)
         net, info = kind.from_pretrained(
