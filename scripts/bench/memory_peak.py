@@ -20,14 +20,14 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 from tiny_networks import data, tokenizer
 
-FEW = ["train.max_steps=2", "train.eval_every=2", "train.batch_size=4", "train.lr=1e-4", "device=cpu"]
-BERT = {"vocab_size": 30_000, "max_position_embeddings": 128}
+FEW = ["train.max_steps=2", "train.eval_every=2", "train.batch_size=2", "train.lr=1e-4", "device=cpu"]
+BERT = {"vocab_size": 8_000, "max_position_embeddings": 128}
 SIZES = {
     "bert": {**BERT, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
              "intermediate_size": 3072},
     "wide": {**BERT, "hidden_size": 1024, "num_hidden_layers": 16, "num_attention_heads": 16,
              "intermediate_size": 4096},
-    "llama": {"vocab_size": 32_000, "hidden_size": 1024, "num_hidden_layers": 12, "num_attention_heads": 16,
+    "llama": {"vocab_size": 8_000, "hidden_size": 1024, "num_hidden_layers": 12, "num_attention_heads": 16,
               "intermediate_size": 2816, "max_position_embeddings": 128},
 }  # fmt: skip
 LEAST = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
@@ -99,14 +99,16 @@ def row(name: str, case: Case, out: Path) -> str:
     words = [*data(task, out / "data" / task), *FEW, *case.words]
     place = checkpoint(case.network, SIZES[case.network], out)
     small = checkpoint(f"least-{case.network}", LEAST, out)
-    peaks, base = (measured([*words, f"model.name={net}"], case.processes, out) for net in (place, small))
+    peaks = measured([*words, f"model.name={place}"], case.processes, out)
+    base = measured([*words, f"model.name={small}"], 1, out) if case.processes == 1 else [0]
     expected, weights, frozen = planned([*words, f"model.name={place}"], case.processes)
     above = max(peaks) - max(base)
     megabytes = [f"{number / 1e6:,.0f}" for number in (weights, frozen)]
     each = " ".join(f"{number / 1e6:,.0f}" for number in peaks)
     return (
         f"| {name} | {case.processes} | {' | '.join(megabytes)} | {each} | {expected / 1e6:,.0f} |"
-        f" {expected / max(peaks):.2f} | {above / 1e6:,.0f} | {above / frozen if frozen else 0:.2f} |"
+        f" {expected / max(peaks):.2f} |"
+        + (f" {above / 1e6:,.0f} | {above / frozen:.2f} |" if max(base) and frozen else " | |")
     )
 
 
