@@ -54,7 +54,7 @@ def finish(loop: Loop, settings: Settings, directory: Run, meter: MemoryMeter, f
         if accelerator.is_main_process:
             here = write_network(network, data, directory, settings)
     if accelerator.is_main_process:
-        found = here.differ(directory.model_dir, data.spec.auto_class)
+        found = here.differ(directory.model_dir, data.spec.auto_class, model)
         seal(directory.model_dir)
         write_predictions(directory, data, rows)
         directory.log({"step": loop.state.step, **{f"test_{name}": value for name, value in scores.items()}})

@@ -23,6 +23,7 @@ from ftrun.models.few_bits.quantized import quantize, refuse_unquantizable, roun
 from ftrun.models.files.locate import Checkpoint
 from ftrun.models.files.pretrained import pretrained
 from ftrun.models.files.reading import CONFIG, loading, read_config, stored
+from ftrun.models.files.sharing import sharing
 from ftrun.models.files.stored import halves
 from ftrun.models.heads import FILE, Pooled, backbone_of, layers_of, restore
 from ftrun.models.layers import output_layers
@@ -181,7 +182,7 @@ def difference(model: Model, directory: Path, auto_class: str, batch: dict[str, 
 
     In fp32 whatever the precision of training: `model.net` knows nothing of that.
     """
-    return shown(model, batch).differ(directory, auto_class)
+    return shown(model, batch).differ(directory, auto_class, model)
 
 
 @dataclass
@@ -194,9 +195,9 @@ class Shown:
     trust: bool
 
     @torch.no_grad()
-    def differ(self, directory: Path, auto_class: str) -> float:
-        """The largest difference of a logit."""
-        with quiet():
+    def differ(self, directory: Path, auto_class: str, model: Model) -> float:
+        """The largest difference of a logit; what `model` has too, frozen, is not in memory a second time."""
+        with quiet(), sharing(model):
             other = reload(directory, auto_class, trust=self.trust)
         here = self.logits
         other.to((here[0] if isinstance(here, Both) else here).device)

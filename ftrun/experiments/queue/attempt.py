@@ -24,11 +24,8 @@ from ftrun.experiments.queue.job import (
     Event,
     Job,
 )
-<<<<<<< HEAD
 from ftrun.runs.collector import exempt_libraries
-=======
 from ftrun.training.pausing import asked
->>>>>>> w_breaker
 
 
 def alone(job: Job) -> Event:
