@@ -35,7 +35,7 @@ from ftrun.runs.artifacts import LORA, LORA_WEIGHTS
 from ftrun.runs.manifest import verify
 
 # What peft puts into names and leaves out of files.
-TRAINED = re.compile(r"(\.lora_[AB])\.default|\.modules_to_save\.default")
+TRAINED = re.compile(r"(\.(?:lora_[AB]|ia3_l|vera_lambda_[bd]))\.default|\.modules_to_save\.default")
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig

@@ -71,6 +71,10 @@ class Strategy:
         """Whether it keeps the network to what it has learned: it overrides a hook that does so."""
         return any(getattr(cls, hook) is not getattr(Strategy, hook) for hook in HOLDS)
 
+    def paced(self) -> Pace:
+        """Its pace with the settings that it has."""
+        return self.pace
+
     def check(self, settings: Settings) -> None:
         """ConfigError where the strategy does not go with the other settings."""
 
@@ -104,6 +108,10 @@ class Strategy:
     def rate(self, stage: int, step: int, course: Course) -> float:
         """The learning rate of an open stage at an optimizer step, before `train.layer_decay`."""
         return course.rate(step)
+
+    def scale(self, name: str) -> float:
+        """The factor on its stage's rate that the weight of this name has."""
+        return 1.0
 
     def rate_by_stage(self) -> bool:
         """Whether `rate` differs from stage to stage."""

@@ -80,7 +80,11 @@ class Step:
 
     def optimizer_of(self, train: Train) -> torch.optim.Optimizer:
         """The optimizer of all parameters, each of which has its group in `group_of`."""
-        own = optimizer(merged(groups(self.model, train), self.rate_course), train, self.accelerator.device)
+        own = optimizer(
+            merged(groups(self.model, train, self.strategy.scale), self.rate_course),
+            train,
+            self.accelerator.device,
+        )
         groups_by_id = {id(weight): group for group in own.param_groups for weight in group["params"]}
         self.group_of = {name: groups_by_id[id(weight)] for name, weight in self.parameters.items()}
         return own

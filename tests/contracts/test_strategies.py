@@ -110,7 +110,7 @@ def plain_load(directory, base):
     return PeftModel.from_pretrained(whole, directory)
 
 
-@pytest.mark.parametrize("variant", ["lora", "dora", "rslora", "pissa"])
+@pytest.mark.parametrize("variant", ["lora", "lora_plus", "dora", "rslora", "pissa"])
 def test_every_variant_of_lora_starts_at_the_base_and_loads_again(toy_files, tiny_dir, tmp_path, variant):
     words = "rank=2", f"variant={variant}", "train.lr=1e-2"
     model, _, logits = prepared(experiment(toy_files, tiny_dir("bert"), "lora", *words))
