@@ -38,6 +38,8 @@ KEYS_AND_VALUES = {
     "key", "value", "k", "v", "k_lin", "v_lin", "k_proj", "v_proj", "key_proj", "value_proj", "k_head",
     "v_head", "key_global", "value_global", "Wqkv", "query_key_value", "c_attn", "qkv", "in_proj",
 }  # fmt: skip
+BESIDE = "adapter stands behind the linear layer that ends a block"
+SCALES = "ia3 scales the linear layers of a block"
 INNER_LISTS = re.compile(r"^(?:(?:\w+\.)?\d+\.)+")  # before a name within a block of a layer
 
 
@@ -140,7 +142,7 @@ def transposed(model: Model) -> bool:
     return any(isinstance(module, Conv1D) for module in model.modules())
 
 
-def output_layers(model: Model, placement: str, strategy: str = "adapter") -> list[str]:
+def output_layers(model: Model, placement: str, does: str = BESIDE) -> list[str]:
     """Full names within `net` of the linear layers that end the blocks behind which adapters stand.
 
     houlsby: each attention and each feed-forward block; pfeiffer: the feed-forward blocks. ConfigError for an
@@ -157,7 +159,7 @@ def output_layers(model: Model, placement: str, strategy: str = "adapter") -> li
                 if is_linear(module) and not name.startswith(tuple(f"{block}." for block in blocks)):
                     ends += [name] if INNER_LISTS.sub("", own) in FEED_FORWARD_OUTPUTS else []
         if not ends:
-            raise unknown(model, "feed-forward", strategy)
+            raise unknown(model, "feed-forward", does)
         found += ends
     return found if placement == "pfeiffer" else [*attention_outputs(model, blocks), *found]
 
@@ -192,23 +194,16 @@ def scaled_layers(model: Model) -> tuple[list[str], list[str]]:
         inner = model.net.get_submodule(block).named_modules()
         own = [name for name, m in inner if name.rpartition(".")[2] in KEYS_AND_VALUES and is_linear(m)]
         if not own:
-            raise unknown(model, "keys and values", "ia3")
+            raise unknown(model, "keys and values", SCALES)
         found += [f"{block}.{name}" for name in own]
     if not found:
-        raise unknown(model, "attention", "ia3")
-    return found, output_layers(model, "pfeiffer", "ia3")
+        raise unknown(model, "attention", SCALES)
+    return found, output_layers(model, "pfeiffer", SCALES)
 
 
-def unknown(model: Model, block: str, strategy: str = "adapter") -> ConfigError:
-    adapter = strategy == "adapter"
-    instead = "placement=pfeiffer, " if block == "attention" and adapter else ""
-    does = (
-        "stands behind the linear layer that ends a block"
-        if adapter
-        else "scales the linear layers of a block"
-    )
+def unknown(model: Model, block: str, does: str = BESIDE) -> ConfigError:
+    instead = "placement=pfeiffer, " if block == "attention" and does is BESIDE else ""
     return ConfigError(
-        f"strategy={strategy} {does}, and in {model.name}, a"
-        f" {type(model.net).__name__}, none is known of {block};"
+        f"strategy={does}, and in {model.name}, a {type(model.net).__name__}, none is known of {block};"
         f" possible: {instead}strategy=lora, bitfit or norms"
     )

@@ -40,6 +40,7 @@ class Strategy(Protocol):
     foldable: ClassVar[bool]
     starts_random: ClassVar[bool]
     copies: ClassVar[int]
+    refits: ClassVar[bool]
     on_rounded: ClassVar[bool]
     pace: ClassVar[Pace]
 
@@ -55,6 +56,8 @@ class Strategy(Protocol):
     def chosen(self, settings: Any, model: Any) -> tuple[dict[str, Any], str]: ...
 
     def prepare(self, model: Any) -> None: ...
+
+    def lesson(self, data: Any, model: Any) -> Any: ...
 
     def opens(self, stage: int, course: Any) -> int: ...
 

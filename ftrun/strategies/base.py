@@ -63,6 +63,7 @@ class Strategy:
     )
     starts_random: ClassVar[bool] = False  # it trains a network without pretrained weights
     copies: ClassVar[int] = 0  # of the trained weights, kept to hold them
+    refits: ClassVar[bool] = False  # its head is solved for before each evaluation
     on_rounded: ClassVar[bool] = False  # it trains beside layers of few bits
     pace: ClassVar[Pace] = Pace()  # its rate and its steps beside full's, where train.lr and epochs are auto
 
@@ -100,6 +101,14 @@ class Strategy:
         from torch's global generator, which the caller has seeded from the stream "init".
         """
         model.requires_grad_(True)
+
+    def lesson(self, data: TaskData, model: Model) -> TaskData:
+        """What training sees of the data: the batches of train, and the objective. Evaluation sees `data`.
+
+        The network stands on the device of the run, as `prepare` has left it. UserError for rows that this
+        strategy cannot learn from.
+        """
+        return data
 
     def opens(self, stage: int, course: Course) -> int:
         """The optimizer step from which a stage trains; until then it is frozen, without optimizer state."""

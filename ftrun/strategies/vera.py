@@ -67,5 +67,6 @@ class Vera(Strategy):
                 target_modules=self.layers(model),
                 fan_in_fan_out=transposed(model),
                 projection_prng_key=torch.initial_seed() % KEYS,
+                save_projection=False,  # in no checkpoint, but in the saved model
             ),
         )

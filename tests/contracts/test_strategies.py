@@ -16,7 +16,13 @@ from ftrun.tasks.data import TaskData
 from ftrun.training.checkpoint import newest, read_tensors
 
 NEAR = {"adapter"}  # these start near the pretrained function, the others at it
-REFUSED = {("bitfit", "modernbert"): "strategy=bitfit trains biases, but .* has none below its head"}
+REFUSED = {("bitfit", "modernbert"): "strategy=bitfit trains biases, but .* has none below its head"} | {
+    (
+        "setfit",
+        name,
+    ): "strategy=setfit solves for the head, but the new weights .*; possible: model.pooling=mean"
+    for name in ("roberta", "distilbert", "modernbert")
+}
 INPUTS = {
     "input_ids": torch.arange(5, 15).reshape(2, 5),
     "attention_mask": torch.ones(2, 5, dtype=torch.long),
@@ -149,6 +155,8 @@ def test_it_runs_on_every_architecture(toy_files, tiny_dir, tmp_path, strategy, 
 def test_the_micro_batch_never_changes_the_result(toy_files, still_dir, tmp_path, strategy):
     """13 rows in batches of 8: the second batch is a partial one."""
     words = "task.subset=13", "train.batch_size=8", "train.clip=null", "train.lr=1e-4"
+    if strategy == "setfit":  # vectors of random weights are nearly one, and Adam makes much of little
+        words += "train.optimizer=sgd", "train.lr=0.1"
     weights = []
     for size in (8, 3):
         run = ran(

@@ -54,10 +54,8 @@ def refuse_unsummable(run: Run) -> None:
         run, "so their effect is not a sum of matrices and cannot be weighted; compose takes LoRAs"
     )
     if settings.get("peft_type") != "LORA":
-        raise ConfigError(
-            f"{run.path} holds {update_in(run.model_dir)}, no update of two matrices that train, so no"
-            " weighted sum of it exists; compose takes LoRAs"
-        )
+        what = update_in(run.model_dir)
+        raise ConfigError(f"{run.path} holds {what}, of which no weighted sum exists; compose takes LoRAs")
     if (load := run.config["model"].get("load")) in ROUNDED:
         raise ConfigError(
             f"{run.path}: its update is relative to layers rounded by model.load={load}; compose takes LoRAs"
