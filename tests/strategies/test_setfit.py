@@ -88,7 +88,7 @@ def test_the_loss_is_the_squared_error_of_the_cosine():
         return (u * v).sum(1) / numpy.linalg.norm(u, axis=1) / numpy.linalg.norm(v, axis=1)
 
     expected = ((cos(a, p) - 1) ** 2).sum() + (cos(a, n)[[0, 1, 3]] ** 2).sum()
-    assert float(found) == pytest.approx(expected, rel=1e-5)
+    assert found.item() == pytest.approx(expected, rel=1e-5)
     found.backward()
     assert (logits.grad == 0).all() and vectors.grad.abs().sum() > 0
 
@@ -97,8 +97,9 @@ def test_training_brings_rows_of_a_label_together(tmp_path):
     run = ran(tmp_path / "run", settings(*DIGITS, "train.max_steps=40", "train.lr=1e-2"))
     lines = [line["train_loss"] for line in run.metrics() if "train_loss" in line]
     assert lines[-1] < 0.5 * lines[0]
-    first, *_, last = (line["eval_accuracy"] for line in run.metrics() if "eval_accuracy" in line)
-    assert first > 0.6 and last >= first  # the head is the best on what there is, from the first on
+    assert all(
+        line["eval_accuracy"] > 0.7 for line in run.metrics() if "eval_accuracy" in line
+    )  # chance: 0.1
 
 
 def test_the_head_is_where_its_own_loss_is_least(tmp_path, monkeypatch):
@@ -120,8 +121,9 @@ def test_the_head_is_where_its_own_loss_is_least(tmp_path, monkeypatch):
     ran(tmp_path / "run", settings(*DIGITS, "train.max_steps=1"))
     assert len(put) == 1 and len(tried) == len(losses) > 5
     best = tried[losses.index(min(losses))]
-    scale = best.weights / put[0].weights  # of the units: the fit is on standardised ones
-    assert numpy.allclose(scale, scale[0], rtol=1e-6) and (scale > 0).all()
+    alive = (best.weights != 0).all(0)  # of the units, which were standardised for the fit
+    scale = best.weights[:, alive] / put[0].weights[:, alive]
+    assert numpy.allclose(scale, scale[0], rtol=1e-6) and (scale > 0).all() and alive.sum() > 10
 
 
 def test_what_cannot_be_paired_is_refused():
