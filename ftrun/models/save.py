@@ -152,7 +152,7 @@ def write_updates(
     model: Model, update: PeftConfig, whole: nn.Module, directory: Path, auto_class: str
 ) -> None:
     """The layers by peft and, as its `modules_to_save`, every other trained weight."""
-    from peft import IA3Config, VeraConfig
+    from peft import IA3Config
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     prefix = "net." if whole is model.net else f"net.{name_of(model.net, whole)}."
@@ -178,8 +178,6 @@ def write_updates(
     layers = {name: module for name, module in whole.named_modules() if isinstance(module, BaseTunerLayer)}
     # full names: peft's shortened ones may fit other networks' layers too
     config.target_modules = sorted(layers)
-    if isinstance(config, VeraConfig):
-        config.save_projection = True
     if isinstance(config, IA3Config):
         config.feedforward_modules = sorted(name for name, layer in layers.items() if layer.is_feedforward)
     config.save_pretrained(directory)

@@ -58,15 +58,12 @@ class Vera(Strategy):
         from ftrun.models.adapted.updates import inject
         from ftrun.models.layers import transposed
 
-        inject(
-            model,
-            VeraConfig(
-                r=self.rank,
-                d_initial=self.d_initial,
-                vera_dropout=self.dropout,
-                target_modules=self.layers(model),
-                fan_in_fan_out=transposed(model),
-                projection_prng_key=torch.initial_seed() % KEYS,
-                save_projection=False,  # in no checkpoint, but in the saved model
-            ),
+        config = VeraConfig(
+            r=self.rank,
+            d_initial=self.d_initial,
+            vera_dropout=self.dropout,
+            target_modules=self.layers(model),
+            fan_in_fan_out=transposed(model),
+            projection_prng_key=torch.initial_seed() % KEYS,
         )
+        inject(model, config)
