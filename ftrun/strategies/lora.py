@@ -42,6 +42,8 @@ class Lora(Strategy):
             raise ConfigError(f"strategy=lora: alpha is above 0, not {self.alpha}")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"strategy=lora: dropout is at least 0 and below 1, not {self.dropout}")
+        if self.variant == "vera":
+            raise ConfigError("variant=vera: VeRA has settings of its own; possible: strategy=vera")
         one_of("strategy=lora: variant", self.variant, VARIANTS)
         above("strategy=lora: ratio", self.ratio, 0)
         if isinstance(self.targets, str) and self.targets not in TARGET_WORDS:

@@ -138,6 +138,7 @@ def test_ia3_knows_the_keys_and_values_of_a_network_or_says_so(network):
         ("strategy=vera rank=0", "strategy=vera: rank is at least 1, not 0"),
         ("strategy=vera d_initial=0", "strategy=vera: d_initial is above 0, not 0"),
         ("strategy=vera dropout=1", "strategy=vera: dropout is at least 0 and below 1, not 1"),
+        ("strategy=lora variant=vera", "possible: strategy=vera"),
         ("strategy=lora ratio=0", "strategy=lora: ratio is above 0, not 0"),
     ],
 )

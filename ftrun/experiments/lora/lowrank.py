@@ -69,7 +69,7 @@ def refuse_unsummable(run: Run) -> None:
     if settings.get("use_dora"):
         raise ConfigError(
             f"{run.path}: variant=dora divides by the norm of the updated weight, so its update is not "
-            "linear and no weighted sum of it exists; compose takes lora, rslora and pissa"
+            "linear and no weighted sum of it exists; compose takes lora, lora_plus, rslora and pissa"
         )
 
 
