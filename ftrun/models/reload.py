@@ -26,20 +26,22 @@ from ftrun.models.files.reading import CONFIG, loading, read_config, stored
 from ftrun.models.files.sharing import sharing
 from ftrun.models.files.stored import halves
 from ftrun.models.heads import FILE, Pooled, backbone_of, layers_of, restore
+from ftrun.models.image_processor import ImageProcessor, reopen
 from ftrun.models.layers import output_layers
 from ftrun.models.load import quiet, without_pooler
 from ftrun.models.logits import Both, logits_of
 from ftrun.models.model import Model
 from ftrun.models.save import ADAPTER_WEIGHTS, ADAPTERS, EMBEDDED, PEFT_PREFIX
 from ftrun.models.sentences import longest, read_head
+from ftrun.models.tokenizer import fit_inputs, open_tokenizer
 from ftrun.runs.artifacts import LORA, LORA_WEIGHTS
 from ftrun.runs.manifest import verify
 
 # What peft puts into names and leaves out of files.
-TRAINED = re.compile(r"(\.lora_[AB])\.default|\.modules_to_save\.default")
+TRAINED = re.compile(r"(\.(?:lora_[AB]|ia3_l|vera_lambda_[bd]))\.default|\.modules_to_save\.default")
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 
 def reload(directory: Path, auto_class: str, in_full: bool = False, trust: bool = False) -> nn.Module:
@@ -54,6 +56,17 @@ def reload(directory: Path, auto_class: str, in_full: bool = False, trust: bool 
     config = read_config(directory, trust_remote_code=trust)
     with loading(directory, directory, CONFIG):
         return put_together(directory, config, auto_class, in_full, {"trust_remote_code": trust}).eval()
+
+
+def processor_of(
+    directory: Path, config: PretrainedConfig, images: bool, **trust: bool
+) -> PreTrainedTokenizerBase | ImageProcessor | None:
+    """What is saved beside a network; None for a task that scales its images itself."""
+    if images:
+        return reopen(directory, config)
+    tokenizer = open_tokenizer(directory, str(directory), **trust)
+    fit_inputs(tokenizer, config)
+    return tokenizer
 
 
 def put_together(

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ftrun import ASSETS
 from ftrun.models import sentences
+from ftrun.models.adapted import updates
 from ftrun.models.adapters import Adapters
 from ftrun.models.few_bits.half import CARD, kept
 from ftrun.models.few_bits.half import KEY as FROZEN
@@ -24,7 +25,7 @@ from ftrun.models.shards import save_weights
 from ftrun.runs.manifest import SEAL
 
 if TYPE_CHECKING:
-    from peft import LoraConfig
+    from peft import PeftConfig
     from transformers import PretrainedConfig
 
 ADAPTERS = "adapter.json"  # which adapters, and on which checkpoint
@@ -81,7 +82,7 @@ def export(model: Model, directory: Path, auto_class: str) -> None:
     elif model.source is None:
         save_network(merged(whole), directory)
     else:
-        write_lora(model, model.adapter, whole, directory, auto_class)
+        write_updates(model, model.adapter, whole, directory, auto_class)
         if told := told_of(model.source, net.config):
             place = directory / "README.md"
             place.write_text(told + (f"\n{place.read_text()}" if place.is_file() else ""), encoding="utf-8")
@@ -147,32 +148,38 @@ def write_bottlenecks(model: Model, adapters: Adapters, directory: Path, auto_cl
     (directory / "README.md").write_text(text, encoding="utf-8")
 
 
-def write_lora(model: Model, lora: LoraConfig, whole: nn.Module, directory: Path, auto_class: str) -> None:
-    """The low-rank layers and, as peft's `modules_to_save`, every other trained weight."""
+def write_updates(
+    model: Model, update: PeftConfig, whole: nn.Module, directory: Path, auto_class: str
+) -> None:
+    """The layers by peft and, as its `modules_to_save`, every other trained weight."""
+    from peft import IA3Config
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     prefix = "net." if whole is model.net else f"net.{name_of(model.net, whole)}."
     tensors, modules = {}, set()
     for name, parameter in model.named_parameters():
-        if not (parameter.requires_grad or ".lora_" in name):  # of an update no loss may reach a part
+        if not (parameter.requires_grad or updates.OWN.search(name)):  # of an update no loss may reach a part
             continue
         if name.startswith(prefix) and without([name.removeprefix(prefix)], whole):
             own = name.removeprefix(prefix).replace(".default", "")
             tensors[PEFT_PREFIX + own] = parameter
-            if ".lora_" not in own:
+            if not updates.OWN.search(own):
                 modules.add(head_module(own, whole))
     for name, value in whole.state_dict().items():
         if in_one_of(modules, name):  # peft wants them whole: tied and frozen weights, statistics
             tensors.setdefault(PEFT_PREFIX + name, value.clone())
+    tensors |= updates.shared(whole)
     save_file(on_cpu(tensors), directory / "adapter_model.safetensors", metadata={"format": "pt"})
-    config = copy.deepcopy(lora)
+    config = copy.deepcopy(update)
     config.base_model_name_or_path, config.revision = model.source, model.revision
     config.task_type = PEFT_TASKS.get(auto_class) if whole is model.net else "FEATURE_EXTRACTION"
     config.modules_to_save = sorted(modules) or None
     config.inference_mode = True
-    layers = (name for name, module in whole.named_modules() if isinstance(module, BaseTunerLayer))
+    layers = {name: module for name, module in whole.named_modules() if isinstance(module, BaseTunerLayer)}
     # full names: peft's shortened ones may fit other networks' layers too
     config.target_modules = sorted(layers)
+    if isinstance(config, IA3Config):
+        config.feedforward_modules = sorted(name for name, layer in layers.items() if layer.is_feedforward)
     config.save_pretrained(directory)
 
 

@@ -31,7 +31,7 @@ from ftrun.models.recalibration import drop
 from ftrun.models.reload import reload
 from ftrun.models.save import save_network
 from ftrun.models.tokenizer import open_tokenizer
-from ftrun.runs.artifacts import low_rank
+from ftrun.runs.artifacts import low_rank, update_in
 from ftrun.runs.files import beside, free_space_check
 from ftrun.runs.find import ORIGIN
 from ftrun.runs.manifest import seal
@@ -225,13 +225,18 @@ def plain_code(net: nn.Module, settings: Settings) -> str:
 def of_run(run: Run) -> Source:
     """The source that a run is."""
     settings = read(run.settings)
-    lora = low_rank(run, "so there is nothing to merge")
-    kind = next((name for name in ("dora", "rslora") if lora.get(f"use_{name}")), "lora")
+    peft = low_rank(run, "so there is nothing to merge")
+    variant = next((name for name in ("dora", "rslora") if peft.get(f"use_{name}")), "lora")
+    kinds = {
+        "IA3": "its vectors (ia3) were multiplied into",
+        "VERA": f"the update (vera, rank {peft.get('r')}) was added to",
+    }
+    told = kinds.get(peft["peft_type"], f"the low-rank update ({variant}, rank {peft.get('r')}) was added to")
     how = f", rounded by model.load={settings.model.load}," if settings.model.rounded else ""
     story = (
-        f"The network of an ftrun run on task={settings.task.name}: the low-rank update ({kind}, "
-        f"rank {lora['r']}) was added to the weights of `{settings.model.name}`{how} in fp32. The merged "
-        "network was read back and compared with the run's:"
+        f"The network of an ftrun run on task={settings.task.name}: {told} the weights of "
+        f"`{settings.model.name}`{how} in fp32. The merged network was read back and compared with the run's:"
     )
-    title = f"{Path(settings.model.name).name} on {settings.task.name}, LoRA merged"
+    what = update_in(run.model_dir).partition(" ")[2]
+    title = f"{Path(settings.model.name).name} on {settings.task.name}, {what} merged"
     return Source(run.model_dir, settings, title, story)

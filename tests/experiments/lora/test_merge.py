@@ -1,6 +1,7 @@
 """A merged LoRA answers as the run does, alone, and nothing is left where that cannot be proved."""
 
 import copy
+import re
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
@@ -59,6 +60,26 @@ def test_the_merged_network_is_plain_and_gives_the_logits_of_the_run(
     assert len(moved) == 12  # every linear layer of both layers, nothing else
     assert not any("lora" in name for name in net.state_dict())
     assert net.config.id2label == {0: "negative", 1: "positive"}
+
+
+@pytest.mark.parametrize(("strategy", "what"), [("ia3", "an (IA)³"), ("vera", "a VeRA")])
+def test_vectors_are_merged_started_from_and_not_composed(runs, strategy, what, ftrun_inprocess, tmp_path):
+    run = runs(strategy, f"strategy={strategy}", *(["rank=8"] if strategy == "vera" else []))
+    assert (
+        what
+        in (said := ftrun_inprocess("compose", *[str(run.path)] * 2, "--weights", "1,1", check=False)).stderr
+    )
+    assert said.returncode == 2 and "compose takes LoRAs" in said.stderr
+    with pytest.raises(ConfigError, match=re.escape(f"holds {what}; to make a network of it: ftrun merge")):
+        locate(settings(f"model.name={run.path}").model)
+    merge_first(settings(f"model.name={run.path}").model, "cpu")
+    net = AutoModelForSequenceClassification.from_pretrained(run.path / "merged")
+    torch.testing.assert_close(logits(net, run.path / "merged"), answered(run.model_dir), atol=1e-5, rtol=0)
+    assert not any(part in name for name in net.state_dict() for part in ("ia3", "vera"))
+    assert f"{what.split()[1]} merged" in (run.path / "merged" / "README.md").read_text()
+    base = AutoModelForSequenceClassification.from_pretrained(run.config["model"]["name"])
+    moved = [n for n, p in net.bert.named_parameters() if (p != base.bert.get_parameter(n)).any()]
+    assert moved and all(".layer." in name for name in moved)
 
 
 def test_it_answers_scores_and_is_started_from(runs, ftrun_inprocess, toy_files, toy_words, tmp_path):
