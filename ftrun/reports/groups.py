@@ -19,6 +19,7 @@ from ftrun.reports.rivals import distinct, rivals_of
 from ftrun.reports.statistics.pareto import dominated_by
 from ftrun.reports.study import Group, Study, Tried, mean_of, of_equal_labels, pool_seeds, studied, tested
 from ftrun.runs.content import answers_of
+from ftrun.runs.manifest import own
 from ftrun.runs.run import Run
 from ftrun.tasks.metrics.rescoring import Scored, scored
 
@@ -148,6 +149,5 @@ def _chosen(group: Group) -> list[tuple[Study, Study]]:
 
 
 def _size_of(folder: Path) -> int | None:
-    return (
-        sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else None
-    )
+    """Bytes of a saved model without the checkpoint below its adapters."""
+    return sum(path.stat().st_size for path in own(folder)) if folder.is_dir() else None
