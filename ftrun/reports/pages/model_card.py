@@ -17,7 +17,7 @@ from ftrun.errors import ConfigError
 from ftrun.models.files.reading import CONFIG, stored
 from ftrun.models.saved.below import named, on_hub
 from ftrun.models.saved.notes import notes_of
-from ftrun.models.saved.usage import usage_of
+from ftrun.models.saved.usage import Usage, usage_of
 from ftrun.reports.numbers import between, score, short, words
 from ftrun.reports.pages.run_page import strategy_settings
 from ftrun.reports.statistics.intervals import interval_of
@@ -46,6 +46,7 @@ class Card:
     tags: list[str]
     sections: list[tuple[str, str]]
     scores: list[tuple[str, float]] = field(default_factory=list)  # metric and value on the test split
+    usage: Usage | None = None  # None: as its files are used by plain libraries
 
 
 def write_run_card(run: Run, settings: Settings, result: dict[str, Any]) -> None:
@@ -60,7 +61,7 @@ def write_card(place: Path, settings: Settings, card: Card) -> None:
 
 def text_of(place: Path, settings: Settings, card: Card) -> str:
     """The whole page."""
-    usage = usage_of(place, settings.task.spec(None).auto_class, settings.raw["task"])
+    usage = card.usage or usage_of(place, settings.task.spec(None).auto_class, settings.raw["task"])
     front = front_matter(place, settings, card, usage.library, usage.pipeline).to_yaml()
     use = f"With DIR for this directory:\n\n```python\n{usage.code}\n```"
     notes = notes_of(stored(place / CONFIG), named(settings.model.name), (place / LORA).is_file())
@@ -117,7 +118,7 @@ def license_of(base: str) -> str | None:
 def card_of(run: Run, result: dict[str, Any]) -> Card:
     """What a run's files say; `result` is what its result.json holds, or is about to."""
     config = run.config
-    metric = str(result["metric"]).removeprefix("eval_")
+    metric = str(result.get("metric")).removeprefix("eval_")
     data = run.read_json("data.json") or {}
     values = {name[5:]: value for name, value in result.items() if name.startswith("test_")}
     title = f"{short(named(config['model']['name']))} on {config['task']['name']}, {config['strategy']}"
@@ -167,9 +168,12 @@ def settings_of(config: dict[str, Any], result: dict[str, Any]) -> str:
     """What was trained, and how."""
     train = {name: config["train"][name] for name in TRAINING if config["train"].get(name) is not None}
     chosen = {"strategy": config["strategy"], **strategy_settings(config), "seed": config["seed"], **train}
+    told = f"`{words(without_places(chosen))}`"
+    if "best_step" not in result:  # of a composition, which was not trained
+        return told
     trained, total = result["trained_parameters"], result["total_parameters"]
     return (
-        f"`{words(without_places(chosen))}`\n\n{trained:,} of {total:,} weights were trained;"
+        f"{told}\n\n{trained:,} of {total:,} weights were trained;"
         f" these are the ones of step {result['best_step']:,} of {result['steps']:,}, the best on validation."
     )
 
