@@ -12,7 +12,6 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ftrun import ASSETS
 from ftrun.errors import ConfigError, counted
 from ftrun.models.adapters import Adapters
 from ftrun.models.architecture import headless
@@ -31,7 +30,8 @@ from ftrun.models.layers import output_layers
 from ftrun.models.load import quiet, without_pooler
 from ftrun.models.logits import Both, logits_of
 from ftrun.models.model import Model
-from ftrun.models.save import ADAPTER_WEIGHTS, ADAPTERS, EMBEDDED, PEFT_PREFIX
+from ftrun.models.save import ADAPTER_WEIGHTS, ADAPTERS, PEFT_PREFIX
+from ftrun.models.saved.below import lies
 from ftrun.models.sentences import longest, read_head
 from ftrun.models.tokenizer import fit_inputs, open_tokenizer
 from ftrun.runs.artifacts import LORA, LORA_WEIGHTS
@@ -124,7 +124,7 @@ def reload_lora(
 
     with loading(directory, directory, LORA):
         lora = PeftConfig.from_pretrained(str(directory))
-        source = lora.base_model_name_or_path
+        source = lies(directory, lora.base_model_name_or_path)
     with loading(directory, directory, LORA_WEIGHTS), safe_open(directory / LORA_WEIGHTS, "pt") as file:
         own = {name.removeprefix(PEFT_PREFIX) for name in file.keys()}
     base = base_network(source, lora.revision, auto_class, config, extra, own)
@@ -169,7 +169,7 @@ def reload_bottlenecks(
     with loading(directory, directory, ADAPTERS):
         name, revision = settings.pop("base_model"), settings.pop("revision", None)
         adapters = Adapters(**settings)
-        source = str(ASSETS / name.removeprefix(EMBEDDED)) if name.startswith(EMBEDDED) else name
+        source = lies(directory, name)
     tensors = load_file(directory / ADAPTER_WEIGHTS)
     own = {name.removeprefix("backbone.") for name in tensors}
     try:

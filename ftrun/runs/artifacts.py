@@ -16,6 +16,7 @@ LORA = "adapter_config.json"  # as peft names them
 LORA_WEIGHTS = "adapter_model.safetensors"
 BOTTLENECKS = "adapter.json"
 UPDATES = {"LORA": "a LoRA", "IA3": "an (IA)³", "VERA": "a VeRA"}  # by peft's names for them
+BASE = "base"  # beside adapters: the weights of the checkpoint that they belong to
 TOLERANCE = 1e-4  # of a logit, between a LoRA beside the weights and the network that it is folded into
 MERGED = "merged"  # in a run directory: the network with its LoRA folded in
 PROJECTION = "projection.safetensors"
@@ -47,7 +48,7 @@ def low_rank(run: Run, curved: str) -> dict[str, Any]:
     base = settings.get("base_model_name_or_path")
     if not isinstance(base, str):
         raise ConfigError(f"{place / LORA} is damaged: it names no base_model_name_or_path")
-    if Path(base).is_absolute() and not Path(base).is_dir():
+    if Path(base).is_absolute() and not Path(base).is_dir() and not (place / BASE).is_dir():
         raise ConfigError(
             f"{run.path}: the checkpoint it was trained on is gone: {base}; put it back, "
             f"or write its new path into {place / LORA}"

@@ -18,6 +18,7 @@ from ftrun.models.heads import name_of
 from ftrun.models.load import quiet, without_pooler
 from ftrun.models.reload import base_network
 from ftrun.models.save import PEFT_PREFIX
+from ftrun.models.saved.below import lies
 from ftrun.runs.artifacts import LORA, LORA_WEIGHTS, low_rank, update_in
 from ftrun.runs.manifest import verify
 from ftrun.runs.run import Run
@@ -123,7 +124,7 @@ def bare(run: Run, settings: Settings) -> nn.Module:
     pooled = getattr(config, "ftrun_pooling", None)
     own = settings.task.spec(None).auto_class
     auto_class, extra = (headless(config), without_pooler(config)) if pooled else (own, {})
-    source, revision = lora["base_model_name_or_path"], lora.get("revision")
+    source, revision = lies(run.model_dir, lora["base_model_name_or_path"]), lora.get("revision")
     with quiet():
         return base_network(source, revision, auto_class, config, extra | settings.model.trust, set())
 

@@ -12,13 +12,6 @@ from torch.utils._pytree import tree_map_only
 from ftrun.runs.collector import return_what_is_free
 
 KEY = "ftrun_frozen"  # in the configuration of a saved network: in what its frozen weights were kept
-CARD = """\
-# Beside frozen weights in bf16
-
-These weights were trained beside those of `{base}` rounded to bf16 (train.frozen_dtype=bf16), in which 8
-bits of mantissa stay: on the base in fp32 the answers differ by this rounding. `ftrun predict` rounds it
-again, and `ftrun merge RUN` makes one network in fp32 of the rounded weights and this.
-"""
 
 aten = torch.ops.aten
 SAME = {  # the same values in another tensor

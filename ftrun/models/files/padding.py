@@ -20,7 +20,12 @@ def keep_emptied(net: Any) -> None:
     """
     tokens, head = net.get_input_embeddings(), net.get_output_embeddings()
     row, weight = getattr(tokens, "padding_idx", None), getattr(tokens, "weight", None)
-    if row is None or getattr(head, "weight", None) is not weight or not weight.requires_grad:
+    if (
+        row is None
+        or weight is None
+        or getattr(head, "weight", None) is not weight
+        or not weight.requires_grad
+    ):
         return
     if not emptied(net, tokens):
         return
