@@ -17,18 +17,7 @@ GONE = (
 
 def main(arguments: list[str]) -> int:
     """Run the command with the arguments after its name; returns the exit code."""
-    parser = Parser(prog="ftrun export", description=__doc__, allow_abbrev=False)
-    add = parser.add_argument
-    add("run", metavar="RUN", type=Path, help="directory of a finished run")
-    add("--to", required=True, choices=[*KINDS, "torchscript"], metavar="KIND", help=", ".join(KINDS))
-    add("--output", type=Path, metavar="DIR", help="new directory; default: RUN/KIND")
-    add(
-        "--tolerance",
-        type=float,
-        default=TOLERANCE,
-        help="largest allowed difference of a logit; default: %(default)s",
-    )
-    options = parser.parse_args(arguments)
+    options = parser().parse_args(arguments)
     if options.to == "torchscript":
         raise ConfigError(GONE)
     if not options.tolerance >= 0:
@@ -59,3 +48,20 @@ def main(arguments: list[str]) -> int:
     export(run, options.to, output, options.tolerance)
     say(f"saved: {output}; {output / 'README.md'} has the lines that use it")
     return 0
+
+
+def parser() -> Parser:
+    """The command's options."""
+    found = Parser(prog="ftrun export", description=__doc__, allow_abbrev=False)
+    found.add_argument("run", metavar="RUN", type=Path, help="directory of a finished run")
+    found.add_argument(
+        "--to", required=True, choices=[*KINDS, "torchscript"], metavar="KIND", help=", ".join(KINDS)
+    )
+    found.add_argument("--output", type=Path, metavar="DIR", help="new directory; default: RUN/KIND")
+    found.add_argument(
+        "--tolerance",
+        type=float,
+        default=TOLERANCE,
+        help="largest allowed difference of a logit; default: %(default)s",
+    )
+    return found
