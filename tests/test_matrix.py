@@ -15,6 +15,7 @@ CELLS = {
     ("DINOv2", "gradual_unfreeze"): TRAINED,  # a token for masked patches, which no loss reaches
     ("Longformer", "mlm full"): TRAINED,  # likewise projections of global attention
     ("Longformer", "freeze"): TRAINED,  # it pads further than the batch, so that features cannot be kept
+    ("Funnel", "mlm full"): TRAINED,  # transformers empties the row of its padding token
     ("XLM", "freeze"): TRAINED,  # it changes what a layer returned in place
     ("XLNet", "pfeiffer"): TRAINED,  # max_position_embeddings is -1
     ("XLNet", "lora"): "targets=attention: no linear layer is part of the attention of .*: targets=all",

@@ -11,6 +11,7 @@ from ftrun.experiments.frozen import add_features
 from ftrun.experiments.retention import measure_after
 from ftrun.models.reload import Shown, shown
 from ftrun.models.save import export
+from ftrun.reports.pages.model_card import write_run_card
 from ftrun.reports.pages.run_page import show_result
 from ftrun.runs import clock
 from ftrun.runs.manifest import seal
@@ -54,8 +55,7 @@ def finish(loop: Loop, settings: Settings, directory: Run, meter: MemoryMeter, f
         if accelerator.is_main_process:
             here = write_network(network, data, directory, settings)
     if accelerator.is_main_process:
-        found = here.differ(directory.model_dir, data.spec.auto_class)
-        seal(directory.model_dir)
+        found = here.differ(directory.model_dir, data.spec.auto_class, model)
         write_predictions(directory, data, rows)
         directory.log({"step": loop.state.step, **{f"test_{name}": value for name, value in scores.items()}})
         directory.write_json("cost.json", cost_of(loop, meter))
@@ -63,7 +63,10 @@ def finish(loop: Loop, settings: Settings, directory: Run, meter: MemoryMeter, f
             with meter.aside():
                 add_features(settings, data, model, directory, accelerator)
         own = {f"test_{name}": value for name, value in scores.items()} | {"reload_difference": found}
-        directory.write_json(RESULT, result_of(loop, settings) | own | known)
+        result = result_of(loop, settings) | own | known
+        write_run_card(directory, settings, result)
+        seal(directory.model_dir)
+        directory.write_json(RESULT, result)
         with clock.phase("report"):
             show_result(directory)
         if not found <= LARGEST_DIFFERENCE:

@@ -17,6 +17,7 @@ from ftrun.data.card import SCORED, named_scores
 from ftrun.data.tables import write_table
 from ftrun.experiments.sources import load_network, start
 from ftrun.models.architecture import IMAGES, ONE_PER_TEXT
+from ftrun.models.files.sharing import sharing
 from ftrun.runs import clock
 from ftrun.runs.artifacts import BASELINES
 from ftrun.runs.lines import read_lines
@@ -52,7 +53,8 @@ def add_features(
     known = card.get("baselines", {})
     if not settings.baselines or "rows" not in card or FEATURES_OF in known or not has_features(data, model):
         return
-    scores = frozen_features(settings, data, directory, accelerator)
+    with sharing(model):
+        scores = frozen_features(settings, data, directory, accelerator)
     add_answers(directory, data)
     directory.write_json("data.json", card | {"baselines": known | {FEATURES_OF: scores}})
     metric = f"test_{data.metric}"

@@ -10,12 +10,10 @@ from torch import Tensor, nn
 from ftrun.errors import ConfigError
 from ftrun.models.architecture import IMAGES
 from ftrun.models.files.reading import CONFIG, computing, read_config
-from ftrun.models.image_processor import ImageProcessor, reopen
 from ftrun.models.load import quiet
 from ftrun.models.logits import logits_of
 from ftrun.models.recalibration import recalibration_of
-from ftrun.models.reload import reload
-from ftrun.models.tokenizer import fit_inputs, open_tokenizer
+from ftrun.models.reload import processor_of, reload
 from ftrun.runs.home import note
 from ftrun.runs.terminal import say
 from ftrun.runs.typed import continuing
@@ -27,9 +25,6 @@ from ftrun.training.evaluate import evaluate, predict
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
-    from pathlib import Path
-
-    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
     from ftrun.runs.run import Run
     from ftrun.tasks.scorer import Answer, Row
@@ -124,17 +119,6 @@ class FinishedRun:
             outputs_of(self.model, data.objective, dataset.collate([dataset[0]]))
 
         return computing(place, place, alone)
-
-
-def processor_of(
-    directory: Path, config: PretrainedConfig, images: bool, **trust: bool
-) -> PreTrainedTokenizerBase | ImageProcessor | None:
-    """What is saved beside a network; None for a task that scales its images itself."""
-    if images:
-        return reopen(directory, config)
-    tokenizer = open_tokenizer(directory, str(directory), **trust)
-    fit_inputs(tokenizer, config)
-    return tokenizer
 
 
 @dataclass

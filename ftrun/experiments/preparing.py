@@ -124,7 +124,7 @@ def case_of(settings: Settings, data: TaskData, model: Model) -> Case:
         width=model.width,
         pretrained=model.source is not None,
         strategy=settings.strategy_name,
-        pace=settings.strategy.pace,
+        pace=settings.strategy.paced(),
         habits=settings.task.habits,
     )
 
@@ -181,7 +181,9 @@ def describe_model(settings: Settings, data: TaskData, model: Model, accelerator
     length = Length.of(settings.train, len(data.dataset("train").epoch(settings.seed, 0)))
     course = Course(settings.train.lr, settings.schedule, length, model.depth)
     opens = {stage: settings.strategy.opens(stage, course) for stage in range(model.depth + 2)}
-    for line in plan(model, groups(model, settings.train), settings.train.lr, opens, length.total):
+    for line in plan(
+        model, groups(model, settings.train, settings.strategy.scale), settings.train.lr, opens, length.total
+    ):
         say(f"  {line}")
     micro, batch = settings.train.micro_batch, settings.train.batch_size
     if model.batch_norms() and not model.statistics_fixed and micro is not None and micro < batch:

@@ -37,16 +37,15 @@ from ftrun.tasks.data import TaskData
 from ftrun.training.devices import agreed, describe, open_accelerator
 from ftrun.training.gradients.compiling import compiled, keep_key, refuse_without_compiler
 from ftrun.training.gradients.recompute import refuse_batch_norms
-from ftrun.training.loop import Loop
 from ftrun.training.memory import MemoryMeter
 from ftrun.training.optim import refuse_missing
 from ftrun.training.pausing import asked, wishes
 from ftrun.training.preflight import preflight, sound
 from ftrun.training.processes.launchers import refuse_other_precision
 from ftrun.training.processes.ranks import together
+from ftrun.training.refit import loop_of
 from ftrun.training.restoring import restore
 from ftrun.training.sharding import home, refuse_unsplittable, split
-from ftrun.training.solve import Solve
 from ftrun.training.step import Step
 from ftrun.training.trackers import check, open_tracker
 
@@ -199,7 +198,7 @@ def train_and_score(
     meter = MemoryMeter(accelerator.device, model)
     with closing(tracking) as tracker, closing(meter):
         step = Step(model, data, settings, directory, accelerator, sharded)
-        loop = (Solve if settings.strategy.solved else Loop)(step, data, tracker, sources)
+        loop = loop_of(settings.strategy)(step, data, tracker, sources)
         free_space_check(directory.path, disk_needed(step))
         with clock.phase("train"):
             remember(loop, settings, directory)

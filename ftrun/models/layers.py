@@ -33,6 +33,13 @@ FEED_FORWARD_OUTPUTS = {
     "output.dense", "ffn.lin2", "lin2", "mlp.Wo", "mlp.fc2", "mlp.c_proj", "mlp.down_proj", "ffn_output",
     "fc2", "mlp.dense_4h_to_h", "mlp.fc_out", "ffn.linear_2", "ff.layer_2", "DenseReluDense.wo",
 }  # fmt: skip
+# Linear layers that make keys and values, by their last name within a block of attention.
+KEYS_AND_VALUES = {
+    "key", "value", "k", "v", "k_lin", "v_lin", "k_proj", "v_proj", "key_proj", "value_proj", "k_head",
+    "v_head", "key_global", "value_global", "Wqkv", "query_key_value", "c_attn", "qkv", "in_proj",
+}  # fmt: skip
+BESIDE = "adapter stands behind the linear layer that ends a block"
+SCALES = "ia3 scales the linear layers of a block"
 INNER_LISTS = re.compile(r"^(?:(?:\w+\.)?\d+\.)+")  # before a name within a block of a layer
 
 
@@ -50,7 +57,9 @@ def adaptable(module: nn.Module) -> bool:
     return plain and module.groups == 1 and {*module.dilation} == {1} and module.padding_mode == "zeros"
 
 
-def adapted_layers(model: Model, targets: list[str] | str, linear: bool = False) -> list[str]:
+def adapted_layers(
+    model: Model, targets: list[str] | str, linear: bool = False, strategy: str = "lora"
+) -> list[str]:
     """Full names within `net` of the layers meant by attention, all or a list of endings.
 
     attention is every linear layer in a block of attention, and of a network that has no attention all. With
@@ -68,7 +77,7 @@ def adapted_layers(model: Model, targets: list[str] | str, linear: bool = False)
     kinds = "linear layers" if linear else "linear layers and convolutions"
     if not inside:
         raise ConfigError(
-            f"strategy=lora adapts {kinds}, and the layers of {model.name} have none"
+            f"strategy={strategy} adapts {kinds}, and the layers of {model.name} have none"
             + ("; its convolutions are asked for their stride, which peft's have not" if asked else "")
             + "; possible: strategy=full, freeze, norms or linear_probe"
         )
@@ -133,7 +142,7 @@ def transposed(model: Model) -> bool:
     return any(isinstance(module, Conv1D) for module in model.modules())
 
 
-def output_layers(model: Model, placement: str) -> list[str]:
+def output_layers(model: Model, placement: str, does: str = BESIDE) -> list[str]:
     """Full names within `net` of the linear layers that end the blocks behind which adapters stand.
 
     houlsby: each attention and each feed-forward block; pfeiffer: the feed-forward blocks. ConfigError for an
@@ -150,7 +159,7 @@ def output_layers(model: Model, placement: str) -> list[str]:
                 if is_linear(module) and not name.startswith(tuple(f"{block}." for block in blocks)):
                     ends += [name] if INNER_LISTS.sub("", own) in FEED_FORWARD_OUTPUTS else []
         if not ends:
-            raise unknown(model, "feed-forward")
+            raise unknown(model, "feed-forward", does)
         found += ends
     return found if placement == "pfeiffer" else [*attention_outputs(model, blocks), *found]
 
@@ -175,10 +184,26 @@ def is_linear(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear | Conv1D)
 
 
-def unknown(model: Model, block: str) -> ConfigError:
-    instead = "placement=pfeiffer, " if block == "attention" else ""
+def scaled_layers(model: Model) -> tuple[list[str], list[str]]:
+    """Full names within `net` of the layers of which (IA)³ scales the outputs, and of those whose inputs.
+
+    Those make keys and values, these end feed-forward blocks. ConfigError where they are not known.
+    """
+    found = []
+    for block in attention_blocks(model):
+        inner = model.net.get_submodule(block).named_modules()
+        own = [name for name, m in inner if name.rpartition(".")[2] in KEYS_AND_VALUES and is_linear(m)]
+        if not own:
+            raise unknown(model, "keys and values", SCALES)
+        found += [f"{block}.{name}" for name in own]
+    if not found:
+        raise unknown(model, "attention", SCALES)
+    return found, output_layers(model, "pfeiffer", SCALES)
+
+
+def unknown(model: Model, block: str, does: str = BESIDE) -> ConfigError:
+    instead = "placement=pfeiffer, " if block == "attention" and does is BESIDE else ""
     return ConfigError(
-        f"strategy=adapter stands behind the linear layer that ends a block, and in {model.name}, a"
-        f" {type(model.net).__name__}, none is known of {block};"
+        f"strategy={does}, and in {model.name}, a {type(model.net).__name__}, none is known of {block};"
         f" possible: {instead}strategy=lora, bitfit or norms"
     )

@@ -13,10 +13,11 @@ import torch
 from torch import nn
 
 from ftrun.errors import ConfigError, told
-from ftrun.models.architecture import IMAGES, headless, refuse_other_direction, refuse_other_inputs
+from ftrun.models.architecture import IMAGES, LANGUAGE, headless, refuse_other_direction, refuse_other_inputs
 from ftrun.models.few_bits.half import KEY as FROZEN
 from ftrun.models.few_bits.quantized import quantize, refuse_unquantizable
 from ftrun.models.files.locate import Checkpoint, locate
+from ftrun.models.files.padding import keep_emptied
 from ftrun.models.files.pretrained import fetch, no_larger, pretrained, refuse_other_shapes
 from ftrun.models.files.reading import CONFIG, loading, refuse_larger_than_memory
 from ftrun.models.files.stored import shapes
@@ -54,6 +55,8 @@ def load(
             fresh |= project(net, *spec.projection, source)
     if half is not None:
         setattr(net.config, FROZEN, "bf16")
+    if spec.auto_class in LANGUAGE:
+        keep_emptied(net)
     model = Model(net, processor, source, fresh)
     model.revision = settings.revision
     if settings.rounded:

@@ -12,7 +12,6 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from ftrun import ASSETS
 from ftrun.errors import ConfigError, counted
 from ftrun.models.adapters import Adapters
 from ftrun.models.architecture import headless
@@ -23,22 +22,26 @@ from ftrun.models.few_bits.quantized import quantize, refuse_unquantizable, roun
 from ftrun.models.files.locate import Checkpoint
 from ftrun.models.files.pretrained import pretrained
 from ftrun.models.files.reading import CONFIG, loading, read_config, stored
+from ftrun.models.files.sharing import sharing
 from ftrun.models.files.stored import halves
 from ftrun.models.heads import FILE, Pooled, backbone_of, layers_of, restore
+from ftrun.models.image_processor import ImageProcessor, reopen
 from ftrun.models.layers import output_layers
 from ftrun.models.load import quiet, without_pooler
 from ftrun.models.logits import Both, logits_of
 from ftrun.models.model import Model
-from ftrun.models.save import ADAPTER_WEIGHTS, ADAPTERS, EMBEDDED, PEFT_PREFIX
+from ftrun.models.save import ADAPTER_WEIGHTS, ADAPTERS, PEFT_PREFIX
+from ftrun.models.saved.below import lies
 from ftrun.models.sentences import longest, read_head
+from ftrun.models.tokenizer import fit_inputs, open_tokenizer
 from ftrun.runs.artifacts import LORA, LORA_WEIGHTS
 from ftrun.runs.manifest import verify
 
 # What peft puts into names and leaves out of files.
-TRAINED = re.compile(r"(\.lora_[AB])\.default|\.modules_to_save\.default")
+TRAINED = re.compile(r"(\.(?:lora_[AB]|ia3_l|vera_lambda_[bd]))\.default|\.modules_to_save\.default")
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig
+    from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 
 def reload(directory: Path, auto_class: str, in_full: bool = False, trust: bool = False) -> nn.Module:
@@ -53,6 +56,17 @@ def reload(directory: Path, auto_class: str, in_full: bool = False, trust: bool 
     config = read_config(directory, trust_remote_code=trust)
     with loading(directory, directory, CONFIG):
         return put_together(directory, config, auto_class, in_full, {"trust_remote_code": trust}).eval()
+
+
+def processor_of(
+    directory: Path, config: PretrainedConfig, images: bool, **trust: bool
+) -> PreTrainedTokenizerBase | ImageProcessor | None:
+    """What is saved beside a network; None for a task that scales its images itself."""
+    if images:
+        return reopen(directory, config)
+    tokenizer = open_tokenizer(directory, str(directory), **trust)
+    fit_inputs(tokenizer, config)
+    return tokenizer
 
 
 def put_together(
@@ -110,7 +124,7 @@ def reload_lora(
 
     with loading(directory, directory, LORA):
         lora = PeftConfig.from_pretrained(str(directory))
-        source = lora.base_model_name_or_path
+        source = lies(directory, lora.base_model_name_or_path)
     with loading(directory, directory, LORA_WEIGHTS), safe_open(directory / LORA_WEIGHTS, "pt") as file:
         own = {name.removeprefix(PEFT_PREFIX) for name in file.keys()}
     base = base_network(source, lora.revision, auto_class, config, extra, own)
@@ -155,7 +169,7 @@ def reload_bottlenecks(
     with loading(directory, directory, ADAPTERS):
         name, revision = settings.pop("base_model"), settings.pop("revision", None)
         adapters = Adapters(**settings)
-        source = str(ASSETS / name.removeprefix(EMBEDDED)) if name.startswith(EMBEDDED) else name
+        source = lies(directory, name)
     tensors = load_file(directory / ADAPTER_WEIGHTS)
     own = {name.removeprefix("backbone.") for name in tensors}
     try:
@@ -181,7 +195,7 @@ def difference(model: Model, directory: Path, auto_class: str, batch: dict[str, 
 
     In fp32 whatever the precision of training: `model.net` knows nothing of that.
     """
-    return shown(model, batch).differ(directory, auto_class)
+    return shown(model, batch).differ(directory, auto_class, model)
 
 
 @dataclass
@@ -194,9 +208,9 @@ class Shown:
     trust: bool
 
     @torch.no_grad()
-    def differ(self, directory: Path, auto_class: str) -> float:
-        """The largest difference of a logit."""
-        with quiet():
+    def differ(self, directory: Path, auto_class: str, model: Model) -> float:
+        """The largest difference of a logit; what `model` has too, frozen, is not in memory a second time."""
+        with quiet(), sharing(model):
             other = reload(directory, auto_class, trust=self.trust)
         here = self.logits
         other.to((here[0] if isinstance(here, Both) else here).device)

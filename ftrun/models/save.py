@@ -11,25 +11,21 @@ from typing import TYPE_CHECKING
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ftrun import ASSETS
 from ftrun.models import sentences
+from ftrun.models.adapted import updates
 from ftrun.models.adapters import Adapters
-from ftrun.models.few_bits.half import CARD, kept
-from ftrun.models.few_bits.half import KEY as FROZEN
-from ftrun.models.few_bits.quantized import KEY as LOADED
-from ftrun.models.few_bits.quantized import card
+from ftrun.models.few_bits.half import kept
 from ftrun.models.heads import Pooled, backbone_of, name_of, save_beside, without
 from ftrun.models.model import Model
-from ftrun.models.shards import save_weights
+from ftrun.models.saved import below
+from ftrun.models.shards import save_weights, write_index
 from ftrun.runs.manifest import SEAL
 
 if TYPE_CHECKING:
-    from peft import LoraConfig
-    from transformers import PretrainedConfig
+    from peft import PeftConfig
 
 ADAPTERS = "adapter.json"  # which adapters, and on which checkpoint
 ADAPTER_WEIGHTS = "adapter.safetensors"
-EMBEDDED = "embedded:"
 PEFT_PREFIX = "base_model.model."
 PEFT_TASKS = {
     "AutoModelForSequenceClassification": "SEQ_CLS",
@@ -37,31 +33,14 @@ PEFT_TASKS = {
     # not QUESTION_ANS for question answering: peft's class for it passes no token types on
     "AutoModelForCausalLM": "CAUSAL_LM",
 }
-README = """\
-# Adapters, not a whole network
-
-`{weights}` holds what was trained on top of `{base}`: adapters ({placement}, {bottleneck} wide,
-{activation}){norms} and the head. The network itself is not in here; it is loaded from `base_model` of
-`{settings}`. No library but ftrun reads these files:
-
-```python
-from pathlib import Path
-from transformers import AutoTokenizer
-from ftrun.models.reload import reload
-
-directory = Path("...")  # this one
-network = reload(directory, "{auto_class}")
-tokenizer = AutoTokenizer.from_pretrained(directory)
-```
-"""
 
 
 def export(model: Model, directory: Path, auto_class: str) -> None:
     """Write weights, config with label names, and tokenizer; of LoRA and adapters only what was trained.
 
-    LoRA is written in the format of peft, adapters as `adapter.json` and `adapter.safetensors`. LoRA beside
-    random weights is merged into them, since nobody else has what it belongs to. A pooled network becomes a
-    model of sentence-transformers.
+    LoRA is written in the format of peft, adapters as `adapter.json` and `adapter.safetensors`, and beside
+    them the checkpoint that they belong to (`saved/below`). LoRA beside random weights is merged into them,
+    since nobody else has these. A pooled network becomes a model of sentence-transformers.
     """
     directory.mkdir(parents=True, exist_ok=True)
     (directory / SEAL).unlink(missing_ok=True)  # of what was there before
@@ -70,31 +49,21 @@ def export(model: Model, directory: Path, auto_class: str) -> None:
     if isinstance(net, Pooled):
         net.config.ftrun_pooling = net.pooling
         if not isinstance(model.adapter, Adapters):
-            low_rank = model.adapter is not None and model.source is not None
-            sentences.write(net, directory, low_rank)
-            (directory / "README.md").write_text(sentences.card(net, low_rank), encoding="utf-8")
+            sentences.write(net, directory, model.adapter is not None and model.source is not None)
     save_beside(net, directory)
     if model.adapter is None:
         save_shared(model, whole, directory)
     elif isinstance(model.adapter, Adapters):
-        write_bottlenecks(model, model.adapter, directory, auto_class)
+        write_bottlenecks(model, model.adapter, directory)
     elif model.source is None:
         save_network(merged(whole), directory)
     else:
-        write_lora(model, model.adapter, whole, directory, auto_class)
-        if told := told_of(model.source, net.config):
-            place = directory / "README.md"
-            place.write_text(told + (f"\n{place.read_text()}" if place.is_file() else ""), encoding="utf-8")
+        write_updates(model, model.adapter, whole, directory, auto_class)
+    if model.adapter is not None:  # as save_pretrained does it for whole ones
+        net.config.architectures = [type(whole).__name__]
     net.config.save_pretrained(directory)
     if model.tokenizer is not None:
         model.tokenizer.save_pretrained(directory)
-
-
-def told_of(base: str, config: PretrainedConfig) -> str:
-    """What README.md says of a base that was rounded; empty where it was not."""
-    if (load := getattr(config, LOADED, None)) is not None:
-        return card(base, load)
-    return CARD.format(base=base) if hasattr(config, FROZEN) else ""
 
 
 def save_network(whole: nn.Module, directory: Path) -> None:
@@ -127,53 +96,61 @@ def on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: kept(value).detach().cpu().contiguous() for name, value in tensors.items()}
 
 
-def write_bottlenecks(model: Model, adapters: Adapters, directory: Path, auto_class: str) -> None:
-    """Every trained weight by its name in the network, and beside it what is needed to build the rest."""
+def write_bottlenecks(model: Model, adapters: Adapters, directory: Path) -> None:
+    """Every trained weight by its name in the network, and beside it what is needed to build the rest.
+
+    There is no index of weights: transformers alone would read the network without its adapters.
+    """
     own = {**model.trained(), **model.head_buffers()}
     trained = {name.removeprefix("net."): value for name, value in own.items()}
     tensors = {name: trained[name] for name in without(trained, model.net)}
     save_file(on_cpu(tensors), directory / ADAPTER_WEIGHTS, metadata={"format": "pt"})
     assert model.source is not None  # the strategy refuses random weights
-    base = Path(model.source)
-    name = EMBEDDED + base.name if base.parent == ASSETS else model.source
+    name = below.named(model.source)
+    if not (below.on_hub(model.source) or name.startswith(below.EMBEDDED)):
+        below.keep(model.source, model.revision, directory)
     settings = {**asdict(adapters), "base_model": name}
     if model.revision is not None:
         settings["revision"] = model.revision
     (directory / ADAPTERS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    norms = ", normalisation layers" if adapters.placement == "houlsby" else ""
-    text = README.format(
-        weights=ADAPTER_WEIGHTS, settings=ADAPTERS, base=name, norms=norms, auto_class=auto_class, **settings
-    )
-    (directory / "README.md").write_text(text, encoding="utf-8")
 
 
-def write_lora(model: Model, lora: LoraConfig, whole: nn.Module, directory: Path, auto_class: str) -> None:
-    """The low-rank layers and, as peft's `modules_to_save`, every other trained weight."""
+def write_updates(
+    model: Model, update: PeftConfig, whole: nn.Module, directory: Path, auto_class: str
+) -> None:
+    """The layers by peft and, as its `modules_to_save`, every other trained weight."""
+    from peft import IA3Config
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     prefix = "net." if whole is model.net else f"net.{name_of(model.net, whole)}."
     tensors, modules = {}, set()
     for name, parameter in model.named_parameters():
-        if not (parameter.requires_grad or ".lora_" in name):  # of an update no loss may reach a part
+        if not (parameter.requires_grad or updates.OWN.search(name)):  # of an update no loss may reach a part
             continue
         if name.startswith(prefix) and without([name.removeprefix(prefix)], whole):
             own = name.removeprefix(prefix).replace(".default", "")
             tensors[PEFT_PREFIX + own] = parameter
-            if ".lora_" not in own:
+            if not updates.OWN.search(own):
                 modules.add(head_module(own, whole))
     for name, value in whole.state_dict().items():
         if in_one_of(modules, name):  # peft wants them whole: tied and frozen weights, statistics
             tensors.setdefault(PEFT_PREFIX + name, value.clone())
+    tensors |= updates.shared(whole)
     save_file(on_cpu(tensors), directory / "adapter_model.safetensors", metadata={"format": "pt"})
-    config = copy.deepcopy(lora)
-    config.base_model_name_or_path, config.revision = model.source, model.revision
+    config = copy.deepcopy(update)
+    assert model.source is not None  # beside random weights it is merged
+    config.base_model_name_or_path, config.revision = below.named(model.source), model.revision
     config.task_type = PEFT_TASKS.get(auto_class) if whole is model.net else "FEATURE_EXTRACTION"
     config.modules_to_save = sorted(modules) or None
     config.inference_mode = True
-    layers = (name for name, module in whole.named_modules() if isinstance(module, BaseTunerLayer))
+    layers = {name: module for name, module in whole.named_modules() if isinstance(module, BaseTunerLayer)}
     # full names: peft's shortened ones may fit other networks' layers too
     config.target_modules = sorted(layers)
+    if isinstance(config, IA3Config):
+        config.feedforward_modules = sorted(name for name, layer in layers.items() if layer.is_feedforward)
     config.save_pretrained(directory)
+    if files := below.keep(model.source, model.revision, directory):
+        write_index(directory, files)
 
 
 def in_one_of(modules: set[str], name: str) -> bool:

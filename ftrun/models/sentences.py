@@ -28,63 +28,13 @@ WAYS = {  # of pooling, and how every version of sentence-transformers reads the
     "weightedmean": "pooling_mode_weightedmean_tokens",
     "lasttoken": "pooling_mode_lasttoken",
 }
-SCORES = "scores = logits[:, 0] * config.target_scale + config.target_mean"
-LABELS = "labels = [[config.id2label[i] for i in (row > 0).nonzero()[0]] for row in logits]  # 0 is one half"
-LABEL = "labels = [config.id2label[i] for i in logits.argmax(1)]"
-ANSWERS = {  # by the configuration's problem_type: what is found in a text, and how the logits say it
-    "regression": ("A score", SCORES),
-    "multi_label_classification": ("The labels", LABELS),
-}
-PLAIN = """\
-from sentence_transformers import SentenceTransformer
-
-model = SentenceTransformer("DIR")
-config = model[0].auto_model.config
-"""
-WITH_PEFT = """\
-from peft import PeftConfig
-from sentence_transformers import SentenceTransformer, models
-from transformers import AutoConfig
-
-base = PeftConfig.from_pretrained("DIR").base_model_name_or_path
-network = models.Transformer(base, max_seq_length={length})
-network.auto_model.load_adapter("DIR")
-head = models.Pooling.load("DIR/1_Pooling"), models.Dense.load("DIR/2_Dense")
-model = SentenceTransformer(modules=[network, *head])
-config = AutoConfig.from_pretrained("DIR")
-"""
-VECTORS = """\
-`SentenceTransformer(modules=[model[0], model[1]])` gives the sentence vectors themselves, and
-`transformers.AutoModel.from_pretrained` the network below them. A pooler that is reported as missing has no
-part in it.
-"""
-MERGE = """\
-It holds a LoRA beside the weights of `base`, which are loaded from there. `ftrun merge RUN` makes one network
-of both, which `SentenceTransformer("DIR")` loads.
-"""
-CARD = """\
----
-library_name: sentence-transformers
-tags:
-- ftrun
----
-
-# {what} of a text, in one linear layer on its {pooled}
-
-It loads without ftrun, by [sentence-transformers](https://sbert.net):
-
-```python
-{code}
-```
-
-{more}"""
 
 
 def write(net: Pooled, directory: Path, low_rank: bool = False) -> None:
     """All but the backbone: which modules there are, the pooling, the head, and the longest text in tokens.
 
-    `SentenceTransformer(directory).encode(texts)` then gives the logits, (texts, outputs). Beside a LoRA, to
-    which config.json bars the way of sentence-transformers, there is no list of modules.
+    `SentenceTransformer(directory).encode(texts)` then gives the logits, (texts, outputs). Beside a LoRA
+    there is no list of modules: sentence-transformers would look for the configuration of its base elsewhere.
     """
     width, outputs = net.classifier.in_features, net.classifier.out_features
     modules = [
@@ -151,19 +101,3 @@ def _way(config: dict[str, Any]) -> str:
     """The way of pooling in a configuration of today's form, or one with a truth value for each way."""
     found = config.get("pooling_mode") or [way for way, name in WAYS.items() if config.get(name)] or "mean"
     return found if isinstance(found, str) else "+".join(found)
-
-
-def code(net: Pooled, low_rank: bool) -> str:
-    """Python that loads a saved network and answers `texts`, without ftrun."""
-    _, answer = ANSWERS.get(str(net.config.problem_type), ("", LABEL))
-    load = WITH_PEFT.format(length=net.max_length) if low_rank else PLAIN
-    return f"{load}logits = model.encode(texts)  # (texts, {net.classifier.out_features})\n{answer}"
-
-
-def card(net: Pooled, low_rank: bool) -> str:
-    """README.md of a saved network; `low_rank` where it holds a LoRA, whose base is loaded from elsewhere."""
-    what, _ = ANSWERS.get(str(net.config.problem_type), ("The label", ""))
-    pooled = "mean over all tokens" if net.pooling == "mean" else "first token"
-    return CARD.format(
-        what=what, pooled=pooled, more=MERGE if low_rank else VECTORS, code=code(net, low_rank)
-    )

@@ -52,7 +52,7 @@ def save_weights(net: Any, directory: Path, names: list[str], brought: set[str])
         save_part(net, directory, frozen, file)
     if rest:
         save_part(net, directory, rest, TRAINED)
-        write_index(directory)
+        write_index(directory, [FROZEN, TRAINED])
 
 
 def nbytes(tensors: dict[str, Tensor]) -> int:
@@ -117,11 +117,11 @@ def linked(place: Path, file: Path) -> bool:
     return True
 
 
-def write_index(directory: Path) -> None:
-    """Which shard has which tensor, as transformers reads it."""
+def write_index(directory: Path, files: list[str]) -> None:
+    """Which of a directory's files has which tensor, as transformers reads it."""
     weight_map: dict[str, str] = {}
     size = 0
-    for name in (FROZEN, TRAINED):
+    for name in files:
         with safe_open(directory / name, "pt") as file:
             weight_map |= dict.fromkeys(file.keys(), name)
         size += (directory / name).stat().st_size

@@ -19,6 +19,7 @@ from ftrun.reports.statistics.pareto import dominating
 from ftrun.reports.study import Group, Study, mean_of, of_equal_labels, pool_seeds, studied, tested
 from ftrun.reports.tried import Tried
 from ftrun.runs.content import answers_of
+from ftrun.runs.manifest import own
 from ftrun.runs.run import Run
 from ftrun.tasks.metrics.rescoring import scored
 
@@ -160,6 +161,5 @@ def _chosen(group: Group) -> list[tuple[Study, Study]]:
 
 
 def _size_of(folder: Path) -> int | None:
-    return (
-        sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else None
-    )
+    """Bytes of a saved model without the checkpoint below its adapters."""
+    return sum(path.stat().st_size for path in own(folder)) if folder.is_dir() else None

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 LORA = "adapter_config.json"  # as peft names them
 LORA_WEIGHTS = "adapter_model.safetensors"
 BOTTLENECKS = "adapter.json"
+UPDATES = {"LORA": "a LoRA", "IA3": "an (IA)³", "VERA": "a VeRA"}  # by peft's names for them
+BASE = "base"  # beside adapters: the weights of the checkpoint that they belong to
 TOLERANCE = 1e-4  # of a logit, between a LoRA beside the weights and the network that it is folded into
 MERGED = "merged"  # in a run directory: the network with its LoRA folded in
 PROJECTION = "projection.safetensors"
@@ -46,12 +48,18 @@ def low_rank(run: Run, curved: str) -> dict[str, Any]:
     base = settings.get("base_model_name_or_path")
     if not isinstance(base, str):
         raise ConfigError(f"{place / LORA} is damaged: it names no base_model_name_or_path")
-    if Path(base).is_absolute() and not Path(base).is_dir():
+    if Path(base).is_absolute() and not Path(base).is_dir() and not (place / BASE).is_dir():
         raise ConfigError(
             f"{run.path}: the checkpoint it was trained on is gone: {base}; put it back, "
             f"or write its new path into {place / LORA}"
         )
     return settings
+
+
+def update_in(place: Path) -> str:
+    """What the layers by peft in a directory are, with their article; LoRAs where nothing says."""
+    kind = (read_object(place / LORA) or {}).get("peft_type")
+    return UPDATES.get(str(kind), UPDATES["LORA"])
 
 
 def why_no_update(run: Run) -> str:

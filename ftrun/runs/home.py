@@ -54,7 +54,7 @@ def refuse_lost(config: Content, path: Path, environment: Content) -> None:
     if begun is None or begun == os.getcwd():
         return  # reading it says what is wrong
     places = places_of(path, environment)
-    for name in names_of(config | {"model": None}):
+    for name in names_of(config | {"model": None, "teacher": None}):
         if not any(there(name, place) for place in places):
             raise DataError(
                 f"{path}: {name} is neither in {begun}, where the run began, nor in {os.getcwd()}; put it"
@@ -100,6 +100,7 @@ def mapped(config: Content, change: Change) -> Content:
     """The settings with every name of a file or directory in them changed."""
     config = _keys(config, partial(_keys, change=change, keys=SPLITS), ("task", "sequence"))
     config = _keys(config, partial(_keys, change=change, keys=("name",)), ("model",))
+    config = _keys(config, change, ("teacher",))
     texts = ("text",) if (config.get("source") or {}).get("kind") == "pretraining" else ()
     config = _keys(config, partial(_keys, change=change, keys=(*SPLITS, *texts)), ("source",))
     for group, more, part in (("compose", ("rows", "test"), "text"), ("pretrain", (), "task")):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ftrun.errors import ConfigError
-from ftrun.runs.artifacts import BOTTLENECKS, LORA
+from ftrun.runs.artifacts import BASE, BOTTLENECKS, LORA
 from ftrun.runs.files import umask_mode, write_atomically
 from ftrun.runs.warm import Stamp, stamp_of
 
@@ -30,14 +30,16 @@ Entry = dict[str, Any]
 def seal(directory: Path) -> None:
     """Keep size and hash of every file of a saved model, whose modes become the umask's.
 
-    Of adapters also those of the weights that they stand beside, of which only a sample is hashed.
+    Of adapters also those of the weights that they stand beside, of which only a sample is hashed. Files for
+    people stand apart: `verify` lets them change.
     """
-    files = [path for path in sorted(directory.rglob("*")) if path.is_file()]
+    files = own(directory)
     for file in files:
         umask_mode(file)
-    kept = [file for file in files if file.suffix not in TOLD and file.name != SEAL]
+    every = {file.relative_to(directory).as_posix(): entry(file) for file in files if file.name != SEAL}
     content = {
-        "files": {file.relative_to(directory).as_posix(): entry(file) for file in kept},
+        "files": {name: each for name, each in every.items() if not name.endswith(TOLD)},
+        "told": {name: each for name, each in every.items() if name.endswith(TOLD)},
         "base": {file.name: entry(file, sampled=True) for file in base_of(directory)},
     }
     write_atomically(directory / SEAL, json.dumps(content, indent=1) + "\n")
@@ -47,7 +49,7 @@ def verify(directory: Path) -> None:
     """ConfigError where a sealed model, or what it stands beside, is no more what it was; see `seal`."""
     if not (directory / SEAL).is_file():
         return
-    files = [*(path for path in sorted(directory.rglob("*")) if path.is_file()), *base_of(directory)]
+    files = [*own(directory), *base_of(directory)]
     if found := _verified(directory, *(stamp for file in files for stamp in stamp_of(file))):
         raise ConfigError(
             f"{directory} {found} since it was saved; restore it, or delete {directory / SEAL} to use it as"
@@ -65,8 +67,16 @@ def _verified(directory: Path, *_: Stamp) -> str:
     return f"holds adapters of other weights: {base[0].parent}: {found}" if found else ""
 
 
+def own(directory: Path) -> list[Path]:
+    """Every file of a saved model but the weights of the checkpoint below it, which others may share."""
+    inner = directory / BASE
+    return [path for path in sorted(directory.rglob("*")) if path.is_file() and inner not in path.parents]
+
+
 def base_of(directory: Path) -> list[Path]:
     """The files of weights that the adapters of a directory stand beside, if these are on this machine."""
+    if kept := sorted((directory / BASE).glob("*.safetensors")):
+        return kept
     for name in (LORA, BOTTLENECKS):
         with suppress(OSError, ValueError, KeyError, TypeError):
             place = Path(json.loads((directory / name).read_text(encoding="utf-8"))[LOOSE[name]])

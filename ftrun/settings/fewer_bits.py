@@ -13,7 +13,7 @@ def refuse_rounded(settings: Any) -> None:
     if not settings.strategy.on_rounded:
         raise ConfigError(
             f"{load} keeps the layers at few bits, where strategy={settings.strategy_name} cannot train them;"
-            " possible: strategy=lora with variant=lora, rslora or dora, or model.load=full"
+            " possible: strategy=lora with variant=lora, lora_plus, rslora or dora, or model.load=full"
         )
     others = {"protect": settings.protect, "compose": settings.compose, "sequence": settings.sequence}
     if found := [name for name, value in others.items() if value is not None]:

@@ -36,7 +36,7 @@ def refuse_with_shard(task: Task, train: Any, model: Any) -> None:
         (
             model.rounded,
             f"model.load={model.load} keeps layers in blocks of bitsandbytes, which have no rows to split",
-            "model.load=full, or train.shard=false",
+            "model.load=full with train.frozen_dtype=bf16, whose rows are split, or train.shard=false",
         ),
         (
             task.spec(None).projection is not None,

@@ -113,6 +113,7 @@ class Anchored(Full, ABC):
 
         ConfigError where there is nothing to hold.
         """
+        from ftrun.models.adapted.updates import is_sum
         from ftrun.models.adapters import Adapters
         from ftrun.strategies.penalty import updates_of
 
@@ -120,9 +121,10 @@ class Anchored(Full, ABC):
         head = set() if memory.shared else {name for name, _ in model.head_parameters()}
         if isinstance(model.adapter, Adapters):
             raise ConfigError("protect= holds pretrained weights; strategy=adapter does not change them")
-        if model.adapter is not None and model.adapter.use_dora:
+        if model.adapter is not None and not is_sum(model.adapter):
             raise ConfigError(
-                "protect= holds what lora, rslora and pissa add to weights; variant=dora also rescales them"
+                "protect= holds pretrained weights and what lora, lora_plus, rslora and pissa add to them;"
+                " ia3, vera and variant=dora rescale them; possible: strategy=lora"
             )
         updates = updates_of(model) if model.adapter is not None else {}
         held = {n: p for n, p in model.trained().items() if n not in head and ".lora_" not in n}

@@ -63,6 +63,7 @@ class Strategy:
     )
     starts_random: ClassVar[bool] = False  # it trains a network without pretrained weights
     copies: ClassVar[int] = 0  # of the trained weights, kept to hold them
+    refits: ClassVar[bool] = False  # its head is solved for before each evaluation
     on_rounded: ClassVar[bool] = False  # it trains beside layers of few bits
     pace: ClassVar[Pace] = Pace()  # its rate and its steps beside full's, where train.lr and epochs are auto
 
@@ -70,6 +71,10 @@ class Strategy:
     def holds(cls) -> bool:
         """Whether it keeps the network to what it has learned: it overrides a hook that does so."""
         return any(getattr(cls, hook) is not getattr(Strategy, hook) for hook in HOLDS)
+
+    def paced(self) -> Pace:
+        """Its pace with the settings that it has."""
+        return self.pace
 
     def check(self, settings: Settings) -> None:
         """ConfigError where the strategy does not go with the other settings."""
@@ -97,6 +102,14 @@ class Strategy:
         """
         model.requires_grad_(True)
 
+    def lesson(self, data: TaskData, model: Model) -> TaskData:
+        """What training sees of the data: the batches of train, and the objective. Evaluation sees `data`.
+
+        The network stands on the device of the run, as `prepare` has left it. UserError for rows that this
+        strategy cannot learn from.
+        """
+        return data
+
     def opens(self, stage: int, course: Course) -> int:
         """The optimizer step from which a stage trains; until then it is frozen, without optimizer state."""
         return 0
@@ -104,6 +117,10 @@ class Strategy:
     def rate(self, stage: int, step: int, course: Course) -> float:
         """The learning rate of an open stage at an optimizer step, before `train.layer_decay`."""
         return course.rate(step)
+
+    def scale(self, name: str) -> float:
+        """The factor on its stage's rate that the weight of this name has."""
+        return 1.0
 
     def rate_by_stage(self) -> bool:
         """Whether `rate` differs from stage to stage."""

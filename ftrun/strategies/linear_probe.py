@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ftrun.errors import ConfigError, counted
+from ftrun.errors import ConfigError
 from ftrun.settings.checks import one_of
 from ftrun.settings.habits import Pace
 from ftrun.strategies.base import Strategy
@@ -62,15 +62,6 @@ def unsolvable(settings: Settings, model: Model) -> str:
         return "protect= acts in optimizer steps"
     if settings.source is not None and settings.scenario != "task":
         return f"scenario={settings.scenario} goes on with the head of the earlier task"
+    from ftrun.models.features.head_input import unlike_one_layer
+
     return unlike_one_layer(model)
-
-
-def unlike_one_layer(model: Model) -> str:
-    """Why the head is not one linear layer, in words; empty where it is."""
-    from torch import nn
-
-    layers = model.head_layers()
-    if len(layers) == 1 and isinstance(layers[0], nn.Linear):
-        return ""
-    kind = type(model.net).__name__
-    return f"the new weights of {kind} are those of {counted(len(layers), 'layer')}, not of one linear layer"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ftrun.errors import ConfigError
-from ftrun.settings.checks import one_of
+from ftrun.settings.checks import above, one_of
 from ftrun.settings.habits import Pace
 from ftrun.strategies.base import Strategy
 
@@ -14,13 +14,16 @@ if TYPE_CHECKING:
     from ftrun.models.model import Model
     from ftrun.settings.schema import Settings
 
-VARIANTS = ("lora", "dora", "rslora", "pissa")
+VARIANTS = ("lora", "lora_plus", "dora", "rslora", "pissa")
 TARGET_WORDS = ("attention", "all")
 
 
 @dataclass
 class Lora(Strategy):
-    """h = W₀x + (alpha/rank)·B·A·x with W₀ frozen; rslora divides by √rank, dora and pissa as published."""
+    """h = W₀x + (alpha/rank)·B·A·x with W₀ frozen; rslora divides by √rank, dora and pissa as published.
+
+    lora_plus gives B `ratio` times the rate that A and the head have (Hayou et al. 2024: 2⁴ for RoBERTa).
+    """
 
     on_rounded: ClassVar[bool] = True
     pace: ClassVar[Pace] = Pace(rate=10.0, steps=1.5)  # Schulman et al. 2025, at any rank
@@ -30,6 +33,7 @@ class Lora(Strategy):
     dropout: float
     targets: str | list[str]
     variant: str
+    ratio: float
 
     def __post_init__(self) -> None:
         if self.rank < 1:
@@ -38,7 +42,10 @@ class Lora(Strategy):
             raise ConfigError(f"strategy=lora: alpha is above 0, not {self.alpha}")
         if not 0 <= self.dropout < 1:
             raise ConfigError(f"strategy=lora: dropout is at least 0 and below 1, not {self.dropout}")
+        if self.variant == "vera":
+            raise ConfigError("variant=vera: VeRA has settings of its own; possible: strategy=vera")
         one_of("strategy=lora: variant", self.variant, VARIANTS)
+        above("strategy=lora: ratio", self.ratio, 0)
         if isinstance(self.targets, str) and self.targets not in TARGET_WORDS:
             self.targets = [self.targets]
         if not self.targets:
@@ -46,11 +53,22 @@ class Lora(Strategy):
                 "strategy=lora: targets is empty; use attention, all or names such as [query,value]"
             )
 
+    def paced(self) -> Pace:
+        """Of lora_plus, the rate whose geometric mean over A and B is that of lora."""
+        return replace(self.pace, rate=self.pace.rate / self.ratio**0.5) if self.plus else self.pace
+
+    @property
+    def plus(self) -> bool:
+        return self.variant == "lora_plus"
+
+    def scale(self, name: str) -> float:
+        return self.ratio if self.plus and ".lora_B." in name else 1.0
+
     def check(self, settings: Settings) -> None:
         if self.variant == "pissa" and settings.model.rounded:
             raise ConfigError(
                 f"variant=pissa splits the weights, of which model.load={settings.model.load} has few bits;"
-                " possible: variant=lora, rslora, dora"
+                " possible: variant=lora, lora_plus, rslora, dora"
             )
 
     def fits(self, model: Model) -> None:
@@ -71,13 +89,12 @@ class Lora(Strategy):
         return adapted_layers(model, self.targets, linear=self.variant == "pissa")  # which splits matrices
 
     def prepare(self, model: Model) -> None:
-        from peft import LoraConfig, inject_adapter_in_model
+        from peft import LoraConfig
 
+        from ftrun.models.adapted.updates import inject
         from ftrun.models.layers import transposed
-        from ftrun.models.load import quiet
 
-        model.requires_grad_(False)
-        model.adapter = LoraConfig(
+        config = LoraConfig(
             r=self.rank,
             lora_alpha=self.alpha,
             lora_dropout=self.dropout,
@@ -87,7 +104,4 @@ class Lora(Strategy):
             fan_in_fan_out=transposed(model),
             init_lora_weights="pissa" if self.variant == "pissa" else True,
         )
-        with quiet():
-            inject_adapter_in_model(model.adapter, model.net)
-        for _, parameter in model.head_parameters():
-            parameter.requires_grad_(True)
+        inject(model, config)

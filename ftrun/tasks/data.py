@@ -120,6 +120,13 @@ class TaskData:
         found: Objective = self.task.objective(self)
         return found.eval()
 
+    def taught(self, train: Dataset, objective: Objective) -> TaskData:
+        """The same data with other batches and another objective, for training to learn from."""
+        own = copy.copy(self)
+        own.encoded = self.encoded | {"train": train}
+        vars(own)["objective"] = objective.eval()
+        return own
+
     @cached_property
     def scorer(self) -> Scorer:
         found: Scorer = self.task.scorer(self)

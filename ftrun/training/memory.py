@@ -24,7 +24,6 @@ from ftrun.models.split import nbytes
 if TYPE_CHECKING:
     from ftrun.models.model import Model
 
-MMAP_THRESHOLD = -3  # of mallopt(3)
 EVERY = 0.005  # seconds between two looks at the process
 
 
@@ -99,15 +98,6 @@ def anonymous() -> int | None:
     except OSError:
         return None
     return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
-
-
-def return_what_is_free() -> None:
-    """Have glibc give each block of a MiB or more back as soon as it is free, by mallopt(3).
-
-    Else it keeps blocks up to 32 MiB: of a network split over processes, layers that are whole for a moment.
-    """
-    if (mallopt := getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None) is not None:
-        mallopt(MMAP_THRESHOLD, 2**20)
 
 
 def _trim() -> Callable[[int], int] | None:

@@ -31,22 +31,23 @@ class Group:
     parameters: dict[str, nn.Parameter]
 
 
-def groups(model: Model, train: Train) -> list[Group]:
+def groups(model: Model, train: Train, factor: Callable[[str], float] = lambda name: 1.0) -> list[Group]:
     """The parameter groups; every trained parameter is in exactly one.
 
     With L layers and the factor d, the head and the top layer have the full rate, layer i has
     d^(L-1-i) and the embeddings d^L of it (Howard & Ruder 2018 with d = 1/2.6). Biases, norms and other
-    vectors have no weight decay (Devlin et al. 2019, reference code).
+    vectors have no weight decay (Devlin et al. 2019, reference code). A weight's rate is `factor` of its name
+    times that of its stage.
     """
     norms = model.norms()
-    found: dict[tuple[int, bool], Group] = {}
+    found: dict[tuple[int, float, bool], Group] = {}
     for name, parameter in model.trained().items():
         stage = model.stage_of(name)
         decayed = parameter.ndim > 1 and name not in norms
         scale = train.layer_decay ** min(model.depth - stage, model.depth) if stage <= model.depth else 1.0
-        group = found.setdefault(
-            (stage, decayed), Group(stage, scale, train.weight_decay if decayed else 0.0, {})
-        )
+        scale *= factor(name)
+        decay = train.weight_decay if decayed else 0.0
+        group = found.setdefault((stage, -scale, decayed), Group(stage, scale, decay, {}))
         group.parameters[name] = parameter
     return [found[key] for key in sorted(found)]
 
@@ -119,10 +120,9 @@ def plan(model: Model, found: list[Group], lr: float, opens: dict[int, int], ste
         here = [g for g in found if g.stage == stage]
         count = sum(p.numel() for g in here for p in g.parameters.values())
         decay = max((g.weight_decay for g in here), default=0.0)
+        rates = " to ".join(dict.fromkeys(f"{lr * g.scale:.3g}" for g in reversed(here)))
         text = (
-            f"{count:,} of {totals[stage]:,} trained, rate {lr * here[0].scale:.3g}, weight decay {decay:g}"
-            if count
-            else ""
+            f"{count:,} of {totals[stage]:,} trained, rate {rates}, weight decay {decay:g}" if count else ""
         )
         if count and opens.get(stage):
             text += f", unfrozen at step {opens[stage]:,}" if opens[stage] < steps else ", never unfrozen"

@@ -143,7 +143,7 @@ def check_export(step: Step, data: TaskData, rows: list[int]) -> None:
                 export(model, directory, auto_class)
                 here = shown(model, probe)
         if main:
-            found = here.differ(directory, auto_class)
+            found = here.differ(directory, auto_class, step.model)
     finally:
         if main:
             shutil.rmtree(directory, ignore_errors=True)

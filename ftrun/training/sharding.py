@@ -17,9 +17,10 @@ import torch
 from torch import nn
 
 from ftrun.errors import ConfigError
+from ftrun.models.few_bits.half import halve, unwrap
 from ftrun.models.split import nbytes, whole
+from ftrun.runs.collector import return_what_is_free
 from ftrun.runs.terminal import say
-from ftrun.training.memory import return_what_is_free
 from ftrun.training.reached import ROUTED
 
 if TYPE_CHECKING:
@@ -113,9 +114,10 @@ class Sharded:
         if accelerator.device.type == "cpu":
             return_what_is_free()
         self.model, self.main = model, accelerator.is_main_process
-        self.outline = outline_of(model) if self.main else None
         models = list({id(each): each for each in [model, *pasts]}.values())
         own: Any = Root(models)
+        unwrap(own)  # layers are gathered in what they compute in
+        self.outline = outline_of(model) if self.main else None
         apart = separate(layers_of(model), own)
         for parameter in own.parameters():
             if not parameter.is_contiguous():
@@ -173,6 +175,8 @@ class Sharded:
                 if place is not None and value is not None:
                     place._buffers[name] = value.detach().cpu().clone()
         del known
+        if self.outline is not None:
+            halve(self.outline)
         try:
             yield self.model if self.outline is None else self.outline.eval()
         finally:

@@ -48,11 +48,12 @@ class Step:
     ) -> None:
         self.model, self.settings, self.run_directory, self.accelerator = model, settings, run, accelerator
         self.strategy, self.guard = settings.strategy, settings.guard
-        self.dataset, self.objective = data.dataset("train"), data.objective
-        self.length = Length.of(settings.train, len(self.dataset.epoch(settings.seed, 0)))
         self.sharded = sharded  # where the weights are split over the processes
         if sharded is None:
             model.to(accelerator.device)
+        data = self.strategy.lesson(data, model)
+        self.dataset, self.objective = data.dataset("train"), data.objective
+        self.length = Length.of(settings.train, len(self.dataset.epoch(settings.seed, 0)))
         self.objective.setup(model, accelerator)
         self.parameters = model.trained()
         self.course = Course(settings.train.lr, settings.schedule, self.length, model.depth)
@@ -80,7 +81,11 @@ class Step:
 
     def optimizer_of(self, train: Train) -> torch.optim.Optimizer:
         """The optimizer of all parameters, each of which has its group in `group_of`."""
-        own = optimizer(merged(groups(self.model, train), self.rate_course), train, self.accelerator.device)
+        own = optimizer(
+            merged(groups(self.model, train, self.strategy.scale), self.rate_course),
+            train,
+            self.accelerator.device,
+        )
         groups_by_id = {id(weight): group for group in own.param_groups for weight in group["params"]}
         self.group_of = {name: groups_by_id[id(weight)] for name, weight in self.parameters.items()}
         return own

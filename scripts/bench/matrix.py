@@ -50,6 +50,8 @@ COLUMNS = {
     "lora all": ["strategy=lora", "targets=all"],
     "dora all": ["strategy=lora", "targets=all", "variant=dora"],
     "pissa all": ["strategy=lora", "targets=all", "variant=pissa"],
+    "vera": ["strategy=vera", "rank=4"],
+    "ia3": ["strategy=ia3"],
     **{name: [f"strategy={name}"] for name in ("l2sp", "ewc", "replay")},
 }  # fmt: skip
 SOURCE = "full"  # the column whose run is the earlier task of ewc and replay

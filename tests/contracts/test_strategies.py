@@ -16,7 +16,13 @@ from ftrun.tasks.data import TaskData
 from ftrun.training.checkpoint import newest, read_tensors
 
 NEAR = {"adapter"}  # these start near the pretrained function, the others at it
-REFUSED = {("bitfit", "modernbert"): "strategy=bitfit trains biases, but .* has none below its head"}
+REFUSED = {("bitfit", "modernbert"): "strategy=bitfit trains biases, but .* has none below its head"} | {
+    (
+        "setfit",
+        name,
+    ): "strategy=setfit solves for the head, but the new weights .*; possible: model.pooling=mean"
+    for name in ("roberta", "distilbert", "modernbert")
+}
 INPUTS = {
     "input_ids": torch.arange(5, 15).reshape(2, 5),
     "attention_mask": torch.ones(2, 5, dtype=torch.long),
@@ -66,14 +72,15 @@ def test_what_is_frozen_stays_bit_for_bit_and_what_trains_moves(
     place, _ = newest(run.checkpoints / "last")
     weights = read_tensors(place, "weights")
     trained = before.trained()
-    assert weights.keys() == trained.keys()
-    still = [name for name, value in weights.items() if torch.equal(value, trained[name])]
+    fixed = {name: value for name, value in before.named_buffers() if name in weights}  # VeRA's matrices
+    assert {*weights} - {*fixed} == {*trained}
+    still = [name for name, value in trained.items() if torch.equal(value, weights[name])]
     assert still == []
     frozen = {name: value for name, value in before.named_parameters() if not value.requires_grad}
     after = dict(kept[0].named_parameters())
     assert [name for name, value in frozen.items() if not torch.equal(value, after[name])] == []
     result = run.read_json("result.json")
-    assert result["trained_parameters"] == sum(value.numel() for value in weights.values())
+    assert result["trained_parameters"] == sum(value.numel() for value in trained.values())
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -110,7 +117,7 @@ def plain_load(directory, base):
     return PeftModel.from_pretrained(whole, directory)
 
 
-@pytest.mark.parametrize("variant", ["lora", "dora", "rslora", "pissa"])
+@pytest.mark.parametrize("variant", ["lora", "lora_plus", "dora", "rslora", "pissa"])
 def test_every_variant_of_lora_starts_at_the_base_and_loads_again(toy_files, tiny_dir, tmp_path, variant):
     words = "rank=2", f"variant={variant}", "train.lr=1e-2"
     model, _, logits = prepared(experiment(toy_files, tiny_dir("bert"), "lora", *words))
@@ -149,6 +156,8 @@ def test_it_runs_on_every_architecture(toy_files, tiny_dir, tmp_path, strategy, 
 def test_the_micro_batch_never_changes_the_result(toy_files, still_dir, tmp_path, strategy):
     """13 rows in batches of 8: the second batch is a partial one."""
     words = "task.subset=13", "train.batch_size=8", "train.clip=null", "train.lr=1e-4"
+    if strategy == "setfit":  # vectors of random weights are nearly one, and Adam makes much of little
+        words += "train.optimizer=sgd", "train.lr=0.1"
     weights = []
     for size in (8, 3):
         run = ran(
@@ -157,6 +166,8 @@ def test_the_micro_batch_never_changes_the_result(toy_files, still_dir, tmp_path
         )
         weights.append(read_tensors(newest(run.checkpoints / "last")[0], "weights"))
     for name, value in weights[0].items():
+        if strategy == "setfit" and "classifier" in name:  # solved for, as far as L-BFGS goes
+            continue
         scale = value.abs().max().clamp(min=1e-3)
         assert (value - weights[1][name]).abs().max() / scale < 1e-4, name
 

@@ -29,6 +29,13 @@ REFUSED = {  # strategy, task → why
     ("adapter", "simclr"): ADAPTED,
     ("adapter", "moco"): ADAPTED,
 }  # fmt: skip
+for kind in ("ner", "qa", "lm", "mlm", *CONTRASTIVE):
+    REFUSED["setfit", kind] = "strategy=setfit pairs rows that have labels, and task=.* gives rows none"
+    REFUSED["distil", kind] = "strategy=distil learns one answer for each row, and task=.* gives others"
+REFUSED["setfit", "regress"] = REFUSED["setfit", "ner"]
+for kind in ("resnet", "moco"):
+    REFUSED["ia3", kind] = "strategy=ia3 scales the linear layers of a block, and in .* none is known"
+    REFUSED["vera", kind] = "strategy=vera adapts linear layers, and the layers of .* have none"
 
 
 def extra(strategy, task, place):
@@ -38,6 +45,8 @@ def extra(strategy, task, place):
         text = place / "text.txt"
         text.write_text("\n".join(f"a film of {letter} music and a story" for letter in "abcdefghijklmnop"))
         found = [*SOURCE, f"source.text={text}", *(["samples=8"] if strategy == "ewc" else ["buffer=16"])]
+    if strategy == "distil":
+        found = [f"teacher={place}/teacher"]
     return found
 
 

@@ -178,11 +178,11 @@ def test_a_run_saves_what_it_trained_alone_and_reloads_to_the_bit(
         any(part in name for part in (".adapter.", "LayerNorm", "classifier", "pooler")) for name in saved
     )
     assert sorted(path.name for path in run.model_dir.iterdir()) == [
-        "README.md", "adapter.json", "adapter.safetensors", "config.json", "sha256.json", "tokenizer.json",
-        "tokenizer_config.json",
+        "README.md", "adapter.json", "adapter.safetensors", "base", "config.json", "sha256.json",
+        "tokenizer.json", "tokenizer_config.json",
     ]  # fmt: skip
     assert json.loads((run.model_dir / "adapter.json").read_text()) == {
-        "placement": "houlsby", "bottleneck": 4, "activation": activation, "base_model": str(tiny_dir("bert"))
+        "placement": "houlsby", "bottleneck": 4, "activation": activation, "base_model": tiny_dir("bert").name
     }  # fmt: skip
     assert "from ftrun.models.reload import reload" in (run.model_dir / "README.md").read_text()
 
@@ -242,8 +242,10 @@ def test_a_checkpoint_that_is_gone_and_weights_of_another_network_are_one_line(t
     (directory / "sha256.json").unlink()
     adapters = json.loads((directory / "adapter.json").read_text())
     (directory / "adapter.json").write_text(json.dumps({**adapters, "base_model": str(tmp_path / "gone")}))
+    (directory / "base").rename(directory / "apart")
     with pytest.raises(ConfigError, match="adapter.json: base_model=.*gone cannot be loaded"):
         reload(directory, CLASSIFIER)
+    (directory / "apart").rename(directory / "base")
     (directory / "adapter.json").write_text(json.dumps(adapters))
     weights = load_file(directory / "adapter.safetensors")
     name = next(name for name in weights if ".adapter." in name)

@@ -1,6 +1,7 @@
 """train.frozen_dtype=bf16: half the memory, and the numbers of fp32 weights with the same values."""
 
 import copy
+import gc
 
 import pytest
 import torch
@@ -12,8 +13,13 @@ from ftrun.errors import ConfigError
 from ftrun.experiments.inference import evaluation
 from ftrun.experiments.lora.merge import merge, of_run
 from ftrun.experiments.single import refuse
+from ftrun.models import reload as reloading
 from ftrun.models.few_bits.half import HalfWeight, halve, in_fp32, kept
+from ftrun.models.files import sharing
 from ftrun.models.load import load
+from ftrun.models.logits import logits_of
+from ftrun.models.reload import shown
+from ftrun.models.save import export
 from ftrun.training.memory import nbytes_of
 
 HALF = "train.frozen_dtype=bf16"
@@ -134,6 +140,56 @@ def test_frozen_weights_take_half_the_bytes(toy_files, tiny_dir, strategy):
     assert sizes[1] == sizes[0] / 2 > 0
     assert not any(isinstance(parameter, HalfWeight) for parameter in half.trained().values())
     assert all(torch.equal(plain.trained()[name], parameter) for name, parameter in half.trained().items())
+
+
+def live():
+    """Bytes of all tensors that there are, of those with one memory once."""
+    tensors = [kept(value) for value in gc.get_objects() if issubclass(type(value), torch.Tensor)]
+    here = [value for value in tensors if value.layout == torch.strided and not value.is_meta]
+    stores = [value.untyped_storage() for value in here]
+    return sum({store.data_ptr(): store.nbytes() for store in stores}.values())
+
+
+@pytest.mark.parametrize(
+    ("strategy", "frozen_dtype"),
+    [("lora", "bf16"), ("lora", "fp32"), ("adapter", "bf16"), ("freeze", "bf16")],
+)
+def test_the_closing_check_has_frozen_weights_once(
+    toy_files, tiny_dir, tmp_path, monkeypatch, strategy, frozen_dtype
+):
+    """The network that is read back has weights of its own only where they train, or are other ones."""
+    monkeypatch.setattr(sharing, "LEAST", 1)
+    words = f"strategy={strategy}", *EXTRA.get(strategy, []), f"train.frozen_dtype={frozen_dtype}"
+    own = toy(toy_files, tiny_dir("bert"), *words)
+    spec = own.task.spec(None)
+    model = load(own.model, spec, 0, own.strategy.prepare if own.half else None)
+    own.strategy.prepare(model)
+    export(model, tmp_path, spec.auto_class)
+    ids = torch.arange(5, 13)[None]
+    batch = {"inputs": {"input_ids": ids, "attention_mask": torch.ones_like(ids)}}
+    here, seen = shown(model, batch), []
+
+    def counted(*given, **named):
+        seen.append(live())
+        return logits_of(*given, **named)
+
+    monkeypatch.setattr(reloading, "logits_of", counted)
+    gc.collect()
+    frozen, trained = (
+        sum(kept(p).nbytes for p in model.parameters() if p.requires_grad == wanted)
+        for wanted in (False, True)
+    )
+    before = live()
+    assert here.differ(tmp_path, spec.auto_class, model) < 1e-6
+    assert seen[0] - before < trained + 0.1 * frozen
+    if strategy == "freeze":
+        values = {name: kept(p).clone() for name, p in model.named_parameters()}
+        file = tmp_path / "model.safetensors"
+        stored = load_file(file)
+        stored["bert.embeddings.word_embeddings.weight"] *= -1
+        save_file(stored, file, {"format": "pt"})
+        assert here.differ(tmp_path, spec.auto_class, model) > 1e-3
+        assert all(torch.equal(kept(p), values[name]) for name, p in model.named_parameters())
 
 
 @pytest.mark.parametrize("strategy", ["lora", "adapter", "freeze"])

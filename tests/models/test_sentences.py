@@ -10,7 +10,7 @@ from saved import SENTENCES, answered
 from transformers import AutoModel, AutoTokenizer
 
 from ftrun.models.reload import reload
-from ftrun.models.sentences import ANSWERS, card
+from ftrun.models.saved.usage import usage_of
 from ftrun.runs.manifest import SEAL
 
 QUICK = "train.max_steps=3", "train.lr=1e-2"
@@ -108,19 +108,25 @@ def test_a_merged_lora_is_whole_and_the_lora_says_what_it_needs(runs, ftrun_inpr
     torch.testing.assert_close(answered(tmp_path / "whole"), answered(run.model_dir))
 
 
-def test_a_card_answers_as_the_task_does(runs):
-    net = reload(runs("mean").model_dir, CLASS)
-    assert "labels = [config.id2label[i] for i in logits.argmax(1)]" in card(net, False)
-    for problem, (what, line) in ANSWERS.items():
-        net.config.problem_type = problem
-        assert line in card(net, False) and f"# {what}" in card(net, True)
+@pytest.mark.parametrize(
+    ("problem", "line"),
+    [
+        (None, "labels = [config.id2label[i] for i in logits.argmax(1)]"),
+        ("regression", "scores = logits[:, 0] * config.target_scale + config.target_mean"),
+        ("multi_label_classification", "(row >= -0.8472979).nonzero()"),  # the logit of 0.3
+    ],
+)
+def test_the_lines_answer_as_the_task_does(runs, tmp_path, problem, line):
+    config = read(runs("mean").model_dir / "config.json") | {"problem_type": problem}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert line in usage_of(tmp_path, CLASS, {"threshold": 0.3}).code
 
 
 def by_its_card(place):
     """The logits and labels that the code of README.md comes to."""
     pytest.importorskip("sentence_transformers")
     code = (place / "README.md").read_text().split("```")[1].removeprefix("python\n")
-    names = {"texts": TEXTS}
+    code, names = code.replace('["A text."]', repr(TEXTS)), {}
     exec(code.replace("DIR", str(place)), names)
     return torch.tensor(names["logits"]), names["labels"]
 

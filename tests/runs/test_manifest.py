@@ -175,4 +175,5 @@ def test_a_flipped_bit_is_told_by_every_command_that_reads_the_model(run, tmp_pa
 
 def test_what_is_sealed_is_what_is_saved(run) -> None:
     names = {path.name for path in run.model_dir.iterdir()}
-    assert {*json.loads((run.model_dir / SEAL).read_text())["files"]} == names - {SEAL}
+    content = json.loads((run.model_dir / SEAL).read_text())
+    assert {*content["files"]} == names - {SEAL, "README.md"} and {*content["told"]} == {"README.md"}

@@ -80,7 +80,12 @@ def test_strategies_have_a_pace_of_their_own():
 
 @pytest.mark.parametrize(
     "names, times, steps",
-    [(("lora", "adapter"), 10, 1.5), (("bitfit", "norms"), 20, 1.5), (("full", "freeze", "l2sp"), 1, 1)],
+    [
+        (("lora", "adapter"), 10, 1.5),
+        (("bitfit", "norms"), 20, 1.5),
+        (("vera", "ia3"), 100, 1.5),
+        (("full", "freeze", "l2sp", "setfit", "distil"), 1, 1),
+    ],
 )
 def test_the_rates_are_those_that_the_reference_names(names, times, steps):
     """conf/README.md says under `lr`: 3.5e-5 for BERT-base, or so many times that."""

@@ -17,6 +17,7 @@ from ftrun.training.gradients import graphs
 from ftrun.training.gradients.gradient import Gradient
 
 LONG = "train.epochs=3", "train.eval_every=9", "train.lr=3e-3", "train.checkpoint_every=9", "task.subset=48"
+DRAWN = {"setfit", "distil"}
 
 
 def words(strategy="full", *more):
@@ -50,6 +51,8 @@ def test_every_strategy_learns_the_same_with_graphs(toy_files, tiny_dir, trained
     own = words(strategy, "baselines=false", "train.micro_batch=6")
     ways = [toy(toy_files, tiny_dir("bert"), *own, f"train.graphs={way}") for way in ("auto", "false")]
     assert trained(ways[0]) == trained(ways[1])
+    if strategy in DRAWN:  # their losses are of what is drawn or answered anew for each batch
+        return
     backend = stand_in[0]
     assert backend.recorded > 0 and backend.replayed > 8
     assert (backend.forgotten > 0) == (strategy in ("gradual_unfreeze", "lp_ft"))

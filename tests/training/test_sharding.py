@@ -35,6 +35,13 @@ WAYS = {
     "freeze": ["strategy=freeze", "bottom=1"],
     "gradual_unfreeze": ["strategy=gradual_unfreeze", "every=0.2"],
     "lora": ["strategy=lora", "train.checkpoint_layers=true"],
+    "lora in bf16": ["strategy=lora", "train.frozen_dtype=bf16"],
+    "freeze in bf16, layers recomputed": [
+        "strategy=freeze", "bottom=1", "train.frozen_dtype=bf16", "train.checkpoint_layers=true",
+    ],
+    "adapter in bf16 held by l2sp": [
+        "strategy=adapter", "train.frozen_dtype=bf16", "protect=l2sp", *SMALL_SOURCE,
+    ],
     "dora": ["strategy=lora", "variant=dora"],
     "adapter": ["strategy=adapter"],
     "bitfit": ["strategy=bitfit"],
@@ -176,6 +183,13 @@ def test_two_processes_split_a_network_and_have_the_losses_and_weights_of_one(ca
         assert max(first, second) < 0.52 * whole  # the first has the odd rows
 
 
+@pytest.mark.ci
+def test_frozen_weights_in_bf16_are_split_in_bf16(cases, tmp_path):
+    assert compared({name: cases[name] for name in ("lora", "lora in bf16")}, 2, tmp_path) == {}
+    wide, half = (json.loads((tmp_path / f"2-{case}-bytes-0").read_text()) for case in range(2))
+    assert half[0] < 0.52 * half[1] < 0.52 * 0.75 * wide[1]
+
+
 @pytest.mark.slow
 @pytest.mark.ci
 @pytest.mark.parametrize("processes", [2, 3])
@@ -231,7 +245,10 @@ def test_a_killed_run_goes_on_in_fewer_processes_to_the_same_end(cases, tmp_path
         ),
         (["train.compile=true"], "train.compile=true compiles .* possible: train.compile=false"),
         (["train.keep=true"], "train.keep=true computes .* possible: train.keep=auto"),
-        (["model.load=4bit", "strategy=lora"], "model.load=4bit keeps .* possible: model.load=full"),
+        (
+            ["model.load=4bit", "strategy=lora"],
+            "model.load=4bit keeps .* possible: model.load=full with train.frozen_dtype=bf16",
+        ),
         (
             ["task=simclr", "model=vit_tiny", "task.train=here"],
             "task=simclr compares .* possible: train.shard=false",

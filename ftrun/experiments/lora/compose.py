@@ -9,17 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
-from torch import nn
 
 from ftrun.errors import UserError
 from ftrun.experiments.lora.blend import Blend, with_head
 from ftrun.experiments.lora.equivalence import COMPARED, HEADING, Agreement, in_fp32, rows_to_compare
 from ftrun.experiments.lora.lowrank import Factors, Update, bare, by_peft, weighted_sum
-from ftrun.experiments.lora.merge import Source, compared, merge, opened, write_card, write_origin
-from ftrun.models import sentences
-from ftrun.models.heads import Pooled, backbone_of
+from ftrun.experiments.lora.merge import Source, compared, merge, opened, write_origin, write_proof
+from ftrun.models.heads import backbone_of
 from ftrun.models.recalibration import drop
 from ftrun.models.save import PEFT_PREFIX, on_cpu
+from ftrun.models.saved.below import linked_or_copied, named
+from ftrun.reports.numbers import short
 from ftrun.runs.artifacts import LORA, LORA_WEIGHTS, TOLERANCE
 from ftrun.runs.files import beside
 from ftrun.runs.manifest import SEAL, seal
@@ -72,7 +72,7 @@ def compose(composition: Composition, output: Path, folded: bool, found: dict[st
     with beside(output) as place:
         write_adapter(composition, factors, place)
         drop(place, "the composed network gives other logits than its runs, so", output)
-        title = f"{composition.said()} on {Path(serving.settings.model.name).name}"
+        title = f"{composition.said()} on {short(named(serving.settings.model.name))}"
         source = Source(place, serving.settings, title, story(composition, factors))
         if folded:
             whole = place / "whole"
@@ -113,14 +113,7 @@ def prove(composition: Composition, factors: Factors, source: Source) -> None:
             "nothing was written"
         )
     write_origin(source.place, source.settings)
-    write_card(
-        source.place,
-        source,
-        found,
-        f"{rows:,} {words}",
-        "composed",
-        code(net, settings.task.spec(None).auto_class),
-    )
+    write_proof(source.place, source, found, f"{rows:,} {words}", "composed")
 
 
 def write_adapter(composition: Composition, factors: Factors, place: Path) -> None:
@@ -130,7 +123,7 @@ def write_adapter(composition: Composition, factors: Factors, place: Path) -> No
     serving = composition.serving
     for file in serving.run.model_dir.iterdir():
         if file.is_dir():
-            shutil.copytree(file, place / file.name)
+            shutil.copytree(file, place / file.name, copy_function=linked_or_copied)
         elif file.name not in (LORA, LORA_WEIGHTS, SEAL, "README.md"):
             shutil.copy(file, place)
     full = {serving.prefix + name: pair for name, pair in factors.items()}
@@ -180,16 +173,4 @@ def story(composition: Composition, factors: Factors) -> str:
         f"{composition.said()}: {how} of low-rank updates trained on the same base weights, of rank "
         f"{widest(factors)}, with the head of {composition.serving.run.path.resolve().name}. The saved "
         "adapter was read back and compared:"
-    )
-
-
-def code(net: nn.Module, auto_class: str) -> str:
-    """How peft loads the adapter, for a pooled network through sentence-transformers."""
-    if isinstance(net, Pooled):
-        return sentences.code(net, low_rank=True)
-    return (
-        f"from peft import PeftConfig, PeftModel\nfrom transformers import AutoConfig, {auto_class}\n\n"
-        'base = PeftConfig.from_pretrained("DIR").base_model_name_or_path\n'
-        f'net = {auto_class}.from_pretrained(base, config=AutoConfig.from_pretrained("DIR"))\n'
-        'net = PeftModel.from_pretrained(net, "DIR")'
     )

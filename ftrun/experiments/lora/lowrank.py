@@ -18,7 +18,8 @@ from ftrun.models.heads import name_of
 from ftrun.models.load import quiet, without_pooler
 from ftrun.models.reload import base_network
 from ftrun.models.save import PEFT_PREFIX
-from ftrun.runs.artifacts import LORA, LORA_WEIGHTS, low_rank
+from ftrun.models.saved.below import lies
+from ftrun.runs.artifacts import LORA, LORA_WEIGHTS, low_rank, update_in
 from ftrun.runs.manifest import verify
 from ftrun.runs.run import Run
 from ftrun.settings.read import read
@@ -53,6 +54,9 @@ def refuse_unsummable(run: Run) -> None:
     settings = low_rank(
         run, "so their effect is not a sum of matrices and cannot be weighted; compose takes LoRAs"
     )
+    if settings.get("peft_type") != "LORA":
+        what = update_in(run.model_dir)
+        raise ConfigError(f"{run.path} holds {what}, of which no weighted sum exists; compose takes LoRAs")
     if (load := run.config["model"].get("load")) in ROUNDED:
         raise ConfigError(
             f"{run.path}: its update is relative to layers rounded by model.load={load}; compose takes LoRAs"
@@ -66,7 +70,7 @@ def refuse_unsummable(run: Run) -> None:
     if settings.get("use_dora"):
         raise ConfigError(
             f"{run.path}: variant=dora divides by the norm of the updated weight, so its update is not "
-            "linear and no weighted sum of it exists; compose takes lora, rslora and pissa"
+            "linear and no weighted sum of it exists; compose takes lora, lora_plus, rslora and pissa"
         )
 
 
@@ -120,7 +124,7 @@ def bare(run: Run, settings: Settings) -> nn.Module:
     pooled = getattr(config, "ftrun_pooling", None)
     own = settings.task.spec(None).auto_class
     auto_class, extra = (headless(config), without_pooler(config)) if pooled else (own, {})
-    source, revision = lora["base_model_name_or_path"], lora.get("revision")
+    source, revision = lies(run.model_dir, lora["base_model_name_or_path"]), lora.get("revision")
     with quiet():
         return base_network(source, revision, auto_class, config, extra | settings.model.trust, set())
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from ftrun import __version__
 from ftrun.errors import UserError
 from ftrun.experiments.inference import Saved
 from ftrun.experiments.lora.equivalence import (
@@ -30,12 +29,15 @@ from ftrun.models.load import quiet
 from ftrun.models.recalibration import drop
 from ftrun.models.reload import reload
 from ftrun.models.save import save_network
+from ftrun.models.saved.below import named
 from ftrun.models.tokenizer import open_tokenizer
-from ftrun.runs.artifacts import low_rank
+from ftrun.reports.numbers import short
+from ftrun.reports.pages.model_card import Card, card_of, write_card
+from ftrun.runs.artifacts import low_rank, update_in
 from ftrun.runs.files import beside, free_space_check
 from ftrun.runs.find import ORIGIN
 from ftrun.runs.manifest import seal
-from ftrun.runs.run import Run
+from ftrun.runs.run import RESULT, Run
 from ftrun.runs.terminal import say
 from ftrun.runs.written import to_yaml
 from ftrun.settings.read import read
@@ -48,26 +50,6 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedTokenizerBase
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-CARD = """\
----
-library_name: {library}
-{base}tags: [ftrun, {tag}]
----
-
-# {title}
-
-{story}
-
-{table}
-
-on {rows}.
-
-```python
-{code}
-```
-
-Or `ftrun predict DIR --input FILE --output FILE`. Made by ftrun {version}; the settings are in `{origin}`.
-"""
 
 
 @dataclass
@@ -78,6 +60,7 @@ class Source:
     settings: Settings
     title: str
     story: str
+    told: Card | None = None  # what the card of the run says
 
 
 def merge(source: Source, output: Path, dtype: str, tolerance: float) -> list[Agreement]:
@@ -110,7 +93,7 @@ def merge(source: Source, output: Path, dtype: str, tolerance: float) -> list[Ag
             found.append(compared(f"cast to {dtype}", written, cast, data, size, accelerator))
             drop(place, f"the weights are cast to {dtype}, so", output)
         write_origin(place, source.settings)
-        write_card(place, source, found, f"{rows:,} {words}", "merged", plain_code(written, settings))
+        write_proof(place, source, found, f"{rows:,} {words}", "merged")
         seal(place)
     return found
 
@@ -185,53 +168,31 @@ def write_origin(place: Path, settings: Settings) -> None:
     (place / ORIGIN).write_text(to_yaml(settings.raw), encoding="utf-8")
 
 
-def write_card(place: Path, source: Source, found: list[Agreement], rows: str, tag: str, code: str) -> None:
-    """README.md: what the directory is, how that was proved, and how to load it."""
-    text = CARD.format(
-        library=library(source.settings, tag),
-        base=on_hub(source.settings.model.name),
-        tag=tag,
-        title=source.title,
-        story=source.story,
-        table=as_markdown(found),
-        rows=rows,
-        code=code,
-        version=__version__,
-        origin=ORIGIN,
-    )
-    (place / "README.md").write_text(text, encoding="utf-8")
-
-
-def on_hub(name: str) -> str:
-    """The line of the card that names the base, where that is a name others know too."""
-    return "" if name.startswith("embedded:") or Path(name).is_dir() else f"base_model: {name}\n"
-
-
-def library(settings: Settings, tag: str) -> str:
-    """Who loads the directory."""
-    if settings.model.pooling != "head":
-        return "sentence-transformers"
-    return "transformers" if tag == "merged" else "peft"
-
-
-def plain_code(net: nn.Module, settings: Settings) -> str:
-    """How the network is loaded: by transformers alone, a pooled one by sentence-transformers."""
-    if isinstance(net, Pooled):
-        return sentences.code(net, low_rank=False)
-    name = settings.task.spec(None).auto_class
-    return f'from transformers import {name}\n\nnet = {name}.from_pretrained("DIR")'
+def write_proof(place: Path, source: Source, found: list[Agreement], rows: str, tag: str) -> None:
+    """README.md: what the directory is, and how that was proved; a cast network has scores of its own."""
+    proof = f"{source.story}\n\n{as_markdown(found)}\n\non {rows}. The run's settings are in `{ORIGIN}`."
+    told = source.told
+    scores = told.scores if told is not None and len(found) == 1 else []
+    sections = [("Proof", proof), *(told.sections if told is not None else ())]
+    write_card(place, source.settings, Card(source.title, [tag], sections, scores))
 
 
 def of_run(run: Run) -> Source:
     """The source that a run is."""
     settings = read(run.settings)
-    lora = low_rank(run, "so there is nothing to merge")
-    kind = next((name for name in ("dora", "rslora") if lora.get(f"use_{name}")), "lora")
+    peft = low_rank(run, "so there is nothing to merge")
+    variant = next((name for name in ("dora", "rslora") if peft.get(f"use_{name}")), "lora")
+    kinds = {
+        "IA3": "its vectors (ia3) were multiplied into",
+        "VERA": f"the update (vera, rank {peft.get('r')}) was added to",
+    }
+    told = kinds.get(peft["peft_type"], f"the low-rank update ({variant}, rank {peft.get('r')}) was added to")
     how = f", rounded by model.load={settings.model.load}," if settings.model.rounded else ""
+    base = named(settings.model.name)
     story = (
-        f"The network of an ftrun run on task={settings.task.name}: the low-rank update ({kind}, "
-        f"rank {lora['r']}) was added to the weights of `{settings.model.name}`{how} in fp32. The merged "
-        "network was read back and compared with the run's:"
+        f"The network of an ftrun run on task={settings.task.name}: {told} the weights of "
+        f"`{base}`{how} in fp32. The merged network was read back and compared with the run's:"
     )
-    title = f"{Path(settings.model.name).name} on {settings.task.name}, LoRA merged"
-    return Source(run.model_dir, settings, title, story)
+    what = update_in(run.model_dir).partition(" ")[2]
+    title = f"{short(base)} on {settings.task.name}, {what} merged"
+    return Source(run.model_dir, settings, title, story, card_of(run, run.read_json(RESULT) or {}))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ftrun.errors import ConfigError
 from ftrun.experiments.lora.merge import merge, of_run
 from ftrun.models.files.locate import unmerged
-from ftrun.runs.artifacts import MERGED, TOLERANCE
+from ftrun.runs.artifacts import MERGED, TOLERANCE, update_in
 from ftrun.runs.run import Run
 from ftrun.runs.terminal import say
 from ftrun.runs.typed import command
@@ -26,12 +26,13 @@ def merge_first(model: ModelSettings, device: str) -> None:
     run = unmerged(model.name) if model.init == "pretrained" else None
     if run is None:
         return
+    what = update_in(run / "model")
     if not os.access(run, os.W_OK):
         raise ConfigError(
-            f"model.name={model.name} holds a LoRA, and {run} cannot be written to; possible:"
+            f"model.name={model.name} holds {what}, and {run} cannot be written to; possible:"
             f" {command('merge', run, '--output', 'DIR')}, and model.name=DIR"
         )
-    say(f"model.name={model.name} holds a LoRA: merging it into {run / MERGED}, as ftrun merge does")
+    say(f"model.name={model.name} holds {what}: merging it into {run / MERGED}, as ftrun merge does")
     source = of_run(Run.open(run))
     source.settings = replace(source.settings, device=device)
     try:

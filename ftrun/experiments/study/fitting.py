@@ -44,6 +44,7 @@ class Sizes:
     frozen: int
     brought: int  # of the frozen ones, by the checkpoint
     stage: int  # of the largest stage
+    largest: int  # frozen tensor
     buffers: int
     step: int  # gradients and what lies between forward and backward, at most
     scoring: int
@@ -114,6 +115,7 @@ def measured(settings: Settings, size: int, tokens: int, bf16: bool, several: bo
         frozen=sum(p.numel() for p in frozen),
         brought=sum(p.numel() for p in frozen if id(p) in brought),
         stage=max(stages.values()),
+        largest=max((p.numel() for p in frozen), default=0),
         buffers=buffers,
         step=step,
         scoring=scoring,
@@ -168,24 +170,27 @@ def need_of(settings: Settings, sizes: Sizes, processes: int = 1, shard: bool = 
     """The memory of one process among `processes`, each with the whole network or with a `shard` of it.
 
     The sum of weights, the optimizer's moments and what a strategy holds, and the most of: a step; scoring;
-    the saved network read back beside that in memory. DDP keeps gradients in buckets as well. A process that
-    has a shard gathers one stage at a time, and the next one ahead, in fp32 (Zhao et al. 2023, PyTorch FSDP).
+    what is read back of the saved network, tensor by tensor, and is not frozen. Of frozen weights in bf16 one
+    at a time is in fp32 as well. DDP keeps gradients in buckets too. A process that has a shard gathers one
+    stage at a time, and the next one ahead, in fp32 (Zhao et al. 2023, PyTorch FSDP); on a CPU the first one
+    has the whole network when it is saved.
     """
-    train, each = settings.train, 2 if settings.half else 4
+    train, each, gpu = settings.train, 2 if settings.half else 4, on_gpu(settings)
     weights = 4 * (sizes.trained + sizes.frozen - sizes.brought) + each * sizes.brought + sizes.buffers
     steps = not settings.strategy.solved
     large, small = sizes.trained - sizes.small, sizes.small
     moments = steps * round(MOMENTS[train.optimizer] * large + SMALLS[train.optimizer] * small)
     held = 4 * settings.guard.copies * sizes.trained
     gradients = steps * 4 * sizes.trained
-    base = PROCESS + (CONTEXT if on_gpu(settings) else 0)
-    again, step = weights, sizes.step + (gradients if processes > 1 else 0)
+    base = PROCESS + (CONTEXT if gpu else 0)
+    one = 4 * sizes.largest
+    again = weights if settings.model.rounded or shard and not gpu else 4 * sizes.trained + one
+    step = sizes.step + (gradients if processes > 1 else 0) + (one if settings.half else 0)
     if shard:
         weights, moments, held, own = (
             math.ceil(part / processes) for part in (weights, moments, held, gradients)
         )
-        again, step = 2 * 4 * sizes.stage, max(sizes.step - gradients, 0) + own + 2 * 4 * sizes.stage
-    gpu = on_gpu(settings)
+        step = max(sizes.step - gradients, 0) + own + 2 * 4 * sizes.stage
     work = max(step, sizes.scoring) if gpu else round(KEPT[0] * step + KEPT[1] * sizes.scoring)
     return Need(weights, moments, held, max(work, again), base)
 

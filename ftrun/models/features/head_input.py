@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from ftrun.errors import counted
 from ftrun.models.features.prefix import ALL, HIDDEN, LAST, Part, Values, lengths_of, stopped_at, tokens_of
 from ftrun.models.heads import Pooled
 
@@ -44,3 +45,12 @@ class HeadInput:
 def first_of_head(model: Model) -> nn.Module:
     """The lowest linear layer that the checkpoint did not bring, on what the run pools."""
     return next(layer for layer in model.head_layers() if isinstance(layer, nn.Linear))
+
+
+def unlike_one_layer(model: Model) -> str:
+    """Why the head is not one linear layer, in words; empty where it is."""
+    layers = model.head_layers()
+    if len(layers) == 1 and isinstance(layers[0], nn.Linear):
+        return ""
+    kind = type(model.net).__name__
+    return f"the new weights of {kind} are those of {counted(len(layers), 'layer')}, not of one linear layer"

@@ -9,14 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-KEY = "ftrun_frozen"  # in the configuration of a saved network: in what its frozen weights were kept
-CARD = """\
-# Beside frozen weights in bf16
+from ftrun.runs.collector import return_what_is_free
 
-These weights were trained beside those of `{base}` rounded to bf16 (train.frozen_dtype=bf16), in which 8
-bits of mantissa stay: on the base in fp32 the answers differ by this rounding. `ftrun predict` rounds it
-again, and `ftrun merge RUN` makes one network in fp32 of the rounded weights and this.
-"""
+KEY = "ftrun_frozen"  # in the configuration of a saved network: in what its frozen weights were kept
 
 aten = torch.ops.aten
 SAME = {  # the same values in another tensor
@@ -112,12 +107,18 @@ def in_bf16(kind: Any, chosen: Callable[[str], bool]) -> Any:
 
 def halve(net: nn.Module) -> None:
     """Have every weight that is in bf16 compute as one in fp32, and never train."""
+    return_what_is_free()
     replace(net, lambda parameter: parameter.dtype == torch.bfloat16, HalfWeight)
 
 
 def in_fp32(net: nn.Module) -> None:
     """Have the weights that `halve` has made in fp32 again, with their values."""
     replace(net, lambda parameter: isinstance(parameter, HalfWeight), whole)
+
+
+def unwrap(net: nn.Module) -> None:
+    """Have the weights that `halve` has made be what they keep, for whoever computes with that in fp32."""
+    replace(net, lambda parameter: isinstance(parameter, HalfWeight), kept)
 
 
 def replace(net: nn.Module, wanted: Callable[[Tensor], bool], change: Callable[[Tensor], Tensor]) -> None:

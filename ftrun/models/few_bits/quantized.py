@@ -12,13 +12,6 @@ from torch import nn
 from ftrun.errors import ConfigError
 
 KEY = "ftrun_load"  # in the configuration of a saved adapter: how its base was loaded
-CARD = """\
-# A LoRA on a base of few bits
-
-These weights were trained beside the layers of `{base}` at {load}, as bitsandbytes rounds them{how},
-and are relative to these rounded layers: on the base in full precision the answers differ. `ftrun predict`
-loads them so, and `ftrun merge RUN` makes one network in full precision of the rounded layers and this.
-"""
 HOW = {"4bit": " (nf4, double quantization)", "8bit": " (LLM.int8)"}
 
 
@@ -82,8 +75,3 @@ def size_of(parameter: nn.Parameter) -> int:
     """How many numbers a parameter stands for; two of them share a byte in 4 bits."""
     state = getattr(parameter, "quant_state", None)
     return parameter.numel() if state is None else math.prod(state.shape)
-
-
-def card(base: str, load: str) -> str:
-    """README.md of an adapter: what it is relative to."""
-    return CARD.format(base=base, load=load.replace("bit", " bit"), how=HOW[load])

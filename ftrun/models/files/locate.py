@@ -13,7 +13,7 @@ from ftrun.models.few_bits.half import KEY as FROZEN
 from ftrun.models.few_bits.quantized import KEY as LOADED
 from ftrun.models.files.reading import CONFIG, read_config, stored
 from ftrun.models.recalibration import KEY
-from ftrun.runs.artifacts import BOTTLENECKS, LORA, MERGED
+from ftrun.runs.artifacts import BOTTLENECKS, LORA, MERGED, update_in
 from ftrun.runs.manifest import verify
 from ftrun.runs.run import is_run
 from ftrun.runs.typed import command
@@ -160,19 +160,20 @@ def merged(name: str, directory: Path, own: str) -> Path:
             f"model.name={name}: the layers of strategy=adapter hold a non-linearity and cannot be folded"
             " into the weights; possible: a run of another strategy"
         )
+    what = update_in(directory)
     if not is_run(directory.parent):
         raise ConfigError(
-            f"model.name={name} holds a LoRA and not the network it belongs to; possible: a run, or what"
+            f"model.name={name} holds {what} and not the network it belongs to; possible: a run, or what"
             " `ftrun merge` and `ftrun compose --merge` make"
         )
     run, place = run_of(name), directory.parent / MERGED
     if not (place / CONFIG).is_file():
-        raise ConfigError(f"model.name={name} holds a LoRA; to make a network of it: {command('merge', run)}")
+        raise ConfigError(f"model.name={name} holds {what}; to make a network of it: {command('merge', run)}")
     config = stored(place / CONFIG)
     kind = config.get("dtype") or config.get("torch_dtype") or "float32"
     if kind != "float32":
         raise ConfigError(
-            f"model.name={name} holds a LoRA, and {run / MERGED} is cast to {kind};"
+            f"model.name={name} holds {what}, and {run / MERGED} is cast to {kind};"
             f" possible: model.name={run / MERGED}"
         )
     verify(place)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,8 @@ from ftrun.errors import ConfigError, counted
 from ftrun.models.architecture import by
 from ftrun.models.few_bits.half import halve, in_bf16
 from ftrun.models.files.reading import CONFIG, loading, read_config
-from ftrun.models.files.stored import Shapes, shapes
+from ftrun.models.files.sharing import one_by_one
+from ftrun.models.files.stored import Shapes, narrow, shapes
 from ftrun.models.heads import name_of
 from ftrun.runs.manifest import verify
 from ftrun.runs.terminal import say
@@ -50,7 +51,8 @@ def pretrained(
     if (directory := Path(checkpoint.name)).is_dir():
         verify(directory)
     kind = getattr(transformers, auto_class)
-    with loading(named, directory, CONFIG), no_larger(named, shapes(checkpoint)):
+    reading = one_by_one() if half is not None or narrow(checkpoint) else nullcontext()
+    with loading(named, directory, CONFIG), no_larger(named, shapes(checkpoint)), reading:
         if half is not None:
             kind = in_bf16(class_of(kind, checkpoint, options), half)
         net, info = kind.from_pretrained(
@@ -98,10 +100,7 @@ def class_of(kind: Any, checkpoint: Checkpoint, options: dict[str, Any]) -> Any:
 
 
 def fill_biases(net: nn.Module, fresh: set[str]) -> None:
-    """Zero in fresh biases that belong to no layer of torch.
-
-    transformers leaves them as the memory was, those of Longformer's head for masked tokens for instance.
-    """
+    """Zero in fresh biases of no layer of torch, left as the memory was (in Longformer's head, for one)."""
     for name in fresh:
         place, _, last = name.rpartition(".")
         owner = net.get_submodule(place)
@@ -181,7 +180,7 @@ def no_larger(named: str, stored: Shapes | None) -> Iterator[None]:
 def refuse_unfit(named: str, net: Any, info: dict[str, Any], whole: bool = False) -> None:
     """ConfigError where a weight below the head, or with `whole` any, was not loaded from the files."""
     state = net.state_dict(keep_vars=True)
-    below = list(state) if whole else [name for name in state if is_below_head(name, net)]
+    below = [name for name in state if whole or is_below_head(name, net)]
     needed = [name for name in below if state[name].is_floating_point()]  # the others are no weights
     missing = [name for name in needed if name in info["missing_keys"]]
     other = {name: (there, here) for name, there, here in info["mismatched_keys"] if name in {*needed}}

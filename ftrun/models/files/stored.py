@@ -29,6 +29,11 @@ def halves(checkpoint: Checkpoint) -> set[str]:
     return {name for name, (_, kind) in (headers(checkpoint) or {}).items() if kind == "BF16"}
 
 
+def narrow(checkpoint: Checkpoint) -> bool:
+    """Whether a tensor is stored in fewer bits than fp32, so that in fp32 it is no copy of the file."""
+    return any(kind in ("BF16", "F16") for _, kind in (headers(checkpoint) or {}).values())
+
+
 def headers(checkpoint: Checkpoint) -> dict[str, tuple[tuple[int, ...], str]] | None:
     """Shape and type of every tensor by its name, as by `shapes`."""
     whole, index = (checkpoint.cached(name) for name in WHOLE)

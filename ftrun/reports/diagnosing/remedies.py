@@ -34,6 +34,9 @@ def _shown(value: Any) -> str:
     return words({"": value})[1:]
 
 
+BESIDE = ("lora", "ia3", "vera", "adapter")  # the pretrained weights stay as they are
+
+
 def against_overfitting(found: Evidence) -> list[Remedy]:
     """Settings that the run does not use yet."""
     config = found.config
@@ -48,7 +51,7 @@ def against_overfitting(found: Evidence) -> list[Remedy]:
     elif strategy == "lora" and config.get("rank", 1) > 1:
         tried.append(Remedy("rank", max(1, config["rank"] // 2), config["rank"]))
     if strategy not in ("linear_probe", "l2sp"):
-        tried += [Remedy("protect", "l2sp")] if strategy != "lora" else _strategies("linear_probe")
+        tried += _strategies("linear_probe") if strategy in BESIDE else [Remedy("protect", "l2sp")]
     if "augment" in task and task["augment"] in ("none", False, None):
         tried.append(Remedy("task.augment", None, said="task.augment"))
     if task.get("subset") is not None:
@@ -63,6 +66,8 @@ LARGER: dict[
     "linear_probe": (None, ("full", "lora")),
     "bitfit": (None, ("lora", "full")),
     "norms": (None, ("lora", "full")),
+    "ia3": (None, ("lora", "full")),
+    "vera": (("rank", lambda rank: 2 * rank), ("lora", "full")),
     "lora": (("rank", lambda rank: 2 * rank), ("full",)),
     "adapter": (("bottleneck", lambda width: 2 * width), ("full",)),
     "freeze": (("bottom", lambda layers: layers - 1), ("full",)),

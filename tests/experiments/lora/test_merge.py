@@ -1,12 +1,14 @@
 """A merged LoRA answers as the run does, alone, and nothing is left where that cannot be proved."""
 
 import copy
+import json
+import re
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from lab import ran, settings, toy
 from saved import answered, logits, refused
 from toys_tasks import words_of
@@ -15,12 +17,11 @@ from transformers import AutoModelForSequenceClassification
 from ftrun.errors import ConfigError
 from ftrun.experiments.inference import FinishedRun
 from ftrun.experiments.lora.equivalence import agreement, rows_to_compare
-from ftrun.experiments.lora.merge import library, on_hub
 from ftrun.experiments.lora.starting import merge_first
 from ftrun.models.files.locate import locate, unmerged
+from ftrun.models.saved.below import named, on_hub
 from ftrun.runs.manifest import SEAL
 from ftrun.runs.run import Run
-from ftrun.settings.read import read
 
 VARIANTS = ["lora", "rslora", "dora", "pissa"]
 
@@ -61,6 +62,26 @@ def test_the_merged_network_is_plain_and_gives_the_logits_of_the_run(
     assert net.config.id2label == {0: "negative", 1: "positive"}
 
 
+@pytest.mark.parametrize(("strategy", "what"), [("ia3", "an (IA)³"), ("vera", "a VeRA")])
+def test_vectors_are_merged_started_from_and_not_composed(runs, strategy, what, ftrun_inprocess, tmp_path):
+    run = runs(strategy, f"strategy={strategy}", *(["rank=8"] if strategy == "vera" else []))
+    assert (
+        what
+        in (said := ftrun_inprocess("compose", *[str(run.path)] * 2, "--weights", "1,1", check=False)).stderr
+    )
+    assert said.returncode == 2 and "compose takes LoRAs" in said.stderr
+    with pytest.raises(ConfigError, match=re.escape(f"holds {what}; to make a network of it: ftrun merge")):
+        locate(settings(f"model.name={run.path}").model)
+    merge_first(settings(f"model.name={run.path}").model, "cpu")
+    net = AutoModelForSequenceClassification.from_pretrained(run.path / "merged")
+    torch.testing.assert_close(logits(net, run.path / "merged"), answered(run.model_dir), atol=1e-5, rtol=0)
+    assert not any(part in name for name in net.state_dict() for part in ("ia3", "vera"))
+    assert f"{what.split()[1]} merged" in (run.path / "merged" / "README.md").read_text()
+    base = AutoModelForSequenceClassification.from_pretrained(run.config["model"]["name"])
+    moved = [n for n, p in net.bert.named_parameters() if (p != base.bert.get_parameter(n)).any()]
+    assert moved and all(".layer." in name for name in moved)
+
+
 def test_it_answers_scores_and_is_started_from(runs, ftrun_inprocess, toy_files, toy_words, tmp_path):
     run = of_variant(runs, "lora")
     ftrun_inprocess("merge", str(run.path), "--output", "whole")
@@ -89,25 +110,16 @@ def test_the_cast_is_told_apart_from_the_folding(runs, ftrun_inprocess, tmp_path
     assert {p.dtype for p in net.parameters()} == {torch.bfloat16}
     card = (tmp_path / "half" / "README.md").read_text()
     assert "| folded in fp32 | 40 |" in card and "| cast to bf16 | 40 |" in card
-    assert card.startswith("---\nlibrary_name: transformers\ntags: [ftrun, merged]\n---\n")
-
-
-@pytest.mark.parametrize(
-    "pooling, tag, expected",
-    [
-        ("head", "merged", "transformers"),
-        ("head", "composed", "peft"),
-        ("mean", "merged", "sentence-transformers"),
-        ("mean", "composed", "sentence-transformers"),
-    ],
-)
-def test_the_card_names_the_library_that_loads_it(pooling, tag, expected):
-    assert library(SimpleNamespace(model=SimpleNamespace(pooling=pooling)), tag) == expected
+    front = ModelCard(card).data
+    assert (front.library_name, front.tags) == ("transformers", ["ftrun", "merged"])
+    assert front.eval_results is None and "## Proof" in card  # the run's scores are not those of the cast
 
 
 def test_the_card_names_a_base_that_others_know_too(tmp_path):
-    assert on_hub("bert-base-uncased") == "base_model: bert-base-uncased\n"
-    assert on_hub("embedded:tiny_bert") == on_hub(str(tmp_path)) == ""
+    assert on_hub("bert-base-uncased") and on_hub("org/bert")
+    names = ("embedded:tiny_bert", str(tmp_path), str(tmp_path / "gone"), "./bert", "runs/a/model")
+    assert not any(map(on_hub, names))
+    assert named(str(tmp_path / "best" / "model")) == "best" and named("org/bert") == "org/bert"
 
 
 def test_a_pooled_network_is_merged_too(runs, ftrun_inprocess, toy_files, tmp_path):
@@ -186,8 +198,8 @@ def test_torn_weights_and_a_lost_base_are_said_in_a_line(runs, ftrun_inprocess, 
     weights.with_name(SEAL).unlink()  # as in a run of an earlier version
     assert "run/model cannot be loaded" in refused(ftrun_inprocess, "merge", "run")
     config = weights.with_name("adapter_config.json")
-    base = read(of_variant(runs, "lora").config).model.name
-    config.write_text(config.read_text().replace(base, "/gone/bert"))
+    shutil.rmtree(weights.with_name("base"))  # so too
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"base_model_name_or_path": "/gone/bert"}))
     assert "the checkpoint it was trained on is gone: /gone/bert" in refused(ftrun_inprocess, "merge", "run")
     config.write_text("{")
     assert "adapter_config.json is damaged" in refused(ftrun_inprocess, "merge", "run")

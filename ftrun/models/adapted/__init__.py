@@ -1,0 +1,1 @@
+"""What is put into a frozen network to be trained there in its stead."""
