@@ -47,17 +47,28 @@ ROUNDS = [(50, 0), (200, 0), (50, 1), (200, 1), (50, 2), (1000, 0), (2000, 0)]  
 PAIRS = [  # a set and a network, the most telling first
     ("yelp", "minilm"), ("articles", "minilm"), ("yelp", "tiny_bert"), ("cipher", "minilm"),
     ("articles", "tiny_bert"), ("person", "minilm"), ("digits04", "digits59"), ("digits04", "permuted59"),
+    ("usps", "digits59"), ("mnist", "digits59"), ("usps", "permuted59"), ("mnist", "permuted59"),
     ("digits", "mlp"), ("digits", "cnn_small"), ("docstrings", "tiny_bert"), ("sst2", "minilm"),
     ("sst2", "tiny_bert"), ("imdb", "minilm"), ("docstrings", "minilm"),
 ]  # fmt: skip
 FAR = [("yelp", "tiny_bert"), ("articles", "tiny_bert"), ("cipher", "minilm"), ("sst2", "tiny_bert")]
 MOST = {  # training rows that there are
     "yelp": 500, "imdb": 500, "cipher": 500, "articles": 1420, "person": 1915, "docstrings": 2931,
-    "digits": 1213, "digits04": 607,
+    "digits": 1213, "digits04": 625,
 }  # fmt: skip
-OWN = {  # settings of the sets that come with ftrun
+OWN = {  # settings of sets that are not prepared
     "digits": ["task=digits"],
     "digits04": ["task=digits", "task.classes=[0,1,2,3,4]"],
+    **{
+        name: [
+            "task=image",
+            f"task.name={name}",
+            "task.size=8",
+            f"task.train=DATA/{name}/train.npz",
+            f"task.test=DATA/{name}/test.npz",
+        ]
+        for name in ("usps", "mnist")
+    },
     "docstrings": ["task=docstrings", "task.max_length=64", "task.test=embedded:docstrings:test:30"],
 }
 MADE = {  # networks that are pretrained here, cnn_small on the digits 5 to 9
@@ -125,7 +136,7 @@ def work(options: argparse.Namespace) -> None:
             if time.monotonic() > end:
                 return
             prepare(options.data, options.out, run.case)
-            begin, words = time.process_time(), words_of(run.case, run.seed, options.out, options.minilm)
+            begin, words = time.process_time(), words_of(run.case, run.seed, options)
             with logged(options.out / f"log-{os.getpid()}.txt"):
                 measure(options.out, run, words)
                 if run in {known for known, _ in made(file)}:
@@ -153,12 +164,14 @@ def ways_of(case: Case) -> list[str]:
     return [*EVERYWHERE, *(["freeze middle"] if far else []), *(["full, decay"] if many else [])]
 
 
-def words_of(case: Case, seed: int, out: Path, minilm: Path | None) -> list[str]:
+def words_of(case: Case, seed: int, options: argparse.Namespace) -> list[str]:
     """The settings of a case but for the way."""
-    place = (out / "data" / case.data).absolute()
+    place = (options.out / "data" / case.data).absolute()
     files = [f"task.{split}={place / f'{split}.csv'}" for split in ("train", "validation", "test")]
-    task = OWN.get(case.data, ["task=classify", f"task.name={case.data}", *files])
-    places = {"minilm": minilm, **{name: (out / "networks" / name / "model").absolute() for name in MADE}}
+    own = OWN.get(case.data, ["task=classify", f"task.name={case.data}", *files])
+    task = [word.replace("DATA", str(options.data)) for word in own]
+    made_here = {name: (options.out / "networks" / name / "model").absolute() for name in MADE}
+    places = {"minilm": options.minilm, **made_here}
     model = f"model.name={places[case.network]}" if case.network in places else f"model={case.network}"
     rows = case.rows if case.rows < MOST.get(case.data, case.rows + 1) else "null"
     return [*task, model, f"task.subset={rows}", f"seed={seed}", "device=cpu", "baselines=false"]
