@@ -45,7 +45,7 @@ def main(arguments: list[str]) -> int:
     words = options.settings
     print(f"  {command(*words, *chosen.settings)}")
     for other in chosen.others:
-        print(f"may be as good: {command(*words, *other)}")
+        print(f"next to try: {command(*words, *other)}")
     print(f"to test the recommendation: {command('compare', *words)}")
     return 0
 

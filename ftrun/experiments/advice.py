@@ -58,7 +58,7 @@ class Advice:
     few: bool
     strategy: str
     settings: list[str]
-    others: list[list[str]]  # the settings of what may be as good
+    others: list[list[str]]  # the settings of what to try next
 
 
 def advise(known: Evidence | None, cut: float, most: float) -> Advice:
@@ -67,14 +67,14 @@ def advise(known: Evidence | None, cut: float, most: float) -> Advice:
     Close is a lead of `cut` or more where the texts are at most `most` nats harder. None: the weights are
     random, and every one of them has to be trained.
     """
-    every, probe, lora = ["strategy=full"], ["strategy=linear_probe"], ["strategy=lora"]
+    every, probe, some = ["strategy=full"], ["strategy=linear_probe"], ["strategy=freeze"]
     if known is None:
         return Advice(False, False, "train everything", every, [])
     close = known.lead >= cut and (known.gap is None or known.gap <= most)
     few = known.labels_per_class < FEW
     if close and few:
         return Advice(close, few, "train the head alone, on frozen features", probe, [every])
-    return Advice(close, few, "train everything", every, [lora])
+    return Advice(close, few, "train everything", every, [some])
 
 
 def examined(settings: Settings, like: str) -> tuple[Evidence | None, Familiarity | None]:

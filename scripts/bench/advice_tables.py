@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import mean
 
 FITTED = ("sst2", "docstrings")  # the sets by which the rule was chosen; on all others it is judged
+IMAGES = ("digits", "digits04", "usps", "mnist")
 FIXED = ("full", "lora", "linear_probe")  # what one might always do
 NEAR = 1.0  # points within which a recommendation counts as right
 MANY = 1000  # labels per class, for the article
@@ -122,8 +123,13 @@ def mean_lines(cases: list[Judged]) -> list[str]:
         "mean in hindsight",
     ]
     rows = []
-    for name, fitted in (("fitted", True), ("judged", False)):
-        some = [each for each in cases if (each.data in FITTED) == fitted]
+    judged = [each for each in cases if each.data not in FITTED]
+    groups = {
+        "fitted": [each for each in cases if each.data in FITTED],
+        "judged": judged,
+        "judged, texts": [each for each in judged if each.data not in IMAGES],
+    }
+    for name, some in groups.items():
         for way in ("advised", *FIXED):
             own = [each for each in some if way in each.chosen]
             if own:
