@@ -10,14 +10,12 @@ from ftrun.errors import ConfigError, counted
 from ftrun.runs.typed import command
 
 if TYPE_CHECKING:
-    from ftrun.experiments.advice import Advice
+    from ftrun.experiments.advice import Advice, Evidence
     from ftrun.experiments.domain_gap import Familiarity
-    from ftrun.models.model import Model
-    from ftrun.settings.schema import Settings
-    from ftrun.tasks.data import TaskData
 
 
 LIKE = "embedded:docstrings"  # English text that needs no download
+CUT = 0.0  # lead over what needs no network, as a share
 HARDER = 1.0  # nats per token: e times the perplexity
 
 
@@ -28,8 +26,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--cut",
         type=float,
-        default=0.0,
-        help="lead over TF-IDF from which a task counts as close; default: 0",
+        default=CUT,
+        help="lead over TF-IDF, or over the pixels, from which a task counts as close; default: 0",
     )
     parser.add_argument(
         "--text",
@@ -45,8 +43,9 @@ def main(arguments: list[str]) -> int:
     keys_of("advise", options.settings)
     chosen = recommended(options.settings, options.cut, options.text, options.harder)
     words = options.settings
-    for each in [chosen.settings, *([other] for other in chosen.others)]:
-        print(f"  {command(*words, *each)}")
+    print(f"  {command(*words, *chosen.settings)}")
+    for other in chosen.others:
+        print(f"next to try: {command(*words, *other)}")
     print(f"to test the recommendation: {command('compare', *words)}")
     return 0
 
@@ -59,77 +58,63 @@ def auto(arguments: list[str]) -> list[str]:
         )
     words = [word for word in arguments if word != "strategy=auto"]
     given = [word for word in words if "=" in word and not word.startswith("-")]
-    chosen = recommended(given, 0.0, LIKE, HARDER)
+    chosen = recommended(given, CUT, LIKE, HARDER)
     keys = {word.partition("=")[0] for word in given}
     return [*words, *(word for word in chosen.settings if word.partition("=")[0] not in keys)]
 
 
 def recommended(words: list[str], cut: float, like: str, harder: float) -> Advice:
     """Measure, print the measurement and the recommendation, and return it."""
+    from ftrun.experiments.advice import advise, examined
     from ftrun.experiments.making import looked
+    from ftrun.runs.terminal import say
     from ftrun.settings.read import read
 
     raw = composed(words)
     looked(raw)
-    return measured(read(raw), cut, like, harder)
-
-
-def measured(settings: Settings, cut: float, like: str, harder: float) -> Advice:
-    """The same of settings that were read."""
-    from ftrun.experiments.advice import advise, measure
-    from ftrun.experiments.domain_gap import familiarity, like_its_own
-    from ftrun.runs.terminal import say
-    from ftrun.tasks.data import TaskData
-    from ftrun.tasks.parts.table_rows import texts_of
-
-    data, own = TaskData(settings.task), like_its_own(like)
-    if data.spec.auto_class != "AutoModelForSequenceClassification" or data.metric != "accuracy":
-        raise ConfigError(
-            f"advise: task={settings.task.name} is not text classification, which is all that can be measured"
-        )
-    data, model = opened(settings)
-    found = measure(data, model)
-    known = familiarity(settings.model, model, texts_of(data, "train"), own)
-    examples = data.dataset("train").examples
-    per_class = len(examples) / len({example.target for example in examples})
-    chosen = advise(found, known.gap if known else None, per_class, cut, harder)
-    say(f"\naccuracy on {counted(found.rows, 'training row')}, always on rows held out from the classifier:")
-    say(f"  {found.neighbours:6.1%}  nearest neighbours, on the features of {settings.model.name}")
-    say(f"  {found.probe:6.1%}  linear probe, on the same features")
-    say(f"  {found.words:6.1%}  TF-IDF, on the words alone")
-    say(language(known, settings.model.name))
-    closeness, amount = "close to" if chosen.close else "far from", "few" if chosen.few else "many"
-    say(
-        f"\n{closeness} the pre-training (lead over TF-IDF {100 * found.lead:+.1f} points, threshold"
-        f" {100 * cut:+.1f}{f'; {known.gap:+.2f} nats harder, limit {harder:+.2f}' if known else ''}),"
-        f" {amount} labels ({per_class:,.0f} per class, threshold 1,000); recommended: {chosen.strategy}"
-    )
+    settings = read(raw)
+    found, known = examined(settings, like)
+    chosen = advise(found, cut, harder)
+    if found is None:
+        say(f"the weights of {settings.model.name} are random (model.init=random)")
+        say(f"recommended: {chosen.strategy}")
+        return chosen
+    for line in evidence(found, known, settings.model.name):
+        say(line)
+    for line in reasons(chosen, found, cut, harder):
+        say(line)
     return chosen
 
 
-def opened(settings: Settings) -> tuple[TaskData, Model]:
-    """The rows of the task, encoded and told, and the network they are encoded for."""
-    from ftrun.experiments.lora.starting import merge_first
-    from ftrun.models.load import load
-    from ftrun.runs.terminal import say
-    from ftrun.settings.seeds import stream
-    from ftrun.tasks.data import TaskData
+def evidence(found: Evidence, known: Familiarity | None, name: str) -> list[str]:
+    """What was measured."""
+    plain = "logistic regression on the pixels" if found.of_images else "TF-IDF, on the words alone"
+    lines = [
+        f"\naccuracy on {counted(found.rows, 'training row')}, always on rows held out from the classifier:",
+        f"  {found.neighbours:6.1%}  nearest neighbours, on the features of {name}",
+        f"  {found.probe:6.1%}  linear probe, on the same features",
+        f"  {found.plain:6.1%}  {plain}",
+    ]
+    if known is not None:
+        return [
+            *lines,
+            f"  {known.here:6.2f}  nats per predicted token of these texts; {known.own:.2f} on text similar"
+            f" to the pre-training corpus ({known.like})",
+        ]
+    if found.of_images:
+        return lines
+    return [*lines, f"  {name} has no language-modelling head, so the loss on the texts is not measured"]
 
-    merge_first(settings.model, settings.device)
-    data = TaskData.read(settings.task, settings.seed)
-    for note in data.rows.notes:
-        say(note)
-    model = load(settings.model, data.spec, stream(settings.seed, "init"))
-    for line in data.encode(model.tokenizer, "train"):
-        say(line)
-    return data, model
 
+def reasons(chosen: Advice, found: Evidence, cut: float, harder: float) -> list[str]:
+    """What the measurements come to beside their thresholds, and the recommendation."""
+    from ftrun.experiments.advice import FEW
 
-def language(known: Familiarity | None, name: str) -> str:
-    """How hard the texts are to predict for the checkpoint, in one line."""
-    if known is None:
-        return f"  {name} has no language-modelling head, so the loss on the texts is not measured"
-    return (
-        f"  {known.here:6.2f}  nats per predicted token of these texts; {known.own:.2f} on text similar to"
-        f" the pre-training corpus ({known.like})"
-    )
+    closeness, amount = "close to" if chosen.close else "far from", "few" if chosen.few else "enough"
+    gap = "" if found.gap is None else f"; {found.gap:+.2f} nats harder, limit {harder:+.2f}"
+    return [
+        f"\n{closeness} the pre-training (lead over {'pixels' if found.of_images else 'TF-IDF'}"
+        f" {100 * found.lead:+.1f} points, threshold {100 * cut:+.1f}{gap}), {amount} labels"
+        f" ({found.labels_per_class:,.0f} per class, threshold {FEW})",
+        f"recommended: {chosen.strategy}",
+    ]

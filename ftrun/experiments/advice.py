@@ -1,110 +1,187 @@
-"""Which strategy to begin with: a table of labels per class and of how close the task is to the pre-training.
+"""Which strategy to begin with, by what can be measured before training.
 
-Closeness is measured: the accuracy of the frozen model's features, by nearest neighbours and by a
-linear probe, against that of the words alone (TF-IDF and logistic regression on the same tokens); and, where
-the checkpoint has its pre-training head, its loss on the task's texts (`familiarity`).
+Closeness of the task to the pre-training is measured: the accuracy of a linear probe and of nearest
+neighbours on the frozen network's features, against that of a regression without the network (on TF-IDF of
+the words, or on pixels); and, where the checkpoint has its pre-training head, its loss on the task's texts
+(`familiarity`). What is recommended was chosen on some data sets and judged on others, by
+`scripts/bench/advice.py`.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ftrun.errors import DataError
-from ftrun.experiments.probing import FOLDS
+from ftrun.errors import ConfigError, DataError
+from ftrun.experiments.probing import FOLDS, out_of_fold
 
 if TYPE_CHECKING:
+    from ftrun.experiments.domain_gap import Familiarity
     from ftrun.models.model import Model
+    from ftrun.settings.schema import Settings
     from ftrun.tasks.data import TaskData
     from ftrun.tasks.dataset import Dataset, Example
 
-FEW = 1000  # labels per class
+FEW = 20  # labels per class; on docstrings a linear probe is ahead up to 16, on SST-2 behind from 25
 ROWS = 600  # training rows that are measured, at most
 NEIGHBOURS = 10
-STRENGTH = 10.0  # of the probe's L2 penalty
 BATCH = 32
+SIDE = 16  # pixels to which images are reduced for the regression on pixels
 
 
-@dataclass
-class Closeness:
-    """Accuracies on rows that the measuring classifier has not seen."""
+@dataclass(frozen=True)
+class Evidence:
+    """What is known before training; accuracies are those on rows that the classifier has not seen."""
 
+    labels_per_class: float
+    classes: int
+    rows: int  # that were measured
     neighbours: float  # leave-one-out, cosine distance of the features
-    probe: float  # cross-validated, logistic regression on the features
-    words: float  # cross-validated, logistic regression on TF-IDF
-    rows: int
+    probe: float  # out-of-fold, logistic regression on the features as strategy=linear_probe fits it
+    plain: float  # cross-validated, logistic regression without the network
+    gap: float | None = None  # nats per token by which the texts are harder than the pre-training's
+    of_images: bool = False
 
     @property
     def lead(self) -> float:
-        """How far the better of the two on features is ahead of the words."""
-        return max(self.neighbours, self.probe) - self.words
+        """How far the better of the two on features is ahead of what needs no network."""
+        return max(self.neighbours, self.probe) - self.plain
 
 
-@dataclass
+@dataclass(frozen=True)
 class Advice:
-    """A row of the table and the words that follow it."""
+    """What to begin with, and why."""
 
     close: bool
     few: bool
     strategy: str
     settings: list[str]
-    others: list[str]
+    others: list[list[str]]  # the settings of what to try next
 
 
-def advise(
-    closeness: Closeness, gap: float | None, labels_per_class: float, cut: float, most: float
-) -> Advice:
-    """The row for what was measured: close from a lead of `cut` on, where the words are not `most` harder."""
-    close = closeness.lead >= cut and (gap is None or gap <= most)
-    few = labels_per_class < FEW
+def advise(known: Evidence | None, cut: float, most: float) -> Advice:
+    """The head alone where a class has FEW labels and the task is close, else every weight.
+
+    Close is a lead of `cut` or more where the texts are at most `most` nats harder. None: the weights are
+    random, and every one of them has to be trained.
+    """
+    every, probe, some = ["strategy=full"], ["strategy=linear_probe"], ["strategy=freeze"]
+    if known is None:
+        return Advice(False, False, "train everything", every, [])
+    close = known.lead >= cut and (known.gap is None or known.gap <= most)
+    few = known.labels_per_class < FEW
     if close and few:
-        return Advice(close, few, "train the top, keep the bottom frozen", ["strategy=freeze"], [])
-    if close:
-        return Advice(close, few, "train everything", ["strategy=full"], [])
-    if few:
-        middle = ["strategy=freeze layers=middle"]
-        return Advice(close, few, "LoRA, or bottom and top with the middle frozen", ["strategy=lora"], middle)
-    rates = ["strategy=full", "train.layer_decay=0.9"]
-    return Advice(close, few, "train everything, lower layers at a smaller rate", rates, [])
+        return Advice(close, few, "train the head alone, on frozen features", probe, [every])
+    return Advice(close, few, "train everything", every, [some])
 
 
-def measure(data: TaskData, model: Model) -> Closeness:
-    """From the encoded training rows and the network as its checkpoint left it."""
-    examples = data.dataset("train").examples
-    examples = examples[:: max(1, -(-len(examples) // ROWS))]
+def examined(settings: Settings, like: str) -> tuple[Evidence | None, Familiarity | None]:
+    """What is measured of the settings' training rows and network, beside texts `like` its pre-training's.
+
+    Nothing of random weights, in which there is nothing to measure. Raises ConfigError where the task or the
+    network cannot be measured, DataError where the rows are too few.
+    """
+    from ftrun.experiments.domain_gap import familiarity, like_its_own
+    from ftrun.experiments.lora.starting import merge_first
+    from ftrun.models.architecture import ONE_PER_TEXT
+    from ftrun.models.load import load
+    from ftrun.runs.terminal import say
+    from ftrun.settings.seeds import stream
+    from ftrun.tasks.data import TaskData
+    from ftrun.tasks.parts.table_rows import texts_of
+
+    refuse_unmeasurable(settings)
+    if settings.model.init == "random":
+        return None, None
+    own = like_its_own(like) if TaskData(settings.task).spec.auto_class == ONE_PER_TEXT else None
+    merge_first(settings.model, settings.device)
+    data = TaskData.read(settings.task, settings.seed)
+    for note in data.rows.notes:
+        say(note)
+    model = load(settings.model, data.spec, stream(settings.seed, "init"))
+    for line in data.encode(model.tokenizer, "train"):
+        say(line)
+    known = familiarity(settings.model, model, texts_of(data, "train"), own) if own else None
+    return measure(data, model, known.gap if known else None), known
+
+
+def refuse_unmeasurable(settings: Settings) -> None:
+    """ConfigError unless the task is one label for each text or image, on the network as it is saved."""
+    from ftrun.models.architecture import IMAGES, ONE_PER_TEXT
+    from ftrun.tasks.data import TaskData
+
+    source = settings.source is not None and settings.source.kind != "pretraining"
+    others = {
+        "pretrain": settings.pretrain is not None,
+        "source": source,
+        "sequence": settings.sequence is not None,
+        "compose": settings.compose is not None,
+    }
+    if given := [name for name, there in others.items() if there]:
+        raise ConfigError(
+            f"advise: with {given[0]}= the network is changed before task={settings.task.name}, and only"
+            " model.name as it is saved can be measured; possible: model.name=RUN, a finished run"
+        )
+    data = TaskData(settings.task)
+    if settings.model.init == "random":
+        return
+    if data.spec.auto_class not in (ONE_PER_TEXT, IMAGES) or data.metric != "accuracy":
+        raise ConfigError(
+            f"advise: task={settings.task.name} does not give each text or image one label, which is all that"
+            " can be measured; possible: ftrun compare"
+        )
+
+
+def measure(data: TaskData, model: Model, gap: float | None) -> Evidence:
+    """From the encoded training rows and the network as its checkpoint left it.
+
+    A class with one row among the sampled ones is left out, as no other row could answer for it.
+    """
+    from ftrun.training.devices import open_accelerator
+    from ftrun.training.kept.features import features
+
+    dataset = data.dataset("train")
+    every = [example.target for example in dataset.examples]
+    sampled = [dataset.examples[at] for at in range(0, len(every), max(1, -(-len(every) // ROWS)))]
+    counts = Counter(example.target for example in sampled)
+    examples = [example for example in sampled if counts[example.target] > 1]
     targets = [example.target for example in examples]
-    smallest = min(targets.count(target) for target in set(targets))
-    if len(set(targets)) < 2 or smallest < 2:
-        raise DataError("advise: every class needs at least two of the sampled training rows")
-    folds = min(FOLDS, smallest)
-    features = token_means(data.dataset("train"), model, examples)
-    return Closeness(
-        neighbours=of_neighbours(features, targets),
-        probe=of_probe(features, targets, folds),
-        words=of_words(examples, targets, folds),
+    if len(set(targets)) < 2:
+        raise DataError("advise: fewer than two classes have two of the sampled training rows each")
+    some = dataset.of(examples)
+    found = features(model, some, open_accelerator("cpu", "fp32", True)).double().numpy()
+    return Evidence(
+        labels_per_class=len(every) / len(set(every)),
+        classes=len(set(every)),
         rows=len(examples),
+        neighbours=of_neighbours(found, targets),
+        probe=of_probe(found, targets),
+        plain=of_probe(pixels(some), targets) if images(data) else of_words(examples, targets),
+        gap=gap,
+        of_images=images(data),
     )
 
 
-def token_means(dataset: Dataset, model: Model, examples: Sequence[Example]) -> Any:
-    """The mean of the top layer's output over the tokens of each text, (examples, width)."""
+def images(data: TaskData) -> bool:
+    from ftrun.models.architecture import IMAGES
+
+    return data.spec.auto_class == IMAGES
+
+
+def pixels(dataset: Dataset) -> Any:
+    """The images at SIDE x SIDE pixels or less, (examples, values), float64."""
     import torch
 
-    from ftrun.data.batching import sorted_batches
-    from ftrun.models.features.prefix import stopped_at
-
-    rows: list[Any] = [None] * len(examples)
-    model.eval()
-    with torch.no_grad():
-        for places in sorted_batches([example.size for example in examples], BATCH):
-            inputs = dataset.collate([examples[place] for place in places])["inputs"]
-            output = stopped_at(model.layers()[-1], model, inputs)
-            hidden = output[0] if isinstance(output, tuple) else output
-            mask = inputs["attention_mask"].unsqueeze(-1).float()
-            for place, row in zip(places, (hidden * mask).sum(1) / mask.sum(1), strict=True):
-                rows[place] = row
-    return torch.stack(rows).numpy()
+    found = []
+    for at in range(0, len(dataset), BATCH):
+        examples = [dataset.examples[place] for place in range(at, min(at + BATCH, len(dataset)))]
+        batch = dataset.collate(examples)["inputs"]["pixel_values"]  # (examples, channels, y, x)
+        if max(batch.shape[2:]) > SIDE:
+            batch = torch.nn.functional.adaptive_avg_pool2d(batch, SIDE)
+        found.append(batch.flatten(1).double())
+    return torch.cat(found).numpy()
 
 
 def of_neighbours(features: Any, targets: list[int]) -> float:
@@ -121,31 +198,24 @@ def of_neighbours(features: Any, targets: list[int]) -> float:
     return float((numpy.array(votes) == labels).mean())
 
 
-def of_probe(features: Any, targets: list[int], folds: int) -> float:
-    """Logistic regression on standardised features."""
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+def of_probe(features: Any, targets: list[int]) -> float:
+    """The share of rows that a regression on the features of the others answers."""
+    import numpy
 
-    probe = make_pipeline(StandardScaler(), LogisticRegression(C=1 / STRENGTH, max_iter=5000))
-    return cross_validated(probe, features, targets, folds)
+    answers = out_of_fold(features, targets, max(targets) + 1).argmax(1)
+    return float((answers == numpy.array(targets)).mean())
 
 
-def of_words(examples: Sequence[Example], targets: list[int], folds: int) -> float:
+def of_words(examples: Sequence[Example], targets: list[int]) -> float:
     """Logistic regression on TF-IDF of the tokens."""
     from sklearn.feature_extraction.text import TfidfVectorizer
     from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_score
     from sklearn.pipeline import make_pipeline
 
     texts = [" ".join(map(str, example.inputs)) for example in examples]
     words = TfidfVectorizer(token_pattern=r"\S+", ngram_range=(1, 2), sublinear_tf=True)
-    return cross_validated(
-        make_pipeline(words, LogisticRegression(C=10, max_iter=5000)), texts, targets, folds
-    )
-
-
-def cross_validated(classifier: Any, inputs: Any, targets: list[int], folds: int) -> float:
-    from sklearn.model_selection import StratifiedKFold, cross_val_score
-
+    classifier = make_pipeline(words, LogisticRegression(C=10, max_iter=5000))
+    folds = min(FOLDS, *Counter(targets).values())
     split = StratifiedKFold(folds, shuffle=True, random_state=0)
-    return float(cross_val_score(classifier, inputs, targets, cv=split).mean())
+    return float(cross_val_score(classifier, texts, targets, cv=split).mean())

@@ -29,11 +29,7 @@ from ftrun.settings.seeds import stream
 # layer within the backbone → A (rank, inputs), B (outputs, rank); the inputs of a convolution with its kernel
 Factors = dict[str, tuple[Tensor, Tensor]]
 A, B = ".lora_A.weight", ".lora_B.weight"  # how peft ends the names of the two
-METHODS = {
-    "svd": "svd",
-    "ties": "ties_svd",
-    "dare": "dare_linear_svd",
-}  # the dense ones of peft: any ranks go
+METHODS = {"svd": "svd", "ties": "ties_svd", "dare": "dare_linear_svd"}  # dense ones of peft: any ranks go
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +19,9 @@ def keep_emptied(net: Any) -> None:
     part of what was read for something that was not.
     """
     tokens, head = net.get_input_embeddings(), net.get_output_embeddings()
-    row, weight = getattr(tokens, "padding_idx", None), getattr(tokens, "weight", None)
-    if (
-        row is None
-        or weight is None
-        or getattr(head, "weight", None) is not weight
-        or not weight.requires_grad
-    ):
+    row, weight = getattr(tokens, "padding_idx", None), cast(Any, getattr(tokens, "weight", None))
+    shared = weight is not None and getattr(head, "weight", None) is weight
+    if row is None or not shared or not weight.requires_grad:
         return
     if not emptied(net, tokens):
         return
