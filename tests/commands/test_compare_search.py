@@ -109,7 +109,7 @@ def test_a_search_goes_on_after_failures_and_with_a_larger_number(
 def test_a_search_that_was_killed_anywhere_is_the_search_that_was_not(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [*ALONE, "4", "--prune", "asha"]
+    words = [*ALONE, "5", "--prune", "asha", "--concurrent", "2"]
     compared(capsys, *words, study="whole")
     places = [
         (Loop, "evaluate", 5),  # in a run
