@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from ftrun.experiments.queue.launcher import Launching
 
 
-def launched(words: list[str]) -> tuple[Launching, list[str]]:
-    """Who makes the runs, and the words that are settings of runs; ConfigError for others of Hydra's."""
+def launched(options: argparse.Namespace) -> tuple[Launching, list[str]]:
+    """Who makes the runs, and the settings of all of them; ConfigError for others of Hydra's words."""
     from ftrun.experiments.queue.launcher import Launching, launching_words
     from ftrun.training.processes.launchers import refuse_sweep
 
-    own, rest = launching_words(words)
+    own, rest = launching_words(options.settings)
     for word in rest:
         if word.lstrip("+~").startswith(("hydra.", "hydra/")):
             raise ConfigError(
@@ -32,7 +32,8 @@ def launched(words: list[str]) -> tuple[Launching, list[str]]:
     launching = Launching.asked(own)
     if not launching.inside:
         refuse_sweep(" ".join(own), "ftrun compare …")
-    return launching, rest
+    steps, _ = budget(options.budget)
+    return launching, [*rest, *([f"train.max_steps={steps}"] if steps else [])]
 
 
 def budget(text: str | None) -> tuple[int | None, float | None]:

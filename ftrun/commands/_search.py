@@ -59,7 +59,10 @@ class Search:
         return replace(Trial.of(self.study, SEARCH, self.name, given), aim=aim, rungs=rungs)
 
     def known(self, number: int) -> int:
-        """How many trials the one of this number knows the end of: the first, and all but the last few."""
+        """How many trials the one of this number knows the end of: the first, and all but the last few.
+
+        Others may have ended: before a kill, or where a larger number of trials is asked for.
+        """
         return max(min(number, 1), number - self.asked.concurrent + 1)
 
     def curves(self, state: str, known: int) -> list[dict[int, float]]:

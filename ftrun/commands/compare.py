@@ -38,10 +38,8 @@ def main(arguments: list[str]) -> int:
     from ftrun.experiments.overrides import every_test
 
     options = parse(arguments)
-    launching, settings = launched(options.settings)
+    launching, given = launched(options)
     names = list(dict.fromkeys(options.strategies.split(",")))
-    steps, _ = budget(options.budget)
-    given = [*settings, *([f"train.max_steps={steps}"] if steps else [])]
     words, tests = every_test(given)
     ranges, words = Ranges.taken_out(words, options.search, options.prune, options.concurrent)
     directory = Path(options.dir or place(given, options))

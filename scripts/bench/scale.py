@@ -189,7 +189,7 @@ class Simulated:
         self.slots, self.deaths, self.draw = workers, deaths, random.Random(0)
         self.clock, self.queue, self.busy = 0.0, [], 0
 
-    def open(self, directory, jobs) -> None:  # noqa: ANN001
+    def open(self, directory, jobs, expected) -> None:  # noqa: ANN001
         """Nothing is needed."""
 
     def workers(self) -> int:

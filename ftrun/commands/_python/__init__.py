@@ -65,8 +65,7 @@ def compare(
     for name, value in (("strategies", names), ("seeds", seeds), ("budget", budget), ("dir", dir)):
         asked += [] if value is None else [f"--{name}", str(value)]
     options = command.parse(asked)
-    steps, _ = command.budget(options.budget)
-    given = [*options.settings, *([f"train.max_steps={steps}"] if steps else [])]
+    _, given = command.launched(options)
     place = Path(options.dir or command.place(given, options))
     with memory_told():
         failed = command.main(asked)
