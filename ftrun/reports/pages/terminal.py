@@ -139,10 +139,11 @@ def _print_fitting(
     longest = max([ROOM, *(len(text) for row in rows for text in row)])
     fitting = (_folded(columns, rows, room) for room in range(longest, ROOM, -1))
     texts = next((each for each in fitting if _fits(screen, columns, each)), _folded(columns, rows, ROOM))
-    if screen.is_terminal or not _is_plain([[title for title, _ in columns], *texts], screen):
-        screen.print(_table(columns, texts, styles))
-    else:
+    whole = not screen.is_terminal and _fits(screen, columns, texts)
+    if whole and _is_plain([[title for title, _ in columns], *texts], screen):
         screen.file.write(_in_a_pipe(columns, texts))
+    else:
+        screen.print(_table(columns, texts, styles))
     return hidden
 
 
