@@ -127,6 +127,8 @@ def _print_fitting(
     dropped: Sequence[str],
 ) -> list[str]:
     """Print a table that fits: names are folded first, then columns left out; the titles of these."""
+    from rich.segment import Segment, Segments
+
     hidden: list[str] = []
     for title in dropped:
         if _fits(screen, columns, _folded(columns, rows, ROOM)):
@@ -141,7 +143,7 @@ def _print_fitting(
     texts = next((each for each in fitting if _fits(screen, columns, each)), _folded(columns, rows, ROOM))
     whole = not screen.is_terminal and _fits(screen, columns, texts)
     if whole and _is_plain([[title for title, _ in columns], *texts], screen):
-        screen.file.write(_in_a_pipe(columns, texts))
+        screen.print(Segments([Segment(_in_a_pipe(columns, texts))]), crop=False)
     else:
         screen.print(_table(columns, texts, styles))
     return hidden
