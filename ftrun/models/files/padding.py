@@ -42,7 +42,8 @@ def emptied(net: Any, tokens: nn.Embedding) -> bool:
     owner, name = next(
         (module, name) for module in net.modules() for name, each in module.named_children() if each is tokens
     )
-    small = nn.Embedding(int(tokens.padding_idx or 0) + 1, 1, padding_idx=tokens.padding_idx)
+    with torch.random.fork_rng():
+        small = nn.Embedding(int(tokens.padding_idx or 0) + 1, 1, padding_idx=tokens.padding_idx)
     small.weight.fill_(1)
     setattr(small.weight, READ, True)
     known: dict[int, Any] = {
