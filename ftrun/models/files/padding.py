@@ -19,7 +19,8 @@ def keep_emptied(net: Any) -> None:
     part of what was read for something that was not.
     """
     tokens, head = net.get_input_embeddings(), net.get_output_embeddings()
-    row, weight = getattr(tokens, "padding_idx", None), getattr(tokens, "weight", None)
+    row = getattr(tokens, "padding_idx", None)
+    weight: Any = getattr(tokens, "weight", None)
     if row is None or getattr(head, "weight", None) is not weight or not weight.requires_grad:
         return
     if not emptied(net, tokens):
