@@ -20,10 +20,8 @@ def keep_emptied(net: Any) -> None:
     """
     tokens, head = net.get_input_embeddings(), net.get_output_embeddings()
     row = getattr(tokens, "padding_idx", None)
-    weight: Any = getattr(tokens, "weight", None)
-    if row is None or getattr(head, "weight", None) is not weight or not weight.requires_grad:
-        return
-    if not emptied(net, tokens):
+    tied = row is not None and id(getattr(head, "weight", None)) == id(tokens.weight)
+    if not tied or not tokens.weight.requires_grad or not emptied(net, tokens):
         return
 
     def without_row(gradient: Tensor) -> Tensor:
@@ -31,7 +29,7 @@ def keep_emptied(net: Any) -> None:
         rest[row] = 0
         return rest
 
-    weight.register_hook(without_row)
+    tokens.weight.register_hook(without_row)
 
 
 @torch.no_grad()
