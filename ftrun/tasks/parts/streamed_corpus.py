@@ -41,7 +41,7 @@ def opened(task: Any, sources: dict[str, list[str]], missing: list[str]) -> Docu
         most = task.subset if split == "train" else None
         streams[split] = Stream(shards, task.columns, how, hold, split, most)
         if next(iter(streams[split]), None) is None:
-            raise nothing_in(task, split, whose)
+            raise nothing_in(split, sources.get(split))
     found = hashlib.sha256("".join(stream.content() for stream in streams.values()).encode())
     notes = [f"{split}: 1% of the documents split off train" for split in missing]
     if task.subset is not None:
@@ -49,10 +49,10 @@ def opened(task: Any, sources: dict[str, list[str]], missing: list[str]) -> Docu
     return Documents(streams, notes, found.hexdigest(), task=task)
 
 
-def nothing_in(task: Any, split: str, whose: str) -> DataError:
+def nothing_in(split: str, names: list[str] | None) -> DataError:
     """That a split has no document, of its own source or of those carved from train."""
-    if split == whose:
-        return DataError(f"task.{split}={getattr(task, split)} has no text")
+    if names is not None:
+        return DataError(f"task.{split}={', '.join(names)} has no text")
     return DataError(
         f"task.train has too few documents to carve {split} from, one in a hundred; set task.{split}, or"
         " task.stream=false for a tenth"
