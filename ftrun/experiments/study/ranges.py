@@ -57,6 +57,8 @@ def range_of(word: str) -> Range | None:
             raise ConfigError(f"{word} has more than {MOST:,} values; possible: {key}=int(interval(…))")
         if isinstance(sweep, ChoiceSweep | RangeSweep) and not sweep.shuffle:
             words = tuple(dict.fromkeys(override.sweep_string_iterator()))
+            if not words:
+                raise ConfigError(f"{word} has no value; possible: {POSSIBLE}")
             return Choice(text, words, tuple(map(value_of, words)))
     except COMPOSITION as error:
         raise ConfigError(f"{word} is no range ({told(error, 80)}); possible: {POSSIBLE}") from None
