@@ -4,8 +4,8 @@ python scripts/bench/matrix.py OUT [--networks BERT T5 …] [--columns full lora
 makes checkpoints of random weights in OUT, trains each strategy on each (texts or images with two classes),
 merges each LoRA, VeRA and (IA)³, and prints the table with the sentences of the refusals; `matrix.jsonl` has
 a line for each cell, and one that ended well is not run again. With --tasks the columns are tasks (classify,
-ner, qa, mlm and lm) with strategies full, lora and adapter. The exit code is 1 where a cell ends in a traceback,
-or where what was saved answers otherwise.
+ner, qa, mlm and lm) with strategies full, lora and adapter. The exit code is 1 where a cell ends in a
+traceback, or where what was saved answers otherwise.
 """
 
 from __future__ import annotations
