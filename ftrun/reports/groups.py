@@ -82,6 +82,8 @@ def open_run(row: Row, shelf: Shelf) -> tuple[Key, Tried]:
     if not (run.path / "predictions.jsonl").is_file():
         raise UserError("no predictions.jsonl, so it is not compared")
     answered = answers_of(run.path / "predictions.jsonl")
+    if "tasks" in run.config["task"]:
+        raise UserError("its score is the mean over several tasks, so it is not compared")
     if not answered or not all("label" in each and "answer" in each for each in answered):
         raise UserError("predictions.jsonl has no labels and answers, so it is not compared")
     labels, answers = [each["label"] for each in answered], [each["answer"] for each in answered]

@@ -15,7 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, QuotedString, RangeSweep
 
 from ftrun.errors import ConfigError, told
-from ftrun.experiments.overrides import COMPOSITION, composed_once, sourced
+from ftrun.experiments.overrides import COMPOSITION, composed_once, spelt
 from ftrun.experiments.study.values import Choice, Interval, Range, interval, is_base
 from ftrun.settings.auto import AUTO
 from ftrun.settings.checks import in_yaml
@@ -34,7 +34,7 @@ SAME = ("task", "source", "sequence", "scenario", "seed", "device", "tracker", "
 
 def ranges_of(words: list[str]) -> dict[str, Range]:
     """What a search of the strategy in these words draws from, by setting: what its YAML says of it."""
-    node = composed_once([part for word in words for part in sourced(word)], None).get(RANGES) or {}
+    node = composed_once(spelt(words), None).get(RANGES) or {}
     if not isinstance(node, dict):
         raise ConfigError(f"{RANGES} is a group of ranges, each of a setting, not {in_yaml(node)}")
     found = {}
