@@ -7,7 +7,7 @@ import pytest
 import torch
 from lab import settings, toy
 
-from ftrun.commands._memory import bytes_of
+from ftrun.commands._studies.memory import bytes_of
 from ftrun.commands.plan import main
 from ftrun.errors import ConfigError
 from ftrun.experiments.study import fitting

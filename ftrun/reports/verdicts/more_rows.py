@@ -9,6 +9,7 @@ from typing import Any
 
 from ftrun.data.baselines import MAJORITY
 from ftrun.errors import UserError, counted
+from ftrun.reports.answers import Shelf
 from ftrun.reports.comparison import APART
 from ftrun.reports.groups import open_run
 from ftrun.reports.naming import flat
@@ -126,18 +127,19 @@ def curve_of(run: Run, folders: list[str]) -> tuple[str, list[tuple[int, float]]
     """
     found: list[tuple[int, float]] = []
     key: Any = None
+    shelf = Shelf()
     for place in dict.fromkeys([run.path.resolve(), *places_of(run, folders)]):
         try:
             other = Run.open(place)
             if not other.finished or settings_of(other) != settings_of(run):
                 continue
             row = row_of(other)
-            own, tried = open_run(row)
+            own, tried = open_run(row, shelf)
         except UserError:  # no run of the curve; other commands say what is wrong with it
             continue
         key = key or own
         if own == key and row["train_rows"] is not None:
-            found.append((row["train_rows"], lookup(row["metric"]).sign * tried.scored.score))
+            found.append((row["train_rows"], lookup(row["metric"]).sign * tried.score))
     return (key[1] if key else ""), found
 
 
