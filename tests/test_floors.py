@@ -171,10 +171,7 @@ def test_a_run_says_what_it_is_and_what_is_not_there_before_anything_heavy_is_im
 KINDS = {  # a file of these rooms is found by its name, and knows no other of them but what all build on
     "tasks": ({"base", "data", "dataset", "generation", "losses", "objective", "scorer"}, set()),
     "strategies": ({"base", "anchored", "penalty", "strength"}, {"full", "lora"}),
-    "commands": (
-        {"_memory", "_parser", "_planned", "_ranges", "_rates", "_search", "_settings", "_study"},
-        set(),
-    ),
+    "commands": ({"_parser"}, set()),
 }
 
 

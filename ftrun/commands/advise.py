@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ftrun.commands._parser import Parser
-from ftrun.commands._settings import composed, keys_of
+from ftrun.commands._studies.settings import composed, keys_of
 from ftrun.errors import ConfigError, counted
 from ftrun.runs.typed import command
 

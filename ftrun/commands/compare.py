@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftrun.commands._parser import Parser
-from ftrun.commands._planned import budget, dry, launched, planned
-from ftrun.commands._ranges import Ranges, alone, refuse_search, searching
-from ftrun.commands._rates import best_rate
-from ftrun.commands._search import best_settings
-from ftrun.commands._settings import SEEDS, STRATEGIES, composed, keys_of, refuse_no_seeds
-from ftrun.commands._study import PILOTS, RUNS, Plan, Study, Trial
+from ftrun.commands._studies.planned import budget, dry, launched, planned
+from ftrun.commands._studies.ranges import Ranges, alone, refuse_search, searching
+from ftrun.commands._studies.rates import best_rate
+from ftrun.commands._studies.search import best_settings
+from ftrun.commands._studies.settings import SEEDS, STRATEGIES, composed, keys_of, refuse_no_seeds
+from ftrun.commands._studies.study import PILOTS, RUNS, Plan, Study, Trial
 from ftrun.errors import ConfigError, DiskFull, Interrupted, UserError, disk_full
 from ftrun.runs.files import existing, why_unwritable
 from ftrun.runs.home import files_of

@@ -8,10 +8,10 @@ import time
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from ftrun.commands._memory import BARE, bytes_of, tell_memory
 from ftrun.commands._parser import Parser
-from ftrun.commands._ranges import Ranges, refuse_search, searching
-from ftrun.commands._settings import POWERS, SEEDS, STRATEGIES, composed, keys_of, refuse_no_seeds
+from ftrun.commands._studies.memory import BARE, bytes_of, tell_memory
+from ftrun.commands._studies.ranges import Ranges, refuse_search, searching
+from ftrun.commands._studies.settings import POWERS, SEEDS, STRATEGIES, composed, keys_of, refuse_no_seeds
 from ftrun.errors import ConfigError, counted
 
 if TYPE_CHECKING:

@@ -32,7 +32,7 @@ from ftrun.experiments.overrides import (
     importable,
     options_first,
     plain,
-    sourced,
+    spelt,
     with_model_of_source,
     with_tasks,
 )
@@ -58,7 +58,7 @@ class Stop(BaseException):
 
 def launch(arguments: list[str]) -> int:
     """Run an experiment or a sweep; returns the exit code, raises what a single run raises."""
-    words = [part for word in options_first(arguments) for part in sourced(word)]
+    words = spelt(options_first(arguments))
     crossed = not any(word in SWEEP for word in words) and bool(fold_words(words))
     words = every_fold(words)
     importable(words)

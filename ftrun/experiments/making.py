@@ -67,7 +67,8 @@ def looked(raw: dict[str, Any]) -> None:
     """Refuse a run whose files are not there, before anything heavy is imported."""
     compose = raw["compose"]
     others = raw["source"], raw["pretrain"].get("task"), compose, compose.get("text")
-    look(raw["task"], *(raw["sequence"] or []), *others)
+    tasks = [*(raw["sequence"] or []), *(raw["task"].get("tasks") or [])]
+    look(raw["task"], *tasks, *others)
 
 
 def opening(settings: Settings) -> str:

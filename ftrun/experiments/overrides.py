@@ -22,6 +22,8 @@ from ftrun.errors import ConfigError
 from ftrun.experiments.hydra_errors import explain
 from ftrun.runs.typed import literal
 from ftrun.runs.warm import once
+from ftrun.settings.checks import convert
+from ftrun.settings.read import named_apart, sequence_of
 from ftrun.settings.suggest import RANGES
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 # Hydra's options that are followed by a value
 VALUED = "--config-dir -cd --config-path -cp --config-name -cn --cfg -c --package -p --info -i".split()
+SEQUENCE = {"joint", "tasks"}  # of a sequence that says how it is trained
 # what Hydra raises about settings and files; what a run raises comes out as Stop
 COMPOSITION = (HydraException, OmegaConfBaseException, YAMLError, ValueError, RecursionError)
 
@@ -64,6 +67,21 @@ def sourced(word: str) -> list[str]:
         quoted = ",".join(literal(str(Path(name).resolve())) for name in names)
         return ["source=run", f"source.run={quoted}"]
     return [f"task@source={value}"]
+
+
+def spelt(words: list[str]) -> list[str]:
+    """The words as Hydra takes them: sources, and sequence.joint= beside a list of tasks."""
+    found = [part for word in words for part in sourced(word)]
+    tasks = next((word for word in found if word.startswith("sequence=")), None)
+    joint = [word for word in found if word.partition("=")[0] == "sequence.joint"]
+    if not joint:
+        return found
+    if tasks is None:
+        raise ConfigError(f"{joint[-1]}: there is no sequence=[a,b] of tasks to be trained together")
+    values = joint[-1].partition("=")[2].split(",")
+    given = tasks.partition("=")[2]
+    both = ",".join(f"{{joint: {value}, tasks: {given}}}" for value in values)
+    return [f"sequence={both}" if word is tasks else word for word in found if word not in joint]
 
 
 def fold_words(words: list[str]) -> list[str]:
@@ -130,11 +148,32 @@ def here(overrides: list[str]) -> dict[str, Any]:
 
 
 def with_tasks(raw: dict[str, Any], words: list[str], composing: Compose = here) -> dict[str, Any]:
-    """The settings with every task of a sequence spelt out: an option, a file, or settings over task."""
-    if not isinstance(raw["sequence"], list):
+    """The settings with every task of a sequence spelt out: an option, a file, or settings over task.
+
+    Of one that is trained jointly they are those of one task that has all of them.
+    """
+    given, joint = raw["sequence"], False
+    if isinstance(given, dict) and given.keys() <= SEQUENCE:
+        joint, given = convert("sequence.joint", given.get("joint", False), bool), given.get("tasks")
+    if not isinstance(given, list):
         return raw
-    nodes = [task_of(each, raw["task"], words, composing) for each in raw["sequence"]]
-    return raw | {"sequence": nodes, "task": nodes[0] if nodes else raw["task"]}
+    nodes = [task_of(each, raw["task"], words, composing) for each in given]
+    return (
+        together(raw, nodes)
+        if joint
+        else raw | {"sequence": nodes, "task": nodes[0] if nodes else raw["task"]}
+    )
+
+
+def together(raw: dict[str, Any], nodes: list[dict[str, Any]]) -> dict[str, Any]:
+    """The settings of joint training, in as many steps as the sequence has in all."""
+    sequence_of(nodes)
+    nodes, train = named_apart(nodes), raw["train"]
+    if train["max_steps"] is not None:
+        train = train | {"max_steps": len(nodes) * train["max_steps"]}
+    name = " + ".join(str(node["name"]) for node in nodes)
+    task = {"kind": "joint", "name": name, "scenario": raw["scenario"], "tasks": nodes}
+    return raw | {"sequence": None, "task": task, "train": train}
 
 
 def task_of(given: Any, task: dict[str, Any], words: list[str], composing: Compose) -> dict[str, Any]:
@@ -164,9 +203,9 @@ def with_model_of_source(raw: dict[str, Any], words: list[str]) -> dict[str, Any
 
 def settings_of(words: list[str], config_dir: str | None = None) -> dict[str, Any]:
     """The settings that `ftrun WORDS…` has, composed and spelt out but not yet checked."""
-    spelt = [part for word in words for part in sourced(word)]
-    raw = with_tasks(compose(spelt, config_dir), spelt, lambda words: compose(words, config_dir))
-    return with_model_of_source(raw, spelt)
+    own = spelt(words)
+    raw = with_tasks(compose(own, config_dir), own, lambda words: compose(words, config_dir))
+    return with_model_of_source(raw, own)
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftrun.errors import ConfigError, listed
+from ftrun.errors import ConfigError
 from ftrun.experiments import single
 from ftrun.experiments.ending import reason_kept
 from ftrun.experiments.surroundings import surroundings
@@ -13,10 +13,10 @@ from ftrun.reports.sequence import show
 from ftrun.runs import clock
 from ftrun.runs.run import ENVIRONMENT, RESULT, Run
 from ftrun.runs.terminal import leads
-from ftrun.settings.checks import natural_order
-from ftrun.settings.read import NOTHING_BEFORE, derived, read, without_hold
+from ftrun.settings.read import NOTHING_BEFORE, derived, named_apart, read, without_hold
 from ftrun.settings.schema import Settings
 from ftrun.tasks.data import TaskData
+from ftrun.tasks.joint import labels_in, shared_labels
 from ftrun.tasks.metrics import continual
 
 if TYPE_CHECKING:
@@ -66,11 +66,7 @@ def plan(settings: Settings) -> list[dict[str, Any]]:
         why = "forgets by design" if settings.strategy.starts_random else "cannot be folded into the weights"
         why += "" if settings.strategy.starts_random else " for the next task"
         raise ConfigError(f"sequence= cannot be combined with strategy={settings.strategy_name}: it {why}")
-    nodes = [dict(node) for node in settings.sequence or []]
-    names = [node.get("name") for node in nodes]
-    for number, node in enumerate(nodes):
-        if names.count(node.get("name")) > 1:
-            node["name"] = f"{node.get('name')}{number + 1}"
+    nodes = named_apart(settings.sequence or [])
     tasks = [read(settings.raw | {"task": node, "sequence": None}).task for node in nodes]
     if settings.train.metric is None and len({TaskData(task).metric for task in tasks}) > 1:
         scored = ", ".join(
@@ -80,18 +76,9 @@ def plan(settings: Settings) -> list[dict[str, Any]]:
     if settings.scenario == "task":
         return nodes
     specs = [TaskData.read(task, settings.seed).spec for task in tasks]
-    labels = [list(spec.config.get("id2label", {}).values()) for spec in specs]
-    if settings.scenario == "domain":
-        for node, found in zip(nodes[1:], labels[1:], strict=True):
-            if found != labels[0]:
-                raise ConfigError(
-                    f"scenario=domain: {nodes[0]['name']} has the labels {listed(labels[0])},"
-                    f" {node['name']} has {listed(found)}; one head needs the same labels,"
-                    " possible: scenario=class or scenario=task"
-                )
-        return nodes
-    union = sorted({name for found in labels for name in found}, key=natural_order)
-    return [node | {"labels": union} for node in nodes]
+    names = [str(node["name"]) for node in nodes]
+    union = shared_labels(names, [labels_in(spec) for spec in specs], settings.scenario)
+    return nodes if union is None else [node | {"labels": union} for node in nodes]
 
 
 def stage(settings: Settings, directory: Run, stages: list[dict[str, Any]], number: int) -> Run:

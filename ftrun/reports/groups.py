@@ -82,6 +82,8 @@ def open_run(row: Row, shelf: Shelf) -> tuple[Key, Tried]:
     if not (run.path / "predictions.jsonl").is_file():
         raise UserError("no predictions.jsonl, so it is not compared")
     answered = answers_of(run.path / "predictions.jsonl")
+    if "tasks" in run.config["task"]:
+        raise UserError("its score is the mean over several tasks, so it is not compared")
     if not answered or not all("label" in each and "answer" in each for each in answered):
         raise UserError("predictions.jsonl has no labels and answers, so it is not compared")
     labels, answers = [each["label"] for each in answered], [each["answer"] for each in answered]
@@ -151,13 +153,17 @@ def _chosen(group: Group) -> list[tuple[Study, Study]]:
 
     A baseline is tested against the best way alone: that decides whether training is worth it.
     """
-    pairs, most = [], []
-    for like in of_equal_labels(group.studies):
-        ways = [study for study in like if not study.baseline]
-        rivals = [(ways[0], study) for study in like if study.baseline and ways]
-        pairs += [*combinations(ways, 2), *rivals]
-        most += [*((ways[0], other) for other in ways[1:]), *rivals]
-    return pairs if len(pairs) <= PAIRS else most
+    alike = of_equal_labels(group.studies)
+    of_all = [_pairs_of(studies, every=True) for studies in alike if len(studies) <= PAIRS]
+    few = len(of_all) == len(alike) and sum(map(len, of_all)) <= PAIRS
+    return [pair for own in (of_all if few else map(_pairs_of, alike)) for pair in own]
+
+
+def _pairs_of(studies: list[Study], every: bool = False) -> list[tuple[Study, Study]]:
+    """The best way with each other one, or every pair of them, and with the baselines."""
+    ways = [study for study in studies if not study.baseline]
+    rivals = [(ways[0], study) for study in studies if study.baseline and ways]
+    return [*(combinations(ways, 2) if every else ((ways[0], other) for other in ways[1:])), *rivals]
 
 
 def _size_of(folder: Path) -> int | None:

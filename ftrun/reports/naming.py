@@ -20,7 +20,8 @@ from ftrun.settings.upgrade import preset
 Row = dict[str, Any]
 CHOICES = ("schedule", "compose", "protect", "source", "pretrain")  # nodes whose option has a name or kind
 RATE, MODEL, ROWS = "train.lr", "model.name", "task.subset"
-ELSEWHERE = (RATE, MODEL, ROWS, "strategy", "task.name")  # said otherwise, or not at all
+TASKS = ("sequence", "task.tasks", "task.scenario")  # the name of the task says which, the scenario how
+ELSEWHERE = (RATE, MODEL, ROWS, *TASKS, "strategy", "task.name")  # said otherwise, or not at all
 
 
 def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -99,6 +99,9 @@ def there(name: str, place: Path) -> bool:
 def mapped(config: Content, change: Change) -> Content:
     """The settings with every name of a file or directory in them changed."""
     config = _keys(config, partial(_keys, change=change, keys=SPLITS), ("task", "sequence"))
+    config = _keys(
+        config, partial(_keys, change=partial(_keys, change=change, keys=SPLITS), keys=("tasks",)), ("task",)
+    )
     config = _keys(config, partial(_keys, change=change, keys=("name",)), ("model",))
     config = _keys(config, change, ("teacher",))
     texts = ("text",) if (config.get("source") or {}).get("kind") == "pretraining" else ()

@@ -171,6 +171,15 @@ def sequence_of(value: Any) -> list[Any] | None:
     return value
 
 
+def named_apart(nodes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The tasks of a sequence with names of their own: of equal ones each gets its number."""
+    names = [node.get("name") for node in nodes]
+    return [
+        node | ({"name": f"{node.get('name')}{number}"} if names.count(node.get("name")) > 1 else {})
+        for number, node in enumerate(nodes, 1)
+    ]
+
+
 def pretraining() -> dict[str, Any]:
     """The settings of source=pretraining, for strategies that need a source where none is set."""
     import yaml

@@ -2,10 +2,10 @@
 
 python scripts/bench/matrix.py OUT [--networks BERT T5 …] [--columns full lora …] [--tasks] [--markdown]
 makes checkpoints of random weights in OUT, trains each strategy on each (texts or images with two classes),
-merges each LoRA, and prints the table with the sentences of the refusals; `matrix.jsonl` has a line for each
-cell, and one that ended well is not run again. With --tasks the columns are tasks (classify, ner, qa, mlm and
-lm) with strategies full, lora and adapter. The exit code is 1 where a cell ends in a traceback, or where what
-was saved answers otherwise.
+merges each LoRA, VeRA and (IA)³, and prints the table with the sentences of the refusals; `matrix.jsonl` has
+a line for each cell, and one that ended well is not run again. With --tasks the columns are tasks (classify,
+ner, qa, mlm and lm) with strategies full, lora and adapter. The exit code is 1 where a cell ends in a
+traceback, or where what was saved answers otherwise.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def trained(words: list[str], place: Path, run: Path) -> float:
     if strategy in ("ewc", "replay"):
         raw["source"] = {"kind": "run", "run": str(run.with_name(run.name.replace(strategy, SOURCE)))}
     train(read(raw), run)
-    if strategy == "lora":
+    if strategy in ("lora", "vera", "ia3"):
         merge([str(run)])
     return float(json.loads((run / "result.json").read_text(encoding="utf-8"))["reload_difference"])
 

@@ -150,7 +150,7 @@ def test_a_rate_that_does_not_learn_is_stopped_at_half(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("ftrun.commands._rates.STEP", 1000.0)
+    monkeypatch.setattr("ftrun.commands._studies.rates.STEP", 1000.0)
     words = [
         "--strategies",
         "scratch",

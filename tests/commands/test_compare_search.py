@@ -13,8 +13,8 @@ import pytest
 from killing import content, different
 
 from ftrun.cli import start
-from ftrun.commands._ranges import Ranges
-from ftrun.commands._settings import composed
+from ftrun.commands._studies.ranges import Ranges
+from ftrun.commands._studies.settings import composed
 from ftrun.errors import ConfigError, Diverged
 from ftrun.experiments import making
 from ftrun.experiments.queue.here import Here

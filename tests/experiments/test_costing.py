@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ftrun.commands._settings import composed
+from ftrun.commands._studies.settings import composed
 from ftrun.experiments.planning import outlook
 from ftrun.experiments.study.cost import Line, Timing
 from ftrun.experiments.study.costing import costs_of, seconds, timing

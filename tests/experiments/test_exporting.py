@@ -36,6 +36,7 @@ def code_of(place) -> str:
     return text.split("```python\n")[1].split("```")[0].replace("DIR", str(place))
 
 
+@pytest.mark.ci  # the exporters alone take some seconds
 @pytest.mark.parametrize(
     "kind",
     [

@@ -85,7 +85,7 @@ def test_late_is_less_than_half_of_the_gain_at_half_of_the_steps(tmp_path: Path)
 
 def made(place: Path, *words: str, race: bool = False) -> dict[str, Any]:
     """The files of a run that settings decide; {} where it waits."""
-    from ftrun.commands._settings import composed
+    from ftrun.commands._studies.settings import composed
 
     raw = composed([*WORDS, *words])
     if race:

@@ -104,6 +104,7 @@ def test_the_ranges_of_a_strategy_are_of_its_settings_and_hold_their_defaults(st
         ("rank", "tag(lg, interval(1, 2))", "'lg' is no tag of a range; possible: log, times"),
         ("rank", "glob(*)", "rank=glob(*) is no range; possible: choice"),
         ("rank", "choice(2", "rank=choice(2 is no range"),
+        ("rank", "range(5,1)", "rank=range(5,1) has no value; possible: choice"),
         ("rank", "range(0, 1000000000)", "has more than 1,000 values"),
     ],
 )

@@ -291,6 +291,19 @@ def test_a_stream_of_a_saved_data_set_and_its_first_documents(place, monkeypatch
         TaskData.read(quick(place, *splits, "task.stream=true", "task.text=body").task, 0)
 
 
+def test_of_a_few_streamed_documents_none_are_carved_which_is_said(tmp_path):
+    few, blank = tmp_path / "few.jsonl", tmp_path / "blank.jsonl"
+    few.write_text("".join(json.dumps({"text": f"text {n}"}) + "\n" for n in range(5)))
+    blank.write_text('{"text": " "}\n')
+    words = f"task.train={few}", "task.stream=true"
+    with pytest.raises(
+        DataError, match="too few documents to carve (test|validation) from, one in a hundred; set"
+    ):
+        TaskData.read(quick(tmp_path, *words).task, 0)
+    with pytest.raises(DataError, match="task.validation=.*blank.jsonl has no text"):
+        TaskData.read(quick(tmp_path, *words, f"task.validation={blank}", f"task.test={few}").task, 0)
+
+
 def test_one_text_is_carved_at_its_end_and_many_by_what_they_say():
     lines = [f"line {n}\n" for n in range(1000)]
     found, _ = carved([Document("", "".join(lines))], ["test", "validation"])

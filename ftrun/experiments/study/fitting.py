@@ -17,11 +17,12 @@ from ftrun.models.model import Model
 from ftrun.models.pooling import resolved
 from ftrun.settings.read import FIXED
 from ftrun.training.dry import step_bytes, without_numbers
+from ftrun.training.tensor_files import MOST as FILE
 
 if TYPE_CHECKING:
     from ftrun.settings.schema import Settings
 
-PROCESS = 450_000_000  # bytes of Python with torch and transformers, measured on Linux without a GPU
+PROCESS = 550_000_000  # bytes of Python with all that a run imports, measured on Linux without a GPU
 CONTEXT = 600_000_000  # of CUDA and its libraries on a GPU, about
 SMALL = 4096  # numbers of a weight, below which adamw8bit keeps its moments in fp32 (bitsandbytes)
 BLOCK = 256  # numbers that share a scale of its moments
@@ -173,7 +174,7 @@ def need_of(settings: Settings, sizes: Sizes, processes: int = 1, shard: bool = 
     what is read back of the saved network, tensor by tensor, and is not frozen. Of frozen weights in bf16 one
     at a time is in fp32 as well. DDP keeps gradients in buckets too. A process that has a shard gathers one
     stage at a time, and the next one ahead, in fp32 (Zhao et al. 2023, PyTorch FSDP); on a CPU the first one
-    has the whole network when it is saved.
+    has the whole network when it is saved, and a file of moments for a checkpoint.
     """
     train, each, gpu = settings.train, 2 if settings.half else 4, on_gpu(settings)
     weights = 4 * (sizes.trained + sizes.frozen - sizes.brought) + each * sizes.brought + sizes.buffers
@@ -183,8 +184,10 @@ def need_of(settings: Settings, sizes: Sizes, processes: int = 1, shard: bool = 
     held = 4 * settings.guard.copies * sizes.trained
     gradients = steps * 4 * sizes.trained
     base = PROCESS + (CONTEXT if gpu else 0)
-    one = 4 * sizes.largest
-    again = weights if settings.model.rounded or shard and not gpu else 4 * sizes.trained + one
+    one = 4 * sizes.largest  # in fp32, or twice in bf16: as it is read, and as a tensor
+    again = weights if settings.model.rounded else 4 * sizes.trained + one
+    if shard:
+        again = 0 if gpu else max(weights, min(moments, FILE))
     step = sizes.step + (gradients if processes > 1 else 0) + (one if settings.half else 0)
     if shard:
         weights, moments, held, own = (

@@ -15,7 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, QuotedString, RangeSweep
 
 from ftrun.errors import ConfigError, told
-from ftrun.experiments.overrides import COMPOSITION, composed_once, sourced
+from ftrun.experiments.overrides import COMPOSITION, composed_once, spelt
 from ftrun.experiments.study.values import Choice, Interval, Range, interval, is_base
 from ftrun.settings.auto import AUTO
 from ftrun.settings.checks import in_yaml
@@ -34,7 +34,7 @@ SAME = ("task", "source", "sequence", "scenario", "seed", "device", "tracker", "
 
 def ranges_of(words: list[str]) -> dict[str, Range]:
     """What a search of the strategy in these words draws from, by setting: what its YAML says of it."""
-    node = composed_once([part for word in words for part in sourced(word)], None).get(RANGES) or {}
+    node = composed_once(spelt(words), None).get(RANGES) or {}
     if not isinstance(node, dict):
         raise ConfigError(f"{RANGES} is a group of ranges, each of a setting, not {in_yaml(node)}")
     found = {}
@@ -57,6 +57,8 @@ def range_of(word: str) -> Range | None:
             raise ConfigError(f"{word} has more than {MOST:,} values; possible: {key}=int(interval(…))")
         if isinstance(sweep, ChoiceSweep | RangeSweep) and not sweep.shuffle:
             words = tuple(dict.fromkeys(override.sweep_string_iterator()))
+            if not words:
+                raise ConfigError(f"{word} has no value; possible: {POSSIBLE}")
             return Choice(text, words, tuple(map(value_of, words)))
     except COMPOSITION as error:
         raise ConfigError(f"{word} is no range ({told(error, 80)}); possible: {POSSIBLE}") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,11 +19,9 @@ def keep_emptied(net: Any) -> None:
     part of what was read for something that was not.
     """
     tokens, head = net.get_input_embeddings(), net.get_output_embeddings()
-    row, weight = getattr(tokens, "padding_idx", None), cast(Any, getattr(tokens, "weight", None))
-    shared = weight is not None and getattr(head, "weight", None) is weight
-    if row is None or not shared or not weight.requires_grad:
-        return
-    if not emptied(net, tokens):
+    row = getattr(tokens, "padding_idx", None)
+    tied = row is not None and id(getattr(head, "weight", None)) == id(tokens.weight)
+    if not tied or not tokens.weight.requires_grad or not emptied(net, tokens):
         return
 
     def without_row(gradient: Tensor) -> Tensor:
@@ -31,7 +29,7 @@ def keep_emptied(net: Any) -> None:
         rest[row] = 0
         return rest
 
-    weight.register_hook(without_row)
+    tokens.weight.register_hook(without_row)
 
 
 @torch.no_grad()
@@ -43,7 +41,8 @@ def emptied(net: Any, tokens: nn.Embedding) -> bool:
     owner, name = next(
         (module, name) for module in net.modules() for name, each in module.named_children() if each is tokens
     )
-    small = nn.Embedding(int(tokens.padding_idx or 0) + 1, 1, padding_idx=tokens.padding_idx)
+    with torch.random.fork_rng():
+        small = nn.Embedding(int(tokens.padding_idx or 0) + 1, 1, padding_idx=tokens.padding_idx)
     small.weight.fill_(1)
     setattr(small.weight, READ, True)
     known: dict[int, Any] = {

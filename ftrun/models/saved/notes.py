@@ -19,12 +19,15 @@ again, and `ftrun merge RUN` makes one network in fp32 of the rounded weights an
 POOLED = """\
 The head is one linear layer on a text's {pooled}, which sentence-transformers reads and no
 text-classification pipeline of transformers has: that one would put fresh weights in its place."""
+BESIDE = """\
+It is a LoRA beside its base. Before transformers loads it, it may report that the base's own head is newly
+initialized: the trained head comes with the LoRA. `ftrun merge RUN` makes one network of both."""
 WAYS = {"mean": "mean over all tokens", "cls": "first token"}
 
 
 def notes_of(config: dict[str, Any], base: str, low_rank: bool) -> list[tuple[str, str]]:
     """Sections of a card, heading and text, by the configuration that was saved with a network."""
-    found = []
+    found = [("A LoRA", BESIDE)] if low_rank else []
     if (load := config.get(LOADED)) is not None:
         text = ROUNDED.format(base=base, load=load.replace("bit", " bit"), how=HOW[load])
         found.append(("A base of few bits", text))

@@ -127,6 +127,8 @@ def _print_fitting(
     dropped: Sequence[str],
 ) -> list[str]:
     """Print a table that fits: names are folded first, then columns left out; the titles of these."""
+    from rich.segment import Segment, Segments
+
     hidden: list[str] = []
     for title in dropped:
         if _fits(screen, columns, _folded(columns, rows, ROOM)):
@@ -139,10 +141,11 @@ def _print_fitting(
     longest = max([ROOM, *(len(text) for row in rows for text in row)])
     fitting = (_folded(columns, rows, room) for room in range(longest, ROOM, -1))
     texts = next((each for each in fitting if _fits(screen, columns, each)), _folded(columns, rows, ROOM))
-    if screen.is_terminal or not _is_plain([[title for title, _ in columns], *texts], screen):
-        screen.print(_table(columns, texts, styles))
+    whole = not screen.is_terminal and _fits(screen, columns, texts)
+    if whole and _is_plain([[title for title, _ in columns], *texts], screen):
+        screen.print(Segments([Segment(_in_a_pipe(columns, texts))]), crop=False)
     else:
-        screen.file.write(_in_a_pipe(columns, texts))
+        screen.print(_table(columns, texts, styles))
     return hidden
 
 

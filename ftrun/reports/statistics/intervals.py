@@ -14,6 +14,8 @@ Lines = list[dict[str, Any]]  # of predictions.jsonl
 
 def interval_of(metric: str | None, answered: Lines) -> tuple[float, float] | None:
     """The 95 % interval of a run's test score; None where the score is not made of single rows."""
+    if any("task" in line for line in answered):  # a mean over tasks
+        return None
     known = [line for line in answered if line.get("label") is not None and line.get("answer") is not None]
     found = scored_lines(metric, known) if metric is not None and len(known) > 1 else None
     if found is None or metric is None:

@@ -15,6 +15,7 @@ METRICS = named(  # in the unit of the score that the matrix holds
     Metric("forgetting", "min"),
     Metric("backward_transfer", "max"),
     Metric("forward_transfer", "max"),
+    Metric("intransigence", "min"),
 )
 
 Matrix = Sequence[Sequence[float | None]]
@@ -49,6 +50,14 @@ def forward_transfer(matrix: Matrix, untrained: Sequence[float | None]) -> float
     pairs = [(matrix[i - 1][i], untrained[i]) for i in range(1, len(matrix))]
     known = [now - start for now, start in pairs if now is not None and start is not None]
     return _mean(known) if len(known) == len(pairs) else None
+
+
+def intransigence(matrix: Matrix, joint: Sequence[float]) -> float:
+    """How far each task, right after training it, stays below one network of all tasks; negative above it.
+
+    Chaudhry et al. 2018 compare task k with a network of the tasks up to k; here all have that of every task.
+    """
+    return _mean([best - now for i, best in enumerate(joint) for now in _known([matrix[i][i]])])
 
 
 def _known(values: Sequence[float | None]) -> list[float]:

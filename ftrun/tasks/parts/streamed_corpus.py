@@ -12,6 +12,7 @@ from ftrun.data.streamed.shards import in_turn
 from ftrun.data.streamed.store import Numbers, opened_all, wanted, written
 from ftrun.data.text.packing import SCORED, START, Corpus, every, whole_documents
 from ftrun.data.text.token_cache import tokenizer_content
+from ftrun.errors import DataError
 from ftrun.tasks.dataset import SPLITS
 from ftrun.tasks.parts.documents import Documents
 
@@ -39,12 +40,23 @@ def opened(task: Any, sources: dict[str, list[str]], missing: list[str]) -> Docu
         shards = document_shards(names, whose, how)
         most = task.subset if split == "train" else None
         streams[split] = Stream(shards, task.columns, how, hold, split, most)
-        next(iter(streams[split]), None)
+        if next(iter(streams[split]), None) is None:
+            raise nothing_in(split, sources.get(split))
     found = hashlib.sha256("".join(stream.content() for stream in streams.values()).encode())
     notes = [f"{split}: 1% of the documents split off train" for split in missing]
     if task.subset is not None:
         notes.append(f"train: the {of_first(task.subset)} (task.subset)")
     return Documents(streams, notes, found.hexdigest(), task=task)
+
+
+def nothing_in(split: str, names: list[str] | None) -> DataError:
+    """That a split has no document, of its own source or of those carved from train."""
+    if names is not None:
+        return DataError(f"task.{split}={', '.join(names)} has no text")
+    return DataError(
+        f"task.train has too few documents to carve {split} from, one in a hundred; set task.{split}, or"
+        " task.stream=false for a tenth"
+    )
 
 
 def packed(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from ftrun.commands._settings import POWERS
-from ftrun.commands._study import GRID, Plan, Study, Trial
+from ftrun.commands._studies.settings import POWERS
+from ftrun.commands._studies.study import GRID, Plan, Study, Trial
 from ftrun.errors import counted
 from ftrun.experiments.queue.places import waits
 from ftrun.experiments.study.racing import came_late, curve_of, given_up, tied

@@ -7,9 +7,9 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ftrun.commands._ranges import Ranges
-from ftrun.commands._settings import POWERS, composed
-from ftrun.commands._study import RUNS, Study, Trial
+from ftrun.commands._studies.ranges import Ranges
+from ftrun.commands._studies.settings import POWERS, composed
+from ftrun.commands._studies.study import RUNS, Study, Trial
 from ftrun.errors import ConfigError, UserError, counted
 from ftrun.reports.numbers import roughly
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ftrun.commands._settings import composed
-from ftrun.commands._study import SEARCH, TUNING_SEED, Plan, Study, Trial
+from ftrun.commands._studies.settings import composed
+from ftrun.commands._studies.study import SEARCH, TUNING_SEED, Plan, Study, Trial
 from ftrun.errors import ConfigError, counted
 from ftrun.experiments.queue.places import waits
 from ftrun.reports.numbers import score
@@ -20,7 +20,7 @@ from ftrun.tasks.metrics.metric import lookup
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
-    from ftrun.commands._ranges import Ranges
+    from ftrun.commands._studies.ranges import Ranges
     from ftrun.experiments.study.trials import Trials
     from ftrun.experiments.study.values import Range
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftrun.commands._settings import composed
+from ftrun.commands._studies.settings import composed
 from ftrun.experiments.queue.job import FINISHED, Job, Packed, Place
 from ftrun.experiments.queue.telling import Telling
 from ftrun.runs.ledger import Ledger, key_of

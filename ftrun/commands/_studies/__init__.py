@@ -1,0 +1,1 @@
+"""The studies that compare and plan make: their settings, searches and costs."""

@@ -1,0 +1,1 @@
+"""Active learning: which rows of a file to label next."""
