@@ -60,7 +60,7 @@ def test_a_refused_run_is_told_with_its_reason(cluster, capsys):
     words = [word.replace("=slurm", "=submitit_slurm") for word in QUICK]  # its former name
     assert launch(["-m", *words, "strategy=freeze", "hydra.sweep.dir=many"]) == 1
     said = capsys.readouterr()
-    assert "strategy=freeze: bottom=2, but this network has 1 layer" in said.out and "0 of 1 runs finished" in said.out
+    assert "freeze: bottom=2, but this network has 1 layer" in said.out and "0 of 1 runs finished" in said.out
     script = Path(cluster.jobs[0].script).read_text()
     for line in ("#SBATCH --requeue", "#SBATCH --signal=USR2@120", "#SBATCH --time=60", "--cpus-per-task=4"):
         assert line in script
