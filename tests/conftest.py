@@ -83,6 +83,14 @@ def tiny_dir(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="session")
+def taught(toy_files: Path, tiny_dir: Callable[[str], Path]) -> None:
+    """The teacher of strategy=distil is there, for tests in which no run finishes."""
+    from lab import EXTRA, toy
+
+    toy(toy_files, tiny_dir("bert"), "strategy=distil", *EXTRA["distil"])
+
+
+@pytest.fixture(scope="session")
 def tiny_model_dir(tiny_dir: Callable[[str], Path]) -> Path:
     return tiny_dir("bert")
 

@@ -14,13 +14,14 @@ from ftrun.settings.read import read
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "conf/README.md"]
-SHARED = re.compile(r"from ftrun\.commands\.(_\w+) import")
+SHARED = re.compile(r"from ftrun\.commands\.(_\w+(?:\.\w+)?) import")
 
 
 def source(path: Path) -> str:
     """A command, and what it shares with others."""
     text = path.read_text()
-    return text + "".join((path.parent / f"{name}.py").read_text() for name in SHARED.findall(text))
+    shared = (name.replace(".", "/") for name in SHARED.findall(text))
+    return text + "".join((path.parent / f"{name}.py").read_text() for name in shared)
 
 
 SOURCES = {path.stem: source(path) for path in cli.COMMANDS.glob("[a-z]*.py")}

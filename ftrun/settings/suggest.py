@@ -35,7 +35,6 @@ ELSEWHERE = {
     "grad_clip": "train.clip",
     "layerwise_lr_decay": "train.layer_decay",
     "llrd": "train.layer_decay",
-    "temperature": "task.tau",
     "queue_size": "task.queue",
     "wd": "train.weight_decay",
     "r": "rank (with strategy=lora)",

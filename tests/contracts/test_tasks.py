@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from lab import STRATEGIES, ran, settings
+from lab import EACH, ran, settings
 from toys_tasks import BERT, CONTRASTIVE, words_of
 
 from ftrun.errors import ConfigError, DataError
@@ -51,7 +51,7 @@ def extra(strategy, task, place):
 
 
 @pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", EACH)
 def test_every_strategy_on_every_task(strategy, task, tiny_dir, tmp_path):
     words = ["experiment=smoke", f"strategy={strategy}", *words_of(task, tmp_path, tiny_dir), *SMALL]
     if strategy in ("ewc", "replay") and task in ("vit", "resnet", *CONTRASTIVE):

@@ -43,7 +43,7 @@ def loops(monkeypatch):
         made.append(Loop(*given))
         return made[-1]
 
-    monkeypatch.setattr(experiment, "Loop", make)
+    monkeypatch.setattr(experiment, "loop_of", lambda strategy: make)
     return made
 
 

@@ -73,7 +73,7 @@ def test_of_a_run_that_is_pre_trained_first_too(ftrun_inprocess, tmp_path, monke
     assert Run.open(tmp_path / "run" / "pretraining").finished and Run.open(tmp_path / "run").finished
 
 
-@pytest.mark.parametrize("name", ["planned", "prepared", "make", "finish"])
+@pytest.mark.parametrize("name", ["planned", "prepared", "conduct", "finish"])
 def test_of_a_comparison_wherever_it_is(ftrun_inprocess, tmp_path, monkeypatch, name):
     words = ["compare", *DIGITS, "--strategies", "full", "--seeds", "1", "--lr", "default", "--dir"]
     with monkeypatch.context() as patch:

@@ -191,6 +191,8 @@ def test_names_of_other_tools(name):
         "dropout",
         "targets",
         "variant",
+        "ratio",
+        "teacher",
         "bottom",
         "hydra.run.dir",
         "the",

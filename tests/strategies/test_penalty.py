@@ -228,7 +228,7 @@ def test_it_holds_whatever_a_strategy_trains(toy_files, tiny_dir, tmp_path, stra
             ["strategy=linear_probe", "protect=l2sp"],
             "nothing to hold: this strategy trains no pretrained weight",
         ),
-        (["strategy=lora", "variant=dora", "protect=l2sp"], "dora also rescales"),
+        (["strategy=lora", "variant=dora", "protect=l2sp"], "variant=dora rescale them"),
         (["strategy=ewc", "protect=l2sp"], "strategy=ewc already protects earlier knowledge"),
         (["strategy=ewc", "pull=-1"], "pull is at least 0, not -1"),
         (["strategy=ewc", "fisher=exakt"], "fisher is one of auto, exact, sampled, empirical, not 'exakt'"),

@@ -12,12 +12,12 @@ from lab import ran, settings
 from scipy.stats import chisquare
 
 from ftrun.errors import ConfigError
-from ftrun.experiments import single as experiment
 from ftrun.strategies.replay import Replay, reservoir
 from ftrun.tasks.data import TaskData
 from ftrun.tasks.dataset import Example
 from ftrun.tasks.digits import DigitImages
 from ftrun.training.checkpoint import newest, read_tensors
+from ftrun.training.loop import Loop
 
 DIGITS = [
     "task=digits", "model=mlp", "device=cpu", "train.optimizer=sgd", "train.lr=0.05", "task.modulo=5",
@@ -39,13 +39,13 @@ def after(source, *words):
 @pytest.fixture
 def loops(monkeypatch):
     """Every loop that a run makes."""
-    made, honest = [], experiment.Loop.__init__
+    made, honest = [], Loop.__init__
 
     def init(self, *arguments):
         honest(self, *arguments)
         made.append(self)
 
-    monkeypatch.setattr(experiment.Loop, "__init__", init)
+    monkeypatch.setattr(Loop, "__init__", init)
     return made
 
 

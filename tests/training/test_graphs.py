@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 import torch
-from lab import STEPPING, STRATEGIES, ran, settings, toy
+from lab import EACH, STEPPING, ran, settings, toy
 from replaying import Recalled, recalled
 from resuming import same, stopped
 from toys_tasks import words_of
@@ -30,7 +30,7 @@ def stand_in(monkeypatch):
 
 
 @pytest.fixture
-def trained(tmp_path, monkeypatch):
+def trained(taught, tmp_path, monkeypatch):
     """What a run without preflight and end leaves: the log, the weights and the moments."""
     monkeypatch.setattr(single, "preflight", lambda loop: None)
     monkeypatch.setattr(single, "finish", lambda loop, *others: 0.0)
@@ -45,7 +45,7 @@ def trained(tmp_path, monkeypatch):
     return train
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", EACH)
 def test_every_strategy_learns_the_same_with_graphs(toy_files, tiny_dir, trained, stand_in, strategy):
     """With dropout, micro-batches of 6, 6 and 4, and stages that open on the way."""
     own = words(strategy, "baselines=false", "train.micro_batch=6")

@@ -12,6 +12,7 @@ from ftrun.errors import DataError, Interrupted
 from ftrun.experiments import single as experiment
 from ftrun.runs.run import Run
 from ftrun.training import checkpoint
+from ftrun.training.loop import Loop
 
 WORDS = "train.epochs=3", "train.checkpoint_every=2", "train.lr=3e-3", "train.eval_every=5"
 
@@ -52,7 +53,7 @@ def test_termination_saves_and_the_resumed_run_is_the_same(interrupted, toy_file
 
 def test_a_signal_during_the_last_evaluation_is_heeded(toy_files, tiny_dir, tmp_path, monkeypatch):
     """Else a study of many runs would begin the next one."""
-    honest = experiment.Loop.evaluate
+    honest = Loop.evaluate
 
     def evaluate(self):
         honest(self)
@@ -60,7 +61,7 @@ def test_a_signal_during_the_last_evaluation_is_heeded(toy_files, tiny_dir, tmp_
             os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch, pytest.raises(Interrupted, match="saved at step (\\d+) of \\1"):
-        patch.setattr(experiment.Loop, "evaluate", evaluate)
+        patch.setattr(Loop, "evaluate", evaluate)
         ran(tmp_path / "run", toy(toy_files, tiny_dir("bert"), *WORDS))
     assert Run(tmp_path / "run").state == "interrupted"
     ran(tmp_path / "whole", toy(toy_files, tiny_dir("bert"), *WORDS))
