@@ -121,7 +121,12 @@ def test_every_strategy_trains_it_and_what_is_saved_loads_to_the_same(name, stra
     assert result["reload_difference"] < 1e-5
     if strategy[0] != "lora":
         assert result["reload_difference"] == 0.0
-    assert {path.name for path in run.model_dir.iterdir()} == {"config.json", "model.safetensors", SEAL}
+    assert {path.name for path in run.model_dir.iterdir()} == {
+        "README.md",
+        "config.json",
+        "model.safetensors",
+        SEAL,
+    }
     frozen = {"full": 0, "freeze": 0, "linear_probe": 1, "lora": 1}[strategy[0]] or "bottom=1" in strategy
     assert (result["trained_parameters"] < result["total_parameters"]) == bool(frozen)
 

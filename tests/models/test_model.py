@@ -34,14 +34,14 @@ def bert_base():
 
 @pytest.mark.parametrize("rank", [1, 2, 4, 8, 16])
 def test_lora_on_bert_base_trains_73728_weights_per_rank(bert_base, rank):
-    Lora(rank, 16.0, 0.0, "attention", "lora").prepare(bert_base)
+    Lora(rank, 16.0, 0.0, "attention", "lora", 16.0).prepare(bert_base)
     adapters = [p for name, p in bert_base.trained().items() if ".lora_" in name]
     assert sum(p.numel() for p in adapters) == 73_728 * rank
     assert bert_base.counts()[0] == 73_728 * rank + 1_538
 
 
 def test_a_lora_has_a_rank_and_a_strength_and_keeps_something():
-    Lora(1, 0.5, 0.0, "all", "lora")
+    Lora(1, 0.5, 0.0, "all", "lora", 16.0)
     for rank, alpha, dropout, said in (
         (0, 1.0, 0.0, "rank is at least 1, not 0"),
         (1, 0.0, 0.0, "alpha is above 0, not 0"),
@@ -49,19 +49,19 @@ def test_a_lora_has_a_rank_and_a_strength_and_keeps_something():
         (1, 1.0, -0.1, "dropout is at least 0 and below 1, not -0.1"),
     ):
         with pytest.raises(ConfigError, match=f"strategy=lora: {said}"):
-            Lora(rank, alpha, dropout, "all", "lora")
+            Lora(rank, alpha, dropout, "all", "lora", 16.0)
 
 
 def test_lora_by_names_trains_what_the_names_say(bert_base):
-    Lora(8, 16.0, 0.0, ["query", "value"], "lora").prepare(bert_base)
+    Lora(8, 16.0, 0.0, ["query", "value"], "lora", 16.0).prepare(bert_base)
     assert bert_base.counts()[0] == 36_864 * 8 + 1_538
 
 
 def test_a_target_that_is_nowhere_is_refused_with_the_names_there_are(bert_base):
     with pytest.raises(ConfigError, match="named q_proj; there are dense, key, query, value"):
-        Lora(8, 16.0, 0.0, ["q_proj"], "lora").prepare(bert_base)
+        Lora(8, 16.0, 0.0, ["q_proj"], "lora", 16.0).prepare(bert_base)
     with pytest.raises(ConfigError, match="did you mean 'query'"):
-        Lora(8, 16.0, 0.0, ["qeury"], "lora").prepare(bert_base)
+        Lora(8, 16.0, 0.0, ["qeury"], "lora", 16.0).prepare(bert_base)
 
 
 @pytest.mark.parametrize(
