@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
+from omegaconf import OmegaConf
 
 from ftrun import CONF
 from ftrun.errors import (
@@ -138,7 +139,7 @@ def job(cfg: DictConfig) -> float:
         known = HydraConfig.get()
         path, words = Path(known.runtime.output_dir), known.overrides.task
         try:
-            refuse_of_sweeps(known.overrides.hydra)
+            refuse_of_sweeps(OmegaConf.to_container(known.overrides.hydra, resolve=False))
             raw = with_model_of_source(with_tasks(plain(cfg), words, here), words)
             refuse_directory("hydra.run.dir=", path)
             return one(raw, path, again=False)

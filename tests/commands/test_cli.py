@@ -595,6 +595,13 @@ def test_a_damaged_entry_of_a_ledger_costs_no_run_that_has_finished(ftrun, runs,
     assert f"here/ledger/{damaged.name} is damaged" in said and "2 of 2 runs finished" in said
 
 
+def test_a_place_with_an_interpolation_is_filled_in_for_each_run(ftrun, runs, capsys):
+    assert ftrun("-m seed=1,2 hydra.sweep.dir=here hydra.sweep.subdir=n${hydra.job.num}") == 0
+    assert [path.name for _, path in runs.calls] == ["n0", "n1"]
+    assert ftrun("hydra.sweep.subdir=n${hydra.job.num}") == 2
+    assert "hydra.sweep.subdir=n${hydra.job.num} is for a sweep" in capsys.readouterr().err
+
+
 def test_a_score_that_is_no_number_is_no_failure(ftrun, runs):
     runs.run = lambda settings, path: float("nan")
     assert ftrun("-m strategy=lora rank=5,6 hydra.sweep.dir=here") == 0

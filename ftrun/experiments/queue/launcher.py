@@ -238,7 +238,8 @@ def launcher_of(hydra_context: Any, task_function: Any, config: DictConfig) -> L
     directory, queue = Path(str(config.hydra.sweep.dir)), Queue(hydra_context, config)
     if not str(config.hydra.sweep.dir).strip():
         raise ConfigError("hydra.sweep.dir= names no directory; possible: hydra.sweep.dir=DIR")
-    given = [word for word in config.hydra.overrides.hydra if word.startswith("hydra.run.dir=")]
+    words: Any = OmegaConf.to_container(config.hydra.overrides.hydra, resolve=False)  # ${…} is for later
+    given = [word for word in words if word.startswith("hydra.run.dir=")]
     if given:
         raise ConfigError(f"{given[0]} is for one run; the directory of a sweep is hydra.sweep.dir=")
     if is_run(directory):
