@@ -21,10 +21,9 @@ def main(arguments: list[str]) -> int:
     from ftrun.errors import counted
     from ftrun.reports.numbers import size
     from ftrun.reports.pages.console import console
-    from ftrun.reports.upkeep.listing import as_json, as_table, chosen, listed, refuse_none
+    from ftrun.reports.upkeep.listing import as_json, as_table, chosen, listed
 
     runs = listed(options.directories)
-    refuse_none(runs, options.directories)
     kept = chosen(runs, options.state, options.sort)
     if options.json:
         for run in kept:

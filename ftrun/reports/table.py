@@ -19,7 +19,7 @@ from ftrun.reports.comparison import (
 from ftrun.reports.numbers import cut
 from ftrun.reports.summary import row_of
 from ftrun.runs.files import write_atomically
-from ftrun.runs.find import find_runs
+from ftrun.runs.find import some_runs
 from ftrun.runs.run import Run
 from ftrun.runs.streams import shown
 from ftrun.tasks.metrics.metric import lookup
@@ -162,13 +162,8 @@ def save_plots(folder: Path, sections: list[Section]) -> None:
 
 def rows_of(directories: list[str]) -> list[Row]:
     """A row for every run below these directories, also for a damaged one."""
-    found = find_runs(directories)
-    if not found:
-        raise ConfigError(
-            f"no runs in {', '.join(directories)}; a run directory has config.yaml and metrics.jsonl"
-        )
     rows = []
-    for path in found:
+    for path in some_runs(directories):
         try:
             rows.append(row_of(Run.open(path)))
         except UserError as error:

@@ -13,7 +13,7 @@ from ftrun.runs.run import Run, is_run
 from ftrun.settings.checks import natural_order
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 ORIGIN = "ftrun.yaml"  # in a model directory made from runs: the settings of the run whose head serves
 
@@ -64,3 +64,12 @@ def find_runs(directories: Iterable[str | os.PathLike[str]]) -> list[Path]:
             else:
                 below[:] = sorted((name for name in below if not name.startswith(".")), key=natural_order)
     return list(found.values())
+
+
+def some_runs(directories: Sequence[str]) -> list[Path]:
+    """The same; ConfigError where there is none."""
+    if found := find_runs(directories):
+        return found
+    raise ConfigError(
+        f"no runs in {', '.join(directories)}; a run directory has config.yaml and metrics.jsonl"
+    )

@@ -12,9 +12,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ftrun.commands._python.asking import STRATEGY, option, said, words_of
+from ftrun.commands._python.asking import STRATEGY, said, words_of
 from ftrun.commands._python.results import Comparison, Result
 from ftrun.errors import ConfigError, UserError, memory_told
+from ftrun.runs.typed import setting
 
 Place = str | os.PathLike[str]
 
@@ -37,7 +38,7 @@ def run(*words: str, dir: Place | None = None, **settings: Any) -> Result:
         if dir is not None
         else Path(f"outputs/{datetime.now():%Y-%m-%d/%H-%M-%S}-{strategy}-{os.getpid()}")
     )
-    asked.append(option("hydra.run.dir", path))
+    asked.append(setting("hydra.run.dir", path))
     with memory_told():
         if f"{STRATEGY}=auto" in asked:
             asked = import_module("ftrun.commands.advise").auto(asked)

@@ -10,7 +10,7 @@ from typing import Any
 from ftrun import CONF
 from ftrun.errors import ConfigError
 from ftrun.runs.files import write_atomically
-from ftrun.runs.typed import literal
+from ftrun.runs.typed import literal, setting
 
 STRATEGY = "strategy"
 SPLITS = ("train", "validation", "test")
@@ -28,7 +28,7 @@ def words_of(words: Iterable[str], settings: Mapping[str, Any]) -> list[str]:
         if isinstance(value, Mapping):
             found += group(name, value)
         elif (CONF / name).is_dir() and value is not None:
-            found.append(option(name, value))
+            found.append(setting(name, str(value)))
         else:
             found.append(f"{name}={written(name, value)}")
     return found
@@ -41,7 +41,7 @@ def group(name: str, values: Mapping[str, Any]) -> list[str]:
     if is_group and chosen is None and name == "task" and "train" in values:
         chosen = OWN_ROWS
     if is_group and chosen is not None and (CONF / name / f"{chosen}.yaml").is_file():
-        found.append(option(name, chosen))
+        found.append(setting(name, str(chosen)))
         values = {key: value for key, value in values.items() if key != "name"}
     prefix = "" if name == STRATEGY else f"{name}."  # a strategy's settings stand at the top
     for key, value in values.items():
@@ -50,10 +50,6 @@ def group(name: str, values: Mapping[str, Any]) -> list[str]:
         else:
             found.append(f"{prefix}{key}={written(f'{name}.{key}', value)}")
     return found
-
-
-def option(name: str, value: Any) -> str:
-    return f"{name}={literal(str(value))}"
 
 
 def said(words: Iterable[str], name: str) -> str | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 from collections.abc import Iterable
 from contextlib import redirect_stdout
 from functools import cached_property
@@ -11,9 +10,11 @@ from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ftrun.commands._studies.study import RUNS
 from ftrun.errors import UserError
 from ftrun.reports.numbers import score
 from ftrun.reports.summary import row_of
+from ftrun.runs.content import answers_of
 from ftrun.runs.find import find_runs, open_trained
 from ftrun.runs.publish import METRICS
 from ftrun.runs.run import PREDICTIONS, Run
@@ -38,10 +39,15 @@ class Result:
         found = self._run.read_json("result.json") or {}
         return {name: value for name, value in found.items() if name.startswith(("eval_", "test_"))}
 
+    @cached_property
+    def row(self) -> dict[str, Any]:
+        """What a report says of it, by name."""
+        return row_of(self._run)
+
     @property
     def metric(self) -> str | None:
         """The name of the main score, such as accuracy."""
-        found: str | None = row_of(self._run)["metric"]
+        found: str | None = self.row["metric"]
         return found
 
     @property
@@ -68,12 +74,13 @@ class Result:
     @cached_property
     def predictions(self) -> pandas.DataFrame:
         """A line for each test row: its label, the answer and the probability of each label."""
-        return table(read_lines(self.path / PREDICTIONS))
+        return table(answers_of(self._there(PREDICTIONS)))
 
     @cached_property
     def curves(self) -> pandas.DataFrame:
         """A line for each entry of metrics.jsonl: losses, scores and learning rates by step."""
-        return table(read_lines(self.path / METRICS))
+        self._there(METRICS)
+        return table(self._run.metrics())
 
     def predict(self, rows: Any) -> pandas.DataFrame:
         """The answers to new rows: texts, a DataFrame or dicts with the run's columns, or the name of a file.
@@ -83,6 +90,12 @@ class Result:
         from ftrun.commands._python.predicting import predicted
 
         return table(predicted(self._finished, rows))
+
+    def _there(self, name: str) -> Path:
+        """A file of the run; UserError where there is none, as in what merge and compose write."""
+        if not (self.path / name).is_file():
+            raise UserError(f"{self.path / name} does not exist")
+        return self.path / name
 
     @cached_property
     def _finished(self) -> FinishedRun:
@@ -112,7 +125,7 @@ class Comparison:
     @cached_property
     def runs(self) -> list[Result]:
         """The finished ones that are compared."""
-        top = self.path / "runs"
+        top = self.path / RUNS
         paths = find_runs([top if top.is_dir() else self.path])
         return [Result(path) for path in paths if Run(path).finished]
 
@@ -121,8 +134,7 @@ class Comparison:
         """A line for each run: strategy, seed, scores, trained parameters, seconds, memory."""
         keys = ("strategy", "seed", "metric", "test_score", "eval_score", "trained_parameters", "seconds",
             "memory_bytes", "run")  # fmt: skip
-        rows = [row_of(Run(run.path)) for run in self.runs]
-        return table([{key: row[key] for key in keys} for row in rows])
+        return table([{key: run.row[key] for key in keys} for run in self.runs])
 
     @property
     def page(self) -> str:
@@ -143,16 +155,6 @@ class Comparison:
 
     def __repr__(self) -> str:
         return f"<ftrun comparison {self.path}: {len(self.runs)} runs>"
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a jsonl file; UserError where there is none or it is damaged."""
-    try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist") from None
-    except ValueError as error:
-        raise UserError(f"{path} is damaged: {error}") from None
 
 
 def table(rows: Iterable[dict[str, Any]]) -> pandas.DataFrame:

@@ -18,7 +18,6 @@ from ftrun.experiments.queue.inheriting import inherited
 if TYPE_CHECKING:
     from ftrun.experiments.queue.job import Job
 
-PROCESS = 450e6  # bytes of a process that has imported torch and transformers
 LOOKED_AT = 200  # runs, about, of which the largest is looked for
 KINDS = 8  # of them that are measured, at most
 CGROUP = Path("/sys/fs/cgroup")
@@ -124,7 +123,7 @@ def needed(jobs: Sequence[Job]) -> float:
 
 def largest(raws: list[dict[str, Any]]) -> float:
     """The most bytes that a process with one of these settings takes."""
-    from ftrun.experiments.study.fitting import needed_bytes
+    from ftrun.experiments.study.fitting import PROCESS, needed_bytes
     from ftrun.settings.read import read
 
     found = [float(PROCESS)]

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftrun.errors import ConfigError, UserError
+from ftrun.errors import UserError
 from ftrun.reports.numbers import score, size
 from ftrun.reports.pages.terminal import STYLES
 from ftrun.reports.summary import row_of
-from ftrun.runs.find import find_runs
+from ftrun.runs.find import some_runs
 from ftrun.runs.publish import METRICS, RESULT
 from ftrun.runs.run import Run
 from ftrun.tasks.metrics.metric import lookup
@@ -46,8 +46,8 @@ class Listed:
 
 
 def listed(directories: Sequence[str]) -> list[Listed]:
-    """Every run below the directories, the latest first; ConfigError for what is no directory."""
-    return sorted(map(looked_at, find_runs(directories)), key=lambda one: -one.changed)
+    """Every run below the directories, the latest first; ConfigError where there is none."""
+    return sorted(map(looked_at, some_runs(directories)), key=lambda one: -one.changed)
 
 
 def looked_at(path: Path) -> Listed:
@@ -137,11 +137,3 @@ def as_table(runs: list[Listed]) -> Table:
 def as_json(run: Listed) -> dict[str, Any]:
     """Raw numbers, one object a run."""
     return vars(run)
-
-
-def refuse_none(runs: list[Listed], directories: Sequence[str]) -> None:
-    """ConfigError where there is no run at all."""
-    if not runs:
-        raise ConfigError(
-            f"no runs in {', '.join(directories)}; a run directory has config.yaml and metrics.jsonl"
-        )
