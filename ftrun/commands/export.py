@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ftrun.commands._parser import Parser
 from ftrun.errors import ConfigError
-from ftrun.runs.artifacts import MERGED, TOLERANCE
+from ftrun.runs.artifacts import MERGED, TOLERANCE, refuse_unfinished
 
 KINDS = ["onnx", "torch-export", "merged", "gguf-ready"]
 GONE = (
@@ -26,11 +26,9 @@ def main(arguments: list[str]) -> int:
     from ftrun.runs.protected import refuse_existing
     from ftrun.runs.run import Run
     from ftrun.runs.terminal import say
-    from ftrun.runs.typed import continuing
 
     run = Run.open(options.run)
-    if not run.finished:
-        raise ConfigError(f"{run.path} is not finished, so it has no model yet; {continuing(run.path)}")
+    refuse_unfinished(run)
     output = options.output or run.path / (MERGED if options.to == "merged" else options.to)
     refuse_existing(output)
     if options.to in ("merged", "gguf-ready"):

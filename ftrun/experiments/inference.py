@@ -14,9 +14,9 @@ from ftrun.models.load import quiet
 from ftrun.models.logits import logits_of
 from ftrun.models.recalibration import recalibration_of
 from ftrun.models.reload import processor_of, reload
+from ftrun.runs.artifacts import refuse_unfinished
 from ftrun.runs.home import note
 from ftrun.runs.terminal import say
-from ftrun.runs.typed import continuing
 from ftrun.settings.read import read
 from ftrun.tasks.data import TaskData
 from ftrun.tasks.multilabel import MultilabelScorer
@@ -56,8 +56,7 @@ class FinishedRun:
     def __init__(self, run: Run, calibrated: bool = True) -> None:
         from ftrun.training.devices import open_accelerator
 
-        if not run.finished:
-            raise ConfigError(f"{run.path} is not finished, so it has no model yet; {continuing(run.path)}")
+        refuse_unfinished(run)
         if run.config.get("sequence"):
             raise ConfigError(f"{run.path} is a sequence of runs; take one of the runs in it")
         if not run.model_dir.is_dir():

@@ -23,14 +23,19 @@ PROJECTION = "projection.safetensors"
 BASELINES = "baselines.jsonl"  # the answers of the data card's baselines to the test rows
 
 
+def refuse_unfinished(run: Run) -> None:
+    """ConfigError for a run that has no model yet."""
+    if not run.finished:
+        raise ConfigError(f"{run.path} is not finished, so it has no model yet; {continuing(run.path)}")
+
+
 def low_rank(run: Run, curved: str) -> dict[str, Any]:
     """The peft settings of a finished run's LoRA.
 
     Raises ConfigError, in one line, for a run that is not finished or damaged and for one that trained
     something else; `curved` says what cannot be done with layers that hold a non-linearity.
     """
-    if not run.finished:
-        raise ConfigError(f"{run.path} is not finished, so it has no model yet; {continuing(run.path)}")
+    refuse_unfinished(run)
     if run.config.get("sequence"):
         raise ConfigError(f"{run.path} is a sequence; take one of the runs in it")
     place = run.model_dir

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ftrun.errors import ConfigError
-from ftrun.settings.checks import above, one_of
+from ftrun.settings.checks import above, at_least, one_of
 from ftrun.settings.habits import Pace
 from ftrun.strategies.base import Strategy
 
@@ -16,6 +16,20 @@ if TYPE_CHECKING:
 
 VARIANTS = ("lora", "lora_plus", "dora", "rslora", "pissa")
 TARGET_WORDS = ("attention", "all")
+
+
+def checked(strategy: str, rank: int, dropout: float, targets: str | list[str]) -> str | list[str]:
+    """The targets, a single name as a list; ConfigError for what layers of low rank cannot be."""
+    at_least(f"strategy={strategy}: rank", rank, 1)
+    if not 0 <= dropout < 1:
+        raise ConfigError(f"strategy={strategy}: dropout is at least 0 and below 1, not {dropout}")
+    if isinstance(targets, str) and targets not in TARGET_WORDS:
+        return [targets]
+    if not targets:
+        raise ConfigError(
+            f"strategy={strategy}: targets is empty; use attention, all or names such as [query,value]"
+        )
+    return targets
 
 
 @dataclass
@@ -36,22 +50,12 @@ class Lora(Strategy):
     ratio: float
 
     def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise ConfigError(f"strategy=lora: rank is at least 1, not {self.rank}")
-        if not self.alpha > 0:
-            raise ConfigError(f"strategy=lora: alpha is above 0, not {self.alpha}")
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"strategy=lora: dropout is at least 0 and below 1, not {self.dropout}")
+        self.targets = checked("lora", self.rank, self.dropout, self.targets)
+        above("strategy=lora: alpha", self.alpha, 0)
         if self.variant == "vera":
             raise ConfigError("variant=vera: VeRA has settings of its own; possible: strategy=vera")
         one_of("strategy=lora: variant", self.variant, VARIANTS)
         above("strategy=lora: ratio", self.ratio, 0)
-        if isinstance(self.targets, str) and self.targets not in TARGET_WORDS:
-            self.targets = [self.targets]
-        if not self.targets:
-            raise ConfigError(
-                "strategy=lora: targets is empty; use attention, all or names such as [query,value]"
-            )
 
     def paced(self) -> Pace:
         """Of lora_plus, the rate whose geometric mean over A and B is that of lora."""

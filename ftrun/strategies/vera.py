@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from ftrun.errors import ConfigError
-from ftrun.settings.checks import above, at_least
+from ftrun.settings.checks import above
 from ftrun.settings.habits import Pace
 from ftrun.strategies.base import Strategy
+from ftrun.strategies.lora import checked
 
 if TYPE_CHECKING:
     from ftrun.models.model import Model
@@ -31,16 +31,8 @@ class Vera(Strategy):
     targets: str | list[str]
 
     def __post_init__(self) -> None:
-        at_least("strategy=vera: rank", self.rank, 1)
         above("strategy=vera: d_initial", self.d_initial, 0)
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"strategy=vera: dropout is at least 0 and below 1, not {self.dropout}")
-        if isinstance(self.targets, str) and self.targets not in ("attention", "all"):
-            self.targets = [self.targets]
-        if not self.targets:
-            raise ConfigError(
-                "strategy=vera: targets is empty; use attention, all or names such as [query,value]"
-            )
+        self.targets = checked("vera", self.rank, self.dropout, self.targets)
 
     def fits(self, model: Model) -> None:
         self.layers(model)

@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ftrun.data.batching import labels_tensor
-from ftrun.models.features.head_input import HeadInput
-from ftrun.models.features.prefix import HIDDEN
 from ftrun.runs import clock
 from ftrun.tasks.dataset import Dataset, labels_of
-from ftrun.training.kept.features import computed, evaluating, longest, on_device
+from ftrun.training.kept.features import learnt, unkept
 from ftrun.training.linear import Fit, Scaling, fit, following
 from ftrun.training.loop import Loop
 from ftrun.training.solve import Solve, number, weights_of
@@ -73,13 +71,6 @@ class Refit(Loop):
 
     def vectors(self, dataset: Dataset) -> Array:
         """What the head reads of each example, (rows, width)."""
-        site, examples = HeadInput(self.step.model), list(dataset.examples)
-        with evaluating(self.step.model, self.accelerator):
-            site.learn(on_device(dataset.collate([longest(examples)])["inputs"], self.accelerator))
-        rows: dict[int, torch.Tensor] = {}
-        for numbers, values in computed(dataset, examples, site, self.accelerator):
-            rows |= dict(
-                zip(numbers, values[HIDDEN].float().cpu(), strict=False)
-            )  # the last one is filled up
-        found: Array = torch.stack([rows[place] for place in range(len(examples))]).double().numpy()
+        site = learnt(self.step.model, dataset, self.accelerator)
+        found: Array = unkept(dataset, site, self.accelerator).double().numpy()
         return found

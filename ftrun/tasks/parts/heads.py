@@ -7,7 +7,6 @@ task is learned and answered by its own outputs alone, which is what separate la
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -60,7 +59,7 @@ class SharedDataset(Dataset):
         ]
 
     def of(self, examples: Sequence[Example], multiple: int = 1) -> SharedDataset:
-        other = copy.copy(super().of(examples, multiple))
+        other = super().of(examples, multiple)
         assert isinstance(other, SharedDataset)
         other.datasets = [dataset.of(dataset.examples, multiple) for dataset in self.datasets]
         return other

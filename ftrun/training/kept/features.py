@@ -54,22 +54,34 @@ def features(model: Model, dataset: Dataset, accelerator: Accelerator) -> Tensor
 
 
 def head_inputs(model: Model, dataset: Dataset, accelerator: Accelerator) -> Tensor:
-    site, examples = HeadInput(model), list(dataset.examples)
-    with evaluating(model, accelerator):
-        site.learn(on_device(dataset.collate([longest(examples)])["inputs"], accelerator))
+    site, examples = learnt(model, dataset, accelerator), list(dataset.examples)
     store = Store(key_of(site, model, accelerator), site.parts)
     addresses = addresses_of(dataset, examples)
     try:
         complete(dataset, addresses, site, store, accelerator)
     except OSError as error:  # no room or no right to write
         say(f"features are not kept: {error}")
-        rows: dict[int, Tensor] = {}
-        for numbers, values in computed(dataset, examples, site, accelerator):
-            rows |= dict(zip(numbers, values[HIDDEN].cpu(), strict=False))  # the last batch is filled up
-        return torch.stack([rows[number] for number in range(len(examples))])
+        return unkept(dataset, site, accelerator)
     if (file := store.places[addresses[0]][0]).addresses == addresses:
         return file.tensors[HIDDEN]
     return store.rows(addresses, 0)[HIDDEN]
+
+
+def learnt(model: Model, dataset: Dataset, accelerator: Accelerator) -> HeadInput:
+    """What the head reads, as it is of the longest example."""
+    site = HeadInput(model)
+    with evaluating(model, accelerator):
+        site.learn(on_device(dataset.collate([longest(dataset.examples)])["inputs"], accelerator))
+    return site
+
+
+def unkept(dataset: Dataset, site: HeadInput, accelerator: Accelerator) -> Tensor:
+    """The vector of each example, (rows, width), computed now and kept nowhere."""
+    examples = list(dataset.examples)
+    rows: dict[int, Tensor] = {}
+    for numbers, values in computed(dataset, examples, site, accelerator):
+        rows |= dict(zip(numbers, values[HIDDEN].cpu(), strict=False))  # the last batch is filled up
+    return torch.stack([rows[number] for number in range(len(examples))])
 
 
 def longest(examples: Sequence[Example]) -> Example:
