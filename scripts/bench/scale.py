@@ -14,11 +14,11 @@ sample of runs has the bytes of the same runs made one by one.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import heapq
 import json
 import os
 import random
-import resource
 import shutil
 import subprocess
 import sys
@@ -54,12 +54,9 @@ def sweep(out: Path, launcher: str, count: int, kills: float) -> None:
         RETRIES,
     ]  # fmt: skip
     draw, begin = random.Random(0), time.perf_counter()
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     with open(out / f"{launcher}.log", "w") as log:
         driver = subprocess.Popen(command, stdout=log, stderr=log, env=ONE_THREAD)
-        memory, killed = watched(driver, place, count, kills, draw)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = sum(getattr(after, name) - getattr(before, name) for name in ("ru_utime", "ru_stime"))
+        memory, killed, cpu = watched(driver, place, count, kills, draw)
     if cluster is not None:
         cluster.shutdown()
     found = {
@@ -80,28 +77,34 @@ def two_nodes():  # noqa: ANN201 - of an extra
 
 def watched(
     driver: subprocess.Popen[bytes], place: Path, count: int, kills: float, draw: random.Random
-) -> tuple[list[int], int]:
-    """The driver's megabytes at a tenth of the runs and at the end, and how many workers were killed."""
-    process, early, latest, killed = psutil.Process(driver.pid), 0, 0, 0
+) -> tuple[list[int], int, float]:
+    """The driver's megabytes at a tenth and at the end, the workers killed, and the CPU seconds of all.
+
+    All are this process's descendants, Ray's nodes among them; what a process does in its last second is not
+    counted.
+    """
+    process, early, latest, killed, seconds = psutil.Process(driver.pid), 0, 0, 0, {}
     while driver.poll() is None:
         time.sleep(1)
         done = len(list((place / "ledger").glob("*.json")))
-        try:
+        workers = []
+        for each in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                seconds[each.pid, each.create_time()] = sum(each.cpu_times()[:2])
+                workers += [each] * is_worker(each)
+        with contextlib.suppress(psutil.Error):
             latest = process.memory_info().rss // 1_000_000 or latest  # nothing once it has ended
             early = early or (latest if done >= count / 10 else 0)
-            if done and draw.random() < kills:
-                victims = [each for each in process.children(recursive=True) if is_worker(each)]
-                if victims:
-                    draw.choice(victims).kill()
-                    killed += 1
-        except psutil.Error:
-            continue
-    return [early, latest], killed
+            if done and workers and draw.random() < kills:
+                draw.choice(workers).kill()
+                killed += 1
+    return [early, latest], killed, sum(seconds.values())
 
 
 def is_worker(process: psutil.Process) -> bool:
     words = " ".join(process.cmdline())
-    return "spawn_main" in words or "ray::" in words or "submitit.core._submit" in words
+    busy = "ray::" in words and "IDLE" not in words
+    return busy or "spawn_main" in words or "submitit.core._submit" in words
 
 
 def truth(place: Path, count: int) -> dict[str, bool]:

@@ -29,9 +29,9 @@ CORE = [
     *(f"experiments/lora/{name}.py" for name in ("blend", "compose", "equivalence", "lowrank", "merge")),
 ]  # fmt: skip
 ELSEWHERE = {"training/gradients/graphs.py"}  # CUDA graphs, which only a GPU runs
-PROCESSES = {  # files of tests that start processes or ask of all files at once
-    "test_bench", "test_distributed", "test_floors", "test_moved", "test_mutation", "test_processors",
-    "test_readme", "test_wheel",
+OF_ALL = {  # files of tests that ask of all files at once, or of what is installed
+    "test_bench", "test_floors", "test_moved", "test_mutation", "test_processors", "test_readme",
+    "test_wheel",
 }  # fmt: skip
 HEAVY = ["torch", "transformers", "pytest", "sklearn", "scipy.stats"]
 ONE_THREAD = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -51,7 +51,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="mutate-") as scratch:
         tree = Tree(Path(scratch))
         preload(HEAVY)
-        files = [file for file in tests_in(options.tests) if file.stem not in PROCESSES]
+        files = [file for file in tests_in(options.tests) if file.stem not in OF_ALL]
         each = []
         for file in files:
             each.append(measured(tree, file, options.quick))

@@ -190,6 +190,21 @@ def test_the_time_left_is_corrected_by_what_runs_took() -> None:
     assert board.left() == 300 + 2 * 150 + 225 - 60  # all took three times as long
 
 
+def test_runs_that_wait_for_one_another_in_a_job_do_not_take_their_waiting(monkeypatch: Any) -> None:
+    board, clock = Board(workers=2), [0.0]
+    monkeypatch.setattr("ftrun.experiments.study.board.time.perf_counter", lambda: clock[0])
+    board.pending["full"] = 100
+    for job in range(2):  # jobs of ten runs, one after the other in each, of four seconds
+        for run in range(10):
+            board.begin(f"{job} {run}")
+    for run in range(10):
+        clock[0] += 4.0
+        for job in range(2):
+            board.end(f"{job} {run}")
+            board.done("full", f"{job} {run}", "full", "84 %")
+    assert board.left() == pytest.approx(80 * 4 / 2)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -26,6 +26,7 @@ class Board:
         self._took: dict[str, list[float]] = {}  # seconds of the runs of each way that were made now
         self._spent: dict[str, float] = {}  # seconds that runs which are not done have taken so far
         self._since: dict[str, float] = {}  # when those that are being made began
+        self._first: float | None = None  # when the first began
         self._count = 0  # runs that are told
         self._screen: Progress | None = None
         self._whole: TaskID | None = None  # the bar of all
@@ -72,6 +73,7 @@ class Board:
     def begin(self, key: str) -> None:
         """The clock of a run starts, or goes on."""
         self._since[key] = time.perf_counter()
+        self._first = self._since[key] if self._first is None else self._first
 
     def end(self, key: str) -> None:
         """It stops; harmless where it does not run."""
@@ -119,7 +121,14 @@ class Board:
         )
         now = time.perf_counter()
         spent = sum(self._spent.values()) + sum(now - since for since in self._since.values())
-        return max(whole - spent, 0.0) / self.workers
+        return max(whole - spent, 0.0) * self._overlap(now, spent) / self.workers
+
+    def _overlap(self, now: float, spent: float) -> float:
+        """At most 1: workers have fewer seconds than their runs where runs wait for one another in a job."""
+        own = spent + sum(sum(seconds) for seconds in self._took.values())
+        if self._first is None or not own:
+            return 1.0
+        return min(1.0, (now - self._first) * self.workers / own)
 
     def _typical(self, way: str) -> float | None:
         """Its runs' mean where some were made, else what was predicted, times what others took of theirs."""
