@@ -153,6 +153,15 @@ def counted(number: int, noun: str, several: str = "") -> str:
     return f"{number:,} {noun if number == 1 else several or noun + 's'}"
 
 
+def kind_of(value: object) -> str:
+    """What a value is, as users of JSON and tables call it: "an integer", "a list", "nothing"."""
+    kinds = {
+        bool: "a boolean", int: "an integer", float: "a number", str: "text", list: "a list",
+        dict: "an object", bytes: "bytes", type(None): "nothing",
+    }  # fmt: skip
+    return kinds.get(type(value)) or f"a value of type {type(value).__name__}"
+
+
 def listed(names: Sequence[str], most: int = 8) -> str:
     """The first names, quoted, and how many more there are."""
     shown = ", ".join(repr(name if len(name) <= 40 else name[:39] + "…") for name in names[:most])

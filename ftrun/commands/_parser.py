@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import re
 from typing import NoReturn
 
 from ftrun.errors import ConfigError
+
+# argparse's own sentence for a value that a type refuses
+INVALID = re.compile(r"argument ([^:]+): invalid (\w+) value: '(.*)'", re.DOTALL)
+KINDS = {"int": "a whole number", "float": "a number"}
 
 
 class Parser(argparse.ArgumentParser):
     """Raises usage errors as ConfigError: one line, exit code 2."""
 
     def error(self, message: str) -> NoReturn:
+        if (found := INVALID.fullmatch(message)) and found[2] in KINDS:
+            message = f"{found[1]} {found[3]}: expected {KINDS[found[2]]}"
         raise ConfigError(f"{self.prog.removeprefix('ftrun ')}: {message}")
 
 

@@ -12,7 +12,7 @@ from ftrun.data.content import ending, read_text
 from ftrun.data.rows import read_rows
 from ftrun.data.sources import Place, Placed, is_path, is_saved
 from ftrun.data.tables import refuse_absent
-from ftrun.errors import ConfigError, DataError, UserError, counted, listed, near
+from ftrun.errors import ConfigError, DataError, UserError, counted, kind_of, listed, near
 from ftrun.runs.files import write_atomically
 
 TABLES = (".csv", ".jsonl", ".parquet")  # every other ending is one of CoNLL columns
@@ -92,10 +92,10 @@ def texts(value: Any, where: str) -> list[str]:
     if value is None:
         return []
     if not isinstance(value, list):
-        raise DataError(f"{where} holds a {type(value).__name__}, not a list with an entry for each word")
+        raise DataError(f"{where} holds {kind_of(value)}, not a list with an entry for each word")
     for item in value:
         if not isinstance(item, str):
-            raise DataError(f"{where}: {item!r} is a {type(item).__name__}, not a text")
+            raise DataError(f"{where}: {item!r} is {kind_of(item)}, not text")
     return value
 
 

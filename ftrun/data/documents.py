@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ftrun.data.content import PROSE, ended_lines_of, ending, place_of
 from ftrun.data.sources import is_path, is_saved, refuse_missing_source, sources_of
 from ftrun.data.tables import ENDINGS
-from ftrun.errors import DataError, counted
+from ftrun.errors import DataError, counted, kind_of
 
 if TYPE_CHECKING:
     from ftrun.data.content import Span
@@ -146,8 +146,7 @@ def text_of(row: dict[str, Any], number: int, source: str, setting: str, column:
     if value is None:
         return ""
     if not isinstance(value, str):
-        kind = type(value).__name__
-        raise DataError(f"task.{setting}={column}: row {number} of {source} holds a {kind}, not text")
+        raise DataError(f"task.{setting}={column}: row {number} of {source} holds {kind_of(value)}, not text")
     return value
 
 

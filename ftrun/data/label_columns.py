@@ -12,7 +12,7 @@ from typing import Any
 from ftrun.data.content import parsed
 from ftrun.data.labels import name_of
 from ftrun.data.splits import parse_subset
-from ftrun.errors import ConfigError, DataError, counted
+from ftrun.errors import ConfigError, DataError, counted, kind_of
 
 LARGEST = 3.4e38  # of single precision, in which a network answers
 FLAGS = {"0": False, "1": True, "False": False, "True": True}  # as names of labels
@@ -91,9 +91,7 @@ def names_in(value: Any, separator: str | None) -> list[str] | None:
         else:
             value = list_in(value)
     if not isinstance(value, list | tuple):
-        raise DataError(
-            f"several labels are a list, not a {type(value).__name__}; one per row: task=classify"
-        )
+        raise DataError(f"several labels are a list, not {kind_of(value)}; one per row: task=classify")
     return [name for part in value if (name := name_of(part)) is not None]
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ftrun.errors import ConfigError, DataError, counted, listed, near
+from ftrun.errors import ConfigError, DataError, counted, kind_of, listed, near
 from ftrun.settings.checks import natural_order
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def name_of(value: Any) -> str | None:
             return None
         return str(int(value)) if value.is_integer() else str(value)
     several = "; several labels per row: task=multilabel" if isinstance(value, list) else ""
-    raise DataError(f"a label is text, a whole number or true/false, not a {type(value).__name__}{several}")
+    raise DataError(f"a label is text, a whole number or true/false, not {kind_of(value)}{several}")
 
 
 def names_of(value: Any) -> list[str]:

@@ -16,7 +16,7 @@ from ftrun.data.leaks import leak_notes, of_columns, warnings_of, without_leaks
 from ftrun.data.sources import FORMS, SPLITS, Given, Part, Placed, Row, read_parts, spelled
 from ftrun.data.splits import Splits, choose, parse_subset, pick
 from ftrun.data.tables import Columns, columns_of, refuse_absent
-from ftrun.errors import ConfigError, DataError, counted
+from ftrun.errors import ConfigError, DataError, counted, kind_of
 from ftrun.settings.checks import natural_order
 
 
@@ -181,7 +181,7 @@ def cell_text(row: Row, number: int, column: str, source: str) -> str:
         return "" if value.strip() in ("", "nan", "NaN") else value
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
-    raise DataError(f"task.text={column}: row {number} of {source} holds a {type(value).__name__}, not text")
+    raise DataError(f"task.text={column}: row {number} of {source} holds {kind_of(value)}, not text")
 
 
 def refuse_hidden_labels(

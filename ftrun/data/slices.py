@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftrun.data.labels import name_of
 from ftrun.data.tables import columns_of, refuse_absent
-from ftrun.errors import DataError
+from ftrun.errors import DataError, kind_of
 from ftrun.settings.checks import natural_order
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _name(value: Any, number: int, where: str) -> str:
     try:
         return name_of(value) or EMPTY
     except DataError:
-        raise DataError(f"{where}, row {number} holds a {type(value).__name__}, not one value") from None
+        raise DataError(f"{where}, row {number} holds {kind_of(value)}, not one value") from None
 
 
 def _number(name: str) -> float | None:

@@ -12,7 +12,7 @@ from ftrun.data.content import ending, parsed, refuse_missing, text_of
 from ftrun.data.rows import read_rows
 from ftrun.data.sources import Place, Placed, is_path, is_saved
 from ftrun.data.tables import ENDINGS, refuse_absent
-from ftrun.errors import DataError
+from ftrun.errors import DataError, kind_of
 
 READ = (".json", *ENDINGS)
 IMPOSSIBLE = "is_impossible"  # of SQuAD 2 (Rajpurkar et al. 2018): what it says stands above the answers
@@ -74,8 +74,8 @@ def as_questions(
         place = f"row {number} of {source}"
         for setting in ("question", "context"):
             if not isinstance(row.get(columns[setting]), str):
-                kind = type(row.get(columns[setting])).__name__
-                raise DataError(f"task.{setting}={columns[setting]}: {place} holds a {kind}, not text")
+                kind = kind_of(row.get(columns[setting]))
+                raise DataError(f"task.{setting}={columns[setting]}: {place} holds {kind}, not text")
         name = str(row["id"]) if row.get("id") is not None else str(number)
         answers = answers_of(row.get(columns["answers"]), place) if answered else None
         if answered and says_impossible(row, place):

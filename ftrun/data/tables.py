@@ -22,7 +22,7 @@ from ftrun.data.content import (
     unreadable,
 )
 from ftrun.data.delimited import read_csv, read_tsv
-from ftrun.errors import ConfigError, DataError, UserError, disk_full, listed, near
+from ftrun.errors import ConfigError, DataError, UserError, disk_full, kind_of, listed, near
 from ftrun.runs.files import why_unwritable, write_atomically
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def json_row(path: Path, number: int, line: str) -> dict[str, Any]:
     except json.JSONDecodeError as error:
         raise DataError(f"{path}, line {number}: not JSON ({error.msg} at column {error.colno})") from None
     if not isinstance(row, dict):
-        raise DataError(f"{path}, line {number}: a {type(row).__name__}; each line is one JSON object")
+        raise DataError(f"{path}, line {number}: {kind_of(row)}; each line is one JSON object")
     return row
 
 

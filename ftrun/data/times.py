@@ -7,7 +7,7 @@ import re
 from datetime import UTC, date, datetime
 from typing import Any
 
-from ftrun.errors import DataError, counted
+from ftrun.errors import DataError, counted, kind_of
 
 Moment = Any  # a float or a datetime; those that are compared are of one kind
 MONTH = re.compile(r"\d{4}-\d{2}")
@@ -29,7 +29,7 @@ def moment(value: Any) -> Moment | None:
     if isinstance(value, datetime):
         return value if value.tzinfo else value.replace(tzinfo=UTC)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise DataError(f"a time is a number or an ISO date, not a {type(value).__name__}")
+        raise DataError(f"a time is a number or an ISO date, not {kind_of(value)}")
     try:
         number = float(value)
     except OverflowError:

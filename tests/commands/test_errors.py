@@ -87,6 +87,7 @@ def test_a_run_whose_model_is_gone_shows_its_answers_and_refuses_new_ones(made, 
     ("words", "code", "why"),
     [
         (["--most", "0"], 2, "errors: --most 0 is not 1 or more"),
+        (["--most", "2.5"], 2, "errors: --most 2.5: expected a whole number"),
         (
             ["--output", "a.txt"],
             2,

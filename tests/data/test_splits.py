@@ -207,7 +207,7 @@ def test_texts_to_answer_need_no_label() -> None:
     assert texts_of(rows, "text", "f.csv") == ["a", "", "", "b"]
     with pytest.raises(DataError, match="task.text=sentence: f.csv has no such column"):
         texts_of(rows, "sentence", "f.csv")
-    with pytest.raises(DataError, match="row 1 of f.csv holds a int, not text"):
+    with pytest.raises(DataError, match="row 1 of f.csv holds an integer, not text"):
         texts_of([{"text": 3}], "text", "f.csv")
 
 

@@ -108,7 +108,7 @@ def test_bad_json(tmp_path, content, message):
         ({"question": "q", "answers": []}, "task.context=context: .* has no such column"),
         (
             {"question": 3, "context": "c", "answers": []},
-            "task.question=question: row 1 .* holds a int, not text",
+            "task.question=question: row 1 .* holds an integer, not text",
         ),
         (
             {"question": "q", "context": "c", "answers": ["Rome"]},

@@ -119,7 +119,7 @@ def test_positions_are_the_labels_of_the_head_in_their_order(tmp_path):
     [
         ("x, y", "'x, y' is not a list; task.separator sets what separates labels"),
         ("[x", "is not a JSON list"),
-        (3, "several labels are a list, not a int; one per row: task=classify"),
+        (3, "several labels are a list, not an integer; one per row: task=classify"),
         ([["x"]], "a label is text"),
     ],
 )

@@ -228,8 +228,8 @@ def test_bad_columns(tmp_path, content, words, message):
     [
         ({"tokens": ["a", "b"], "tags": ["O"]}, "row 1 of .*: 2 tokens, but 1 tag"),
         ({"tokens": ["a"], "ner": ["O"]}, "task.tags=tags: .* has no such column; it has 'tokens', 'ner'"),
-        ({"tokens": "a", "tags": ["O"]}, "task.tokens=tokens: row 1 of .* holds a str, not a list"),
-        ({"tokens": ["a"], "tags": [3]}, "task.tags=tags: row 1 of .*: 3 is a int, not a text"),
+        ({"tokens": "a", "tags": ["O"]}, "task.tokens=tokens: row 1 of .* holds text, not a list"),
+        ({"tokens": ["a"], "tags": [3]}, "task.tags=tags: row 1 of .*: 3 is an integer, not text"),
         ({"tokens": [], "tags": []}, "all of the 1 sentences are empty"),
     ],
 )

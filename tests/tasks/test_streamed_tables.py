@@ -173,7 +173,7 @@ def test_what_was_read_before_a_damaged_file_is_not_read_again(place, tiny_model
 @pytest.mark.parametrize(
     ("line", "more", "message"),
     [
-        ({"text": 7, "label": "a"}, [], r"task\.text=text: row 21 of .*train2\.jsonl holds a int, not text"),
+        ({"text": 7, "label": "a"}, [], r"task\.text=text: row 21 of .*2\.jsonl holds an integer, not text"),
         ({"text": "x", "label": ["a"]}, [], r"task\.label=label: row 21 of .*train2\.jsonl: a label is text"),
         (
             {"text": "x", "label": "other"}, ["task.labels=[negative,positive]"],
