@@ -48,7 +48,10 @@ class Data:
         """The tokens of the longest row, of images how many numbers do not matter."""
         examples = [self.read.dataset(split).examples for split in SPLITS]
         return max(
-            example.size for own in examples for example in (own if isinstance(own, list) else own[:1])
+            window.size
+            for own in examples
+            for example in (own if isinstance(own, list) else own[:1])
+            for window in example.windows
         )
 
     @property

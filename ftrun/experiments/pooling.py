@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ftrun.models.adapters import Adapters
+from ftrun.models.adapted.beside import Beside
 from ftrun.models.heads import Pooled
 from ftrun.models.pooling import pooling_of
 from ftrun.runs.run import Run
@@ -65,7 +65,7 @@ def loading(model: Model) -> str | None:
     """Who loads a pooled network when it is saved, in a sentence; None for those that transformers loads."""
     if not isinstance(model.net, Pooled):
         return None
-    if isinstance(model.adapter, Adapters):
-        return "the saved model needs ftrun: no other library has these adapters"
+    if isinstance(model.adapter, Beside):
+        return "the saved model needs ftrun: no other library reads what stands beside the network"
     peft = " and peft load" if model.adapter is not None and model.source is not None else " loads"
     return f"the saved model does not need ftrun: sentence-transformers{peft} it, see model/README.md"

@@ -19,6 +19,7 @@ from ftrun.models.image_processor import PROCESSOR
 from ftrun.models.load import load, quiet
 from ftrun.models.model import Model
 from ftrun.models.reload import reload
+from ftrun.runs.artifacts import told_beside
 from ftrun.runs.home import note
 from ftrun.runs.manifest import seal
 from ftrun.runs.run import Run
@@ -88,8 +89,8 @@ def start(settings: Settings, directory: Path) -> ModelSettings:
         raise ConfigError(f"source={settings.source.run} has no saved model: {place} is missing")
     if (place / "adapter.json").is_file():
         raise ConfigError(
-            f"source={run.path}: the layers of strategy=adapter cannot be folded into the weights;"
-            " use a run of another strategy"
+            f"source={run.path}: {told_beside(place)} and cannot be folded into the weights; possible: a run"
+            " of another strategy"
         )
     if (place / "adapter_config.json").is_file():
         place = folded(run, directory / START)

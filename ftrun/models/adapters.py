@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
+
+from ftrun.models.adapted.beside import Beside
+from ftrun.models.layers import output_layers
+
+if TYPE_CHECKING:
+    from ftrun.models.model import Model
 
 STD = 1e-3  # of the weights at the start, as in the code of Houlsby et al. 2019
 
@@ -57,20 +64,23 @@ class AdaptedConv1D(Conv1D):
 
 
 @dataclass
-class Adapters:
-    """Which adapters a network has, as `adapter.json` stores it."""
+class Adapters(Beside):
+    """An adapter behind the last linear layer of every block, before the residual is added.
+
+    houlsby: of attention and feed-forward blocks (Houlsby et al. 2019); pfeiffer: of feed-forward blocks
+    alone (Pfeiffer et al. 2021).
+    """
+
+    kind: ClassVar[str] = "bottlenecks"
+    mark: ClassVar[str] = ".adapter."
 
     placement: str
     bottleneck: int
     activation: str
 
-    def attach(self, net: nn.Module, outputs: list[str]) -> None:
-        """Put an adapter behind the last linear layer of every block, before the residual is added.
-
-        `outputs` names these layers. houlsby: of attention and feed-forward blocks (Houlsby et al. 2019);
-        pfeiffer: of feed-forward blocks alone (Pfeiffer et al. 2021).
-        """
-        for name in outputs:
+    def attach(self, model: Model) -> None:
+        net = model.net
+        for name in output_layers(model, self.placement):
             dense = net.get_submodule(name)
             kind = AdaptedConv1D if isinstance(dense, Conv1D) else Adapted
             net.set_submodule(name, kind(dense, self.bottleneck, self.activation))

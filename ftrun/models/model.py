@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from peft import PeftConfig
     from transformers import PreTrainedTokenizerBase
 
-    from ftrun.models.adapters import Adapters
+    from ftrun.models.adapted.beside import Beside
     from ftrun.models.image_processor import ImageProcessor
 
 
@@ -42,7 +42,7 @@ class Model(nn.Module):
         self.source = source  # directory or Hub name of the checkpoint, None of random weights
         self.revision: str | None = None  # of a name on the Hub
         self.fresh = frozenset(f"net.{name}" for name in fresh)  # weights the checkpoint did not bring
-        self.adapter: PeftConfig | Adapters | None = None
+        self.adapter: PeftConfig | Beside | None = None
         own = name_of(net, backbone_of(net))
         self._backbone = f"net.{own}." if own else "net."
         lists = lists_of_layers(backbone_of(net))

@@ -13,6 +13,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ftrun.errors import ConfigError, counted
+from ftrun.models.adapted.beside import Beside
+from ftrun.models.adapted.prefixes import Prefixes
+from ftrun.models.adapted.prompts import Prompts
 from ftrun.models.adapters import Adapters
 from ftrun.models.architecture import headless
 from ftrun.models.few_bits.half import KEY as FROZEN
@@ -26,7 +29,6 @@ from ftrun.models.files.sharing import sharing
 from ftrun.models.files.stored import halves
 from ftrun.models.heads import FILE, Pooled, backbone_of, layers_of, restore
 from ftrun.models.image_processor import ImageProcessor, reopen
-from ftrun.models.layers import output_layers
 from ftrun.models.load import quiet, without_pooler
 from ftrun.models.logits import Both, logits_of
 from ftrun.models.model import Model
@@ -37,6 +39,7 @@ from ftrun.models.tokenizer import fit_inputs, open_tokenizer
 from ftrun.runs.artifacts import LORA, LORA_WEIGHTS
 from ftrun.runs.manifest import verify
 
+KINDS: dict[str, type[Any]] = {each.kind: each for each in (Adapters, Prompts, Prefixes)}
 # What peft puts into names and leaves out of files.
 TRAINED = re.compile(r"(\.(?:lora_[AB]|ia3_l|vera_lambda_[bd]))\.default|\.modules_to_save\.default")
 
@@ -76,7 +79,7 @@ def put_together(
     if pooling:
         auto_class, extra = headless(config), extra | without_pooler(config)
     if (directory / ADAPTERS).is_file():
-        net = reload_bottlenecks(directory, auto_class, config, extra)
+        net = reload_beside(directory, auto_class, config, extra)
         if in_full:
             in_fp32(net)
         restore(net, directory)
@@ -158,17 +161,18 @@ def refuse_missing(net: nn.Module, path: Path) -> None:
         )
 
 
-def reload_bottlenecks(
+def reload_beside(
     directory: Path, auto_class: str, config: PretrainedConfig, extra: dict[str, Any]
 ) -> nn.Module:
-    """The checkpoint that `adapter.json` names, with adapters, and what was trained in its place.
+    """The checkpoint that `adapter.json` names, what stands beside it, and what was trained in its place.
 
     Raises ConfigError when the checkpoint is gone or the file of weights is another network's.
     """
     settings = stored(directory / ADAPTERS)
     with loading(directory, directory, ADAPTERS):
         name, revision = settings.pop("base_model"), settings.pop("revision", None)
-        adapters = Adapters(**settings)
+        kind = settings.pop("kind", Adapters.kind)
+        beside: Beside = KINDS[kind](**settings)
         source = lies(directory, name)
     tensors = load_file(directory / ADAPTER_WEIGHTS)
     own = {name.removeprefix("backbone.") for name in tensors}
@@ -181,10 +185,9 @@ def reload_bottlenecks(
         ) from error
     if hasattr(config, "ftrun_pooling"):
         net = Pooled(net, config.ftrun_pooling, config.num_labels)
-    adapters = Adapters(**settings)
-    adapters.attach(net, output_layers(Model(net, None, name, set()), adapters.placement))
+    beside.attach(Model(net, None, name, set()))
     missing, unexpected = net.load_state_dict(tensors, strict=False)
-    strange = [*unexpected, *(name for name in missing if ".adapter." in name)]
+    strange = [*unexpected, *(name for name in missing if beside.mark in name)]
     if strange:
         raise ConfigError(f"{directory / ADAPTER_WEIGHTS} does not fit {name}: {strange[0]}")
     return net

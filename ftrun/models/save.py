@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from ftrun.models import sentences
 from ftrun.models.adapted import updates
-from ftrun.models.adapters import Adapters
+from ftrun.models.adapted.beside import Beside
 from ftrun.models.few_bits.half import kept
 from ftrun.models.heads import Pooled, backbone_of, name_of, save_beside, without
 from ftrun.models.model import Model
@@ -24,7 +23,7 @@ from ftrun.runs.manifest import SEAL
 if TYPE_CHECKING:
     from peft import PeftConfig
 
-ADAPTERS = "adapter.json"  # which adapters, and on which checkpoint
+ADAPTERS = "adapter.json"  # what stands beside which checkpoint
 ADAPTER_WEIGHTS = "adapter.safetensors"
 PEFT_PREFIX = "base_model.model."
 PEFT_TASKS = {
@@ -38,9 +37,10 @@ PEFT_TASKS = {
 def export(model: Model, directory: Path, auto_class: str) -> None:
     """Write weights, config with label names, and tokenizer; of LoRA and adapters only what was trained.
 
-    LoRA is written in the format of peft, adapters as `adapter.json` and `adapter.safetensors`, and beside
-    them the checkpoint that they belong to (`saved/below`). LoRA beside random weights is merged into them,
-    since nobody else has these. A pooled network becomes a model of sentence-transformers.
+    LoRA is written in the format of peft, adapters, prompts and prefixes as `adapter.json` and
+    `adapter.safetensors`, and beside them the checkpoint that they belong to (`saved/below`). LoRA beside
+    random weights is merged into them, since nobody else has these. A pooled network becomes a model of
+    sentence-transformers.
     """
     directory.mkdir(parents=True, exist_ok=True)
     (directory / SEAL).unlink(missing_ok=True)  # of what was there before
@@ -48,13 +48,13 @@ def export(model: Model, directory: Path, auto_class: str) -> None:
     whole = backbone_of(net) if isinstance(net, Pooled) else net
     if isinstance(net, Pooled):
         net.config.ftrun_pooling = net.pooling
-        if not isinstance(model.adapter, Adapters):
+        if not isinstance(model.adapter, Beside):
             sentences.write(net, directory, model.adapter is not None and model.source is not None)
     save_beside(net, directory)
     if model.adapter is None:
         save_shared(model, whole, directory)
-    elif isinstance(model.adapter, Adapters):
-        write_bottlenecks(model, model.adapter, directory)
+    elif isinstance(model.adapter, Beside):
+        write_beside(model, model.adapter, directory)
     elif model.source is None:
         save_network(merged(whole), directory)
     else:
@@ -96,10 +96,10 @@ def on_cpu(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: kept(value).detach().cpu().contiguous() for name, value in tensors.items()}
 
 
-def write_bottlenecks(model: Model, adapters: Adapters, directory: Path) -> None:
+def write_beside(model: Model, beside: Beside, directory: Path) -> None:
     """Every trained weight by its name in the network, and beside it what is needed to build the rest.
 
-    There is no index of weights: transformers alone would read the network without its adapters.
+    There is no index of weights: transformers alone would read the network without what stands beside it.
     """
     own = {**model.trained(), **model.head_buffers()}
     trained = {name.removeprefix("net."): value for name, value in own.items()}
@@ -109,7 +109,7 @@ def write_bottlenecks(model: Model, adapters: Adapters, directory: Path) -> None
     name = below.named(model.source)
     if not (below.on_hub(model.source) or name.startswith(below.EMBEDDED)):
         below.keep(model.source, model.revision, directory)
-    settings = {**asdict(adapters), "base_model": name}
+    settings = {"kind": beside.kind, **vars(beside), "base_model": name}
     if model.revision is not None:
         settings["revision"] = model.revision
     (directory / ADAPTERS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")

@@ -52,6 +52,7 @@ class Spec:
     tokenizer: TokenizerTexts | None = None
     # each example is one fixed vector to the head, and the loss that of a logistic or linear regression
     regression: bool = False
+    windows: bool = False  # a text may be read in several, which have one answer together
 
 
 def label_config(names: tuple[str, ...] | list[str], **more: Any) -> dict[str, Any]:

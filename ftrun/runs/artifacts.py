@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 LORA = "adapter_config.json"  # as peft names them
 LORA_WEIGHTS = "adapter_model.safetensors"
 BOTTLENECKS = "adapter.json"
+BESIDE = {  # by the kind in this file: what stands beside the network, and cannot become part of its weights
+    "bottlenecks": "the layers of strategy=adapter hold a non-linearity",
+    "prompt": "the vectors of strategy=prompt stand in front of a text's own",
+    "prefix": "the keys and values of strategy=prefix stand in front of a text's own",
+}
 UPDATES = {"LORA": "a LoRA", "IA3": "an (IA)³", "VERA": "a VeRA"}  # by peft's names for them
 BASE = "base"  # beside adapters: the weights of the checkpoint that they belong to
 TOLERANCE = 1e-4  # of a logit, between a LoRA beside the weights and the network that it is folded into
@@ -29,18 +34,23 @@ def refuse_unfinished(run: Run) -> None:
         raise ConfigError(f"{run.path} is not finished, so it has no model yet; {continuing(run.path)}")
 
 
+def told_beside(directory: Path) -> str:
+    """What stands beside the network of a directory that only this package reads, in words."""
+    return BESIDE.get(str((read_object(directory / BOTTLENECKS) or {}).get("kind")), BESIDE["bottlenecks"])
+
+
 def low_rank(run: Run, curved: str) -> dict[str, Any]:
     """The peft settings of a finished run's LoRA.
 
     Raises ConfigError, in one line, for a run that is not finished or damaged and for one that trained
-    something else; `curved` says what cannot be done with layers that hold a non-linearity.
+    something else; `curved` says what cannot be done with what only stands beside weights.
     """
     refuse_unfinished(run)
     if run.config.get("sequence"):
         raise ConfigError(f"{run.path} is a sequence; take one of the runs in it")
     place = run.model_dir
     if (place / BOTTLENECKS).is_file():
-        raise ConfigError(f"{run.path}: the layers of strategy=adapter hold a non-linearity, {curved}")
+        raise ConfigError(f"{run.path}: {told_beside(place)}, {curved}")
     if not (place / LORA).is_file():
         raise ConfigError(f"{run.path}: {why_no_update(run)}")
     for name in (LORA_WEIGHTS, "config.json"):

@@ -40,15 +40,8 @@ class Adapter(Strategy):
         output_layers(model, self.placement)
 
     def prepare(self, model: Model) -> None:
+        from ftrun.models.adapted.beside import train
         from ftrun.models.adapters import Adapters
-        from ftrun.models.layers import output_layers
 
-        model.requires_grad_(False)
-        model.adapter = Adapters(self.placement, self.bottleneck, self.activation)
-        model.adapter.attach(model.net, output_layers(model, self.placement))
-        trained = {name for name, _ in model.head_parameters()}
-        if self.placement == "houlsby":
-            trained |= model.norms()
-        for name, parameter in model.named_parameters():
-            if name in trained:
-                parameter.requires_grad_(True)
+        adapters = Adapters(self.placement, self.bottleneck, self.activation)
+        train(model, adapters, frozenset(model.norms() if self.placement == "houlsby" else ()))

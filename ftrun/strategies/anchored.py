@@ -113,14 +113,16 @@ class Anchored(Full, ABC):
 
         ConfigError where there is nothing to hold.
         """
+        from ftrun.models.adapted.beside import Beside
         from ftrun.models.adapted.updates import is_sum
-        from ftrun.models.adapters import Adapters
         from ftrun.strategies.penalty import updates_of
 
         model = memory.model
         head = set() if memory.shared else {name for name, _ in model.head_parameters()}
-        if isinstance(model.adapter, Adapters):
-            raise ConfigError("protect= holds pretrained weights; strategy=adapter does not change them")
+        if isinstance(model.adapter, Beside):
+            raise ConfigError(
+                "protect= holds pretrained weights; strategy=adapter, prompt and prefix do not change them"
+            )
         if model.adapter is not None and not is_sum(model.adapter):
             raise ConfigError(
                 "protect= holds pretrained weights and what lora, lora_plus, rslora and pissa add to them;"

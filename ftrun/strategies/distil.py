@@ -33,6 +33,11 @@ class Distil(Full):
             raise ConfigError(f"strategy=distil: alpha is between 0 and 1, not {self.alpha:g}")
 
     def check(self, settings: Settings) -> None:
+        if settings.task.spec(None).windows:
+            raise ConfigError(
+                "strategy=distil learns one answer for a row, and task.long=windows learns from each of its"
+                " windows; possible: task.long=truncate"
+            )
         if not settings.task.spec(None).regression:
             raise ConfigError(
                 f"strategy=distil learns one answer for each row, and task={settings.task.name} gives others;"

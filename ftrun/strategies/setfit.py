@@ -34,6 +34,7 @@ class Setfit(Full):
             )
         why = {
             "task.stream=true": settings.streamed,
+            "task.long=windows": spec.windows,
             "train.shard=true": settings.train.shard,
             f"scenario={settings.scenario} with a source": settings.source is not None
             and settings.scenario != "task",

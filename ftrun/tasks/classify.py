@@ -54,7 +54,7 @@ class Classify(TextTable):
             names = tuple(source.labels.names) if source.labels is not None else ()
         else:
             names = () if source is None else labelled.names_in(source)
-        return self.spec_of(names, labelled.head_of(names), regression=True)
+        return self.spec_of(names, labelled.head_of(names))
 
     def targets(self, rows: Sequence[dict[str, Any]], spec: Spec) -> list[Any]:
         names = Labels(list(spec.labels or ()), [])
@@ -70,7 +70,7 @@ class Classify(TextTable):
         return weights | {"labels": labelled.frequencies_of(data, labels), "baselines": baselines}
 
     def objective(self, data: TaskData) -> Objective:
-        return labelled.class_objective(data, self.balance == "weights")
+        return self.by_row(labelled.class_objective(data, self.balance == "weights"))
 
     def scorer(self, data: TaskData) -> labelled.ClassScorer:
         return labelled.ClassScorer(data.spec.labels or ())

@@ -43,6 +43,11 @@ class Example:
         """Tokens; an image counts as one."""
         return len(self.inputs) if isinstance(self.inputs, list) else 1
 
+    @property
+    def windows(self) -> Sequence[Example]:
+        """The examples that the network reads for it: itself, or the windows of a long text."""
+        return (self,)
+
 
 class MadeExamples(Sequence[Example]):
     """Examples of which each is made when it is looked at."""
@@ -109,8 +114,8 @@ class Dataset(ABC):
 
     @cached_property
     def _longest(self) -> int:
-        """The tokens of the longest example."""
-        return int(max(sizes_of(self)))
+        """The tokens of the longest example that the network reads."""
+        return int(max(sizes_of(in_windows(self))))
 
     def epoch(self, seed: int, epoch: int) -> Sequence[int]:
         """Places of the examples of an epoch, a function of seed and epoch."""
@@ -127,6 +132,19 @@ class Dataset(ABC):
     def reference(self, data: Any) -> Dataset | None:
         """The examples, if any, whose answers are needed to score this dataset."""
         return None
+
+
+def windows_of(examples: Sequence[Example]) -> list[Example]:
+    """The examples that the network reads for these, in their order."""
+    return [window for example in examples for window in example.windows]
+
+
+def in_windows(dataset: Dataset) -> Dataset:
+    """The same dataset with each window by itself, of examples that the network reads in several."""
+    if not isinstance(dataset.examples, list):
+        return dataset
+    found = windows_of(dataset.examples)
+    return dataset if len(found) == len(dataset.examples) else dataset.of(found, dataset._multiple)
 
 
 def sizes_of(dataset: Dataset, places: Sequence[int] | None = None) -> Sequence[int]:

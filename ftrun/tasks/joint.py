@@ -71,6 +71,11 @@ class Joint(Task):
             raise ConfigError(
                 "sequence.joint=true shuffles all rows together, which task.stream=true does not hold"
             )
+        if any(node.get("long") == "windows" for node in self.tasks):
+            raise ConfigError(
+                "sequence.joint=true takes one example of each row, of which task.long=windows makes several;"
+                " possible: task.long=truncate"
+            )
         self.names = [str(node["name"]) for node in self.tasks]
         self.each = [task_of(node) for node in self.tasks]
         first = self.each[0]

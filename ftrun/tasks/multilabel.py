@@ -76,7 +76,7 @@ class Multilabel(TextTable):
             names = () if source is None else labelled.names_in(source)
         head = labelled.head_of(names)
         head |= {"problem_type": "multi_label_classification"} if head else {}
-        return self.spec_of(names, head, regression=True)
+        return self.spec_of(names, head)
 
     def targets(self, rows: Sequence[dict[str, Any]], spec: Spec) -> list[Any]:
         names = Labels(list(spec.labels or ()), [])
@@ -101,7 +101,7 @@ class Multilabel(TextTable):
 
         wide = len(data.spec.labels or ())
         evaluation = Objective(binary_cross_entropy, lambda batch: len(batch["labels"]) * wide)
-        return Weighted(Objective(binary_cross_entropy), evaluation)
+        return self.by_row(Weighted(Objective(binary_cross_entropy), evaluation))
 
     def scorer(self, data: TaskData) -> MultilabelScorer:
         return MultilabelScorer(data.spec.labels or (), self.threshold)

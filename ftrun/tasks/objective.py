@@ -96,12 +96,17 @@ def count_of_rows(objective: Objective, rows: int) -> float | None:
 
 
 def outputs_of(model: nn.Module, objective: Objective, batch: Batch) -> Any:
-    """The network's output for a batch, on the device where its weights are."""
+    """The network's output for a batch, on the device where its weights are; of windows, joined by row."""
     device = next(model.parameters()).device
     inputs = {name: value.to(device) for name, value in batch["inputs"].items()}
     # kept features, in the place of the network's frozen part
     with batch["given"](batch) if "given" in batch else nullcontext():
-        return model(**objective.inputs(inputs, batch))
+        return joined(model(**objective.inputs(inputs, batch)), batch)
+
+
+def joined(outputs: Any, batch: Batch) -> Any:
+    """What a batch's rows come to, of which some may be in several windows."""
+    return batch["windows"](outputs) if "windows" in batch else outputs
 
 
 def targets_of(objective: Objective, batch: Batch) -> float:

@@ -66,14 +66,14 @@ class Regress(TextTable):
 
     def spec(self, source: Any) -> Spec:
         if source is None:
-            return self.spec_of(None, {}, regression=True)
+            return self.spec_of(None, {})
         if isinstance(source, TableRows):
             mean, scale = scaled(moments_of(source.splits["train"], self.label, source.stream), self.label)
         else:
             mean, scale = source.target_mean, source.target_scale
         scaling = {"target_mean": mean, "target_scale": scale}
         config = label_config([self.label], problem_type="regression", **scaling)
-        return self.spec_of(None, config, regression=True)
+        return self.spec_of(None, config)
 
     def targets(self, rows: Sequence[dict[str, Any]], spec: Spec) -> list[Any]:
         return [row[self.label] for row in rows]
@@ -111,7 +111,7 @@ class Regress(TextTable):
     def objective(self, data: TaskData) -> Objective:
         from ftrun.tasks.objective import Objective
 
-        return Objective(squared_error)
+        return self.by_row(Objective(squared_error))
 
     def scorer(self, data: TaskData) -> NumberScorer:
         return NumberScorer(*(standard(data.spec) if data.spec.config else (0.0, 1.0)))

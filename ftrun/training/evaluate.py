@@ -12,7 +12,7 @@ from torch import nn
 from ftrun.data.batching import batches_by_tokens, sorted_batches
 from ftrun.errors import OutOfMemory, out_of_memory, told
 from ftrun.models.split import is_split
-from ftrun.tasks.dataset import sizes_of
+from ftrun.tasks.dataset import in_windows, sizes_of, windows_of
 from ftrun.tasks.objective import Coupled, outputs_of, targets_of
 from ftrun.training.devices import largest
 from ftrun.training.late import beside, one_late
@@ -129,8 +129,25 @@ def evaluating(model: nn.Module, objective: nn.Module) -> Iterator[None]:
 def batches_of(dataset: Dataset, size: int, accelerator: Accelerator) -> list[list[int]]:
     """The places of this process's examples, batch by batch."""
     cut = batches_by_tokens if accelerator.device.type == "cuda" else sorted_batches
-    batches = cut(sizes_of(dataset), max(size, SMALLEST))
+    most = max(size, SMALLEST)
+    batches = cut(sizes_of(dataset), most)
+    if in_windows(dataset) is not dataset:
+        batches = [part for batch in batches for part in up_to(most, batch, dataset)]
     return batches[accelerator.process_index :: accelerator.num_processes]
+
+
+def up_to(most: int, batch: list[int], dataset: Dataset) -> list[list[int]]:
+    """A batch in parts of at most so many windows, or of one example that has more."""
+    parts: list[list[int]] = []
+    held = 0
+    for place in batch:
+        own = len(dataset[place].windows)
+        if not parts or held + own > most:
+            parts.append([])
+            held = 0
+        parts[-1].append(place)
+        held += own
+    return parts
 
 
 @torch.no_grad()
@@ -154,7 +171,7 @@ def launched(
             examples = [dataset[place] for place in places]
             batch = dataset.collate(examples)
             if kept is not None:
-                batch = kept.into(batch, examples)
+                batch = kept.into(batch, windows_of(examples))
             outputs = outputs_of(model, data.objective, batch)
         except (RuntimeError, MemoryError, OSError) as error:
             pending[:0] = halves(places, error, model)

@@ -52,6 +52,8 @@ COLUMNS = {
     "pissa all": ["strategy=lora", "targets=all", "variant=pissa"],
     "vera": ["strategy=vera", "rank=4"],
     "ia3": ["strategy=ia3"],
+    "prompt": ["strategy=prompt", "tokens=4"],
+    "prefix": ["strategy=prefix", "tokens=4"],
     **{name: [f"strategy={name}"] for name in ("l2sp", "ewc", "replay")},
 }  # fmt: skip
 SOURCE = "full"  # the column whose run is the earlier task of ewc and replay

@@ -16,6 +16,7 @@ from ftrun.tasks.data import TaskData
 from ftrun.training.checkpoint import newest, read_tensors
 
 NEAR = {"adapter"}  # these start near the pretrained function, the others at it
+AWAY = {"prompt", "prefix"}  # but for these, which give the network more to read
 REFUSED = {("bitfit", "modernbert"): "strategy=bitfit trains biases, but .* has none below its head"} | {
     (
         "setfit",
@@ -48,6 +49,8 @@ def test_it_starts_at_the_pretrained_function(toy_files, tiny_dir, strategy):
     again = model.eval()(**INPUTS)
     if strategy in NEAR:
         assert 0 < (again - logits).norm() < 1e-3 * logits.norm()
+    elif strategy in AWAY:
+        assert logits.shape == again.shape and not torch.equal(logits, again)
     else:
         assert torch.equal(logits, again)
 

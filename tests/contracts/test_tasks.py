@@ -29,12 +29,17 @@ REFUSED = {  # strategy, task → why
     ("adapter", "simclr"): ADAPTED,
     ("adapter", "moco"): ADAPTED,
 }  # fmt: skip
+for kind in ("lm", "mlm", "vit", "resnet", *CONTRASTIVE):
+    REFUSED["prompt", kind] = "strategy=prompt puts vectors in front of a text that gets an answer, and task="
+for kind in ("vit", "resnet", *CONTRASTIVE):
+    REFUSED["prefix", kind] = ADAPTED.replace("adapter", "prefix")
 for kind in ("ner", "qa", "lm", "mlm", *CONTRASTIVE):
     REFUSED["setfit", kind] = "strategy=setfit pairs rows that have labels, and task=.* gives rows none"
     REFUSED["distil", kind] = "strategy=distil learns one answer for each row, and task=.* gives others"
 REFUSED["setfit", "regress"] = REFUSED["setfit", "ner"]
 for kind in ("resnet", "moco"):
     REFUSED["ia3", kind] = "strategy=ia3 scales the linear layers of a block, and in .* none is known"
+    REFUSED["prefix", kind] = "strategy=prefix gives attention more keys and values, and .* is not known"
     REFUSED["vera", kind] = "strategy=vera adapts linear layers, and the layers of .* have none"
 
 

@@ -403,7 +403,7 @@ def test_a_control_from_random_weights_takes_no_source(low, tmp_path):
 
 def test_adapters_cannot_be_folded(toy_files, tiny_dir, tmp_path):
     first = ran(tmp_path / "first", toy(toy_files, tiny_dir("bert"), "strategy=adapter", ONE))
-    message = "the layers of strategy=adapter cannot be folded"
+    message = "the layers of strategy=adapter hold a non-linearity and cannot be folded"
     refused(toy(toy_files, tiny_dir("bert"), *source(first)), tmp_path / "run", message)
 
 

@@ -182,7 +182,8 @@ def test_a_run_saves_what_it_trained_alone_and_reloads_to_the_bit(
         "tokenizer.json", "tokenizer_config.json",
     ]  # fmt: skip
     assert json.loads((run.model_dir / "adapter.json").read_text()) == {
-        "placement": "houlsby", "bottleneck": 4, "activation": activation, "base_model": tiny_dir("bert").name
+        "kind": "bottlenecks", "placement": "houlsby", "bottleneck": 4, "activation": activation,
+        "base_model": tiny_dir("bert").name,
     }  # fmt: skip
     assert "from ftrun.models.reload import reload" in (run.model_dir / "README.md").read_text()
 

@@ -42,6 +42,8 @@ WAYS = {
     "adapter in bf16": ["strategy=adapter", "train.frozen_dtype=bf16"],
     "dora": ["strategy=lora", "variant=dora"],
     "adapter": ["strategy=adapter"],
+    "prompt": ["strategy=prompt"],
+    "prefix": ["strategy=prefix"],
     "bitfit": ["strategy=bitfit"],
     "norms": ["strategy=norms"],
     "linear_probe": ["strategy=linear_probe", "solver=adamw"],

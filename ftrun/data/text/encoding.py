@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ftrun.data.card import quantile
@@ -30,6 +30,8 @@ class LengthReport:
     pairs: bool = False  # the longer of the two texts is cut first
     cached: bool = False  # tokens of an earlier run, from the cache
     begun: int = 0  # rows so long that only what the limit needs was tokenised, and counted
+    long: int = 0  # rows that are read in several windows,
+    windows: int = 0  # and so many these are
 
     def line(self) -> str:
         """The report in one line for the terminal."""
@@ -44,7 +46,14 @@ class LengthReport:
             how = " from the longer text" if self.pairs else ""
             share = _percent(self.truncated_share)
             return f"{line}, {share} truncated ({counted(self.tokens_lost, 'token')} lost{how})"
+        if self.windows:
+            return f"{line}, {_percent(self.long / self.rows)} too long and read in {self.windows:,} windows"
         return f"{line}, none too long"
+
+    def card(self) -> dict[str, Any]:
+        """What the data card says of it."""
+        absent = {"cached"} if self.windows else {"cached", "long", "windows"}
+        return {name: value for name, value in asdict(self).items() if name not in absent}
 
 
 def encode(
@@ -107,6 +116,31 @@ def _encoded(
     report = _report(split, lengths, len(texts) - len(kept), cut, lost)
     report.pairs, report.cached, report.begun = len(columns) == 2, cached, len(begun)
     return found, kept, report
+
+
+def encode_windows(
+    tokenizer: Any, texts: list[str], *, split: str, max_length: int, stride: int
+) -> tuple[list[list[list[int]]], LengthReport]:
+    """The token ids of each text's windows, of a text that is short enough one; and the report.
+
+    Raises ConfigError for a tokenizer that cuts no windows, DataError for a text without measure.
+    """
+    from ftrun.data.text.windows import windows
+
+    if not texts:
+        raise DataError(f"the {split} split has no rows")
+    whole, cached = kept_tokens(tokenizer, [texts], ["input_ids"], truncation=False)
+    found = [[ids] for ids in whole["input_ids"]]
+    lengths = [len(ids) for ids in whole["input_ids"]]
+    over = [index for index, length in enumerate(lengths) if length > max_length]
+    cut = windows(tokenizer, [texts[index] for index in over], max_length, stride)[0] if over else []
+    for index in over:
+        found[index] = []
+    for window in cut:
+        found[over[window.text]].append(window.ids)
+    report = _report(split, lengths, 0, 0, 0)
+    report.cached, report.long, report.windows = cached, len(over), len(cut)
+    return found, report
 
 
 def tokenised(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import ConfigError
 from ftrun.experiments.active.choosing import Answered
@@ -14,7 +14,9 @@ from ftrun.runs.terminal import say
 from ftrun.settings.read import read
 from ftrun.settings.seeds import stream
 from ftrun.tasks.data import TaskData
+from ftrun.tasks.dataset import in_windows
 from ftrun.tasks.multilabel import MultilabelScorer
+from ftrun.tasks.parts.long_texts import by_row
 from ftrun.tasks.scorer import PROBABILITIES
 from ftrun.training.evaluate import batches_through
 
@@ -94,22 +96,26 @@ def answered(finished: FinishedRun, data: TaskData, places: list[int]) -> tuple[
     import numpy
     import torch
 
-    dataset = data.dataset("test")
+    dataset: Any = data.dataset("test")
     some = dataset.of([dataset[place] for place in places])
+    whole = in_windows(some)
     size, classes = 4 * finished.settings.train.batch_size, finished.config.num_labels
     order: list[int] = []
     logits, features, answers = [], [], []
     scorer = data.scorer
     own = scorer.thresholds if isinstance(scorer, MultilabelScorer) else None
     with finished.computing(data), recorded(finished.model, classes) as latest:
-        for outputs, batch, at in batches_through(finished.model, data, some, size, finished.accelerator):
+        for outputs, batch, at in batches_through(finished.model, data, whole, size, finished.accelerator):
             order += at
-            features.append(latest(outputs).cpu())
+            features.append(latest(outputs).double().cpu())
             logits.append(outputs.detach().double().cpu())
             answers += data.scorer.answers(outputs, batch)
     back = numpy.argsort(order)
-    values = torch.cat(logits)
-    chances = (values.softmax(-1) if own is None else values.sigmoid()).numpy()[back]
+    values, vectors = torch.cat(logits)[back], torch.cat(features)[back]
+    answers = [answers[at] for at in back]
+    if whole is not some:
+        values, vectors = by_row(some.examples, values, some.aggregate), by_row(some.examples, vectors)
+        answers = scorer.answers(values, {})
+    chances = (values.softmax(-1) if own is None else values.sigmoid()).numpy()
     cut = None if own is None else numpy.array([*own.values()])
-    found = Answered(chances, torch.cat(features).double().numpy()[back], cut)
-    return found, [answers[at] for at in back]
+    return Answered(chances, vectors.numpy(), cut), answers

@@ -8,7 +8,7 @@ from pathlib import Path
 from ftrun.errors import ConfigError
 from ftrun.experiments.lora.merge import merge, of_run
 from ftrun.models.files.reading import CONFIG, stored
-from ftrun.runs.artifacts import BOTTLENECKS, LORA, low_rank
+from ftrun.runs.artifacts import BOTTLENECKS, LORA, low_rank, told_beside
 from ftrun.runs.files import beside
 from ftrun.runs.manifest import seal, verify
 from ftrun.runs.run import Run
@@ -39,7 +39,7 @@ def whole(run: Run, kind: str, output: Path, tolerance: float) -> list[str]:
         )
     if (run.model_dir / BOTTLENECKS).is_file():
         raise ConfigError(
-            f"{run.path}: llama.cpp has no place for the layers of strategy=adapter; possible: a run of"
+            f"{run.path}: {told_beside(run.model_dir)}, for which llama.cpp has no place; possible: a run of"
             " strategy=lora or full"
         )
     if (run.model_dir / LORA).is_file():

@@ -13,7 +13,7 @@ from ftrun.models.few_bits.half import KEY as FROZEN
 from ftrun.models.few_bits.quantized import KEY as LOADED
 from ftrun.models.files.reading import CONFIG, read_config, stored
 from ftrun.models.recalibration import KEY
-from ftrun.runs.artifacts import BOTTLENECKS, LORA, MERGED, update_in
+from ftrun.runs.artifacts import BOTTLENECKS, LORA, MERGED, told_beside, update_in
 from ftrun.runs.manifest import verify
 from ftrun.runs.run import is_run
 from ftrun.runs.typed import command
@@ -157,8 +157,8 @@ def merged(name: str, directory: Path, own: str) -> Path:
     """The whole network that `ftrun merge` has made of an adapter's run; ConfigError where it has not."""
     if own == BOTTLENECKS:
         raise ConfigError(
-            f"model.name={name}: the layers of strategy=adapter hold a non-linearity and cannot be folded"
-            " into the weights; possible: a run of another strategy"
+            f"model.name={name}: {told_beside(directory)} and cannot be folded into the weights; possible: a"
+            " run of another strategy"
         )
     what = update_in(directory)
     if not is_run(directory.parent):

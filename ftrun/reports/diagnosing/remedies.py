@@ -34,7 +34,7 @@ def _shown(value: Any) -> str:
     return words({"": value})[1:]
 
 
-BESIDE = ("lora", "ia3", "vera", "adapter")  # the pretrained weights stay as they are
+BESIDE = ("lora", "ia3", "vera", "adapter", "prompt", "prefix")  # the pretrained weights stay as they are
 
 
 def against_overfitting(found: Evidence) -> list[Remedy]:
@@ -70,6 +70,8 @@ LARGER: dict[
     "vera": (("rank", lambda rank: 2 * rank), ("lora", "full")),
     "lora": (("rank", lambda rank: 2 * rank), ("full",)),
     "adapter": (("bottleneck", lambda width: 2 * width), ("full",)),
+    "prompt": (("tokens", lambda tokens: 2 * tokens), ("prefix", "lora", "full")),
+    "prefix": (("tokens", lambda tokens: 2 * tokens), ("lora", "full")),
     "freeze": (("bottom", lambda layers: layers - 1), ("full",)),
     "gradual_unfreeze": (None, ("full",)),
     "lp_ft": (None, ("full",)),

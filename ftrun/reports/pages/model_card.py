@@ -63,11 +63,23 @@ def text_of(place: Path, settings: Settings, card: Card) -> str:
     """The whole page."""
     usage = card.usage or usage_of(place, settings.task.spec(None).auto_class, settings.raw["task"])
     front = front_matter(place, settings, card, usage.library, usage.pipeline).to_yaml()
-    use = f"With DIR for this directory:\n\n```python\n{usage.code}\n```"
+    use = f"With DIR for this directory:\n\n```python\n{usage.code}\n```{in_windows(settings)}"
     notes = notes_of(stored(place / CONFIG), named(settings.model.name), (place / LORA).is_file())
     own = [("Use", use), *notes, *card.sections]
     body = "\n\n".join(f"## {title}\n\n{text}" for title, text in own)
     return f"---\n{front.strip()}\n---\n\n# {card.title}\n\n{body}\n"
+
+
+def in_windows(settings: Settings) -> str:
+    """What the lines do not do where the network was trained to read a text in several windows."""
+    if not settings.task.spec(None).windows:
+        return ""
+    task = settings.raw["task"]
+    return (
+        f"\n\nThey read one window of a text. A text of more than {task['max_length']} tokens was read in"
+        f" several (`task.long=windows`), and the {task['aggregate']} of their logits is the"
+        " answer: `ftrun predict`."
+    )
 
 
 def front_matter(place: Path, settings: Settings, card: Card, library: str, pipeline: str) -> ModelCardData:

@@ -140,6 +140,11 @@ class Ewc(Anchored):
 
         from ftrun.strategies.ewc.fisher import estimate
 
+        if past.data.spec.windows:
+            raise ConfigError(
+                f"strategy=ewc measures one answer per example, and {past.name} was learned with"
+                " task.long=windows; possible: strategy=l2sp, replay, or a source with task.long=truncate"
+            )
         batches = chosen_batches(past, self.samples, seed)
         labels = batches[0]["labels"]
         several = labels.dim() > 1 and not labels.is_floating_point()

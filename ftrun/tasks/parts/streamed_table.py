@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from ftrun.data.streamed.shards import in_turn
 from ftrun.data.streamed.store import Numbers, Stored, opened_all, wanted, written
+from ftrun.data.tables import columns_of
 from ftrun.data.text.encoding import LengthReport, tokenised
 from ftrun.data.text.token_cache import PAYS, tokenizer_content
 from ftrun.errors import ConfigError, DataError, counted
-from ftrun.tasks.dataset import Example, MadeExamples
+from ftrun.tasks.dataset import SPLITS, Example, MadeExamples
 from ftrun.tasks.parts.texts import Pair
 
 if TYPE_CHECKING:
+    from ftrun.data.label_columns import LabelColumn
     from ftrun.data.sources import Placed
     from ftrun.data.streamed.survey import Asked
     from ftrun.data.streamed.tables import StreamedSplits
@@ -37,6 +39,27 @@ def refuse(settings: dict[str, tuple[Any, Any]]) -> None:
                 f"task.{name}={value} looks at all training rows at once, which task.stream=true does not"
                 f" hold; possible: task.{name}={shown}"
             )
+
+
+def load_streamed_table(
+    task: Any, reading: LabelColumn, classes: list[str] | None, decides: list[Any]
+) -> StreamedSplits:
+    """The splits of a task on tables, of train a sample; the kind's own settings decide how a row is read."""
+    from ftrun.data.splits import parse_subset
+    from ftrun.data.streamed.tables import load_streamed
+
+    found = load_streamed(
+        given={split: vars(task)[split] for split in SPLITS},
+        text=task.text,
+        label=task.label,
+        subset=None if task.subset is None else parse_subset(task.subset)[0],
+        reading=reading,
+        classes=classes,
+        more=columns_of(task.slices),
+        identity=[type(task).__qualname__, *decides],
+    )
+    found.notes.append("task.stream=true: texts that occur twice or in two splits are not looked for")
+    return found
 
 
 class StoredExamples(MadeExamples):

@@ -16,11 +16,13 @@ from ftrun.data.splits import SPLIT_SEED, Splits, parse_subset
 from ftrun.data.streamed.tables import StreamedSplits
 from ftrun.data.tables import Columns, columns_of
 from ftrun.errors import ConfigError
+from ftrun.models.architecture import ONE_PER_TEXT
 from ftrun.models.spec import Spec, TextInput
 from ftrun.settings.checks import one_of
 from ftrun.tasks.base import Task
 from ftrun.tasks.dataset import SPLITS, Epochs, Example
-from ftrun.tasks.parts.streamed_table import refuse, stored_examples
+from ftrun.tasks.parts.long_texts import LONG, examples_in_windows, overlap_of, refuse_sharded
+from ftrun.tasks.parts.streamed_table import load_streamed_table, refuse, stored_examples
 from ftrun.tasks.parts.table_rows import TableRows
 from ftrun.tasks.parts.texts import TableDataset, examples_of, separates
 
@@ -28,7 +30,9 @@ if TYPE_CHECKING:
     from ftrun.data.labels import Labels
     from ftrun.data.sources import Placed
     from ftrun.data.text.encoding import LengthReport
+    from ftrun.settings.schema import Settings
     from ftrun.tasks.data import TaskData
+    from ftrun.tasks.objective import Objective
 
 LEAST = {1: 3, 2: 6}  # tokens for one text and for two: the special ones, and a token of each text
 
@@ -45,6 +49,8 @@ class TextTable(Task):
     label: str
     max_length: int
     long: str
+    stride: int | str  # of windows: the tokens that neighbours share
+    aggregate: str  # of windows: how their logits become those of the row
     subset: Any  # null, a number of training rows or, of classes, "k per class"
     leaks: str
     folds: int | None
@@ -64,7 +70,10 @@ class TextTable(Task):
         if self.max_length < LEAST[texts]:
             of = "" if texts == 1 else " for two texts"
             raise ConfigError(f"task.max_length is at least {LEAST[texts]}{of}, not {self.max_length}")
-        one_of("task.long", self.long, ["truncate", "drop", "error"])
+        one_of("task.long", self.long, LONG)
+        self.overlap = 0
+        if self.in_windows:
+            self.overlap = overlap_of(self.stride, self.max_length, self.aggregate, texts, self.stream)
         one_of("task.leaks", self.leaks, leaks.WAYS)
         if self.subset is not None:
             parse_subset(self.subset)
@@ -72,6 +81,15 @@ class TextTable(Task):
             refuse(self.whole())
         self.how = Splitting(self.folds, self.fold, self.split_seed, self.group, self.time)
         self.how.sources({"train": self.train, "validation": self.validation, "test": self.test})
+
+    @property
+    def in_windows(self) -> bool:
+        return self.long == "windows"
+
+    def check(self, settings: Settings) -> None:
+        super().check(settings)
+        if self.in_windows:
+            refuse_sharded(settings)
 
     def whole(self) -> dict[str, tuple[Any, Any]]:
         """Settings that look at all training rows at once: their values, and the one at which they do not."""
@@ -106,16 +124,24 @@ class TextTable(Task):
         """The labels whose rows are taken, None for all."""
         return None
 
-    def spec_of(self, labels: tuple[str, ...] | None, config: dict[str, Any], **more: Any) -> Spec:
+    def spec_of(self, labels: tuple[str, ...] | None, config: dict[str, Any]) -> Spec:
         """The spec of a head on one vector of a text."""
         length = TextInput(self.max_length)
-        return Spec(self.name, "AutoModelForSequenceClassification", length, config, labels=labels, **more)
+        one_vector = not self.in_windows or self.aggregate == "mean"  # of which the head is linear too
+        more = {"regression": one_vector, "windows": self.in_windows}
+        return Spec(self.name, ONE_PER_TEXT, length, config, labels=labels, **more)
+
+    def by_row(self, objective: Objective) -> Objective:
+        """The objective, in which a row counts once however many windows it has."""
+        from ftrun.tasks.parts.by_row import ByRow
+
+        return ByRow(objective) if self.in_windows else objective
 
     def load_table(self, seed: int) -> Splits:
         from ftrun.data.rows import load_splits
 
         if self.stream:
-            return self.load_streamed()
+            return load_streamed_table(self, self.reading(), self.in_use(), self.decides())
         return load_splits(
             train=self.train,
             validation=self.validation,
@@ -129,22 +155,6 @@ class TextTable(Task):
             classes=self.in_use(),
             how=self.how,
         )
-
-    def load_streamed(self) -> StreamedSplits:
-        from ftrun.data.streamed.tables import load_streamed
-
-        found = load_streamed(
-            given={split: vars(self)[split] for split in SPLITS},
-            text=self.text,
-            label=self.label,
-            subset=None if self.subset is None else parse_subset(self.subset)[0],
-            reading=self.reading(),
-            classes=self.in_use(),
-            more=columns_of(self.slices),
-            identity=[type(self).__qualname__, *self.decides()],
-        )
-        found.notes.append("task.stream=true: texts that occur twice or in two splits are not looked for")
-        return found
 
     def decides(self) -> list[Any]:
         """What of the kind's own settings decides how a row is read."""
@@ -197,14 +207,12 @@ class TextTable(Task):
             return self.encode_stored(data)
         rows, tokenizer = data.rows.splits[split], data.processor
         columns = [[row[name] for row in rows] for name in columns_of(self.text)]
-        examples, report = examples_of(
-            tokenizer, columns, split=split, max_length=self.max_length, long=self.long
-        )
+        examples, report = self.examples(tokenizer, columns, split, self.long)
         targets = self.targets([rows[example.row] for example in examples], data.spec)
         for example, target in zip(examples, targets, strict=True):
             example.target, example.place = target, rows[example.row].place(self.text)
         epochs = self.epochs_of(targets) if split == "train" else None
-        return self.dataset(examples, report, data, self.doubt(tokenizer), epochs)
+        return TableDataset(self, data, examples, report, self.doubt(tokenizer), epochs)
 
     def doubt(self, tokenizer: Any) -> str:
         joined = len(columns_of(self.text)) == 2 and not separates(tokenizer)
@@ -214,8 +222,7 @@ class TextTable(Task):
         """The training rows of a stream, on the disk."""
         target = lambda label: self.targets([{self.label: label}], data.spec)[0]  # noqa: E731
         examples, report = stored_examples(self, data.processor, data.rows.stream, target)
-        padding, labels = data.processor.pad_token_id, self.labels_of(data.spec)
-        return TableDataset(examples, report, padding, labels, self.doubt(data.processor), None)
+        return TableDataset(self, data, examples, report, self.doubt(data.processor))
 
     def encode_unanswered(self, data: TaskData) -> TableDataset:
         """Rows of a file without labels; one with an empty text is left out."""
@@ -225,20 +232,16 @@ class TextTable(Task):
         columns = [texts_of(rows, name, source) for name in columns_of(self.text)]
         readable = [row for row, texts in enumerate(zip(*columns, strict=True)) if all(texts)]
         chosen = [[column[row] for row in readable] for column in columns]
-        examples, report = examples_of(
-            data.processor, chosen, split=source, max_length=self.max_length, long="truncate"
-        )
+        examples, report = self.examples(data.processor, chosen, source, "truncate")
         for example in examples:
             example.row = readable[example.row]
-        return self.dataset(examples, report, data)
+        return TableDataset(self, data, examples, report)
 
-    def dataset(
-        self,
-        examples: list[Example],
-        report: LengthReport,
-        data: TaskData,
-        warning: str = "",
-        epochs: Epochs | None = None,
-    ) -> TableDataset:
-        padding = data.processor.pad_token_id
-        return TableDataset(examples, report, padding, self.labels_of(data.spec), warning, epochs)
+    def examples(
+        self, tokenizer: Any, columns: list[list[str]], split: str, long: str
+    ) -> tuple[list[Example], LengthReport]:
+        """Examples without a target yet, and what became of long texts."""
+        if self.in_windows:
+            limits = {"max_length": self.max_length, "stride": self.overlap}
+            return examples_in_windows(tokenizer, columns[0], split=split, **limits)
+        return examples_of(tokenizer, columns, split=split, max_length=self.max_length, long=long)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ftrun.tasks.dataset import Batch, Dataset, Draw, Epochs, Example
+from ftrun.tasks.dataset import Batch, Dataset, Draw, Epochs, Example, windows_of
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
     from ftrun.data.text.encoding import LengthReport
+    from ftrun.tasks.data import TaskData
 
 
 @dataclass
@@ -27,24 +28,26 @@ class TableDataset(Dataset):
 
     def __init__(
         self,
+        task: Any,  # a TextTable
+        data: TaskData,
         examples: Sequence[Example],
         report: LengthReport,
-        padding: int,
-        labels: Callable[[Sequence[Any]], list[Any]],
-        warning: str,
-        epochs: Epochs | None,
+        warning: str = "",
+        epochs: Epochs | None = None,
     ) -> None:
         super().__init__(examples, report.line() + warning, epochs)
-        self.lengths = {name: value for name, value in asdict(report).items() if name != "cached"}
-        self.padding, self.labels = padding, labels
+        self.lengths, self.aggregate = report.card(), task.aggregate
+        self.padding, self.labels = data.processor.pad_token_id, task.labels_of(data.spec)
 
     def collate(self, examples: Sequence[Example], draw: Draw | None = None) -> Batch:
         from ftrun.data.batching import labels_tensor
+        from ftrun.tasks.parts.long_texts import told_windows
 
-        inputs = padded(examples, self.padding, self._width(examples))
+        read = windows_of(examples)
         return {
-            "inputs": inputs,
+            "inputs": padded(read, self.padding, self._width(read)),
             "labels": labels_tensor(self.labels([example.target for example in examples])),
+            **told_windows(examples, read, self.aggregate),
         }
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ftrun.tasks.dataset import windows_of
 from ftrun.training.gradients.graphs import MULTIPLE
 from ftrun.training.gradients.placing import placed
 
@@ -21,7 +22,7 @@ MULTIPLES = {"cuda": MULTIPLE}  # of tokens, to which batches are padded on a ki
 class Prepared:
     """The micro-batches of a step, in the memory of the host and on the device."""
 
-    asked: tuple[list[int], Draw, int]  # rows, where training has come to, rows of a micro-batch
+    asked: tuple[list[int], Draw, int]  # rows, where training has come to, windows of a micro-batch
     host: list[Batch]
     batches: list[Batch]
     tokens: int
@@ -43,8 +44,8 @@ class Batches:
         ready, self._ready = self._ready, None
         if ready is not None and ready.asked == asked:
             return ready
-        examples = [self.dataset[row] for row in rows]
-        parts = [examples[start : start + size] for start in range(0, len(rows), size)]
+        examples = windows_of([self.dataset[row] for row in rows])
+        parts = [examples[start : start + size] for start in range(0, len(examples), size)]
         host = [self.kept.into(self.dataset.collate(part, draw), part) for part in parts]
         ids = [batch["inputs"]["input_ids"] for batch in host if "input_ids" in batch["inputs"]]
         return Prepared(

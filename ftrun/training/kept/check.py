@@ -10,7 +10,7 @@ import torch
 from ftrun.models.features.prefix import Values, tokens_of
 from ftrun.models.features.store import padded
 from ftrun.models.model import put_back
-from ftrun.tasks.dataset import Draw
+from ftrun.tasks.dataset import Draw, in_windows
 from ftrun.tasks.objective import outputs_of
 from ftrun.training.kept.features import ROWS_CPU, evaluating, is_per_token, on_device
 from ftrun.training.kept.width import RULES, Rule
@@ -34,7 +34,7 @@ def difference(rows: KeptRows, model: Model, data: TaskData, size: int) -> float
     The larger of both, relative; a batch of `size` rows has the longest and the shortest examples, another
     has some of every length.
     """
-    train = data.dataset("train")
+    train = in_windows(data.dataset("train"))
     order = sorted(train.examples, key=lambda example: -example.size)
     size = min(max(ROWS_CPU, size), len(order))
     ends = [*order[: size // 2], *order[-(size - size // 2) :]]

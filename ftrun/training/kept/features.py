@@ -23,6 +23,8 @@ from ftrun.models.few_bits.half import kept
 from ftrun.models.load import positions
 from ftrun.runs.cache import making
 from ftrun.runs.terminal import say
+from ftrun.tasks.dataset import in_windows
+from ftrun.tasks.parts.long_texts import by_row
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -43,14 +45,16 @@ def features(model: Model, dataset: Dataset, accelerator: Accelerator) -> Tensor
     """What the head reads of each example, (rows, width), mapped from the disk; computed where it is not yet.
 
     The vector under the lowest linear layer that the checkpoint did not bring, of a head on every token that
-    of the last one, without dropout. The model is on the accelerator's device meanwhile.
+    of the last one, without dropout; of a text in several windows their mean. The model is on the
+    accelerator's device meanwhile.
     """
-    place = next(model.parameters()).device
+    place, read = next(model.parameters()).device, in_windows(dataset)
     model.to(accelerator.device)
     try:
-        return head_inputs(model, dataset, accelerator)
+        found = head_inputs(model, read, accelerator)
     finally:
         model.to(place)
+    return found if read is dataset else by_row(dataset.examples, found)
 
 
 def head_inputs(model: Model, dataset: Dataset, accelerator: Accelerator) -> Tensor:

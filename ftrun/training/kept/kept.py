@@ -16,7 +16,7 @@ from ftrun.runs.files import existing, size_in_words
 from ftrun.runs.terminal import say
 from ftrun.settings.schedules import Course
 from ftrun.strategies.base import Strategy
-from ftrun.tasks.dataset import SPLITS, Draw
+from ftrun.tasks.dataset import SPLITS, Draw, in_windows, sizes_of
 from ftrun.tasks.objective import Objective
 from ftrun.training.kept.check import difference
 from ftrun.training.kept.features import evaluating, key_of, on_device
@@ -52,7 +52,7 @@ class Kept:
     def cover(self, dataset: Dataset) -> None:
         """Be ready for the examples of a dataset, in all processes at the same time."""
         if self.rows is not None:
-            self.rows.cover(dataset)
+            self.rows.cover(in_windows(dataset))
 
     def into(self, batch: Batch, examples: Sequence[Example]) -> Batch:
         """The batch, with what gives the network the kept features of its examples, where there are any."""
@@ -116,7 +116,7 @@ class Kept:
     def begun(self, compared: bool) -> str | None:
         """Begin to keep features; why not, where that cannot be or where they differ from the plain way."""
         data, accelerator, prefix = self.data, self.accelerator, Prefix(self.model)
-        train = data.dataset("train")
+        train = in_windows(data.dataset("train"))
         with evaluating(self.model, accelerator):
             some = sorted(train.examples, key=lambda example: example.size)
             probe = on_device(train.collate([some[-1], some[0]])["inputs"], accelerator)
@@ -127,7 +127,7 @@ class Kept:
         if (reason := self.too_large(self.rows)) is not None:
             return reason
         for split in ("train", "validation"):
-            self.rows.cover(data.dataset(split))
+            self.cover(data.dataset(split))
         if self.rows.failed:
             return "they cannot be computed"
         longest = {name: value[:1] for name, value in probe.items()}
@@ -142,7 +142,7 @@ class Kept:
 
     def too_large(self, rows: KeptRows) -> str | None:
         """Why the features of all splits have no room."""
-        sizes = [example.size for split in SPLITS for example in self.data.dataset(split).examples]
+        sizes = self.sizes(*SPLITS)
         needed, free = rows.store.size(sizes), shutil.disk_usage(existing(directory())).free
         if rows.agreed(float(needed > min(LARGEST, free / 2))):
             return (
@@ -151,8 +151,12 @@ class Kept:
             )
         return None
 
+    def sizes(self, *splits: str) -> list[int]:
+        """The tokens of all that the network reads of these splits, one by one."""
+        return [size for split in splits for size in sizes_of(in_windows(self.data.dataset(split)))]
+
     def tell(self, rows: KeptRows, before: bool) -> None:
-        sizes = [e.size for split in ("train", "validation") for e in self.data.dataset(split).examples]
+        sizes = self.sizes("train", "validation")
         layers = (self.cut or 0) - 1
         some = f"layers 0–{layers - 1}" if layers > 1 else "layer 0"
         what = "every layer" if layers >= self.model.depth else some
