@@ -237,10 +237,11 @@ def with_trained_source(settings: Settings, directory: Run, accelerator: Acceler
 
 
 def disk_needed(step: Step) -> int:
-    """Bytes: two of `last` (weights, two moments, the objective's), two of `best`, and the exported model."""
+    """Bytes: two of `last` (weights, average, two moments, the objective's), two of `best`, the model."""
     trained, total = step.model.counts()
     own = sum(value.nbytes for value in step.objective.buffers())
-    return 4 * (8 * trained + (trained if step.model.adapter else total)) + 2 * own
+    copies = 8 if step.settings.train.average == "none" else 10
+    return 4 * (copies * trained + (trained if step.model.adapter else total)) + 2 * own
 
 
 def best_score(directory: Run) -> float:

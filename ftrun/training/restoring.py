@@ -48,6 +48,7 @@ def load(loop: Loop, place: Path) -> None:
     step.state = state_of(place, {name: value for name, value in state.items() if name not in BESIDE})
     checkpoint.read_weights(place, step.model, step.parameters)
     checkpoint.read_moments(place, step.plain_optimizer(), step.parameters)
+    step.average.restore(place)
     if own := dict(step.objective.named_buffers()):
         saved = tensor_files.read_tensors(place, "task")
         saved = {name.replace("/", "."): value for name, value in saved.items()}  # formerly a/b
