@@ -9,9 +9,11 @@ from ftrun.errors import ConfigError
 from ftrun.settings.checks import above, at_least, auto_or_switch, every, one_of
 from ftrun.settings.earlier import Domain, Pretrain, Source
 from ftrun.settings.fewer_bits import refuse_half, refuse_rounded
+from ftrun.settings.optimizers import refuse_with_schedule_free
 from ftrun.settings.protocols import Schedule, Strategy, Task
 from ftrun.settings.sharded import refuse_with_shard
 
+OPTIMIZERS = ("adamw", "adamw8bit", "sgd", "lars", "muon", "schedulefree", "adafactor")
 ROUNDED = ("8bit", "4bit")  # ways to load weights
 
 
@@ -49,7 +51,7 @@ class Train:
     @property
     def adaptive(self) -> bool:
         """Whether the optimizer divides gradients by their size."""
-        return self.optimizer in ("adamw", "adamw8bit")
+        return self.optimizer not in ("sgd", "lars")
 
     def __post_init__(self) -> None:
         for name in ("lr", "epochs"):
@@ -66,7 +68,7 @@ class Train:
             )
         if self.warmup >= 1 and self.warmup % 1:
             raise ConfigError(f"train.warmup is a share below 1 or whole steps, not {self.warmup}")
-        one_of("train.optimizer", self.optimizer, ["adamw", "adamw8bit", "sgd", "lars"])
+        one_of("train.optimizer", self.optimizer, OPTIMIZERS)
         if not 0 <= self.momentum < 1:
             raise ConfigError(f"train.momentum is at least 0 and below 1, not {self.momentum}")
         one_of("train.average", self.average, ["none", "ema", "soup"])
@@ -177,6 +179,8 @@ class Settings:
             )
         self.task.check(self)
         self.guard.check(self)
+        if self.train.optimizer == "schedulefree":
+            refuse_with_schedule_free(self)
         if self.train.shard:
             refuse_with_shard(self.task, self.train, self.model)
         spec = self.task.spec(None)

@@ -22,6 +22,7 @@ from ftrun.training.evaluate import evaluate
 from ftrun.training.pausing import is_to_wait, rungs_of, wait
 from ftrun.training.processes.ranks import ending
 from ftrun.training.state import State, better, praise
+from ftrun.training.updates.moments import moments
 
 if TYPE_CHECKING:
     from ftrun.tasks.data import TaskData
@@ -227,7 +228,7 @@ class Loop:
         self.step.kept.flush()
         tensors = {
             "weights": checkpoint.weights_of(self.step.model, self.step.parameters),
-            "optimizer": checkpoint.moments(self.step.plain_optimizer(), self.step.parameters),
+            "optimizer": moments(self.step.plain_optimizer(), self.step.parameters),
             **self.step.average.tensors(),
             **({"task": own} if (own := dict(self.step.objective.named_buffers())) else {}),
         }

@@ -71,7 +71,7 @@ class Step:
         self.optimizer = accelerator.prepare_optimizer(own, device_placement=False)
         self.stages = {name: model.stage_of(name) for name in self.parameters}
         self.state = State(micro_batch=settings.train.micro_batch or settings.train.batch_size)
-        self.average = average_of(model, self.parameters, settings)
+        self.average = average_of(model, self.parameters, settings, own)
         self.norm = math.nan  # of the latest gradient that was read
         self.pending: Pending | None = None  # the latest step, as long as nobody has read what it came to
         self.begun = False  # whether every open weight has taken a step

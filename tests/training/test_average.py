@@ -143,7 +143,7 @@ def test_a_soup_is_never_worse_on_validation_than_the_best_single_weights(runs):
 def test_a_head_that_is_solved_for_has_no_average():
     solved = settings("strategy=linear_probe", "solver=lbfgs", "train.average=ema")
     assert without_effect(solved) == ["train.average=ema"]
-    assert type(average_of(None, {}, solved)) is Plain
+    assert type(average_of(None, {}, solved, None)) is Plain
 
 
 @pytest.mark.parametrize(

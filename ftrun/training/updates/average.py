@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import nn
+    from torch.optim import Optimizer
 
     from ftrun.models.model import Model
     from ftrun.settings.schema import Settings
@@ -129,9 +130,34 @@ class Soup(Average):
         return {"soup": state.soup}
 
 
-def average_of(model: Model, parameters: Mapping[str, nn.Parameter], settings: Settings) -> Plain:
-    """What the settings ask for, of a model whose trained parameters these are."""
+class Between(Plain):
+    """train.optimizer=schedulefree: the average x, of which the weights hold y = (1 - β₁)·z + β₁·x."""
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self.optimizer = optimizer
+
+    @contextmanager
+    def scored(self, score: Scoring, state: State, metric: Metric) -> Iterator[Scores]:
+        trained = [
+            (weight, self.optimizer.state[weight]["z"], 1 - 1 / group["betas"][0])
+            for group in self.optimizer.param_groups
+            for weight in group["params"]
+            if self.optimizer.state.get(weight)
+        ]
+        places = [own(weight) for weight, _, _ in trained]
+        values = [own(weight).detach().lerp(own(fast), share) for weight, fast, share in trained]
+        exchange(values, places)
+        yield score()
+        exchange(values, places)
+
+
+def average_of(
+    model: Model, parameters: Mapping[str, nn.Parameter], settings: Settings, optimizer: Optimizer
+) -> Plain:
+    """What the settings ask for, of a model whose trained parameters and optimizer these are."""
     kind = settings.train.average
+    if settings.train.optimizer == "schedulefree":
+        return Between(optimizer)
     if kind == "none" or settings.strategy.solved:
         return Plain()
     statistics = {id(each) for norm in model.batch_norms() for each in norm.buffers()}
