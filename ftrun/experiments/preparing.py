@@ -100,7 +100,8 @@ def without_effect(settings: Settings) -> list[str]:
     given = {name: getattr(train, name) for name in ("lr", "epochs") if name not in settings.auto}
     if train.max_steps is not None:
         given["max_steps"] = train.max_steps
-    return [f"train.{name}={value:g}" for name, value in given.items()]
+    found = [f"train.{name}={value:g}" for name, value in given.items()]
+    return found if train.average == "none" else [*found, f"train.average={train.average}"]
 
 
 def settled(settings: Settings, data: TaskData, model: Model, directory: Run) -> Settings:

@@ -38,7 +38,7 @@ from ftrun.training.devices import agreed, describe, open_accelerator
 from ftrun.training.gradients.compiling import compiled, keep_key, refuse_without_compiler
 from ftrun.training.gradients.recompute import refuse_batch_norms
 from ftrun.training.memory import MemoryMeter
-from ftrun.training.optim import refuse_missing
+from ftrun.training.optim import refuse_optimizer
 from ftrun.training.pausing import asked, wishes
 from ftrun.training.preflight import preflight, sound
 from ftrun.training.processes.launchers import refuse_other_precision
@@ -80,7 +80,7 @@ def refuse(settings: Settings, accelerator: Accelerator) -> None:
     settings.strategy.chosen(settings, shape)
     if settings.half:
         refuse_nothing_frozen(settings, outline(settings.model, spec, any_size=True))
-    refuse_missing(settings.train)
+    refuse_optimizer(settings.train, shape)
     if settings.train.checkpoint_layers is True:
         refuse_batch_norms(shape)
     if settings.train.shard:
@@ -237,10 +237,11 @@ def with_trained_source(settings: Settings, directory: Run, accelerator: Acceler
 
 
 def disk_needed(step: Step) -> int:
-    """Bytes: two of `last` (weights, two moments, the objective's), two of `best`, and the exported model."""
+    """Bytes: two of `last` (weights, average, two moments, the objective's), two of `best`, the model."""
     trained, total = step.model.counts()
     own = sum(value.nbytes for value in step.objective.buffers())
-    return 4 * (8 * trained + (trained if step.model.adapter else total)) + 2 * own
+    copies = 8 if step.settings.train.average == "none" else 10
+    return 4 * (copies * trained + (trained if step.model.adapter else total)) + 2 * own
 
 
 def best_score(directory: Run) -> float:

@@ -25,8 +25,9 @@ from ftrun.runs.manifest import seal
 from ftrun.runs.run import Run
 from ftrun.runs.terminal import say
 from ftrun.runs.typed import continuing, typed
+from ftrun.settings.earlier import Source
 from ftrun.settings.read import read
-from ftrun.settings.schema import ModelSettings, Settings, Source
+from ftrun.settings.schema import ModelSettings, Settings
 from ftrun.settings.seeds import stream
 from ftrun.tasks.data import TaskData
 from ftrun.tasks.dataset import SPLITS

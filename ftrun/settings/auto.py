@@ -61,7 +61,8 @@ def settle(train: Train, auto: frozenset[str], case: Case) -> tuple[dict[str, An
     if "lr" in auto:
         found["lr"], why = rate_of(train, case, batch)
         lines.append(f"rate {found['lr']:g} for {why}")
-    times = evaluations(case, steps * batch)
+    passes = 2 if train.average == "soup" else 1  # over validation, of an evaluation
+    times = evaluations(case, steps * batch // passes)
     if "eval_every" in auto:
         found["eval_every"] = max(1, math.ceil(steps / times))
     if "checkpoint_every" in auto:

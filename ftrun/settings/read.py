@@ -9,9 +9,10 @@ from ftrun import CONF
 from ftrun.errors import ConfigError, counted
 from ftrun.settings.auto import AUTO
 from ftrun.settings.checks import auto_or, convert, mapping, one_of, sound
+from ftrun.settings.earlier import Domain, Pretrain, Source
 from ftrun.settings.protocols import Strategy
 from ftrun.settings.resolve import build, holds, load_class, schedule_class
-from ftrun.settings.schema import Domain, ModelSettings, Pretrain, Settings, Source, Train
+from ftrun.settings.schema import ModelSettings, Settings, Train
 
 STAND_INS = {
     "lr": 1e-4, "epochs": 3.0, "batch_size": 32, "eval_every": "epoch", "checkpoint_every": "epoch",

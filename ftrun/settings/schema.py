@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftrun.errors import ConfigError
-from ftrun.settings.checks import above, at_least, auto_or_switch, every, finite, mapping, one_of
+from ftrun.settings.checks import above, at_least, auto_or_switch, every, one_of
+from ftrun.settings.earlier import Domain, Pretrain, Source
 from ftrun.settings.fewer_bits import refuse_half, refuse_rounded
+from ftrun.settings.optimizers import refuse_with_schedule_free
 from ftrun.settings.protocols import Schedule, Strategy, Task
 from ftrun.settings.sharded import refuse_with_shard
 
+OPTIMIZERS = ("adamw", "adamw8bit", "sgd", "lars", "muon", "schedulefree", "adafactor")
 ROUNDED = ("8bit", "4bit")  # ways to load weights
 
 
@@ -29,6 +32,8 @@ class Train:
     weight_decay: float
     clip: float | None
     layer_decay: float
+    average: str
+    ema_decay: float  # the most
     precision: str
     sampling: str
     eval_every: str | int | float  # "epoch", optimizer steps, or a share of the run below 1
@@ -46,7 +51,7 @@ class Train:
     @property
     def adaptive(self) -> bool:
         """Whether the optimizer divides gradients by their size."""
-        return self.optimizer in ("adamw", "adamw8bit")
+        return self.optimizer not in ("sgd", "lars")
 
     def __post_init__(self) -> None:
         for name in ("lr", "epochs"):
@@ -63,9 +68,12 @@ class Train:
             )
         if self.warmup >= 1 and self.warmup % 1:
             raise ConfigError(f"train.warmup is a share below 1 or whole steps, not {self.warmup}")
-        one_of("train.optimizer", self.optimizer, ["adamw", "adamw8bit", "sgd", "lars"])
+        one_of("train.optimizer", self.optimizer, OPTIMIZERS)
         if not 0 <= self.momentum < 1:
             raise ConfigError(f"train.momentum is at least 0 and below 1, not {self.momentum}")
+        one_of("train.average", self.average, ["none", "ema", "soup"])
+        if not 0 <= self.ema_decay < 1:
+            raise ConfigError(f"train.ema_decay is at least 0 and below 1, not {self.ema_decay}")
         one_of("train.sampling", self.sampling, ["auto", "group_by_length", "random"])
         one_of("train.precision", self.precision, ["auto", "fp32", "bf16", "fp16", "tf32"])
         auto_or_switch("train.checkpoint_layers", self.checkpoint_layers)
@@ -131,56 +139,6 @@ class ModelSettings:
 
 
 @dataclass
-class Source:
-    """What the model learned before: its pre-training, a finished run, or a task to train first."""
-
-    kind: str  # pretraining | run | task
-    run: str  # the run's directory
-    node: dict[str, Any]  # the settings of the task to train first
-    task: Task | None  # the pre-training task
-
-
-@dataclass
-class Domain:
-    """A domain: text on which a second LoRA is trained, and labelled rows."""
-
-    text: Any  # the task of modelling the domain's text, as a node
-    rows: str | list[str] | None
-    test: str | list[str] | None
-    columns: list[str] | None
-    weights: list[float]
-    train: Any  # settings of train that differ for this text
-
-    def __post_init__(self) -> None:
-        mapping("compose.text", self.text)
-        mapping("compose.train", self.train)
-        if self.rows is None:
-            raise ConfigError(
-                "compose.rows is not set; it takes labelled rows of the domain: compose.rows=FILE"
-            )
-        if len(self.weights) != 2:
-            raise ConfigError(
-                f"compose.weights is a list of two numbers, for task and domain, not {self.weights}"
-            )
-        for weight in self.weights:
-            finite("compose.weights", weight)
-
-
-@dataclass
-class Pretrain:
-    """A training of random weights that comes first."""
-
-    task: Any  # as a node
-    train: Any  # settings of train that differ
-    seed: int
-    directory: str | None
-
-    def __post_init__(self) -> None:
-        mapping("pretrain.task", self.task)
-        mapping("pretrain.train", self.train)
-
-
-@dataclass
 class Settings:
     """The validated settings of one experiment; `raw` is the plain dict that they were read from."""
 
@@ -221,6 +179,8 @@ class Settings:
             )
         self.task.check(self)
         self.guard.check(self)
+        if self.train.optimizer == "schedulefree":
+            refuse_with_schedule_free(self)
         if self.train.shard:
             refuse_with_shard(self.task, self.train, self.model)
         spec = self.task.spec(None)

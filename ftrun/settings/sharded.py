@@ -14,9 +14,9 @@ def refuse_with_shard(task: Task, train: Any, model: Any) -> None:
     """ConfigError, with the reason and what is possible, whatever the number of processes is."""
     reasons = [
         (
-            train.optimizer not in ("adamw", "sgd"),
+            train.optimizer not in ("adamw", "sgd", "schedulefree"),
             f"train.optimizer={train.optimizer} needs each weight in one piece",
-            "train.optimizer=adamw or sgd, or train.shard=false",
+            "train.optimizer=adamw, sgd or schedulefree, or train.shard=false",
         ),
         (
             train.precision == "fp16",

@@ -61,10 +61,11 @@ class Anchored(Full, ABC):
         self.updates: UpdateAnchor | None = None
 
     def check(self, settings: Settings) -> None:
-        if settings.train.optimizer == "lars" and self.apply == "proximal":
+        optimizer = settings.train.optimizer
+        if optimizer in ("lars", "muon") and self.apply == "proximal":
             raise ConfigError(
-                "train.optimizer=lars takes a step of its own length for each weight, and apply=proximal"
-                " pulls by the learning rate; possible: apply=loss, or train.optimizer=sgd"
+                f"train.optimizer={optimizer} takes a step of its own length for each weight, and"
+                " apply=proximal pulls by the learning rate; possible: apply=loss, or train.optimizer=sgd"
             )
 
     @abstractmethod

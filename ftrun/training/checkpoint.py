@@ -7,12 +7,10 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from ftrun.errors import UserError
-from ftrun.models.split import is_split, own, put_together
+from ftrun.models.split import own
 from ftrun.runs.aside import clear, discard
 from ftrun.runs.files import sync, umask_mode
 from ftrun.runs.manifest import entries, fault
@@ -177,12 +175,6 @@ def read_weights(place: Path, model: nn.Module, trained: Collection[str]) -> Non
     load_weights(read_tensors(place, "weights", model.state_dict(keep_vars=True).get), model)
 
 
-def read_moments(place: Path, optimizer: Optimizer, names: dict[str, nn.Parameter]) -> None:
-    """Give an optimizer the state of a checkpoint."""
-    saved = read_tensors(place, "optimizer", lambda full: names[full.split("/", 1)[1]])
-    load_moments(saved, optimizer, names)
-
-
 def refuse_other_network(
     place: Path, shapes: dict[str, list[int]], model: nn.Module, trained: Collection[str]
 ) -> None:
@@ -211,32 +203,3 @@ def weights_of(model: nn.Module, trained: Collection[str]) -> dict[str, Tensor]:
     """The tensors that training can change: trained parameters and persistent buffers."""
     wanted = {*trained, *(name for name, _ in model.named_buffers())}
     return {name: value for name, value in model.state_dict(keep_vars=True).items() if name in wanted}
-
-
-def moments(optimizer: Optimizer, names: dict[str, nn.Parameter]) -> dict[str, Tensor]:
-    """The optimizer's state by parameter name, `exp_avg/net.classifier.weight`, all as tensors."""
-    found: dict[str, Tensor] = {}
-    seen: set[int] = set()
-    for name, parameter in names.items():
-        for key, value in optimizer.state.get(parameter, {}).items():
-            if value is None:
-                continue
-            tensor = value if isinstance(value, Tensor) else torch.tensor(value)
-            if tensor.data_ptr() in seen:  # adamw8bit's weights share a table, and files of safetensors none
-                tensor = tensor.clone()
-            seen.add(tensor.data_ptr())
-            found[f"{key}/{name}"] = tensor
-    return found
-
-
-def load_moments(saved: dict[str, Tensor], optimizer: Optimizer, names: dict[str, nn.Parameter]) -> None:
-    for full, value in saved.items():
-        key, name = full.split("/", 1)
-        parameter = names[name]
-        if value.dtype == torch.int64:  # a whole number
-            place: Any = int(value)
-        elif key == "step":
-            place = value
-        else:
-            place = put_together(value, parameter) if is_split(parameter) else value.to(parameter.device)
-        optimizer.state[parameter][key] = place

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from ftrun.data.baselines import MAJORITY
 from ftrun.data.batching import POOL, EpochBatches
-from ftrun.data.card import DIGITS
 from ftrun.errors import Interrupted
 from ftrun.runs import clock
 from ftrun.runs.signals import interruptions
@@ -22,7 +21,8 @@ from ftrun.training.devices import largest
 from ftrun.training.evaluate import evaluate
 from ftrun.training.pausing import is_to_wait, rungs_of, wait
 from ftrun.training.processes.ranks import ending
-from ftrun.training.state import State, better
+from ftrun.training.state import State, better, praise
+from ftrun.training.updates.moments import moments
 
 if TYPE_CHECKING:
     from ftrun.tasks.data import TaskData
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from ftrun.training.step import Step
     from ftrun.training.trackers import Tracker
 
-ROUNDING = 10.0**-DIGITS  # of the baselines in data.json
 BETWEEN_SAVES = 60.0  # seconds, from which on an evaluation is followed by a checkpoint whatever is set
 
 
@@ -161,30 +160,32 @@ class Loop:
 
     def evaluate(self) -> None:
         """Score the validation split, keep the best weights, and stop when patience is exhausted."""
-        state = self.state
-        scores, _ = self.scores(self.data.dataset("validation"))
+        metric = self.data.scorer.metrics[self.metric]
+        with self.step.average.scored(self.validated, self.state, metric) as scores:
+            self.judge(scores)
+
+    def validated(self) -> dict[str, float]:
+        """Every metric of the network as it is now, on the validation split."""
+        return self.scores(self.data.dataset("validation"))[0]
+
+    def judge(self, scores: dict[str, float]) -> None:
+        """Log the scores, and keep the network as it is where these are the best."""
+        state, metric = self.state, self.data.scorer.metrics[self.metric]
         found = {f"eval_{name}": value for name, value in scores.items()} | self.source_metrics("validation")
         self.log(found, *clock.lines())
         state.moved = state.moved or bool(state.best) and scores[self.metric] != state.best[self.metric]
         first = not state.best
-        if better(scores, state.best, self.data.scorer.metrics[self.metric]):
+        if better(scores, state.best, metric):
             state.best, state.stale = {"step": state.step, **scores}, 0
             self.save_best()
         elif state.step > self.step.all_open and state.moved:
             state.stale += 1
-        patience = self.settings.train.patience
-        state.stopped = patience is not None and state.stale >= patience
-        mark = self.praise(scores[self.metric], first) if state.best.get("step") == state.step else ""
+        state.stopped = (most := self.settings.train.patience) is not None and state.stale >= most
+        constant = self.baselines.get(MAJORITY, {}).get(f"eval_{self.metric}")
+        at = state.best.get("step")
+        mark = praise(scores[self.metric], first, metric, constant) if at == state.step else ""
         text = "".join(f"  eval_{name} {scores[name]:.4f}" for name in dict.fromkeys(("loss", self.metric)))
         say(f"step {state.step:>5} of {self.length.total}{text}{mark}")
-
-    def praise(self, score: float, first: bool) -> str:
-        """What is said of the best score so far, unless an answer without training has it as well."""
-        metric = self.data.scorer.metrics[self.metric]
-        constant = self.baselines.get(MAJORITY, {}).get(f"eval_{self.metric}")
-        if constant is not None and metric.sign * (score - constant) <= ROUNDING:
-            return "  no better than the most frequent label" if first else ""
-        return "" if metric.is_share and score == 0 else "  best so far"
 
     @clock.phase("evaluate")
     def scores(self, dataset: Dataset) -> tuple[dict[str, float], list[Row]]:
@@ -211,7 +212,7 @@ class Loop:
 
     def choices(self) -> dict[str, float]:
         """What was chosen on validation beside the weights, for result.json."""
-        return {}
+        return self.step.average.choices(self.state)
 
     def save_best(self) -> None:
         tensors = {"weights": checkpoint.weights_of(self.step.model, self.step.parameters)}
@@ -227,7 +228,8 @@ class Loop:
         self.step.kept.flush()
         tensors = {
             "weights": checkpoint.weights_of(self.step.model, self.step.parameters),
-            "optimizer": checkpoint.moments(self.step.plain_optimizer(), self.step.parameters),
+            "optimizer": moments(self.step.plain_optimizer(), self.step.parameters),
+            **self.step.average.tensors(),
             **({"task": own} if (own := dict(self.step.objective.named_buffers())) else {}),
         }
         if self.accelerator.is_main_process:

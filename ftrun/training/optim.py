@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -29,6 +29,7 @@ class Group:
     scale: float  # share of the learning rate
     weight_decay: float
     parameters: dict[str, nn.Parameter]
+    hidden: bool = False  # matrices of layers, for an optimizer that moves these in a way of their own
 
 
 def groups(model: Model, train: Train, factor: Callable[[str], float] = lambda name: 1.0) -> list[Group]:
@@ -40,14 +41,17 @@ def groups(model: Model, train: Train, factor: Callable[[str], float] = lambda n
     times that of its stage.
     """
     norms = model.norms()
-    found: dict[tuple[int, float, bool], Group] = {}
+    outer = {name for name, _ in model.head_parameters()}
+    found: dict[tuple[int, float, bool, bool], Group] = {}
     for name, parameter in model.trained().items():
         stage = model.stage_of(name)
         decayed = parameter.ndim > 1 and name not in norms
         scale = train.layer_decay ** min(model.depth - stage, model.depth) if stage <= model.depth else 1.0
         scale *= factor(name)
         decay = train.weight_decay if decayed else 0.0
-        group = found.setdefault((stage, -scale, decayed), Group(stage, scale, decay, {}))
+        inside = 1 <= stage <= model.depth and parameter.ndim == 2 and name not in outer
+        hidden = train.optimizer == "muon" and inside
+        group = found.setdefault((stage, -scale, decayed, hidden), Group(stage, scale, decay, {}, hidden))
         group.parameters[name] = parameter
     return [found[key] for key in sorted(found)]
 
@@ -59,17 +63,21 @@ def merged(found: list[Group], course: Callable[[int], Hashable]) -> list[Group]
     """
     kept: dict[Hashable, Group] = {}
     for group in found:
-        key = (group.scale, group.weight_decay, course(group.stage))
+        key = (group.scale, group.weight_decay, course(group.stage), group.hidden)
         former = kept.pop(key, group)  # the group of the highest stage is the last
         kept[key] = replace(group, parameters=former.parameters | group.parameters)
     return list(kept.values())
 
 
 def optimizer(found: list[Group], train: Train, device: torch.device) -> torch.optim.Optimizer:
-    """AdamW (betas 0.9 and 0.999, eps 1e-8), SGD or LARS with momentum; fused where torch supports it.
+    """AdamW (betas 0.9 and 0.999, eps 1e-8) or another; fused where torch supports it.
 
     adamw8bit keeps the moments of weights from 4,096 numbers on in 8 bits, in blocks of 256 with a scale each
     (Dettmers et al. 2022, "8-bit Optimizers via Block-wise Quantization"), by bitsandbytes.
+    Muon is for the matrices of layers, with AdamW for the rest. Adafactor keeps means of squared gradients by
+    row and column (Shazeer and Stern 2018), at the rate that is set, relative neither to the step nor to the
+    weight's size, as transformers' Trainer has it. Schedule-free AdamW (Defazio et al. 2024) trains between a
+    fast sequence and its average, which is what is scored and saved.
     LARS scales the rate of each weight by 0.001·|w|/|g| (You et al. 2017); biases, norms and other vectors
     have neither this scaling nor weight decay, as in SimCLR.
     """
@@ -82,6 +90,17 @@ def optimizer(found: list[Group], train: Train, device: torch.device) -> torch.o
         }
         for g in found
     ]
+    fused = device.type in ("cpu", "cuda")
+    if train.optimizer == "muon":
+        return muon(found, described, train, fused)
+    if train.optimizer == "adafactor":
+        from transformers.optimization import Adafactor
+
+        return Adafactor(described, lr=train.lr, scale_parameter=False, relative_step=False)
+    if train.optimizer == "schedulefree":
+        from ftrun.training.updates.schedule_free import ScheduleFree
+
+        return ScheduleFree(described, lr=train.lr)
     if train.optimizer == "adamw8bit":
         from bitsandbytes.optim import AdamW8bit
 
@@ -90,7 +109,6 @@ def optimizer(found: list[Group], train: Train, device: torch.device) -> torch.o
         from pytorch_optimizer import LARS
 
         return LARS(described, lr=train.lr, momentum=train.momentum)
-    fused = device.type in ("cpu", "cuda")
     if train.optimizer == "sgd":
         whole = not any(
             is_split(p) for g in found for p in g.parameters.values()
@@ -99,8 +117,31 @@ def optimizer(found: list[Group], train: Train, device: torch.device) -> torch.o
     return torch.optim.AdamW(described, lr=train.lr, fused=fused)
 
 
-def refuse_missing(train: Train) -> None:
-    """ConfigError where the optimizer is of a package that is not installed."""
+def muon(
+    found: list[Group], described: list[dict[str, Any]], train: Train, fused: bool
+) -> torch.optim.Optimizer:
+    """Muon for the groups of matrices; ConfigError where none of these trains."""
+    from ftrun.training.updates.muon import Muon
+
+    hidden, others = (
+        [own for own, group in zip(described, found, strict=True) if group.hidden is kind]
+        for kind in (True, False)
+    )
+    if not hidden:
+        raise ConfigError(
+            "train.optimizer=muon moves matrices of hidden layers, and none of them trains; possible:"
+            " train.optimizer=adamw"
+        )
+    return Muon(hidden, others, train.lr, fused)
+
+
+def refuse_optimizer(train: Train, model: Model) -> None:
+    """ConfigError for an optimizer of a package that is not installed, or that does not suit the network."""
+    if train.optimizer == "schedulefree" and model.batch_norms():
+        raise ConfigError(
+            "train.optimizer=schedulefree scores weights that are not those that were trained with, and the"
+            f" statistics of batch normalisation in {model.name} are of the latter; possible: adamw"
+        )
     if train.optimizer == "adamw8bit" and importlib.util.find_spec("bitsandbytes") is None:
         raise ConfigError(
             "train.optimizer=adamw8bit needs bitsandbytes: pip install 'ftrun[quantized]'; possible: adamw"

@@ -30,9 +30,9 @@ def loop_of(strategy: Strategy) -> type[Loop]:
 class Refit(Loop):
     """The L2 strength of the head is the one with the least validation loss, as in `Solve`."""
 
-    def evaluate(self) -> None:
+    def validated(self) -> dict[str, float]:
         self.refit()
-        super().evaluate()
+        return super().validated()
 
     @clock.phase("train")
     def refit(self) -> None:

@@ -9,6 +9,7 @@ from ftrun.errors import UserError
 from ftrun.runs.terminal import say
 from ftrun.training import checkpoint, tensor_files
 from ftrun.training.state import State
+from ftrun.training.updates.moments import read_moments
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,7 +48,8 @@ def load(loop: Loop, place: Path) -> None:
         loop.accelerator.scaler.load_state_dict(scaler)
     step.state = state_of(place, {name: value for name, value in state.items() if name not in BESIDE})
     checkpoint.read_weights(place, step.model, step.parameters)
-    checkpoint.read_moments(place, step.plain_optimizer(), step.parameters)
+    read_moments(place, step.plain_optimizer(), step.parameters)
+    step.average.restore(place)
     if own := dict(step.objective.named_buffers()):
         saved = tensor_files.read_tensors(place, "task")
         saved = {name.replace("/", "."): value for name, value in saved.items()}  # formerly a/b

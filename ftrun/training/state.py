@@ -6,9 +6,12 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ftrun.data.card import DIGITS
+
 if TYPE_CHECKING:
     from ftrun.tasks.metrics.metric import Metric
 
+ROUNDING = 10.0**-DIGITS  # of the baselines in data.json
 COSTS = ("seconds", "cpu_seconds", "train_seconds", "train_cpu_seconds", "tokens", "padded_tokens")
 
 
@@ -38,6 +41,7 @@ class State:
     cost: dict[str, float] = field(default_factory=lambda: dict.fromkeys(COSTS, 0))
     # of a head that is solved for: log10 of each L2 strength tried, and the numbers that rank it
     tried: list[list[float]] = field(default_factory=list)
+    soup: int = 0  # evaluations whose weights are in the average of train.average=soup
 
 
 def better(scores: dict[str, float], best: dict[str, float], metric: Metric) -> bool:
@@ -49,3 +53,13 @@ def better(scores: dict[str, float], best: dict[str, float], metric: Metric) -> 
         return True
     new, old = (sign * scores[name], -scores["loss"]), (sign * best[name], -best["loss"])
     return new > old
+
+
+def praise(score: float, first: bool, metric: Metric, constant: float | None) -> str:
+    """What is said of the best score so far, unless an answer without training has it as well.
+
+    `constant` is that of the most frequent label, where it is known.
+    """
+    if constant is not None and metric.sign * (score - constant) <= ROUNDING:
+        return "  no better than the most frequent label" if first else ""
+    return "" if metric.is_share and score == 0 else "  best so far"

@@ -20,6 +20,7 @@ from ftrun.training.late import Numbers
 from ftrun.training.optim import groups, merged, optimizer
 from ftrun.training.pending import Pending, divergence
 from ftrun.training.state import State
+from ftrun.training.updates.average import average_of
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -70,6 +71,7 @@ class Step:
         self.optimizer = accelerator.prepare_optimizer(own, device_placement=False)
         self.stages = {name: model.stage_of(name) for name in self.parameters}
         self.state = State(micro_batch=settings.train.micro_batch or settings.train.batch_size)
+        self.average = average_of(model, self.parameters, settings, own)
         self.norm = math.nan  # of the latest gradient that was read
         self.pending: Pending | None = None  # the latest step, as long as nobody has read what it came to
         self.begun = False  # whether every open weight has taken a step
@@ -159,6 +161,7 @@ class Step:
         state.updates += taken
         state.bad_steps = 0 if taken else state.bad_steps + 1
         if taken:
+            self.average.follow(state.updates)
             state.loss_sum, state.loss_count = state.loss_sum + loss, state.loss_count + count
             for name, value, of in zip(latest.parts, parts[::2], parts[1::2], strict=True):
                 before = state.parts.get(name, [0.0, 0.0])

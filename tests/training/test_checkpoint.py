@@ -11,6 +11,8 @@ import torch
 from ftrun.errors import UserError
 from ftrun.training import checkpoint, tensor_files
 from ftrun.training.tensor_files import read_tensors
+from ftrun.training.updates.moments import moments as moments_of
+from ftrun.training.updates.moments import read_moments
 
 
 def tensors(value):
@@ -276,7 +278,7 @@ def test_weights_and_moments_go_by_name(tmp_path):
     optimizer = torch.optim.AdamW(names.values(), lr=0.1)
     net(torch.randn(4, 3)).sum().backward()
     optimizer.step()
-    weights, moments = checkpoint.weights_of(net, names), checkpoint.moments(optimizer, names)
+    weights, moments = checkpoint.weights_of(net, names), moments_of(optimizer, names)
     assert "0.weight" not in weights and "1.running_mean" in weights
     checkpoint.save(tmp_path / "last", {"weights": weights, "optimizer": moments}, {"step": 1})
 
@@ -286,7 +288,7 @@ def test_weights_and_moments_go_by_name(tmp_path):
     again = torch.optim.AdamW(reversed(theirs.values()), lr=0.1)
     place, _ = checkpoint.newest(tmp_path / "last")
     checkpoint.read_weights(place, other, theirs)
-    checkpoint.read_moments(place, again, theirs)
+    read_moments(place, again, theirs)
     for key, value in net.state_dict().items():
         assert torch.equal(value, other.state_dict()[key])
     for name, parameter in names.items():

@@ -1,7 +1,6 @@
 """The loop: what the optimizer sees, how long it goes on, what it keeps, and how it stops."""
 
 import math
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,7 +18,7 @@ from ftrun.tasks.objective import Objective
 from ftrun.tasks.parts.labelled import ClassScorer
 from ftrun.training import loop as engine
 from ftrun.training.gradients.gradient import Gradient
-from ftrun.training.state import better
+from ftrun.training.state import better, praise
 
 
 def weights(run):
@@ -275,10 +274,7 @@ def test_the_log_has_at_least_twenty_points_and_the_rate_follows_the_schedule(to
     ],
 )
 def test_a_score_that_needs_no_training_is_not_praised(name, score, baseline, first, expected):
-    loop = engine.Loop.__new__(engine.Loop)
-    loop.metric, loop.data = name, SimpleNamespace(scorer=SimpleNamespace(metrics=SINGLE_LABEL))
-    loop.baselines = {} if baseline is None else {"majority": {f"eval_{name}": baseline}}
-    assert loop.praise(score, first).strip() == expected
+    assert praise(score, first, SINGLE_LABEL[name], baseline).strip() == expected
 
 
 def test_what_is_praised_is_better_than_the_baseline_of_the_data_card(toy_files, still_dir, tmp_path, capsys):

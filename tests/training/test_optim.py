@@ -15,7 +15,8 @@ from ftrun.experiments import single
 from ftrun.models.model import Model
 from ftrun.settings.schema import Train
 from ftrun.training import checkpoint
-from ftrun.training.optim import Group, groups, merged, optimizer, plan, refuse_missing
+from ftrun.training.optim import Group, groups, merged, optimizer, plan, refuse_optimizer
+from ftrun.training.updates.moments import load_moments, moments
 
 
 def train(**changes):
@@ -24,7 +25,7 @@ def train(**changes):
         "batch_size": 8, "micro_batch": None, "epochs": 1, "max_steps": None, "warmup": 0.0,
         "weight_decay": 0.01, "clip": 1.0, "layer_decay": 1.0, "precision": "fp32", "sampling": "auto",
         "eval_every": "epoch", "patience": None, "metric": None, "checkpoint_every": "epoch",
-        "deterministic": True,
+        "average": "none", "ema_decay": 0.9999, "deterministic": True,
         "keep": "auto",
         "graphs": "auto",
         "compile": False,
@@ -193,8 +194,8 @@ def test_a_state_of_bytes_shared_tables_and_numbers_comes_back(tmp_path):
     weights = {name: torch.nn.Parameter(torch.zeros(4)) for name in "ab"}
     one, other = Counting(weights.values()), Counting(weights.values())
     one.step()
-    checkpoint.save(tmp_path / "last", {"optimizer": checkpoint.moments(one, weights)}, {})
-    checkpoint.load_moments(checkpoint.read_tensors(tmp_path / "last", "optimizer"), other, weights)
+    checkpoint.save(tmp_path / "last", {"optimizer": moments(one, weights)}, {})
+    load_moments(checkpoint.read_tensors(tmp_path / "last", "optimizer"), other, weights)
     for each in (one, other):
         each.step()
     for weight in weights.values():
@@ -207,7 +208,7 @@ def test_a_state_of_bytes_shared_tables_and_numbers_comes_back(tmp_path):
 def test_adamw8bit_without_its_package_is_refused(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"adamw8bit needs bitsandbytes: pip install 'ftrun\[quantized\]'"):
-        refuse_missing(train(optimizer="adamw8bit"))
+        refuse_optimizer(train(optimizer="adamw8bit"), None)
 
 
 def test_adamw8bit_keeps_its_moments_in_a_byte_each_and_goes_on_exactly(

@@ -28,8 +28,9 @@ from ftrun.runs.streams import shown
 from ftrun.runs.terminal import say
 from ftrun.runs.typed import prediction
 from ftrun.settings.auto import AUTO
+from ftrun.settings.earlier import Domain
 from ftrun.settings.read import FIXED, read
-from ftrun.settings.schema import Domain, Settings
+from ftrun.settings.schema import Settings
 from ftrun.tasks.classify import Classify
 from ftrun.tasks.data import TaskData
 

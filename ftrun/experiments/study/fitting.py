@@ -26,8 +26,12 @@ PROCESS = 550_000_000  # bytes of Python with all that a run imports, measured o
 CONTEXT = 600_000_000  # of CUDA and its libraries on a GPU, about
 SMALL = 4096  # numbers of a weight, below which adamw8bit keeps its moments in fp32 (bitsandbytes)
 BLOCK = 256  # numbers that share a scale of its moments
-MOMENTS = {"adamw": 8.0, "sgd": 4.0, "lars": 4.0, "adamw8bit": 2.0 + 8 / BLOCK}  # bytes of each weight
-SMALLS = MOMENTS | {"adamw8bit": 8.0}  # of weights of few numbers
+MOMENTS = {  # bytes of each weight; of muon's at most, as embeddings and heads have AdamW's
+    "adamw": 8.0, "sgd": 4.0, "lars": 4.0, "adamw8bit": 2.0 + 8 / BLOCK, "muon": 8.0, "schedulefree": 8.0,
+    "adafactor": 0.1,
+}  # fmt: skip
+AVERAGES = {"none": 0, "ema": 1, "soup": 2}  # copies of the trained weights that train.average holds
+SMALLS = MOMENTS | {"adamw8bit": 8.0, "adafactor": 4.0}  # of weights of few numbers
 # On a CPU, what steps and scoring hold becomes this much, measured with glibc 2.36: it keeps what is freed
 # in pieces below 32 MB, and scoring needs others. With MALLOC_MMAP_THRESHOLD_=1000000 it is what is held.
 KEPT = 1.15, 1.4
@@ -181,7 +185,8 @@ def need_of(settings: Settings, sizes: Sizes, processes: int = 1, shard: bool = 
     steps = not settings.strategy.solved
     large, small = sizes.trained - sizes.small, sizes.small
     moments = steps * round(MOMENTS[train.optimizer] * large + SMALLS[train.optimizer] * small)
-    held = 4 * settings.guard.copies * sizes.trained
+    copies = settings.guard.copies + steps * AVERAGES[train.average] + (train.optimizer == "schedulefree")
+    held = 4 * copies * sizes.trained
     gradients = steps * 4 * sizes.trained
     base = PROCESS + (CONTEXT if gpu else 0)
     one = 4 * sizes.largest  # in fp32, or twice in bf16: as it is read, and as a tensor
