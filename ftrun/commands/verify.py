@@ -55,7 +55,7 @@ def parser() -> Parser:
     add("--resume", action="store_true",
         help="also go on from checkpoints/last in a copy, and compare the bytes at its end")  # fmt: skip
     add("--again", action="store_true",
-        help="also train in a copy from the first step, and compare the bytes at its end")  # fmt: skip
+        help="also train a copy from the start, stop halfway, resume, and compare the bytes")  # fmt: skip
     add("--tolerance", type=float, default=TOLERANCE,
         help="largest difference allowed of a logit, probability or score; default: %(default)s")  # fmt: skip
     return found

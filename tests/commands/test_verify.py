@@ -17,7 +17,14 @@ from ftrun.runs.manifest import seal
 from ftrun.runs.run import Run
 
 NAMES = ["weights", "data", "scores", "predictions", "export", "checkpoints"]
-QUICK = ["baselines=false", "train.epochs=1", "train.max_steps=4", "train.checkpoint_every=2", "device=cpu"]
+QUICK = [
+    "baselines=false",
+    "train.epochs=1",
+    "train.max_steps=4",
+    "train.eval_every=1",
+    "train.checkpoint_every=2",
+    "device=cpu",
+]
 
 
 ROWS = "text,label\n" + "".join(f"a man eats {'well' if n % 2 else 'badly'} {n},{n % 2}\n" for n in range(60))
@@ -51,7 +58,10 @@ def test_a_whole_run_is_proved_and_nothing_is_left_beside_it(ftrun_inprocess, wh
     before = {file: file.read_bytes() for file in whole.parent.rglob("*") if file.is_file()}
     found = lines(ftrun_inprocess, str(whole), "--resume", "--again")
     assert [*found] == [*NAMES, "resume", "again"] and {word for word, _ in found.values()} == {"ok"}
-    assert "ends in the same bytes" in found["resume"][1] and "from step 0 to 4" in found["again"][1]
+    assert (
+        "ends in the same bytes" in found["resume"][1]
+        and "from step 0, stopped and resumed at step 2, to 4" in found["again"][1]
+    )
     assert {file: file.read_bytes() for file in whole.parent.rglob("*") if file.is_file()} == before
 
 

@@ -3,27 +3,39 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
-from ftrun.errors import UserError
+from ftrun.errors import Paused, UserError
 from ftrun.experiments import start
 from ftrun.experiments.verifying.proofs import Open
 from ftrun.models.saved.below import linked_or_copied
 from ftrun.runs import manifest
 from ftrun.runs.files import existing, free_space_check, unique
 from ftrun.runs.publish import CHECKPOINTS, METRICS
-from ftrun.runs.run import PREDICTIONS, RESULT, Run
+from ftrun.runs.run import PAUSE, PREDICTIONS, RESULT, Run
 from ftrun.runs.terminal import logged
 from ftrun.training import checkpoint
+from ftrun.training.pausing import HALFWAY, asked
 
 COMPARED = (METRICS, RESULT, PREDICTIONS)  # byte for byte; of model/ what its seal says
-LATER = (RESULT, PREDICTIONS, "model", "timing.jsonl", "cost.json", "merged", "onnx")  # what the end writes
+LATER = (
+    RESULT,
+    PREDICTIONS,
+    "model",
+    "timing.jsonl",
+    "cost.json",
+    PAUSE,
+    "merged",
+    "onnx",
+)  # what the end writes
 LOCAL = ("none", "tensorboard")  # trackers that no second run would trouble
 
 
 def resumed(run: Run, anew: bool) -> str:
-    """What a copy of the run comes to, from its last checkpoint or, `anew`, from its first step.
+    """What a copy of the run comes to, from its last checkpoint or, `anew`, from its first step on.
 
+    One that begins anew is stopped at the evaluation nearest to half of its steps, and goes on from there.
     Raises UserError where a byte differs, Open where there is no checkpoint to go on from.
     """
     tracker = run.config.get("tracker")
@@ -39,13 +51,20 @@ def resumed(run: Run, anew: bool) -> str:
         copied(path, place, anew)
         begun = checkpoint.read_state(place / CHECKPOINTS / "last")["step"] if not anew else 0
         with logged(place / "verify.txt"):
-            start.resume(place)
+            with suppress(Paused), asked(rungs=HALFWAY if anew else ()):
+                start.resume(place)
+            stopped = (Run(place).read_json(PAUSE) or {}).get("step") if anew else None
+            if stopped is not None:
+                start.resume(place)
         if wrong := different(path, place):
             raise UserError(f"from step {begun} on it comes to another {' and '.join(wrong)}")
         steps = Run(place).result("steps")["steps"]
     finally:
         shutil.rmtree(place, ignore_errors=True)
-    return f"a copy, from step {begun} to {steps:,}, ends in the same bytes: {', '.join(COMPARED)}, model/"
+    way = (
+        f"from step {begun:,}{f', stopped and resumed at step {stopped:,},' if stopped else ''} to {steps:,}"
+    )
+    return f"a copy {way} ends in the same bytes: {', '.join(COMPARED)}, model/"
 
 
 def copied(path: Path, place: Path, anew: bool) -> None:

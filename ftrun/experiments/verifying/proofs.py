@@ -116,8 +116,8 @@ class Verified:
         largest = max(abs(value - then) for then, value in known.values())
         main = next(iter(known))
         return (
-            f"test_{main} {known[main][1]:.6g} and {len(known) - 1} more;"
-            f" none differs by more than {largest:.1g}"
+            f"test_{main} {known[main][1]:.6g} and {len(known) - 1} more, computed again;"
+            f" {none('score', largest)}"
         )
 
     def predictions(self) -> str:
@@ -138,9 +138,7 @@ class Verified:
                         f"row {line['row']}: {name} is {brief(value)}, and was {brief(then.get(name))}"
                     )
                 largest = max(largest, found)
-        return (
-            f"{counted(len(now), 'row')} answered as in the run; no number differs by more than {largest:.1g}"
-        )
+        return f"{counted(len(now), 'row')} answered as in the run; {none('probability', largest)}"
 
     def export(self) -> str:
         """Plain libraries make the same logits of what lies in model/."""
@@ -164,8 +162,8 @@ class Verified:
         if not found.largest_difference <= self.tolerance:
             raise UserError(f"a logit of plain transformers differs by {found.largest_difference:.2g}")
         return (
-            f"read by {library_of(place, stored(place / CONFIG))}: {what.rows:,} {words}; no logit differs by"
-            f" more than {found.largest_difference:.1g}, {counted(found.flipped, 'answer')} differ"
+            f"as {library_of(place, stored(place / CONFIG))} reads it: {what.rows:,} {words};"
+            f" {none('logit', found.largest_difference)}"
         )
 
     def checkpoints(self) -> str:
@@ -202,6 +200,11 @@ class Verified:
         train = self.settings.train
         here = open_accelerator(self.settings.device, train.precision, train.deterministic)
         return resumed(self.run.environment, surroundings(self.run.path, describe(here)), 0)[1]
+
+
+def none(what: str, largest: float) -> str:
+    """How far apart the furthest two are."""
+    return f"no {what} differs{f' by more than {largest:.1g}' if largest else ''}"
 
 
 def apart(then: Any, now: Any) -> float:
