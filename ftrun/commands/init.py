@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
     words, given = asked(options.settings)
 
     from ftrun.commands._beginning.asking import settled
-    from ftrun.commands._beginning.writing import FITTED
+    from ftrun.commands._beginning.writing import FITTED, SCHEMA, write_schema
     from ftrun.experiments.making import looked
     from ftrun.experiments.overrides import settings_of
     from ftrun.runs.files import write_atomically
@@ -46,7 +46,8 @@ def main(arguments: list[str]) -> int:
     say_what(found, chosen, options.file)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, text_of(found, chosen, raw, words, name, options))
-    print(f"saved: {file}")
+    write_schema(options.config_dir)
+    print(f"saved: {file}; editors of YAML check it by {file.parents[1] / SCHEMA}")
     for line in commands(name, options.config_dir):
         print(line)
     return 0

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from ftrun import CONF
+from ftrun.runs.files import write_atomically
 from ftrun.runs.written import to_yaml
+from ftrun.settings.json_schema import schema
 from ftrun.settings.suggest import keys
 
 LATER = ("max_length", "block", "augment", "subset", "folds")  # written after what was found, as they are
@@ -19,6 +22,8 @@ ABOUT = {
     "model": "comes with ftrun; others: ftrun --help model, or model.name=DIRECTORY or a name on the Hub",
     "strategy": "how the network is fine-tuned: ftrun --help strategy",
 }
+SCHEMA = "ftrun.schema.json"  # in the directory of one's own options
+MODELINE = f"yaml-language-server: $schema=../{SCHEMA}"  # by which editors know it
 WIDTH = 110
 
 
@@ -30,7 +35,7 @@ def written(
     `about` says what it is for, `commands` how it is used; `options` are the chosen ones by group, `task` the
     settings of its task by name, `others` settings by dotted name.
     """
-    head = ["# @package _global_", *(f"# {line}" for line in (about, *commands))]
+    head = ["# @package _global_", *(f"# {line}" for line in (about, *commands, MODELINE))]
     chosen = [
         (f"  - override /{group}: {value}", ABOUT.get(group, "").format(value))
         for group, value in options.items()
@@ -46,6 +51,12 @@ def written(
             ["", "# train: {epochs: 3, lr: 1e-4}  # both are chosen where not set: ftrun --help train"]
         )
     return "\n".join(line for part in parts for line in part) + "\n"
+
+
+def write_schema(directory: str) -> None:
+    """Beside one's own options, the schema by which editors complete and check them; made anew each time."""
+    text = json.dumps(schema(directory), indent=1, ensure_ascii=False) + "\n"
+    write_atomically(Path(directory) / SCHEMA, text)
 
 
 def comments(kind: str) -> dict[str, str]:
