@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ftrun import CONF
 from ftrun.errors import ConfigError, near
+from ftrun.settings.own import beside
 from ftrun.settings.suggest import keys
 
 GROUPS = (
@@ -21,7 +22,8 @@ USAGE = """ftrun: fine-tune a pre-trained network and compare strategies for doi
   ftrun -m key=1,2,4 …       a sweep: one run for every combination
   ftrun COMMAND …            a command; ftrun COMMAND --help explains it
   ftrun --help GROUP …       a part of this page, e.g. ftrun --help strategy, or one option: strategy=lora
-  ftrun --config-dir DIR …   also use your own options in DIR/strategy/*.yaml, DIR/task/*.yaml …
+  ftrun --config-dir DIR …   also use your own options in DIR/strategy/*.yaml, DIR/task/*.yaml …; those in
+                             conf/ of the current directory need not be named
 """
 
 
@@ -60,6 +62,7 @@ def page_of(word: str) -> str:
         raise ConfigError(
             f"help: {word} is not a group; possible: {', '.join(GROUPS)}, train{near(group, GROUPS)}"
         )
+    files = {path.stem: path for path in reversed(options(group))}
     names = [path.stem for path in options(group)]
     if not option:
         return of_group(group)
@@ -67,12 +70,13 @@ def page_of(word: str) -> str:
         raise ConfigError(
             f"help: there is no {group} '{option}'; possible: {', '.join(names)}{near(option, names)}"
         )
-    lines = (CONF / group / f"{option}.yaml").read_text(encoding="utf-8").splitlines()
+    lines = files[option].read_text(encoding="utf-8").splitlines()
     return "\n".join(line for line in lines if not line.startswith("# @"))
 
 
 def options(group: str) -> list[Path]:
-    return sorted((CONF / group).glob("*.yaml"))
+    """ftrun's own, then those of conf/ in the current directory."""
+    return [path for place in (CONF, beside()) if place for path in sorted((place / group).glob("*.yaml"))]
 
 
 def of_group(group: str) -> str:

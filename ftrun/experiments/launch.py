@@ -29,8 +29,6 @@ from ftrun.experiments.overrides import (
     COMPOSITION,
     fold_words,
     here,
-    hidden,
-    importable,
     options_first,
     plain,
     spelt,
@@ -41,6 +39,7 @@ from ftrun.experiments.queue.launcher import launcher_of, untouched
 from ftrun.runs.find import find_runs
 from ftrun.runs.protected import refuse_directory
 from ftrun.runs.streams import outputs
+from ftrun.settings.own import importable, refuse_hidden, with_beside
 from ftrun.training.processes.launchers import refuse_sweep
 
 if TYPE_CHECKING:
@@ -63,10 +62,10 @@ def launch(arguments: list[str]) -> int:
     crossed = not any(word in SWEEP for word in words) and bool(fold_words(words))
     words = every_fold(words)
     importable(words)
-    hidden(words)
+    refuse_hidden(words)
     if any(word in SWEEP for word in words):
         refuse_sweep()
-    failed = failure_of(words)
+    failed = failure_of(with_beside(words))
     if Sweep.directory is not None:
         untouched(Sweep.directory.absolute())
         tidy(Sweep.directory.absolute().parent)

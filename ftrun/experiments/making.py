@@ -12,11 +12,12 @@ from ftrun.data.sources import look
 from ftrun.errors import UserError
 from ftrun.reports.numbers import short
 from ftrun.runs.collector import importing
+from ftrun.runs.home import files_of
 from ftrun.runs.publish import Begun
 from ftrun.runs.run import Run, is_run
 from ftrun.runs.terminal import say
 from ftrun.runs.typed import command, setting
-from ftrun.settings.read import checked, read
+from ftrun.settings.read import checked, inner, read
 from ftrun.training.processes.ranks import continued_by
 
 if TYPE_CHECKING:
@@ -69,6 +70,28 @@ def looked(raw: dict[str, Any]) -> None:
     others = raw["source"], raw["pretrain"].get("task"), compose, compose.get("text")
     tasks = [*(raw["sequence"] or []), *(raw["task"].get("tasks") or [])]
     look(raw["task"], *tasks, *others)
+
+
+def examined(raw: dict[str, Any]) -> list[str]:
+    """Refuse what a run of these settings would refuse before it reads a row; the names of what it looks at.
+
+    These are its data files, its network, and the runs that it starts from; nothing is written.
+    """
+    settings = checked(raw)
+    looked(raw)
+    with importing("torch"):
+        from ftrun.experiments.pooling import pooled
+        from ftrun.experiments.single import accelerator_of, refuse
+        from ftrun.experiments.sources import chain
+        from ftrun.models.files.locate import unmerged
+
+    for each in (settings, *(read(node) for _, node in inner(settings))):
+        if each.source is not None and each.source.kind == "run":
+            chain(each.source.run)
+        if each.model.init == "random" or unmerged(each.model.name) is None:  # else a run merges it first
+            refuse(pooled(each)[0], accelerator_of(each))
+    source = settings.source.run if settings.source is not None else ""
+    return [*dict.fromkeys(name for name in (*files_of(raw), source) if name)]
 
 
 def opening(settings: Settings) -> str:

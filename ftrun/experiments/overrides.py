@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import os
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +22,7 @@ from ftrun.experiments.hydra_errors import explain
 from ftrun.runs.typed import literal
 from ftrun.runs.warm import once
 from ftrun.settings.checks import convert
+from ftrun.settings.own import beside, importable
 from ftrun.settings.read import named_apart, sequence_of
 from ftrun.settings.suggest import RANGES
 
@@ -104,36 +104,6 @@ def every_test(words: list[str]) -> tuple[list[str], list[list[str]]]:
     return [word for word in words if word is not several], [
         [f"{name}{seed}", *fold] for seed in seeds for fold in folds
     ]
-
-
-def importable(words: list[str]) -> None:
-    """Put the current directory, and the one that holds --config-dir, where user modules are found."""
-    places = [Path.cwd(), *(place.resolve().parent for place in own_options(words))]
-    sys.path += [str(place) for place in places if str(place) not in sys.path]
-
-
-def own_options(words: list[str]) -> list[Path]:
-    """The directory of --config-dir, if one is given."""
-    pairs = zip((word.partition("=") for word in words), [*words[1:], ""], strict=False)
-    return [Path(joined or value) for (name, _, joined), value in pairs if name in ("--config-dir", "-cd")]
-
-
-def hidden(words: list[str]) -> None:
-    """Raises ConfigError where a user's option has the name of ftrun's own, which Hydra would take."""
-    for place in own_options(words):
-        for word in words:
-            group, _, names = word.partition("=")
-            for file in (f"{group.partition('@')[0]}/{name}.yaml" for name in names.split(",")):
-                if (
-                    (place / file).is_file()
-                    and (CONF / file).is_file()
-                    and not same(place / file, CONF / file)
-                ):
-                    raise ConfigError(f"{place / file} has the name of one of ftrun's own options; rename it")
-
-
-def same(one: Path, other: Path) -> bool:
-    return one.read_bytes() == other.read_bytes()
 
 
 Compose = Callable[[list[str]], dict[str, Any]]  # overrides to the configuration
@@ -234,9 +204,10 @@ def composed_once(overrides: list[str], config_dir: str | None) -> dict[str, Any
 def composition(overrides: list[str], config_dir: str | None) -> dict[str, Any]:
     """The same with the ranges of a search, composed now."""
     importable(["--config-dir", config_dir] if config_dir else [])
-    extra = [f"hydra.searchpath=['file://{Path(config_dir).resolve()}']"] if config_dir else []
     if config_dir and not Path(config_dir).is_dir():
         raise ConfigError(f"--config-dir {config_dir} is not a directory")
+    place = Path(config_dir) if config_dir else beside()
+    extra = [] if place is None else [f"hydra.searchpath=['file://{place.resolve()}']"]
     try:
         with hydra.initialize_config_dir(str(CONF), version_base="1.3", job_name="ftrun"):
             cfg = hydra.compose("config", overrides=overrides + extra)

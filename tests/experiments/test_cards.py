@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import warnings
+from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,8 +20,12 @@ from toys_tasks import words_of
 
 from ftrun.data.rows import read_rows
 from ftrun.experiments.inference import FinishedRun
+from ftrun.experiments.lora.equivalence import without_measures
+from ftrun.experiments.serving.answering import Answering
+from ftrun.experiments.verifying.proofs import Verified
 from ftrun.models.load import quiet
 from ftrun.models.reload import reload
+from ftrun.runs.artifacts import TOLERANCE
 from ftrun.runs.content import answers_of
 from ftrun.runs.run import Run
 from ftrun.tasks.generation import continued
@@ -235,3 +241,41 @@ def test_a_card_is_the_hub_s_and_nothing_names_a_place(run_of, name):
             found = [place for place in places if place.startswith("/") and len(place) > 1 and place in text]
             assert not found, (file, found)
             assert '"_name_or_path"' not in text
+
+
+OTHERS = [
+    pytest.param(name, marks=pytest.mark.ci) for name in sorted({*RUNS} - {"pairs", "qa", "lm", "simclr"})
+]
+
+
+@pytest.mark.parametrize("name", ["pairs", "qa", "lm", "simclr", *OTHERS])
+def test_a_run_of_every_kind_is_proved_again(run_of, name):
+    found = {proof.what: proof for proof in Verified(run_of(name), TOLERANCE).proofs()}
+    assert all(proof.holds is not False for proof in found.values()), found
+    left = {what for what, proof in found.items() if proof.holds is None}
+    assert left == ({"export"} if "adapters" in name else set()), found
+
+
+def served_rows(run: Run, finished: FinishedRun, place: Path) -> tuple[str, list[dict[str, Any]]]:
+    """A file, and its rows as a request has them: images by their content."""
+    task = run.config["task"]
+    file = task.get("test") or task.get("train") or str(place / "digits.jsonl")
+    if not task.get("train"):
+        pixels = ({f"pixel{at}": (7 * at + n) % 17 for at in range(64)} for n in range(9))
+        Path(file).write_text("".join(json.dumps(row) + "\n" for row in pixels))
+    rows = [dict(row) for row in finished.data(file, answered=False).rows.inputs]
+    if "image" in task:
+        rows = [{"image": b64encode((Path(file) / row["file"]).read_bytes()).decode()} for row in rows]
+    return file, rows
+
+
+@pytest.mark.parametrize("name", ["pairs", "qa", "lm", *OTHERS])
+def test_a_service_answers_rows_of_every_kind_as_predict_does(run_of, tmp_path, name):
+    run = run_of(name)
+    finished = FinishedRun(run)
+    file, rows = served_rows(run, finished, tmp_path)
+    expected = finished.answers(finished.data(file, answered=False))
+    parts = Answering(finished).each([rows[:1], rows[1:4], rows[4:]])
+    assert without_measures([each for part in parts for each in part]) == without_measures(
+        [expected[number] for number in range(len(rows))]
+    )

@@ -7,9 +7,10 @@ import torch
 
 from ftrun.errors import ConfigError
 from ftrun.experiments import start
-from ftrun.experiments.overrides import compose, importable, sourced, with_tasks
+from ftrun.experiments.overrides import compose, sourced, with_tasks
 from ftrun.models.reload import reload
 from ftrun.runs.run import Run
+from ftrun.settings.own import importable
 from ftrun.settings.read import read
 from ftrun.strategies.l2sp import L2sp
 

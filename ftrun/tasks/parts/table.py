@@ -227,10 +227,13 @@ class TextTable(Task):
     def encode_unanswered(self, data: TaskData) -> TableDataset:
         """Rows of a file without labels; one with an empty text is left out."""
         from ftrun.data.rows import texts_of
+        from ftrun.data.text.encoding import LengthReport
 
         rows, source = data.rows.splits["test"], data.rows.source
         columns = [texts_of(rows, name, source) for name in columns_of(self.text)]
         readable = [row for row, texts in enumerate(zip(*columns, strict=True)) if all(texts)]
+        if not readable:
+            return self.dataset([], LengthReport(source, 0, 0, 0.0, 0, 0, 0, 0), data)
         chosen = [[column[row] for row in readable] for column in columns]
         examples, report = self.examples(data.processor, chosen, source, "truncate")
         for example in examples:

@@ -1,0 +1,226 @@
+"""Which kind of task a file is for, and which of its columns that reads: one guess, and what is in doubt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ftrun.errors import ConfigError, DataError, listed, near
+from ftrun.tasks.guessing.columns import (
+    ANSWERS,
+    CLASSES,
+    IMAGES,
+    LABELS,
+    NUMBERS,
+    TEXT,
+    Column,
+    Row,
+    columns_in,
+    is_list,
+)
+
+KINDS = ("classify", "multilabel", "regress", "ner", "qa", "mlm", "lm", "image")
+# names that say what a column is, the likeliest first
+TEXTS = (
+    "text", "sentence", "review", "content", "body", "document", "comment", "message", "question", "title"
+)  # fmt: skip
+PAIRS = (
+    ("premise", "hypothesis"), ("sentence1", "sentence2"), ("question1", "question2"), ("text1", "text2"),
+    ("text_a", "text_b"), ("first", "second"), ("question", "sentence"), ("query", "passage"),
+)  # fmt: skip
+ANSWERED = (
+    ("prompt", "completion"), ("prompt", "response"), ("instruction", "output"), ("instruction", "response"),
+    ("question", "answer"), ("input", "output"), ("source", "target"),
+)  # fmt: skip
+TARGETS = (
+    "label", "labels", "class", "target", "category", "sentiment", "stars", "rating", "score", "similarity",
+    "verdict", "topic", "intent", "genre", "genres", "tags", "y",
+)  # fmt: skip
+COLUMNS = ("text", "label", "image", "tokens", "tags", "question", "context", "prompt", "completion")
+NUMBERED = ("id", "idx", "index", "row", "number", "unnamed: 0")
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """A setting whose value was taken of several that are possible."""
+
+    setting: str
+    taken: str
+    possible: tuple[str, ...]
+
+    def line(self) -> str:
+        others = ", ".join(each for each in self.possible if each != self.taken)
+        return f"{self.setting}={self.taken} is a guess; also possible: {others}"
+
+
+@dataclass
+class Guess:
+    """A kind of task with its settings, the columns of the file, and what is in doubt."""
+
+    kind: str
+    settings: dict[str, Any]
+    columns: list[Column] = field(default_factory=list)
+    doubts: list[Doubt] = field(default_factory=list)
+
+
+def of_table(rows: Sequence[Row], source: str, given: dict[str, Any]) -> Guess:
+    """The guess for the rows of a table; what is `given`, kind and columns, stays as it is.
+
+    Raises DataError where no column holds what such a task reads, ConfigError for a column that is not there.
+    """
+    columns = columns_in(rows)
+    refuse_absent_columns(given, columns, source)
+    kind = given.get("kind")
+    images = [column.name for column in columns if column.holds == IMAGES]
+    if kind == "image" or (kind is None and images):
+        return image(columns, images, given, source)
+    answers = [column.name for column in columns if column.holds == ANSWERS]
+    if kind == "qa" or (kind is None and answers):
+        return questions(columns, answers, given, source)
+    words = words_and_tags(rows, columns)
+    if kind == "ner" or (kind is None and words):
+        tokens, tags = words or ("tokens", "tags")
+        own = {"tokens": given.get("tokens", tokens), "tags": given.get("tags", tags)}
+        return Guess("ner", own, columns)
+    return of_texts(columns, given, source)
+
+
+def of_texts(columns: list[Column], given: dict[str, Any], source: str) -> Guess:
+    """The guess for a table of texts: what is learned of them, a label or the texts themselves."""
+    kind, doubts, names = given.get("kind"), list[Doubt](), {column.name for column in columns}
+    pair = next((pair for pair in ANSWERED if names.issuperset(pair)), None)
+    if {"prompt", "completion"} <= given.keys():
+        kind, pair = kind or "lm", (given["prompt"], given["completion"])
+    labels = targets_of(columns, [])
+    if kind == "lm" or (kind is None and pair and not labels and "text" not in given):
+        if pair and "text" not in given:
+            return Guess("lm", {"prompt": pair[0], "completion": pair[1], "loss_on": "completion"}, columns)
+    text = text_of(columns, given, doubts, source)
+    if kind in ("lm", "mlm"):
+        return Guess(kind, {"text": text}, columns, doubts)
+    label = label_of(columns, text, given, doubts)
+    if label is None:
+        if kind is not None:
+            shown = listed([column.line() for column in columns])
+            raise DataError(f"{source}: no column could be the label of task={kind}; it has {shown}")
+        return of_running_text({"text": text}, columns, doubts)
+    own: dict[str, Any] = {"text": text, "label": label.name}
+    if kind is None:
+        kind = {LABELS: "multilabel", NUMBERS: "regress"}.get(label.holds, "classify")
+        if label.holds == CLASSES and label.whole and label.distinct > 2:
+            doubts.append(Doubt("task", kind, ("classify", "regress")))
+    if kind == "multilabel" and label.flags:
+        own["positions"] = [f"label_{number}" for number in range(1, label.flags + 1)]
+    elif kind == "multilabel" and label.separator:
+        own["separator"] = label.separator
+    return Guess(kind, own, columns, doubts)
+
+
+def of_running_text(
+    settings: dict[str, Any], columns: list[Column], doubts: Sequence[Doubt], given: str | None = None
+) -> Guess:
+    """Text without labels: masked words, or the next ones."""
+    doubt = [] if given else [Doubt("task", "mlm", ("mlm", "lm"))]
+    return Guess(given or "mlm", settings, columns, [*doubts, *doubt])
+
+
+def image(columns: list[Column], images: list[str], given: dict[str, Any], source: str) -> Guess:
+    doubts: list[Doubt] = []
+    column = given.get("image") or next(iter(images), None)
+    label = label_of([each for each in columns if each.name != column], "", given, doubts)
+    if column is None or label is None:
+        what = "image" if column is None else "label"
+        shown = listed([each.line() for each in columns])
+        raise DataError(f"{source}: no column could be the {what} of task=image; it has {shown}")
+    return Guess("image", {"image": column, "label": label.name}, columns, doubts)
+
+
+def questions(columns: list[Column], answers: list[str], given: dict[str, Any], source: str) -> Guess:
+    """The paragraph is the longest text and the question the next one, where their names do not say it."""
+    texts = sorted((each for each in columns if each.holds in (TEXT, CLASSES)), key=lambda each: each.words)
+    names = [each.name for each in texts]
+    if len(names) < 2 or not (answers or "answers" in given):
+        shown = listed([each.line() for each in columns])
+        raise DataError(
+            f"{source}: task=qa reads a question, a context and answers with text and answer_start; it has"
+            f" {shown}"
+        )
+    own = {
+        "question": "question" if "question" in names else names[-2],
+        "context": "context" if "context" in names else names[-1],
+        "answers": answers[0] if answers else None,
+    }
+    return Guess("qa", {name: given.get(name, value) for name, value in own.items()}, columns)
+
+
+def words_and_tags(rows: Sequence[Row], columns: list[Column]) -> tuple[str, str] | None:
+    """Two columns of lists that are of one length in every row: words, and fewer different tags."""
+    lists = [each for each in columns if all(is_list(row.get(each.name)) for row in rows)]
+    for at, one in enumerate(lists):
+        for other in lists[at + 1 :]:
+            if all(len(row[one.name]) == len(row[other.name]) for row in rows):
+                tags, words = sorted((one, other), key=lambda each: each.distinct)
+                if not tags.flags:
+                    return words.name, tags.name
+    return None
+
+
+def text_of(columns: list[Column], given: dict[str, Any], doubts: list[Doubt], source: str) -> Any:
+    """The column of texts, or a pair of them."""
+    if "text" in given:
+        return given["text"]
+    texts = {each.name: each for each in columns if each.holds == TEXT}
+    texts = texts or {each.name: each for each in columns if each.holds == CLASSES and not each.whole}
+    for pair in PAIRS:
+        if {*texts}.issuperset(pair):
+            return list(pair)
+    if not texts:
+        shown = listed([each.line() for each in columns])
+        raise DataError(f"{source}: no column holds texts; it has {shown}; possible: task.text=COLUMN")
+    named = next((name for name in TEXTS for column in texts if column.lower() == name), None)
+    found = next((column for column in texts if column.lower() == named), "")
+    if not found:
+        longest = sorted(texts.values(), key=lambda each: -each.words)
+        found = longest[0].name
+        near_it = [each.name for each in longest if 2 * each.words >= longest[0].words]
+        if len(near_it) > 1:
+            doubts.append(Doubt("task.text", found, tuple(near_it)))
+    return found
+
+
+def label_of(columns: list[Column], text: Any, given: dict[str, Any], doubts: list[Doubt]) -> Column | None:
+    """The column of labels: one whose name says so, else the last that could be."""
+    if "label" in given:
+        return next(each for each in columns if each.name == given["label"])
+    found = targets_of(columns, [text] if isinstance(text, str) else text)
+    for name in TARGETS:
+        for each in found:
+            if each.name.lower() == name:
+                return each
+    if len(found) > 1:
+        doubts.append(Doubt("task.label", found[-1].name, tuple(each.name for each in found)))
+    return found[-1] if found else None
+
+
+def targets_of(columns: list[Column], texts: Sequence[str]) -> list[Column]:
+    """Those that could be labels, the likeliest last: classes rather than numbers, which may count rows."""
+    found = [
+        each
+        for each in columns
+        if each.holds in (CLASSES, NUMBERS, LABELS)
+        and each.name not in texts
+        and each.name.lower() not in NUMBERED
+    ]
+    return sorted(found, key=lambda each: (each.holds != NUMBERS, not each.whole))
+
+
+def refuse_absent_columns(given: dict[str, Any], columns: list[Column], source: str) -> None:
+    names = [column.name for column in columns]
+    for setting, value in given.items():
+        for name in value if isinstance(value, list) else [value]:
+            if setting in COLUMNS and name not in names:
+                raise ConfigError(
+                    f"task.{setting}={name}: {source} has no such column; it has {listed(names)}"
+                    f"{near(str(name), names)}"
+                )

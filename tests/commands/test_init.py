@@ -1,0 +1,198 @@
+"""`ftrun init`: what a file is for is found, and what is written is the experiment that was printed."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from pathlib import Path
+
+import numpy
+import pytest
+from PIL import Image
+
+from ftrun.errors import DataError
+from ftrun.experiments.overrides import settings_of
+from ftrun.runs.run import Run
+from ftrun.settings.read import checked
+from ftrun.tasks.guessing.sources import guess
+
+WORDS = "the film was long and its story dull but lovely music in a bad plot".split()
+
+
+def sentence(chance: random.Random, length: int = 9) -> str:
+    return " ".join(chance.choice(WORDS) for _ in range(length))
+
+
+def planted(kind: str, place: Path) -> tuple[str, dict]:
+    """A file of this kind, whose columns have names that say nothing; and the settings to be found."""
+    chance = random.Random(kind)
+    rows, found = [], {}
+    for number in range(60):
+        row: dict = {"key": f"row{number}", "one": sentence(chance), "count": number}
+        if kind == "classify":
+            row["two"], found = chance.choice(["no", "yes"]), {"text": "one", "label": "two"}
+        elif kind == "regress":
+            row["two"], found = round(chance.random(), 4), {"text": "one", "label": "two"}
+        elif kind == "multilabel":
+            row["two"] = sorted(chance.sample(["crime", "comedy", "drama"], chance.randint(0, 3)))
+            found = {"text": "one", "label": "two"}
+        elif kind == "ner":
+            words = sentence(chance).split()
+            row = {"b": ["B-X" if word == "film" else "O" for word in words], "a": words}
+            found = {"tokens": "a", "tags": "b"}
+        elif kind == "qa":
+            long = sentence(chance, 30)
+            start = long.index(" ") + 1
+            row |= {"two": long, "z": {"text": [long[start:].split()[0]], "answer_start": [start]}}
+            found = {"question": "one", "context": "two", "answers": "z"}
+        elif kind == "lm":
+            row = {"prompt": sentence(chance), "completion": sentence(chance)}
+            found = {"prompt": "prompt", "completion": "completion", "loss_on": "completion"}
+        rows.append(row)
+    if kind == "multilabel":
+        rows[0]["two"], rows[1]["two"] = ["crime", "drama"], ["comedy"]
+    file = place / "rows of mine.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(file), found
+
+
+@pytest.mark.parametrize("kind", ["classify", "regress", "multilabel", "ner", "qa", "lm"])
+def test_a_planted_kind_is_found_by_what_its_columns_hold(kind, tmp_path):
+    file, settings = planted(kind, tmp_path)
+    found = guess(file, {})
+    assert found.kind == kind
+    assert found.settings == {"train": file, "validation": None, "test": None} | settings
+    assert not [doubt for doubt in found.doubts if doubt.setting == "task.text"]
+
+
+@pytest.mark.parametrize(
+    "name, text, kind, settings",
+    [
+        ("a.conll", "EU B-ORG\nrejects O\n\nPeter B-PER\n", "ner", {}),
+        ("a.txt", "word POS tag\nEU NN O\nPeter NN B-PER\n", "ner", {}),
+        ("a.txt", "It was the best of times,\nit was the worst of times.\n", "mlm", {}),
+        ("a.csv", "text\n" + "it was the best of times\n" * 3, "mlm", {"text": "text"}),
+        (
+            "a.csv",
+            "premise,hypothesis,label,genre\n" + "a man eats,he goes,no,x\nshe goes,away,yes,y\n" * 4,
+            "classify",
+            {"text": ["premise", "hypothesis"], "label": "label"},
+        ),
+        (
+            "a.csv",
+            "plot,genres\n" + "a man eats,crime|drama\na man goes,drama\nhe is gone,comedy|crime|drama\n" * 3,
+            "multilabel",
+            {"text": "plot", "label": "genres", "separator": "|"},
+        ),
+        (
+            "a.jsonl",
+            '{"text": "a man eats it", "label": [0, 1, 1]}\n{"text": "he goes", "label": [0, 0, 1]}\n' * 3,
+            "multilabel",
+            {"text": "text", "label": "label", "positions": ["label_1", "label_2", "label_3"]},
+        ),
+    ],
+)  # fmt: skip
+def test_forms_and_names_of_columns_say_what_a_file_is(tmp_path, name, text, kind, settings):
+    (tmp_path / name).write_text(text)
+    found = guess(str(tmp_path / name), {})
+    own = {key: value for key, value in found.settings.items() if key not in ("train", "validation", "test")}
+    assert (found.kind, own) == (kind, settings)
+
+
+def test_splits_that_lie_beside_are_taken_where_they_can_be_read(tmp_path):
+    (tmp_path / "train.csv").write_text("text,label\n" + "a man eats it,yes\nhe goes away,no\n" * 3)
+    (tmp_path / "dev.csv").write_text("text,label\nshe eats,yes\n")
+    (tmp_path / "test.csv").write_text("text,label\nshe eats,-1\n")  # of a benchmark that hides them
+    found = guess(str(tmp_path / "train.csv"), {}).settings
+    assert (found["validation"], found["test"]) == (str(tmp_path / "dev.csv"), None)
+    for split, label in (("train", "cat"), ("train", "dog"), ("test", "cat"), ("test", "dog")):
+        (tmp_path / "pets" / split / label).mkdir(parents=True)
+        picture = Image.fromarray(numpy.zeros((4, 4, 3), "uint8"))
+        picture.save(tmp_path / "pets" / split / label / "a.png")
+    found = guess(str(tmp_path / "pets"), {})
+    assert (found.kind, found.settings) == (
+        "image",
+        {"train": f"{tmp_path}/pets/train", "validation": None, "test": f"{tmp_path}/pets/test"},
+    )
+
+
+@pytest.mark.parametrize("kind", ["classify", "multilabel", "qa", "ner", "lm"])
+def test_the_file_has_the_settings_that_were_printed(ftrun_inprocess, tmp_path, kind):
+    file, settings = planted(kind, tmp_path)
+    odd = tmp_path / "it's a ${name}, [x].jsonl"
+    Path(file).rename(odd)
+    more = ["train.epochs=2", "strategy=lora", "rank=2", "seed=3"]
+    out = ftrun_inprocess("init", odd.name, *more, "--name", "mine").stdout
+    assert "ftrun experiment=mine " in out and f"task={kind}" in out
+    raw = settings_of(["experiment=mine"])
+    checked(raw)
+    assert raw["task"]["train"] == odd.name and (raw["train"]["epochs"], raw["rank"], raw["seed"]) == (
+        2,
+        2,
+        3,
+    )
+    assert {name: raw["task"][name] for name in settings} == settings
+    again = ftrun_inprocess("init", odd.name, "--name", "mine", check=False)
+    assert again.returncode == 2 and "conf/experiment/mine.yaml exists" in again.stderr
+
+
+def test_what_was_written_runs_as_it_stands(ftrun_inprocess, toy_files, tiny_model_dir, tmp_path):
+    words = [f"model.name={tiny_model_dir}", "task.max_length=32", "device=cpu", "baselines=false"]
+    ftrun_inprocess("init", str(toy_files / "train.csv"), *words, "train.max_steps=1", "--name", "toys")
+    ftrun_inprocess("experiment=toys", "strategy=linear_probe", "solver=adamw", "hydra.run.dir=made")
+    run = Run.open(tmp_path / "made")
+    assert run.finished and run.config["strategy"] == "linear_probe"
+    assert run.config["task"]["test"] == str(toy_files / "test.csv") and run.config["train"]["max_steps"] == 1
+
+
+def test_doubts_are_asked_on_a_terminal_and_said_elsewhere(ftrun_inprocess, tmp_path, monkeypatch):
+    rows = "text,stars,author\n" + "".join(f"a man eats {n},{n % 4},{'ab'[n % 2]}\n" for n in range(40))
+    (tmp_path / "films.csv").write_text(rows.replace("stars", "grade"))
+    out = ftrun_inprocess("init", "films.csv", "--name", "said").stdout
+    assert "task.label=author is a guess; also possible: grade" in out
+    asked: list[str] = []
+    answers = ["nothing", "grade", ""]
+    monkeypatch.setattr("ftrun.commands._beginning.asking.is_terminal", lambda: True)
+    monkeypatch.setattr("builtins.input", lambda text: asked.append(text) or answers[len(asked) - 1])
+    ftrun_inprocess("init", "films.csv", "--name", "asked")
+    raw = settings_of(["experiment=asked"])
+    assert (raw["task"]["kind"], raw["task"]["label"]) == ("classify", "grade")
+    assert [text.partition(":")[0] for text in asked] == ["task.label", "task.label", "task"]
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (["gone.csv"], "gone.csv does not exist"),
+        (["a.csv", "task.label=stras"], "task.label=stras: a.csv has no such column; it has"),
+        (["a.csv", "task=clasify"], "task=clasify: possible: classify,"),
+        (["a.csv", "--name", "smoke"], "ftrun has an experiment smoke of its own"),
+        (["a.csv", "--name", "a/b"], "--name a/b: a name has letters"),
+        (["a.csv", "train.lr=fast"], "train.lr is auto or a number, not 'fast'"),
+        (["a.csv", "task.train=b.csv"], "is the FILE, which stands first"),
+        (["n.csv"], "n.csv: no column holds texts; it has 'a: numbers"),
+    ],
+)
+def test_what_cannot_be_begun_is_said_in_a_line_and_leaves_nothing(ftrun_inprocess, tmp_path, words, said):
+    (tmp_path / "a.csv").write_text("text,label\n" + "a man eats it,yes\nhe goes away,no\n" * 3)
+    (tmp_path / "n.csv").write_text("a,b\n1.5,2.5\n2.5,3.5\n")
+    result = ftrun_inprocess("init", *words, check=False)
+    assert said in result.stderr and result.stderr.count("\n") == 1 and result.returncode in (2, 3)
+    assert not (tmp_path / "conf").exists()
+
+
+def test_options_in_conf_need_no_word_and_never_hide_the_house_s_own(ftrun_inprocess, tmp_path, monkeypatch):
+    (tmp_path / "conf" / "strategy").mkdir(parents=True)
+    (tmp_path / "conf" / "strategy" / "mine.yaml").write_text("# @package _global_\nstrategy: full\n")
+    monkeypatch.chdir(tmp_path)
+    assert settings_of(["strategy=mine"])["strategy"] == "full"
+    (tmp_path / "conf" / "strategy" / "norms.yaml").write_text("# @package _global_\nstrategy: full\n")
+    refused = ftrun_inprocess("strategy=norms", check=False)
+    assert (
+        refused.returncode == 2
+        and "conf/strategy/norms.yaml has the name of one of ftrun's" in refused.stderr
+    )
+    with pytest.raises(DataError, match="does not exist"):
+        guess("nowhere.csv", {})
+    assert str(tmp_path) not in sys.path[:1]
