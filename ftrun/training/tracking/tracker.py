@@ -2,56 +2,91 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from ftrun.errors import ConfigError, near
+from ftrun.errors import ConfigError, Interrupted, near
 
 if TYPE_CHECKING:
+    from ftrun.reports.closing import Closing
     from ftrun.runs.run import Run
 
 NAMES = ("none", "tensorboard", "wandb", "mlflow")
-STORED = "tracker.json"  # the service's id of the run, under which a resumed run continues
 
-Log = Callable[[dict[str, float], int], Any]
-Close = Callable[[], Any]
+End = Literal["finished", "interrupted", "failed"]
+
+
+class Service(Protocol):
+    """A run at a tracking service; every method may raise whatever its library raises."""
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        """Send numbers of a step."""
+
+    def finish(self, closing: Closing, step: int) -> None:
+        """Send what a run came to at its last step."""
+
+    def close(self, end: End) -> None:
+        """Send what is pending, and say how the run ended."""
 
 
 class Tracker:
-    """Sends metrics until its library fails, which prints a warning and disables the tracker."""
+    """Sends metrics until its library fails, which prints a warning and disables the tracker.
 
-    def __init__(self, name: str, connect: Callable[[Run], tuple[Log, Close]] | None, run: Run) -> None:
-        self.name = name
-        self._log: Log | None = None
-        self._close: Close | None = None
+    As a context manager it is closed at the end, which says to the service how the run ended.
+    """
+
+    def __init__(self, name: str, connect: Callable[[Run], Service] | None, run: Run) -> None:
+        self.name, self.run = name, run
+        self._service: Service | None = None
         if connect is not None:
-            self._guarded(self._connect, connect, run)
+            self._guarded(self._connect, connect)
 
     def log(self, values: dict[str, Any], step: int) -> None:
         """Send the numbers among the values."""
-        if self._log is not None:
+        if self._service is not None:
             numbers = {name: value for name, value in values.items() if isinstance(value, (int, float))}
-            self._guarded(self._log, numbers, step)
+            self._guarded(self._service.log, numbers, step)
 
-    def close(self) -> None:
+    def finish(self, step: int) -> None:
+        """Send the scores, verdict, data hash, model card and small files of the run, which has a result."""
+        if self._service is not None:
+            from ftrun.reports.closing import closing_of
+
+            self._guarded(self._service.finish, closing_of(self.run), step)
+
+    def close(self, end: End = "finished") -> None:
         """Send pending values; does nothing when the tracker is disabled or closed."""
-        close, self._log, self._close = self._close, None, None
-        if close is not None:
-            self._guarded(close)
+        service, self._service = self._service, None
+        if service is not None:
+            self._guarded(service.close, end)
 
-    def _connect(self, connect: Callable[[Run], tuple[Log, Close]], run: Run) -> None:
-        self._log, self._close = connect(run)
+    def __enter__(self) -> Tracker:
+        return self
 
-    def _guarded(self, call: Callable[..., Any], *arguments: Any) -> None:
+    def __exit__(
+        self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
+    ) -> None:
+        stopped = isinstance(error, Interrupted | KeyboardInterrupt)
+        self.close("finished" if error is None else "interrupted" if stopped else "failed")
+
+    def _connect(self, connect: Callable[[Run], Service]) -> None:
+        self._service = connect(self.run)
+
+    def _guarded(self, call: Callable[..., None], *arguments: Any) -> None:
         try:
             call(*arguments)
         except Exception as error:  # no error of a tracking service may end the training
-            self._log = self._close = None
+            self._service = None
             reason = " ".join(f"{type(error).__name__}: {error}".split())
-            print(f"ftrun: warning: tracker={self.name} is disabled: {reason[:300]}", file=sys.stderr)
+            print(
+                f"ftrun: warning: tracker={self.name} is disabled, and the run directory has what it lacks:"
+                f" {reason[:300]}",
+                file=sys.stderr,
+            )
 
 
 def check(name: str) -> None:
@@ -65,75 +100,10 @@ def check(name: str) -> None:
 def open_tracker(name: str, run: Run) -> Tracker:
     """The tracker of a run; of a resumed run, the same one as before."""
     check(name)
-    connect = {"none": None, "tensorboard": _tensorboard, "wandb": _wandb, "mlflow": _mlflow}
-    return Tracker(name, connect[name], run)
+    return Tracker(name, None if name == "none" else connector(name), run)
 
 
-def _tensorboard(run: Run) -> tuple[Log, Close]:
-    from torch.utils.tensorboard import SummaryWriter
-
-    writers: list[SummaryWriter] = []
-
-    def log(values: dict[str, float], step: int) -> None:
-        if not writers:  # purge_step hides the steps after the checkpoint from which a killed run is resumed
-            folder = str(run.path / "tensorboard")
-            writers.append(SummaryWriter(folder, purge_step=step, flush_secs=20))
-        for name, value in values.items():
-            if name != "step":
-                writers[0].add_scalar(name, value, step)
-
-    def close() -> None:
-        for writer in writers:
-            writer.close()
-
-    return log, close
-
-
-def _wandb(run: Run) -> tuple[Log, Close]:
-    import wandb
-
-    online = wandb.init(
-        project=os.environ.get("WANDB_PROJECT", "ftrun"),  # an argument would override the environment
-        name=os.environ.get("WANDB_NAME", run.path.name),
-        dir=os.environ.get("WANDB_DIR", str(run.path)),
-        id=_stored_id(run, "wandb"),
-        resume="allow",
-        config=run.config,
-    )
-    run.write_json(STORED, {"wandb": online.id})
-    online.define_metric("*", step_metric="step")  # W&B's own step cannot go back, as a resumed run does
-
-    def log(values: dict[str, float], step: int) -> None:
-        online.log({**values, "step": step})
-
-    return log, online.finish
-
-
-def _mlflow(run: Run) -> tuple[Log, Close]:
-    import mlflow
-
-    known = _stored_id(run, "mlflow")
-    active = mlflow.start_run(run_id=known, run_name=None if known else run.path.name)
-    run.write_json(STORED, {"mlflow": active.info.run_id})
-    if known is None:
-        mlflow.log_params({name: str(value)[:500] for name, value in _flat(run.config).items()})
-
-    def log(values: dict[str, float], step: int) -> None:
-        mlflow.log_metrics(values, step=step)
-
-    return log, mlflow.end_run
-
-
-def _stored_id(run: Run, name: str) -> str | None:
-    return (run.read_json(STORED) or {}).get(name)
-
-
-def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings with dotted names: train.lr."""
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = value
-    return flat
+def connector(name: str) -> Callable[[Run], Service]:
+    """What opens a run at the service, of the file of its name; its library is imported then."""
+    connect: Callable[[Run], Service] = import_module(f"ftrun.training.tracking.{name}").connect
+    return connect
