@@ -71,6 +71,7 @@ def finish(loop: Loop, settings: Settings, directory: Run, meter: MemoryMeter, f
             show_result(directory)
         if not found <= LARGEST_DIFFERENCE:
             say(f"warning: the saved model differs from the trained one: a logit by {found:.2g}")
+        loop.tracker.finish(loop.state.step)
     accelerator.wait_for_everyone()
     return loop.state.best[loop.metric]
 
@@ -98,6 +99,7 @@ def close(loop: Loop, settings: Settings, directory: Run, meter: MemoryMeter) ->
     if loop.accelerator.is_main_process:
         directory.write_json("cost.json", cost_of(loop, meter))
         directory.write_json(RESULT, result_of(loop, settings) | {"rows": counts_of(loop)})
+        loop.tracker.finish(loop.state.step)
     loop.accelerator.wait_for_everyone()
     return loop.state.best[loop.metric]
 

@@ -47,7 +47,7 @@ from ftrun.training.refit import loop_of
 from ftrun.training.restoring import restore
 from ftrun.training.sharding import home, refuse_unsplittable, split
 from ftrun.training.step import Step
-from ftrun.training.trackers import check, open_tracker
+from ftrun.training.tracking.tracker import check, open_tracker
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -196,7 +196,7 @@ def train_and_score(
     sharded = split(settings, model, sources, accelerator)
     tracking = open_tracker(settings.tracker if leads() else "none", directory)
     meter = MemoryMeter(accelerator.device, model)
-    with closing(tracking) as tracker, closing(meter):
+    with tracking as tracker, closing(meter):
         step = Step(model, data, settings, directory, accelerator, sharded)
         loop = loop_of(settings.strategy)(step, data, tracker, sources)
         free_space_check(directory.path, disk_needed(step))

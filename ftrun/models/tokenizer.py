@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftrun.errors import ConfigError, counted
+from ftrun.errors import ConfigError, counted, told
 from ftrun.models.architecture import is_decoder
 from ftrun.models.files.reading import loading, stored
 
@@ -21,10 +21,8 @@ if TYPE_CHECKING:
 
 BYTES = 256  # the smallest vocabulary: no pair is ever merged
 END = "<|endoftext|>"  # begins and ends a document, and pads, as in GPT-2
-FILES = (
-    "tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "tokenizer.model", "spiece.model",
-    "sentencepiece.bpe.model",
-)  # fmt: skip
+PIECES = ("tokenizer.model", "spm.model", "spiece.model", "sentencepiece.model", "sentencepiece.bpe.model")
+FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", *PIECES)
 OBJECTS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 MARKS = "▁Ġ#Ċ </w>"  # of which the tokens of an empty vocabulary are made, beside special ones
 MASKING = {  # the names that BERT's tokens have
@@ -112,6 +110,8 @@ def open_tokenizer(place: str | Path, named: str, **options: Any) -> PreTrainedT
     for file in there:
         if file in OBJECTS:
             stored(Path(place) / file)
+    if FILES[0] not in there and (pieces := [file for file in there if file in PIECES]):
+        refuse_without_sentencepiece(named, pieces[0])
     with loading(named, place, there[0] if there else FILES[0]):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place, **options)
         former = cutting(tokenizer)
@@ -123,6 +123,17 @@ def open_tokenizer(place: str | Path, named: str, **options: Any) -> PreTrainedT
             f" no word; possible: the {FILES[0]} of the checkpoint beside its config.json"
         )
     return tokenizer
+
+
+def refuse_without_sentencepiece(named: str, file: str) -> None:
+    """ConfigError where `file`, a vocabulary of sentencepiece (Kudo and Richardson 2018), cannot be read."""
+    try:
+        from sentencepiece import sentencepiece_model_pb2  # noqa: F401
+    except Exception as error:  # protobuf has one of its own for a version that does not go with the other
+        raise ConfigError(
+            f"{named}: {file} is read by sentencepiece and protobuf, which do not work here ({told(error)});"
+            " install them: pip install --upgrade sentencepiece protobuf"
+        ) from error
 
 
 def knows_words(tokenizer: PreTrainedTokenizerBase) -> bool:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ftrun.tasks.scorer import Row
     from ftrun.training.source_task import SourceTask
     from ftrun.training.step import Step
-    from ftrun.training.trackers import Tracker
+    from ftrun.training.tracking.tracker import Tracker
 
 BETWEEN_SAVES = 60.0  # seconds, from which on an evaluation is followed by a checkpoint whatever is set
 

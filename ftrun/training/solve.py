@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ftrun.tasks.scorer import Row
     from ftrun.training.source_task import SourceTask
     from ftrun.training.step import Step
-    from ftrun.training.trackers import Tracker
+    from ftrun.training.tracking.tracker import Tracker
 
 EPOCHS = 10  # at least, over which draws of a resampled training split are counted
 PROVED = 8  # rows whose logits by the features are compared with the network's

@@ -1,11 +1,15 @@
 """Schemes and entities, on cases worked by hand."""
 
+import random
+
 import pytest
+from seqeval.metrics import accuracy_score, classification_report
+from seqeval.scheme import IOB1, IOB2, IOBES, Entities
 
 from ftrun.data.conll import Sentence
 from ftrun.data.entity_tags import entities, parse, parsed, scheme_of, to_iob2
 from ftrun.errors import DataError
-from ftrun.tasks.metrics.entities import entity_scores
+from ftrun.tasks.metrics.entities import entity_scores, tag_scores
 
 
 def pairs(text):
@@ -77,6 +81,53 @@ def test_scores_are_those_worked_by_hand():
     assert entity_scores([["O"]], [["O"]]) == {
         "": {"precision": 0.0, "recall": 0.0, "f1": 0.0, "entities": 0}
     }
+
+
+def drawn(seed, alphabet):
+    """60 sentences of up to 12 tags, of which some are against every scheme."""
+    chance = random.Random(seed)
+    return [chance.choices(alphabet, k=chance.randint(1, 12)) for _ in range(60)]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # where a type has nothing to divide by
+@pytest.mark.parametrize("seed", range(3))
+def test_scores_are_those_of_seqeval(seed):
+    alphabet = ["O", "B-a", "I-a", "B-b", "I-b", "B-c-d", "I-c-d"]
+    given, chance = drawn(seed, alphabet), random.Random(seed)
+    answered = [[chance.choice([tag, tag, *alphabet]) for tag in tags] for tags in given]
+    theirs = classification_report(
+        given, answered, mode="strict", scheme=IOB2, output_dict=True, zero_division=0
+    )
+    ours = entity_scores(given, answered)
+    for kind, name in {"": "micro avg", "a": "a", "b": "b", "c-d": "c-d"}.items():
+        expected = {key: theirs[name][key] for key in ("precision", "recall")}
+        expected |= {"f1": theirs[name]["f1-score"], "entities": theirs[name]["support"]}
+        assert ours[kind] == pytest.approx(expected)
+    assert 0 < ours[""]["f1"] < 1
+    assert tag_scores(given, answered)["accuracy"] == pytest.approx(accuracy_score(given, answered))
+
+
+def legal(scheme, chance):
+    """Up to 12 tags as the scheme writes entities of two types, some of them next to each other."""
+    tags, before = [], "O"
+    while len(tags) < 12:
+        kind, length = chance.choice("Oab"), chance.randint(1, 3)
+        first = "I" if scheme == "IOB1" and kind != before else "B"
+        own = [first, *"I" * (length - 1)]
+        if scheme == "BIOES":
+            own = ["S"] if length == 1 else [*own[:-1], "E"]
+        tags += ["O"] if kind == "O" else [f"{prefix}-{kind}" for prefix in own]
+        before = kind
+    return tags
+
+
+@pytest.mark.parametrize("scheme, theirs", [("IOB1", IOB1), ("IOB2", IOB2), ("BIOES", IOBES)])
+def test_entities_of_each_scheme_are_those_of_seqeval(scheme, theirs):
+    chance = random.Random(0)
+    for tags in (legal(scheme, chance) for _ in range(50)):
+        ours, illegal = to_iob2([parse(tag) for tag in tags], scheme)
+        (found,) = Entities([tags], theirs).entities
+        assert entities(ours) == [(each.tag, each.start, each.end) for each in found] and illegal == 0, tags
 
 
 def test_what_is_no_tag_is_named_with_its_place():

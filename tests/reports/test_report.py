@@ -15,7 +15,8 @@ from ftrun.commands.report import main
 from ftrun.errors import ConfigError, UserError
 from ftrun.reports.diagnosing.forgetting import forgetting_line
 from ftrun.reports.numbers import count, duration, score, share, size
-from ftrun.reports.pages.run_page import baseline_warnings, show_result
+from ftrun.reports.pages.run_page import show_result
+from ftrun.reports.verdicts.single import baseline_warnings
 from ftrun.runs.run import Run
 
 LORA = {"rank": 8, "targets": ["query", "value"]}

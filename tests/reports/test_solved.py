@@ -13,11 +13,11 @@ from matplotlib.figure import Figure
 from ftrun.reports.diagnosing.diagnosis import diagnose
 from ftrun.reports.diagnosing.evidence import Evidence
 from ftrun.reports.groups import groups_of
-from ftrun.reports.pages.run_page import baseline_warnings
 from ftrun.reports.plots.rates import rates
 from ftrun.reports.plots.training import band, step_axis, trained, training
 from ftrun.reports.study import Group
 from ftrun.reports.table import rows_of
+from ftrun.reports.verdicts.single import baseline_warnings
 from ftrun.runs.run import Run
 
 

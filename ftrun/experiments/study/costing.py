@@ -36,7 +36,7 @@ from ftrun.training.memory import MemoryMeter
 from ftrun.training.preflight import PROBE, preflight
 from ftrun.training.solve import Solve
 from ftrun.training.step import Step
-from ftrun.training.trackers import open_tracker
+from ftrun.training.tracking.tracker import open_tracker
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ftrun.data.baselines import FEATURES_OF, NAMES
-from ftrun.data.card import DIGITS
+from ftrun.data.baselines import NAMES
 from ftrun.reports.diagnosing.diagnosis import diagnose
 from ftrun.reports.diagnosing.evidence import Evidence
 from ftrun.reports.diagnosing.forgetting import forgetting_line
@@ -14,12 +13,12 @@ from ftrun.reports.pages.breakdown import tables
 from ftrun.reports.pages.console import console
 from ftrun.reports.statistics.intervals import interval_of
 from ftrun.reports.summary import SPEEDS, row_of
+from ftrun.reports.verdicts.single import warnings_of
 from ftrun.runs.artifacts import PROJECTION
 from ftrun.runs.content import answers_of
 from ftrun.runs.run import DETAILS, PREDICTIONS
 from ftrun.runs.typed import command, prediction, setting
 from ftrun.settings.read import FIXED
-from ftrun.tasks.metrics.metric import lookup
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -116,44 +115,14 @@ def _scores(row: dict[str, Any], baselines: dict[str, Any], ends: tuple[float, f
     return table
 
 
-def baseline_warnings(row: dict[str, Any], baselines: dict[str, Any]) -> list[str]:
-    """A sentence for each baseline whose test score the run does not beat.
-
-    A head that was solved for is the regression on frozen features itself, and not measured against it.
-    """
-    metric, ours = row["metric"], row["test_score"]
-    ours = None if ours is None else round(ours, DIGITS)  # as the baselines are
-    sign, lines = lookup(metric).sign, []
-    for name in NAMES:
-        if name == FEATURES_OF and row.get("l2") is not None:
-            continue
-        theirs = baselines.get(name, {}).get(f"test_{metric}")
-        if ours is None or theirs is None or sign * theirs < sign * ours:
-            continue
-        figures = f"({metric} {score(theirs, metric)} against {score(ours, metric)})"
-        if name == "majority":
-            lines.append(
-                f"no better than always answering the most frequent label on the test split {figures}"
-            )
-        else:
-            verdict = "match" if theirs == ours else "beat"
-            verb = verdict if name == FEATURES_OF else {"match": "matches", "beat": "beats"}[verdict]
-            lines.append(f"{NAMES[name]} {verb} this model on the test split {figures}")
-    return lines
-
-
 def _facts(row: dict[str, Any], card: dict[str, Any], found: Diagnosis) -> Any:
     from rich.table import Table
 
     table = Table(box=None, padding=(0, 3, 0, 0), show_header=False)
     table.add_column(style="dim")
     table.add_column(overflow="fold")
-    for leak in card.get("leaks", []):
-        some = f"{leak['rows']:,} of {leak['of']:,} {leak['split']} {leak['unit']}"
-        where = f"{leak.get('relation', 'also in')} {leak['other']}"  # runs before groups have none
-        table.add_row("LEAK", f"{some} are {where}", style="bold yellow")
-    for line in baseline_warnings(row, card.get("baselines", {})):
-        table.add_row("warning", line, style="bold yellow")
+    for word, line in warnings_of(row, card):
+        table.add_row(word, line, style="bold yellow")
     if not found.healthy:
         table.add_row("diagnosis", found.text)
     if row["trained_share"] is not None:
