@@ -233,7 +233,7 @@ class TextTable(Task):
         columns = [texts_of(rows, name, source) for name in columns_of(self.text)]
         readable = [row for row, texts in enumerate(zip(*columns, strict=True)) if all(texts)]
         if not readable:
-            return self.dataset([], LengthReport(source, 0, 0, 0.0, 0, 0, 0, 0), data)
+            return TableDataset(self, data, [], LengthReport(source, 0, 0, 0.0, 0, 0, 0, 0))
         chosen = [[column[row] for row in readable] for column in columns]
         examples, report = self.examples(data.processor, chosen, source, "truncate")
         for example in examples:
