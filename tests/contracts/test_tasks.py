@@ -39,7 +39,6 @@ for kind in ("ner", "qa", "lm", "mlm", *CONTRASTIVE):
 REFUSED["setfit", "regress"] = REFUSED["setfit", "ner"]
 for kind in ("resnet", "moco"):
     REFUSED["ia3", kind] = "strategy=ia3 scales the linear layers of a block, and in .* none is known"
-    REFUSED["prefix", kind] = "strategy=prefix gives attention more keys and values, and .* is not known"
     REFUSED["vera", kind] = "strategy=vera adapts linear layers, and the layers of .* have none"
 
 

@@ -70,8 +70,8 @@ def test_a_search_begins_in_the_range_where_it_leaves_out_the_default() -> None:
 def settings(strategy: str) -> dict[str, Any]:
     known = {
         "train": {},
-        "task": preset("task", "digits"),
-        "model": preset("model", "mlp"),
+        "task": preset("task", "classify") | {"train": "a.csv"},
+        "model": preset("model", "tiny_bert"),
         "schedule": {"name": "linear"},
     }
     return completed({"strategy": strategy, **known})
