@@ -14,7 +14,7 @@ from ftrun.runs.run import Run
 @pytest.fixture(scope="module")
 def made(toy_words, tmp_path_factory):
     """A finished run that has learned the toy task."""
-    words = "strategy=full", "train.epochs=8", "train.lr=3e-3"
+    words = "strategy=full", "train.epochs=8", "train.lr=3e-3", "baselines=true"
     return ran(tmp_path_factory.mktemp("once") / "made", settings(*toy_words, *words)).path
 
 
@@ -222,7 +222,7 @@ train: {lr: 1e-3}
 """
 
 
-def test_a_strategy_of_ones_own_from_outside_the_package(ftrun, toy_words, tmp_path):
+def test_a_strategy_of_ones_own_from_outside_the_package(ftrun, ftrun_inprocess, toy_words, tmp_path):
     (tmp_path / "lab_of_mine").mkdir()
     (tmp_path / "lab_of_mine" / "scales.py").write_text(SCALES)
     (tmp_path / "conf" / "strategy").mkdir(parents=True)
@@ -232,13 +232,14 @@ def test_a_strategy_of_ones_own_from_outside_the_package(ftrun, toy_words, tmp_p
     result = Run.open(tmp_path / "made").read_json("result.json")
     assert result["strategy"] == "lab_of_mine.scales"
     assert 0 < result["trained_parameters"] < result["total_parameters"]
-    wrong = ftrun("--config-dir", "conf", "strategy=scales", "biases=perhaps", *toy_words, check=False)
+    words = "strategy=scales", "biases=perhaps"
+    wrong = ftrun_inprocess("--config-dir", "conf", *words, *toy_words, check=False)
     assert wrong.returncode == 2 and "biases" in wrong.stderr
 
 
-def test_an_option_that_one_of_the_house_would_hide_is_refused(ftrun, tmp_path):
+def test_an_option_that_one_of_the_house_would_hide_is_refused(ftrun_inprocess, tmp_path):
     (tmp_path / "conf" / "strategy").mkdir(parents=True)
     (tmp_path / "conf" / "strategy" / "norms.yaml").write_text(YAML)
-    refused = ftrun("--config-dir", "conf", "strategy=norms", check=False)
+    refused = ftrun_inprocess("--config-dir", "conf", "strategy=norms", check=False)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert "conf/strategy/norms.yaml has the name of one of ftrun's own options" in refused.stderr

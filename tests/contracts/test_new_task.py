@@ -3,6 +3,7 @@
 import csv
 import json
 import random
+import sys
 
 from toys import SPLITS, toy_rows
 
@@ -101,6 +102,13 @@ def write_task(place):
         (place / file).write_text(content)
 
 
+def forget(place):
+    """As in a new process: neither the module nor where it is found is known."""
+    sys.path[:] = [each for each in sys.path if each != str(place)]
+    for name in [name for name in sys.modules if name.partition(".")[0] == "mytasks"]:
+        del sys.modules[name]
+
+
 def write_table(file, count, seed):
     """A csv of texts and the number of their words; returns the texts."""
     texts = [text for text, _ in toy_rows(count, random.Random(seed))]
@@ -110,14 +118,14 @@ def write_table(file, count, seed):
     return texts
 
 
-def test_a_task_of_one_s_own_is_one_file_and_one_yaml(ftrun, tiny_model_dir, tmp_path):
+def test_a_task_of_one_s_own_is_one_file_and_one_yaml(ftrun_inprocess, tiny_model_dir, tmp_path):
     assert KIND.count("\n") < 110
     write_task(tmp_path)
     for seed, (split, count) in enumerate(SPLITS.items()):
         write_table(tmp_path / f"{split}.csv", count, seed)
     given = [f"task.{split}={split}.csv" for split in SPLITS]
     learn = ["train.epochs=6", "train.lr=1e-2", "train.batch_size=16", "model.pooling=mean"]
-    said = ftrun(
+    said = ftrun_inprocess(
         "--config-dir", "conf", "task=length_class", "strategy=full", f"model.name={tiny_model_dir}", *given,
         *learn, "device=cpu", "hydra.run.dir=run",
     ).stdout  # fmt: skip
@@ -129,18 +137,23 @@ def test_a_task_of_one_s_own_is_one_file_and_one_yaml(ftrun, tiny_model_dir, tmp
     assert card["labels"]["train"].keys() == {"short", "long"} and "majority" in card["baselines"]
 
     texts = write_table(tmp_path / "new.csv", 30, 7)
-    said = ftrun("predict", "run", "--input", "new.csv", "--output", "out.csv").stdout
+    forget(tmp_path)
+    said = ftrun_inprocess("predict", "run", "--input", "new.csv", "--output", "out.csv").stdout
     assert "predicted 30 of 30 rows: out.csv" in said
     answered = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
     assert [row["text"] for row in answered] == texts
     right = [row["answer"] == ("long" if int(row["words"]) > 12 else "short") for row in answered]
     assert sum(right) > 0.8 * len(right) and all(0.5 <= float(row["probability"]) <= 1 for row in answered)
-    scored = ftrun("evaluate", "run", "--input", "new.csv").stdout
+    forget(tmp_path)
+    scored = ftrun_inprocess("evaluate", "run", "--input", "new.csv").stdout
     assert f"test_accuracy              {sum(right) / len(right):.6f}" in scored
+    forget(tmp_path)
 
 
-def test_a_wrong_setting_of_one_s_own_task_is_one_line(ftrun, tmp_path):
+def test_a_wrong_setting_of_one_s_own_task_is_one_line(ftrun_inprocess, tmp_path):
     write_task(tmp_path)
-    said = ftrun("--config-dir", "conf", "task=length_class", "task.train=a", "task.limit=0", check=False)
+    words = "--config-dir", "conf", "task=length_class", "task.train=a", "task.limit=0"
+    said = ftrun_inprocess(*words, check=False)
+    forget(tmp_path)
     assert said.returncode == 2 and "task.limit is at least 1, not 0" in said.stderr
     assert said.stderr.count("\n") == 1

@@ -116,7 +116,8 @@ def test_pairs_are_the_same_only_when_both_texts_are() -> None:
 def test_a_run_keeps_its_card_and_shows_the_baselines_beside_its_score(
     toy_files: Path, tiny_model_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = ran(tmp_path / "run", toy(toy_files, tiny_model_dir, "train.max_steps=1"))
+    words = "train.max_steps=1", "baselines=true"
+    run = ran(tmp_path / "run", toy(toy_files, tiny_model_dir, *words))
     card = run.read_json("data.json")
     assert card["rows"] == {"train": 120, "validation": 40, "test": 40}
     assert card["lengths"]["train"]["rows"] == 120
@@ -126,7 +127,7 @@ def test_a_run_keeps_its_card_and_shows_the_baselines_beside_its_score(
     assert "baselines: test_accuracy 0.500 always the most frequent label, 1.000 TF-IDF" in said
     assert re.search(r"eval +test +95 % interval +most frequent label +TF-IDF", said)
     assert "TF-IDF beats this model on the test split (accuracy 100.0 % against " in said
-    again = ran(tmp_path / "again", toy(toy_files, tiny_model_dir, "train.max_steps=1", "seed=0"))
+    again = ran(tmp_path / "again", toy(toy_files, tiny_model_dir, *words, "seed=0"))
     assert (again.path / "data.json").read_bytes() == (run.path / "data.json").read_bytes()
     assert Run.open(run.path).finished
 

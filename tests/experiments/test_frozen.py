@@ -7,12 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab import ran, toy
+from lab import ran
+from lab import toy as bare_toy
 
 from ftrun.experiments import frozen
 from ftrun.experiments.single import resume
 from ftrun.runs.run import Run
 from ftrun.runs.warm import shared
+from ftrun.settings.schema import Settings
+
+
+def toy(files: Path, model: Path, *words: str) -> Settings:
+    return bare_toy(files, model, "baselines=true", *words)
 
 
 def test_a_run_scores_them_and_keeps_the_answers(

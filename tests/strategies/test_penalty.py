@@ -14,6 +14,7 @@ from ftrun.strategies.penalty import Anchor, Update, UpdateAnchor
 from ftrun.training.checkpoint import newest, read_tensors
 
 EWC = ("strategy=ewc", "samples=8", *SMALL_SOURCE)
+DECAY = "train.weight_decay=0.01"
 
 
 def anchored(value, target, strength):
@@ -172,6 +173,12 @@ def same(one, other):
     return all(torch.equal(first[name], second[name]) for name in first)
 
 
+@pytest.fixture(scope="module")
+def plain(toy_files, tiny_dir, tmp_path_factory):
+    """Full fine-tuning that nothing holds."""
+    return ran(tmp_path_factory.mktemp("plain") / "run", toy(toy_files, tiny_dir("bert"), DECAY))
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -181,10 +188,8 @@ def same(one, other):
     ],
     ids=["l2sp", "ewc", "l2sp in the loss"],
 )
-def test_at_strength_zero_it_is_full_fine_tuning_bit_for_bit(toy_files, tiny_dir, tmp_path, words):
-    decay = "train.weight_decay=0.01"
-    plain = ran(tmp_path / "plain", toy(toy_files, tiny_dir("bert"), decay))
-    assert same(plain, ran(tmp_path / "held", toy(toy_files, tiny_dir("bert"), *words, decay)))
+def test_at_strength_zero_it_is_full_fine_tuning_bit_for_bit(plain, toy_files, tiny_dir, tmp_path, words):
+    assert same(plain, ran(tmp_path / "held", toy(toy_files, tiny_dir("bert"), *words, DECAY)))
 
 
 @pytest.mark.parametrize(
@@ -268,5 +273,6 @@ def test_the_fisher_information_is_kept_and_can_be_used_again(toy_files, tiny_di
                 "bottom=1",
                 "protect=ewc",
                 f"protect.source_fisher={file}",
+                *SMALL_SOURCE,
             ),
         )

@@ -134,8 +134,8 @@ def test_to_add_a_metric_is_one_entry_in_one_file(
     for before, added in (
         ('    Metric("accuracy", "max", "%"),\n', '    Metric("wrong_rows", "min", "%"),\n'),
         (
-            '        "accuracy": float(accuracy_score(labels, answers)),\n',
-            '        "wrong_rows": 1 - float(accuracy_score(labels, answers)),\n',
+            '        "accuracy": float((true == answered).mean()),\n',
+            '        "wrong_rows": float((true != answered).mean()),\n',
         ),
     ):
         assert whole.count(before) == 1
@@ -153,7 +153,7 @@ def test_to_add_a_metric_is_one_entry_in_one_file(
     small = ["task.max_length=32", "train.batch_size=16", "train.max_steps=16", "train.eval_every=8"]
     said = call(
         "task=classify", *splits, *small, f"model.name={tiny_model_dir}", "train.lr=3e-3", "device=cpu",
-        "train.metric=eval_wrong_rows", "hydra.run.dir=run",
+        "train.metric=eval_wrong_rows", "hydra.run.dir=run", "baselines=false",
     )  # fmt: skip
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
@@ -162,6 +162,22 @@ def test_to_add_a_metric_is_one_entry_in_one_file(
     assert result["test_wrong_rows"] == pytest.approx(1 - result["test_accuracy"])
     assert "eval_wrong_rows" in said
     assert f"{100 * result['test_wrong_rows']:.1f} %" in call("report", "run")
+
+
+@pytest.mark.parametrize("labels", ["abcabbccab", "aabbaabbab", "aaaaaaaaaa"])
+@pytest.mark.parametrize("answers", ["abcabcaacb", "aadadadaab", "aaaaaaaaaa"])
+def test_scores_are_those_of_scikit_learn_to_the_last_bit(labels: str, answers: str) -> None:
+    from sklearn import metrics
+
+    given, macro = (list(labels), list(answers)), {"average": "macro", "zero_division": 0}
+    assert classification.single_label_scores(*given) == {
+        "accuracy": metrics.accuracy_score(*given),
+        "f1": metrics.f1_score(*given, **macro),
+        "f1_weighted": metrics.f1_score(*given, average="weighted", zero_division=0),
+        "precision": metrics.precision_score(*given, **macro),
+        "recall": metrics.recall_score(*given, **macro),
+        "matthews_correlation": 0.0 if labels == answers == 10 * "a" else metrics.matthews_corrcoef(*given),
+    }
 
 
 @pytest.mark.parametrize("name", sorted({*classification.SINGLE_LABEL} - {"loss"}))

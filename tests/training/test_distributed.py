@@ -1,16 +1,16 @@
 """Two processes are one: the same losses, one run directory."""
 
 import json
-import os
-import subprocess
-import sys
 
 import pytest
 import toys_image
 from lab import SMALL_SOURCE, ran, settings
+from together import said, together
+
+from ftrun.experiments import single
 
 WAYS = {
-    "full": ["strategy=full"],
+    "full": ["strategy=full", "baselines=true"],
     "linear_probe": ["strategy=linear_probe"],
     "gradual_unfreeze with replay": [
         "strategy=gradual_unfreeze", "every=0.2", "protect=replay", "protect.buffer=16", *SMALL_SOURCE,
@@ -23,28 +23,12 @@ WAYS = {
 
 
 def launched(processes, words, directory):
-    """`torchrun -m ftrun WORDS…` on the CPU; the one run directory it made."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        str(processes),
-    ]
-    directory.mkdir()
-    result = subprocess.run(
-        [*command, "-m", "ftrun", *words],
-        cwd=directory,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
+    """The run directory of an experiment that several processes make together."""
+    work = {"run": lambda: single.run(settings(*words), directory)}
+    assert together(processes, work, directory.with_name("logs")) == [0] * processes, said(
+        directory.with_name("logs")
     )
-    assert result.returncode == 0, result.stdout + result.stderr
-    (config,) = (file for file in directory.glob("**/config.yaml") if file.parent.name != "source")
-    return config.parent
+    return directory
 
 
 def same_lines(one, two):
@@ -70,6 +54,7 @@ def test_two_processes_give_the_losses_of_one(toy_files, still_dir, tmp_path, wa
         "task=classify", f"task.train={toy_files}/train.csv", f"task.validation={toy_files}/validation.csv",
         f"task.test={toy_files}/test.csv", f"model.name={still_dir}", "task.max_length=32", "device=cpu",
         "train.batch_size=10", "train.micro_batch=3", "task.subset=101", "train.epochs=2", "train.lr=1e-3",
+        "baselines=false",
         *(word.replace("{files}", str(toy_files)) for word in WAYS[way]),
     ]  # fmt: skip
     one = ran(tmp_path / "with1", settings(*words)).path

@@ -278,7 +278,8 @@ def test_a_score_that_needs_no_training_is_not_praised(name, score, baseline, fi
 
 
 def test_what_is_praised_is_better_than_the_baseline_of_the_data_card(toy_files, still_dir, tmp_path, capsys):
-    run = ran(tmp_path / "run", toy(toy_files, still_dir, "train.lr=1e-3", "train.eval_every=1"))
+    words = "train.lr=1e-3", "train.eval_every=1", "baselines=true"
+    run = ran(tmp_path / "run", toy(toy_files, still_dir, *words))
     card = run.read_json("data.json")["baselines"]["majority"]["eval_accuracy"]
     said = [line for line in capsys.readouterr().out.splitlines() if "eval_accuracy" in line]
     praised = [line for line in said if line.endswith("best so far")]

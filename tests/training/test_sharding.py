@@ -1,7 +1,6 @@
 """train.shard: a network split over processes trains as in one, is saved as in one, and takes less."""
 
 import json
-import os
 import signal
 from types import SimpleNamespace
 
@@ -10,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from lab import SMALL_SOURCE, ran, settings
 from safetensors.torch import load_file
-from together import said, together
+from together import killed_at, said, together
 from torch import nn
 from toys_tasks import words_of
 
@@ -19,7 +18,6 @@ from ftrun.experiments import single
 from ftrun.models.split import nbytes
 from ftrun.runs.run import Run
 from ftrun.training import tensor_files
-from ftrun.training.loop import Loop
 from ftrun.training.sharding import refuse_unsplittable, separate
 from ftrun.training.step import Step
 
@@ -192,27 +190,9 @@ def test_frozen_weights_in_bf16_are_split_in_bf16(cases, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.ci
-@pytest.mark.parametrize("processes", [2, 3])
-def test_every_strategy_and_kind_is_the_same_in_several_processes(cases, tmp_path, processes):
-    assert compared(cases, processes, tmp_path) == {}
-
-
-def killed_at(step, resumed, place, words):
-    """Work that ends each process by a kill after a step of the run at `place`."""
-
-    def work():
-        former = Loop.after_step
-
-        def after_step(loop, *given):
-            former(loop, *given)
-            if loop.state.step == step:
-                loop.accelerator.wait_for_everyone()
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        Loop.after_step = after_step
-        single.resume(place) if resumed else single.run(settings(*words), place)
-
-    return work
+def test_every_strategy_and_kind_is_the_same_in_three_processes(cases, tmp_path):
+    """In which nothing is even: neither rows nor the parts of weights."""
+    assert compared(cases, 3, tmp_path) == {}
 
 
 @pytest.mark.slow
@@ -223,7 +203,7 @@ def test_a_killed_run_goes_on_in_fewer_processes_to_the_same_end(cases, tmp_path
     words = [*cases["gradual_unfreeze with replay"], "train.checkpoint_every=2", "train.shard=true"]
     alone, place = ran(tmp_path / "one", settings(*words)), tmp_path / "killed"
     for processes, step in ((3, 2), (2, 5)):
-        work = killed_at(step, processes == 2, place, words)
+        work = killed_at(step, place, None if processes == 2 else settings(*words))
         codes = together(processes, {"killed": work}, tmp_path / str(processes))
         assert codes == [-signal.SIGKILL] * processes, said(tmp_path / str(processes))
         assert len([*(place / "checkpoints/last").glob("weights-*-of-*.safetensors")]) > 1

@@ -31,7 +31,8 @@ PROBE = "strategy=linear_probe"
 
 @pytest.fixture(scope="module")
 def solved(toy_files, tiny_dir, tmp_path_factory):
-    return ran(tmp_path_factory.mktemp("solved") / "run", toy(toy_files, tiny_dir("bert"), PROBE))
+    words = PROBE, "baselines=true"
+    return ran(tmp_path_factory.mktemp("solved") / "run", toy(toy_files, tiny_dir("bert"), *words))
 
 
 def pooled_by_transformers(run, dataset):

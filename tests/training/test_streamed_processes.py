@@ -3,19 +3,19 @@
 import json
 import random
 import shutil
-import subprocess
-import sys
-import time
+import signal
 
-import psutil
 import pytest
-from lab import ran, settings
+from lab import settings
+from together import killed_at, said, together
 from toys import toy_rows
+
+from ftrun.experiments import single
 
 
 @pytest.fixture
 def words(tmp_path, still_dir, monkeypatch):
-    """Training rows in three files, and 80 steps over them."""
+    """Training rows in three files, and 40 steps over them."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     rows = toy_rows(101 + 60, random.Random(0))
     lines = [json.dumps({"text": text, "label": label}) + "\n" for text, label in rows]
@@ -25,36 +25,25 @@ def words(tmp_path, still_dir, monkeypatch):
     return [
         "task=classify", f"task.train={tmp_path}/train*", f"task.validation={tmp_path}/held.jsonl",
         f"task.test={tmp_path}/held.jsonl", f"model.name={still_dir}", "task.max_length=32", "device=cpu",
-        "train.batch_size=10", "train.micro_batch=3", "train.max_steps=80", "train.lr=1e-3",
+        "train.batch_size=10", "train.micro_batch=3", "train.max_steps=40", "train.lr=1e-3",
         "task.stream=true", "train.checkpoint_every=10", "train.eval_every=20", "train.patience=null",
         "baselines=false",
     ]  # fmt: skip
 
 
-def started(processes, *words):
-    """`torchrun -m ftrun WORDS…`, or ftrun alone."""
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    command = [sys.executable, *(torchrun if processes > 1 else []), "-m", "ftrun", *map(str, words)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def finished(processes, directory, words=()):
+    """A run that so many processes make together, or go on with where there are no words."""
+    works = {"run": lambda: single.run(settings(*words), directory) if words else single.resume(directory)}
+    logs = directory.with_name(f"logs-{directory.name}")
+    assert together(processes, works, logs) == [0] * processes, said(logs)
 
 
-def finished(processes, *words):
-    process = started(processes, *words)
-    output = process.communicate(timeout=300)[0]
-    assert process.returncode == 0, output
-
-
-def killed(processes, directory, *words):
+def killed(processes, directory, words):
     """The same, all processes of which are killed at the first checkpoint."""
-    process = started(processes, *words, f"hydra.run.dir={directory}")
-    until = time.monotonic() + 200
-    while not (directory / "checkpoints/last").is_dir():
-        assert process.poll() is None and time.monotonic() < until
-        time.sleep(0.02)
-    for each in [*psutil.Process(process.pid).children(recursive=True), process]:
-        each.kill()
-    process.communicate()
-    assert not (directory / "result.json").is_file()
+    logs = directory.with_name(f"logs-{directory.name}")
+    work = {"run": killed_at(10, directory, settings(*words))}
+    assert together(processes, work, logs)[0] == -signal.SIGKILL, said(logs)
+    assert (directory / "checkpoints/last").is_dir() and not (directory / "result.json").is_file()
 
 
 def lines_of(directory):
@@ -75,24 +64,24 @@ def alike(one, two):
 @pytest.mark.ci
 def test_processes_share_files_and_go_on_in_other_numbers(tmp_path, words):
     """Five are more than there are files; 2 → 2 is the same to the byte, 2 → 1 and 1 → 2 to rounding."""
-    one = ran(tmp_path / "one", settings(*words)).path
+    one = tmp_path / "one"
+    finished(1, one, words)  # in a process of its own: those forked later would share its open files
     held_words = [word for word in words if word != "task.stream=true"]
-    assert (ran(tmp_path / "held", settings(*held_words)).path / "metrics.jsonl").read_bytes() == (
-        one / "metrics.jsonl"
-    ).read_bytes()
+    finished(1, tmp_path / "held", held_words)
+    assert (tmp_path / "held/metrics.jsonl").read_bytes() == (one / "metrics.jsonl").read_bytes()
     shutil.rmtree(tmp_path / "cache")  # all make the shards at the same time
-    finished(5, *words, f"hydra.run.dir={tmp_path}/five")
+    finished(5, tmp_path / "five", words)
     alike(tmp_path / "five", one)
-    finished(2, *words, f"hydra.run.dir={tmp_path}/two")
+    finished(2, tmp_path / "two", words)
     alike(tmp_path / "two", one)
-    finished(2, *held_words, f"hydra.run.dir={tmp_path}/two-held")
+    finished(2, tmp_path / "two-held", held_words)
     assert (tmp_path / "two-held/metrics.jsonl").read_bytes() == (tmp_path / "two/metrics.jsonl").read_bytes()
-    killed(2, tmp_path / "killed", *words)
+    killed(2, tmp_path / "killed", words)
     shutil.copytree(tmp_path / "killed", tmp_path / "other")
-    finished(2, "resume", tmp_path / "killed")
+    finished(2, tmp_path / "killed")
     assert (tmp_path / "killed/metrics.jsonl").read_bytes() == (tmp_path / "two/metrics.jsonl").read_bytes()
-    finished(1, "resume", tmp_path / "other")
+    finished(1, tmp_path / "other")
     alike(tmp_path / "other", one)
-    killed(1, tmp_path / "alone", *words)
-    finished(2, "resume", tmp_path / "alone")
+    killed(1, tmp_path / "alone", words)
+    finished(2, tmp_path / "alone")
     alike(tmp_path / "alone", one)
