@@ -10,10 +10,11 @@ from typing import Any, Union, get_args, get_origin
 
 from ftrun import CONF
 from ftrun.settings.auto import AUTO
+from ftrun.settings.earlier import Domain, Pretrain
 from ftrun.settings.own import beside, importable
 from ftrun.settings.read import STAND_INS
 from ftrun.settings.resolve import hints_of, load_class, schedule_class, setting
-from ftrun.settings.schema import Domain, ModelSettings, Pretrain, Settings, Train
+from ftrun.settings.schema import ModelSettings, Settings, Train
 from ftrun.settings.suggest import keys
 
 Schema = dict[str, Any]
