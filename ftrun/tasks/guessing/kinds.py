@@ -90,8 +90,8 @@ def of_texts(columns: list[Column], given: dict[str, Any], source: str) -> Guess
     """The guess for a table of texts: what is learned of them, a label or the texts themselves."""
     kind, doubts, names = given.get("kind"), list[Doubt](), {column.name for column in columns}
     pair = next((pair for pair in ANSWERED if names.issuperset(pair)), None)
-    if {"prompt", "completion"} <= given.keys():
-        kind, pair = kind or "lm", (given["prompt"], given["completion"])
+    if (asked := given.get("prompt")) and (written := given.get("completion")):
+        kind, pair = kind or "lm", (asked, written)
     labels = targets_of(columns, [])
     if kind == "lm" or (kind is None and pair and not labels and "text" not in given):
         if pair and "text" not in given:
