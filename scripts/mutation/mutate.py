@@ -1,7 +1,8 @@
 """Changes one thing of the core at a time, in a copy of the tree, and counts the changes no test notices.
 
-A change is tried on the tests that run its function (outside of functions: its file), the quickest first,
-until one fails; a trial that does not end counts as found. What is listed in equal.txt is not tried.
+A change is tried on the tests that run its function, the quickest first, until one fails; one outside of
+functions on all tests of the files in which one runs its file. A trial that does not end counts as found.
+What is listed in equal.txt is not tried.
 """
 
 from __future__ import annotations

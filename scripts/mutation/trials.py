@@ -21,10 +21,13 @@ class Trials:
     def __init__(self, tree: Tree, tests: dict[str, dict[str, Any]], seconds: float) -> None:
         self.tree, self.tests, self.seconds = tree, tests, seconds
         self.of: dict[str, list[str]] = {}
+        ran: dict[str, set[str]] = {}  # by each file of tests, whose first test alone imports what all use
         for name, test in tests.items():
             for function in test["functions"]:
                 self.of.setdefault(function, []).append(name)
-            for path in {function.split()[0] for function in test["functions"]}:
+            ran.setdefault(name.split("::")[0], set()).update(each.split()[0] for each in test["functions"])
+        for name in tests:
+            for path in ran[name.split("::")[0]]:
                 self.of.setdefault(path, []).append(name)
 
     def belonging(self, change: Change) -> list[list[str]]:
