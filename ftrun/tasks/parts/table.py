@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from ftrun.data import leaks
@@ -128,8 +128,8 @@ class TextTable(Task):
         """The spec of a head on one vector of a text."""
         length = TextInput(self.max_length)
         one_vector = not self.in_windows or self.aggregate == "mean"  # of which the head is linear too
-        more = {"regression": one_vector, "windows": self.in_windows}
-        return Spec(self.name, ONE_PER_TEXT, length, config, labels=labels, **more)
+        spec = Spec(self.name, ONE_PER_TEXT, length, config, labels=labels)
+        return replace(spec, regression=one_vector, windows=self.in_windows)
 
     def by_row(self, objective: Objective) -> Objective:
         """The objective, in which a row counts once however many windows it has."""
