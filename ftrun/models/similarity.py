@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ftrun.models.adapted.beside import Beside
+
 if TYPE_CHECKING:
     from ftrun.models.model import Model
 
@@ -20,12 +22,14 @@ def features(model: Model, batches: list[dict[str, Tensor]]) -> list[Tensor]:
     """The mean output of each layer for every example: per layer (examples, width), on the CPU."""
     kept: list[list[Tensor]] = [[] for _ in range(model.depth)]
     masks: list[Tensor | None] = [None]
+    front = model.adapter.front if isinstance(model.adapter, Beside) else 0
     tokens_first = getattr(getattr(model.net, "config", None), "model_type", "") in TOKENS_FIRST
 
     def keep(layer: int, output: Any) -> None:
         states = output[0] if isinstance(output, tuple) else output
         if states.ndim == 3:
             states = states.transpose(0, 1) if tokens_first else states
+            states = states[:, front:]
             weights = weights_of(states, masks[0])
             states = (states * weights).sum(1) / weights.sum(1)
         kept[layer].append(states.flatten(1).float().cpu())

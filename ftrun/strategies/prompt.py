@@ -22,7 +22,7 @@ class Prompt(Strategy):
     They start as the embeddings of random tokens. Heads read the text's own tokens, as without a prompt.
     """
 
-    pace: ClassVar[Pace] = Pace(rate=100.0, steps=3.0)  # scripts/bench/RESULTS.md
+    pace: ClassVar[Pace] = Pace(rate=100.0, steps=1.5)  # as vectors of prefix, vera and ia3
 
     foldable: ClassVar[bool] = False  # no weight of the network does what a further token does
 

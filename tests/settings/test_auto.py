@@ -83,8 +83,7 @@ def test_strategies_have_a_pace_of_their_own():
     [
         (("lora", "adapter"), 10, 1.5),
         (("bitfit", "norms"), 20, 1.5),
-        (("vera", "ia3"), 100, 1.5),
-        (("prompt", "prefix"), 100, 3),
+        (("vera", "ia3", "prompt", "prefix"), 100, 1.5),
         (("full", "freeze", "l2sp", "setfit", "distil"), 1, 1),
     ],
 )

@@ -12,6 +12,11 @@ class Beside(ABC):
     kind: ClassVar[str]  # in that file
     mark: ClassVar[str]  # in the names of its weights
 
+    @property
+    def front(self) -> int:
+        """How many vectors it has in front of those of a text's own tokens, between the layers."""
+        return 0
+
     @abstractmethod
     def attach(self, model: Any) -> None:
         """Put its weights, which are random, into the network; ConfigError where there is no place."""

@@ -32,6 +32,10 @@ class Prompts(Beside):
 
     tokens: int
 
+    @property
+    def front(self) -> int:
+        return self.tokens
+
     def attach(self, model: Model) -> None:
         backbone = backbone_of(model.net)
         embeddings = embeddings_in(model)

@@ -128,8 +128,8 @@ class TextTable(Task):
         """The spec of a head on one vector of a text."""
         length = TextInput(self.max_length)
         one_vector = not self.in_windows or self.aggregate == "mean"  # of which the head is linear too
-        found = Spec(self.name, ONE_PER_TEXT, length, config, labels=labels, regression=one_vector)
-        return replace(found, windows=self.in_windows)
+        spec = Spec(self.name, ONE_PER_TEXT, length, config, labels=labels)
+        return replace(spec, regression=one_vector, windows=self.in_windows)
 
     def by_row(self, objective: Objective) -> Objective:
         """The objective, in which a row counts once however many windows it has."""
