@@ -126,8 +126,7 @@ class Loop:
     def log_training(self) -> None:
         state = self.state
         mean = state.loss_sum / state.loss_count if state.loss_count else math.nan
-        rate = max(group["lr"] for group in self.step.optimizer.param_groups if group["scale"] <= 1)
-        values = {"train_loss": mean, "learning_rate": rate, "grad_norm": self.step.norm}
+        values = {"train_loss": mean, "learning_rate": self.step.rate(), "grad_norm": self.step.norm}
         if (penalty := self.step.guard.penalty()) is not None:
             values["penalty"] = penalty
         values |= {f"train_{name}": total / (count or 1) for name, (total, count) in state.parts.items()}
@@ -175,15 +174,14 @@ class Loop:
         self.log(found, *clock.lines())
         state.moved = state.moved or bool(state.best) and scores[self.metric] != state.best[self.metric]
         first = not state.best
-        if better(scores, state.best, metric):
+        if improved := better(scores, state.best, metric):
             state.best, state.stale = {"step": state.step, **scores}, 0
             self.save_best()
         elif state.step > self.step.all_open and state.moved:
             state.stale += 1
         state.stopped = (most := self.settings.train.patience) is not None and state.stale >= most
         constant = self.baselines.get(MAJORITY, {}).get(f"eval_{self.metric}")
-        at = state.best.get("step")
-        mark = praise(scores[self.metric], first, metric, constant) if at == state.step else ""
+        mark = praise(scores[self.metric], first, metric, constant) if improved else ""
         text = "".join(f"  eval_{name} {scores[name]:.4f}" for name in dict.fromkeys(("loss", self.metric)))
         say(f"step {state.step:>5} of {self.length.total}{text}{mark}")
 
