@@ -225,7 +225,7 @@ def with_trained_source(settings: Settings, directory: Run, accelerator: Acceler
     place, raw = directory.path / "source", without_hold(settings.raw)
     if not settings.strategy.foldable:  # what it adds cannot be folded into the weights
         raw = {name: raw[name] for name in FIXED} | {"strategy": "full"}
-        raw["train"] = raw["train"] | {"frozen_dtype": "fp32"}
+        raw["train"] = raw["train"] | {"frozen_dtype": "fp32", "rates": None}
     there, finished = agreed(accelerator, is_run(place), is_run(place) and Run(place).finished)
     if not there:
         say(f"training the source first: {settings.source.node['name']}")
