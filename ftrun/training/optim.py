@@ -43,7 +43,6 @@ def groups(model: Model, train: Train, factor: Callable[[str], float] = lambda n
     """
     norms = model.norms()
     own = rates_of(model, train, factor)
-    outer = {name for name, _ in model.head_parameters()}
     found: dict[tuple[int, float, bool, bool], Group] = {}
     for name, parameter in model.trained().items():
         stage = model.stage_of(name)
@@ -51,8 +50,7 @@ def groups(model: Model, train: Train, factor: Callable[[str], float] = lambda n
         scale = train.layer_decay ** min(model.depth - stage, model.depth) if stage <= model.depth else 1.0
         scale = own[name] / train.lr if name in own else scale * factor(name)
         decay = train.weight_decay if decayed else 0.0
-        inside = 1 <= stage <= model.depth and parameter.ndim == 2 and name not in outer
-        hidden = train.optimizer == "muon" and inside
+        hidden = train.optimizer == "muon" and 1 <= stage <= model.depth and parameter.ndim == 2
         group = found.setdefault((stage, -scale, decayed, hidden), Group(stage, scale, decay, {}, hidden))
         group.parameters[name] = parameter
     return [found[key] for key in sorted(found)]
