@@ -10,7 +10,7 @@ from ftrun.data.card import lines as card_lines
 from ftrun.errors import ConfigError
 from ftrun.experiments.lora.starting import merge_first
 from ftrun.experiments.pooling import pooled
-from ftrun.experiments.preparing import card_of, case_of, chosen, refuse_nothing_frozen
+from ftrun.experiments.preparing import card_of, case_of, chosen, refuse_untrained
 from ftrun.models.files.locate import adapter_in, has_weights, local
 from ftrun.models.files.reading import CONFIG
 from ftrun.models.load import outline, reading
@@ -101,8 +101,8 @@ def outlook(raws: dict[str, dict[str, Any]]) -> Outlook:
         settings, network = outlined(raw)
         try:
             settings.strategy.fits(network)
-            if settings.half:
-                refuse_nothing_frozen(settings, outlined(raw)[1])
+            if settings.half or settings.train.rates:
+                refuse_untrained(settings, outlined(raw)[1])
             settings, why = chosen(settings, network)
         except ConfigError as error:
             found.refused.append(f"{name} cannot be trained: {error}")

@@ -25,6 +25,7 @@ from ftrun.training.devices import describe
 from ftrun.training.optim import groups, plan
 from ftrun.training.reached import freeze_unreached
 from ftrun.training.sharding import home
+from ftrun.training.updates.rates import rates_of
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -63,10 +64,14 @@ def open_weights(settings: Settings, data: TaskData, model: Model, accelerator: 
         say(note)
 
 
-def refuse_nothing_frozen(settings: Settings, model: Model) -> None:
-    """ConfigError where a strategy trains all that train.frozen_dtype would round; the outline is used up."""
+def refuse_untrained(settings: Settings, model: Model) -> None:
+    """ConfigError where train.rates names weights that do not train, or train.frozen_dtype finds none frozen.
+
+    The outline is used up.
+    """
     on_outline(model, settings.strategy.prepare)
-    if not all(parameter.requires_grad for parameter in model.parameters()):
+    rates_of(model, settings.train, settings.strategy.scale)
+    if not settings.half or not all(parameter.requires_grad for parameter in model.parameters()):
         return
     raise ConfigError(
         f"train.frozen_dtype=bf16 rounds weights that never train, and strategy={settings.strategy_name}"
@@ -101,6 +106,7 @@ def without_effect(settings: Settings) -> list[str]:
     if train.max_steps is not None:
         given["max_steps"] = train.max_steps
     found = [f"train.{name}={value:g}" for name, value in given.items()]
+    found += ["train.rates"] if train.rates else []
     return found if train.average == "none" else [*found, f"train.average={train.average}"]
 
 

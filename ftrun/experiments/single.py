@@ -13,7 +13,7 @@ from ftrun.experiments.ending import reason_kept
 from ftrun.experiments.finish import finish
 from ftrun.experiments.lora.starting import merge_first
 from ftrun.experiments.pooling import for_task, with_pooling
-from ftrun.experiments.preparing import chosen, prepare, refuse_nothing_frozen
+from ftrun.experiments.preparing import chosen, prepare, refuse_untrained
 from ftrun.experiments.retention import features_of, measure, measure_before, remember
 from ftrun.experiments.sources import load_network, open_sources
 from ftrun.experiments.surroundings import (
@@ -78,8 +78,8 @@ def refuse(settings: Settings, accelerator: Accelerator) -> None:
     shape = once("outline", [*content, bits], lambda: outline(settings.model, spec, bits=bits))
     settings.strategy.fits(shape)
     settings.strategy.chosen(settings, shape)
-    if settings.half:
-        refuse_nothing_frozen(settings, outline(settings.model, spec, any_size=True))
+    if settings.half or settings.train.rates:
+        refuse_untrained(settings, outline(settings.model, spec, any_size=True))
     refuse_optimizer(settings.train, shape)
     if settings.train.checkpoint_layers is True:
         refuse_batch_norms(shape)
@@ -225,7 +225,7 @@ def with_trained_source(settings: Settings, directory: Run, accelerator: Acceler
     place, raw = directory.path / "source", without_hold(settings.raw)
     if not settings.strategy.foldable:  # what it adds cannot be folded into the weights
         raw = {name: raw[name] for name in FIXED} | {"strategy": "full"}
-        raw["train"] = raw["train"] | {"frozen_dtype": "fp32"}
+        raw["train"] = raw["train"] | {"frozen_dtype": "fp32", "rates": None}
     there, finished = agreed(accelerator, is_run(place), is_run(place) and Run(place).finished)
     if not there:
         say(f"training the source first: {settings.source.node['name']}")

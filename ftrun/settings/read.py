@@ -86,7 +86,7 @@ def inner(settings: Settings) -> Iterator[tuple[str, dict[str, Any]]]:
     if settings.pretrain is not None:
         yield f"pretrain={raw['pretrain']['name']}", pretraining_of(raw)
     if (domain := settings.compose) is not None:
-        train = raw["train"] | domain.train | {"metric": None}
+        train = raw["train"] | {"rates": None} | domain.train | {"metric": None}
         yield "compose=domain", raw | {"compose": {"name": "none"}, "task": domain.text, "train": train}
 
 
@@ -95,7 +95,7 @@ def pretraining_of(raw: dict[str, Any]) -> dict[str, Any]:
     node = raw["pretrain"]
     own = {
         "task": node["task"],
-        "train": raw["train"] | node["train"] | {"metric": None, "frozen_dtype": "fp32"},
+        "train": raw["train"] | {"rates": None} | node["train"] | {"metric": None, "frozen_dtype": "fp32"},
         "model": raw["model"] | {"init": "random", "pooling": "head"},
         "strategy": "full",
         "seed": node["seed"],

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftrun.errors import ConfigError
-from ftrun.settings.checks import above, at_least, auto_or_switch, every, one_of
+from ftrun.settings.checks import above, at_least, auto_or_switch, convert, every, one_of
 from ftrun.settings.earlier import Domain, Pretrain, Source
 from ftrun.settings.fewer_bits import refuse_half, refuse_rounded
 from ftrun.settings.optimizers import refuse_with_schedule_free
+from ftrun.settings.patterns import compiled
 from ftrun.settings.protocols import Schedule, Strategy, Task
 from ftrun.settings.sharded import refuse_with_shard
 
@@ -32,6 +33,7 @@ class Train:
     weight_decay: float
     clip: float | None
     layer_decay: float
+    rates: Any  # pattern → peak rate
     average: str
     ema_decay: float  # the most
     precision: str
@@ -71,6 +73,8 @@ class Train:
         one_of("train.optimizer", self.optimizer, OPTIMIZERS)
         if not 0 <= self.momentum < 1:
             raise ConfigError(f"train.momentum is at least 0 and below 1, not {self.momentum}")
+        if self.rates is not None:
+            self.check_rates(self.rates)
         one_of("train.average", self.average, ["none", "ema", "soup"])
         if not 0 <= self.ema_decay < 1:
             raise ConfigError(f"train.ema_decay is at least 0 and below 1, not {self.ema_decay}")
@@ -87,6 +91,20 @@ class Train:
             raise ConfigError(
                 f"train.micro_batch={self.micro_batch} is larger than train.batch_size={self.batch_size}; "
                 "it is the part of a batch that fits into memory"
+            )
+
+    def check_rates(self, rates: Any) -> None:
+        if not isinstance(rates, dict):
+            raise ConfigError(
+                f"train.rates is a rate for each pattern, such as {{classifier: 1e-3}}, not {rates}"
+            )
+        for pattern, rate in rates.items():
+            compiled("train.rates", pattern)
+            above(f"train.rates.{pattern}", convert(f"train.rates.{pattern}", rate, float), 0)
+        if self.layer_decay != 1:
+            raise ConfigError(
+                f"train.rates and train.layer_decay={self.layer_decay} both set the rates of layers;"
+                " possible: train.layer_decay=1"
             )
 
 

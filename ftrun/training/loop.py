@@ -126,8 +126,7 @@ class Loop:
     def log_training(self) -> None:
         state = self.state
         mean = state.loss_sum / state.loss_count if state.loss_count else math.nan
-        rate = max(group["lr"] for group in self.step.optimizer.param_groups if group["scale"] <= 1)
-        values = {"train_loss": mean, "learning_rate": rate, "grad_norm": self.step.norm}
+        values = {"train_loss": mean, "learning_rate": self.step.rate(), "grad_norm": self.step.norm}
         if (penalty := self.step.guard.penalty()) is not None:
             values["penalty"] = penalty
         values |= {f"train_{name}": total / (count or 1) for name, (total, count) in state.parts.items()}

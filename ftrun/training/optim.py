@@ -13,6 +13,7 @@ from torch import nn
 from ftrun.errors import ConfigError
 from ftrun.models.few_bits.quantized import size_of
 from ftrun.models.split import is_split
+from ftrun.training.updates.rates import rates_of
 
 if TYPE_CHECKING:
     from ftrun.models.model import Model
@@ -38,19 +39,18 @@ def groups(model: Model, train: Train, factor: Callable[[str], float] = lambda n
     With L layers and the factor d, the head and the top layer have the full rate, layer i has
     d^(L-1-i) and the embeddings d^L of it (Howard & Ruder 2018 with d = 1/2.6). Biases, norms and other
     vectors have no weight decay (Devlin et al. 2019, reference code). A weight's rate is `factor` of its name
-    times that of its stage.
+    times that of its stage, or the one that train.rates gives it; ConfigError as by `rates_of`.
     """
     norms = model.norms()
-    outer = {name for name, _ in model.head_parameters()}
+    own = rates_of(model, train, factor)
     found: dict[tuple[int, float, bool, bool], Group] = {}
     for name, parameter in model.trained().items():
         stage = model.stage_of(name)
         decayed = parameter.ndim > 1 and name not in norms
         scale = train.layer_decay ** min(model.depth - stage, model.depth) if stage <= model.depth else 1.0
-        scale *= factor(name)
+        scale = own[name] / train.lr if name in own else scale * factor(name)
         decay = train.weight_decay if decayed else 0.0
-        inside = 1 <= stage <= model.depth and parameter.ndim == 2 and name not in outer
-        hidden = train.optimizer == "muon" and inside
+        hidden = train.optimizer == "muon" and 1 <= stage <= model.depth and parameter.ndim == 2
         group = found.setdefault((stage, -scale, decayed, hidden), Group(stage, scale, decay, {}, hidden))
         group.parameters[name] = parameter
     return [found[key] for key in sorted(found)]
@@ -165,6 +165,7 @@ def plan(model: Model, found: list[Group], lr: float, opens: dict[int, int], ste
         text = (
             f"{count:,} of {totals[stage]:,} trained, rate {rates}, weight decay {decay:g}" if count else ""
         )
+        text += ", matrices by muon" if any(g.hidden for g in here) else ""
         if count and opens.get(stage):
             text += f", unfrozen at step {opens[stage]:,}" if opens[stage] < steps else ", never unfrozen"
         rows.append((name, text or f"frozen ({totals[stage]:,})"))
@@ -172,7 +173,8 @@ def plan(model: Model, found: list[Group], lr: float, opens: dict[int, int], ste
     lowest = min((g for g in found), key=lambda g: g.scale, default=None)
     if lowest and lowest.scale < FROZEN_IN_PRACTICE:
         lines.append(
-            f"{names[lowest.stage]}: {lowest.scale:.1e} of the rate, effectively frozen (train.layer_decay)"
+            f"{names[lowest.stage]}: {lowest.scale:.1e} of the rate, effectively frozen (train.layer_decay or"
+            " train.rates)"
         )
     return lines
 

@@ -78,7 +78,8 @@ def wait(step: Step, data: TaskData) -> None:
     """Keep the validation rows' losses of a run whose state has been saved, and raise Paused."""
     from ftrun.training.evaluate import row_losses
 
-    losses = row_losses(step.model, data, data.dataset("validation"), COMPARED)
+    with step.average.shown():
+        losses = row_losses(step.model, data, data.dataset("validation"), COMPARED)
     now, total = step.state.step, step.length.total
     if step.accelerator.is_main_process:
         step.run_directory.write_json(PAUSE, {"step": now, "of": total, "losses": losses})

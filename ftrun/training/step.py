@@ -189,6 +189,11 @@ class Step:
             rate = self.strategy.rate(group["stage"], step, course) if group["stage"] in self.open else 0.0
             group["lr"] = group["scale"] * rate
 
+    def rate(self) -> float:
+        """The highest rate of weights whose own is no multiple of it; where all are, the last group's."""
+        groups = self.optimizer.param_groups
+        return max((group["lr"] for group in groups if group["scale"] <= 1), default=groups[-1]["lr"])
+
     def rates(self) -> dict[str, float]:
         """The effective learning rate of each weight; momentum multiplies it by 1/(1 - momentum)."""
         return {name: self.group_of[name]["lr"] * self.repeats for name in self.parameters}

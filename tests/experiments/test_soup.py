@@ -90,6 +90,7 @@ def test_the_test_split_is_scored_once_and_last(runs, monkeypatch, tmp_path):
     assert seen == ["validation"] * 3 + ["test"]
 
 
+@pytest.mark.ci
 def test_updates_beside_the_weights_are_folded_into_them_first(
     toy_files, tiny_dir, tmp_path, ftrun_inprocess
 ):

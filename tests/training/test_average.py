@@ -5,12 +5,14 @@ import torch
 from lab import ran, settings
 from resuming import same, stopped
 
-from ftrun.errors import ConfigError
+from ftrun.errors import ConfigError, Paused
 from ftrun.experiments import start
 from ftrun.experiments.inference import FinishedRun
 from ftrun.experiments.preparing import without_effect
+from ftrun.runs.run import PAUSE, Run
 from ftrun.tasks.metrics.classification import SINGLE_LABEL
 from ftrun.training.checkpoint import newest, read_tensors
+from ftrun.training.pausing import HALFWAY, asked
 from ftrun.training.state import State
 from ftrun.training.updates import average as averages
 from ftrun.training.updates.average import Ema, Plain, Soup, average_of
@@ -89,6 +91,18 @@ def test_the_moving_average_is_the_formula_s(monkeypatch, tmp_path):
         for decay, each in zip(decays, seen, strict=True):
             expected = decay * expected + (1 - decay) * each[name]
         torch.testing.assert_close(value.double(), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_a_run_that_waits_is_compared_by_its_average(tmp_path):
+    """The losses of the validation rows that it leaves have the mean that is logged."""
+    with asked(rungs=HALFWAY), pytest.raises(Paused):
+        start.run(settings(*WORDS, "train.average=ema"), tmp_path / "run")
+    run = Run.open(tmp_path / "run")
+    left = run.read_json(PAUSE)
+    (logged,) = (
+        line["eval_loss"] for line in run.metrics() if line["step"] == left["step"] and "eval_loss" in line
+    )
+    assert sum(left["losses"]) / len(left["losses"]) == pytest.approx(logged, rel=1e-5)
 
 
 def test_only_what_trains_is_averaged_and_frozen_weights_are_held_once(tmp_path):

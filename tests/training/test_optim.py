@@ -25,7 +25,7 @@ def train(**changes):
         "batch_size": 8, "micro_batch": None, "epochs": 1, "max_steps": None, "warmup": 0.0,
         "weight_decay": 0.01, "clip": 1.0, "layer_decay": 1.0, "precision": "fp32", "sampling": "auto",
         "eval_every": "epoch", "patience": None, "metric": None, "checkpoint_every": "epoch",
-        "average": "none", "ema_decay": 0.9999, "deterministic": True,
+        "rates": None, "average": "none", "ema_decay": 0.9999, "deterministic": True,
         "keep": "auto",
         "graphs": "auto",
         "compile": False,

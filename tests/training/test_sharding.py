@@ -30,6 +30,9 @@ WAYS = {
     "full of recomputed layers by momentum": [
         "strategy=full", "train.checkpoint_layers=true", "train.optimizer=sgd", "train.layer_decay=0.5",
     ],
+    "full, a moving average": ["train.average=ema"],
+    "full, a soup": ["train.average=soup"],
+    "full, without a schedule": ["train.optimizer=schedulefree", "schedule=constant"],
     "freeze": ["strategy=freeze", "bottom=1"],
     "gradual_unfreeze": ["strategy=gradual_unfreeze", "every=0.2"],
     "lora": ["strategy=lora", "train.checkpoint_layers=true"],

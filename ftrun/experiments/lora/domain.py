@@ -166,7 +166,7 @@ def plan(settings: Settings, data: TaskData, path: Path) -> dict[str, Node]:
         return {"task": node | {"train": str((path / "rows" / f"{rows}.jsonl").absolute())}}
 
     whole = raw["model"] | {"name": str((path / MERGED).absolute())}
-    text = {"task": domain.text, "train": raw["train"] | domain.train | {"metric": None}}
+    text = {"task": domain.text, "train": raw["train"] | {"rates": None} | domain.train | {"metric": None}}
     runs = {
         "task": raw | on("task"),
         "domain": for_task(settings, raw | text),
@@ -181,7 +181,7 @@ def plan(settings: Settings, data: TaskData, path: Path) -> dict[str, Node]:
 
 def probe(raw: Node) -> Node:
     """The same with a head alone on the network as it is, at that strategy's own rate."""
-    own = {"strategy": "linear_probe", "solver": "auto", "train": raw["train"] | {"lr": AUTO}}
+    own = {"strategy": "linear_probe", "solver": "auto", "train": raw["train"] | {"lr": AUTO, "rates": None}}
     return {name: raw[name] for name in FIXED} | own
 
 

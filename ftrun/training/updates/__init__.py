@@ -1,1 +1,1 @@
-"""What becomes of the weights beside a plain step: averages of them, and what an optimizer keeps."""
+"""How weights move beside a plain step: other optimizers and what they keep, rates by pattern, averages."""

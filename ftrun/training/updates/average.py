@@ -45,6 +45,11 @@ class Plain:
         """The scores of what is to be saved if these are the best; it is in the network until the end."""
         yield score()
 
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """What would be saved now is in the network until the end."""
+        yield
+
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         """What a checkpoint must hold beside the weights, by the stem of its file."""
         return {}
@@ -67,6 +72,12 @@ class Average(Plain):
     def pairs(self) -> tuple[list[Tensor], list[Tensor]]:
         """The average and the network's own tensors, in the same order."""
         return [*map(own, self.values.values())], [*map(own, self.places.values())]
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        exchange(*self.pairs())
+        yield
+        exchange(*self.pairs())
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
         return {"average": self.values}
@@ -93,9 +104,8 @@ class Ema(Average):
 
     @contextmanager
     def scored(self, score: Scoring, state: State, metric: Metric) -> Iterator[Scores]:
-        exchange(*self.pairs())
-        yield score()
-        exchange(*self.pairs())
+        with self.shown():
+            yield score()
 
 
 class Soup(Average):
@@ -138,6 +148,11 @@ class Between(Plain):
 
     @contextmanager
     def scored(self, score: Scoring, state: State, metric: Metric) -> Iterator[Scores]:
+        with self.shown():
+            yield score()
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
         trained = [
             (weight, self.optimizer.state[weight]["z"], 1 - 1 / group["betas"][0])
             for group in self.optimizer.param_groups
@@ -147,7 +162,7 @@ class Between(Plain):
         places = [own(weight) for weight, _, _ in trained]
         values = [own(weight).detach().lerp(own(fast), share) for weight, fast, share in trained]
         exchange(values, places)
-        yield score()
+        yield
         exchange(values, places)
 
 
