@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import chdir
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ftrun.commands._parser import Parser
 from ftrun.errors import ConfigError
 from ftrun.runs.artifacts import TOLERANCE, refuse_unfinished
 from ftrun.runs.warm import shared
+
+if TYPE_CHECKING:
+    import argparse
+
+    from ftrun.runs.run import Run
 
 
 @shared()
@@ -25,6 +33,15 @@ def main(arguments: list[str]) -> int:
     if run.config.get("sequence"):
         raise ConfigError(f"{run.path} is a sequence of runs; verify one of the runs in it")
 
+    home, path = run.home, run.path.resolve()
+    if home != Path.cwd():
+        sys.path.append(str(home))  # where the modules of one's own strategies and tasks are found
+    with chdir(home):  # as it was where the run began: relative names of files stand in its predictions
+        return proved_in(Run.open(path), options)
+
+
+def proved_in(run: Run, options: argparse.Namespace) -> int:
+    """Print each proof; the exit code."""
     from ftrun.runs.collector import importing
     from ftrun.runs.terminal import say
 

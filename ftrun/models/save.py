@@ -59,8 +59,7 @@ def export(model: Model, directory: Path, auto_class: str) -> None:
         save_network(merged(whole), directory)
     else:
         write_updates(model, model.adapter, whole, directory, auto_class)
-    if model.adapter is not None:  # as save_pretrained does it for whole ones
-        net.config.architectures = [type(whole).__name__]
+    net.config.architectures = [type(whole).__name__]  # as save_pretrained does it, which not all have passed
     net.config.save_pretrained(directory)
     if model.tokenizer is not None:
         model.tokenizer.save_pretrained(directory)

@@ -65,6 +65,16 @@ def test_a_whole_run_is_proved_and_nothing_is_left_beside_it(ftrun_inprocess, wh
     assert {file: file.read_bytes() for file in whole.parent.rglob("*") if file.is_file()} == before
 
 
+def test_a_run_is_proved_where_its_files_are(ftrun_inprocess, tiny_model_dir, tmp_path):
+    """Its settings and predictions name them as they are seen from where it began."""
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "rows.csv").write_text(ROWS)
+    words = ["task=classify", "task.train=rows.csv", "task.max_length=16", f"model.name={tiny_model_dir}"]
+    ftrun_inprocess(*words, *QUICK, "hydra.run.dir=run", cwd=tmp_path / "here")
+    found = lines(ftrun_inprocess, "here/run", "--resume")
+    assert {word for word, _ in found.values()} == {"ok"} and found["resume"][1].startswith("a copy")
+
+
 def a_weight(run: Path) -> None:
     path = next((run / "model").rglob("*.safetensors"))
     tensors = load_file(path)

@@ -25,12 +25,13 @@ def study(tmp_path, tiny_dir, monkeypatch):
     monkeypatch.setattr(shards, "LEAST_BYTES", 1)
     (tmp_path / FORMER).touch()
 
-    def make(strategy, seed, name, model="bert"):
+    def make(strategy, seed, name, model="bert", *more):
         words = [
             f"strategy={strategy}",
             f"model.name={tiny_dir(model)}",
             "task=classify",
             "task.train=none.csv",
+            *more,
         ]
         chosen = settings(*words, *(["bottom=1"] if strategy == "freeze" else []), "task.max_length=16")
         net = load(chosen.model, chosen.task.spec(None), seed)
@@ -72,6 +73,18 @@ def test_a_deleted_or_repeated_run_harms_no_other(study):
     _, third = study("linear_probe", 2, "run2")
     export(study("full", 3, "run3")[0], third, CLASS)  # over what is there
     assert (second / shards.FROZEN).read_bytes() == kept and not (third / shards.FROZEN).exists()
+
+
+def test_a_linked_backbone_says_the_same_of_itself_as_one_that_was_written(study, tiny_dir, tmp_path):
+    """All of its weights are another run's, so that transformers writes none of them."""
+    other = shutil.copytree(tiny_dir("bert"), tmp_path / "masked")
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"architectures": ["BertForMaskedLM"]}))
+    more = [f"model.name={other}", "model.pooling=mean"]
+    (_, first), (_, second) = (study("linear_probe", n, f"run{n}", "bert", *more) for n in (0, 1))
+    assert (first / shards.WHOLE).stat().st_ino == (second / shards.WHOLE).stat().st_ino
+    assert (first / "config.json").read_bytes() == (second / "config.json").read_bytes()
+    assert json.loads((second / "config.json").read_text())["architectures"] == ["BertModel"]
 
 
 def test_other_weights_are_never_linked(study):
