@@ -16,8 +16,10 @@ from __future__ import annotations
 import errno
 import os
 import re
+import sys
 from contextlib import contextmanager
 from difflib import get_close_matches
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -90,6 +92,14 @@ class Paused(Interrupted):
 
 class DiskFull(UserError):
     """A disk or a quota takes no more; what was written before is whole."""
+
+
+def needs(what: str, extra: str, *modules: str) -> None:
+    """ConfigError where a module of one of the package's extras is not installed; none is imported."""
+    known = sys.modules
+    lost = [name for name in modules if (known[name] if name in known else find_spec(name)) is None]
+    if lost:
+        raise ConfigError(f"{what} needs {', '.join(lost)}: pip install 'ftrun[{extra}]'")
 
 
 def disk_full(error: BaseException, place: object = "") -> DiskFull | None:

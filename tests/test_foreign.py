@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 import re
+import sys
 from contextlib import suppress
 from functools import reduce
 from pathlib import Path
@@ -13,6 +14,11 @@ from pathlib import Path
 import pytest
 
 import ftrun
+from ftrun.commands._python.results import table
+from ftrun.data.hub import hub_data
+from ftrun.data.rows import read_rows
+from ftrun.errors import ConfigError
+from ftrun.tasks.contrastive.views import Views
 
 PACKAGE = Path(ftrun.__file__).parent
 NAMES = {  # name → where it is found; what is imported from there counts as well
@@ -73,11 +79,31 @@ MODULES = {  # private modules, and undocumented ones, with what is used of them
     "torch.utils._python_dispatch": ["TorchDispatchMode"],
     "torch.utils._pytree": ["tree_leaves", "tree_map_only"],
 }
+EXTRAS = {  # what needs an extra → its call, the module and the extra
+    "a data set of the Hub": (lambda _: hub_data("hub:glue:sst2:train"), "datasets", "hub"),
+    "one of save_to_disk": (lambda place: read_rows(str(place)), "datasets", "hub"),
+    "parquet": (lambda place: read_rows(str(place / "rows.parquet")), "pyarrow", "hub"),
+    "a DataFrame": (lambda _: table([{"row": 1}]), "pandas", "hub"),
+    "contrastive pre-training": (lambda _: VIEWS.refuse(3, 32), "kornia", "contrastive"),
+}
+VIEWS = Views(None, 0.5, [0.4, 0.4, 0.4, 0.1], 0.8, 0.2, 0.5, [0.1, 2.0])
 PROMISED = {"_asdict", "_exit", "_replace"}  # documented in spite of their names
 
 
 USED = re.compile(r"[.)]_[a-zA-Z]| _\w+(?:\.\w+)* import")  # what makes a file worth parsing
 OWN = re.compile(r"\b(?:def|class) (_\w+)|\bself\.(_\w+)(?=[^=\n]* = |: )|^ +(_\w+)(?=: | = )", re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", EXTRAS)
+def test_what_an_extra_lacks_is_said_with_the_command_that_brings_it(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call, module, extra = EXTRAS[name]
+    (tmp_path / "state.json").write_text("{}")
+    (tmp_path / "rows.parquet").write_bytes(b"PAR1")
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ConfigError, match=rf" needs {module}: pip install 'ftrun\[{extra}\]'$"):
+        call(tmp_path)
 
 
 def private(name: str) -> bool:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftrun.errors import DataError
+from ftrun.errors import DataError, needs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -124,6 +124,7 @@ def _parts(source: str) -> tuple[str, str | None, str | None, str]:
 def cached(source: str) -> Any:
     """The data set as `datasets` keeps it, without asking any server; None when it has none like it."""
     name, revision, config, split = _parts(source)
+    needs(source, "hub", "datasets")
     commit = _commit(name, revision) if revision else None
     if revision and commit is None:
         return None

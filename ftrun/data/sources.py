@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from ftrun.data.content import place_of, refuse_missing
 from ftrun.data.hub import hub_rows, named_rows
 from ftrun.data.tables import read_table
-from ftrun.errors import DataError, listed, near
+from ftrun.errors import DataError, listed, near, needs
 
 Row = dict[str, Any]
 Given = str | list[str]
@@ -177,6 +177,7 @@ def saved_data(source: str, role: str | None) -> Any:
         return None
     path, named = place
     several = (path / "dataset_dict.json").is_file()
+    needs(source, "hub", "datasets")
     import datasets
 
     try:

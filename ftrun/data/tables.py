@@ -22,7 +22,7 @@ from ftrun.data.content import (
     unreadable,
 )
 from ftrun.data.delimited import read_csv, read_tsv
-from ftrun.errors import ConfigError, DataError, UserError, disk_full, kind_of, listed, near
+from ftrun.errors import ConfigError, DataError, UserError, disk_full, kind_of, listed, near, needs
 from ftrun.runs.files import why_unwritable, write_atomically
 
 if TYPE_CHECKING:
@@ -177,9 +177,9 @@ def parquet_rows(
 
     Of some `columns` alone, unless it lacks one of them, and of the row groups from one to before another.
     """
-    import pyarrow
-
     with opened_parquet(path) as file:
+        import pyarrow
+
         wanted = list(columns) if columns and {*columns} <= {*file.schema_arrow.names} else None
         for group in range(*(groups or (0, file.num_row_groups))):
             try:
@@ -193,6 +193,7 @@ def parquet_rows(
 @contextmanager
 def opened_parquet(path: Path) -> Iterator[Any]:
     """A `pyarrow.parquet.ParquetFile`; DataError where the file is none."""
+    needs(str(path), "hub", "pyarrow")
     import pyarrow
     from pyarrow import parquet
 

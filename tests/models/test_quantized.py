@@ -1,6 +1,7 @@
 """model.load=8bit and 4bit: what is refused, and a LoRA that learns beside rounded layers."""
 
 import importlib.util
+import sys
 
 import pytest
 import torch
@@ -34,10 +35,10 @@ def test_what_does_not_go_together_is_said(words, said):
 
 def test_a_missing_package_and_other_layers_are_said(monkeypatch):
     layers = torch.nn.ModuleList([torch.nn.Sequential(torch.nn.Conv2d(1, 1, 1))])
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    monkeypatch.setitem(sys.modules, "bitsandbytes", object())
     with pytest.raises(ConfigError, match="those of a CNN are no torch.nn.Linear"):
         refuse_unquantizable("a CNN", layers, "4bit")
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     with pytest.raises(ConfigError, match=r"needs bitsandbytes: pip install 'ftrun\[quantized\]'"):
         refuse_unquantizable("a CNN", layers, "4bit")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftrun.commands._studies.study import RUNS
-from ftrun.errors import UserError
+from ftrun.errors import UserError, needs
 from ftrun.reports.numbers import score
 from ftrun.reports.summary import row_of
 from ftrun.runs.content import answers_of
@@ -159,6 +159,7 @@ class Comparison:
 
 def table(rows: Iterable[dict[str, Any]]) -> pandas.DataFrame:
     """Rows as a DataFrame, a column for each label's probability."""
+    needs("a DataFrame", "hub", "pandas")
     import pandas
 
     from ftrun.tasks.scorer import as_columns

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
 import warnings
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ftrun.errors import ConfigError, UserError, told
+from ftrun.errors import UserError, needs, told
 from ftrun.experiments.exporting.network import PIXELS, Exportable
 from ftrun.models.load import quiet
 
@@ -42,9 +41,7 @@ print(logits)""",
 
 def refuse_missing() -> None:
     """ConfigError where the libraries that write and run ONNX are not installed."""
-    lost = [name for name in NEEDED if importlib.util.find_spec(name) is None]
-    if lost:
-        raise ConfigError(f"--to onnx needs {', '.join(lost)}: pip install 'ftrun[onnx]'")
+    needs("--to onnx", "onnx", *NEEDED)
 
 
 def lines_for(kind: str, images: bool) -> str:

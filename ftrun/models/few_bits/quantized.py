@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import math
 from typing import Any
 
 from torch import nn
 
-from ftrun.errors import ConfigError
+from ftrun.errors import ConfigError, needs
 
 KEY = "ftrun_load"  # in the configuration of a saved adapter: how its base was loaded
 HOW = {"4bit": " (nf4, double quantization)", "8bit": " (LLM.int8)"}
@@ -17,8 +16,7 @@ HOW = {"4bit": " (nf4, double quantization)", "8bit": " (LLM.int8)"}
 
 def refuse_unquantizable(name: str, layers: nn.Module, load: str) -> None:
     """ConfigError where bitsandbytes is not installed, or a network has no linear layers to be rounded."""
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise ConfigError(f"model.load={load} needs bitsandbytes: pip install 'ftrun[quantized]'")
+    needs(f"model.load={load}", "quantized", "bitsandbytes")
     if not linear_layers(layers):
         raise ConfigError(
             f"model.load={load} rounds linear layers, and those of {name} are no torch.nn.Linear;"

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ftrun.errors import ConfigError
+from ftrun.errors import ConfigError, needs
 from ftrun.settings.checks import above
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class Views:
 
     def refuse(self, channels: int, side: int) -> None:
         """Raises ConfigError for colour changes of grey images and for crops of less than 2 pixels."""
+        needs("contrastive pre-training", "contrastive", "kornia")
         if channels == 1 and (self.grey or self.jitter[2] or self.jitter[3]):
             raise ConfigError(
                 f"task.jitter={self.jitter} and task.grey={self.grey:g}: images of one channel have no"

@@ -5,11 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from importlib.util import find_spec
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from ftrun.errors import ConfigError, Interrupted, near
+from ftrun.errors import ConfigError, Interrupted, near, needs
 
 if TYPE_CHECKING:
     from ftrun.reports.closing import Closing
@@ -93,8 +92,8 @@ def check(name: str) -> None:
     """Refuse an unknown tracker and one that is not installed, without importing any."""
     if name not in NAMES:
         raise ConfigError(f"tracker={name} is unknown; possible: {', '.join(NAMES)}{near(name, NAMES)}")
-    if name != "none" and name not in sys.modules and find_spec(name) is None:
-        raise ConfigError(f'tracker={name} is not installed; install it: pip install "ftrun[{name}]"')
+    if name != "none":
+        needs(f"tracker={name}", name, name)
 
 
 def open_tracker(name: str, run: Run) -> Tracker:
