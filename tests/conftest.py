@@ -58,11 +58,17 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Losses())
 
 
-@pytest.fixture(scope="module", autouse=True)
+modules = 0  # when the collector was last told to leave alone what is there
+
+
+@pytest.fixture(autouse=True)
 def imported_for_good() -> None:
-    """The garbage collector does not search what was imported again and again, which takes half a second."""
-    gc.collect()
-    gc.freeze()
+    """The garbage collector, which every run calls, does not search what was imported again and again."""
+    global modules
+    if len(sys.modules) != modules:
+        gc.collect()
+        gc.freeze()
+        modules = len(sys.modules)
 
 
 @pytest.fixture(scope="session")

@@ -10,13 +10,33 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
+class InTurn:
+    """A pool of threads that has none: each call in its turn."""
+
+    def __init__(self, workers):
+        self.map = map
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        """There is nothing to wait for."""
+
+
 @pytest.mark.ci
-def test_the_benchmark_for_a_gpu_runs(tmp_path):
+def test_the_benchmark_for_a_gpu_runs(tmp_path, monkeypatch, ftrun_inprocess):
+    """Its runs in this process, the Trainer's and the counting of kernels in others."""
+    monkeypatch.syspath_prepend(str(ROOT / "scripts/bench"))
+    import gpu
+    import gpu_graphs
+
+    for part in (gpu, gpu_graphs):
+        monkeypatch.setattr(part, "ftrun", lambda words: ftrun_inprocess(*words, check=False))
+        monkeypatch.setattr(part, "ThreadPoolExecutor", InTurn)
     words = ["--device", "cpu", "--tiny", "--sections", "smoke", "ratio", "syncs", "graphs", "--workers", "1"]
     words += ["--cases", "fp32", "tiny 16 full"]
-    command = [sys.executable, str(ROOT / "scripts/bench/gpu.py"), "--out", str(tmp_path), *words]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--out", str(tmp_path), *words])
+    gpu.main()
     lines = [json.loads(line) for line in (tmp_path / "gpu.jsonl").read_text().splitlines()]
     assert not [line for line in lines if "says" in line]
     smoke = [line for line in lines if line["section"] == "smoke"]

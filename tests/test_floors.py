@@ -9,8 +9,10 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
+from typing import TypeGuard
 
 import pytest
 from finished import finished
@@ -71,8 +73,14 @@ def imports(node: ast.AST, late: bool) -> Iterator[str]:
             yield from imports(child, late)
 
 
-def imports_of(module: str, *, late: bool = True) -> set[str]:
-    return set(imports(ast.parse(MODULES[module].read_text()), late))
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
+def imports_of(module: str, *, late: bool = True) -> frozenset[str]:
+    return frozenset(imports(tree(MODULES[module]), late))
 
 
 def is_ours(module: str) -> bool:
@@ -84,18 +92,18 @@ def test_the_top_is_four_modules_and_at_most_ten_rooms() -> None:
     rooms = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
     assert len(rooms) <= 10 and rooms <= {*LEVEL}
     for path in PACKAGE.rglob("*/__init__.py"):
-        assert ast.get_docstring(ast.parse(path.read_text())), f"{path}: say what belongs there"
+        assert ast.get_docstring(tree(path)), f"{path}: say what belongs there"
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_imports_point_down(module: str) -> None:
+def test_imports_point_down() -> None:
     """But for the package itself, which says to a type checker what it is from Python."""
-    here = room(module)
-    for other in filter(is_ours, imports_of(module, late=module != "ftrun")):
-        there = room(other)
-        assert there in LEVEL, f"{module} imports {other}, which is in no room"
-        below = LEVEL[there] < LEVEL[here] or there == here or there == ""
-        assert below, f"{module} imports {other}, which does not stand below it"
+    for module in MODULES:
+        here = room(module)
+        for other in filter(is_ours, imports_of(module, late=module != "ftrun")):
+            there = room(other)
+            assert there in LEVEL, f"{module} imports {other}, which is in no room"
+            below = LEVEL[there] < LEVEL[here] or there == here or there == ""
+            assert below, f"{module} imports {other}, which does not stand below it"
 
 
 def test_imports_have_no_circle() -> None:
@@ -212,7 +220,7 @@ def test_what_is_to_be_typed_is_quoted() -> None:
     names = "|".join(kinds_of("commands"))
     unquoted = re.compile(rf"\bftrun (?:{names}) $")
     for module, path in MODULES.items():
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(tree(path)):
             for part in node.values if isinstance(node, ast.JoinedStr) else []:
                 text = part.value if isinstance(part, ast.Constant) else ""
                 assert not unquoted.search(str(text)), f"{module}: {ast.unparse(node)}"
@@ -224,10 +232,9 @@ NAMED = {"pretraining"}  # also a kind of source, which settings and experiments
 
 def words_in(path: Path) -> set[str]:
     """Every string of a module that stands alone, and those a value is compared with."""
-    tree = ast.parse(path.read_text())
     return {
         side.value
-        for node in ast.walk(tree)
+        for node in ast.walk(tree(path))
         if isinstance(node, ast.Compare)
         for part in [node.left, *node.comparators]
         for side in ast.walk(part)
@@ -246,10 +253,9 @@ def test_nobody_else_asks_for_a_name(folder: str, group: str) -> None:
 
 def public(cls: type) -> set[str]:
     """What a class promises: what its body defines, and what its objects have from the start."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(cls)))
     made = {
         node.attr
-        for node in ast.walk(tree)
+        for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(cls))))
         if isinstance(node, ast.Attribute)
         and isinstance(node.ctx, ast.Store)
         and ast.unparse(node.value) == "self"
@@ -277,17 +283,23 @@ def length_of(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
     return (function.end_lineno or 0) - function.lineno + 1 - document
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_files_and_functions_are_small_and_types_are_kept(module: str) -> None:
-    text = MODULES[module].read_text()
-    assert text.count("\n") <= 250, f"{module} has {text.count(chr(10))} lines"
-    assert "type: ignore[misc]" not in text
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            assert length_of(node) <= 40, f"{module}.{node.name} has {length_of(node)} lines"
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "hasattr") and node.args:
-            asked = ast.unparse(node.args[0]).rpartition(".")[2]
-            assert asked not in ("task", "strategy", "guard"), f"{module}: {ast.unparse(node)}"
+def test_files_and_functions_are_small_and_types_are_kept() -> None:
+    for module, path in MODULES.items():
+        text = path.read_text()
+        assert text.count("\n") <= 250, f"{module} has {text.count(chr(10))} lines"
+        assert "type: ignore[misc]" not in text, module
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert length_of(node) <= 40, f"{module}.{node.name} has {length_of(node)} lines"
+            if asks(node):
+                asked = ast.unparse(node.args[0]).rpartition(".")[2]
+                assert asked not in ("task", "strategy", "guard"), f"{module}: {ast.unparse(node)}"
+
+
+def asks(node: ast.AST) -> TypeGuard[ast.Call]:
+    """Whether it is getattr(…) or hasattr(…)."""
+    named = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and bool(node.args)
+    return named and node.func.id in ("getattr", "hasattr")
 
 
 def test_rooms_are_small() -> None:
@@ -307,8 +319,8 @@ HYDRA = {
 }  # of experiments; the only ones to know it
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_hydra_stays_at_the_door(module: str) -> None:
-    if not (room(module) == "experiments" and module.rpartition(".")[2] in HYDRA):
-        found = {name.split(".")[0] for name in imports_of(module)} & {"hydra"}
-        assert not found, f"{module} imports hydra"
+def test_hydra_stays_at_the_door() -> None:
+    for module in MODULES:
+        if not (room(module) == "experiments" and module.rpartition(".")[2] in HYDRA):
+            found = {name.split(".")[0] for name in imports_of(module)} & {"hydra"}
+            assert not found, f"{module} imports hydra"

@@ -61,9 +61,10 @@ def test_what_was_lost_is_said_and_the_last_line_is_of_failure(way, tmp_path):
     (place / "test_it.py").write_text(tests)
     (place / "conftest.py").write_text(f"{REGISTERS}{hooks}")
     own = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    alone = ["-p", "xdist.plugin", "-p", "no:cacheprovider", "-n", "1", "--max-worker-restart", "1"]
     result = subprocess.run(
-        [str(place / "scripts/test"), "-p", "no:cacheprovider", "-n", "1", "--max-worker-restart", "1"],
-        env=own, capture_output=True, text=True, timeout=60,
+        [str(place / "scripts/test"), *alone],
+        env=own | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     lines = result.stdout.splitlines()
     assert all(words in result.stdout for words in said), result.stdout + result.stderr

@@ -131,10 +131,9 @@ def test_help_is_quick_and_imports_the_standard_library_only():
     assert after.children_user - before.children_user < 0.3  # 0.06 where nothing else runs
 
 
-def test_commands_say_what_they_are():
+def test_commands_say_what_they_are(ftrun, capsys):
     for path in cli.COMMANDS.glob("[a-z]*.py"):
-        page = python("-m", "ftrun", path.stem, "--help")
-        assert page.returncode == 0 and page.stdout, path.stem
+        assert ftrun(f"{path.stem} --help") == 0 and capsys.readouterr().out, path.stem
 
 
 def test_version(ftrun, capsys):

@@ -13,7 +13,7 @@ from ftrun.models.load import load, quiet
 from ftrun.models.reload import reload
 from ftrun.settings.seeds import stream
 from ftrun.tasks.data import TaskData
-from ftrun.training.checkpoint import newest, read_tensors
+from ftrun.training.checkpoint import load_weights, newest, read_tensors
 
 NEAR = {"adapter"}  # these start near the pretrained function, the others at it
 AWAY = {"prompt", "prefix"}  # but for these, which give the network more to read
@@ -63,48 +63,59 @@ def test_it_trains_something_and_the_head_always(toy_files, tiny_dir, strategy):
     assert all(parameter.requires_grad for _, parameter in model.head_parameters())
 
 
+@pytest.fixture(scope="module")
+def trained(toy_files, tiny_dir, tmp_path_factory):
+    """`trained(strategy)`: a run of it, and its network as it was when it was saved."""
+    known = {}
+
+    def make(strategy):
+        if strategy not in known:
+            kept, honest = [], outcome.export
+            settings = experiment(toy_files, tiny_dir("bert"), strategy, "train.lr=1e-2", "train.warmup=0")
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(outcome, "export", lambda *all: kept.append(all[0]) or honest(*all))
+                known[strategy] = ran(tmp_path_factory.mktemp(strategy) / "run", settings), kept[0]
+        return known[strategy]
+
+    return make
+
+
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_what_is_frozen_stays_bit_for_bit_and_what_trains_moves(
-    toy_files, tiny_dir, tmp_path, monkeypatch, strategy
-):
-    kept, honest = [], outcome.export
-    monkeypatch.setattr(outcome, "export", lambda *all: kept.append(all[0]) or honest(*all))
-    settings = experiment(toy_files, tiny_dir("bert"), strategy, "train.lr=1e-2", "train.warmup=0")
+def test_what_is_frozen_stays_bit_for_bit_and_what_trains_moves(toy_files, tiny_dir, trained, strategy):
     before, _, _ = prepared(experiment(toy_files, tiny_dir("bert"), strategy))
-    run = ran(tmp_path / "run", settings)
+    run, network = trained(strategy)
     place, _ = newest(run.checkpoints / "last")
     weights = read_tensors(place, "weights")
-    trained = before.trained()
+    own = before.trained()
     fixed = {name: value for name, value in before.named_buffers() if name in weights}  # VeRA's matrices
-    assert {*weights} - {*fixed} == {*trained}
-    still = [name for name, value in trained.items() if torch.equal(value, weights[name])]
+    assert {*weights} - {*fixed} == {*own}
+    still = [name for name, value in own.items() if torch.equal(value, weights[name])]
     assert still == []
     frozen = {name: value for name, value in before.named_parameters() if not value.requires_grad}
-    after = dict(kept[0].named_parameters())
+    after = dict(network.named_parameters())
     assert [name for name, value in frozen.items() if not torch.equal(value, after[name])] == []
     result = run.read_json("result.json")
-    assert result["trained_parameters"] == sum(value.numel() for value in trained.values())
+    assert result["trained_parameters"] == sum(value.numel() for value in own.values())
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("pooling", ["head", "mean"])
-def test_the_saved_model_loads_without_ftrun_to_the_same_logits(
-    toy_files, tiny_dir, tmp_path, strategy, pooling
-):
-    settings = experiment(toy_files, tiny_dir("bert"), strategy, "train.lr=1e-2", f"model.pooling={pooling}")
-    run = ran(tmp_path / "run", settings)
+def test_the_saved_model_loads_without_ftrun_to_the_same_logits(toy_files, tiny_dir, trained, strategy):
+    run, _ = trained(strategy)
     assert run.read_json("result.json")["reload_difference"] < 1e-6
-    if pooling == "head":
-        with quiet():  # the libraries' warnings to each other
-            loaded = plain_load(run.model_dir, tiny_dir("bert"))
-        assert loaded.config.id2label == {0: "negative", 1: "positive"}
-        model, _, _ = prepared(experiment(toy_files, tiny_dir("bert"), strategy))
-        place, _ = newest(run.checkpoints / "best")
-        from ftrun.training.checkpoint import load_weights
+    with quiet():  # the libraries' warnings to each other
+        loaded = plain_load(run.model_dir, tiny_dir("bert"))
+    assert loaded.config.id2label == {0: "negative", 1: "positive"}
+    model, _, _ = prepared(experiment(toy_files, tiny_dir("bert"), strategy))
+    load_weights(read_tensors(newest(run.checkpoints / "best")[0], "weights"), model)
+    theirs = loaded.eval()(**INPUTS).logits
+    torch.testing.assert_close(theirs, model.eval()(**INPUTS), rtol=0, atol=1e-6)
 
-        load_weights(read_tensors(place, "weights"), model)
-        theirs = loaded.eval()(**INPUTS).logits
-        torch.testing.assert_close(theirs, model.eval()(**INPUTS), rtol=0, atol=1e-6)
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_pooled_model_is_saved_as_it_was_trained(toy_files, tiny_dir, tmp_path, strategy):
+    words = "train.lr=1e-2", "model.pooling=mean", "train.max_steps=6"
+    run = ran(tmp_path / "run", experiment(toy_files, tiny_dir("bert"), strategy, *words))
+    assert run.read_json("result.json")["reload_difference"] < 1e-6
 
 
 def plain_load(directory, base):
@@ -122,7 +133,7 @@ def plain_load(directory, base):
 
 @pytest.mark.parametrize("variant", ["lora", "lora_plus", "dora", "rslora", "pissa"])
 def test_every_variant_of_lora_starts_at_the_base_and_loads_again(toy_files, tiny_dir, tmp_path, variant):
-    words = "rank=2", f"variant={variant}", "train.lr=1e-2"
+    words = "rank=2", f"variant={variant}", "train.lr=1e-2", "train.max_steps=4"
     model, _, logits = prepared(experiment(toy_files, tiny_dir("bert"), "lora", *words))
     again = model.eval()(**INPUTS)
     torch.testing.assert_close(again, logits, rtol=0, atol=1e-6)

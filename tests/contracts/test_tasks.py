@@ -1,6 +1,7 @@
 """Every strategy on every task: it runs, what it saved answers the same, and what makes no sense says so."""
 
 import re
+from functools import cache
 
 import pytest
 from lab import EACH, ran, settings
@@ -54,10 +55,16 @@ def extra(strategy, task, place):
     return found
 
 
+@pytest.fixture(scope="module")
+def given(tiny_dir, tmp_path_factory):
+    """`given(task)`: its settings, of files and networks that are made once."""
+    return cache(lambda task: words_of(task, tmp_path_factory.mktemp(task), tiny_dir))
+
+
 @pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("strategy", EACH)
-def test_every_strategy_on_every_task(strategy, task, tiny_dir, tmp_path):
-    words = ["experiment=smoke", f"strategy={strategy}", *words_of(task, tmp_path, tiny_dir), *SMALL]
+def test_every_strategy_on_every_task(strategy, task, given, tmp_path):
+    words = ["experiment=smoke", f"strategy={strategy}", *given(task), *SMALL]
     if strategy in ("ewc", "replay") and task in ("vit", "resnet", *CONTRASTIVE):
         pytest.skip("its source would be another run of images; see test_image.py")
     words += extra(strategy, task, tmp_path)
@@ -98,10 +105,10 @@ def tells_its_mistakes(run, task):
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_what_train_shares_with_another_split_is_a_leak(task, tiny_dir, tmp_path):
-    words = words_of(task, tmp_path, tiny_dir)
+def test_what_train_shares_with_another_split_is_a_leak(task, given):
+    words = given(task)
     source = next(word for word in words if word.startswith("task.train=")).partition("=")[2]
-    words += [f"task.test={source}", "task.validation=null", "task.subset=null"]
+    words = [*words, f"task.test={source}", "task.validation=null", "task.subset=null"]
     notes = settings(*words).task.load(0).notes
     assert any(
         re.match(r"warning: LEAK: \d+ of \d+ test \w+ (is|are) also in train \('", note) for note in notes
@@ -112,8 +119,8 @@ def test_what_train_shares_with_another_split_is_a_leak(task, tiny_dir, tmp_path
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_network_s_outline_has_its_parts_and_no_weights(task, tiny_dir, tmp_path):
-    chosen = settings(*words_of(task, tmp_path, tiny_dir))
+def test_a_network_s_outline_has_its_parts_and_no_weights(task, given):
+    chosen = settings(*given(task))
     spec = TaskData.read(chosen.task, 0).spec
     found, whole = outline(chosen.model, chosen.task.spec(None)), load(chosen.model, spec, 0)
     assert [name for name, _ in found.named_parameters()] == [name for name, _ in whole.named_parameters()]

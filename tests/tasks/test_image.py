@@ -262,11 +262,16 @@ def test_lora_on_convolutions_leaves_statistics_alone_merges_and_is_summed(
     )
 
 
-@pytest.mark.parametrize("words_", [["lora"], ["adapter"], ["norms"], ["bitfit"]])
-def test_light_strategies_on_a_vision_transformer(words_, place, tmp_path):
-    first = ran(tmp_path / "first", settings(*words(place), "train.max_steps=2"))
+@pytest.fixture(scope="module")
+def first(place, tmp_path_factory):
+    """A run of the tiny vision transformer, which another may start from."""
+    return ran(tmp_path_factory.mktemp("first") / "run", settings(*words(place), "train.max_steps=2"))
+
+
+@pytest.mark.parametrize("strategy", ["lora", "adapter", "norms", "bitfit"])
+def test_light_strategies_on_a_vision_transformer(strategy, first, place, tmp_path):
     own = [*words(place), f"model.name={first.path}", "model.init=pretrained", "train.max_steps=2"]
-    run = ran(tmp_path / "run", settings(*own, f"strategy={words_[0]}"))
+    run = ran(tmp_path / "run", settings(*own, f"strategy={strategy}"))
     result = run.read_json("result.json")
     assert result["trained_parameters"] < result["total_parameters"] and result["reload_difference"] < 1e-5
 

@@ -56,8 +56,8 @@ def toy(files: Path, model: Path, *words: str) -> list[str]:
 
 
 def both(place: Path, words: list[str]) -> None:
-    for keep in ("true", "false"):
-        ran(place / keep, settings(*words, f"train.keep={keep}"))
+    for keep in ("true", "false"):  # two epochs: in the second what is kept is read
+        ran(place / keep, settings(*words, "train.epochs=2", f"train.keep={keep}"))
     same(place / "true", place / "false")
 
 
@@ -71,7 +71,7 @@ def test_texts(
     named = {"mean": "bert", "gpt2": ""}.get(network, network)
     model = tiny_dir(named) if named else tiny_decoder("gpt2", tmp_path / "gpt2")
     both(tmp_path, toy(toy_files, model, *STRATEGIES[strategy], *pooling))
-    assert sum(computed) < 2 * (120 + 40 + 40) and len(computed) > 3 * 120 / 16
+    assert sum(computed) < 2 * (120 + 40 + 40) and len(computed) > 2 * 120 / 16
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
