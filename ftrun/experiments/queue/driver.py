@@ -117,23 +117,21 @@ class Driver:
     def hand_out(self) -> None:
         """Start as many as the engine takes, except what is finished by now or being made elsewhere."""
         self.look_elsewhere()
-        for job in list(self.waiting):
-            if not self.engine.room():
-                return
+        alike: list[Job] = []  # of equal runs, such as seed=0,0, one is made
+        while self.waiting and self.engine.room():
+            job = self.waiting.popleft()
             if any(job.key == each.key for each in (*self.running.values(), *self.elsewhere)):
-                continue  # of equal runs, such as seed=0,0, one is made
-            self.waiting.remove(job)
-            if (event := self.ended_before(job)) is not None:
+                alike.append(job)
+            elif (event := self.ended_before(job)) is not None:
                 self.go_on(job, event)
-                continue
-            job = place_for(job, self.ledger)
-            if made_elsewhere(job):
+            elif made_elsewhere(job := place_for(job, self.ledger)):
                 self.leave(job)
-                continue
-            self.running[job.number] = job
-            if not self.engine.inside:
-                self.telling.begin(job)
-            self.engine.start(job)
+            else:
+                self.running[job.number] = job
+                if not self.engine.inside:
+                    self.telling.begin(job)
+                self.engine.start(job)
+        self.waiting.extendleft(reversed(alike))
 
     def ended_before(self, job: Job) -> Event | None:
         """How a run has ended already, which is told; None where it is to be made."""

@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from statistics import fmean
 from typing import TYPE_CHECKING
 
 from ftrun.reports.numbers import roughly
@@ -23,7 +22,8 @@ class Board:
         self.failed = 0
         self.pending: Counter[str] = Counter()
         self.predicted: dict[str, float] = {}  # of a run of each way
-        self._took: dict[str, list[float]] = {}  # seconds of the runs of each way that were made now
+        self._took: dict[str, float] = {}  # seconds of the runs of each way that were made now, together
+        self._made: Counter[str] = Counter()  # and how many these are
         self._spent: dict[str, float] = {}  # seconds that runs which are not done have taken so far
         self._since: dict[str, float] = {}  # when those that are being made began
         self._first: float | None = None  # when the first began
@@ -88,7 +88,8 @@ class Board:
     def done(self, way: str, key: str, title: str, outcome: str, now: bool = True) -> None:
         """A line for a run that has come to its end, `now` or in an earlier call."""
         if now:
-            self._took.setdefault(way, []).append(self._spent.pop(key, 0.0))
+            self._took[way] = self._took.get(way, 0.0) + self._spent.pop(key, 0.0)
+            self._made[way] += 1
         self.drop(way)
         self.say(f"{self._count} of {self._total} · {title} · {outcome}{self._rest()}")
         self._refresh()
@@ -125,7 +126,7 @@ class Board:
 
     def _overlap(self, now: float, spent: float) -> float:
         """At most 1: workers have fewer seconds than their runs where runs wait for one another in a job."""
-        own = spent + sum(sum(seconds) for seconds in self._took.values())
+        own = spent + sum(self._took.values())
         if self._first is None or not own:
             return 1.0
         return min(1.0, (now - self._first) * self.workers / own)
@@ -133,12 +134,12 @@ class Board:
     def _typical(self, way: str) -> float | None:
         """Its runs' mean where some were made, else what was predicted, times what others took of theirs."""
         if way in self._took:
-            return fmean(self._took[way])
+            return self._took[way] / self._made[way]
         if way not in self.predicted:
             return None
         made = [other for other in self._took if other in self.predicted]
-        thought = sum(self.predicted[other] * len(self._took[other]) for other in made)
-        spent = sum(sum(self._took[other]) for other in made)
+        thought = sum(self.predicted[other] * self._made[other] for other in made)
+        spent = sum(self._took[other] for other in made)
         return self.predicted[way] * (spent / thought if thought else 1.0)
 
     def say(self, text: str) -> None:

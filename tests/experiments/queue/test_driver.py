@@ -1,7 +1,7 @@
 """Whatever happens to workers, every run finishes once, and only what cannot be made is a failure."""
 
 import random
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -114,6 +114,22 @@ def test_all_are_made_and_noted_and_not_again(tmp_path, capsys):
     assert again.starts == {4: 1} and telling.finished == 5
     _, _, _ = driven(tmp_path, nothing := Acted({}), 5)
     assert not nothing.starts and nothing.closed == 0  # not even opened
+
+
+def test_what_waits_is_not_looked_through_at_each_end_of_a_run(tmp_path):
+    """Or a million runs would take a million times a million looks."""
+
+    class Counted(deque):
+        times = 0
+
+        def __iter__(self):
+            Counted.times += 1
+            return super().__iter__()
+
+    telling = Telling()
+    telling.expect(30)
+    driver = Driver(Acted({}), Ledger(tmp_path), telling, 0, waiting=Counted())
+    assert len(driver.run(jobs(tmp_path, 30))) == 30 and Counted.times == 1  # as the engine is opened
 
 
 def test_of_equal_runs_one_is_made(tmp_path):
