@@ -11,6 +11,7 @@ from lab import ran, settings
 from toys import PLAIN, TELLING
 
 from ftrun.errors import ConfigError
+from ftrun.experiments.probing import answered_out_of_fold
 from ftrun.models.load import load
 from ftrun.settings.seeds import stream
 from ftrun.tasks.data import TaskData
@@ -209,3 +210,14 @@ def test_evaluation_batches_have_at_most_so_many_windows(tiny_model_dir, tmp_pat
 def test_what_does_not_go_with_windows(toy_words, words, message):
     with pytest.raises(ConfigError, match=message):
         settings(*toy_words, *SPLIT, *words)
+
+
+def test_a_head_is_solved_for_on_the_mean_of_a_rows_windows(tiny_model_dir, tmp_path):
+    """Whose logits are the mean of theirs, as is proved at first; a maximum has no such vector."""
+    own = f"model.name={tiny_model_dir}", "model.pooling=mean", "strategy=linear_probe"
+    words = *far(tmp_path), *own, *QUICK, *SPLIT
+    run = ran(tmp_path / "run", settings(*words))
+    assert run.config["solver"] == "lbfgs" and run.read_json("result.json")["reload_difference"] < 1e-6
+    rows, said = answered_out_of_fold(run)
+    assert len(rows) == 96 and "frozen features" in said
+    assert not settings(*words, "task.aggregate=max").task.spec(None).regression
