@@ -1,6 +1,7 @@
 """Look at a file, and write an experiment of your own for it: conf/experiment/NAME.yaml.
 
-Kind and columns are guessed from the rows; what is not clear is asked on a terminal, and elsewhere said.
+Kind and columns are guessed from the rows; what is not clear is asked on a terminal, and elsewhere said. Rows
+that such a run could not read are refused.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from ftrun import CONF
 from ftrun.commands._parser import Parser
 from ftrun.errors import ConfigError, counted, near
+from ftrun.runs.typed import command, typed
+from ftrun.runs.typed import word as quoted
 
 if TYPE_CHECKING:
     from ftrun.tasks.guessing.kinds import Guess
@@ -34,16 +37,21 @@ def main(arguments: list[str]) -> int:
     from ftrun.experiments.overrides import settings_of
     from ftrun.runs.files import write_atomically
     from ftrun.settings.read import checked
+    from ftrun.tasks.data import TaskData
+    from ftrun.tasks.guessing.sources import guess
 
-    found = settled(options.file, given)
+    found = guess(options.file, given)
+    say_columns(found)
+    found = settled(found, options.file, given)
     chosen = options_of(found, words)
     if not any(word.startswith("model") for word in words):
         found.settings |= FITTED.get(found.kind, {})
     place = options.config_dir if Path(options.config_dir).is_dir() else None
     raw = settings_of([*chosen_words(chosen, found), *words], place)
-    checked(raw)
+    settings = checked(raw)
     looked(raw)
     say_what(found, chosen, options.file)
+    TaskData.read(settings.task, settings.seed)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, text_of(found, chosen, raw, words, name, options))
     write_schema(options.config_dir)
@@ -111,6 +119,9 @@ def asked(words: list[str]) -> tuple[list[str], dict[str, Any]]:
             given["kind"] = value
         elif key == "task.train":
             raise ConfigError(f"init: {word} is the FILE, which stands first")
+        elif key == "task.folds":
+            later = command("experiment=NAME", word)
+            raise ConfigError(f"init: {word} asks for several runs; it stands behind the experiment: {later}")
         else:
             kept.append(word)
             if key.startswith("task."):
@@ -139,14 +150,20 @@ def chosen_words(chosen: dict[str, str], found: Guess) -> list[str]:
     return [*(f"{group}={value}" for group, value in chosen.items()), *own]
 
 
-def say_what(found: Guess, chosen: dict[str, str], source: str) -> None:
-    """What the file holds, what it is for, and what of that is a guess."""
+def say_columns(found: Guess) -> None:
+    """What the file holds."""
     from ftrun.runs.terminal import say
 
     for column in found.columns[:SHOWN]:
         say(f"  {column.line()}")
     if len(found.columns) > SHOWN:
         say(f"  and {counted(len(found.columns) - SHOWN, 'column')} more")
+
+
+def say_what(found: Guess, chosen: dict[str, str], source: str) -> None:
+    """What the file is for, and what of that is a guess."""
+    from ftrun.runs.terminal import say
+
     say(f"{source}: {' '.join(told(found))} model={chosen['model']}")
     for doubt in found.doubts:
         say(doubt.line())
@@ -154,10 +171,8 @@ def say_what(found: Guess, chosen: dict[str, str], source: str) -> None:
 
 def told(found: Guess) -> list[str]:
     """Kind and columns as words of a command line."""
-    from ftrun.runs.typed import word
-
     words = chosen_words({"task": found.kind}, found)
-    return [word(each) for each in words if not each.endswith("=null")]
+    return [quoted(each) for each in words if not each.endswith("=null")]
 
 
 def text_of(
@@ -189,8 +204,6 @@ def value_at(raw: dict[str, Any], key: str) -> Any:
 
 def commands(name: str, directory: str) -> list[str]:
     """The lines that use it; ftrun compare finds conf/ alone."""
-    from ftrun.runs.typed import command, typed
-
     if directory != "conf":
         return [f"{command('--config-dir', directory)} {typed('experiment', name)}"]
     own = f"experiment={name}"

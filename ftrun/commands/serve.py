@@ -38,8 +38,8 @@ def main(arguments: list[str]) -> int:
     with listening(options.host, options.port) as place:
         if options.host not in LOOPBACK:
             say(f"warning: whoever reaches {options.host} can ask; there are no passwords and no TLS")
-        say(f"{options.run} answers at {address(place)}: {', '.join(ROUTES)}")
-        serve(Service(answering, limits, about).application(), place)
+        where = f"{options.run} answers at {address(place)}: {', '.join(ROUTES)}"
+        serve(Service(answering, limits, about).application(), place, lambda: say(where))
     say("stopped")
     return 0
 

@@ -171,7 +171,11 @@ def test_doubts_are_asked_on_a_terminal_and_said_elsewhere(ftrun_inprocess, tmp_
         (["a.csv", "--name", "a/b"], "--name a/b: a name has letters"),
         (["a.csv", "train.lr=fast"], "train.lr is auto or a number, not 'fast'"),
         (["a.csv", "task.train=b.csv"], "is the FILE, which stands first"),
+        (["a.csv", "task.folds=3"], "behind the experiment: ftrun experiment=NAME task.folds=3"),
         (["n.csv"], "n.csv: no column holds texts; it has 'a: numbers"),
+        (["a.csv", "task=ner"], "task.tokens=tokens: a.csv has no such column"),
+        (["a.csv", "task=regress", "task.label=label"], "'yes' is not a number"),
+        (["a.csv", "task=multilabel"], "'yes' is not a list; task.separator sets what separates labels"),
     ],
 )
 def test_what_cannot_be_begun_is_said_in_a_line_and_leaves_nothing(ftrun_inprocess, tmp_path, words, said):

@@ -210,36 +210,49 @@ def test_it_listens_answers_and_ends_at_sigterm(answering, ftrun_inprocess, tmp_
     from ftrun.experiments.serving import server
 
     found: list[Any] = []
-    slow = Answering.answers
+    plainly, begun = Answering.answers, threading.Event()
 
     def slowly(self, rows):
-        time.sleep(0.3)
-        return slow(self, rows)
+        begun.set()
+        time.sleep(0.2)
+        return plainly(self, rows)
 
     monkeypatch.setattr(Answering, "answers", slowly)
-    monkeypatch.setattr(server, "serve", with_client(server.serve, found))
+    monkeypatch.setattr(server, "serve", with_client(server.serve, begun, found))
     said = ftrun_inprocess("serve", str(answering.finished.run.path), "--port", "0")
     assert said.stdout.startswith(f"{answering.finished.run.path} answers at http://127.0.0.1:")
     assert said.stdout.endswith("stopped\n") and found[0][0] == 200 and found[0][1]["answers"][0]["answer"]
 
 
-def with_client(serve, found: list[Any]):
-    """The server with a client that asks once, and then sends SIGTERM while it waits for the answer."""
+def with_client(serve, begun: threading.Event, found: list[Any]):
+    """The server with a client that asks once, and sends SIGTERM when its answer is being computed."""
 
     def client(port: int) -> None:
-        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=20)) as line:
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as line:
             line.request("POST", "/predict", b'{"rows": ["a film"]}', {"content-type": "application/json"})
-            threading.Timer(0.15, os.kill, (os.getpid(), signal.SIGTERM)).start()
+            if begun.wait(60):
+                os.kill(os.getpid(), signal.SIGTERM)
             answer = line.getresponse()
             found.append((answer.status, json.loads(answer.read())))
 
-    def serving(app, place):
+    def serving(app, place, ready):
         asking = threading.Thread(target=client, args=(place.getsockname()[1],))
-        asking.start()
-        serve(app, place)
+        serve(app, place, lambda: (ready(), asking.start()))
         asking.join()
 
     return serving
+
+
+@served
+@pytest.mark.enable_socket
+def test_a_signal_before_the_first_answer_ends_it(answering):
+    from ftrun.experiments.serving import server
+
+    service = Service(answering, Limits(8000, 3, 10, 10), {"run": "toys"})
+    with server.listening("127.0.0.1", 0) as place:
+        before = signal.getsignal(signal.SIGTERM)
+        server.serve(service.application(), place, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.mark.enable_socket

@@ -9,9 +9,8 @@ from ftrun.tasks.guessing.kinds import Doubt, Guess
 from ftrun.tasks.guessing.sources import guess
 
 
-def settled(source: str, given: dict[str, Any]) -> Guess:
+def settled(found: Guess, source: str, given: dict[str, Any]) -> Guess:
     """The guess for a source, with what the person at the terminal, if there is one, says of its doubts."""
-    found = guess(source, given)
     if not is_terminal():
         return found
     while doubts := [doubt for doubt in found.doubts if name_of(doubt) not in given]:

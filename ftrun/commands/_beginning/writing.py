@@ -14,7 +14,7 @@ from ftrun.runs.written import to_yaml
 from ftrun.settings.json_schema import schema
 from ftrun.settings.suggest import keys
 
-LATER = ("max_length", "block", "augment", "subset", "folds")  # written after what was found, as they are
+LATER = ("max_length", "block", "augment", "subset")  # written after what was found, as they are
 MODELS = {"image": "resnet_small", "lm": "gpt2_small_random"}  # that come with ftrun; tiny_bert for others
 FITTED = {"qa": {"max_length": 128}}  # tiny_bert's positions, where the kind has longer texts
 ABOUT = {

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import signal
 import socket
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import ConfigError
 
@@ -41,16 +42,30 @@ def address(place: socket.socket) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def serve(app: Starlette, place: socket.socket) -> None:
-    """Answer until SIGTERM or Ctrl-C, and then what has come; a second Ctrl-C ends at once."""
+def serve(app: Starlette, place: socket.socket, ready: Callable[[], None]) -> None:
+    """Answer until SIGTERM or Ctrl-C, and then what has come; a second Ctrl-C ends at once.
+
+    `ready` is called when a signal ends it in this way, just before the first answer.
+    """
     import uvicorn
 
-    config = uvicorn.Config(
-        app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=PATIENCE
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=PATIENCE,
+        )
     )
-    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:  # uvicorn raises a signal again when all is done, for those who were there before
-        uvicorn.Server(config).run(sockets=[place])
+
+    def stop(number: int, frame: Any) -> None:  # until uvicorn has its own, which raises the signal again
+        server.should_exit = True
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        ready()
+        server.run(sockets=[place])
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
