@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, ClassVar
 from ftrun.settings.checks import at_least
 from ftrun.settings.habits import Pace
 from ftrun.strategies.base import Strategy
-from ftrun.strategies.prompt import refuse_random
 
 if TYPE_CHECKING:
     from ftrun.models.model import Model
@@ -31,6 +30,7 @@ class Prefix(Strategy):
         at_least("strategy=prefix: tokens", self.tokens, 1)
 
     def fits(self, model: Model) -> None:
+        from ftrun.models.adapted.beside import refuse_random
         from ftrun.models.adapted.prefixes import blocks_of
 
         refuse_random("prefix", model)

@@ -41,6 +41,7 @@ class Prompt(Strategy):
             )
 
     def fits(self, model: Model) -> None:
+        from ftrun.models.adapted.beside import refuse_random
         from ftrun.models.adapted.prompts import embeddings_in
 
         refuse_random("prompt", model)
@@ -64,9 +65,3 @@ class Prompt(Strategy):
         from ftrun.models.adapted.prompts import Prompts
 
         train(model, Prompts(self.tokens))
-
-
-def refuse_random(strategy: str, model: Model) -> None:
-    """ConfigError for a network without pretrained weights, which could not be put back under its vectors."""
-    if model.source is None:
-        raise ConfigError(f"strategy={strategy} keeps a pretrained network, but model.init=random has none")

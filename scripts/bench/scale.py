@@ -102,9 +102,9 @@ def watched(
 
 
 def is_worker(process: psutil.Process) -> bool:
-    words = " ".join(process.cmdline())
-    busy = "ray::" in words and "IDLE" not in words
-    return busy or "spawn_main" in words or "submitit.core._submit" in words
+    first, *words = process.cmdline() or [""]
+    busy = first.startswith("ray::") and "IDLE" not in first
+    return busy or any("spawn_main" in word or "submitit.core._submit" in word for word in words)
 
 
 def truth(place: Path, count: int) -> dict[str, bool]:

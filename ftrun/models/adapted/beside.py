@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
+from ftrun.errors import ConfigError
+
 
 class Beside(ABC):
     """A dataclass of what `adapter.json` stores beside the name of the checkpoint."""
@@ -31,3 +33,9 @@ def train(model: Any, own: Beside, more: frozenset[str] = frozenset()) -> None:
     for name, parameter in model.named_parameters():
         if name in trained or own.mark in name:
             parameter.requires_grad_(True)
+
+
+def refuse_random(strategy: str, model: Any) -> None:
+    """ConfigError for a network without pretrained weights, which could not be put back under its vectors."""
+    if model.source is None:
+        raise ConfigError(f"strategy={strategy} keeps a pretrained network, but model.init=random has none")
