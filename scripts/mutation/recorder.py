@@ -66,13 +66,19 @@ class Recorder:
     def __post_init__(self) -> None:
         self.package = f"{self.place}ftrun{os.sep}"
         os.environ |= {NOTES: str(self.notes), PACKAGE: self.package}
+        self.process = os.getpid()
         self.seen: set[CodeType] = set()
         self.of_fixture: dict[int, tuple[float, set[str]]] = {}
         self.shared = 0.0  # seconds of the fixtures set up for the test under way
 
     def note(self, frame: FrameType, event: str, value: Any) -> None:
-        if frame.f_code.co_filename.startswith(self.package):
-            self.seen.add(frame.f_code)
+        code = frame.f_code
+        if code in self.seen or not code.co_filename.startswith(self.package):
+            return
+        self.seen.add(code)
+        if os.getpid() != self.process:  # a fork of this one, whose memory is its own
+            with self.notes.open("a") as notes:
+                notes.write(f"{code.co_filename}\t{code.co_qualname}\n")
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: Any) -> Generator[None, Any, Any]:
