@@ -83,6 +83,8 @@ label: words
 limit: 12
 max_length: 32
 long: truncate
+stride: auto
+aggregate: mean
 subset: null
 leaks: warn
 folds: null

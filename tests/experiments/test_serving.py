@@ -118,7 +118,7 @@ def test_joined_requests_are_answered_as_the_file_and_a_wrong_one_alone_is_refus
     assert str(found[2]).startswith("task.text=text: rows has no such column; it has 'words'")
     assert same([*found[0], *found[1], *found[3]], predicted)
     wrong = answering.each([[{"text": "fine"}], [{"text": 3}], [{"text": ""}]])
-    assert str(wrong[1]) == "task.text=text: row 1 of rows holds a int, not text"
+    assert str(wrong[1]) == "task.text=text: row 1 of rows holds an integer, not text"
     assert wrong[0][0]["answer"] and wrong[2] == [dict.fromkeys(predicted[0])]
 
 

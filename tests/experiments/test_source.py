@@ -482,7 +482,7 @@ def test_features_of_an_example_are_of_its_own_tokens_whatever_the_layers_do():
             return self.output
 
     class Network(nn.Module):
-        depth = 1
+        depth, adapter = 1, None
 
         def __init__(self, output, kind=""):
             super().__init__()

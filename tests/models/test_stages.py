@@ -88,7 +88,7 @@ def test_freezing_from_below_freezes_the_embeddings_beside_the_list(outlined):
 
     for family in ("OPT", "Bart"):
         model = outlined(family)
-        Freeze(1, None).prepare(model)
+        Freeze(1, None, None).prepare(model)
         assert not any(".embed" in name for name in model.trained())
         model.requires_grad_(True)
 

@@ -38,7 +38,7 @@ def test_a_strategy_outside_the_package_holds_by_the_hooks_it_overrides() -> Non
     assert not Strategy.holds() and not Full.holds()
 
 
-def test_only_adapters_cannot_be_folded_and_only_scratch_starts_at_random() -> None:
+def test_what_stands_beside_a_network_cannot_be_folded_and_only_scratch_starts_at_random() -> None:
     classes = {name: load_class("strategies", name) for name in NAMES}
-    assert [name for name, cls in classes.items() if not cls.foldable] == ["adapter"]
+    assert [name for name, cls in classes.items() if not cls.foldable] == ["adapter", "prefix", "prompt"]
     assert [name for name, cls in classes.items() if cls.starts_random] == ["scratch"]

@@ -122,7 +122,7 @@ def test_the_plan_says_when_a_stage_opens_and_at_which_rate(bert_base):
     assert lines[13] == "head: 592,130 of 592,130 trained, rate 0.001, weight decay 0.1"
     assert lines[14:] == []
     lowest = plan(bert_base, groups(bert_base, train(layer_decay=0.4)), 1e-3, {}, 120)[-1]
-    assert lowest == "embeddings: 1.7e-05 of the rate, effectively frozen (train.layer_decay)"
+    assert lowest == "embeddings: 1.7e-05 of the rate, effectively frozen (train.layer_decay or train.rates)"
     for name, parameter in bert_base.named_parameters():
         parameter.requires_grad_(name.endswith("LayerNorm.bias"))
     assert plan(bert_base, groups(bert_base, train()), 1e-3, {}, 9)[1] == (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import signal
 import threading
@@ -160,3 +161,13 @@ def test_what_another_process_writes_is_given_to_it_in_its_order(monkeypatch: py
     monkeypatch.setattr(tensor_files, "MOST", 8)
     tensor_files.hand_over(tensors)
     assert given == ["a", "b", "c"]
+
+
+def test_a_process_that_has_ended_and_was_not_waited_for_does_not_run() -> None:
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    assert not peers.runs(child)
+    os.waitpid(child, 0)
+    assert not peers.runs(child) and peers.runs(os.getpid())

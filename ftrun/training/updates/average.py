@@ -124,7 +124,8 @@ class Soup(Average):
         found, count = score(), 1
         if state.soup:
             with torch.no_grad():
-                torch._foreach_lerp_(places, values, state.soup / (state.soup + 1))
+                for place, value in zip(places, values, strict=True):
+                    place.lerp_(value, state.soup / (state.soup + 1))
             together = score()
             if better(found, together, metric):
                 put(trained, places)
