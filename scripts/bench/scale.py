@@ -103,7 +103,7 @@ def watched(
 
 def is_worker(process: psutil.Process) -> bool:
     first, *words = process.cmdline() or [""]
-    busy = first.startswith("ray::") and "IDLE" not in first
+    busy = first.startswith("ray::") and not any(each in first for each in ("IDLE", "Agent"))  # Ray's own
     return busy or any("spawn_main" in word or "submitit.core._submit" in word for word in words)
 
 
