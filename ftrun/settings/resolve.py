@@ -90,7 +90,9 @@ def schedule_class(name: str) -> type:
     found = [path.stem for path in sorted((CONF / "schedule").glob("*.yaml"))]
     cls = getattr(schedules, camel(name), None)
     if not isinstance(cls, type):
-        raise ConfigError(f"there is no schedule '{name}'; possible: {', '.join(found)}{near(name, found)}")
+        raise ConfigError(
+            f"schedule.name={name}: there is no schedule '{name}'; possible: {', '.join(found)}{near(name, found)}"
+        )
     return cls
 
 

@@ -152,6 +152,7 @@ def test_values_are_typed():
         (["task.subset=few"], "task.subset"),
         (["task.subset=0"], "task.subset"),
         (["schedule=linaer"], "there is no schedule 'linaer'"),
+        (["schedule.name=0"], "schedule.name=0: there is no schedule '0'; possible: constant, cosine"),
         (["schedule=slanted_triangular", "schedule.cut=2"], "schedule.cut is a share below 1, not 2"),
         (["train.lr=0"], "train.lr is above 0"),
         (["train.lr=nan"], "train.lr is a finite number, not nan"),
