@@ -91,7 +91,8 @@ def schedule_class(name: str) -> type:
     cls = getattr(schedules, camel(name), None)
     if not isinstance(cls, type):
         raise ConfigError(
-            f"schedule.name={name}: there is no schedule '{name}'; possible: {', '.join(found)}{near(name, found)}"
+            f"schedule.name={name}: there is no schedule '{name}'; possible: {', '.join(found)}"
+            f"{near(name, found)}"
         )
     return cls
 
