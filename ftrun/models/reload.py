@@ -68,7 +68,7 @@ def processor_of(
     if images:
         return reopen(directory, config)
     tokenizer = open_tokenizer(directory, str(directory), **trust)
-    fit_inputs(tokenizer, config)
+    fit_inputs(tokenizer, config, str(directory))
     return tokenizer
 
 

@@ -92,10 +92,7 @@ def load_tokenizer(
         )
     if config.pad_token_id is None or is_decoder(config):
         config.pad_token_id = tokenizer.pad_token_id
-    fit_inputs(tokenizer, config)
-    count = max(len(tokenizer), 1 + max(tokenizer.get_vocab().values()))  # ids may leave numbers out
-    if count > config.vocab_size:
-        raise ConfigError(f"{place.label}: the tokenizer has {count} tokens, the network {config.vocab_size}")
+    fit_inputs(tokenizer, config, place.label)
     return tokenizer
 
 
@@ -144,8 +141,14 @@ def knows_words(tokenizer: PreTrainedTokenizerBase) -> bool:
     return any(token.strip(MARKS) for token in {*tokenizer.get_vocab()} - special)
 
 
-def fit_inputs(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig) -> None:
-    """Let the tokenizer give token types only to a network that tells two of them apart."""
+def fit_inputs(tokenizer: PreTrainedTokenizerBase, config: PretrainedConfig, label: str) -> None:
+    """Let the tokenizer give token types only to a network that tells two of them apart.
+
+    Raises ConfigError, which begins with `label`, where it knows tokens that the network has no weights for.
+    """
+    count = max(len(tokenizer), 1 + max(tokenizer.get_vocab().values()))  # ids may leave numbers out
+    if count > config.vocab_size:
+        raise ConfigError(f"{label}: the tokenizer has {count} tokens, the network {config.vocab_size}")
     if getattr(config, "type_vocab_size", 0) < 2:
         names = tokenizer.model_input_names
         tokenizer.model_input_names = [name for name in names if name != "token_type_ids"]

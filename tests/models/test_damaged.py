@@ -9,14 +9,14 @@ from fuzzing import models
 from lab import ran, settings
 from safetensors.torch import save_file
 from torch import nn
-from transformers import AutoTokenizer
+from transformers import AutoConfig, AutoTokenizer
 
 from ftrun.errors import ConfigError, OutOfMemory
 from ftrun.experiments.inference import FinishedRun
 from ftrun.models import load as loading
 from ftrun.models.files import reading
 from ftrun.models.files.reading import CODE
-from ftrun.models.reload import refuse_missing, reload
+from ftrun.models.reload import processor_of, refuse_missing, reload
 from ftrun.models.small import Stack
 from ftrun.models.tokenizer import open_tokenizer
 from ftrun.strategies.full import Full
@@ -237,6 +237,18 @@ def test_looking_at_a_tokenizer_leaves_it_as_it_was(kinds, tmp_path):
     plain = AutoTokenizer.from_pretrained(tmp_path).backend_tokenizer
     assert plain.truncation["max_length"] == 7
     assert open_tokenizer(tmp_path, "it").backend_tokenizer.to_str() == plain.to_str()
+
+
+def test_a_saved_tokenizer_with_tokens_that_the_network_lacks_is_refused(kinds, tmp_path):
+    """As where its pad_token was replaced: the id behind the last would be looked up among the embeddings."""
+    place = shutil.copytree(kinds["bert"][0], tmp_path / "model")
+    config = AutoConfig.from_pretrained(place)
+    tokenizer = processor_of(place, config, images=False)
+    assert len(tokenizer) <= config.vocab_size
+    file = place / "tokenizer_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"pad_token": "nowhere"}))
+    with pytest.raises(ConfigError, match=r"model: the tokenizer has \d+ tokens, the network \d+"):
+        processor_of(place, config, images=False)
 
 
 @pytest.fixture(scope="module")
