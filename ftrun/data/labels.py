@@ -119,7 +119,10 @@ def label_set(splits: Splits, column: str, declared: list[Any] | None) -> Labels
 def declared_names(setting: str, declared: Any) -> list[str]:
     """The names that a setting of the task lists; ConfigError unless they are two or more different ones."""
     values = declared if isinstance(declared, list) else []
-    names = [name for value in values if (name := name_of(value)) is not None]
+    try:
+        names = [name for value in values if (name := name_of(value)) is not None]
+    except DataError as error:
+        raise ConfigError(f"task.{setting}={declared}: {error}") from None
     if len(names) < 2 or len(names) != len(values) or len(set(names)) != len(names):
         raise ConfigError(f"task.{setting}={declared}: two or more different labels, none of them empty")
     return names

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ftrun.data.labels import label_set
+from ftrun.data.labels import declared_names, label_set
 from ftrun.data.splits import Splits
 from ftrun.errors import ConfigError, DataError
 
@@ -98,3 +98,8 @@ def test_columns_that_are_no_label_are_refused(given: list[Any], message: str) -
 
 def test_decimals_may_be_classes_when_declared() -> None:
     assert label_set(split_of(train=["3.11", "3.12"]), "label", ["3.11", "3.12"]).names == ["3.11", "3.12"]
+
+
+def test_a_list_among_declared_labels_is_said_with_its_setting():
+    with pytest.raises(ConfigError, match=r"task\.classes=\[\[\]\]: a label is text, .* not a list"):
+        declared_names("classes", [[]])
