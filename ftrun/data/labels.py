@@ -71,11 +71,19 @@ def classes_of(classes: Any) -> list[str] | None:
     """The names of the labels in use; ConfigError unless they are two or more different ones."""
     if classes is None:
         return None
-    names = [name_of(name) for name in classes] if isinstance(classes, list) else []
+    names = names_in("classes", classes) if isinstance(classes, list) else []
     found = [name for name in names if name is not None]
     if len(found) != len(names) or len(set(found)) != len(found) or len(found) < 2:
         raise ConfigError(f"task.classes is a list of two or more different labels, not {classes}")
     return found
+
+
+def names_in(setting: str, values: list[Any]) -> list[str | None]:
+    """The names that a setting lists, None for an empty one; ConfigError where one is no label at all."""
+    try:
+        return [name_of(value) for value in values]
+    except DataError as error:
+        raise ConfigError(f"task.{setting}={values}: {error}") from None
 
 
 def refuse_absent_classes(classes: list[str], there: set[str], source: str, what: str) -> None:
@@ -119,10 +127,7 @@ def label_set(splits: Splits, column: str, declared: list[Any] | None) -> Labels
 def declared_names(setting: str, declared: Any) -> list[str]:
     """The names that a setting of the task lists; ConfigError unless they are two or more different ones."""
     values = declared if isinstance(declared, list) else []
-    try:
-        names = [name for value in values if (name := name_of(value)) is not None]
-    except DataError as error:
-        raise ConfigError(f"task.{setting}={declared}: {error}") from None
+    names = [name for name in names_in(setting, values) if name is not None]
     if len(names) < 2 or len(names) != len(values) or len(set(names)) != len(names):
         raise ConfigError(f"task.{setting}={declared}: two or more different labels, none of them empty")
     return names

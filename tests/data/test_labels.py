@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ftrun.data.labels import declared_names, label_set
+from ftrun.data.labels import classes_of, declared_names, label_set
 from ftrun.data.splits import Splits
 from ftrun.errors import ConfigError, DataError
 
@@ -102,4 +102,6 @@ def test_decimals_may_be_classes_when_declared() -> None:
 
 def test_a_list_among_declared_labels_is_said_with_its_setting():
     with pytest.raises(ConfigError, match=r"task\.classes=\[\[\]\]: a label is text, .* not a list"):
-        declared_names("classes", [[]])
+        classes_of([[]])
+    with pytest.raises(ConfigError, match=r"task\.positions=\[\{\}\]: a label is text, .* not an object"):
+        declared_names("positions", [{}])
