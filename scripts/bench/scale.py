@@ -227,6 +227,22 @@ class Simulated:
         return "by nobody"
 
 
+class InMemory:
+    """A ledger that counts what is noted."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory, self.noted = directory, Counter()
+
+    def place_of(self, key: str) -> None:
+        return None
+
+    def write(self, key: str, *_) -> None:  # noqa: ANN002
+        self.noted[key] += 1
+
+    def ended(self, place: Path) -> bool:
+        return False
+
+
 def simulation(out: Path, count: int, workers: int) -> None:
     """The driver's own cost a run, without and with a ledger on the disk, and its memory a run."""
     from ftrun.experiments.overrides import compose
@@ -235,41 +251,16 @@ def simulation(out: Path, count: int, workers: int) -> None:
     from ftrun.experiments.queue.telling import Telling
     from ftrun.runs.ledger import Ledger
 
-    class Kept:
-        """A ledger in memory."""
-
-        def __init__(self, directory: Path) -> None:
-            self.directory, self.noted = directory, Counter()
-
-        def place_of(self, key: str) -> None:
-            return None
-
-        def write(self, key: str, *_) -> None:  # noqa: ANN002
-            self.noted[key] += 1
-
-        def ended(self, place: Path) -> bool:
-            return False
-
     raw, place, shelf = compose(RUN), Place(), Path(tempfile.mkdtemp(dir=out))
     before = psutil.Process().memory_info().rss
     first = Packed.of(raw)
     begin = time.process_time()
     jobs = [
-        Job(
-            n,
-            f"seed={n}",
-            shelf / f"{n}-full",
-            f"{n:016x}",
-            Packed.of(raw | {"seed": n}, first),
-            place,
-        )
+        Job(n, f"seed={n}", shelf / f"{n}-full", f"{n:016x}", Packed.of(raw | {"seed": n}, first), place)
         for n in range(count)
     ]
     packing, memory = time.process_time() - begin, psutil.Process().memory_info().rss - before
-    for books, number in (
-        (Kept(shelf), count),
-        (Ledger(shelf), min(count, 10_000)),
-    ):
+    for books, number in ((InMemory(shelf), count), (Ledger(shelf), min(count, 10_000))):
         telling = Telling()
         telling.expect(number)
         engine = Simulated(workers, 0.01)

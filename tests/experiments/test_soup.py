@@ -104,6 +104,20 @@ def test_updates_beside_the_weights_are_folded_into_them_first(
     assert "model-soup" in (tmp_path / "soup/README.md").read_text()
 
 
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("bottlenecks", "the layers of strategy=adapter hold a non-linearity"),
+        ("prompt", "the vectors of strategy=prompt stand in front of a text's own"),
+    ],
+)
+def test_what_stands_beside_a_network_has_no_average_and_is_called_what_it_is(runs, tmp_path, kind, said):
+    shutil.copytree(runs / "same/fast", tmp_path / "beside")
+    (tmp_path / "beside/model/adapter.json").write_text(json.dumps({"kind": kind}))
+    with pytest.raises(ConfigError, match=f"{said} and are no part of the network's weights"):
+        ingredients([Run.open(tmp_path / "beside")])
+
+
 def edited(run, place, file, before, after):
     shutil.copytree(run, place)
     text = (place / file).read_text()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftrun.errors import ConfigError
-from ftrun.runs.artifacts import BOTTLENECKS, refuse_unfinished
+from ftrun.runs.artifacts import BOTTLENECKS, refuse_unfinished, told_beside
 from ftrun.runs.content import read_object
 from ftrun.runs.run import RESULT, Run
 from ftrun.tasks.metrics.metric import lookup
@@ -56,8 +56,8 @@ def ingredient(run: Run) -> Ingredient:
         raise ConfigError(f"{run.path} has no saved model, as one that was made to choose a rate has none")
     if (run.model_dir / BOTTLENECKS).is_file():
         raise ConfigError(
-            f"{run.path}: the layers of strategy=adapter hold a non-linearity and are no part of the"
-            " network's weights, so there is no average of them; possible: runs of the other strategies"
+            f"{run.path}: {told_beside(run.model_dir)} and are no part of the network's weights, so there is"
+            " no average of them; possible: runs of the other strategies"
         )
     result = run.read_json(RESULT) or {}
     metric = str(result.get("metric")).removeprefix("eval_")

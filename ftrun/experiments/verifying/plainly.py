@@ -60,7 +60,7 @@ class Features(nn.Module):
 def plainly(directory: Path, config: PretrainedConfig, auto_class: str, **trust: bool) -> nn.Module:
     """The network of a directory without ftrun's own readers, in evaluation mode.
 
-    Only for what plain libraries read: neither the layers of strategy=adapter nor a base at few bits.
+    Only for what plain libraries read: neither what adapter.json tells of nor a base at few bits.
     """
     import transformers
 

@@ -145,7 +145,7 @@ class Verified:
         self.refuse_failed("weights")
         place, settings = self.run.model_dir, in_fp32(self.settings)
         if (place / BOTTLENECKS).is_file():
-            raise Open("the layers of strategy=adapter are read by ftrun alone")
+            raise Open(f"what strategy={settings.strategy_name} adds is read by ftrun alone")
         if settings.model.rounded or settings.half:
             raise Open("frozen weights are rounded when they are loaded, which ftrun alone does")
         net, processor, config = opened(place, settings)
