@@ -11,7 +11,6 @@ docstrings. What is measured is appended to FOLDER/gpu.jsonl at once, so that a 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import os
 import subprocess
@@ -22,12 +21,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from gpu_graphs import graphs
+from gpu_parts import embedded_rows, ftrun, made
+
 ROOT = Path(__file__).resolve().parents[2]
-SHAPES = {  # hidden size, layers, heads
-    "bert_base": (768, 12, 12),
-    "minilm": (384, 6, 12),
-    "tiny": (32, 2, 2),
-}
 SPEED = {  # batch sizes and strategies of each shape
     "bert_base": {32: ["full", "lora"], 256: ["full"]},
     "minilm": {32: ["full"]},
@@ -52,8 +49,6 @@ OTHERS = {  # kinds of training beyond the strategies
 def main() -> None:
     options = parse()
     options.out.mkdir(parents=True, exist_ok=True)
-    from gpu_graphs import graphs
-
     sections = {
         "about": about,
         "ratio": ratio,
@@ -236,41 +231,6 @@ def kept(found: dict[str, Any]) -> dict[str, Any]:
     names = ("seconds", "steps", "tokens", "padded_tokens", "process", "memory_bytes", "cpu_seconds")
     values = {name: round(found[name], 2) for name in names if name in found}
     return values | {"ms_per_step": round(1000 * found["seconds"] / found["steps"], 2)}
-
-
-def embedded_rows(path: Path, count: int) -> Path:
-    """Rows of the embedded docstrings as a tsv."""
-    from ftrun.data.docstrings import rows
-
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, delimiter="\t", quoting=csv.QUOTE_NONE, quotechar=None)
-        writer.writerow(["text", "label"])
-        for row in rows("train")[:: max(1, 2048 // count)]:
-            writer.writerow([" ".join(row["text"].split()), row["label"]])
-    return path
-
-
-def made(shape: str, place: Path, dropout: float = 0.1) -> Path:
-    """A BERT of this shape with random weights and the tokenizer of tiny_bert."""
-    from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
-
-    from ftrun import ASSETS
-
-    width, layers, heads = SHAPES[shape]
-    tokenizer = AutoTokenizer.from_pretrained(ASSETS / "tiny_bert")
-    config = BertConfig(vocab_size=30522, hidden_size=width, num_hidden_layers=layers,
-                        num_attention_heads=heads, intermediate_size=4 * width,
-                        hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)  # fmt: skip
-    BertForMaskedLM(config).save_pretrained(place)
-    tokenizer.save_pretrained(place)
-    return place
-
-
-def ftrun(words: list[str]) -> subprocess.CompletedProcess[str]:
-    threads = {"OMP_NUM_THREADS": "2"}  # several run side by side
-    return subprocess.run(
-        [sys.executable, "-m", "ftrun", *words], capture_output=True, text=True, env={**os.environ, **threads}
-    )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from gpu import embedded_rows, ftrun, made
+from gpu_parts import embedded_rows, ftrun, made
 
 WAYS = ("auto", "false")  # of train.graphs
 STRATEGIES = {"full": [], "lora": [], "freeze": [], "gradual_unfreeze": ["every=0.15"]}

@@ -1,0 +1,50 @@
+"""What the sections of scripts/bench/gpu.py share: rows, networks of random weights, and ftrun's command."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+SHAPES = {  # hidden size, layers, heads
+    "bert_base": (768, 12, 12),
+    "minilm": (384, 6, 12),
+    "tiny": (32, 2, 2),
+}
+
+
+def embedded_rows(path: Path, count: int) -> Path:
+    """Rows of the embedded docstrings as a tsv."""
+    from ftrun.data.docstrings import rows
+
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, delimiter="\t", quoting=csv.QUOTE_NONE, quotechar=None)
+        writer.writerow(["text", "label"])
+        for row in rows("train")[:: max(1, 2048 // count)]:
+            writer.writerow([" ".join(row["text"].split()), row["label"]])
+    return path
+
+
+def made(shape: str, place: Path, dropout: float = 0.1) -> Path:
+    """A BERT of this shape with random weights and the tokenizer of tiny_bert."""
+    from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
+
+    from ftrun import ASSETS
+
+    width, layers, heads = SHAPES[shape]
+    tokenizer = AutoTokenizer.from_pretrained(ASSETS / "tiny_bert")
+    config = BertConfig(vocab_size=30522, hidden_size=width, num_hidden_layers=layers,
+                        num_attention_heads=heads, intermediate_size=4 * width,
+                        hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)  # fmt: skip
+    BertForMaskedLM(config).save_pretrained(place)
+    tokenizer.save_pretrained(place)
+    return place
+
+
+def ftrun(words: list[str]) -> subprocess.CompletedProcess[str]:
+    threads = {"OMP_NUM_THREADS": "2"}  # several run side by side
+    return subprocess.run(
+        [sys.executable, "-m", "ftrun", *words], capture_output=True, text=True, env={**os.environ, **threads}
+    )
