@@ -49,21 +49,22 @@ def compared(capsys: pytest.CaptureFixture[str], *words: str, study: str = "stud
 
 def kept(study: str) -> list[tuple[Any, ...]]:
     """What the database has of every trial, by strategy."""
-    address = f"sqlite:///{study}/search.db"
-    names = sorted(optuna.get_all_study_names(address))
-    found = [
-        (
-            name.partition("-")[0],
-            trial.state.name,
-            trial.value,
-            trial.user_attrs["values"],
-            trial.intermediate_values,
-        )
-        for name in names
-        for trial in optuna.load_study(study_name=name, storage=address).trials
-    ]
-    optuna.storages.RDBStorage(address).engine.dispose()
-    return found
+    storage = optuna.storages.RDBStorage(f"sqlite:///{study}/search.db")
+    try:
+        return [
+            (
+                name.partition("-")[0],
+                trial.state.name,
+                trial.value,
+                trial.user_attrs["values"],
+                trial.intermediate_values,
+            )
+            for name in sorted(optuna.get_all_study_names(storage))
+            for trial in optuna.load_study(study_name=name, storage=storage).trials
+        ]
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()  # or Python 3.13 warns of a connection that nobody closed
 
 
 def test_a_search_goes_on_after_failures_and_with_a_larger_number(
