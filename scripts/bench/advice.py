@@ -43,7 +43,9 @@ WAYS = {
 }
 EVERYWHERE = ["linear_probe", "full", "lora", "freeze"]
 RANDOM = {"mlp": ["full", "lora"], "cnn_small": ["full", "lora", "freeze"]}  # networks of random weights
-ROUNDS = [(50, 0), (200, 0), (50, 1), (200, 1), (50, 2), (1000, 0), (2000, 0)]  # rows and seed
+ROUNDS = [  # rows and seed
+    (50, 0), (200, 0), (50, 1), (200, 1), (50, 2), (1000, 0), (2000, 0), (30, 0), (30, 1), (30, 2),
+]  # fmt: skip
 PAIRS = [  # a set and a network, the most telling first
     ("yelp", "minilm"), ("articles", "minilm"), ("yelp", "tiny_bert"), ("cipher", "minilm"),
     ("articles", "tiny_bert"), ("person", "minilm"), ("digits04", "digits59"), ("digits04", "permuted59"),

@@ -217,7 +217,7 @@ def test_balanced_quotes_in_a_tsv_are_quoting(tmp_path: Path, field: str) -> Non
         ("a.csv", "sep=;\n", "has no header"),
         ("a.csv", "a,b\n1,2\r3\n", "line 3: 1 field, the header has 2"),
         ("a.parquet.gz", compress(b"no such thing"), "cannot be read as parquet"),
-        ("a.json", '[{"text": "a"},\n]', "line 2: not JSON"),
+        ("a.json", '[{"text": "a"},\n}', "line 2: not JSON"),
         ("a.json", '{"text": "a"}\n{"text": "b"}\n', "such a file ends in .jsonl"),
         ("a.csv.gz", "text,label\na,1\n", "is not a complete gzip file: Not a gzipped file"),
         ("a.csv.gz", compress(b"text,label\na,1\n" * 99)[:-20], "is not a complete gzip file"),
