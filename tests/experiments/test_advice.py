@@ -17,7 +17,8 @@ from ftrun.cli import start
 from ftrun.commands import advise as command
 from ftrun.commands.advise import CUT, HARDER, auto
 from ftrun.errors import ConfigError, DataError
-from ftrun.experiments.advice import FEW, Evidence, advise, of_neighbours, of_probe, of_words
+from ftrun.experiments.advice import FEW, HELD, Evidence, advise, of_neighbours, of_probe, of_words
+from ftrun.experiments.overrides import settings_of
 from ftrun.tasks.dataset import Example
 
 NEAR = Evidence(FEW - 1, 12, 600, neighbours=0.8, probe=0.9, plain=0.85)
@@ -27,12 +28,17 @@ FAR = replace(NEAR, neighbours=0.6, probe=0.7)
 @pytest.mark.parametrize(
     ("known", "words"),
     [
-        (NEAR, "strategy=linear_probe"),
-        (replace(NEAR, neighbours=0.9, probe=0.8), "strategy=linear_probe"),
+        (NEAR, "strategy=freeze"),
+        (replace(NEAR, neighbours=0.9, probe=0.8), "strategy=freeze"),
         (replace(NEAR, labels_per_class=FEW), "strategy=full"),
-        (FAR, "strategy=full"),
-        (replace(NEAR, gap=HARDER + 0.1), "strategy=full"),
-        (replace(NEAR, gap=HARDER), "strategy=linear_probe"),
+        (FAR, "strategy=freeze"),
+        (replace(FAR, labels_per_class=FEW), "strategy=full"),
+        (replace(NEAR, of_images=True), "strategy=freeze"),
+        (replace(FAR, of_images=True), "strategy=full"),
+        (replace(NEAR, depth=HELD), "strategy=linear_probe"),
+        (replace(NEAR, depth=HELD, gap=HARDER), "strategy=linear_probe"),
+        (replace(NEAR, depth=HELD, gap=HARDER + 0.1), "strategy=full"),
+        (replace(FAR, depth=HELD), "strategy=full"),
         (None, "strategy=full"),
     ],
 )
@@ -40,6 +46,12 @@ def test_what_is_advised(known: Evidence | None, words: str) -> None:
     found = advise(known, CUT, HARDER)
     assert " ".join(found.settings) == words and way_of(found.settings) in WAYS
     assert all(way_of(other) != way_of(found.settings) for other in found.others)
+    shallow = known is not None and known.depth <= HELD
+    assert ["strategy=freeze"] not in [found.settings, *found.others] or not shallow  # it would be refused
+
+
+def test_what_freeze_holds_is_its_default() -> None:
+    assert settings_of(["strategy=freeze"])["bottom"] == HELD
 
 
 def test_the_cut_decides() -> None:
