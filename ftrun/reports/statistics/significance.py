@@ -50,7 +50,7 @@ def estimate(
     share: bool = False,
     ends: tuple[float, float] = (-math.inf, math.inf),
 ) -> Estimate:
-    """The mean score of the runs; of a share of 1 with Wilson's (1927) interval, of others within their `ends`.
+    """The mean score of the runs; of a share of 1 with Wilson's (1927) interval, of others within `ends`.
 
     Its number of items is the effective one, value · (1 - value) / error² (Franco et al. 2019), and its
     quantile Student's. `family` are the ways whose spread over seeds is pooled.
