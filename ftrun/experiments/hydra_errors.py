@@ -141,6 +141,10 @@ def absent(name: str, words: Sequence[str]) -> str:
     yaml = CONF / "strategy" / f"{strategy}.yaml"
     known = set(keys(yaml)) - {"strategy", "train"} if yaml.is_file() else set()
     if "," in strategy and owner(name):
+        files = [CONF / "strategy" / f"{each}.yaml" for each in strategy.split(",")]
+        if all(file.is_file() and name in keys(file) for file in files):
+            one = shell(f"{name}=choice({option(name, words, '…')})")
+            return f"in a sweep over strategies their settings are choices, one value too: {one}"
         return (
             f"not every run of this sweep has '{name}', which belongs to strategy={owner(name)}; "
             f"sweep over strategies that have it, with {name}='choice(…)'"
