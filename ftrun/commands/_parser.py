@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Sequence
 from typing import NoReturn
 
-from ftrun.errors import ConfigError
+from ftrun.errors import ConfigError, near
 
-# argparse's own sentence for a value that a type refuses
+# argparse's own sentences for a value that a type refuses, and for one that is none of several
 INVALID = re.compile(r"argument ([^:]+): invalid (\w+) value: '(.*)'", re.DOTALL)
+CHOICE = re.compile(r"argument ([^:]+): invalid choice: '(.*)' \(choose from (.*)\)", re.DOTALL)
 KINDS = {"int": "a whole number", "float": "a number"}
 
 
@@ -19,7 +21,15 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         if (found := INVALID.fullmatch(message)) and found[2] in KINDS:
             message = f"{found[1]} {found[3]}: expected {KINDS[found[2]]}"
+        elif found := CHOICE.fullmatch(message):
+            possible = found[3].replace("'", "").split(", ")
+            message = f"{found[1]} {found[2]}: {choices(found[2], possible)}"
         raise ConfigError(f"{self.prog.removeprefix('ftrun ')}: {message}")
+
+
+def choices(value: str, possible: Sequence[str]) -> str:
+    """What there is to choose in the place of a value that is none of it."""
+    return f"possible: {', '.join(possible)}{near(value, possible)}"
 
 
 def joined(arguments: list[str], options: tuple[str, ...]) -> list[str]:

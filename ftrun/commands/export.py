@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ftrun.commands._parser import Parser
+from ftrun.commands._parser import Parser, choices
 from ftrun.errors import ConfigError
 from ftrun.runs.artifacts import MERGED, TOLERANCE, refuse_unfinished
 
@@ -20,6 +20,8 @@ def main(arguments: list[str]) -> int:
     options = parser().parse_args(arguments)
     if options.to == "torchscript":
         raise ConfigError(GONE)
+    if options.to not in KINDS:
+        raise ConfigError(f"export: --to {options.to}: {choices(options.to, KINDS)}")
     if not options.tolerance >= 0:
         raise ConfigError(f"export: --tolerance must be at least 0, not {options.tolerance}")
 
@@ -52,9 +54,7 @@ def parser() -> Parser:
     """The command's options."""
     found = Parser(prog="ftrun export", description=__doc__, allow_abbrev=False)
     found.add_argument("run", metavar="RUN", type=Path, help="directory of a finished run")
-    found.add_argument(
-        "--to", required=True, choices=[*KINDS, "torchscript"], metavar="KIND", help=", ".join(KINDS)
-    )
+    found.add_argument("--to", required=True, metavar="KIND", help=", ".join(KINDS))
     found.add_argument("--output", type=Path, metavar="DIR", help="new directory; default: RUN/KIND")
     found.add_argument(
         "--tolerance",

@@ -69,6 +69,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add(
         "settings",
         nargs="*",
+        default=[],
         metavar="key=value",
         help="what is known: task=KIND, task.text=COLUMN, task.label=COLUMN; others are written down too",
     )
@@ -103,8 +104,7 @@ def refuse(name: str, file: Path) -> None:
 
 def asked(words: list[str]) -> tuple[list[str], dict[str, Any]]:
     """The words but the kind, and what they say of the task: its kind, and its columns by setting."""
-    import yaml
-
+    from ftrun.experiments.overrides import value_of
     from ftrun.tasks.guessing.kinds import KINDS
 
     given: dict[str, Any] = {}
@@ -125,8 +125,8 @@ def asked(words: list[str]) -> tuple[list[str], dict[str, Any]]:
         else:
             kept.append(word)
             if key.startswith("task."):
-                found = yaml.safe_load(value)
-                given[key[5:]] = found if isinstance(found, list) else str(found)
+                found = value_of(word)
+                given[key[5:]] = found if isinstance(found, list | str) else value
     return kept, given
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from ftrun.errors import ConfigError, DataError, counted, kind_of
 
 LARGEST = 3.4e38  # of single precision, in which a network answers
 FLAGS = {"0": False, "1": True, "False": False, "True": True}  # as names of labels
+COMMA = re.compile(r"[+-]?(\d+|\d{1,3}([. ]\d{3})+),\d+")  # a number as German and French write it
 QUANTILES = 10  # strata of a column of numbers, where each has as many rows
 
 
@@ -122,7 +124,8 @@ def number_in(value: Any) -> float | None:
     try:
         number = math.nan if isinstance(value, str) and "_" in value else float(value)
     except (TypeError, ValueError):
-        raise DataError(f"{str(value)[:40]!r} is not a number") from None
+        why = "; a decimal point is needed, not a comma" if COMMA.fullmatch(str(value).strip()) else ""
+        raise DataError(f"{str(value)[:40]!r} is not a number{why}") from None
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from hydra.errors import MissingConfigException, OverrideParseException
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 
 from ftrun import CONF
 from ftrun.errors import ConfigError, near
-from ftrun.runs.typed import typed, word
+from ftrun.runs.typed import typed
+from ftrun.runs.typed import word as shell
 from ftrun.settings.suggest import LAUNCHER, keys, meant, owner
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ NO_GROUP = (
     r"^Could not override '([^']+)'\.\s+No match in the defaults list"
     r"|config group '?([^\s']+)'? does not\s+exist"
 )
+QUOTED_NAME = re.compile(r"""(["'])(.*?)\1\s*:""")  # of a value in braces
+SPECIAL = r"[()\[\]{}:=, ]"  # what a name has behind a backslash there
 SEARCHES = ("hparams_search", "hydra/sweeper")  # groups that had a search once
 
 
@@ -56,7 +60,7 @@ def explain(error: Exception, words: Sequence[str]) -> ConfigError:
     if match := re.match(r"(?:Multiple values for )?(\w+)(?:\.| appears more than once)", text):
         added = [word[1:] for word in words if word.startswith(f"+{match[1]}=")]
         if added:
-            return ConfigError(f"{match[1]} is already selected; write {word(added[0])} without the +")
+            return ConfigError(f"{match[1]} is already selected; write {shell(added[0])} without the +")
         return ConfigError(f"{match[1]}= is set more than once")
     if match := re.match(r"Sweeping over Hydra's configuration is not supported : '(.*)'", text):
         return ConfigError(f"{match[1]} has several values; all runs of a sweep have one in common")
@@ -111,7 +115,19 @@ def unreadable(word: str) -> str:
     if "=" not in word:
         return f"'{word}' is not key=value (a command such as ftrun report is the first word)"
     key, _, value = word.partition("=")
+    if value.startswith("{") and QUOTED_NAME.search(value):
+        return f"cannot read the value of {key}; {without_quotes(key, value)}"
     return f"cannot read the value of {key}; quote it to use it literally: {typed(key, value)}"
+
+
+def without_quotes(key: str, value: str) -> str:
+    """How a value in braces is written whose names are quoted, which the grammar has not."""
+    bare = QUOTED_NAME.sub(lambda match: re.sub(SPECIAL, r"\\\g<0>", match[2]) + ":", value)
+    try:
+        OverridesParser.create().parse_override(f"{key}={bare}")
+    except HydraException:
+        return "such names in braces can only stand in a file, such as conf/experiment/NAME.yaml"
+    return f"names in braces are not quoted: {shell(f'{key}={bare}')}"
 
 
 def absent(name: str, words: Sequence[str]) -> str:
@@ -125,6 +141,10 @@ def absent(name: str, words: Sequence[str]) -> str:
     yaml = CONF / "strategy" / f"{strategy}.yaml"
     known = set(keys(yaml)) - {"strategy", "train"} if yaml.is_file() else set()
     if "," in strategy and owner(name):
+        files = [CONF / "strategy" / f"{each}.yaml" for each in strategy.split(",")]
+        if all(file.is_file() and name in keys(file) for file in files):
+            one = shell(f"{name}=choice({option(name, words, '…')})")
+            return f"in a sweep over strategies their settings are choices, one value too: {one}"
         return (
             f"not every run of this sweep has '{name}', which belongs to strategy={owner(name)}; "
             f"sweep over strategies that have it, with {name}='choice(…)'"

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import QuotedString
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -44,6 +46,21 @@ def options_first(arguments: list[str]) -> list[str]:
         takes = bool(options) and options[-1] in VALUED and not word.startswith("-")
         (options if word.startswith("-") or takes else settings).append(word)
     return options + settings
+
+
+def value_of(word: str) -> Any:
+    """What Hydra reads of key=value; ConfigError where it cannot."""
+    try:
+        return unquoted(OverridesParser.create().parse_overrides([word])[0].value())
+    except COMPOSITION as error:
+        raise explain(error, [word]) from None
+
+
+def unquoted(found: Any) -> Any:
+    """A value, or a list of values, without Hydra's quotes."""
+    if isinstance(found, list):
+        return [unquoted(each) for each in found]
+    return found.text if isinstance(found, QuotedString) else found
 
 
 def sourced(word: str) -> list[str]:

@@ -125,7 +125,8 @@ def studied(name: str, way: str, tried: list[Tried], facts: dict[str, float | No
         rows=None if tried[0].rows is None else numpy.unique(tried[0].rows, return_inverse=True)[1],
         ratio=tried[0].ratio,
     )
-    return Study(name, way, tried, runs, estimate(runs, share=lookup(tried[0].row["metric"]).is_share), facts)
+    metric = lookup(tried[0].row["metric"])
+    return Study(name, way, tried, runs, estimate(runs, share=metric.is_share, ends=metric.ends), facts)
 
 
 def pool_seeds(studies: list[Study]) -> None:
@@ -133,8 +134,8 @@ def pool_seeds(studies: list[Study]) -> None:
     for like in of_equal_labels(studies):
         family = Family([study.runs for study in like])
         for study in like:
-            share = lookup(study.tried[0].row["metric"]).is_share
-            study.score = estimate(study.runs, family, share)
+            metric = lookup(study.tried[0].row["metric"])
+            study.score = estimate(study.runs, family, metric.is_share, metric.ends)
 
 
 def of_equal_labels(studies: list[Study]) -> list[list[Study]]:

@@ -53,10 +53,14 @@ class Prompt(Strategy):
 
         longest, most = settings.task.spec(None).inputs.max_length, positions(model.net.config)
         if longest + self.tokens > most:
+            fewer = (
+                f"task.max_length={most - self.tokens}, or "
+                if self.tokens < most // 2
+                else "fewer tokens, or "
+            )
             raise ConfigError(
                 f"strategy=prompt: tokens={self.tokens} in front of task.max_length={longest} are more than"
-                f" the {most} positions of {model.name}; possible: task.max_length={most - self.tokens}, or"
-                " strategy=prefix, which takes no position"
+                f" the {most} positions of {model.name}; possible: {fewer}strategy=prefix, which takes none"
             )
         return {}, ""
 

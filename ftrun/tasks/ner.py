@@ -72,7 +72,7 @@ class Ner(Windowed):
                 raise ConfigError(f"task.{setting}={value}: a column's name or its number from 1, or null")
         self.refuse_short(
             self.overlap + SPECIAL + 1,
-            f"task.stride={self.overlap} and {SPECIAL} special tokens and one of its own",
+            f"task.stride={self.overlap}, up to {SPECIAL} special tokens and one of its own",
         )
 
     def load(self, seed: int) -> Sentences:

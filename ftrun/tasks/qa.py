@@ -68,8 +68,8 @@ class Qa(Windowed):
             at_least(f"task.{name}", value, 1)
         self.refuse_short(
             self.asked + self.overlap + SPECIAL + 1,
-            f"task.max_question={self.asked}, task.stride={self.overlap}, {SPECIAL} special tokens and"
-            " one of its own",
+            f"task.max_question={self.asked}, task.stride={self.overlap}, up to {SPECIAL} special tokens"
+            " and one of its own",
         )
         self.columns = {"question": self.question, "context": self.context, "answers": self.answers_}
 

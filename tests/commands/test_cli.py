@@ -152,6 +152,7 @@ def test_version(ftrun, capsys):
             "-m strategy=full,lora rank=4",
             "not every run of this sweep has 'rank', which belongs to strategy=lora",
         ),
+        ("-m strategy=lora,vera rank=4", "their settings are choices, one value too: 'rank=choice(4)'"),
         ("-m strategy=lora,lroa", "there is no strategy 'lroa'"),
         ("-m train.learning_rate=1,2", "ftrun calls it train.lr"),
         ("--config-dir nowhere strategy=full", "nowhere' not found"),

@@ -93,12 +93,19 @@ def test_a_run_whose_model_is_gone_shows_its_answers_and_refuses_new_ones(made, 
             2,
             "a.txt: cannot tell what to write from its ending; possible: .csv, .jsonl",
         ),
-        (["--split", "dev"], 2, "errors: argument --split: invalid choice: 'dev'"),
+        (["--split", "dev"], 2, "errors: --split dev: possible: test, train\n"),
     ],
 )
 def test_what_is_refused(made, ftrun_inprocess, words, code, why):
     result = ftrun_inprocess("errors", str(made.path), *words, check=False)
     assert result.returncode == code and why in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_a_run_whose_predictions_are_empty_says_so(made, ftrun_inprocess, tmp_path):
+    shutil.copytree(made.path, tmp_path / "run")
+    (tmp_path / "run" / "predictions.jsonl").write_text("")
+    result = ftrun_inprocess("errors", "run", check=False)
+    assert result.returncode == 3 and result.stderr == "ftrun: run has no rows in predictions.jsonl\n"
 
 
 def test_a_run_without_predictions_says_so(ftrun_inprocess, tmp_path):

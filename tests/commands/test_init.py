@@ -15,6 +15,7 @@ from ftrun.errors import DataError
 from ftrun.experiments.overrides import settings_of
 from ftrun.runs.run import Run
 from ftrun.settings.read import checked
+from ftrun.tasks.guessing.columns import column_of
 from ftrun.tasks.guessing.sources import guess
 
 WORDS = "the film was long and its story dull but lovely music in a bad plot".split()
@@ -146,6 +147,39 @@ def test_what_was_written_runs_as_it_stands(ftrun_inprocess, toy_files, tiny_mod
     assert run.config["task"]["test"] == str(toy_files / "test.csv") and run.config["train"]["max_steps"] == 1
 
 
+@pytest.mark.parametrize(
+    "cells, said",
+    [
+        (["Amazon"] * 9, "other (always 'Amazon')"),
+        ([2024] * 9, "other (always '2024')"),
+        (["1,5", "-12,25", "1.000,00"] * 3, "other (numbers with a comma, not a decimal point)"),
+        (["a", "one"] * 3, "classes (2: 'a', 'one'; its name is one of them: is the first line a header?)"),
+        ([{"a": 1}] * 9, "other (an object in a row)"),
+        ([f"word{n}" for n in range(8)], "text (1 word a row)"),
+        (["1,3", "2,3", "1,2", "1"] * 3, "labels (3 with ',' between them)"),
+    ],
+)
+def test_what_a_column_holds_is_said_in_a_line(cells, said):
+    assert column_of("one", cells).line() == f"one: {said}"
+
+
+def test_of_several_columns_whose_names_say_label_one_is_a_guess(tmp_path):
+    rows = "".join(f"a man eats {n},{n % 4 + 1},{'ab'[n % 2]},{'xy'[n % 2]}\n" for n in range(40))
+    (tmp_path / "a.csv").write_text("text,stars,verdict,shop\n" + rows)
+    found = guess(str(tmp_path / "a.csv"), {})
+    assert found.settings["label"] == "stars"
+    assert "task.label=stars is a guess; also possible: verdict" in [doubt.line() for doubt in found.doubts]
+
+
+def test_a_directory_with_a_train_and_other_splits_is_that_file(tmp_path):
+    for name in ("train.tsv", "dev.tsv"):
+        (tmp_path / name).write_text("text\tlabel\n" + "a man eats\tyes\nhe goes\tno\n" * 4)
+    found = guess(str(tmp_path), {})
+    assert found.kind == "classify"
+    splits = (found.settings["train"], found.settings["validation"])
+    assert splits == (str(tmp_path / "train.tsv"), str(tmp_path / "dev.tsv"))
+
+
 def test_doubts_are_asked_on_a_terminal_and_said_elsewhere(ftrun_inprocess, tmp_path, monkeypatch):
     rows = "text,stars,author\n" + "".join(f"a man eats {n},{n % 4},{'ab'[n % 2]}\n" for n in range(40))
     (tmp_path / "films.csv").write_text(rows.replace("stars", "grade"))
@@ -176,11 +210,21 @@ def test_doubts_are_asked_on_a_terminal_and_said_elsewhere(ftrun_inprocess, tmp_
         (["a.csv", "task=ner"], "task.tokens=tokens: a.csv has no such column"),
         (["a.csv", "task=regress", "task.label=label"], "'yes' is not a number"),
         (["a.csv", "task=multilabel"], "'yes' is not a list; task.separator sets what separates labels"),
+        ([], "init: the following arguments are required: FILE\n"),
+        (["a.csv", "task.separator=,"], "quote it to use it literally: 'task.separator=\",\"'"),
+        (["a.csv", "task.label=[text,label]"], "task.label is one column, not 'text', 'label'"),
+        (["c.csv"], "c.csv: no column holds texts; it has \"kind: classes (2: 'no', 'yes')\", \"shop: other"),
+        (["d.csv", "task=regress", "task.label=price"], "'1,5' is not a number; a decimal point is needed"),
+        (["flat"], "not in class folders; possible without labels: task=simclr, task=moco"),
     ],
 )
 def test_what_cannot_be_begun_is_said_in_a_line_and_leaves_nothing(ftrun_inprocess, tmp_path, words, said):
     (tmp_path / "a.csv").write_text("text,label\n" + "a man eats it,yes\nhe goes away,no\n" * 3)
     (tmp_path / "n.csv").write_text("a,b\n1.5,2.5\n2.5,3.5\n")
+    (tmp_path / "c.csv").write_text("kind,shop\n" + "yes,Here\nno,Here\n" * 9)
+    (tmp_path / "d.csv").write_text("text;price\n" + "a man eats it;1,5\nhe goes away;22,35\n" * 9)
+    (tmp_path / "flat").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "flat" / "1.png")
     result = ftrun_inprocess("init", *words, check=False)
     assert said in result.stderr and result.stderr.count("\n") == 1 and result.returncode in (2, 3)
     assert not (tmp_path / "conf").exists()

@@ -10,7 +10,7 @@ import pandas
 import pytest
 
 import ftrun
-from ftrun.commands._python.asking import words_of
+from ftrun.commands._python.asking import as_jsonl, words_of, written
 from ftrun.errors import ConfigError, DataError, UserError
 from ftrun.runs.run import Run
 
@@ -83,8 +83,34 @@ def test_texts_rows_and_frames_are_answered_alike_and_as_the_test_rows_were(resu
     assert again.tokenizer is not None and not again.model.training
     with pytest.raises(ConfigError, match="int is no row of this run"):
         result.predict([1])
-    with pytest.raises(DataError, match="text"):
+    with pytest.raises(DataError, match="^task.text=text: rows has no such column; it has 'words'$"):
         result.predict([{"words": "none"}])
+    with pytest.raises(DataError, match="^rows is empty$"):
+        result.predict([])
+
+
+def test_answers_stand_beside_the_rows_of_a_frame_and_of_a_column(result, files):
+    frame = pandas.read_csv(files / "test.csv")
+    found = result.predict(frame)
+    some = frame.iloc[[5, 3, 8]]
+    pandas.testing.assert_frame_equal(result.predict(some), found.loc[[5, 3, 8]], atol=1e-5)
+    pandas.testing.assert_frame_equal(result.predict(some["text"]), found.loc[[5, 3, 8]], atol=1e-5)
+    some = some.assign(text=["", None, some["text"].iloc[2]], answer=result.predict(some)["answer"])
+    assert some["answer"].tolist() == found["answer"].loc[[5, 3, 8]].tolist()
+    given = result.predict(some["text"])
+    assert given["answer"].isna().tolist() == [True, True, False] and given.index.tolist() == [5, 3, 8]
+
+
+def test_a_frame_keeps_its_numbers_and_times():
+    numbers = [0.1234567890123, 1e-12]
+    frame = pandas.DataFrame({"y": numbers, "day": pandas.to_datetime(["2024-01-02", "2024-03-04"])})
+    rows = [json.loads(line) for line in as_jsonl(frame).splitlines()]
+    assert [row["y"] for row in rows] == pytest.approx(numbers, abs=1e-15)
+    assert [row["day"][:10] for row in rows] == ["2024-01-02", "2024-03-04"]
+    with pytest.raises(
+        ConfigError, match="task.train: Series is no value of a setting; possible: .* a DataFrame"
+    ):
+        written("task.train", frame["y"])
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,9 @@ LORA, ADAPTERS = ["strategy=lora", "rank=2"], ["strategy=adapter", "bottleneck=4
 RUNS = {  # a task of `words_of`, and more settings
     "pairs": ("pairs", LORA),
     "adapters": ("pairs", ADAPTERS),
+    "vera": ("pairs", ["strategy=vera", "rank=4"]),
+    "pooled vera": ("multilabel", ["strategy=vera", "rank=4", "model.pooling=mean"]),
+    "ia3": ("pairs", ["strategy=ia3"]),
     "pooled adapters": ("multilabel", [*ADAPTERS, "model.pooling=cls"]),
     "multilabel": ("multilabel", LORA),
     "regress": ("regress", LORA),
@@ -93,7 +96,7 @@ def close(found: float, expected: float) -> bool:
     return abs(found - expected) <= 1e-5 * max(1.0, abs(expected))
 
 
-@pytest.mark.parametrize("name", ["pairs", "adapters"])
+@pytest.mark.parametrize("name", ["pairs", "adapters", "vera", "ia3"])
 def test_labels_of_texts(run_of, monkeypatch, name):
     run = run_of(name)
     for row, line in [*zip(rows_of(run), predicted(run), strict=True)][:2]:

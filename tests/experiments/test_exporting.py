@@ -113,7 +113,9 @@ def test_a_decoder_is_laid_out_for_llama_cpp(tmp_path, tiny_dir, ftrun_inprocess
 def test_what_cannot_be_exported_is_said_in_a_line(run, ftrun_inprocess, monkeypatch):
     place = str(run.path)
     assert "torch.jit" in refused(ftrun_inprocess, "export", place, "--to", "torchscript")
-    assert "invalid choice: 'tflite'" in refused(ftrun_inprocess, "export", place, "--to", "tflite")
+    assert "--to onx: possible: onnx, torch-export, merged, gguf-ready; did you mean 'onnx'?" in refused(
+        ftrun_inprocess, "export", place, "--to", "onx"
+    )
     assert "task=lm); possible: ftrun export" in refused(
         ftrun_inprocess, "export", place, "--to", "gguf-ready"
     )

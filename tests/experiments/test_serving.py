@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab import ran, toy
+from lab import ran, settings, toy
 
 from ftrun.errors import DataError
 from ftrun.experiments.inference import FinishedRun
@@ -55,6 +55,15 @@ def same(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> bool:
     labels = [one["answer"] for one in found] == [one["answer"] for one in expected]
     numbers = [one["probability"] for one in found], [one["probability"] for one in expected]
     return labels and numbers[0] == pytest.approx(numbers[1], abs=1e-6)
+
+
+def test_a_run_whose_columns_have_no_setting_takes_objects_all_the_same(tmp_path):
+    words = ["task=digits", "model=mlp", "device=cpu", "train.max_steps=2", "baselines=false"]
+    digits = Answering(FinishedRun(ran(tmp_path / "run", settings(*words))))
+    with pytest.raises(DataError, match=r"row 1 of rows is \[0\]; possible: an object$"):
+        digits.rows([[0]])
+    (answers,) = digits.answers(digits.rows([{f"pixel{n}": n % 17 for n in range(64)}]))
+    assert answers["answer"] in {*"0123456789"}
 
 
 def test_what_waits_is_answered_together_and_nobody_gets_another_s_answer():
@@ -262,6 +271,10 @@ def test_a_signal_before_the_first_answer_ends_it(answering):
         (["--rows", "0"], "serve: --rows must be at least 1, not 0"),
         (["--port", "70000"], "serve: --port 70000: a port is 1 to 65535, or 0 for any that is free"),
         (["--host", "256.1.1.1"], "serve: nothing can listen at 256.1.1.1 port 8000 ("),
+        (
+            ["--host", "192.0.2.1"],
+            "serve: nothing can listen at 192.0.2.1 port 8000 (cannot assign requested address)\n",
+        ),
     ],
 )
 def test_what_cannot_be_served_is_said_in_a_line(answering, ftrun_inprocess, words, said, monkeypatch):

@@ -47,6 +47,7 @@ def mean_of(places):
 def test_runs_are_added_as_long_as_validation_does_not_fall(runs, ftrun_inprocess, tmp_path, method):
     """The best first; what is written is the mean of those that are in, and has the scores that are told."""
     record, out = soup_of(ftrun_inprocess, tmp_path / "soup", runs / "same", "--method", method)
+    assert ("chosen on these rows" in out) == (method == "greedy" and "an average of" in out)
     alone = {name: Run.open(runs / "same" / name).read_json("result.json") for name in RATES}
     order = sorted(RATES, key=lambda name: (-alone[name]["eval_accuracy"], alone[name]["eval_loss"]))
     assert [each["run"] for each in record["runs"]] == order

@@ -69,7 +69,7 @@ def test_the_files_are_those_of_sentence_transformers(runs, pooling):
     assert 'SentenceTransformer("DIR")' in (place / "README.md").read_text()
 
 
-@pytest.mark.parametrize("words", [(), LORA])
+@pytest.mark.parametrize("words", [(), LORA, ("strategy=vera", "rank=4")])
 def test_it_is_read_back_to_the_bit(runs, words):
     assert runs("mean", *words).read_json("result.json")["reload_difference"] == 0.0
 
@@ -133,7 +133,7 @@ def by_its_card(place):
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of other libraries to each other
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
-@pytest.mark.parametrize("words", [(), LORA])
+@pytest.mark.parametrize("words", [(), LORA, ("strategy=vera", "rank=4")])
 def test_sentence_transformers_answers_the_same(runs, pooling, words):
     place = runs(pooling, *words).model_dir
     logits, labels = by_its_card(place)

@@ -191,7 +191,7 @@ def test_a_file_that_cannot_be_written_is_one_line(outputs: Path) -> None:
 
 
 def test_wrong_words_are_refused_in_one_line(outputs: Path) -> None:
-    with pytest.raises(ConfigError, match="report: argument --format: invalid choice: 'pdf'"):
+    with pytest.raises(ConfigError, match="report: --format pdf: possible: table, markdown, html, csv"):
         main([str(outputs), "--format", "pdf"])
     with pytest.raises(ConfigError, match="report: the following arguments are required: DIR"):
         main([])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import combinations
+from typing import Any
 
 import numpy
 import pytest
@@ -12,6 +13,7 @@ from sklearn import metrics
 
 from ftrun.errors import ConfigError
 from ftrun.reports.diagnosing.calibration import calibration
+from ftrun.reports.statistics.intervals import of_one_run
 from ftrun.reports.statistics.power import items_needed, smallest_difference
 from ftrun.reports.statistics.seeds import PRIOR, Runs, shrunk
 from ftrun.reports.statistics.significance import Estimate, difference, estimate, holm, p_of
@@ -86,6 +88,27 @@ def test_without_the_only_item_there_is_no_other_score() -> None:
 def test_an_interval_is_symmetric_unless_the_score_is_said_to_be_a_share() -> None:
     found = estimate(runs_of(numpy.arange(100) < 80))
     assert found.high - found.value == pytest.approx(found.value - found.low)
+
+
+@pytest.mark.parametrize(
+    ("metric", "labels", "answers", "low", "high"),
+    [
+        ("pearson", [0.0, 1.0, 2.0, 3.0], [0.1, 0.9, 2.3, 1.9], -1, 1),
+        ("spearmanr", [0.0, 1.0, 2.0, 3.0], [1.0, 0.0, 2.0, 3.0], -1, 1),
+        ("matthews_correlation", [*"aaabbb"], [*"aaabba"], -1, 1),
+        ("mae", [0.0, 0.0, 0.0], [0.1, 0.0, 4.0], 0, math.inf),
+        ("rmse", [0.0, 0.0, 0.0], [0.1, 0.0, 4.0], 0, math.inf),
+    ],
+)
+def test_an_interval_ends_where_the_metric_does(
+    metric: str, labels: Any, answers: Any, low: int, high: int
+) -> None:
+    tried = scored(metric, labels, answers) or pytest.fail()
+    alone = Runs([0], numpy.array([tried.score]), tried.left_out[:, None])
+    free, found = estimate(alone), of_one_run(tried, metric)
+    assert free.low < low or free.high > high, "without ends it would reach beyond them"
+    assert low <= found.low < found.value < found.high <= high
+    assert low in (found.low, found.high) or high in (found.low, found.high)
 
 
 def test_several_labels_per_row() -> None:

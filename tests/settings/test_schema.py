@@ -127,6 +127,11 @@ def test_values_are_typed():
         (["~train.lr"], "needs the setting 'train.lr'"),
         (["train.lr=${nothing}"], "train.lr: Interpolation key 'nothing' not found"),
         (["train.lr=[1"], "cannot read the value of train.lr"),
+        (
+            ['train.rates={"a.(0|1)": 1e-3}'],
+            r"names in braces are not quoted: 'train.rates={a.\(0|1\): 1e-3}'",
+        ),
+        (["train.rates={'^a': 1e-3}"], "such names in braces can only stand in a file"),
         (["model=some/where"], "there is no model 'some/where'; possible: bert_base"),
         (["model=some/where"], "set model.name="),
         (["task=mine.csv"], "task=classify task.train=FILE"),

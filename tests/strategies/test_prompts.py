@@ -173,5 +173,10 @@ def test_a_value_or_kind_that_cannot_be_is_refused_in_a_line(words, said):
 def test_a_prompt_that_leaves_no_positions_for_the_text_is_refused(toy_files, tiny_dir):
     experiment = toy(toy_files, tiny_dir("bert"), "strategy=prompt", "tokens=40")
     model = load(experiment.model, TaskData.read(experiment.task, 0).spec, 0)
-    with pytest.raises(ConfigError, match=r"tokens=40 in front of task.max_length=32 .* the 64 positions"):
+    with pytest.raises(
+        ConfigError, match=r"=40 in front of task.max_length=32 .* 64 positions .* possible: few"
+    ):
         experiment.strategy.chosen(experiment, model)
+    few = toy(toy_files, tiny_dir("bert"), "strategy=prompt", "tokens=4", "task.max_length=64")
+    with pytest.raises(ConfigError, match="possible: task.max_length=60, or strategy=prefix"):
+        few.strategy.chosen(few, model)

@@ -244,7 +244,7 @@ def test_bad_rows(tmp_path, row, message):
         (["task.train=null"], "task.train is not set; it takes a file of CoNLL columns"),
         (
             ["task.train=a", "task.max_length=36", "task.stride=32"],
-            "task.max_length=36 is at least 37: task.stride=32",
+            "task.max_length is at least 37, not 36: task.stride=32, up to 4 special",
         ),
         (["task.train=a", "task.tags=0"], "task.tags=0: a column's name or its number from 1"),
         (["task.train=a", "task.subset=3 per class"], "these rows have no class"),

@@ -229,7 +229,7 @@ def test_a_long_question_is_cut_and_said(tmp_path, tiny_dir):
         (["task.train=null"], "task.train is not set; it takes SQuAD JSON"),
         (
             ["task.train=a", "task.max_length=190", "task.stride=128", "task.max_question=64"],
-            "task.max_length=190 is at least 197: task.max_question=64",
+            "task.max_length is at least 197, not 190: task.max_question=64",
         ),
         (["task.train=a", "task.max_length=5"], "task.max_question is at least 1, not 0"),
         (

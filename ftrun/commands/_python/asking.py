@@ -70,7 +70,7 @@ def written(name: str, value: Any) -> str:
         return "[" + ",".join(written(name, each) for each in value) + "]"
     if isinstance(value, str | Path):
         return literal(str(value))
-    if hasattr(value, "to_json") and name.rpartition(".")[2] in (*SPLITS, "input"):
+    if is_frame(value) and name.rpartition(".")[2] in (*SPLITS, "input"):
         return literal(str(frame_file(value)))
     raise ConfigError(
         f"{name}: {type(value).__name__} is no value of a setting; possible: text, numbers, True, False,"
@@ -78,9 +78,22 @@ def written(name: str, value: Any) -> str:
     )
 
 
+def is_frame(value: Any) -> bool:
+    """Whether a value is a table with columns, a DataFrame, and not one column of it."""
+    return hasattr(value, "to_json") and hasattr(value, "columns")
+
+
+def as_jsonl(frame: Any) -> str:
+    """A DataFrame's rows, numbers with as many digits as pandas writes and times as people do."""
+    text: str = frame.to_json(
+        orient="records", lines=True, force_ascii=False, double_precision=15, date_format="iso"
+    )
+    return text
+
+
 def frame_file(frame: Any) -> Path:
     """A DataFrame's rows as a jsonl file named by its content, in a directory that stays."""
-    text: str = frame.to_json(orient="records", lines=True, force_ascii=False)
+    text = as_jsonl(frame)
     place = FRAMES / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.jsonl"
     if not place.is_file():
         place.parent.mkdir(parents=True, exist_ok=True)

@@ -85,11 +85,12 @@ class Result:
     def predict(self, rows: Any) -> pandas.DataFrame:
         """The answers to new rows: texts, a DataFrame or dicts with the run's columns, or the name of a file.
 
-        Raises DataError where a column that the run reads is missing.
+        Those to a DataFrame, or to a column of one, have its index, by which pandas puts them beside the
+        rows. Raises DataError where a column that the run reads is missing.
         """
         from ftrun.commands._python.predicting import predicted
 
-        return table(predicted(self._finished, rows))
+        return table(predicted(self._finished, rows), getattr(rows, "index", None))
 
     def _there(self, name: str) -> Path:
         """A file of the run; UserError where there is none, as in what merge and compose write."""
@@ -157,11 +158,11 @@ class Comparison:
         return f"<ftrun comparison {self.path}: {len(self.runs)} runs>"
 
 
-def table(rows: Iterable[dict[str, Any]]) -> pandas.DataFrame:
+def table(rows: Iterable[dict[str, Any]], index: Any = None) -> pandas.DataFrame:
     """Rows as a DataFrame, a column for each label's probability."""
     needs("a DataFrame", "hub", "pandas")
     import pandas
 
     from ftrun.tasks.scorer import as_columns
 
-    return pandas.DataFrame([as_columns(row) for row in rows])
+    return pandas.DataFrame([as_columns(row) for row in rows], None if callable(index) else index)

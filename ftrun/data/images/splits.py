@@ -46,7 +46,8 @@ class ImageSelection:
     def no_labels(self, split: str, source: str, found: list[ImageFile]) -> str:
         columns = list(dict.fromkeys(key for file in found for key in file.about))
         if columns == ["file"] and not source.endswith(ENDINGS):
-            return f"task.{split}={source} has no labels: its images are not in class folders"
+            without = "; possible without labels: task=simclr, task=moco"
+            return f"task.{split}={source} has no labels: its images are not in class folders{without}"
         has = f"; it has {listed(columns)}{near(self.label, columns)}" if self.label not in columns else ""
         return f"task.{split}={source} has no labels (task.label={self.label}){has}"
 

@@ -54,11 +54,9 @@ class Answering:
             raise DataError(f"{NAME}: a list with a row or more is needed")
         for number, row in enumerate(given, 1):
             if not isinstance(row, dict) and not (isinstance(row, str) and self.column):
-                texts = ", or a text" if self.column else ""
-                raise DataError(
-                    f"row {number} of {NAME} is {brief(row)}; possible: an object with"
-                    f" {', '.join(self.columns)}{texts}"
-                )
+                names = ", ".join(self.columns)
+                texts = f"{names and f' with {names}'}{', or a text' if self.column else ''}"
+                raise DataError(f"row {number} of {NAME} is {brief(row)}; possible: an object{texts}")
         return [{str(self.column): row} if isinstance(row, str) else row for row in given]
 
     def each(self, requests: Sequence[list[Row]]) -> list[Answers | UserError]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import signal
 import socket
 from collections.abc import Callable
@@ -33,7 +34,8 @@ def listening(host: str, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=2048)
     except OSError as error:
-        reason = (error.strerror or str(error)).lower()
+        number = error.errno or 0  # below 0 where a name means nothing
+        reason = os.strerror(number).lower() if number > 0 else error.strerror or error
         raise ConfigError(f"serve: nothing can listen at {host} port {port} ({reason})") from None
 
 

@@ -125,7 +125,7 @@ def soup(found: list[Ingredient], output: Path, method: str) -> None:
     weights, trials = chosen(judge, found, method == "greedy")
     judge.data.encode(judge.processor, "test")
     test = judge.scores(weights, "test")
-    told = summary(judge, trials, test)
+    told = summary(judge, trials, test, method == "greedy")
     for line in told:
         say(line)
     with beside(output) as place:
@@ -194,7 +194,7 @@ def names_of(found: list[Ingredient]) -> list[str]:
     return names if len({*names}) == len(names) else ["/".join(place.parts[-2:]) for place in places]
 
 
-def summary(judge: Judge, trials: list[Trial], test: dict[str, float]) -> list[str]:
+def summary(judge: Judge, trials: list[Trial], test: dict[str, float], greedy: bool) -> list[str]:
     """What came of it, beside the best run alone."""
     metric, inside = judge.metric, [each for each in trials if each.added]
     before = (judge.run.read_json(RESULT) or {}).get(f"test_{metric}")
@@ -204,9 +204,10 @@ def summary(judge: Judge, trials: list[Trial], test: dict[str, float]) -> list[s
     else:
         first = (
             f"an average of {len(inside)} of {len(trials)} runs: eval_{metric} {inside[-1].together:.4f}, of"
-            f" the best run alone {trials[0].together:.4f}; chosen on these rows, so expect a little less on"
-            " others"
+            f" the best run alone {trials[0].together:.4f}"
         )
+        if greedy:
+            first += "; chosen on these rows, so expect a little less on others"
     return [first, f"test_{metric} {test[metric]:.4f}, scored once{beside}"]
 
 

@@ -12,10 +12,10 @@ from copy import deepcopy
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, QuotedString, RangeSweep
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, RangeSweep
 
 from ftrun.errors import ConfigError, told
-from ftrun.experiments.overrides import COMPOSITION, composed_once, spelt
+from ftrun.experiments.overrides import COMPOSITION, composed_once, spelt, value_of
 from ftrun.experiments.study.values import Choice, Interval, Range, interval, is_base
 from ftrun.settings.auto import AUTO
 from ftrun.settings.checks import in_yaml
@@ -59,7 +59,7 @@ def range_of(word: str) -> Range | None:
             words = tuple(dict.fromkeys(override.sweep_string_iterator()))
             if not words:
                 raise ConfigError(f"{word} has no value; possible: {POSSIBLE}")
-            return Choice(text, words, tuple(map(value_of, words)))
+            return Choice(text, words, tuple(value_of(f"a={each}") for each in words))
     except COMPOSITION as error:
         raise ConfigError(f"{word} is no range ({told(error, 80)}); possible: {POSSIBLE}") from None
     if isinstance(sweep, IntervalSweep):
@@ -67,12 +67,6 @@ def range_of(word: str) -> Range | None:
     if override.is_sweep_override():
         raise ConfigError(f"{word} is no range; possible: {POSSIBLE}")
     return None
-
-
-def value_of(word: str) -> Any:
-    """What Hydra reads in the place of a value."""
-    found = OverridesParser.create().parse_override(f"a={word}").value()
-    return found.text if isinstance(found, QuotedString) else found
 
 
 def found_in(raw: Mapping[str, Any], key: str) -> tuple[bool, Any]:

@@ -12,7 +12,7 @@ from ftrun.models.architecture import headless
 from ftrun.models.files.reading import stored
 from ftrun.models.load import quiet
 from ftrun.models.saved.below import lies
-from ftrun.models.saved.usage import OWN
+from ftrun.models.saved.usage import OWN, shares
 from ftrun.models.sentences import DENSE, POOLING, WAYS, WEIGHTS
 from ftrun.models.small import register
 from ftrun.runs.artifacts import BASE, LORA, PROJECTION
@@ -62,6 +62,7 @@ def plainly(directory: Path, config: PretrainedConfig, auto_class: str, **trust:
 
     Only for what plain libraries read: neither what adapter.json tells of nor a base at few bits.
     """
+    import peft
     import transformers
 
     pooled = hasattr(config, "ftrun_pooling")
@@ -69,11 +70,14 @@ def plainly(directory: Path, config: PretrainedConfig, auto_class: str, **trust:
     if config.model_type.startswith(OWN):
         register()
     with quiet():
-        if (directory / LORA).is_file() and (pooled or not (directory / BASE).is_dir()):
+        if (directory / LORA).is_file() and (pooled or shares(directory) or not (directory / BASE).is_dir()):
             base = lies(directory, str(stored(directory / LORA)["base_model_name_or_path"]))
             own = transformers.AutoConfig.from_pretrained(directory, **trust)
             net = kind.from_pretrained(base, config=own, **trust)
-            net.load_adapter(str(directory))
+            if shares(directory):
+                peft.PeftModel.from_pretrained(net, str(directory))
+            else:
+                net.load_adapter(str(directory))
         else:
             net = kind.from_pretrained(directory, **trust)
     if (directory / PROJECTION).is_file():

@@ -13,6 +13,11 @@ BESIDE = (
     'net.load_adapter("DIR")\n',
     'model=net, {reader}="DIR"',
 )
+SHARED = (  # of layers that share matrices, which transformers' own load_adapter refuses
+    f"from peft import PeftModel\n{BESIDE[0]}",
+    BESIDE[1].replace('net.load_adapter("DIR")', 'PeftModel.from_pretrained(net, "DIR")  # changes net'),
+    BESIDE[2],
+)
 ADAPTERS = (
     "from pathlib import Path\n\nfrom ftrun.models.reload import reload\n",
     'net = reload(Path("DIR"), "{auto_class}")\n',
@@ -79,6 +84,9 @@ model = SentenceTransformer(modules=[network, *head])
 config, texts = AutoConfig.from_pretrained("DIR"), ["A text."]
 logits = model.encode(texts)  # (texts, outputs)
 {labels_of}"""
+SENTENCES_SHARED = SENTENCES_BESIDE.replace(
+    "from sentence", "from peft import PeftModel\nfrom sentence", 1
+).replace('network.auto_model.load_adapter("DIR")', 'PeftModel.from_pretrained(network.auto_model, "DIR")')
 POOLED_ADAPTERS = """\
 from pathlib import Path
 

@@ -20,18 +20,21 @@ POOLED = """\
 The head is one linear layer on a text's {pooled}, which sentence-transformers reads and no
 text-classification pipeline of transformers has: that one would put fresh weights in its place."""
 BESIDE = """\
-It is a LoRA beside its base. Before transformers loads it, it may report that the base's own head is newly
-initialized: the trained head comes with the LoRA. `ftrun merge RUN` makes one network of both."""
+It is {update} beside its base. Before transformers loads it, it may report that the base's own head is newly
+initialized: the trained head comes with it. `ftrun merge RUN` makes one network of both."""
 WAYS = {"mean": "mean over all tokens", "cls": "first token"}
 
 
-def notes_of(config: dict[str, Any], base: str, low_rank: bool) -> list[tuple[str, str]]:
-    """Sections of a card, heading and text, by the configuration that was saved with a network."""
-    found = [("A LoRA", BESIDE)] if low_rank else []
+def notes_of(config: dict[str, Any], base: str, update: str) -> list[tuple[str, str]]:
+    """Sections of a card, heading and text, by the configuration that was saved with a network.
+
+    `update` is what stands beside its base, such as "a LoRA", or nothing.
+    """
+    found = [(update[0].upper() + update[1:], BESIDE.format(update=update))] if update else []
     if (load := config.get(LOADED)) is not None:
         text = ROUNDED.format(base=base, load=load.replace("bit", " bit"), how=HOW[load])
         found.append(("A base of few bits", text))
-    elif low_rank and FROZEN in config:
+    elif update and FROZEN in config:
         found.append(("Frozen weights in bf16", HALF.format(base=base)))
     if (way := config.get("ftrun_pooling")) is not None:
         found.append(("Pooling", POOLED.format(pooled=WAYS[way])))

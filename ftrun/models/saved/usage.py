@@ -60,6 +60,8 @@ def opening(directory: Path, config: dict[str, Any]) -> tuple[str, str, str]:
         return lines.ADAPTERS
     if config["model_type"].startswith(OWN):
         return lines.OWN
+    if shares(directory):
+        return lines.SHARED
     alone = (directory / LORA).is_file() and not (directory / BASE).is_dir()
     return lines.BESIDE if alone else lines.WHOLE
 
@@ -76,7 +78,8 @@ def template(directory: Path, auto_class: str, config: dict[str, Any]) -> str:
     low_rank, own = (directory / LORA).is_file(), (directory / BOTTLENECKS).is_file()
     problem = str(config.get("problem_type"))
     if "ftrun_pooling" in config and auto_class == ONE_PER_TEXT:
-        text = lines.POOLED_ADAPTERS if own else lines.SENTENCES_BESIDE if low_rank else lines.SENTENCES
+        beside = lines.SENTENCES_SHARED if shares(directory) else lines.SENTENCES_BESIDE
+        text = lines.POOLED_ADAPTERS if own else beside if low_rank else lines.SENTENCES
         return text.replace("{labels_of}", lines.LABELS_OF.get(problem, lines.LABEL_OF))
     if (directory / PROJECTION).is_file():
         return lines.FEATURES
@@ -112,6 +115,11 @@ def values_of(
         "mode": "L" if config.get("num_channels", 3) == 1 else "RGB",
         "size": config.get("image_size"),
     }
+
+
+def shares(directory: Path) -> bool:
+    """Whether layers by peft in a directory share matrices, so that peft alone puts them beside a base."""
+    return (directory / LORA).is_file() and stored(directory / LORA).get("peft_type") == "VERA"
 
 
 def base_of(directory: Path) -> str | None:

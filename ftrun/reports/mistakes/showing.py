@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ftrun.errors import ConfigError, UserError, counted
+from ftrun.errors import ConfigError, DataError, UserError, counted
 from ftrun.reports.diagnosing.diagnosis import diagnose
 from ftrun.reports.diagnosing.evidence import Evidence
 from ftrun.reports.mistakes.confident_learning import Doubt, caution, doubts
@@ -46,6 +46,8 @@ def answered_in(run: Run) -> list[Line]:
 def judged(lines: list[Line], source: str) -> Mistakes:
     """What is wrong and what is in doubt; ConfigError where there is no label to compare answers with."""
     known = [line for line in lines if line.get("label") is not None and line.get("answer") is not None]
+    if not lines:
+        raise DataError(f"{source} has no rows in {PREDICTIONS}")
     if not known:
         raise ConfigError(f"{source}: its rows have no labels, so no answer can be wrong")
     form = form_of(known[0])

@@ -21,7 +21,7 @@ from ftrun.models.saved.usage import Usage, usage_of
 from ftrun.reports.numbers import between, score, short, words
 from ftrun.reports.pages.run_page import strategy_settings
 from ftrun.reports.statistics.intervals import interval_of
-from ftrun.runs.artifacts import BOTTLENECKS, LORA
+from ftrun.runs.artifacts import BOTTLENECKS, LORA, update_in
 from ftrun.runs.content import answers_of
 from ftrun.runs.files import write_atomically
 from ftrun.runs.run import ENVIRONMENT, PREDICTIONS
@@ -64,7 +64,8 @@ def text_of(place: Path, settings: Settings, card: Card) -> str:
     usage = card.usage or usage_of(place, settings.task.spec(None).auto_class, settings.raw["task"])
     front = front_matter(place, settings, card, usage.library, usage.pipeline).to_yaml()
     use = f"With DIR for this directory:\n\n```python\n{usage.code}\n```{in_windows(settings)}"
-    notes = notes_of(stored(place / CONFIG), named(settings.model.name), (place / LORA).is_file())
+    update = update_in(place) if (place / LORA).is_file() else ""
+    notes = notes_of(stored(place / CONFIG), named(settings.model.name), update)
     own = [("Use", use), *notes, *card.sections]
     body = "\n\n".join(f"## {title}\n\n{text}" for title, text in own)
     return f"---\n{front.strip()}\n---\n\n# {card.title}\n\n{body}\n"

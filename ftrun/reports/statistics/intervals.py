@@ -40,4 +40,5 @@ def of_one_run(found: Scored | Tried, metric: str) -> Estimate:
     from ftrun.tasks.metrics.metric import lookup
 
     runs = Runs([0], numpy.array([found.score]), found.left_out[:, None])
-    return estimate(runs, share=lookup(metric).is_share)
+    known = lookup(metric)
+    return estimate(runs, share=known.is_share, ends=known.ends)

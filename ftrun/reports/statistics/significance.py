@@ -44,8 +44,13 @@ class Estimate:
         return math.hypot(self.items_error, self.seeds_error or 0.0, self.split_error or 0.0)
 
 
-def estimate(runs: Runs, family: Family | Sequence[Runs] = (), share: bool = False) -> Estimate:
-    """The mean score of the runs; of a share of 1 with Wilson's (1927) interval.
+def estimate(
+    runs: Runs,
+    family: Family | Sequence[Runs] = (),
+    share: bool = False,
+    ends: tuple[float, float] = (-math.inf, math.inf),
+) -> Estimate:
+    """The mean score of the runs; of a share of 1 with Wilson's (1927) interval, of others within `ends`.
 
     Its number of items is the effective one, value · (1 - value) / error² (Franco et al. 2019), and its
     quantile Student's. `family` are the ways whose spread over seeds is pooled.
@@ -58,7 +63,8 @@ def estimate(runs: Runs, family: Family | Sequence[Runs] = (), share: bool = Fal
         items = whole / found.error**2 if whole and found.error else len(runs.influence)
         middle = (found.value + q**2 / items / 2) / (1 + q**2 / items)
         reach = q * math.sqrt(whole / items + (q / items / 2) ** 2) / (1 + q**2 / items)
-        found.low, found.high = max(0.0, middle - reach), min(1.0, middle + reach)
+        found.low, found.high, ends = middle - reach, middle + reach, (0.0, 1.0)
+    found.low, found.high = max(ends[0], found.low), min(ends[1], found.high)
     return found
 
 

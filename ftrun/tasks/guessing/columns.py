@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftrun.data.images.sources import PICTURES
-from ftrun.data.label_columns import FLAGS, names_in, number_in
+from ftrun.data.label_columns import COMMA, FLAGS, names_in, number_in
 from ftrun.data.labels import name_of, refuse_free_text
 from ftrun.data.squad import answers_of
 from ftrun.data.times import moment
-from ftrun.errors import DataError, counted, listed
+from ftrun.errors import DataError, counted, kind_of, listed
 
 TEXT, CLASSES, NUMBERS, LABELS, WORDS, IMAGES, ANSWERS, TIMES, OTHER = (
     "text", "classes", "numbers", "labels", "words", "images", "answers", "times", "other",
@@ -22,6 +22,7 @@ SEPARATORS = ("|", ";", ",")  # the last is part of many names
 OFTEN = 2  # rows that a value has on average, in a column of classes
 LONG = 4  # words of a part of a cell, which is no name of a label above
 LABEL = 8  # words of a class on average, above which equal texts are texts that occur again
+HEADLESS = "; its name is one of them: is the first line a header?"
 SHORT = 30  # classes that are shown by their names
 Row = dict[str, Any]
 
@@ -62,7 +63,7 @@ def column_of(name: str, cells: Sequence[Any]) -> Column:
     if all(is_list(cell) for cell in full) and fits(names_in, full, None):
         return lists(name, [names_in(cell, None) or [] for cell in full])
     if not all(isinstance(cell, str | int | float | bool) or hasattr(cell, "item") for cell in full):
-        return Column(name, OTHER, 0, 0.0, f"a {type(full[0]).__name__} in a row")
+        return Column(name, OTHER, 0, 0.0, f"{kind_of(full[0])} in a row")
     return of_values(name, full)
 
 
@@ -70,6 +71,10 @@ def of_values(name: str, full: Sequence[Any]) -> Column:
     """A column with one value a row."""
     names = [name_of(cell) or "" for cell in full]
     counts, words = Counter(names), sum(len(each.split()) for each in names) / len(names)
+    if len(names) > len(counts) == 1 and words <= LONG:
+        return Column(name, OTHER, 1, words, f"always {names[0]!r}")
+    if all(COMMA.fullmatch(each.strip()) for each in names):
+        return Column(name, OTHER, len(counts), words, "numbers with a comma, not a decimal point")
     numbers = fits(number_in, full)
     whole = numbers and all((number_in(cell) or 0.0).is_integer() for cell in full)
     common: dict[str, Any] = {"distinct": len(counts), "words": words, "whole": whole}
@@ -79,14 +84,14 @@ def of_values(name: str, full: Sequence[Any]) -> Column:
         return Column(name, LABELS, len(parts), words, more, separator)
     if words <= LABEL and classes(list(counts), len(full), name):
         shown = listed(sorted(counts), 5) if len(counts) <= SHORT else ""
-        more = f"{len(counts)}{shown and ': '}{shown}"
+        more = f"{len(counts)}{shown and ': '}{shown}{HEADLESS if name in counts else ''}"
         return Column(name, CLASSES, more=more, **common)
     if numbers:
         values = [number_in(cell) or 0.0 for cell in full]
         return Column(name, NUMBERS, more=f"{min(values):g} to {max(values):g}", **common)
     if fits(moment, full):
         return Column(name, TIMES, **common)
-    return Column(name, TEXT, more=f"{words:.3g} words a row", **common)
+    return Column(name, TEXT, more=f"{words:.3g} {'word' if words == 1 else 'words'} a row", **common)
 
 
 def lists(name: str, full: Sequence[list[str]]) -> Column:

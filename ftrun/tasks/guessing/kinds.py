@@ -101,6 +101,7 @@ def of_texts(columns: list[Column], given: dict[str, Any], source: str) -> Guess
         return Guess(kind, {"text": text}, columns, doubts)
     label = label_of(columns, text, given, doubts)
     if label is None:
+        refuse_names(columns, text, given, source)
         if kind is not None:
             shown = listed([column.line() for column in columns])
             raise DataError(f"{source}: no column could be the label of task={kind}; it has {shown}")
@@ -176,8 +177,7 @@ def text_of(columns: list[Column], given: dict[str, Any], doubts: list[Doubt], s
         if {*texts}.issuperset(pair):
             return list(pair)
     if not texts:
-        shown = listed([each.line() for each in columns])
-        raise DataError(f"{source}: no column holds texts; it has {shown}; possible: task.text=COLUMN")
+        raise DataError(no_text(columns, source))
     named = next((name for name in TEXTS for column in texts if column.lower() == name), None)
     found = next((column for column in texts if column.lower() == named), "")
     if not found:
@@ -194,13 +194,22 @@ def label_of(columns: list[Column], text: Any, given: dict[str, Any], doubts: li
     if "label" in given:
         return next(each for each in columns if each.name == given["label"])
     found = targets_of(columns, [text] if isinstance(text, str) else text)
-    for name in TARGETS:
-        for each in found:
-            if each.name.lower() == name:
-                return each
+    named = [each for name in reversed(TARGETS) for each in found if each.name.lower() == name]
+    found = named or found
     if len(found) > 1:
         doubts.append(Doubt("task.label", found[-1].name, tuple(each.name for each in found)))
     return found[-1] if found else None
+
+
+def refuse_names(columns: list[Column], text: Any, given: dict[str, Any], source: str) -> None:
+    """DataError where nothing is left to learn but the names of classes."""
+    if "text" not in given and all(each.holds != TEXT for each in columns if each.name in text):
+        raise DataError(no_text(columns, source))
+
+
+def no_text(columns: list[Column], source: str) -> str:
+    shown = listed([each.line() for each in columns])
+    return f"{source}: no column holds texts; it has {shown}; possible: task.text=COLUMN"
 
 
 def targets_of(columns: list[Column], texts: Sequence[str]) -> list[Column]:
@@ -218,6 +227,8 @@ def targets_of(columns: list[Column], texts: Sequence[str]) -> list[Column]:
 def refuse_absent_columns(given: dict[str, Any], columns: list[Column], source: str) -> None:
     names = [column.name for column in columns]
     for setting, value in given.items():
+        if setting in COLUMNS and setting != "text" and isinstance(value, list):
+            raise ConfigError(f"task.{setting} is one column, not {listed(value)}")
         for name in value if isinstance(value, list) else [value]:
             if setting in COLUMNS and name not in names:
                 raise ConfigError(

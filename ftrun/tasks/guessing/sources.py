@@ -35,6 +35,8 @@ def guess(source: str, given: dict[str, Any]) -> Guess:
     path = Path(source).expanduser()
     if is_path(source) and path.is_dir() and (path / "train").is_dir() and not is_saved(source):
         source, path = f"{source.rstrip('/')}/train", path / "train"
+    elif is_path(source) and path.is_dir() and len(tables := tables_of_train(path)) == 1:
+        source, path = f"{source.rstrip('/')}/{tables[0].name}", tables[0]
     found = of_source(source, path, given)
     own = {"train": source} | {split: beside(source, split, found) for split in OTHERS}
     found.settings = own | found.settings
@@ -61,6 +63,15 @@ def of_source(source: str, path: Path, given: dict[str, Any]) -> Guess:
     if form in PLAIN:
         return of_running_text({}, [], [], kind)
     return of_table(read_rows(source), source, given)
+
+
+def tables_of_train(path: Path) -> list[Path]:
+    """The tables in a directory that are called train."""
+    return [
+        file
+        for file in path.iterdir()
+        if TRAIN.fullmatch(file.name.partition(".")[0]) and ending(file) in ENDINGS and file.is_file()
+    ]
 
 
 def pictures_in(path: Path) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ftrun.tasks.metrics.metric import LOSS, Metric, named
+from ftrun.tasks.metrics.metric import CORRELATION, LOSS, Metric, named
 
 SINGLE_LABEL = named(
     Metric("accuracy", "max", "%"),
@@ -13,7 +13,7 @@ SINGLE_LABEL = named(
     Metric("f1_weighted", "max", "%"),
     Metric("precision", "max", "%"),
     Metric("recall", "max", "%"),
-    Metric("matthews_correlation", "max"),
+    Metric("matthews_correlation", "max", ends=CORRELATION),
     LOSS,
 )
 TOP5 = named(Metric("top5_accuracy", "max", "%"))  # of images with more than five classes

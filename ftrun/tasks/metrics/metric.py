@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import pkgutil
 import re
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ class Metric:
     name: str
     direction: Literal["max", "min"]  # which is better
     unit: str = ""  # "%": a share of 1 that is printed as a percentage; "bits", "nats"; or none
+    ends: tuple[float, float] = (-math.inf, math.inf)  # between which every value is
 
     @property
     def sign(self) -> int:
@@ -38,6 +40,8 @@ class Metric:
         return 100 if self.is_share else 1
 
 
+CORRELATION = (-1.0, 1.0)  # the ends of one
+ERROR = (0.0, math.inf)
 LOSS = Metric("loss", "min")  # every task has one; its unit is that of the task's loss
 
 

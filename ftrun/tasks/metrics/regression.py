@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ftrun.tasks.metrics.metric import LOSS, Metric, named
+from ftrun.tasks.metrics.metric import CORRELATION, ERROR, LOSS, Metric, named
 
 if TYPE_CHECKING:
     from numpy import ndarray
 
 METRICS = named(
-    Metric("pearson", "max"),
-    Metric("spearmanr", "max"),
-    Metric("mae", "min"),
-    Metric("rmse", "min"),
+    Metric("pearson", "max", ends=CORRELATION),
+    Metric("spearmanr", "max", ends=CORRELATION),
+    Metric("mae", "min", ends=ERROR),
+    Metric("rmse", "min", ends=ERROR),
     LOSS,
 )
 

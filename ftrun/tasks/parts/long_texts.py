@@ -82,8 +82,8 @@ def overlap_of(stride: int | str, max_length: int, aggregate: str, texts: int, s
     at_least("task.stride", overlap, 0)
     if max_length < (least := overlap + SPECIAL + 1):
         raise ConfigError(
-            f"task.max_length={max_length} is at least {least}: task.stride={overlap}, {SPECIAL} special"
-            " tokens and one of its own"
+            f"task.max_length is at least {least}, not {max_length}: task.stride={overlap}, up to {SPECIAL}"
+            " special tokens and one of its own"
         )
     return overlap
 

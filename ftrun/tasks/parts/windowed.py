@@ -138,7 +138,7 @@ class Windowed(Task):
     def refuse_short(self, needed: int, why: str) -> None:
         """ConfigError where a window has no room for a token of its own."""
         if self.max_length < needed:
-            raise ConfigError(f"task.max_length={self.max_length} is at least {needed}: {why}")
+            raise ConfigError(f"task.max_length is at least {needed}, not {self.max_length}: {why}")
 
     def spec_of(self, auto_class: str, names: Sequence[str]) -> Spec:
         """The spec of a head with these outputs at each token."""

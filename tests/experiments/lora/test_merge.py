@@ -158,7 +158,9 @@ def test_above_the_tolerance_nothing_is_left(runs, ftrun_inprocess, tmp_path, mo
 def test_what_cannot_be_merged_is_said_in_a_line(runs, ftrun_inprocess, toy_files, tmp_path):
     lora = str(of_variant(runs, "lora").path)
     assert "is not a directory" in refused(ftrun_inprocess, "merge", "nowhere")
-    assert "invalid choice: 'fp8'" in refused(ftrun_inprocess, "merge", lora, "--dtype", "fp8")
+    assert "--dtype fp8: possible: fp32, bf16, fp16" in refused(
+        ftrun_inprocess, "merge", lora, "--dtype", "fp8"
+    )
     assert "no directory" in refused(ftrun_inprocess, "merge", lora, "--output", "a/b")
     assert "exists" in refused(ftrun_inprocess, "merge", lora, "--output", str(toy_files))
     adapter = runs("adapter", "strategy=adapter", "bottleneck=4")
