@@ -18,6 +18,7 @@ from ftrun.runs.artifacts import BASELINES
 from ftrun.runs.terminal import leads, say
 from ftrun.runs.warm import once, sharing
 from ftrun.settings.auto import Case, settle
+from ftrun.settings.idle import idle
 from ftrun.settings.schedules import Course, Length
 from ftrun.settings.seeds import stream
 from ftrun.tasks.dataset import SPLITS
@@ -83,12 +84,12 @@ def refuse_untrained(settings: Settings, model: Model) -> None:
 def with_choices(settings: Settings, model: Model, directory: Run) -> Settings:
     """The settings with what the strategy's own come to at `auto`, said and kept in config.yaml."""
     changed, why = chosen(settings, model)
-    if why:
-        say(why)
+    for line in [*idle(settings.raw), *([why] if why else [])]:
+        say(line)
     if leads() and (found := {k: v for k, v in changed.raw.items() if v != settings.raw[k]}):
         directory.settle(found)
-    if changed.strategy.solved and (idle := without_effect(changed)):
-        say(f"{' and '.join(idle)}: without effect, a head that is solved for takes no optimizer steps")
+    if changed.strategy.solved and (unused := without_effect(changed)):
+        say(f"{' and '.join(unused)}: without effect, a head that is solved for takes no optimizer steps")
     return changed
 
 
