@@ -18,7 +18,9 @@ from ftrun.data.tables import check_writable, write_table
 from ftrun.errors import ConfigError, DiskFull, UserError
 from ftrun.experiments.launch import unwritable
 from ftrun.reports import table
+from ftrun.runs.leases import lease
 from ftrun.runs.protected import refuse_existing
+from ftrun.runs.publish import publish, taken_up
 
 FULL = [errno.ENOSPC, errno.EDQUOT, errno.EFBIG]
 LOOKS = [  # before the work is done, whether a place can be written to
@@ -89,3 +91,20 @@ def test_a_directory_that_a_full_disk_refuses_is_no_wrong_setting(words: list[st
         assert isinstance(found, DiskFull) and str(found).endswith(": /here/run")
     found = unwritable(OSError(errno.EACCES, "Permission denied", "/here/run"), words)
     assert isinstance(found, ConfigError) is bool(words) and "permission denied" in str(found)
+
+
+@pytest.mark.parametrize("number", [*FULL, errno.EACCES])
+def test_a_run_that_a_full_disk_keeps_from_going_on_says_how_it_does(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It cannot be held, and so has nobody else to say it; of what is no run yet nothing is said."""
+    publish(tmp_path / "run", "seed: 0\n", {}).release()
+    monkeypatch.setattr(lease, "exclusive", refusing(number))
+    with pytest.raises(UserError) as caught:
+        taken_up(tmp_path / "run")
+    assert isinstance(caught.value, DiskFull) is (number in FULL)
+    line = f"to continue: ftrun resume {tmp_path / 'run'}\n"
+    assert capsys.readouterr().out == (line if number in FULL else "")
+    with pytest.raises(UserError):
+        publish(tmp_path / "other", "seed: 0\n", {})
+    assert capsys.readouterr().out == ""
