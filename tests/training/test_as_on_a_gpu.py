@@ -80,7 +80,7 @@ def test_work_beside_waits_for_its_moment_alone_and_is_done_before_its_memory_is
         with beside(Moment(notes, f"step {turn}"), GPU):  # type: ignore[arg-type]
             notes.append("work")
     own = ["enter", "work", "leave", "all is done"]
-    assert notes == ["on cuda", "after step 0", *own, "after step 1", *own]  # one stream for all
+    assert notes == ["stream on cuda", "after step 0", *own, "after step 1", *own]  # one stream for all
     del notes[:]
     with beside(None, GPU):
         notes.append("work")
