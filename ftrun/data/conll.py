@@ -12,7 +12,7 @@ from ftrun.data.content import ending, read_text
 from ftrun.data.rows import read_rows
 from ftrun.data.sources import Place, Placed, is_path, is_saved
 from ftrun.data.tables import refuse_absent
-from ftrun.errors import ConfigError, DataError, UserError, counted, kind_of, listed, near
+from ftrun.errors import ConfigError, DataError, UserError, counted, disk_full, kind_of, listed, near
 from ftrun.runs.files import write_atomically
 
 TABLES = (".csv", ".jsonl", ".parquet")  # every other ending is one of CoNLL columns
@@ -191,4 +191,4 @@ def write_columns(path: Path, rows: list[dict[str, Any]], answer: str) -> None:
     try:
         write_atomically(path, "\n".join(text) + "\n")
     except OSError as error:
-        raise UserError(f"{path} could not be written: {error.strerror}") from None
+        raise disk_full(error) or UserError(f"{path} could not be written: {error.strerror}") from None

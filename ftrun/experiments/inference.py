@@ -20,8 +20,7 @@ from ftrun.runs.terminal import say
 from ftrun.settings.read import read
 from ftrun.tasks.data import TaskData
 from ftrun.tasks.multilabel import MultilabelScorer
-from ftrun.tasks.objective import outputs_of
-from ftrun.training.evaluate import evaluate, predict
+from ftrun.training.evaluate import evaluate, one_row, predict
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -115,7 +114,7 @@ class FinishedRun:
         dataset, place = data.dataset("test"), self.run.model_dir
 
         def alone() -> None:
-            outputs_of(self.model, data.objective, dataset.collate([dataset[0]]))
+            one_row(self.model, data, dataset)
 
         return computing(place, place, alone)
 

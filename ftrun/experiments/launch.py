@@ -160,7 +160,12 @@ def refuse_of_sweeps(words: Sequence[str]) -> None:
 
 
 def unwritable(error: OSError, words: list[str]) -> UserError:
-    """A directory for the runs that cannot be made; ConfigError where the command line names it."""
+    """A directory for the runs that cannot be made; ConfigError where the command line names it.
+
+    Of a full disk, which any other place on it has as well, a DiskFull.
+    """
+    if (full := disk_full(error)) is not None:
+        return full
     reason = (error.strerror or str(error)).lower()
     given = [word for word in words if word.partition("=")[0] in ("hydra.run.dir", "hydra.sweep.dir")]
     if given:

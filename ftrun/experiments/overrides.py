@@ -6,6 +6,7 @@ import copy
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,11 +20,11 @@ from yaml import YAMLError
 
 from ftrun import CONF
 from ftrun.data.folds import MOST_FOLDS
-from ftrun.errors import ConfigError
+from ftrun.errors import ConfigError, shortened
 from ftrun.experiments.hydra_errors import explain
 from ftrun.runs.typed import literal
 from ftrun.runs.warm import once
-from ftrun.settings.checks import convert
+from ftrun.settings.checks import LONGEST, convert, in_yaml
 from ftrun.settings.own import beside, importable
 from ftrun.settings.read import named_apart, sequence_of
 from ftrun.settings.suggest import RANGES
@@ -86,9 +87,27 @@ def sourced(word: str) -> list[str]:
     return [f"task@source={value}"]
 
 
+def refuse_unnamed(word: str) -> None:
+    """ConfigError for a list in the place of options that holds anything but names, at which Hydra breaks."""
+    key, _, value = word.partition("=")
+    group = key.lstrip("+~").partition("@")[0]
+    if not value.lstrip().startswith("[") or not (CONF / group).is_dir():
+        return
+    with suppress(*COMPOSITION):  # what cannot be read at all is said by whoever reads it
+        found = OverridesParser.create().parse_override(word).value()
+        lists = [each for each in getattr(found, "list", [found]) if isinstance(each, list)]  # of a sweep
+        if odd := [name for names in lists for name in names if not isinstance(name, str)]:
+            raise ConfigError(
+                f"{group}={shortened(value, LONGEST)}: {in_yaml(odd[0])} is no name of an option;"
+                f" possible: {', '.join(sorted(path.stem for path in (CONF / group).glob('*.yaml')))}"
+            )
+
+
 def spelt(words: list[str]) -> list[str]:
     """The words as Hydra takes them: sources, and sequence.joint= beside a list of tasks."""
     found = [part for word in words for part in sourced(word)]
+    for word in found:
+        refuse_unnamed(word)
     tasks = next((word for word in found if word.startswith("sequence=")), None)
     joint = [word for word in found if word.partition("=")[0] == "sequence.joint"]
     if not joint:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftrun.errors import ConfigError, UserError, counted, listed, near
+from ftrun.errors import ConfigError, UserError, counted, disk_full, listed, near
 from ftrun.reports.comparison import (
     COLUMNS,
     Row,
@@ -157,7 +157,7 @@ def save_plots(folder: Path, sections: list[Section]) -> None:
             for plot in section.plots:
                 (folder / f"{plot.name}.png").write_bytes(plot.png)
     except OSError as error:
-        raise UserError(f"cannot write {folder}: {error.strerror}") from None
+        raise disk_full(error) or UserError(f"cannot write {folder}: {error.strerror}") from None
 
 
 def rows_of(directories: list[str]) -> list[Row]:
@@ -199,4 +199,4 @@ def _save(path: Path, text: str) -> None:
     try:
         write_atomically(path, text)
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror}") from None
+        raise disk_full(error) or UserError(f"cannot write {path}: {error.strerror}") from None

@@ -137,11 +137,17 @@ def free_space_check(path: str | os.PathLike[str], needed_bytes: int) -> None:
 
 
 def why_unwritable(folder: Path) -> str | None:
-    """Why no file can be created in a directory, found by creating one; None where one can be."""
+    """Why no file can be created in a directory, found by creating one; None where one can be.
+
+    DiskFull where the disk takes no more, which is no fault of the directory's.
+    """
     try:
         with tempfile.TemporaryFile(dir=folder):
             return None
     except OSError as error:
+        error.filename = str(folder)  # not that of a file which was there for a moment
+        if (full := disk_full(error)) is not None:
+            raise full from None
         return (error.strerror or str(error)).lower()
 
 

@@ -52,16 +52,14 @@ def publish(path: Path, config: str, beginning: dict[str, str]) -> Lease:
             lease.release(gone=not (path / CONFIG).exists())
             raise
     except KeyboardInterrupt:
-        if (path / CONFIG).exists():
-            say(f"to continue: {command('resume', path)}")
+        say_how_it_goes_on(path)
         raise
     except FileExistsError as error:
         if error.filename == str(path):
             raise ConfigError(f"{path} is a file; a run directory is expected") from None
         raise already(path) from None
     except OSError as error:
-        reason = UserError(f"cannot create the run directory {path}: {error.strerror}")
-        raise disk_full(error, path) or reason from None
+        raise refused(error, path, "cannot create the run directory") from None
     return lease
 
 
@@ -145,12 +143,23 @@ def taken_up(path: Path) -> Lease:
             lease.release()
             raise
     except KeyboardInterrupt:
-        say(f"to continue: {command('resume', path)}")
+        say_how_it_goes_on(path)
         raise
     except OSError as error:
-        reason = UserError(f"cannot write to {path}: {error.strerror}")
-        raise disk_full(error, path) or reason from None
+        raise refused(error, path, "cannot write to") from None
     return lease
+
+
+def refused(error: OSError, path: Path, what: str) -> UserError:
+    """Why a directory cannot be held; where the disk is full, how the run that it is goes on is said."""
+    if (full := disk_full(error, path)) is not None:
+        say_how_it_goes_on(path)
+    return full or UserError(f"{what} {path}: {error.strerror}")
+
+
+def say_how_it_goes_on(path: Path) -> None:
+    if (path / CONFIG).exists():
+        say(f"to continue: {command('resume', path)}")
 
 
 def cleared(path: Path) -> None:

@@ -115,6 +115,12 @@ def batches_through(
         yield from launched(model, data, dataset, batches_of(dataset, size, accelerator), accelerator)
 
 
+def one_row(model: nn.Module, data: TaskData, dataset: Dataset) -> None:
+    """Have a network compute the first row as evaluation does, which no training batch is needed for."""
+    with evaluating(model, data.objective):
+        outputs_of(model, data.objective, dataset.collate([dataset[0]]))
+
+
 @contextmanager
 def evaluating(model: nn.Module, objective: nn.Module) -> Iterator[None]:
     """Both in evaluation mode; afterwards in the mode that each had."""

@@ -18,8 +18,7 @@ from ftrun.models.save import export
 from ftrun.runs import clock
 from ftrun.runs.warm import once
 from ftrun.tasks.dataset import sizes_of
-from ftrun.tasks.objective import outputs_of
-from ftrun.training.evaluate import evaluate
+from ftrun.training.evaluate import evaluate, one_row
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -73,8 +72,7 @@ def sound(settings: Settings, data: TaskData) -> Iterator[None]:
     def alone() -> None:
         if data.encoded:
             dataset = next(iter(data.encoded.values()))
-            net = load(settings.model, data.spec, 0).eval()
-            outputs_of(net, data.objective, dataset.collate([dataset[0]]))
+            one_row(load(settings.model, data.spec, 0), data, dataset)
 
     with rows_enough(settings), computing(f"model.name={settings.model.name}", settings.model.name, alone):
         yield

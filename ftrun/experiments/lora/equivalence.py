@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -83,7 +84,7 @@ def agreement(
     for both in zip(*(batches_through(net, data, dataset, size, accelerator) for net in pair), strict=True):
         (here, _, _), (there, _, _) = both
         difference = float((here.float() - there.float()).abs().max())
-        largest = difference if not difference <= largest else largest  # nan is the largest of all
+        largest = max(largest, difference, key=lambda each: (math.isnan(each), each))  # nan is the largest
         for kept, (outputs, batch, places) in zip(answers, both, strict=True):
             kept += zip(places, scorer.answers(outputs, batch), strict=True)
     ours, theirs = (scorer.rows(ordered(each, accelerator), dataset.examples) for each in answers)

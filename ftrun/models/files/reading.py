@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ftrun.errors import ConfigError, OutOfMemory, UserError, near, out_of_memory, told
+from ftrun.errors import ConfigError, OutOfMemory, UserError, disk_full, near, out_of_memory, told
 from ftrun.runs.files import size_in_words
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def computing(named: str | Path, place: str | Path, alone: Callable[[], Any]) ->
     try:
         yield
     except Exception as error:  # whatever a network of a damaged configuration raises
-        if isinstance(error, UserError) or out_of_memory(error):
+        if isinstance(error, UserError) or out_of_memory(error) or disk_full(error):
             raise
         try:
             alone()
