@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import QuotedString
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 
 from ftrun import CONF
-from ftrun.errors import ConfigError, near
+from ftrun.errors import ConfigError, near, shortened
 from ftrun.runs.typed import typed
 from ftrun.runs.typed import word as shell
+from ftrun.settings.checks import LONGEST, in_yaml
 from ftrun.settings.suggest import LAUNCHER, keys, meant, owner
 
 if TYPE_CHECKING:
@@ -128,6 +131,22 @@ def without_quotes(key: str, value: str) -> str:
     except HydraException:
         return "such names in braces can only stand in a file, such as conf/experiment/NAME.yaml"
     return f"names in braces are not quoted: {shell(f'{key}={bare}')}"
+
+
+def refuse_unnamed(word: str) -> None:
+    """ConfigError for a list in the place of options that holds anything but names, at which Hydra breaks."""
+    key, _, value = word.partition("=")
+    group = key.lstrip("+~").partition("@")[0]
+    if not value.lstrip().startswith("[") or not (CONF / group).is_dir():
+        return
+    with suppress(HydraException):  # what cannot be read at all is said by whoever reads it
+        found = OverridesParser.create().parse_override(word).value()
+        lists = [each for each in getattr(found, "list", [found]) if isinstance(each, list)]  # of a sweep
+        if odd := [name for names in lists for name in names if not isinstance(name, (str, QuotedString))]:
+            raise ConfigError(
+                f"{group}={shortened(value, LONGEST)}: {in_yaml(odd[0])} is no name of an option;"
+                f" possible: {', '.join(sorted(path.stem for path in (CONF / group).glob('*.yaml')))}"
+            )
 
 
 def absent(name: str, words: Sequence[str]) -> str:

@@ -6,13 +6,11 @@ import copy
 import os
 import re
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import QuotedString
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -20,11 +18,11 @@ from yaml import YAMLError
 
 from ftrun import CONF
 from ftrun.data.folds import MOST_FOLDS
-from ftrun.errors import ConfigError, shortened
-from ftrun.experiments.hydra_errors import explain
+from ftrun.errors import ConfigError
+from ftrun.experiments.hydra_errors import explain, refuse_unnamed
 from ftrun.runs.typed import literal
 from ftrun.runs.warm import once
-from ftrun.settings.checks import LONGEST, convert, in_yaml
+from ftrun.settings.checks import convert
 from ftrun.settings.own import beside, importable
 from ftrun.settings.read import named_apart, sequence_of
 from ftrun.settings.suggest import RANGES
@@ -61,7 +59,7 @@ def unquoted(found: Any) -> Any:
     """A value, or a list of values, without Hydra's quotes."""
     if isinstance(found, list):
         return [unquoted(each) for each in found]
-    return found.text if isinstance(found, QuotedString) else found
+    return getattr(found, "text", found)  # of a QuotedString
 
 
 def sourced(word: str) -> list[str]:
@@ -85,22 +83,6 @@ def sourced(word: str) -> list[str]:
         quoted = ",".join(literal(str(Path(name).resolve())) for name in names)
         return ["source=run", f"source.run={quoted}"]
     return [f"task@source={value}"]
-
-
-def refuse_unnamed(word: str) -> None:
-    """ConfigError for a list in the place of options that holds anything but names, at which Hydra breaks."""
-    key, _, value = word.partition("=")
-    group = key.lstrip("+~").partition("@")[0]
-    if not value.lstrip().startswith("[") or not (CONF / group).is_dir():
-        return
-    with suppress(*COMPOSITION):  # what cannot be read at all is said by whoever reads it
-        found = OverridesParser.create().parse_override(word).value()
-        lists = [each for each in getattr(found, "list", [found]) if isinstance(each, list)]  # of a sweep
-        if odd := [name for names in lists for name in names if not isinstance(name, str)]:
-            raise ConfigError(
-                f"{group}={shortened(value, LONGEST)}: {in_yaml(odd[0])} is no name of an option;"
-                f" possible: {', '.join(sorted(path.stem for path in (CONF / group).glob('*.yaml')))}"
-            )
 
 
 def spelt(words: list[str]) -> list[str]:
