@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-import transformers
 from transformers import BertConfig
 
 from ftrun.data.batching import pad
@@ -273,6 +272,8 @@ class Other(SimpleNamespace):
 
 def test_each_thing_that_can_change_features_changes_their_key(monkeypatch: pytest.MonkeyPatch) -> None:
     """And nothing that says something of labels alone does."""
+    import transformers  # as it is now: its processing_utils puts another module in its place
+
     plain = SimpleNamespace(device=CPU, mixed_precision="no")
     weight = ("a", torch.arange(4.0))
 
