@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import yaml
@@ -50,8 +51,13 @@ def plain(name: str, value: Any) -> str:
 
 def default(part: Part) -> Any:
     """What the setting is where nobody sets it."""
-    kept = yaml.safe_load((CONF / part.file).read_text(encoding="utf-8"))
-    return at(kept, part.name if part.file == "config.yaml" else part.name.rpartition(".")[2])
+    name = part.name if part.file == "config.yaml" else part.name.rpartition(".")[2]
+    return at(in_file(part.file), name)
+
+
+@cache  # reading YAML takes as long as some steps of a small network
+def in_file(name: str) -> Any:
+    return yaml.safe_load((CONF / name).read_text(encoding="utf-8"))
 
 
 def at(node: Any, name: str) -> Any:
