@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import QuotedString
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from ftrun import CONF
 from ftrun.errors import ConfigError, near, shortened
@@ -28,6 +30,8 @@ NO_GROUP = (
     r"^Could not override '([^']+)'\.\s+No match in the defaults list"
     r"|config group '?([^\s']+)'? does not\s+exist"
 )
+# what Hydra raises about settings and files; what a run raises comes out as Stop
+COMPOSITION = (HydraException, OmegaConfBaseException, YAMLError, ValueError, RecursionError)
 QUOTED_NAME = re.compile(r"""(["'])(.*?)\1\s*:""")  # of a value in braces
 SPECIAL = r"[()\[\]{}:=, ]"  # what a name has behind a backslash there
 SEARCHES = ("hparams_search", "hydra/sweeper")  # groups that had a search once
@@ -95,9 +99,14 @@ def missing(error: MissingConfigException, words: Sequence[str]) -> str:
         )
     if group.split("/")[0] in OWN_FILES:  # a path or Hub name in the place of an option
         group, _, name = str(error.missing_cfg_file).partition("/")
-        options = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+        options = options_of(group)
     choice = f"; possible: {', '.join(options)}" if options else ""
     return f"there is no {group} '{name}'{choice}{near(name, options) or OWN_FILES.get(group, '')}"
+
+
+def options_of(group: str) -> list[str]:
+    """The names of ftrun's own options of a group."""
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
 def beyond(word: str) -> str:
@@ -139,13 +148,13 @@ def refuse_unnamed(word: str) -> None:
     group = key.lstrip("+~").partition("@")[0]
     if not value.lstrip().startswith("[") or not (CONF / group).is_dir():
         return
-    with suppress(HydraException):  # what cannot be read at all is said by whoever reads it
+    with suppress(*COMPOSITION):  # what cannot be read at all is said by whoever reads it
         found = OverridesParser.create().parse_override(word).value()
         lists = [each for each in getattr(found, "list", [found]) if isinstance(each, list)]  # of a sweep
         if odd := [name for names in lists for name in names if not isinstance(name, (str, QuotedString))]:
             raise ConfigError(
                 f"{group}={shortened(value, LONGEST)}: {in_yaml(odd[0])} is no name of an option;"
-                f" possible: {', '.join(sorted(path.stem for path in (CONF / group).glob('*.yaml')))}"
+                f" possible: {', '.join(options_of(group))}"
             )
 
 

@@ -23,10 +23,9 @@ from ftrun.errors import (
 )
 from ftrun.experiments.callbacks import Sweep
 from ftrun.experiments.ending import say_how_to_go_on
-from ftrun.experiments.hydra_errors import explain
+from ftrun.experiments.hydra_errors import COMPOSITION, explain
 from ftrun.experiments.making import one
 from ftrun.experiments.overrides import (
-    COMPOSITION,
     fold_words,
     here,
     options_first,

@@ -11,15 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from ftrun import CONF
 from ftrun.data.folds import MOST_FOLDS
 from ftrun.errors import ConfigError
-from ftrun.experiments.hydra_errors import explain, refuse_unnamed
+from ftrun.experiments.hydra_errors import COMPOSITION, explain, refuse_unnamed
 from ftrun.runs.typed import literal
 from ftrun.runs.warm import once
 from ftrun.settings.checks import convert
@@ -33,8 +31,6 @@ if TYPE_CHECKING:
 # Hydra's options that are followed by a value
 VALUED = "--config-dir -cd --config-path -cp --config-name -cn --cfg -c --package -p --info -i".split()
 SEQUENCE = {"joint", "tasks"}  # of a sequence that says how it is trained
-# what Hydra raises about settings and files; what a run raises comes out as Stop
-COMPOSITION = (HydraException, OmegaConfBaseException, YAMLError, ValueError, RecursionError)
 
 
 def options_first(arguments: list[str]) -> list[str]:

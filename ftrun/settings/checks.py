@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Union, get_args, get_origin
 from ftrun.errors import ConfigError, near, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 LARGEST = 2**63 - 1  # whole number that arrays hold
 LARGEST_FLOAT = 1e30  # far from where 32 bits end
@@ -46,6 +46,16 @@ def in_yaml(value: Any) -> str:
     """A value as YAML writes it, strings in quotes; the beginning of a long one."""
     text = "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
     return shortened(text, LONGEST)
+
+
+def found_in(settings: Mapping[str, Any], key: str) -> tuple[bool, Any]:
+    """Whether settings have a dotted key, and its value."""
+    node: Any = settings
+    for name in key.split("."):
+        if not isinstance(node, dict) or name not in node:
+            return False, None
+        node = node[name]
+    return True, node
 
 
 def sound(name: str, value: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from ftrun import CONF
-from ftrun.settings.checks import in_yaml
+from ftrun.settings.checks import found_in, in_yaml
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def idle(raw: Mapping[str, Any]) -> list[str]:
     """A line for each setting of a resolved configuration that was set and has no effect."""
     found = []
     for part in PARTS:
-        value, whole = at(raw, part.name), at(raw, part.whole)
+        (_, value), (_, whole) = found_in(raw, part.name), found_in(raw, part.whole)
         if value is None or whole is None or whole in part.values or value == default(part):
             continue
         possible = ", ".join(plain(part.whole, each) for each in part.values)
@@ -52,16 +52,9 @@ def plain(name: str, value: Any) -> str:
 def default(part: Part) -> Any:
     """What the setting is where nobody sets it."""
     name = part.name if part.file == "config.yaml" else part.name.rpartition(".")[2]
-    return at(in_file(part.file), name)
+    return found_in(in_file(part.file), name)[1]
 
 
 @cache  # reading YAML takes as long as some steps of a small network
 def in_file(name: str) -> Any:
     return yaml.safe_load((CONF / name).read_text(encoding="utf-8"))
-
-
-def at(node: Any, name: str) -> Any:
-    """The value at a dotted name; None where there is none."""
-    for key in name.split("."):
-        node = node.get(key) if isinstance(node, Mapping) else None
-    return node

@@ -157,6 +157,10 @@ def test_version(ftrun, capsys):
         ("-m train.learning_rate=1,2", "ftrun calls it train.lr"),
         ("--config-dir nowhere strategy=full", "nowhere' not found"),
         ("config strategy=lroa", "there is no strategy 'lroa'"),
+        (
+            f"config model={'[' * 3000}{']' * 3000}",
+            "model is too long a number, or nested too deeply, to be read: [[",
+        ),
         ("config model=[0]", "model=[0]: 0 is no name of an option; possible: "),
         ("model=[tiny_bert,[a]]", "model=[tiny_bert,[a]]: ['a'] is no name of an option"),
         ("config +experiment=[null]", "experiment=[null]: null is no name of an option"),

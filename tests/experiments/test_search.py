@@ -15,9 +15,10 @@ from ftrun import CONF
 from ftrun.errors import ConfigError, UserError
 from ftrun.experiments.study import pruning
 from ftrun.experiments.study.pruning import rungs_of
-from ftrun.experiments.study.ranges import check, found_in, range_of
+from ftrun.experiments.study.ranges import check, range_of
 from ftrun.experiments.study.trials import DATABASE, Trials, claimed, worded
 from ftrun.experiments.study.values import Interval, Range, begun_with, is_near_end
+from ftrun.settings.checks import found_in
 from ftrun.settings.suggest import RANGES
 from ftrun.settings.upgrade import completed, preset
 from ftrun.training.pausing import Rung

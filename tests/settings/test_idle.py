@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ftrun.experiments.overrides import settings_of
-from ftrun.settings.idle import PARTS, at, default, idle
+from ftrun.settings.checks import found_in
+from ftrun.settings.idle import PARTS, default, idle
 
 
 @pytest.mark.parametrize(
@@ -35,4 +36,4 @@ def test_what_was_set_and_changes_nothing_is_said(words: list[str], lines: list[
 def test_defaults_are_those_of_the_files(part) -> None:
     group, _, option = part.file.removesuffix(".yaml").rpartition("/")
     raw = settings_of([f"{group}={option}"] if group else [])
-    assert default(part) is not None and at(raw, part.name) == default(part)
+    assert default(part) is not None and found_in(raw, part.name) == (True, default(part))

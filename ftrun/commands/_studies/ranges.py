@@ -94,7 +94,8 @@ class Ranges:
         """Find and check what is searched of the strategy that these words compose."""
         if not self.count:
             return
-        from ftrun.experiments.study.ranges import check, found_in, ranges_of
+        from ftrun.experiments.study.ranges import check, ranges_of
+        from ftrun.settings.checks import found_in
 
         own = {key: each for key, each in ranges_of(words).items() if key not in self.fixed}
         own |= {key: each for key, each in self.typed.items() if found_in(raw, key)[0]}

@@ -176,7 +176,7 @@ def best_settings(study: Study, name: str, own: list[str], asked: Ranges) -> Pla
 
 def beginning(raw: dict[str, Any], ranges: Mapping[str, Range]) -> dict[str, str]:
     """What the first trial sets: values of ranges that leave out the default."""
-    from ftrun.experiments.study.ranges import found_in
+    from ftrun.settings.checks import found_in
 
     defaults = {key: found_in(raw, key)[1] for key in ranges}
     nearest = {key: each.nearest(defaults[key]) for key, each in ranges.items() if defaults[key] != AUTO}
@@ -188,8 +188,8 @@ def started(search: Search, begin: dict[str, str]) -> Plan:
 
     Of trials that ended in an earlier call, a line each.
     """
-    from ftrun.experiments.study.ranges import found_in
     from ftrun.experiments.study.values import begun_with, is_base
+    from ftrun.settings.checks import found_in
 
     study, known = search.study, search.trials.all
     first = search.trial(begin, 0)

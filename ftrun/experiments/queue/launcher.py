@@ -19,8 +19,8 @@ from omegaconf import OmegaConf, open_dict
 from ftrun import CONF
 from ftrun.errors import ConfigError, UserError
 from ftrun.experiments.callbacks import Sweep
-from ftrun.experiments.hydra_errors import explain
-from ftrun.experiments.overrides import COMPOSITION, here, plain, with_model_of_source, with_tasks
+from ftrun.experiments.hydra_errors import COMPOSITION, explain
+from ftrun.experiments.overrides import here, plain, with_model_of_source, with_tasks
 from ftrun.experiments.queue.driver import Driver
 from ftrun.experiments.queue.here import Here
 from ftrun.experiments.queue.job import FINISHED, Event, Job, Packed, Place

@@ -15,10 +15,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, RangeSweep
 
 from ftrun.errors import ConfigError, told
-from ftrun.experiments.overrides import COMPOSITION, composed_once, spelt, value_of
+from ftrun.experiments.hydra_errors import COMPOSITION
+from ftrun.experiments.overrides import composed_once, spelt, value_of
 from ftrun.experiments.study.values import Choice, Interval, Range, interval, is_base
 from ftrun.settings.auto import AUTO
-from ftrun.settings.checks import in_yaml
+from ftrun.settings.checks import found_in, in_yaml
 from ftrun.settings.read import checked, read
 from ftrun.settings.suggest import RANGES, meant
 
@@ -67,16 +68,6 @@ def range_of(word: str) -> Range | None:
     if override.is_sweep_override():
         raise ConfigError(f"{word} is no range; possible: {POSSIBLE}")
     return None
-
-
-def found_in(raw: Mapping[str, Any], key: str) -> tuple[bool, Any]:
-    """Whether settings have a dotted key, and its value."""
-    node: Any = raw
-    for name in key.split("."):
-        if not isinstance(node, dict) or name not in node:
-            return False, None
-        node = node[name]
-    return True, node
 
 
 def with_value(raw: Mapping[str, Any], key: str, value: Any) -> dict[str, Any]:
