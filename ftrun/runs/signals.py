@@ -35,3 +35,20 @@ def interruptions() -> Iterator[list[int]]:
         yield caught
     finally:
         restore()
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits until what is inside has ended, then acts as usual; in other threads nothing changes."""
+    former = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or former is signal.SIG_IGN:
+        yield
+        return
+    caught: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: caught.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, former)
+        if caught:
+            signal.raise_signal(signal.SIGINT)

@@ -4,7 +4,7 @@ import re
 from functools import cache
 
 import pytest
-from lab import EACH, ran, settings
+from lab import EACH, ran, sampled, settings
 from toys_tasks import BERT, CONTRASTIVE, words_of
 
 from ftrun.errors import ConfigError, DataError
@@ -61,8 +61,7 @@ def given(tiny_dir, tmp_path_factory):
     return cache(lambda task: words_of(task, tmp_path_factory.mktemp(task), tiny_dir))
 
 
-@pytest.mark.parametrize("task", TASKS)
-@pytest.mark.parametrize("strategy", EACH)
+@pytest.mark.parametrize(("strategy", "task"), sampled(EACH, TASKS))
 def test_every_strategy_on_every_task(strategy, task, given, tmp_path):
     words = ["experiment=smoke", f"strategy={strategy}", *given(task), *SMALL]
     if strategy in ("ewc", "replay") and task in ("vit", "resnet", *CONTRASTIVE):

@@ -14,7 +14,7 @@ from ftrun.experiments.making import refusal
 from ftrun.experiments.queue.job import FAILED, FINISHED, FULL, IN_USE, KILLED, PAUSED, STOPPED, Event
 from ftrun.experiments.queue.places import finished_unnoted, place_for, vacate, waits
 from ftrun.runs.run import Run, is_run
-from ftrun.runs.signals import interruptions
+from ftrun.runs.signals import interruptions, uninterrupted
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,7 +66,8 @@ class Driver:
                 with interruptions() as caught:
                     self.work(caught)
         finally:
-            self.engine.close()
+            with uninterrupted():  # a process that is left would be waited for as long as it waits for a job
+                self.engine.close()
         return self.ended
 
     def add(self, jobs: list[Job]) -> None:

@@ -1,6 +1,7 @@
 """Whatever happens to workers, every run finishes once, and only what cannot be made is a failure."""
 
 import random
+import signal
 from collections import Counter, deque
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
@@ -283,6 +284,18 @@ def test_a_signal_has_every_run_save_and_none_begin(tmp_path, monkeypatch):
         driven(tmp_path, engine := Signalled({}, slots=2), 9)
     assert error.value.exit_code == 143 and engine.stopped and engine.closed == 1
     assert Ledger(tmp_path).place_of("key0") is not None and Ledger(tmp_path).place_of("key1") is None
+
+
+def test_ctrl_c_while_processes_end_leaves_none(tmp_path):
+    class Closing(Acted):
+        def close(self):
+            for _ in range(self.slots):
+                signal.raise_signal(signal.SIGINT)
+                super().close()
+
+    with pytest.raises(KeyboardInterrupt):
+        driven(tmp_path, engine := Closing({}), 1)
+    assert engine.closed == engine.slots and signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_whatever_workers_do_every_run_finishes_once(tmp_path):
