@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from lab import EACH, EXTRA, STRATEGIES, ran, sampled, toy
+from lab import EACH_KIND, EXTRA, STRATEGIES, ran, sampled, toy
 from transformers import AutoModelForSequenceClassification
 
 from ftrun.errors import ConfigError
@@ -111,7 +111,7 @@ def test_the_saved_model_loads_without_ftrun_to_the_same_logits(toy_files, tiny_
     torch.testing.assert_close(theirs, model.eval()(**INPUTS), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("strategy", EACH)
+@pytest.mark.parametrize("strategy", EACH_KIND)
 def test_a_pooled_model_is_saved_as_it_was_trained(toy_files, tiny_dir, tmp_path, strategy):
     words = "train.lr=1e-2", "model.pooling=mean", "train.max_steps=6"
     run = ran(tmp_path / "run", experiment(toy_files, tiny_dir("bert"), strategy, *words))
@@ -167,7 +167,7 @@ def test_it_runs_on_every_architecture(toy_files, tiny_dir, tmp_path, strategy, 
     assert run.read_json("result.json")["reload_difference"] < 1e-6
 
 
-@pytest.mark.parametrize("strategy", EACH)
+@pytest.mark.parametrize("strategy", EACH_KIND)
 def test_the_micro_batch_never_changes_the_result(toy_files, still_dir, tmp_path, strategy):
     """13 rows in batches of 8: the second batch is a partial one."""
     words = "task.subset=13", "train.batch_size=8", "train.clip=null", "train.lr=1e-4"

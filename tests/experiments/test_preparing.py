@@ -1,7 +1,7 @@
 """A run whose settings stand at auto writes numbers into its config.yaml, and is repeated by them."""
 
 import pytest
-from lab import EACH, EXTRA, ran, settings
+from lab import EACH_KIND, EXTRA, ran, settings
 
 from ftrun.settings.read import STAND_INS
 
@@ -14,7 +14,7 @@ def auto(files, model, *words):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("strategy", EACH)
+@pytest.mark.parametrize("strategy", EACH_KIND)
 def test_every_strategy_has_numbers_in_the_end(toy_files, still_dir, tmp_path, strategy):
     run = ran(tmp_path / "run", auto(toy_files, still_dir, f"strategy={strategy}", *EXTRA.get(strategy, [])))
     left = {name for name in STAND_INS if run.config["train"][name] == "auto"}

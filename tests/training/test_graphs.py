@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 import torch
-from lab import EACH, STEPPING, ran, settings, toy
+from lab import EACH_KIND, STEPPING, ran, settings, toy
 from replaying import Recalled, recalled
 from resuming import same, stopped
 from toys_tasks import words_of
@@ -45,7 +45,7 @@ def trained(taught, tmp_path, monkeypatch):
     return train
 
 
-@pytest.mark.parametrize("strategy", EACH)
+@pytest.mark.parametrize("strategy", EACH_KIND)
 def test_every_strategy_learns_the_same_with_graphs(toy_files, tiny_dir, trained, stand_in, strategy):
     """With dropout, micro-batches of 6, 6 and 4, and stages that open on the way."""
     own = words(strategy, "baselines=false", "train.micro_batch=6")

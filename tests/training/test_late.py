@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from lab import EACH, STEPPING, ran, toy
+from lab import EACH_KIND, STEPPING, ran, toy
 
 from ftrun.data.batching import batches_by_tokens, sorted_batches
 from ftrun.errors import Diverged
@@ -93,7 +93,7 @@ def both_ways(toy_files, tiny_dir, tmp_path, monkeypatch, short):
     return run
 
 
-@pytest.mark.parametrize("strategy", EACH)
+@pytest.mark.parametrize("strategy", EACH_KIND)
 def test_a_step_that_is_read_late_is_the_step_that_is_read_at_once(both_ways, monkeypatch, strategy):
     """Steps 3, 7 and 8 are not finite: they are skipped on the device, or not taken by the host."""
     spoilt(monkeypatch, [3, 7, 8])

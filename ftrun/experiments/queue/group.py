@@ -30,6 +30,7 @@ def in_group(job: Job) -> Event:
         words = [
             "--standalone",
             f"--nproc-per-node={job.processes}",
+            f"--log-dir={place}",  # else it leaves an empty directory behind
             "--module",
             __name__,
             place,

@@ -104,14 +104,18 @@ def test_ctrl_c_saves_every_run_and_says_how_it_goes_on(tmp_path, alone, times):
 
 
 @pytest.mark.ci
-def test_a_run_of_a_group_of_processes(tmp_path):
+def test_a_run_of_a_group_of_processes(tmp_path, monkeypatch):
     """Not of 600 steps: in one of so many, rounding turns a unit of ReLU on or off, and gradients with it."""
     short = ["seed=0", "train.max_steps=120"]
     (tmp_path / "alone").mkdir()
     one = made_alone(tmp_path / "alone", *short)
+    (temporary := tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     driver = started(tmp_path, "hydra.launcher.processes=2", "hydra.launcher.n_jobs=1", *short)
     said, error = driver.communicate(timeout=300)
     assert driver.returncode == 0, error
+    left = {each.name.partition("_")[0] for each in temporary.iterdir()}
+    assert left <= {"torchinductor"}  # the cache of its compiler, the same for all runs
     assert "2 processes" in Run(tmp_path / "all" / "0-full").read_json("environment.json")["device"]
     mine, other = (Run(place / "all" / "0-full").metrics() for place in (one, tmp_path))
     assert [line["step"] for line in mine] == [line["step"] for line in other]
