@@ -13,7 +13,7 @@ def main(arguments: list[str]) -> int | None:
     parser.add_argument(
         "--check",
         action="store_true",
-        help="look at what the settings name as well, data, network and runs, and print no YAML",
+        help="read what the settings name as well, rows, network and runs, and print no YAML",
     )
     parser.add_argument(
         "--schema", action="store_true", help="print a JSON schema of all settings, for editors of YAML"
@@ -35,7 +35,9 @@ def main(arguments: list[str]) -> int | None:
     if given.check:
         from ftrun.experiments.making import examined
 
-        print(f"the settings are right, and what they name is there: {', '.join(examined(raw))}")
+        print(
+            f"the settings are right, and what they name is there and can be read: {', '.join(examined(raw))}"
+        )
         return 0
     checked(raw)
     print(to_yaml(raw), end="")

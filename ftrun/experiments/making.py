@@ -73,15 +73,16 @@ def looked(raw: dict[str, Any]) -> None:
 
 
 def examined(raw: dict[str, Any]) -> list[str]:
-    """Refuse what a run of these settings would refuse before it reads a row; the names of what it looks at.
+    """Refuse what a run of these settings would refuse before its first step; the names of what it looks at.
 
-    These are its data files, its network, and the runs that it starts from; nothing is written.
+    These are its data files, whose rows are read, its network, and the runs that it starts from; nothing is
+    written.
     """
     settings = checked(raw)
     looked(raw)
     with importing("torch"):
         from ftrun.experiments.pooling import pooled
-        from ftrun.experiments.single import accelerator_of, refuse
+        from ftrun.experiments.single import accelerator_of, read_data, refuse
         from ftrun.experiments.sources import chain
         from ftrun.models.files.locate import unmerged
 
@@ -90,6 +91,7 @@ def examined(raw: dict[str, Any]) -> list[str]:
             chain(each.source.run)
         if each.model.init == "random" or unmerged(each.model.name) is None:  # else a run merges it first
             refuse(pooled(each)[0], accelerator_of(each))
+        read_data(each)
     source = settings.source.run if settings.source is not None else ""
     return [*dict.fromkeys(name for name in (*files_of(raw), source) if name)]
 

@@ -159,7 +159,21 @@ def test_check_looks_at_what_the_settings_name(ftrun_inprocess, tmp_path, words,
     assert [path.name for path in tmp_path.iterdir()] == ["empty"]
 
 
-def test_check_names_what_is_there(ftrun_inprocess, tmp_path):
-    (Path(tmp_path) / "a.csv").write_text("text,label\na,b\n")
-    said = ftrun_inprocess("config", "--check", "task=classify", "task.train=a.csv").stdout
-    assert said == "the settings are right, and what they name is there: a.csv, embedded:tiny_bert\n"
+def test_check_reads_what_is_there_as_a_run_does(ftrun_inprocess, tmp_path):
+    rows = "".join(f"row {number},{'ab'[number % 2]}\n" for number in range(40))
+    (Path(tmp_path) / "a.csv").write_text(f"text,label\n{rows}")
+    check = ["config", "--check", "task=classify", "task.train=a.csv"]
+    *notes, last = ftrun_inprocess(*check).stdout.splitlines()
+    assert (
+        last
+        == "the settings are right, and what they name is there and can be read: a.csv, embedded:tiny_bert"
+    )
+    assert any("validation" in note for note in notes)  # how the rows are split
+    for words, said in (
+        (["task.text=body"], "task.text=body: a.csv has no such column"),
+        (["task.labels=[a,c]"], "label 'b' of the train row"),
+        (["train.metric=eval_f1_of_c"], "train.metric=eval_f1_of_c"),
+    ):
+        refused = ftrun_inprocess(*check, *words, check=False)
+        assert refused.returncode in (2, 3) and said in refused.stderr, refused.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
