@@ -15,8 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from ftrun.errors import Interrupted
-from ftrun.experiments.queue.attempt import alone, died, ending_softly
+from ftrun.experiments.queue.attempt import alone, died
 from ftrun.experiments.queue.job import FINISHED, PAUSED, Event, Job
+from ftrun.runs.signals import ending_softly
 from ftrun.training.processes.peers import runs
 
 ENDING = 60.0  # seconds that a group has to save and end
