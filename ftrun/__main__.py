@@ -1,10 +1,18 @@
 """`python -m ftrun` is `ftrun`."""
 
+import signal
 import sys
 
 
 def main() -> int:
-    """Run the command line, which Ctrl-C ends in one line also while it is imported."""
+    """Run the command line; a Ctrl-C that comes while the process ends changes nothing more."""
+    code = ended()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # else libraries that end print a traceback
+    return code
+
+
+def ended() -> int:
+    """The exit code of the command line, which Ctrl-C ends in one line also while it is imported."""
     try:
         from ftrun.cli import main as run
 

@@ -25,6 +25,8 @@ COMMANDS = Path(__file__).parent / "commands"
 # raised by an outputs/ that cannot be written; any other OSError but those of a full disk is a bug
 DISK = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
 
+SOON = 0.01  # seconds after which a Ctrl-C that Python dropped comes once more
+
 
 def main() -> int:
     """Run the command line; returns the exit code."""
@@ -46,7 +48,8 @@ def main() -> int:
 def interruptible() -> Iterator[list[int]]:
     """Ctrl-C raises KeyboardInterrupt inside, as always, and is kept in the list.
 
-    A process that was started to ignore it, as a shell starts those in the background, goes on to.
+    Where Python drops it, as in the `__del__` of an object, it comes once more. A process that was started to
+    ignore it, as a shell starts those in the background, goes on to.
     """
     caught: list[int] = []
     main = threading.current_thread() is threading.main_thread()
@@ -58,10 +61,18 @@ def interruptible() -> Iterator[list[int]]:
         caught.append(number)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, remember)
+    def dropped(unraisable: Any) -> None:
+        if not isinstance(unraisable.exc_value, KeyboardInterrupt):
+            hook(unraisable)
+        else:  # raised from here it would be dropped, too
+            threading.Timer(SOON, os.kill, [os.getpid(), signal.SIGINT]).start()
+
+    before, hook = signal.signal(signal.SIGINT, remember), sys.unraisablehook
+    sys.unraisablehook = dropped
     try:
         yield caught
     finally:
+        sys.unraisablehook = hook
         signal.signal(signal.SIGINT, before)
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from ftrun.errors import Interrupted
+
 
 @contextmanager
 def interruptions() -> Iterator[list[int]]:
@@ -52,3 +54,20 @@ def uninterrupted() -> Iterator[None]:
         signal.signal(signal.SIGINT, former)
         if caught:
             signal.raise_signal(signal.SIGINT)
+
+
+@contextmanager
+def ending_softly() -> Iterator[None]:
+    """SIGTERM raises Interrupted inside, as Ctrl-C does KeyboardInterrupt; a run that trains saves first."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: Any) -> None:
+        raise Interrupted("terminated", number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import nullcontext
 from pathlib import Path
 from types import ModuleType
@@ -220,6 +221,26 @@ def test_ctrl_c_while_it_is_imported_is_one_line(module):
     result = python("-c", f"MODULE = {module!r}{SIGNALLED}", "task=digits", "model=mlp")
     assert (result.returncode, result.stderr) == (130, "ftrun: interrupted\n")
     assert list(Path.cwd().iterdir()) == []
+
+
+def test_ctrl_c_while_the_process_ends_says_nothing():
+    again = "import atexit, os, runpy, signal; atexit.register(os.kill, os.getpid(), signal.SIGINT)"
+    result = python("-c", f"{again}; runpy.run_module('ftrun', run_name='__main__')", "--version")
+    assert (result.returncode, result.stderr) == (0, "")
+
+
+def test_ctrl_c_that_python_drops_comes_once_more(ftrun, runs, capsys):
+    class Dropped:
+        def __del__(self):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    def interrupted(settings, path):
+        Dropped()
+        time.sleep(10)
+
+    runs.run = interrupted
+    assert ftrun("seed=1") == 130
+    assert capsys.readouterr().err == "ftrun: interrupted\n"
 
 
 def test_ctrl_c_during_composition_is_one_line(ftrun, runs, capsys, monkeypatch):

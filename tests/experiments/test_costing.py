@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from typing import Any
 import pytest
 
 from ftrun.commands._studies.settings import composed
+from ftrun.errors import Interrupted
 from ftrun.experiments.planning import outlook
+from ftrun.experiments.study import costing
 from ftrun.experiments.study.cost import Line, Timing
 from ftrun.experiments.study.costing import costs_of, seconds, timing
 from ftrun.experiments.study.summary import line_of, total_of
@@ -84,6 +87,21 @@ def test_the_files_of_a_run_are_foretold_and_none_are_left(
         assert found.rows == json.loads((tmp_path / strategy / "result.json").read_text())["rows"]["train"]
         assert len(found.phases) > 1 or strategy == "full"
         (tmp_path / strategy).rename(tmp_path.parent / f"{tmp_path.name}-{strategy}")
+
+
+def test_a_sigterm_while_it_is_timed_leaves_no_files(
+    toy_words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def begun(*given: Any) -> None:
+        assert list(tmp_path.iterdir())
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(costing, "begun", begun)
+    (way,) = outlook({"full": composed([*toy_words, "strategy=full"])}).ways
+    with pytest.raises(Interrupted):
+        timing(way.settings, way.data.read)
+    assert not list(tmp_path.iterdir()) and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_ways_of_a_kind_are_timed_once(toy_words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

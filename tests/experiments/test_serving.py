@@ -264,6 +264,23 @@ def test_a_signal_before_the_first_answer_ends_it(answering):
         assert signal.getsignal(signal.SIGTERM) is before
 
 
+@served
+@pytest.mark.enable_socket
+def test_ctrl_c_twice_ends_it_without_a_traceback(answering, capfd):
+    from ftrun.experiments.serving import server
+
+    service = Service(answering, Limits(8000, 3, 10, 10), {"run": "toys"})
+
+    def twice():
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+
+    with server.listening("127.0.0.1", 0) as place:
+        server.serve(service.application(), place, threading.Timer(1, twice).start)
+    assert "Traceback" not in "".join(capfd.readouterr())
+
+
 @pytest.mark.enable_socket
 @pytest.mark.parametrize(
     "words, said",

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
-from typing import Any
 
 from ftrun.errors import DiskFull, Interrupted, InUse, Paused, UserError, disk_full, memory_told
 from ftrun.experiments import making
@@ -25,6 +21,7 @@ from ftrun.experiments.queue.job import (
     Job,
 )
 from ftrun.runs.collector import exempt_libraries
+from ftrun.runs.signals import ending_softly
 from ftrun.training.pausing import asked
 
 
@@ -70,20 +67,3 @@ def died(job: Job, code: int) -> Event:
     how = f"killed ({signal.Signals(-code).name})" if code < 0 else f"ended with code {code}"
     hint = ", as the system does when memory is exhausted" if code == -signal.SIGKILL else ""
     return Event(job.number, KILLED, message=f"its process was {how}{hint}")
-
-
-@contextmanager
-def ending_softly() -> Iterator[None]:
-    """SIGTERM raises Interrupted inside, as Ctrl-C does KeyboardInterrupt; a run that trains saves first."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(number: int, frame: Any) -> None:
-        raise Interrupted("terminated", number)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

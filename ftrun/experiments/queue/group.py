@@ -15,8 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from ftrun.errors import Interrupted
-from ftrun.experiments.queue.attempt import alone, died, ending_softly
+from ftrun.experiments.queue.attempt import alone, died
 from ftrun.experiments.queue.job import FINISHED, PAUSED, Event, Job
+from ftrun.runs.signals import ending_softly
+from ftrun.training.processes.peers import runs
 
 ENDING = 60.0  # seconds that a group has to save and end
 EVERY = 1.0  # seconds between two looks at whether a process that waits for it still lives
@@ -68,21 +70,11 @@ def follow(*others: int) -> None:
     """Have this process save and end when one of these, who wait for it, has gone without a word."""
 
     def watch() -> None:
-        while all(map(alive, others)):
+        while all(map(runs, others)):
             time.sleep(EVERY)
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
 
 
 def main(place: str, worker: str) -> int:

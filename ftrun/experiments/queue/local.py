@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import resource_tracker
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ftrun.errors import ConfigError, counted
 from ftrun.experiments.queue import capacity
 from ftrun.experiments.queue.attempt import died
+from ftrun.experiments.queue.group import follow
 from ftrun.experiments.queue.inheriting import inherited
 from ftrun.experiments.queue.job import Event, Job, Place
 from ftrun.experiments.queue.worker import work
@@ -47,7 +49,7 @@ class Slot:
         """Start the process. Ctrl-C of a terminal reaches it too, and is for the driver alone."""
         context = multiprocessing.get_context("spawn")
         self.line, other = context.Pipe()
-        self.process = context.Process(target=serve, args=(other, place), name="ftrun worker")
+        self.process = context.Process(target=serve, args=(other, place, os.getpid()), name="ftrun worker")
         resource_tracker.ensure_running()  # which unblocks SIGINT when it starts
         with inherited(self.environment):
             self.process.start()
@@ -85,11 +87,15 @@ class Slot:
             self.process = None
 
 
-def serve(line: Connection, place: Place) -> None:
-    """A worker's life: it makes what comes along the line until None comes, or the driver has gone."""
+def serve(line: Connection, place: Place, driver: int) -> None:
+    """A worker's life: it makes what comes along the line until None comes, or the driver has gone.
+
+    Then the run under way is saved: nobody would stop it, and the command, repeated, would wait for it.
+    """
     from ftrun.runs import warm
     from ftrun.runs.streams import outputs
 
+    follow(driver)
     place.enter()
     warm.begin()
     with outputs(), suppress(EOFError, BrokenPipeError, ConnectionResetError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
 import signal
 import socket
@@ -64,10 +65,16 @@ def serve(app: Starlette, place: socket.socket, ready: Callable[[], None]) -> No
     def stop(number: int, frame: Any) -> None:  # until uvicorn has its own, which raises the signal again
         server.should_exit = True
 
+    def calm(record: logging.LogRecord) -> bool:  # what is broken off by the second is no error
+        return not server.force_exit
+
+    log = logging.getLogger("uvicorn.error")
+    log.addFilter(calm)
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         ready()
         server.run(sockets=[place])
     finally:
+        log.removeFilter(calm)
         for number, handler in before.items():
             signal.signal(number, handler)

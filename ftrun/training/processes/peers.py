@@ -93,5 +93,7 @@ def runs(pid: int) -> bool:
             os.kill(pid, 0)
         except ProcessLookupError:
             return False
+        except PermissionError:
+            pass
         return True
     return state not in "ZX"

@@ -104,6 +104,22 @@ def test_ctrl_c_saves_every_run_and_says_how_it_goes_on(tmp_path, alone, times):
 
 
 @pytest.mark.ci
+def test_a_killed_driver_s_workers_save_and_end(tmp_path, alone):
+    driver = started(tmp_path)
+    wait_for(lambda: training(tmp_path))
+    below = workers(driver)
+    driver.kill()
+    driver.communicate(timeout=120)
+    _, alive = psutil.wait_procs(below, timeout=60)
+    assert len(below) == 2 and not alive
+    assert not all(Run(path).finished for path in tmp_path.glob("all/?-full"))
+    again = started(tmp_path)
+    again.communicate(timeout=300)
+    assert again.returncode == 0
+    assert_as_alone(tmp_path, alone)
+
+
+@pytest.mark.ci
 def test_a_run_of_a_group_of_processes(tmp_path, monkeypatch):
     """Not of 600 steps: in one of so many, rounding turns a unit of ReLU on or off, and gradients with it."""
     short = ["seed=0", "train.max_steps=120"]
