@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 
 import numpy
 import pytest
@@ -18,13 +20,15 @@ from sklearn.utils.class_weight import compute_sample_weight
 from toys_tasks import words_of
 from transformers import AutoModelForSequenceClassification
 
-from ftrun.errors import ConfigError
+from ftrun.errors import ConfigError, Interrupted
 from ftrun.experiments.inference import FinishedRun
+from ftrun.experiments.single import resume
 from ftrun.models.load import outline
 from ftrun.runs.run import Run
 from ftrun.strategies.linear_probe import LinearProbe
 from ftrun.tasks.dataset import labels_of
-from ftrun.training.solve import weights_of
+from ftrun.training.checkpoint import read_state
+from ftrun.training.solve import Solve, weights_of
 
 PROBE = "strategy=linear_probe"
 
@@ -54,6 +58,26 @@ def test_its_loss_is_scikit_learn_s_on_the_same_features(solved):
     assert loss == pytest.approx(-logs[range(len(labels)), labels].mean(), abs=1e-4)
     lines = {line["l2"]: line for line in solved.metrics() if "l2" in line}
     assert lines[strength]["train_loss"] == pytest.approx(loss, abs=1e-5)
+
+
+@pytest.mark.parametrize("after", ["vectors", "tried"])
+def test_a_signal_is_heeded_before_a_strength_is_tried_and_after_one(
+    solved, toy_files, tiny_dir, tmp_path, monkeypatch, after
+):
+    honest = getattr(Solve, after)
+
+    def asked_to_end(self, *given):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return honest(self, *given)
+
+    place = tmp_path / "run"
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(Solve, after, asked_to_end)
+        ran(place, toy(toy_files, tiny_dir("bert"), PROBE, "baselines=true"))
+    assert read_state(place / "checkpoints" / "last")["step"] == (after == "tried")
+    resume(place)
+    for file in ("metrics.jsonl", "model/model.safetensors"):
+        assert (place / file).read_bytes() == (solved.path / file).read_bytes()
 
 
 def test_a_line_for_each_strength_and_the_best_one_s_weights(solved):
