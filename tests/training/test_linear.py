@@ -109,3 +109,11 @@ def test_the_search_goes_on_from_any_moment_and_prefers_the_stronger_of_equals()
 def test_the_strengths_tried_halve_their_distance():
     assert [low - high for high, low in zip(GRID, GRID[1:], strict=False)] == [-2.0] * 6
     assert list(HALVINGS) == [2.0**-k for k in range(4)] and len(GRID) + 2 * 4 == MOST
+
+
+@pytest.mark.parametrize("labels", [CLASSES, CLASSES % 2, SEVERAL], ids=["classes", "two classes", "several"])
+def test_a_fit_that_needs_more_iterations_than_it_has_says_so(monkeypatch, labels):
+    monkeypatch.setattr("ftrun.training.linear.ITERATIONS", 1)
+    assert not fit(FEATURES, labels, 1e-3, 3).converged
+    monkeypatch.undo()
+    assert fit(FEATURES, labels, 1e-3, 3).converged
