@@ -215,9 +215,13 @@ def test_the_variance_of_two_correlations_is_steiger_s() -> None:
     assert alone == pytest.approx((float(ndtri(0.975)) + float(ndtri(0.8))) * math.sqrt(variance))
     spread = smallest_correlation_difference(items, 1, seed_spread=0.03)
     assert spread == pytest.approx(alone * math.sqrt(1 + 2 * 0.03**2 / variance))
-    for words in ({"items": 3, "seeds": 1}, {"items": 9, "seeds": 0}, {"items": 9, "seeds": 1, "tests": 0}):
-        with pytest.raises(ConfigError, match="is not possible"):
-            smallest_correlation_difference(**words)
+    for name, value in (("items", 1), ("seeds", 0), ("tests", 0)):
+        words = {"items": 9, "seeds": 1, name: value}
+        for smallest in (smallest_difference, smallest_correlation_difference):
+            with pytest.raises(ConfigError, match=f"^{name}={value} is not possible; it is at least"):
+                smallest(**words)
+    with pytest.raises(ConfigError, match="^items=3 is not possible; it is at least 4"):
+        smallest_correlation_difference(3, 1)
     assert smallest_correlation_difference(4, 1) > 0 and smallest_difference(2, 1) > 0
 
 

@@ -170,6 +170,16 @@ def test_a_strength_that_was_tried_is_logged_and_the_best_is_kept(capsys: Any) -
     assert made.choices() == {"l2": 10.0**-2.0} and made.place() == {"step": 5}
 
 
+def test_what_a_strength_takes_is_added_to_the_cost_of_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, state = solving(None), State()
+    state.cost |= {"train_seconds": 1.0, "train_cpu_seconds": 2.0}
+    made.step = SimpleNamespace(state=state)
+    clocks = SimpleNamespace(perf_counter=lambda: 13.0, process_time=lambda: 27.0)
+    monkeypatch.setattr("ftrun.training.solve.time", clocks)
+    made.spent(10.0, 20.0)
+    assert (state.cost["train_seconds"], state.cost["train_cpu_seconds"]) == (4.0, 9.0)
+
+
 def test_vectors_of_examples_are_computed_once_and_proved_by_the_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
