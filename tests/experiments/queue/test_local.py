@@ -17,6 +17,7 @@ from ftrun.experiments.queue.inheriting import inherited
 from ftrun.experiments.queue.job import Job, Packed, Place
 from ftrun.runs.run import Run
 from ftrun.settings.read import read
+from ftrun.training.checkpoint import read_state
 
 LONG = [
     "task=digits", "model=mlp", "train.max_steps=600", "train.checkpoint_every=100", "train.eval_every=300",
@@ -104,19 +105,17 @@ def test_ctrl_c_saves_every_run_and_says_how_it_goes_on(tmp_path, alone, times):
 
 
 @pytest.mark.ci
-def test_a_killed_driver_s_workers_save_and_end(tmp_path, alone):
-    driver = started(tmp_path)
+def test_a_killed_driver_s_workers_save_and_end(tmp_path):
+    """In runs that would take a minute or more."""
+    driver = started(tmp_path, "train.max_steps=20000", "train.eval_every=10000")
     wait_for(lambda: training(tmp_path))
     below = workers(driver)
     driver.kill()
     driver.communicate(timeout=120)
-    _, alive = psutil.wait_procs(below, timeout=60)
+    _, alive = psutil.wait_procs(below, timeout=30)
     assert len(below) == 2 and not alive
-    assert not all(Run(path).finished for path in tmp_path.glob("all/?-full"))
-    again = started(tmp_path)
-    again.communicate(timeout=300)
-    assert again.returncode == 0
-    assert_as_alone(tmp_path, alone)
+    (first, *_) = (Run(path) for path in tmp_path.glob("all/?-full") if (path / "checkpoints/last").exists())
+    assert first.state == "interrupted" and read_state(first.checkpoints / "last")["step"] < 20_000
 
 
 @pytest.mark.ci
