@@ -222,6 +222,7 @@ train: {lr: 1e-3}
 """
 
 
+@pytest.mark.ci
 def test_a_strategy_of_ones_own_from_outside_the_package(ftrun, ftrun_inprocess, toy_words, tmp_path):
     (tmp_path / "lab_of_mine").mkdir()
     (tmp_path / "lab_of_mine" / "scales.py").write_text(SCALES)

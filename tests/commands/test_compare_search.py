@@ -169,6 +169,7 @@ class Last:
         return "the last first"
 
 
+@pytest.mark.ci
 def test_a_search_is_the_same_whichever_run_is_quicker(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -111,7 +111,7 @@ def test_sizes_are_read_in_words():
             bytes_of(text)
 
 
-@pytest.mark.parametrize("words", [("task=digits", "model=mlp"), ("strategy=scratch",)])
+@pytest.mark.parametrize("words", [("task=digits", "model=mlp"), ("strategy=scratch", "model.layers=1")])
 def test_changes_that_cannot_be_had_are_not_proposed(words):
     """Of random weights none are rounded."""
     found = that_fit(settings(*words, "train.batch_size=8", "device=cpu"), 16, 1)

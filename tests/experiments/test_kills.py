@@ -8,7 +8,7 @@ from killing import Trial
 from lab import STRATEGIES, sampled
 
 NAMES = [*kill_cases.ON_DIGITS, *kill_cases.ON_TEXT, *kill_cases.OTHERS]
-ALWAYS = {"full", "sequence", "sweep", "source"}  # .ci/run ends the others as well
+ALWAYS = {"full", "sequence", "sweep"}  # .ci/run ends the others as well
 CASES = [pytest.param(name, marks=[] if name in ALWAYS else pytest.mark.ci) for name in NAMES]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lab import settings
+from lab import one_of, settings
 
 from ftrun.experiments import start
 from ftrun.experiments.overrides import compose
@@ -57,7 +57,7 @@ def assert_as_alone(place: Path, runs: list[list[str]]) -> None:
         assert content == after[name], name
 
 
-@pytest.mark.parametrize("strategy", ["full", "linear_probe", "lora"])
+@pytest.mark.parametrize("strategy", one_of("lora", "full", "linear_probe"))
 def test_a_run_of_texts_is_the_same_after_others(tmp_path, texts, strategy) -> None:
     last = [*texts, "task.max_length=24", *f"strategy={strategy}".split()]
     others = [[*texts, "task.max_length=8", "strategy=lora", "seed=1"], [*last, "seed=2"]]

@@ -5,7 +5,7 @@ import gc
 
 import pytest
 import torch
-from lab import EXTRA, ran, settings, toy
+from lab import EXTRA, one_of, ran, settings, toy
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -192,7 +192,7 @@ def test_the_closing_check_has_frozen_weights_once(
         assert all(torch.equal(kept(p), values[name]) for name, p in model.named_parameters())
 
 
-@pytest.mark.parametrize("strategy", ["lora", "adapter", "freeze"])
+@pytest.mark.parametrize("strategy", one_of("lora", "adapter", "freeze"))
 def test_rounded_weights_are_rounded_again_wherever_the_run_is_used(toy_files, tiny_dir, tmp_path, strategy):
     """The base is a checkpoint in fp32: read so, it would give other scores."""
     words = f"strategy={strategy}", *EXTRA.get(strategy, []), *STEPS, HALF, "train.lr=0.02"

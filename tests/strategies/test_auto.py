@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 import resuming
 import torch
-from lab import SMALL_SOURCE, ran, settings, toy
+from lab import SMALL_SOURCE, one_of, ran, settings, toy
 from torch import nn
 
 from ftrun.errors import ConfigError
@@ -240,7 +240,7 @@ def forgotten(tmp_path_factory):
     return words, ran(place / "full", settings(*words)).read_json("result.json")
 
 
-@pytest.mark.parametrize("hold", ["l2sp", "ewc", "replay"])
+@pytest.mark.parametrize("hold", one_of("ewc", "l2sp", "replay"))
 def test_it_halves_what_is_forgotten_of_digits_for_about_a_point(forgotten, tmp_path, hold):
     """Three points of leave on 243 images."""
     words, plain = forgotten

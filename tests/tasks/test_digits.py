@@ -261,6 +261,7 @@ def test_a_file_to_score_needs_labels(made, ftrun_inprocess, tmp_path, more, mes
     assert f"{file}, row 1" in result.stderr and message in result.stderr
 
 
+@pytest.mark.ci
 def test_killed_and_resumed_it_is_the_same_run(tmp_path):
     short = "task.subset=100", "train.epochs=2", "train.checkpoint_every=3", "train.eval_every=5"
     words = "task=digits", "task.permute=[null,1]", *LEARN[:2], *short

@@ -7,7 +7,7 @@ import shutil
 import numpy
 import pytest
 import torch
-from lab import ran, settings
+from lab import one_of, ran, settings
 from opened import opened
 from PIL import Image
 from resuming import FILES, same, scored_on_train, stopped
@@ -317,7 +317,7 @@ def test_hooks_see_every_layer_of_a_residual_network(place):
         assert torch.allclose(found[name], right, rtol=1e-3, atol=1e-9)
 
 
-@pytest.mark.parametrize("strategy", ["ewc", "l2sp", "replay"])
+@pytest.mark.parametrize("strategy", one_of("replay", "ewc", "l2sp"))
 def test_a_sequence_of_domains(strategy, tmp_path, ftrun_inprocess):
     for name, seed, side in (("a", 0, 8), ("b", 1, 6)):
         pixels, labels = rows(80, seed, side)

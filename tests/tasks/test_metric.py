@@ -123,6 +123,7 @@ def test_a_metric_of_a_family_is_ranked_and_printed(monkeypatch: pytest.MonkeyPa
         metric.known.cache_clear()
 
 
+@pytest.mark.ci
 def test_to_add_a_metric_is_one_entry_in_one_file(
     tmp_path: Path, toy_files: Path, tiny_model_dir: Path
 ) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 import toys_image
-from lab import SMALL_SOURCE, ran, sampled, settings
+from lab import SMALL_SOURCE, one_of, ran, sampled, settings
 from resuming import in_process, same
 from toys_lm import tiny_decoder
 from toys_tasks import words_of
@@ -115,7 +115,7 @@ def test_in_parts_of_a_batch(toy_files: Path, tiny_dir: Tiny, tmp_path: Path) ->
     both(tmp_path, words)
 
 
-@pytest.mark.parametrize("moment", [5, 8, 12])
+@pytest.mark.parametrize("moment", one_of(8, 5, 12))
 def test_killed_while_it_writes_and_resumed(
     toy_files: Path, tiny_dir: Tiny, tmp_path: Path, moment: int
 ) -> None:

@@ -89,6 +89,7 @@ def test_batch_normalisation_is_not_computed_twice():
         refuse_batch_norms(Holder(name="a ResNet", batch_norms=lambda: [torch.nn.BatchNorm2d(2)]))
 
 
+@pytest.mark.ci
 def test_a_run_in_compiled_layers_is_the_run(toy_files, tiny_dir, tmp_path, monkeypatch, capsys):
     """Traced, with a backend that leaves the code as it is: the same bytes, the same names on disk."""
     monkeypatch.setattr(compiling, "BACKEND", "eager")
