@@ -61,7 +61,7 @@ def test_the_cost_of_studies_is_measured(tmp_path):
     assert done.returncode == 0, done.stderr
     sides = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     assert [line["side"] for line in sides] == ["now", "before"]
-    assert all({"seconds", "each"} <= {*line} and line["MB"] > 0 for line in sides)
+    assert all({"seconds", "each"} <= {*line} and line["seconds"] > 0 and line["MB"] > 0 for line in sides)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -40,18 +40,26 @@ def interruptions() -> Iterator[list[int]]:
 
 
 @contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Ctrl-C waits until what is inside has ended, then acts as usual; in other threads nothing changes."""
-    former = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or former is signal.SIG_IGN:
+def handled(number: int, handler: Callable[[int, Any], object]) -> Iterator[None]:
+    """The signal goes to the handler inside; in other threads nothing changes."""
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    caught: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, frame: caught.append(number))
+    before = signal.signal(number, handler)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, former)
+        signal.signal(number, before)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits until what is inside has ended, then acts as usual."""
+    caught: list[int] = []
+    try:
+        with handled(signal.SIGINT, lambda number, frame: caught.append(number)):
+            yield
+    finally:
         if caught:
             signal.raise_signal(signal.SIGINT)
 
@@ -59,15 +67,9 @@ def uninterrupted() -> Iterator[None]:
 @contextmanager
 def ending_softly() -> Iterator[None]:
     """SIGTERM raises Interrupted inside, as Ctrl-C does KeyboardInterrupt; a run that trains saves first."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
 
     def end(number: int, frame: Any) -> None:
         raise Interrupted("terminated", number)
 
-    before = signal.signal(signal.SIGTERM, end)
-    try:
+    with handled(signal.SIGTERM, end):
         yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -5,11 +5,11 @@ import random
 import kill_cases
 import pytest
 from killing import Trial
-from lab import STRATEGIES, sampled
+from lab import STRATEGIES, kept, sampled
 
 NAMES = [*kill_cases.ON_DIGITS, *kill_cases.ON_TEXT, *kill_cases.OTHERS]
 ALWAYS = {"full", "sequence", "sweep"}  # .ci/run ends the others as well
-CASES = [pytest.param(name, marks=[] if name in ALWAYS else pytest.mark.ci) for name in NAMES]
+CASES = kept(NAMES, ALWAYS)
 
 
 @pytest.fixture(scope="session")

@@ -108,7 +108,7 @@ def exact(tiny_dir, tmp_path_factory):
     return place
 
 
-@pytest.mark.parametrize("strategy", ["lora", *(pytest.param(way, marks=pytest.mark.ci) for way in WAYS[1:])])
+@pytest.mark.parametrize("strategy", one_of(*WAYS))
 def test_a_run_has_the_numbers_of_fp32_where_nothing_is_rounded_away(toy_files, exact, tmp_path, strategy):
     """And all that is done with it afterwards has them too."""
     words = f"strategy={strategy}", *EXTRA.get(strategy, []), *STEPS, "train.keep=false", "baselines=false"

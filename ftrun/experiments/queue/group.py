@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import os
 import pickle
-import signal
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from ftrun.errors import Interrupted
 from ftrun.experiments.queue.attempt import alone, died
+from ftrun.experiments.queue.inheriting import follow
 from ftrun.experiments.queue.job import FINISHED, PAUSED, Event, Job
 from ftrun.runs.signals import ending_softly
-from ftrun.training.processes.peers import runs
 
 ENDING = 60.0  # seconds that a group has to save and end
-EVERY = 1.0  # seconds between two looks at whether a process that waits for it still lives
 JOB, EVENT = "job", "event"
 
 
@@ -64,17 +61,6 @@ def end(group: subprocess.Popen[bytes]) -> None:
     group.terminate()
     with suppress(subprocess.TimeoutExpired):
         group.wait(ENDING)
-
-
-def follow(*others: int) -> None:
-    """Have this process save and end when one of these, who wait for it, has gone without a word."""
-
-    def watch() -> None:
-        while all(map(runs, others)):
-            time.sleep(EVERY)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def main(place: str, worker: str) -> int:

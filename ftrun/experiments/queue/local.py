@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ftrun.errors import ConfigError, counted
 from ftrun.experiments.queue import capacity
 from ftrun.experiments.queue.attempt import died
-from ftrun.experiments.queue.group import follow
-from ftrun.experiments.queue.inheriting import inherited
+from ftrun.experiments.queue.inheriting import follow, inherited
 from ftrun.experiments.queue.job import Event, Job, Place
 from ftrun.experiments.queue.worker import work
 
