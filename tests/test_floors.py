@@ -296,6 +296,11 @@ def test_files_and_functions_are_small_and_types_are_kept() -> None:
                 assert asked not in ("task", "strategy", "guard"), f"{module}: {ast.unparse(node)}"
 
 
+def test_files_of_scripts_are_small() -> None:
+    for path in (Path(__file__).parents[1] / "scripts").rglob("*.py"):
+        assert path.read_text().count("\n") <= 250, path
+
+
 def asks(node: ast.AST) -> TypeGuard[ast.Call]:
     """Whether it is getattr(…) or hasattr(…)."""
     named = isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and bool(node.args)

@@ -22,16 +22,17 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).parent))
+from advice_cases import Case, Run, add, made, measured
 from advice_sets import SETS, pooled
 from advice_tables import MANY, Judged, report, score
 
 if TYPE_CHECKING:
-    from ftrun.experiments.advice import Evidence
+    pass
 
 WAYS = {
     "linear_probe": ["strategy=linear_probe"],
@@ -77,30 +78,6 @@ MADE = {  # networks that are pretrained here, cnn_small on the digits 5 to 9
     "digits59": ["task=digits", "task.classes=[5,6,7,8,9]", "model=cnn_small"],
     "permuted59": ["task=digits", "task.classes=[5,6,7,8,9]", "task.permute=1", "model=cnn_small"],
 }
-
-
-@dataclass(frozen=True, order=True)
-class Case:
-    """What is trained: a set, a network, and the number of training rows."""
-
-    data: str
-    network: str
-    rows: int
-
-
-@dataclass(frozen=True, order=True)
-class Run:
-    """One way of training a case, and the seed, which draws other training rows too."""
-
-    case: Case
-    way: str
-    seed: int
-
-    @property
-    def name(self) -> str:
-        return "-".join(
-            map(str, [*astuple(self.case), self.way.replace(", ", " ").replace(" ", "_"), self.seed])
-        )
 
 
 def main() -> None:
@@ -202,33 +179,6 @@ def answered(words: list[str], place: Path) -> str:
     shutil.rmtree(place)
     rows = [json.loads(line) for line in lines]
     return "".join(str(int(row["answer"] == row["label"])) for row in rows)
-
-
-def add(file: Path, line: dict[str, Any]) -> None:
-    with file.open("a", encoding="utf-8") as opened:
-        opened.write(json.dumps(line) + "\n")
-
-
-def lines_of(file: Path) -> list[dict[str, Any]]:
-    return (
-        [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
-    )
-
-
-def made(file: Path) -> Iterator[tuple[Run, str]]:
-    """The runs that were made, and whether each of their test rows was answered right."""
-    for line in lines_of(file):
-        own = line["run"]
-        yield Run(Case(**own["case"]), own["way"], own["seed"]), line["right"]
-
-
-def measured(file: Path) -> Iterator[tuple[tuple[Case, int], Evidence | None]]:
-    """What was measured for each case and seed; None of random weights."""
-    from ftrun.experiments.advice import Evidence
-
-    for line in lines_of(file):
-        found = line["evidence"]
-        yield (Case(**line["case"]), line["seed"]), Evidence(**found) if found else None
 
 
 def prepare(source: Path, out: Path, case: Case) -> None:

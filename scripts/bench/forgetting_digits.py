@@ -15,11 +15,12 @@ import argparse
 import io
 import json
 import shutil
+import sys
 import time
 from contextlib import redirect_stdout
 from functools import cache
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
 import numpy
@@ -34,8 +35,10 @@ from ftrun.settings.read import read
 from ftrun.tasks.data import TaskData
 from ftrun.tasks.digits import Digits
 
+sys.path.insert(0, str(Path(__file__).parent))
+from forgetting_told import Scores, report, say
+
 Settings = dict[str, Any]
-Scores = list[float]
 
 COMMON = (
     "model=mlp device=cpu schedule=constant train.optimizer=sgd train.lr=0.05 train.momentum=0.9"
@@ -50,13 +53,6 @@ FULL = {"size": 28, "channels": 1, "subset": 2000}  # of images of 28 x 28, and 
 TASKS: dict[str, list[Settings]] = {"domain": MODULO, "class": HALVES, "task": HALVES, "permuted": PERMUTED}
 JOINT = {"domain": {"modulo": 5}, "class": {}, "task": {}, "permuted": {"permute": ORDERS}}
 EPOCHS = {"domain": 20, "class": 20, "task": 20, "permuted": 10, "usps": 10}
-TITLES = {
-    "domain": "Domain-incremental: 0-4, then 5-9, the label is the digit modulo 5",
-    "class": "Class-incremental: 0-4, then 5-9, one head of ten",
-    "task": "Task-incremental: 0-4, then 5-9, a head each",
-    "permuted": "Ten digits under five orders of the pixels, one head",
-    "usps": "Domain-incremental: 2,000 digits of MNIST, then 2,000 of USPS, one head",
-}
 PULLS = [{"pull": pull} for pull in (1, 4, 16, 64, 256, 1024)]
 FLOORS = [{"pull": pull, "floor": floor} for pull in (3, 30, 300) for floor in (1e-4, 1e-3)]
 ALPHAS = [{"alpha": alpha} for alpha in (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)]
@@ -87,7 +83,7 @@ def main() -> None:
         TASKS["usps"] = [FULL | {"name": name} | files(place) for name, place in places.items()]
         JOINT["usps"] = FULL | {"subset": 4000} | files(together(options.out / "both", [*places.values()]))
     for scenario in options.scenarios:
-        report(scenario, table(options, scenario))
+        report(scenario, [each["name"] for each in TASKS[scenario]], table(options, scenario))
 
 
 def table(options: argparse.Namespace, scenario: str) -> dict[str, tuple[str, list[Scores], float]]:
@@ -236,60 +232,6 @@ def scenario_of(name: str) -> str:
 
 def chosen(choice: Settings) -> str:
     return ", ".join(f"{name} {value:g}" for name, value in choice.items())
-
-
-def say(text: str) -> None:
-    print(text, flush=True)
-
-
-def report(scenario: str, found: dict[str, tuple[str, list[Scores], float]]) -> None:
-    names = [each["name"] for each in TASKS[scenario]]
-    say(f"\n### {TITLES[scenario]}\n")
-    say(f"| method | {' | '.join(names)} | mean | BWT | chosen; tried × seeds |")
-    say("|---" * (len(names) + 4) + "|")
-    for method, (choice, scores, transfer) in found.items():
-        columns = [spread([each[task] for each in scores]) for task in range(len(names))]
-        moved = "" if transfer != transfer else f"{100 * transfer:+.1f}"
-        say(f"| {method} | {' | '.join(columns)} | {spread([*map(mean, scores)])} | {moved} | {choice} |")
-    say("")
-    means = {method: 100 * mean(map(mean, scores)) for method, (_, scores, _) in found.items()}
-    for text, passed in expected(scenario, found, means):
-        say(f"* {'pass' if passed else 'FAIL'}: {text}")
-
-
-def spread(values: Scores) -> str:
-    """Mean and standard deviation in percent."""
-    return (
-        f"{100 * mean(values):.1f} ± {100 * stdev(values):.1f}"
-        if len(values) > 1
-        else f"{100 * values[0]:.1f}"
-    )
-
-
-def expected(
-    scenario: str, found: dict[str, tuple[str, list[Scores], float]], means: dict[str, float]
-) -> list[tuple[str, bool]]:
-    """What any right implementation shows on this data."""
-    naive = means["naive"]
-    checks = []
-    if scenario == "domain":
-        transfer = 100 * found["naive"][2]
-        checks.append((f"naive forgets: BWT {transfer:.1f}, at most -60", transfer <= -60))
-        floors = {"EWC": 15, "EWC + floor": 22, "replay 100 per task": 28}
-        checks += [gain(method, means[method] - naive, least) for method, least in floors.items()]
-    if scenario == "permuted":
-        checks += [gain(method, means[method] - naive, 20) for method in ("EWC", "EWC online")]
-    if scenario == "class":
-        first = 100 * mean(scores[0] for scores in found["naive"][1])
-        checks.append((f"EWC alone does not solve it: {means['EWC']:.1f}, at most 70", means["EWC"] <= 70))
-        checks.append((f"naive knows nothing of the first task: {first:.1f}, at most 1", first <= 1))
-    if scenario in ("domain", "class"):
-        checks.append((f"joint: {means['joint']:.1f}, at least 96", means["joint"] >= 96))
-    return checks
-
-
-def gain(method: str, points: float, least: float) -> tuple[str, bool]:
-    return f"{method} over naive: {points:+.1f} points, at least +{least}", points >= least
 
 
 if __name__ == "__main__":

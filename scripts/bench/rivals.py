@@ -23,7 +23,7 @@ from statistics import mean, stdev
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
-from defaults import SETS, prepare
+from defaults_sets import SETS, prepare
 
 SETTINGS = ["train.batch_size=16", "train.eval_every=0.25", "task.max_length=64"]
 WAYS = {
