@@ -8,6 +8,7 @@ def main() -> int:
     """Run the command line; a Ctrl-C that comes while the process ends changes nothing more."""
     code = ended()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # else libraries that end print a traceback
+    exec("")  # Python remembers that Ctrl-C ended the last source executed, and would end with that signal
     return code
 
 
@@ -17,9 +18,9 @@ def ended() -> int:
         from ftrun.cli import main as run
 
         return run()
-    except KeyboardInterrupt:
-        print("ftrun: interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:  # an Interrupted says which signal it was
+        print(f"ftrun: {str(error) or 'interrupted'}", file=sys.stderr)
+        return getattr(error, "exit_code", 130)
     except Exception:
         import traceback
 

@@ -11,12 +11,14 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from ftrun import __version__
-from ftrun.errors import ConfigError, UserError, disk_full, memory_told, near
+from ftrun.errors import ConfigError, Interrupted, UserError, disk_full, memory_told, near
+from ftrun.runs.signals import handled, once_more, postponed
 from ftrun.runs.streams import GONE, outputs
 from ftrun.runs.terminal import leads
 from ftrun.runs.typed import takes_several
@@ -25,19 +27,17 @@ COMMANDS = Path(__file__).parent / "commands"
 # raised by an outputs/ that cannot be written; any other OSError but those of a full disk is a bug
 DISK = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
 
-SOON = 0.01  # seconds after which a Ctrl-C that Python dropped comes once more
-
 
 def main() -> int:
     """Run the command line; returns the exit code."""
     atexit.register(gc.freeze)  # Python looks for garbage when it ends: a second, once torch is there
-    with outputs() as (out, _), interruptible() as interrupted:
+    with outputs() as (out, _), interruptible() as caught:
         try:
             code = shared(sys.argv[1:])
-        except Exception:
-            if not interrupted:
+        except Exception:  # what an extension module made of a signal while it was imported
+            if not caught:
                 raise
-            code = say("interrupted", 130)  # what an extension module made of it while it was imported
+            code = say("interrupted" if caught[0] == signal.SIGINT else "terminated", 128 + caught[0])
         out.flush()
         if out.failure is None or out.failure.errno in GONE or code:
             return code
@@ -46,48 +46,57 @@ def main() -> int:
 
 @contextmanager
 def interruptible() -> Iterator[list[int]]:
-    """Ctrl-C raises KeyboardInterrupt inside, as always, and is kept in the list.
+    """Ctrl-C raises KeyboardInterrupt inside, SIGTERM an Interrupted, and both are kept in the list.
 
-    Where Python drops it, as in the `__del__` of an object, it comes once more. A process that was started to
-    ignore it, as a shell starts those in the background, goes on to.
+    What Python drops, as in the `__del__` of an object, comes once more. A process that was started to ignore
+    one, as a shell starts those in the background, goes on to. Several processes hear SIGTERM on their own.
     """
     caught: list[int] = []
-    main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    if threading.current_thread() is not threading.main_thread():
         yield caught
         return
 
-    def remember(number: int, frame: Any) -> None:
-        caught.append(number)
-        raise KeyboardInterrupt
+    def remember(number: int, frame: FrameType | None) -> None:
+        if not postponed(number, frame):
+            caught.append(number)
+            raise KeyboardInterrupt if number == signal.SIGINT else Interrupted("terminated", number)
 
     def dropped(unraisable: Any) -> None:
-        if not isinstance(unraisable.exc_value, KeyboardInterrupt):
+        error = unraisable.exc_value
+        if not isinstance(error, KeyboardInterrupt):
             hook(unraisable)
         else:  # raised from here it would be dropped, too
-            threading.Timer(SOON, os.kill, [os.getpid(), signal.SIGINT]).start()
+            once_more(error.signum if isinstance(error, Interrupted) else signal.SIGINT)
 
-    before, hook = signal.signal(signal.SIGINT, remember), sys.unraisablehook
-    sys.unraisablehook = dropped
-    try:
-        yield caught
-    finally:
-        sys.unraisablehook = hook
-        signal.signal(signal.SIGINT, before)
+    numbers = [signal.SIGINT] if several() else [signal.SIGINT, signal.SIGTERM]
+    before = {number: signal.getsignal(number) for number in numbers}
+    hook, sys.unraisablehook = sys.unraisablehook, dropped
+    with ExitStack() as stack:
+        for number, handler in before.items():
+            if handler is not signal.SIG_IGN:
+                stack.enter_context(handled(number, remember))
+        try:
+            yield caught
+        finally:
+            sys.unraisablehook = hook
+
+
+def several() -> bool:
+    """Whether this is one of several processes that a launcher has started."""
+    return int(os.environ.get("WORLD_SIZE") or 1) > 1
 
 
 def shared(arguments: list[str]) -> int:
     """What the first of several processes does, the others taking part; the exit code, the same in all."""
-    several = int(os.environ.get("WORLD_SIZE") or 1) > 1
     if not takes_several(arguments):  # the first alone does it
-        return guarded(arguments) if leads() or not several else 0
+        return guarded(arguments) if leads() or not several() else 0
     from ftrun.training.processes.launchers import refuse_environment
 
     try:
         refuse_environment()
     except ConfigError as error:
         return say(str(error), error.exit_code) if leads() else error.exit_code
-    if not several:
+    if not several():
         return guarded(arguments)
     from ftrun.training.processes import ranks
 
@@ -103,7 +112,7 @@ def guarded(arguments: list[str]) -> int:
     try:
         with memory_told():
             return start([readable(word) for word in arguments])
-    except UserError as error:
+    except (UserError, Interrupted) as error:
         return say(str(error), error.exit_code)
     except KeyboardInterrupt:
         return say("interrupted", 130)

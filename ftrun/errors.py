@@ -6,9 +6,10 @@ UserError         1  the run failed
 ├── DataError     3  data
 ├── OutOfMemory   4  memory
 ├── Diverged      5  a loss or gradient that is not finite
-├── DiskFull      1  a disk or a quota that takes no more
-└── Interrupted   128 + the signal's number
-    └── Paused    128  no signal: the run waits where it was asked to
+└── DiskFull      1  a disk or a quota that takes no more
+
+Interrupted       128 + the signal's number; a KeyboardInterrupt, as nothing went wrong
+└── Paused        128  no signal: the run waits where it was asked to
 """
 
 from __future__ import annotations
@@ -71,8 +72,11 @@ class Diverged(UserError):
     exit_code = 5
 
 
-class Interrupted(UserError):
-    """A signal ended the run after its state was saved."""
+class Interrupted(KeyboardInterrupt):
+    """A signal ended what was done; a run that trains has saved its state before.
+
+    It is no Exception: it comes at any moment, and who expects one there is not to take it for a failure.
+    """
 
     def __init__(self, message: str, signum: int) -> None:
         super().__init__(message, signum)  # both, so that the error can be pickled by a launcher

@@ -17,7 +17,7 @@ from ftrun.commands._studies.rates import best_rate
 from ftrun.commands._studies.search import best_settings
 from ftrun.commands._studies.settings import SEEDS, STRATEGIES, composed, keys_of, refuse_no_seeds
 from ftrun.commands._studies.study import PILOTS, RUNS, Plan, Study, Trial
-from ftrun.errors import ConfigError, DiskFull, Interrupted, UserError, disk_full
+from ftrun.errors import ConfigError, DiskFull, UserError, disk_full
 from ftrun.runs.files import existing, why_unwritable
 from ftrun.runs.home import files_of
 from ftrun.runs.protected import refuse_directory, refuse_output
@@ -58,7 +58,7 @@ def main(arguments: list[str]) -> int:
         with study.telling.board.shown(), continued_by(f"to continue: {again}"):
             conduct(study, launching, options, ranges)
         finish(study, options, ranges)
-    except (Interrupted, KeyboardInterrupt, OSError, DiskFull) as error:
+    except (KeyboardInterrupt, OSError, DiskFull) as error:
         if isinstance(error, OSError) and disk_full(error) is None:
             raise
         try:

@@ -30,7 +30,7 @@ def reason_kept(directory: Run, hint: str = "to continue", begun: bool = True) -
             yield
     except BaseException as raised:
         error = settled(raised)  # what all processes end with, or this one raised it
-        if isinstance(error, Interrupted | KeyboardInterrupt | DiskFull) and not directory.finished:
+        if isinstance(error, KeyboardInterrupt | DiskFull) and not directory.finished:
             say(line)  # first: Ctrl-C may come once more
         if (lost := taken_over(directory)) is not None:
             raise lost from error
@@ -62,9 +62,9 @@ def taken_over(directory: Run) -> InUse | None:
 
 
 def exit_code(error: BaseException) -> int:
-    if isinstance(error, KeyboardInterrupt):
-        return 130
-    return error.exit_code if isinstance(error, UserError) else 1
+    if isinstance(error, UserError | Interrupted):
+        return error.exit_code
+    return 130 if isinstance(error, KeyboardInterrupt) else 1
 
 
 def say_how_to_go_on(arguments: list[str], crossed: bool) -> None:

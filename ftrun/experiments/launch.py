@@ -17,7 +17,6 @@ from ftrun import CONF
 from ftrun.errors import (
     ConfigError,
     DiskFull,
-    Interrupted,
     UserError,
     disk_full,
 )
@@ -68,7 +67,7 @@ def launch(arguments: list[str]) -> int:
     if Sweep.directory is not None:
         untouched(Sweep.directory.absolute())
         tidy(Sweep.directory.absolute().parent)
-    if isinstance(failed, Interrupted | KeyboardInterrupt | DiskFull):
+    if isinstance(failed, KeyboardInterrupt | DiskFull):
         say_how_to_go_on(arguments, crossed)
     if failed is not None:
         raise failed
@@ -92,7 +91,7 @@ def failure_of(words: list[str]) -> BaseException | None:
     except Stop as stop:
         reason: BaseException = stop.args[0]
         return reason
-    except (KeyboardInterrupt, UserError) as error:  # of a sweep
+    except (KeyboardInterrupt, UserError) as error:  # the latter of a sweep
         return error
     except COMPOSITION as error:
         if isinstance(error, ValueError | RecursionError) and Sweep.directory is not None:

@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 from ftrun.errors import Interrupted
+
+SOON = 0.01  # seconds after which a signal that could not be raised comes once more
+
+
+def once_more(number: int) -> None:
+    """The signal comes again in a moment."""
+    threading.Timer(SOON, os.kill, [os.getpid(), number]).start()
+
+
+def postponed(number: int, frame: FrameType | None) -> bool:
+    """Whether torch is being imported, whose C++ aborts at an exception: then the signal comes once more."""
+    while frame is not None:
+        name = frame.f_globals.get("__name__") or ""
+        if frame.f_code.co_name == "<module>" and name.partition(".")[0] == "torch":
+            once_more(number)
+            return True
+        frame = frame.f_back
+    return False
 
 
 @contextmanager
@@ -68,8 +88,9 @@ def uninterrupted() -> Iterator[None]:
 def ending_softly() -> Iterator[None]:
     """SIGTERM raises Interrupted inside, as Ctrl-C does KeyboardInterrupt; a run that trains saves first."""
 
-    def end(number: int, frame: Any) -> None:
-        raise Interrupted("terminated", number)
+    def end(number: int, frame: FrameType | None) -> None:
+        if not postponed(number, frame):
+            raise Interrupted("terminated", number)
 
     with handled(signal.SIGTERM, end):
         yield

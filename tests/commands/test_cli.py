@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import ModuleType
 
@@ -223,24 +223,60 @@ def test_ctrl_c_while_it_is_imported_is_one_line(module):
     assert list(Path.cwd().iterdir()) == []
 
 
+def test_ctrl_c_in_source_that_is_executed_has_the_exit_code_of_any_other():
+    line = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"
+    Path("sitecustomize.py").write_text(
+        f"from ftrun import cli\ncli.start = lambda words: exec({line!r})  # as dataclasses do\n"
+    )
+    result = python("-m", "ftrun", "--version", PYTHONPATH=f".{os.pathsep}{ROOT}")
+    assert (result.returncode, result.stderr) == (130, "ftrun: interrupted\n")
+
+
 def test_ctrl_c_while_the_process_ends_says_nothing():
     again = "import atexit, os, runpy, signal; atexit.register(os.kill, os.getpid(), signal.SIGINT)"
     result = python("-c", f"{again}; runpy.run_module('ftrun', run_name='__main__')", "--version")
     assert (result.returncode, result.stderr) == (0, "")
 
 
-def test_ctrl_c_that_python_drops_comes_once_more(ftrun, runs, capsys):
+ENDED = {signal.SIGINT: (130, "ftrun: interrupted\n"), signal.SIGTERM: (143, "ftrun: terminated\n")}
+
+
+@pytest.mark.parametrize("number", ENDED)
+def test_a_signal_that_python_drops_comes_once_more(ftrun, runs, capsys, number):
     class Dropped:
         def __del__(self):
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
 
     def interrupted(settings, path):
         Dropped()
         time.sleep(10)
 
     runs.run = interrupted
-    assert ftrun("seed=1") == 130
-    assert capsys.readouterr().err == "ftrun: interrupted\n"
+    assert (ftrun("seed=1"), capsys.readouterr().err) == ENDED[number]
+
+
+@pytest.mark.parametrize("number", ENDED)
+def test_a_signal_while_torch_is_imported_waits_until_that_is_done(ftrun, runs, capsys, number):
+    """Its extensions call Python from C++, which aborts at an exception."""
+    known = {"__name__": "torch.nn", "number": number}
+
+    def importing(settings, path):
+        exec("import os, time; os.kill(os.getpid(), number); time.sleep(0.1); done = True", known)
+        time.sleep(10)
+
+    runs.run = importing
+    assert (ftrun("seed=1"), capsys.readouterr().err) == ENDED[number] and known["done"]
+
+
+@pytest.mark.parametrize("number", ENDED)
+def test_a_signal_is_no_failure_that_a_library_or_a_command_lives_with(ftrun, runs, capsys, number):
+    def lived_with(settings, path):
+        with suppress(Exception):
+            os.kill(os.getpid(), number)
+        return 0.5
+
+    runs.run = lived_with
+    assert (ftrun("seed=1"), capsys.readouterr().err) == ENDED[number]
 
 
 def test_ctrl_c_during_composition_is_one_line(ftrun, runs, capsys, monkeypatch):
@@ -253,27 +289,35 @@ def test_ctrl_c_during_composition_is_one_line(ftrun, runs, capsys, monkeypatch)
     assert not runs.calls and list(Path.cwd().iterdir()) == []
 
 
-def test_a_process_that_was_started_to_ignore_ctrl_c_ignores_it(ftrun, runs):
+@pytest.mark.parametrize("number", ENDED)
+def test_a_process_that_was_started_to_ignore_a_signal_ignores_it(ftrun, runs, number):
     handlers = []
-    runs.run = lambda settings, path: handlers.append(signal.getsignal(signal.SIGINT)) or 0.5
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    runs.run = lambda settings, path: handlers.append(signal.getsignal(number)) or 0.5
+    before = signal.signal(number, signal.SIG_IGN)
     try:
         assert ftrun("seed=1") == 0 and handlers == [signal.SIG_IGN]
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(number, before)
 
 
-def test_ctrl_c_that_an_extension_module_turns_into_another_error(ftrun, runs, capsys, monkeypatch):
+@pytest.mark.parametrize("number", ENDED)
+def test_a_signal_that_an_extension_module_turns_into_another_error(ftrun, runs, capsys, number):
     def broken(settings, path):
         try:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
         except KeyboardInterrupt:
             raise ImportError("initialization failed") from None
 
-    runs.run = broken
-    assert ftrun("seed=1") == 130
-    assert capsys.readouterr().err == "ftrun: interrupted\n"
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    runs.run, before = broken, signal.getsignal(number)
+    assert (ftrun("seed=1"), capsys.readouterr().err) == ENDED[number]
+    assert signal.getsignal(number) is before
+
+
+def test_of_several_processes_each_hears_sigterm_on_its_own(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    before = signal.getsignal(signal.SIGTERM)
+    with cli.interruptible():
+        assert signal.getsignal(signal.SIGTERM) is before
 
 
 def lost(number: int):

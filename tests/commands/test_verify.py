@@ -11,6 +11,7 @@ import torch
 from lab import ran, settings
 from safetensors.torch import load_file, save_file
 
+from ftrun.errors import Interrupted
 from ftrun.experiments.verifying import proofs
 from ftrun.experiments.verifying.proofs import apart
 from ftrun.runs.manifest import seal
@@ -176,3 +177,11 @@ def test_what_cannot_be_proved_is_open_and_no_failure(ftrun_inprocess, run):
 )  # fmt: skip
 def test_answers_are_apart_by_their_numbers_alone(then, now, far):
     assert apart(then, now) == far
+
+
+def test_a_signal_is_no_proof_that_failed():
+    def stopped() -> str:
+        raise Interrupted("SIGTERM: saved at step 2 of 4", 15)
+
+    with pytest.raises(Interrupted):
+        proofs.proved("again", stopped)

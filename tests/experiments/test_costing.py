@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from ftrun.commands._studies.settings import composed
-from ftrun.errors import Interrupted
 from ftrun.experiments.planning import outlook
 from ftrun.experiments.study import costing
 from ftrun.experiments.study.cost import Line, Timing
@@ -90,7 +89,7 @@ def test_the_files_of_a_run_are_foretold_and_none_are_left(
 
 
 def test_a_sigterm_while_it_is_timed_leaves_no_files(
-    toy_words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ftrun_inprocess: Any, toy_words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def begun(*given: Any) -> None:
         assert list(tmp_path.iterdir())
@@ -98,9 +97,8 @@ def test_a_sigterm_while_it_is_timed_leaves_no_files(
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(costing, "begun", begun)
-    (way,) = outlook({"full": composed([*toy_words, "strategy=full"])}).ways
-    with pytest.raises(Interrupted):
-        timing(way.settings, way.data.read)
+    result = ftrun_inprocess("plan", *toy_words, "--strategies", "full", check=False)
+    assert (result.returncode, result.stderr) == (143, "ftrun: terminated\n")
     assert not list(tmp_path.iterdir()) and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 

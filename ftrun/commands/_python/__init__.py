@@ -1,7 +1,8 @@
 """ftrun from Python and notebooks: `ftrun.run`, `ftrun.compare` and `ftrun.load`.
 
 Each does what the command line does, in this process, and raises what that prints: `ftrun.errors.ConfigError`
-for a wrong setting, `DataError` for wrong rows, `UserError` for what else a person can do something about.
+for a wrong setting, `DataError` for wrong rows, `UserError` for what else a person can do something about. A
+signal that ends a run raises `Interrupted`, a KeyboardInterrupt.
 """
 
 from __future__ import annotations

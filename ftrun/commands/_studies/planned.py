@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ftrun.commands._studies.ranges import Ranges
 from ftrun.commands._studies.settings import POWERS, composed
 from ftrun.commands._studies.study import RUNS, Study, Trial
-from ftrun.errors import ConfigError, Interrupted, UserError, counted
+from ftrun.errors import ConfigError, UserError, counted
 from ftrun.reports.numbers import roughly
 
 if TYPE_CHECKING:
@@ -69,8 +69,6 @@ def planned(study: Study, options: argparse.Namespace, ranges: Ranges) -> None:
     for way in found.ways:
         try:
             costs |= {name: cost for name, cost in costs_of([way]).items() if cost is not None}
-        except Interrupted:
-            raise
         except UserError as error:  # its own run will fail with it
             study.telling.say(f"{way.name} cannot be timed: {error}")
     minutes = budget(options.budget)[1]

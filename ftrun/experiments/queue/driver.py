@@ -52,7 +52,7 @@ class Driver:
     def run(self, jobs: list[Job]) -> dict[int, Event]:
         """Have all of them made that are not finished, and those that follow; number → how it ended.
 
-        Raises Interrupted or KeyboardInterrupt where a signal ended it, DiskFull where a disk did.
+        Raises KeyboardInterrupt where a signal ended it, DiskFull where a disk did.
         """
         self.add(jobs)
         if not self.waiting:

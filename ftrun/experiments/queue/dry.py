@@ -7,7 +7,7 @@ from collections import Counter
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from ftrun.errors import Interrupted, UserError, counted
+from ftrun.errors import UserError, counted
 from ftrun.experiments.making import refusal
 from ftrun.experiments.queue.places import finished_unnoted, place_for
 from ftrun.experiments.queue.telling import brief
@@ -86,8 +86,6 @@ def time_of(left: list[Job], finished: list[Path], workers: int) -> str:
     else:
         try:
             each, how = timed(left), "by a few steps of each kind of run"
-        except Interrupted:
-            raise
         except UserError as error:
             return f"how long it would take is not known: {error}"
     return f"about {roughly(each * len(left) / workers)} ({roughly(each)} a run, {how})"

@@ -12,7 +12,6 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from ftrun.errors import Interrupted
 from ftrun.experiments.queue.attempt import alone, died
 from ftrun.experiments.queue.inheriting import follow
 from ftrun.experiments.queue.job import FINISHED, PAUSED, Event, Job
@@ -46,7 +45,7 @@ def in_group(job: Job) -> Event:
         try:
             with ending_softly():
                 group.wait(threading.TIMEOUT_MAX)  # which an interruption without a signal ends too
-        except (Interrupted, KeyboardInterrupt):
+        except KeyboardInterrupt:
             end(group)
         finally:
             group.kill()

@@ -32,7 +32,7 @@ class Here:
         return 0 if self.ended else 1
 
     def start(self, job: Job) -> None:
-        """Make it. Raises Interrupted or KeyboardInterrupt where a signal ended it."""
+        """Make it. Raises KeyboardInterrupt where a signal ended it."""
         with self.board.running(str(job.number), job.title) as watch:
             event = work(job, watch)
         if event.state == STOPPED:

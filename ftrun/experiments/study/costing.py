@@ -27,7 +27,6 @@ from ftrun.experiments.study.cost import Cost, Line, Timing
 from ftrun.models.reload import difference
 from ftrun.models.save import export
 from ftrun.runs.run import LOG
-from ftrun.runs.signals import ending_softly
 from ftrun.runs.terminal import logged
 from ftrun.tasks.dataset import SPLITS, sizes_of
 from ftrun.training import checkpoint
@@ -82,11 +81,7 @@ def timing(settings: Settings, data: TaskData) -> Timing:
     data = copy.copy(data)
     data.__dict__.pop("objective", None)  # which is set up for a network
     settings = replace(settings, tracker="none", raw=settings.raw | {"tracker": "none"})
-    with (
-        ending_softly(),
-        TemporaryDirectory(prefix="ftrun-plan-") as place,
-        logged(Path(place) / LOG),
-    ):
+    with TemporaryDirectory(prefix="ftrun-plan-") as place, logged(Path(place) / LOG):
         accelerator = accelerator_of(settings)
         begin = time.perf_counter()
         loop, meter = begun(settings, data, Path(place) / "run", accelerator)

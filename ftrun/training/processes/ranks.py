@@ -135,7 +135,7 @@ def follow() -> int:
     except Lost as lost:
         code, message = lost.exit_code, str(lost)
         last_words(ring, lost)
-    except (Interrupted, KeyboardInterrupt) as error:
+    except KeyboardInterrupt as error:
         code = error.exit_code if isinstance(error, Interrupted) else 130
         if gone := sorted(ring.peers.gone()):
             last_words(ring, ended := Lost.of(gone, ring.size))

@@ -30,7 +30,7 @@ class Outcome:
     """How a job ended in one process."""
 
     order: int  # among those in which it failed, from 1 on
-    error: UserError | None
+    error: UserError | Interrupted | None
     text: str
     bug: bool
 
@@ -39,9 +39,9 @@ class Outcome:
         """With an error that can be pickled."""
         if error is None:
             return cls(0, None, "", False)
-        if isinstance(error, KeyboardInterrupt):
+        if isinstance(error, KeyboardInterrupt) and not isinstance(error, Interrupted):
             error = Interrupted("interrupted", 2)
-        if not isinstance(error, UserError):
+        if not isinstance(error, UserError | Interrupted):
             text = f"{type(error).__name__}: {told(error)}"
             return cls(order, UserError(f"{text}; see its traceback"), text, True)
         try:

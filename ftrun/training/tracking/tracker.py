@@ -8,7 +8,7 @@ from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from ftrun.errors import ConfigError, Interrupted, near, needs
+from ftrun.errors import ConfigError, near, needs
 
 if TYPE_CHECKING:
     from ftrun.reports.closing import Closing
@@ -69,7 +69,7 @@ class Tracker:
     def __exit__(
         self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
     ) -> None:
-        stopped = isinstance(error, Interrupted | KeyboardInterrupt)
+        stopped = isinstance(error, KeyboardInterrupt)
         self.close("finished" if error is None else "interrupted" if stopped else "failed")
 
     def _connect(self, connect: Callable[[Run], Service]) -> None:
