@@ -18,12 +18,13 @@ from ftrun.reports.plots.training import band, step_axis, trained, training
 from ftrun.reports.study import Group
 from ftrun.reports.table import rows_of
 from ftrun.reports.verdicts.single import baseline_warnings
+from ftrun.reports.verdicts.verdict import verdict
 from ftrun.runs.run import Run
 
 
-def solved(path: Path, seed: int) -> Run:
+def solved(path: Path, seed: int, baselines: dict[str, float] | None = None) -> Run:
     """A run of a linear probe whose third strength, 10.0, is the best one."""
-    run = finished(path, "linear_probe", seed, accuracy=0.7, solver="lbfgs")
+    run = finished(path, "linear_probe", seed, accuracy=0.7, solver="lbfgs", baselines=baselines)
     lines = [
         {"step": number, "l2": 1000.0 / 10 ** (number - 1), "train_loss": 0.1 * number, "eval_loss": loss,
          "eval_accuracy": 0.7 + 0.01 * seed - loss / 10}
@@ -88,3 +89,14 @@ def test_it_is_not_measured_against_itself() -> None:
     found = {"features": {"test_accuracy": 0.749039}, "tfidf": {"test_accuracy": 0.749039}}
     (line,) = baseline_warnings(row, found)
     assert line.startswith("TF-IDF matches this model")
+
+
+@pytest.mark.parametrize("features", [0.69, 0.72])
+def test_its_verdict_is_not_put_in_doubt_by_its_own_features(tmp_path: Path, features: float) -> None:
+    found = {"majority": 0.5, "tfidf": 0.6, "features": features}
+    for seed in (0, 1):
+        solved(tmp_path / f"probe-{seed}", seed, found)
+        finished(tmp_path / f"full-{seed}", "full", seed, accuracy=0.6, baselines=found)
+    first = verdict(group_of(tmp_path))[0]
+    assert first.startswith("Use linear_probe (") and "; TF-IDF has " in first
+    assert "frozen features" not in first and "training may not be worth it" not in first

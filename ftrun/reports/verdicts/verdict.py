@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from ftrun.data.baselines import FEATURES_OF, NAMES
 from ftrun.errors import counted
 from ftrun.reports.numbers import score, share
 from ftrun.reports.statistics.power import smallest_difference
@@ -24,7 +25,8 @@ def verdict(group: Group) -> list[str]:
     """At most five lines: what to use, what more labels would bring, and what these runs cannot say.
 
     Ways that learned nothing are not judged: their settings were wrong, not the way. A baseline with the
-    better score is the one to use, also within noise, as the cheaper of two ways is.
+    better score is the one to use, also within noise, as the cheaper of two ways is. The frozen features are
+    no rival of a head that was solved for on them: it is the same regression, as a run that can be used.
     """
     taught = [study for study in group.ways if not study.untaught]
     if not taught:
@@ -35,8 +37,8 @@ def verdict(group: Group) -> list[str]:
         ]
     best = max(taught, key=lambda study: (study.facts["labels"] or 0, group.sign * study.score.value))
     like = [study for study in taught if study.facts["labels"] == best.facts["labels"]]
-    rival = _strongest_baseline(best, group)
     chosen = _cheapest(best, like, group)
+    rival = _strongest_baseline(best, group, chosen)
     if rival is not None and _ahead(rival, best, group):
         lines = [_train_nothing(rival, best, group)]
     else:
@@ -66,9 +68,17 @@ def scope(group: Group) -> str:
     return "".join(f" · {part}" for part in parts if part)
 
 
-def _strongest_baseline(best: Study, group: Group) -> Study | None:
+def _strongest_baseline(best: Study, group: Group, chosen: Study | None = None) -> Study | None:
     rivals = [s for s in group.studies if s.baseline and s.facts["labels"] == best.facts["labels"]]
-    return max(rivals, key=lambda study: group.sign * study.score.value, default=None)
+    others = [study for study in rivals if chosen is None or not _same_regression(study, chosen)]
+    return max(others, key=lambda study: group.sign * study.score.value, default=None)
+
+
+def _same_regression(rival: Study, chosen: Study) -> bool:
+    """Whether one is the frozen features of a network, and the other a head solved for on these."""
+    solved = any(run.row.get("l2") is not None for run in chosen.trained)
+    reads = rival.tried[0].row["strategy"] == NAMES[FEATURES_OF]
+    return solved and reads and rival.config["model"] == chosen.config["model"]
 
 
 def _train_nothing(rival: Study, best: Study, group: Group) -> str:
