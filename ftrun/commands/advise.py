@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ftrun.commands._parser import Parser
 from ftrun.commands._studies.settings import composed, keys_of
-from ftrun.errors import ConfigError, counted
+from ftrun.errors import ConfigError, DataError, counted
 from ftrun.runs.typed import command
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ftrun.experiments.domain_gap import Familiarity
 
 
+COMMAND = "advise: "  # in front of what is refused
 LIKE = "embedded:docstrings"  # English text that needs no download
 CUT = 0.0  # lead over what needs no network, as a share
 HARDER = 1.0  # nats per token: e times the perplexity
@@ -58,7 +59,12 @@ def auto(arguments: list[str]) -> list[str]:
         )
     words = [word for word in arguments if word != "strategy=auto"]
     given = [word for word in words if "=" in word and not word.startswith("-")]
-    chosen = recommended(given, CUT, LIKE, HARDER)
+    try:
+        chosen = recommended(given, CUT, LIKE, HARDER)
+    except (ConfigError, DataError) as error:  # who has set a strategy has not asked for this command
+        if not (text := str(error)).startswith(COMMAND):
+            raise
+        raise type(error)(f"strategy=auto: {text.removeprefix(COMMAND)}") from None
     keys = {word.partition("=")[0] for word in given}
     return [*words, *(word for word in chosen.settings if word.partition("=")[0] not in keys)]
 

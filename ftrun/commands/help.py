@@ -25,7 +25,7 @@ USAGE = """ftrun: fine-tune a pre-trained network and compare strategies for doi
   ftrun --config-dir DIR …   also use your own options in DIR/strategy/*.yaml, DIR/task/*.yaml …; those in
                              conf/ of the current directory need not be named
 """
-
+AUTO = "What ftrun advise recommends for the rows and the network, which are measured first; for one run."
 
 SHORT = """
   ftrun strategy=lora rank=4                             a first run on data that comes along, in a minute
@@ -66,6 +66,8 @@ def page_of(word: str) -> str:
     names = [path.stem for path in options(group)]
     if not option:
         return of_group(group)
+    if (group, option) == ("strategy", "auto"):
+        return AUTO
     if option not in names:
         raise ConfigError(
             f"help: there is no {group} '{option}'; possible: {', '.join(names)}{near(option, names)}"
@@ -85,6 +87,8 @@ def of_group(group: str) -> str:
         first_comment(path) + (own_settings(path) if group == "strategy" else "") for path in options(group)
     ]
     lines = [f"  {path.stem:<18} {text}" for path, text in zip(options(group), about, strict=True)]
+    if group == "strategy":
+        lines.append(f"  {'auto':<18} {AUTO}")
     return "\n".join([f"{group}=", *lines])
 
 

@@ -136,7 +136,7 @@ def refuse_unmeasurable(settings: Settings) -> None:
     if data.spec.auto_class not in (ONE_PER_TEXT, IMAGES) or data.metric != "accuracy":
         raise ConfigError(
             f"advise: task={settings.task.name} does not give each text or image one label, which is all that"
-            " can be measured; possible: ftrun compare"
+            " can be measured; possible: strategy=full, the default, or ftrun compare, which tries several"
         )
 
 

@@ -33,6 +33,10 @@ NO_GROUP = (
 # what Hydra raises about settings and files; what a run raises comes out as Stop
 COMPOSITION = (HydraException, OmegaConfBaseException, YAMLError, ValueError, RecursionError)
 QUOTED_NAME = re.compile(r"""(["'])(.*?)\1\s*:""")  # of a value in braces
+AUTO = (
+    "strategy=auto is for one run, on the command line: ftrun strategy=auto key=value …; elsewhere name the"
+    " strategy that it comes to, which ftrun advise key=value … says"
+)
 SPECIAL = r"[()\[\]{}:=, ]"  # what a name has behind a backslash there
 SEARCHES = ("hparams_search", "hydra/sweeper")  # groups that had a search once
 
@@ -92,6 +96,8 @@ def missing(error: MissingConfigException, words: Sequence[str]) -> str:
     options = sorted(option for option in error.options or [])
     if not group:
         return f"there is no configuration '{name}'"
+    if (group, name) == ("strategy", "auto"):
+        return AUTO
     if group == "task" and any(word.startswith("task@source=") for word in words):
         return (
             f"there is no source '{name}'; possible: none, pretraining, a finished run's directory or a task"

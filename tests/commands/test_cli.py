@@ -116,6 +116,9 @@ def test_help_of_a_part(ftrun, capsys):
     assert capsys.readouterr().out == "".join(
         (CONF / "strategy/lora.yaml").read_text().splitlines(keepends=True)[1:]
     )
+    assert ftrun("--help strategy=auto") == 0
+    said = capsys.readouterr().out.strip()
+    assert "ftrun advise" in said and f"auto               {said}" in page
     for word, said in (("strategie", "did you mean 'strategy'?"), ("strategy=lroa", "did you mean 'lora'?")):
         assert ftrun(f"--help {word}") == 2
         error = capsys.readouterr().err
@@ -158,6 +161,8 @@ def test_version(ftrun, capsys):
         ("-m train.learning_rate=1,2", "ftrun calls it train.lr"),
         ("--config-dir nowhere strategy=full", "nowhere' not found"),
         ("config strategy=lroa", "there is no strategy 'lroa'"),
+        ("config strategy=auto", "strategy=auto is for one run, on the command line"),
+        ("compare --strategies auto,full", "name the strategy that it comes to, which ftrun advise"),
         (
             f"config model={'[' * 3000}{']' * 3000}",
             "model is too long a number, or nested too deeply, to be read: [[",

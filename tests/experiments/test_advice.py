@@ -137,8 +137,10 @@ def test_what_cannot_be_measured_is_refused(
     words: list[str], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ftrun.experiments.making.looked", lambda raw: None)
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=f"^advise: {message}"):
         command.main(words)
+    with pytest.raises(ConfigError, match=f"^strategy=auto: {message}"):
+        auto([*words, "strategy=auto"])
 
 
 def test_a_text_that_is_not_there_is_a_line() -> None:
