@@ -79,9 +79,14 @@ def test_no_remedy_is_a_rate_or_a_number_of_steps(tmp_path: Path) -> None:
     assert [str(each) for each in low.remedies] == ["strategy=full", "strategy=lora"]
     nothing = diagnose(Evidence(config, [], result, "accuracy", labels=half, answers=["a"] * 100, card=card))
     assert nothing.untaught and [str(each) for each in nothing.remedies] == ["strategy=full", "strategy=lora"]
-    wide = rows | {"train_loss": 0.1, "train_accuracy": 1.0, "eval_accuracy": 0.6}
-    over = diagnose(Evidence(config, [], wide, "accuracy", labels=half, answers=half, card=card))
-    assert over.signs and over.remedies == []
+
+
+def test_the_strength_that_validates_best_is_not_said_to_overfit(tmp_path: Path) -> None:
+    half = ["a", "b"] * 50
+    wide = {"rows": {"train": 100, "validation": 100}, "train_loss": 0.1, "train_accuracy": 1.0}
+    config, wide = solved(tmp_path / "probe", 0).config, wide | {"eval_accuracy": 0.6}
+    assert diagnose(Evidence(config, [], wide, "accuracy", labels=half, answers=half)).signs
+    assert diagnose(Evidence(config, [], wide | {"l2": 1.0}, "accuracy", labels=half, answers=half)).healthy
 
 
 def test_it_is_not_measured_against_itself() -> None:

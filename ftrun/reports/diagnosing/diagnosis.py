@@ -97,7 +97,8 @@ def diagnose(found: Evidence) -> Diagnosis:
         early = bool(begun or moving)
         return Diagnosis([], None, against_underfitting(found, early, bool(wide)), lacking=lacking)
     sure = overconfidence(found.calibration, found.rows.get("test")) if found.calibration else None
-    signs = [sign for sign in (rise[0] if rise else None, wide, sure) if sign]
+    over = None if found.solved else wide  # its L2 strength is the one with the least validation loss
+    signs = [sign for sign in (rise[0] if rise else None, over, sure) if sign]
     epoch = rise[1] if rise else None
     return Diagnosis(
         signs, epoch, against_overfitting(found) if signs else [], overconfident=sure is not None
