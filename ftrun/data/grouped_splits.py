@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import warnings
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from ftrun.data import times as in_time
@@ -36,16 +36,31 @@ class Keys:
     stratum: str  # the word for one of them
     groups: list[str] | None = None
     times: list[in_time.Moment] | None = None
+    unit: str = "row"  # what is split
 
     def of(self, rows: list[int]) -> Keys:
         """Those of some rows."""
         groups = None if self.groups is None else pick(self.groups, rows)
-        return Keys(
-            pick(self.strata, rows),
-            self.stratum,
-            groups,
-            None if self.times is None else pick(self.times, rows),
-        )
+        times = None if self.times is None else pick(self.times, rows)
+        return Keys(pick(self.strata, rows), self.stratum, groups, times, self.unit)
+
+
+def split_whole(how: Splitting, missing: list[str], keys: Keys, content: list[str], what: str) -> Parts:
+    """The same of rows with a `content`, a text or an image: those of an equal one are on one side.
+
+    Where groups or times are set, these alone decide.
+    """
+    rows: dict[str, list[int]] = {}
+    for row, one in enumerate(content):
+        rows.setdefault(one, []).append(row)
+    if len(rows) == len(content) or keys.groups is not None or keys.times is not None:
+        return split_rows(how, missing, keys)
+    alike = [*rows.values()]
+    apart = replace(keys.of([each[0] for each in alike]), unit=f"different {what}")
+    found, notes = split_rows(how, missing, apart)
+    parts = {split: sorted(row for one in chosen for row in alike[one]) for split, chosen in found.items()}
+    sizes = ", ".join(f"{split} {counted(len(chosen), 'row')}" for split, chosen in parts.items())
+    return parts, [*notes, f"rows of one {what} stay in one split: {sizes}"]
 
 
 def split_rows(how: Splitting, missing: list[str], keys: Keys) -> Parts:
@@ -66,7 +81,7 @@ def _held_out(how: Splitting, missing: list[str], keys: Keys) -> Parts:
         return in_time.held_out(keys.times, missing, SHARE, how.time or "")
     if keys.groups is not None:
         return _whole_groups(how, missing, keys, keys.groups)
-    return carve(keys.strata, missing, how.seed, keys.stratum)
+    return carve(keys.strata, missing, how.seed, keys.stratum, keys.unit)
 
 
 def _fold(how: Splitting, folds: int, number: int, keys: Keys) -> tuple[list[int], list[int], list[str]]:
@@ -78,10 +93,8 @@ def _fold(how: Splitting, folds: int, number: int, keys: Keys) -> tuple[list[int
         return rest, test, [f"test: fold {number} of {folds}, {counted(len(test), 'row')}, {span}"]
     counts, rows = Counter(keys.strata), len(keys.strata)
     common, most = counts.most_common(1)[0]
-    possible = [
-        (rows, "row", "rows"),
-        (most, f"row of {keys.stratum} {common!r}", f"rows of {keys.stratum} {common!r}, the most frequent"),
-    ]
+    of, unit = f"of {keys.stratum} {common!r}", keys.unit
+    possible = [(rows, unit, f"{unit}s"), (most, f"{unit} {of}", f"{unit}s {of}, the most frequent")]
     if keys.groups is not None:
         possible.append((len(set(keys.groups)), f"value of {how.group}", f"different values of {how.group}"))
     fewest, one, several = min(possible, key=lambda each: each[0])
@@ -93,9 +106,9 @@ def _fold(how: Splitting, folds: int, number: int, keys: Keys) -> tuple[list[int
             f"task.folds={folds}: whole groups of {how.group} leave nothing for fold {number}; set fewer"
         )
     rare = [name for name, count in counts.items() if count < folds]
-    notes = [f"too few rows of {listed(rare)} for every fold"] if rare else []
+    notes = [f"too few {unit}s of {listed(rare)} for every fold"] if rare else []
     of = f", {_groups_in(keys, how, test)}" if keys.groups is not None else ""
-    said = f"test: fold {number} of {folds}, {counted(len(test), 'row')}{of} (seed {how.seed})"
+    said = f"test: fold {number} of {folds}, {counted(len(test), unit)}{of} (seed {how.seed})"
     return rest, test, [said, *notes]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ftrun.data.folds import PLAIN, Splitting
-from ftrun.data.grouped_splits import Keys, split_rows
+from ftrun.data.grouped_splits import Keys, split_whole
 from ftrun.data.label_columns import ONE_NAME, LabelColumn
 from ftrun.data.labels import Labels, refuse_absent_classes, refuse_foreign, refuse_free_text
 from ftrun.data.leaks import leak_notes, of_columns, warnings_of, without_leaks
@@ -55,7 +55,7 @@ def load_splits(
         if source is not None
     }
     refuse_hidden_labels(rows, sources, label, reading)
-    notes += _carve_missing(rows, label, reading, how)
+    notes += _carve_missing(rows, text, label, reading, how)
     if leaks == "drop":
         notes += _drop_leaks(rows, text, how)
     if subset is not None:
@@ -202,14 +202,17 @@ def _no_labels(split: str, source: str, label: str, rows: int) -> str:
     )
 
 
-def _carve_missing(rows: dict[str, list[Row]], label: str, reading: LabelColumn, how: Splitting) -> list[str]:
+def _carve_missing(
+    rows: dict[str, list[Row]], text: Columns, label: str, reading: LabelColumn, how: Splitting
+) -> list[str]:
     """Carve the splits that are not there from train, in place; DataError where train is too small."""
     missing = [split for split in ("test", "validation") if split not in rows]
     if not missing:
         return []
     strata = reading.strata(_column(rows["train"], label))
     keys = Keys(strata, reading.stratum, *how.keys(rows["train"]))
-    indices, notes = split_rows(how, missing, keys)
+    texts = of_columns({"train": rows["train"]}, text).keys["train"]
+    indices, notes = split_whole(how, missing, keys, texts, "text")
     rows |= {split: pick(rows["train"], chosen) for split, chosen in indices.items()}
     if reading is ONE_NAME and not all(rows[split] for split in missing):
         refuse_free_text(sorted(set(strata), key=natural_order), len(strata), label)

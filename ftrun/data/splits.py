@@ -35,7 +35,7 @@ class Splits:
 
 
 def carve(
-    names: list[str], missing: list[str], seed: int, stratum: str = "class"
+    names: list[str], missing: list[str], seed: int, stratum: str = "class", unit: str = "row"
 ) -> tuple[dict[str, list[int]], list[str]]:
     """Indices of train and of each missing split, in the rows' order; no class leaves train wholly."""
     chosen: dict[str, list[int]] = {split: [] for split in ("train", *missing)}
@@ -53,11 +53,11 @@ def carve(
     for split in missing:
         count = len(chosen[split])
         notes.append(
-            f"{split}: {counted(count, 'row')} split off train ({SHARE:.0%} of each {stratum}, seed {seed})"
+            f"{split}: {counted(count, unit)} split off train ({SHARE:.0%} of each {stratum}, seed {seed})"
         )
     if scarce:
         notes.append(
-            f"too few rows of {listed(scarce)} for every split: {' or '.join(missing)} has none of them"
+            f"too few {unit}s of {listed(scarce)} for every split: {' or '.join(missing)} has none of them"
         )
     return {split: sorted(indices) for split, indices in chosen.items()}, notes
 

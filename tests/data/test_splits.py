@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from ftrun.data.folds import Splitting
 from ftrun.data.labels import Labels
 from ftrun.data.rows import load_splits, load_test, read_rows, texts_of
 from ftrun.data.splits import Splits
@@ -47,6 +48,44 @@ def test_missing_splits_are_carved_stratified_and_said(tmp_path: Path) -> None:
         "test: 10 rows split off train (10% of each class, seed 0)",
         "validation: 10 rows split off train (10% of each class, seed 0)",
     ]
+
+
+def repeated() -> list[tuple[str, str]]:
+    """80 texts in 200 rows, some of them with another label than elsewhere, or spelt in capitals."""
+    rows = [(f"text {number % 80}", "pos" if number % 80 < 50 else "neg") for number in range(200)]
+    return [*rows[:-2], (rows[-2][0].upper(), rows[-2][1]), (rows[-1][0], "pos")]
+
+
+def normal(rows: list[dict[str, Any]]) -> set[str]:
+    return {text.lower() for text in texts(rows)}
+
+
+def test_rows_of_one_text_are_split_off_together(tmp_path: Path) -> None:
+    source = table(tmp_path / "a.jsonl", repeated())
+    splits = load(source, leaks="error")
+    parts = [splits.train, splits.validation, splits.test]
+    assert sum(map(len, parts)) == 200 and [len(normal(part)) for part in parts] == [64, 8, 8]
+    assert splits.notes[:2] == [
+        "test: 8 different texts split off train (10% of each class, seed 0)",
+        "validation: 8 different texts split off train (10% of each class, seed 0)",
+    ]
+    sizes = [len(splits.train), len(splits.test), len(splits.validation)]
+    assert splits.notes[
+        2
+    ] == "rows of one text stay in one split: train {} rows, test {} rows, validation {} rows".format(*sizes)
+    with pytest.raises(DataError, match="task.leaks=error: "):  # a split that is given is as it is
+        load(source, table(tmp_path / "b.jsonl", repeated()[:3]), leaks="error")
+
+
+def test_rows_of_one_text_are_in_one_fold(tmp_path: Path) -> None:
+    source, tested = table(tmp_path / "a.jsonl", repeated()), list[str]()
+    for fold in range(4):
+        splits = load(source, leaks="error", how=Splitting(4, fold))
+        assert splits.notes[0] == f"test: fold {fold} of 4, 20 different texts (seed 0)"
+        tested += texts(splits.test)
+    assert sorted(tested) == sorted(text for text, _ in repeated())
+    with pytest.raises(DataError, match="task.folds=90 is more than the 50 different texts of class 'pos'"):
+        load(source, how=Splitting(90, 0))
 
 
 def test_every_seed_is_scored_on_the_same_rows_and_a_given_validation_does_not_move_test(

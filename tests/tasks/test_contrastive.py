@@ -330,7 +330,8 @@ def test_processes_have_equal_shares_of_a_batch(place):
 def test_pictures_smaller_than_the_crop_are_refused(place, tmp_path):
     (tmp_path / "train").mkdir()
     for number in range(40):
-        Image.new("RGB", (8, 8) if number else (8, 6)).save(tmp_path / "train" / f"{number:02}.png")
+        image = Image.new("RGB", (8, 8) if number else (8, 6), (number, 0, 0))
+        image.save(tmp_path / "train" / f"{number:02}.png")
     more = [word for word in words(place, "simclr", "resnet") if not word.startswith(("task.val", "task.te"))]
     more = [word.replace(f"{place}/train", f"{tmp_path}/train") for word in more]
     with pytest.raises(DataError, match="00.png has 8 x 6 pixels, smaller than the crop of 8 x 8"):

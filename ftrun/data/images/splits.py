@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ftrun.data.folds import PLAIN, Splitting
-from ftrun.data.grouped_splits import Keys, split_rows
+from ftrun.data.grouped_splits import Keys, split_whole
 from ftrun.data.images.sources import ImageFile, read_images
 from ftrun.data.labels import Labels, label_set, name_of, refuse_absent_classes, refuse_free_text
 from ftrun.data.leaks import SplitTexts, leak_notes, warnings_of, without_leaks
@@ -123,7 +123,8 @@ def complete(
     if missing:
         strata = [file.label or "" for file in found["train"]]
         keys = Keys(strata, "class" if any(strata) else "kind", *how.keys(columns(found)["train"]))
-        indices, more = split_rows(how, missing, keys)
+        digests = [file.digest.hex() for file in found["train"]]
+        indices, more = split_whole(how, missing, keys, digests, "image")
         found |= {split: pick(found["train"], chosen) for split, chosen in indices.items()}
         notes += more
     if leaks == "drop":
