@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import zipfile
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +22,10 @@ from ftrun.errors import DataError, counted, listed
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+PICTURES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".avif"),
+    *(".tif", ".tiff", ".jp2", ".ppm", ".pgm", ".pbm", ".pnm"),
+)
 LARGEST = 256 << 20  # bytes of an image file
 FORMS = (
     "a folder of class folders or a zip of it, FILE.npz[:SPLIT], a table with a column `file`, "
@@ -175,8 +179,16 @@ def of_files(
     empty = sorted(classes - {file.label for file in found})
     if empty:
         raise DataError(f"{source}: the class folder {listed(empty)} holds no images")
-    others = len(visible) - len(found)
-    return found, [f"{source}: skipped {counted(others, 'file')} without an image"] if others else []
+    others = [name for name, _ in visible if not name.lower().endswith(PICTURES)]
+    return found, [f"{source}: skipped {by_ending(others)}"] if others else []
+
+
+def by_ending(names: list[str]) -> str:
+    """Files whose names do not end as those of images do, by how they end: pictures may be among them."""
+    endings = Counter(Path(name).suffix.lower() or "without an ending" for name in names).most_common()
+    told = ", ".join(f"{ending} ({number:,})" for ending, number in endings[:6])
+    more = f" and {counted(len(endings) - 6, 'other ending')}" if len(endings) > 6 else ""
+    return f"{counted(len(names), 'file')} without the ending of an image: {told}{more}"
 
 
 def of_rows(

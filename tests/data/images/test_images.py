@@ -180,10 +180,28 @@ def test_folders_as_people_have_them(tmp_path):
     (folder / ".DS_Store").touch()
     (folder / "high" / "notes.txt").touch()
     found, notes = read_images(str(folder), None, "label")
-    assert len(found) == 12 and notes == [f"{folder}: skipped 1 file without an image"]
+    assert len(found) == 12 and notes == [
+        f"{folder}: skipped 1 file without the ending of an image: .txt (1)"
+    ]
     (folder / "middle").mkdir()
     with pytest.raises(DataError, match="the class folder 'middle' holds no images"):
         read(folder)
+
+
+def test_pictures_by_every_ending_are_read_and_what_is_skipped_is_named(tmp_path):
+    """Browsers save JPEGs as .jfif; a phone's .heic, which Pillow does not read, is no file to pass over."""
+    folder = in_folder(tmp_path)
+    jpeg = io.BytesIO()
+    Image.fromarray(PIXELS[0]).convert("RGB").save(jpeg, "JPEG")
+    for name in ("a.jfif", "b.JFIF", "c.jpe"):
+        (folder / "low" / name).write_bytes(jpeg.getvalue())
+    for name in ("1.heic", "2.HEIC", "LICENCE"):
+        (folder / "high" / name).touch()
+    found, notes = read_images(str(folder), None, "label")
+    assert len(found) == 15 and sum(file.label == "low" for file in found) == 9
+    assert notes == [
+        f"{folder}: skipped 3 files without the ending of an image: .heic (2), without an ending (1)"
+    ]
 
 
 def test_what_cannot_be_read_of_a_zip_is_one_picture(tmp_path, monkeypatch):
