@@ -227,10 +227,12 @@ def test_names_that_are_no_checkpoint(tmp_path):
 
 def test_the_hub_out_of_reach_is_one_line():
     with pytest.raises(
-        ConfigError, match="nobody/nothing: the Hub cannot be reached.*model.name=DIR"
+        ConfigError, match="nobody/nothing: no such directory, and the Hub cannot be reached.*model.name=DIR"
     ) as caught:
         locate(settings("nobody/nothing"))
     assert "\n" not in str(caught.value)
+    for suits in ("model=tiny_bert for texts", "model=resnet_small for images"):
+        assert suits in str(caught.value)  # the same line goes for every task
 
 
 def test_positions_of_roberta_leave_out_the_padding(tiny_dir):

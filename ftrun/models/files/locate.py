@@ -197,7 +197,8 @@ def on_hub(settings: ModelSettings) -> dict[str, Any]:
         ) from error
     except unreachable() as error:
         raise ConfigError(
-            f"model.name={settings.name}: the Hub cannot be reached and no local copy is cached;"
-            " give a checkpoint directory, model.name=DIR, or take model=tiny_bert"
+            f"model.name={settings.name}: no such directory, and the Hub cannot be reached, nor is a"
+            " copy cached; possible: model.name=DIR, a checkpoint or a run, or what comes with ftrun:"
+            " model=tiny_bert for texts, model=resnet_small for images, model=gpt2_small_random for task=lm"
         ) from error
     return options
