@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,18 +122,17 @@ def rows_of(source: str, split: str | None = None) -> list[Placed]:
     data = content.get("data") if isinstance(content, dict) else content
     if not isinstance(data, list) or not all(isinstance(item, dict) for item in data):
         raise DataError(f"{path} is not SQuAD JSON: it has no list `data` of articles with `paragraphs`")
-    try:
-        rows = [row for item in data for row in (flat(item) if "paragraphs" in item else [item])]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{path} is not SQuAD JSON: an article, paragraph or question lacks {error}"
-        ) from None
+    rows = [
+        row
+        for number, item in enumerate(data, 1)
+        for row in (flat(item, f"article {number}", path) if "paragraphs" in item else [item])
+    ]
     if not rows:
         raise DataError(f"{path} has no questions")
     return [Placed(row, source, number) for number, row in enumerate(rows, 1)]
 
 
-def flat(article: dict[str, Any]) -> list[dict[str, Any]]:
+def flat(article: dict[str, Any], place: str, path: Path) -> list[dict[str, Any]]:
     return [
         {
             "id": asked.get("id"),
@@ -141,9 +140,28 @@ def flat(article: dict[str, Any]) -> list[dict[str, Any]]:
             "context": paragraph["context"],
             **{name: asked[name] for name in ("answers", IMPOSSIBLE) if name in asked},
         }
-        for paragraph in article["paragraphs"]
-        for asked in paragraph["qas"]
+        for where, paragraph in parts(article, "paragraphs", ("qas", "context"), place, path)
+        for _, asked in parts(paragraph, "qas", ("question",), where, path)
     ]
+
+
+def parts(
+    whole: dict[str, Any], name: str, keys: Sequence[str], place: str, path: Path
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The paragraphs of an article or the questions of one, each with its place; all have these keys."""
+    what = {"paragraphs": "paragraph", "qas": "question"}[name]
+    if not isinstance(whole[name], list):
+        raise DataError(
+            f"{path} is not SQuAD JSON: '{name}' of {place} is {kind_of(whole[name])}, not a list"
+        )
+    for number, part in enumerate(whole[name], 1):
+        where = f"{what} {number} of {place}"
+        if not isinstance(part, dict):
+            raise DataError(f"{path} is not SQuAD JSON: {where} is {kind_of(part)}, not an object")
+        missing = [key for key in keys if key not in part]
+        if missing and part.get("qas") != []:  # nothing is read of a paragraph without questions
+            raise DataError(f"{path} is not SQuAD JSON: {where} lacks '{missing[0]}'")
+        yield where, part
 
 
 def answers_of(value: Any, place: str) -> list[tuple[str, int]]:
@@ -165,5 +183,6 @@ def answers_of(value: Any, place: str) -> list[tuple[str, int]]:
         found += zip(texts, starts, strict=True)
     for text, start in found:
         if not isinstance(text, str) or not isinstance(start, int):
-            raise DataError(f"{place}: an answer is a text with a whole number as its offset, not {text!r}")
+            said = f"{json.dumps(text, default=str)[:40]} at {json.dumps(start, default=str)[:20]}"
+            raise DataError(f"{place}: an answer is a text with a whole number as its offset, not {said}")
     return found

@@ -90,7 +90,16 @@ def test_answers_of_a_row(tmp_path, answers):
     [
         ('{"data": [{"paragraphs": [{"qas": []}]}]}', None),
         ('{"data": 3}', "it has no list `data` of articles"),
-        ('{"data": [{"paragraphs": [{"context": "a", "qas": [{"id": "x"}]}]}]}', "lacks 'question'"),
+        (
+            '{"data": [{"paragraphs": []}, {"paragraphs": [{"context": "a", "qas": [{"id": "x"}]}]}]}',
+            "a.json is not SQuAD JSON: question 1 of paragraph 1 of article 2 lacks 'question'",
+        ),
+        (
+            '{"data": [{"paragraphs": [{"qas": []}, {"qas": [{"question": "q"}]}]}]}',
+            "paragraph 2 of article 1 lacks 'context'",
+        ),
+        ('{"data": [{"paragraphs": null}]}', "'paragraphs' of article 1 is nothing, not a list"),
+        ('{"data": [{"paragraphs": [3]}]}', "paragraph 1 of article 1 is an integer, not an object"),
         ('{"data": [}', "line 1: not JSON"),
         ('{"data": []}', "has no questions"),
     ],
@@ -116,7 +125,7 @@ def test_bad_json(tmp_path, content, message):
         ),
         (
             {"question": "q", "context": "c", "answers": [{"text": "c", "answer_start": "0"}]},
-            "a text with a whole number as its offset",
+            'a text with a whole number as its offset, not "c" at "0"',
         ),
     ],
 )
