@@ -71,6 +71,7 @@ def test_a_planted_kind_is_found_by_what_its_columns_hold(kind, tmp_path):
     "name, text, kind, settings",
     [
         ("a.conll", "EU B-ORG\nrejects O\n\nPeter B-PER\n", "ner", {}),
+        ("a.conll", "EU B-ORG\nrejects\n\nPeter B-PER\n", "ner", {}),  # a mistake in it, for the run to name
         ("a.txt", "word POS tag\nEU NN O\nPeter NN B-PER\n", "ner", {}),
         ("a.txt", "It was the best of times,\nit was the worst of times.\n", "mlm", {}),
         ("a.csv", "text\n" + "it was the best of times\n" * 3, "mlm", {"text": "text"}),

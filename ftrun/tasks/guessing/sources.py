@@ -20,6 +20,7 @@ from ftrun.tasks.guessing.columns import Row, empty
 from ftrun.tasks.guessing.kinds import COLUMNS, Guess, of_running_text, of_table
 
 LOOKED = 400  # lines of a plain text, by which words in columns are told from running text
+WORDS = (".conll", ".bio", ".iob", ".iob2")  # endings of words in columns with their tags, whatever is in it
 TAG = re.compile(r"O|[BIESLU]-\S+")  # of IOB1, IOB2, BIOES and BILOU
 TRAIN = re.compile(r"train(ing)?", re.IGNORECASE)
 OTHERS = {"validation": ("validation", "valid", "val", "dev"), "test": ("test", "testing")}  # for train
@@ -57,7 +58,8 @@ def of_source(source: str, path: Path, given: dict[str, Any]) -> Guess:
         return of_running_text({}, [], [], kind)
     if form == ".json":
         return of_table(rows_of(source), source, given)
-    if kind == "ner" or (kind is None and form not in ENDINGS[:-2] and in_columns(path, form)):
+    tagged = kind is None and (form in WORDS or (form not in ENDINGS[:-2] and in_columns(path, form)))
+    if kind == "ner" or tagged:
         if form not in (".jsonl", ".csv", ".parquet"):
             return Guess("ner", {})
     if form in PLAIN:
