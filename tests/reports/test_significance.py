@@ -191,6 +191,14 @@ def test_one_seed_tells_no_spread_and_borrows_that_of_the_others() -> None:
     assert borrowed.high - borrowed.low > 2 * (difference(lone[0], lone[1]).high)
 
 
+def test_seeds_that_differ_as_single_items_do_have_no_spread_beyond_them() -> None:
+    """Three items gained and one lost of 41: twice 2 / 41², but for the last bits of the sums."""
+    first = numpy.arange(41) < 28
+    second = first.copy()
+    second[[0, 38, 39, 40]] = [False, True, True, True]
+    assert estimate(runs_of([first, second]), share=True).seeds_error == 0
+
+
 def test_what_has_no_chance_of_its_own_has_no_spread_over_seeds() -> None:
     way, other = family_of(numpy.random.default_rng(2), [0.0, 0.0], sd=0.6)
     baseline = Runs([0], other.observed[:1], other.left_out[:, :1], fixed=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy
 
 Array = Any  # numpy.ndarray of floats
+ROUNDING = 1e-9  # relative; variances as near to each other are equal
 PRIOR = 4  # degrees of freedom that a way's variance over seeds borrows from the family
 BLOCKED = 3  # ways with the same seeds, or
 BLOCKS = 5  # seeds, from which on runs of equal seeds are compared seed by seed
@@ -162,16 +164,20 @@ def varied(ways: Sequence[Runs], family: Family) -> Varied | None:
         told += max(shrunk(runs, family.variance), noise) / len(runs.seeds)
         known += noise / len(runs.seeds)
     noise = both.noise / len(seeds) if both is not None else known
-    return Varied(
-        told, told - known, noise, min(family.freedom, PRIOR + sum(runs.freedom for runs in trained))
-    )
+    freedom = min(family.freedom, PRIOR + sum(runs.freedom for runs in trained))
+    return Varied(told, beyond(told, known), noise, freedom)
 
 
 def _blocked(both: Runs, family: Family) -> Varied:
     count, noise = len(both.seeds), both.noise
     told = max(shrunk(both, family.variance_of_differences(both.seeds)), noise)
     freedom = min((family.block(both.seeds) - 1) * both.freedom, PRIOR + both.freedom)
-    return Varied(told / count, (told - noise) / count, noise / count, freedom)
+    return Varied(told / count, beyond(told, noise) / count, noise / count, freedom)
+
+
+def beyond(told: float, noise: float) -> float:
+    """What of a variance the noise of items does not explain; 0 where they are equal but for rounding."""
+    return 0.0 if math.isclose(told, noise, rel_tol=ROUNDING) else told - noise
 
 
 def shrunk(runs: Runs, pooled: float) -> float:
