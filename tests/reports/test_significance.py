@@ -191,6 +191,14 @@ def test_one_seed_tells_no_spread_and_borrows_that_of_the_others() -> None:
     assert borrowed.high - borrowed.low > 2 * (difference(lone[0], lone[1]).high)
 
 
+def test_items_that_all_say_the_same_are_as_many_as_they_are() -> None:
+    """An F1 of 2/3 on each of ten rows: what is left without one differs by rounding alone."""
+    dust = numpy.linspace(0, 1e-16, 10)[:, None]
+    found = estimate(Runs([0], numpy.array([2 / 3]), 2 / 3 + dust), share=True)
+    wilson = estimate(runs_of([numpy.arange(12) < 8]), share=True)  # twelve rows, of which eight are right
+    assert found.low < wilson.low and found.high > wilson.high
+
+
 def test_seeds_that_differ_as_single_items_do_have_no_spread_beyond_them() -> None:
     """Three items gained and one lost of 41: twice 2 / 41², but for the last bits of the sums."""
     first = numpy.arange(41) < 28

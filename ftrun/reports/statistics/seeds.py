@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy
 
 Array = Any  # numpy.ndarray of floats
-ROUNDING = 1e-9  # relative; variances as near to each other are equal
+ROUNDING = 1e-9  # relative; variances as near to each other are equal, an error as small is none
 PRIOR = 4  # degrees of freedom that a way's variance over seeds borrows from the family
 BLOCKED = 3  # ways with the same seeds, or
 BLOCKS = 5  # seeds, from which on runs of equal seeds are compared seed by seed

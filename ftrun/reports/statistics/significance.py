@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy
 
-from ftrun.reports.statistics.seeds import Family, Runs, Varied, varied
+from ftrun.reports.statistics.seeds import ROUNDING, Family, Runs, Varied, varied
 
 Array = Any  # numpy.ndarray of floats
 ALPHA = 0.05
@@ -52,15 +52,16 @@ def estimate(
 ) -> Estimate:
     """The mean score of the runs; of a share of 1 with Wilson's (1927) interval, of others within `ends`.
 
-    Its number of items is the effective one, value · (1 - value) / error² (Franco et al. 2019), and its
-    quantile Student's. `family` are the ways whose spread over seeds is pooled.
+    Its number of items is the effective one, value · (1 - value) / error² (Franco et al. 2019), all of them
+    where they say the same, as of an F1, and its quantile Student's. `family` are the ways whose spread over
+    seeds is pooled.
     """
     effect = runs.of_items.mean(1)
     found = _estimate(float(runs.observed.mean()), effect, 0.0, [runs], family or [runs])
     if share and 0 <= found.value <= 1:
         q = quantile(found.freedom)
         whole = found.value * (1 - found.value)
-        items = whole / found.error**2 if whole and found.error else len(runs.influence)
+        items = whole / found.error**2 if whole and found.error > ROUNDING else len(runs.influence)
         middle = (found.value + q**2 / items / 2) / (1 + q**2 / items)
         reach = q * math.sqrt(whole / items + (q / items / 2) ** 2) / (1 + q**2 / items)
         found.low, found.high, ends = middle - reach, middle + reach, (0.0, 1.0)
