@@ -197,6 +197,7 @@ def _twins(names: list[str], counts: dict[str, Counter[str]]) -> list[str]:
     return [
         "warning: labels that differ only in case or blanks are kept apart: "
         + ", ".join(f"{name!r} ({counted(sum(c[name] for c in counts.values()), 'row')})" for name in group)
+        + "; to join them, spell them alike in the file"
         for group in alike.values()
         if len(group) > 1
     ] + [f"warning: blanks or quotes are part of the label {listed(odd, 4)}"] * bool(odd)
