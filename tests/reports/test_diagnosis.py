@@ -313,6 +313,9 @@ def test_patience_that_ended_a_falling_run_is_to_be_lifted() -> None:
     found = lines([2.3 - share for share in spent(10)], [2.3 - share for share in spent(10)])
     result = ROWS | {"train_accuracy": 0.5, "train_loss": 1.3, "eval_loss": 1.3, "best_step": 80}
     assert "train.patience=null (now 2)" in of(config, found, result).text
+    whole = SHORT | {"train": RATES | {"patience": 2, "max_steps": found[-1]["step"]}}
+    told = of(whole, found, result | {"steps": found[-1]["step"]}).text  # which had all its steps
+    assert "train.patience" not in told and f"train.max_steps={3 * found[-1]['step']}" in told
     assert "train.epochs=12 (now 4)" in of(config, found, result | {"best_step": 100}).text
 
 

@@ -97,9 +97,15 @@ class Evidence:
 
     @property
     def stopped(self) -> bool:
-        """Whether patience ended the run: as many evaluations without a better score as it allows."""
-        patience, best = self.config["train"].get("patience"), self.result.get("best_step")
-        if self.solved or patience is None or best is None:
+        """Whether patience ended the run: as many evaluations without a better score as it allows.
+
+        It counts them from when every layer trains and the score has moved, so a run may have had them and
+        yet all of its steps.
+        """
+        train, best = self.config["train"], self.result.get("best_step")
+        patience, most = train.get("patience"), train.get("max_steps")
+        whole = isinstance(most, int) and self.result.get("steps", 0) >= most
+        if self.solved or patience is None or best is None or whole:
             return False
         return sum(line["step"] > best for line in self.evaluations) >= patience
 
