@@ -218,9 +218,10 @@ def _carve_missing(
         refuse_free_text(sorted(set(strata), key=natural_order), len(strata), label)
     for split in missing:
         if not rows[split]:
-            raise DataError(
-                f"task.train has too few rows ({len(rows['train'])}) to carve {split} from; set task.{split}"
-            )
+            few = f"rows ({len(texts)})"
+            if (different := len({*texts})) < len(texts):
+                few = f"different texts ({different} in {counted(len(texts), 'row')})"
+            raise DataError(f"task.train has too few {few} to carve {split} from; set task.{split}")
     return notes
 
 

@@ -24,10 +24,12 @@ def table(tmp_path: Path, tiny_model_dir: Path) -> list[str]:
         writer.writerow(["text", "label", "source"])
         for row in range(100):
             words = "good nice" if row % 2 else "bad sad"
-            writer.writerow([f"{words} {'word ' * (row % 7)}", "ab"[row % 2], ("shop", "film")[row % 3 == 0]])
+            writer.writerow(
+                [f"{words} {'word ' * (row % 7)}{row}", "ab"[row % 2], ("shop", "film")[row % 3 == 0]]
+            )
     return [
         "task=classify", f"task.train={tmp_path / 'all.csv'}", "task.slices=[source]", "device=cpu",
-        f"model.name={tiny_model_dir}", "task.max_length=16",
+        f"model.name={tiny_model_dir}", "task.max_length=24",
     ]  # fmt: skip
 
 

@@ -77,6 +77,12 @@ def test_rows_of_one_text_are_split_off_together(tmp_path: Path) -> None:
         load(source, table(tmp_path / "b.jsonl", repeated()[:3]), leaks="error")
 
 
+def test_too_few_texts_in_enough_rows_are_named(tmp_path: Path) -> None:
+    source = table(tmp_path / "a.jsonl", [("good", "pos"), ("bad", "neg")] * 30)
+    with pytest.raises(DataError, match=r"too few different texts \(2 in 60 rows\) to carve test from"):
+        load(source)
+
+
 def test_rows_of_one_text_are_in_one_fold(tmp_path: Path) -> None:
     source, tested = table(tmp_path / "a.jsonl", repeated()), list[str]()
     for fold in range(4):

@@ -132,7 +132,7 @@ def test_one_s_own_options_are_in_it_and_comments_are_told(ftrun_inprocess, tmp_
     assert found["properties"]["biases"]["description"] == "too"
     assert "queries" in found["properties"]["strategy"]["anyOf"][0]["enum"]
     assert "biases" not in whole["properties"]
-    (tmp_path / "a.csv").write_text("text,label\n" + "a man eats it,yes\nhe goes away,no\n" * 3)
+    (tmp_path / "a.csv").write_text("text,label\na,yes\nb,no\na man,yes\nhe,no\neats it,yes\ngoes,no\n")
     ftrun_inprocess("init", "a.csv", "strategy=queries", "train.lr=1e-3")
     beside = json.loads((tmp_path / "conf" / "ftrun.schema.json").read_text())
     assert beside == found
