@@ -37,7 +37,7 @@ def make(path: Path, strategy: str = "lora", seed: int = 0, lr: float = 5e-3, **
     return run
 
 
-def finish(run: Run, test: float | None = 0.61, **scores: float) -> Run:
+def finish(run: Run, test: float | None = 0.61, **scores: Any) -> Run:
     cost = {"seconds": 72.3, "cpu_seconds": 130.5, "tokens_per_second": 12345.6, "device": "cpu"}
     run.write_json("cost.json", cost | {"memory_bytes": 812_345_678})
     trained = {"trained_parameters": TRAINED[run.config["strategy"]], "total_parameters": 2183435}
@@ -107,6 +107,23 @@ def test_csv_has_raw_numbers_and_the_settings_that_differ(
     failed = next(row for row in rows if row["run"] == "outputs/failed")
     assert (failed["failure"], failed["test_score"]) == ("the loss is not finite at step 121", "")
     assert len(rows) == 9
+
+
+def test_what_a_sequence_holds_is_no_source_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The task before is the source of each, so that a source= beside sequence= names nothing."""
+    known = {"kind": "pretraining", "text": "embedded:docstrings", "rows": 200}
+    for name, kind in {"lora": known, "full": {"kind": "none"}}.items():
+        tasks = {"sequence": ["low", "high"], "source": kind}
+        finish(make(tmp_path / name, name, **tasks), sequence=["low", "high"])
+    finish(make(tmp_path / "one", "full", source=known))
+    for form in ("table", "csv"):
+        lines = report(capsys, tmp_path / "lora", tmp_path / "full", "--format", form)
+        assert "low → high" in lines and "source" not in lines and "embedded:docstrings" not in lines
+    own = {"sequence": None, "source": {"kind": "none"}}
+    finish(make(tmp_path / "plain", "full", **own))
+    assert "full, source=pretraining" in report(capsys, tmp_path / "one", tmp_path / "plain")
 
 
 @pytest.mark.parametrize("width", [80, 100, 120])
