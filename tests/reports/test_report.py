@@ -198,8 +198,17 @@ def test_an_unknown_column_is_refused(outputs: Path) -> None:
 def test_a_file_is_written_as_it_ends(
     name: str, start: str, outputs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert report(capsys, outputs, "--output", name) == ""
+    assert report(capsys, outputs, "--output", name) == f"saved: {name}\n"
     assert Path(name).read_text(encoding="utf-8").startswith(start)
+
+
+def test_plots_are_said_where_standard_output_is_for_people(
+    outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert report(capsys, outputs, "--plots", "p").splitlines()[-1] == "saved: p"
+    assert "saved" not in report(capsys, outputs, "--plots", "p", "--format", "html")
+    assert report(capsys, outputs, "--plots", "p", "--output", "a.html") == "saved: a.html and p\n"
+    assert report(capsys, outputs, "--plots", "p", "--output", "a.csv") == "saved: a.csv\n"
 
 
 def test_a_file_that_cannot_be_written_is_one_line(outputs: Path) -> None:
