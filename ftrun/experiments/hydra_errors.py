@@ -170,9 +170,7 @@ def refuse_taken(word: str) -> None:
     if word.startswith("~") and group.isidentifier() and (CONF / group).is_dir():
         options = options_of(group)
         one = f"{group}=none" if "none" in options else f"{group}=OPTION, one of {', '.join(options)}"
-        raise ConfigError(
-            f"{word}: every run has a {group}=, so it cannot be taken away; possible: {one}"
-        )
+        raise ConfigError(f"{word}: every run has a {group}=, so it cannot be taken away; possible: {one}")
 
 
 def absent(name: str, words: Sequence[str]) -> str:
