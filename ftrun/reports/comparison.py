@@ -162,6 +162,8 @@ def heading(rows: list[Row]) -> tuple[str, list[str]]:
         agreed = [key for key in agreed if key != "state"]
     number = counted(len(rows), "run")
     parts = [f"{number} in {rows[0]['folder']}" if rows[0]["folder"] else number]
+    finished = sum(row["state"] == "finished" for row in rows)
+    parts += [f"{finished:,} finished"] if finished < len(rows) > 1 else []
     parts += [f"{key} {known[0][key]}" for key in agreed if key != "state"]
     return " · ".join(parts), agreed
 

@@ -80,7 +80,7 @@ def table(text: str) -> list[list[str]]:
 
 def test_markdown_has_runs_and_means(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = report(capsys, outputs, "--format", "markdown")
-    assert text.startswith("9 runs in outputs · task docstrings · model tiny_bert · metric accuracy\n")
+    assert text.startswith("9 runs in outputs · 7 finished · task docstrings · model tiny_bert · metric")
     lines = table(text)
     assert lines[0] == "run strategy seed trained share test eval step time tokens/s memory state".split()
     cells = "sweep/1-lora|lora rank=4|1|73.7 k|3.38 %|52.0 %|62.0 %|80|72 s|12.3 k|812 MB|finished"
@@ -202,6 +202,15 @@ def test_a_file_is_written_as_it_ends(
     assert Path(name).read_text(encoding="utf-8").startswith(start)
 
 
+@pytest.mark.parametrize("form", ["table", "markdown", "html"])
+def test_runs_without_a_result_are_counted_apart(
+    form: str, outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """So that the page of an interrupted study is not at odds with its own end, which has finished ones."""
+    assert "9 runs in outputs · 7 finished · " in report(capsys, outputs, "--format", form)
+    assert "finished ·" not in report(capsys, outputs / "sweep", "--format", form)
+
+
 def test_plots_are_said_where_standard_output_is_for_people(
     outputs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -236,7 +245,7 @@ def test_a_damaged_run_is_listed_as_such(outputs: Path, capsys: pytest.CaptureFi
     said = next(row["failure"] for row in rows if row["run"] == "outputs/full")
     assert said.startswith("outputs/full/result.json is damaged")
     text = report(capsys, outputs)
-    assert text.startswith("\n9 runs in outputs · task docstrings · model tiny_bert · metric accuracy")
+    assert text.startswith("\n9 runs in outputs · 6 finished · task docstrings · model tiny_bert · metric")
     assert "\ndamaged: outputs/killed/config.yaml is no configuration of ftrun: it lacks seed, " in text
     with pytest.raises(UserError, match="the only run in outputs/full cannot be read: outputs/full/result"):
         main(["outputs/full"])
