@@ -193,6 +193,7 @@ def finish(study: Study, options: argparse.Namespace, ranges: Ranges, whole: boo
     """
     from ftrun.reports import table
     from ftrun.reports.pages.page import Section
+    from ftrun.runs.terminal import say
 
     made = [study.runs[rank].path for rank in sorted(study.runs)]
     paths = [path for path in made if is_run(path) and (whole or (path / RESULT).is_file())]
@@ -210,3 +211,5 @@ def finish(study: Study, options: argparse.Namespace, ranges: Ranges, whole: boo
     if options.output is not None:
         table.write(runs, options.format, options.output, extra=extra)
     table.write(runs, options.format if options.output is None else "table", extra=extra)
+    if options.output is not None:
+        say(f"saved: {options.output}")

@@ -81,7 +81,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         "--input",
         metavar="FILE",
         required=True,
-        help="file or directory as in task.train=, with the run's columns; labels are not needed",
+        help="file, picture or directory as in task.train=, with the run's columns; labels are not needed",
     )
     parser.add_argument(
         "--output",

@@ -28,14 +28,26 @@ def main(arguments: list[str]) -> int:
         from ftrun.reports.across.sections import write
 
         write(options.directories, options.format, options.output, options.plots)
-        return 0
-    if options.costs:
+    elif options.costs:
         from ftrun.reports import costs
 
         costs.write(options.directories, options.format, options.output)
-        return 0
-    table.write(options.directories, options.format, options.output, options.plots, sort=options.sort)
+    else:
+        table.write(options.directories, options.format, options.output, options.plots, sort=options.sort)
+    tell(options)
     return 0
+
+
+def tell(options: argparse.Namespace) -> None:
+    """Say which files there are; nothing where standard output is itself a file's text."""
+    form = table.form_of(options.format, options.output)
+    if options.output is None and form != "table":
+        return
+    from ftrun.runs.terminal import say
+
+    plots = options.plots if form != "csv" else None  # which has none
+    if written := [place for place in (options.output, plots) if place is not None]:
+        say(f"saved: {' and '.join(written)}")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

@@ -12,6 +12,7 @@ from ftrun.errors import ConfigError, DataError
 from ftrun.experiments.inference import FinishedRun
 from ftrun.models.recalibration import Recalibration, keep, recalibration_of
 from ftrun.reports.diagnosing.calibration import calibration
+from ftrun.runs.files import why_unwritable
 from ftrun.tasks.metrics.classification import multilabel_scores
 from ftrun.tasks.multilabel import MultilabelScorer
 from ftrun.tasks.parts.labelled import ClassScorer
@@ -56,10 +57,11 @@ class Seen:
 def calibrate(run: Run) -> dict[str, Any]:
     """Fit on validation, keep the result in config.json, and return what calibration.json holds.
 
-    Raises ConfigError for a run without a model or a task without classes, DataError where the validation
-    rows decide nothing.
+    Raises ConfigError for a run without a model, a task without classes, or where nothing can be written,
+    DataError where the validation rows decide nothing.
     """
     finished = FinishedRun(run, calibrated=False)
+    refuse_unwritable(run)
     data = finished.data()
     if not isinstance(data.scorer, ClassScorer | MultilabelScorer):
         raise ConfigError(
@@ -88,10 +90,18 @@ def calibrate(run: Run) -> dict[str, Any]:
 def remove(run: Run) -> bool:
     """Take a calibration away; whether there was one."""
     there = recalibration_of(run.model_dir) is not None
+    refuse_unwritable(run)
     if there:
         keep(run.model_dir, None)
     (run.path / RECORD).unlink(missing_ok=True)
     return there
+
+
+def refuse_unwritable(run: Run) -> None:
+    """ConfigError where the files of a calibration cannot be written; raised before the work is done."""
+    for place in dict.fromkeys((run.model_dir, run.path)):
+        if reason := why_unwritable(place):
+            raise ConfigError(f"calibrate: {place}: nothing can be written there ({reason})")
 
 
 def seen_by(finished: FinishedRun, data: TaskData, split: str) -> Seen:

@@ -164,6 +164,15 @@ def refuse_unnamed(word: str) -> None:
             )
 
 
+def refuse_taken(word: str) -> None:
+    """ConfigError for a group that is taken away as ~task: every run has an option of each."""
+    group = word[1:].partition("=")[0]
+    if word.startswith("~") and group.isidentifier() and (CONF / group).is_dir():
+        options = options_of(group)
+        one = f"{group}=none" if "none" in options else f"{group}=OPTION, one of {', '.join(options)}"
+        raise ConfigError(f"{word}: every run has a {group}=, so it cannot be taken away; possible: {one}")
+
+
 def absent(name: str, words: Sequence[str]) -> str:
     """A setting that this run does not have."""
     if name.startswith(LAUNCHER):

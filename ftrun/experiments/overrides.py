@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ftrun import CONF
 from ftrun.data.folds import MOST_FOLDS
 from ftrun.errors import ConfigError
-from ftrun.experiments.hydra_errors import COMPOSITION, explain, refuse_unnamed
+from ftrun.experiments.hydra_errors import COMPOSITION, explain, refuse_taken, refuse_unnamed
 from ftrun.runs.typed import literal
 from ftrun.runs.warm import once
 from ftrun.settings.checks import convert
@@ -85,6 +85,7 @@ def spelt(words: list[str]) -> list[str]:
     """The words as Hydra takes them: sources, and sequence.joint= beside a list of tasks."""
     found = [part for word in words for part in sourced(word)]
     for word in found:
+        refuse_taken(word)
         refuse_unnamed(word)
     tasks = next((word for word in found if word.startswith("sequence=")), None)
     joint = [word for word in found if word.partition("=")[0] == "sequence.joint"]

@@ -13,6 +13,7 @@ from ftrun.data.tables import write_table
 from ftrun.errors import ConfigError
 from ftrun.experiments.pooling import loading
 from ftrun.models.load import on_outline
+from ftrun.reports.numbers import share
 from ftrun.runs import clock
 from ftrun.runs.artifacts import BASELINES
 from ftrun.runs.terminal import leads, say
@@ -181,8 +182,8 @@ def write_baselines(directory: Run, data: TaskData) -> None:
 def describe_model(settings: Settings, data: TaskData, model: Model, accelerator: Accelerator) -> None:
     """What trains, from when on and how fast, for the person."""
     trained, total = model.counts()
-    share = f"{trained:,} of {total:,} parameters trained ({trained / total:.2%})"
-    say(f"{settings.strategy_name}: {share}, {describe(accelerator)}")
+    counts = f"{trained:,} of {total:,} parameters trained ({share(trained / total)})"
+    say(f"{settings.strategy_name}: {counts}, {describe(accelerator)}")
     if settings.strategy.solved:
         say("  frozen but for the head, which is solved for by regression on the features below it")
         return

@@ -89,8 +89,7 @@ def side_by_side(rows: list[Row]) -> list[Row]:
     like: dict[str, list[Row]] = {}
     for row, path in zip(rows, paths, strict=True):
         # `auto` is one setting, whatever each seed found for it
-        asked = row["asked"] if "asked" in row else row["config"]
-        row["settings"] = {name: value for name, value in flat(asked).items() if name not in APART}
+        row["settings"] = _settings(row["asked"] if "asked" in row else row["config"])
         task = row["config"].get("task") or {}
         row |= {"fold": task.get("fold"), "split_seed": task.get("split_seed", SPLIT_SEED) if task else None}
         row["label"] = relpath(path, folder) if len(rows) > 1 else row["run"]
@@ -108,6 +107,13 @@ def side_by_side(rows: list[Row]) -> list[Row]:
     for row, brief in zip(rows, _brief([row["label"] for row in rows]), strict=True):
         row["brief"] = brief
     return rows
+
+
+def _settings(asked: Row) -> Row:
+    """What makes it this experiment; of a sequence not `source`, as each task's is the one before it."""
+    apart = (*APART, "source") if asked.get("sequence") else APART
+    kept = {name: value for name, value in asked.items() if name not in apart}
+    return {name: value for name, value in flat(kept).items() if name not in apart}
 
 
 def _near(folder: str) -> str:
@@ -156,6 +162,8 @@ def heading(rows: list[Row]) -> tuple[str, list[str]]:
         agreed = [key for key in agreed if key != "state"]
     number = counted(len(rows), "run")
     parts = [f"{number} in {rows[0]['folder']}" if rows[0]["folder"] else number]
+    finished = sum(row["state"] == "finished" for row in rows)
+    parts += [f"{finished:,} finished"] if finished < len(rows) > 1 else []
     parts += [f"{key} {known[0][key]}" for key in agreed if key != "state"]
     return " · ".join(parts), agreed
 
@@ -171,8 +179,8 @@ def as_csv(rows: list[Row]) -> str:
     configs = [row["settings"] for row in rows]
     names = list(dict.fromkeys(name for config in configs for name in config))
     varied = [name for name in names if len({repr(config.get(name)) for config in configs}) > 1]
-    beside = "config settings own way label brief folder seeds test_sd eval_sd forgetting_sd sources edited"
-    hidden = beside.split()
+    beside = "config asked settings own way label brief folder seeds test_sd eval_sd forgetting_sd sources"
+    hidden = [*beside.split(), "edited"]
     if all(row["split_seed"] is None for row in rows):
         hidden.append("split_seed")
     facts = list(dict.fromkeys(key for row in rows for key in row if key not in hidden))

@@ -84,9 +84,12 @@ def why_no_update(run: Run) -> str:
     whole = any(run.model_dir.glob("model*.safetensors"))
     if not whole or (run.model_dir / LORA_WEIGHTS).is_file():
         return f"it is damaged: model/{LORA} is missing"
-    if run.config["model"].get("init") == "random":
-        return "model/ is the whole network: what trains beside random weights is folded into them when saved"
     strategy = run.config.get("strategy")
+    if run.config["model"].get("init") == "random":
+        return (
+            f"strategy={strategy} on random weights left no low-rank update; model/ is the whole network,"
+            " with what was trained beside the weights folded in"
+        )
     return (
         f"strategy={strategy} trained the weights themselves and left no low-rank update; "
         "model/ is the whole network"

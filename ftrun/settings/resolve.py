@@ -27,7 +27,7 @@ def build(cls: type, node: dict[str, Any], prefix: str, owner: str) -> Any:
     names = {setting(field.name): field.name for field in fields(cls) if field.init}
     for key in node:
         if key not in names:
-            tail = meant(prefix + str(key), {prefix + name for name in names})
+            tail = meant(prefix + str(key), {prefix + name for name in names}) or "; ftrun --help lists them"
             raise ConfigError(f"{owner or prefix[:-1]} has no setting '{prefix}{key}'{tail}")
     for name in names:
         if name not in node:

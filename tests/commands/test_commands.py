@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import re
 import shutil
 
 import pytest
@@ -31,11 +32,12 @@ def test_an_experiment_says_what_it_does_and_how_to_go_on(ftrun_inprocess, toy_w
     for said in (
         "train: 120 rows",
         "none too long",
-        "parameters trained",
         "embeddings: frozen",
         "eval_accuracy",
     ):
         assert said in out
+    first, last = (re.search(rf" {what} \((.*? %)\)", out) for what in ("parameters trained", "weights"))
+    assert first and last and first[1] == last[1]  # the same share in the same digits
     assert f"ftrun predict {tmp_path / 'said'}" in out
 
 

@@ -114,9 +114,10 @@ def test_a_failure_is_shown_and_the_others_go_on(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     words = ["--strategies", "adapter,full", "--lr", "default", "--seeds", "1"]  # the mlp has random weights
+    words += ["--output", "study.html"]
     code = start(["compare", *WORDS, "--budget", "steps=2", "--dir", "study", *words])
     out, _ = capsys.readouterr()
-    assert code == 1
+    assert code == 1 and out.endswith("\nsaved: study.html\n") and Path("study.html").is_file()
     assert " · adapter seed 0 · failed: strategy=adapter keeps a pretrained network" in out
     assert out.index("\nVerdict") < out.index("\nFailed\n")
 

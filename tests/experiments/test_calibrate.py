@@ -1,7 +1,10 @@
 """A calibrated run: the same answers with other probabilities, a plain checkpoint, and the way back."""
 
+import errno
 import json
+import os
 import shutil
+import tempfile
 import warnings
 
 import numpy
@@ -190,6 +193,28 @@ def test_what_cannot_be_calibrated_is_refused_in_a_line(trained, tmp_path, ftrun
         assert "is a sequence of runs" in refused(ftrun_inprocess, command, str(run.path))
     (run.path / "result.json").unlink()
     assert "is not finished" in refused(ftrun_inprocess, "calibrate", str(run.path))
+
+
+def test_without_the_right_to_write_it_is_refused_before_the_work(
+    trained, tmp_path, ftrun_inprocess, monkeypatch
+):
+    run = trained("full", tmp_path)
+
+    def closed(place):
+        def make(*_, dir, **__):
+            if dir == place:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), f"{dir}/.a_name_for_a_moment")
+            return temporary(dir=dir)
+
+        return make
+
+    temporary = tempfile.TemporaryFile
+    monkeypatch.setattr(calibrating, "seen_by", None)  # the work
+    for place in (run.model_dir, run.path):
+        monkeypatch.setattr(tempfile, "TemporaryFile", closed(place))
+        for option in ([], ["--remove"]):
+            said = refused(ftrun_inprocess, "calibrate", str(run.path), *option)
+            assert f"calibrate: {place}: nothing can be written there (permission denied)" in said
 
 
 def test_a_task_without_classes_is_refused(tmp_path, tiny_model_dir, ftrun_inprocess):

@@ -79,6 +79,20 @@ def test_adapters_of_a_name_on_the_hub_go_without_their_base(lora, hub, tmp_path
     assert 'net.load_adapter("me/lora")' in text
 
 
+def test_what_is_advised_for_a_base_that_is_not_on_the_hub_can_be_typed(
+    lora, hub, tmp_path, ftrun_inprocess, monkeypatch
+):
+    """Also where it has been merged, which a second time is refused."""
+    shutil.copytree(lora.path, tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    words, pushing = ("push", "run", "me/lora"), "ftrun push run/merged me/lora"
+    assert f"possible: ftrun merge run, then {pushing}\n" in refused(ftrun_inprocess, *words)
+    ftrun_inprocess("merge", "run")
+    assert f"possible: {pushing}\n" in refused(ftrun_inprocess, *words)
+    ftrun_inprocess(*pushing.split()[1:])
+    assert "model.safetensors" in hub.files["me/lora"]
+
+
 def test_a_merged_network_is_uploaded_without_the_settings_of_its_run(lora, hub, ftrun_inprocess):
     assert "possible: ftrun merge" in refused(ftrun_inprocess, "push", str(lora.path), "me/lora")
     ftrun_inprocess("merge", str(lora.path), "--output", "whole")

@@ -37,7 +37,7 @@ def make(path: Path, strategy: str = "lora", seed: int = 0, lr: float = 5e-3, **
     return run
 
 
-def finish(run: Run, test: float | None = 0.61, **scores: float) -> Run:
+def finish(run: Run, test: float | None = 0.61, **scores: Any) -> Run:
     cost = {"seconds": 72.3, "cpu_seconds": 130.5, "tokens_per_second": 12345.6, "device": "cpu"}
     run.write_json("cost.json", cost | {"memory_bytes": 812_345_678})
     trained = {"trained_parameters": TRAINED[run.config["strategy"]], "total_parameters": 2183435}
@@ -80,7 +80,7 @@ def table(text: str) -> list[list[str]]:
 
 def test_markdown_has_runs_and_means(outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = report(capsys, outputs, "--format", "markdown")
-    assert text.startswith("9 runs in outputs · task docstrings · model tiny_bert · metric accuracy\n")
+    assert text.startswith("9 runs in outputs · 7 finished · task docstrings · model tiny_bert · metric")
     lines = table(text)
     assert lines[0] == "run strategy seed trained share test eval step time tokens/s memory state".split()
     cells = "sweep/1-lora|lora rank=4|1|73.7 k|3.38 %|52.0 %|62.0 %|80|72 s|12.3 k|812 MB|finished"
@@ -107,6 +107,23 @@ def test_csv_has_raw_numbers_and_the_settings_that_differ(
     failed = next(row for row in rows if row["run"] == "outputs/failed")
     assert (failed["failure"], failed["test_score"]) == ("the loss is not finite at step 121", "")
     assert len(rows) == 9
+
+
+def test_what_a_sequence_holds_is_no_source_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The task before is the source of each, so that a source= beside sequence= names nothing."""
+    known = {"kind": "pretraining", "text": "embedded:docstrings", "rows": 200}
+    for name, kind in {"lora": known, "full": {"kind": "none"}}.items():
+        tasks = {"sequence": ["low", "high"], "source": kind}
+        finish(make(tmp_path / name, name, **tasks), sequence=["low", "high"])
+    finish(make(tmp_path / "one", "full", source=known))
+    for form in ("table", "csv"):
+        lines = report(capsys, tmp_path / "lora", tmp_path / "full", "--format", form)
+        assert "low → high" in lines and "source" not in lines and "embedded:docstrings" not in lines
+    own = {"sequence": None, "source": {"kind": "none"}}
+    finish(make(tmp_path / "plain", "full", **own))
+    assert "full, source=pretraining" in report(capsys, tmp_path / "one", tmp_path / "plain")
 
 
 @pytest.mark.parametrize("width", [80, 100, 120])
@@ -181,8 +198,26 @@ def test_an_unknown_column_is_refused(outputs: Path) -> None:
 def test_a_file_is_written_as_it_ends(
     name: str, start: str, outputs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert report(capsys, outputs, "--output", name) == ""
+    assert report(capsys, outputs, "--output", name) == f"saved: {name}\n"
     assert Path(name).read_text(encoding="utf-8").startswith(start)
+
+
+@pytest.mark.parametrize("form", ["table", "markdown", "html"])
+def test_runs_without_a_result_are_counted_apart(
+    form: str, outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """So that the page of an interrupted study is not at odds with its own end, which has finished ones."""
+    assert "9 runs in outputs · 7 finished · " in report(capsys, outputs, "--format", form)
+    assert "finished ·" not in report(capsys, outputs / "sweep", "--format", form)
+
+
+def test_plots_are_said_where_standard_output_is_for_people(
+    outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert report(capsys, outputs, "--plots", "p").splitlines()[-1] == "saved: p"
+    assert "saved" not in report(capsys, outputs, "--plots", "p", "--format", "html")
+    assert report(capsys, outputs, "--plots", "p", "--output", "a.html") == "saved: a.html and p\n"
+    assert report(capsys, outputs, "--plots", "p", "--output", "a.csv") == "saved: a.csv\n"
 
 
 def test_a_file_that_cannot_be_written_is_one_line(outputs: Path) -> None:
@@ -210,7 +245,7 @@ def test_a_damaged_run_is_listed_as_such(outputs: Path, capsys: pytest.CaptureFi
     said = next(row["failure"] for row in rows if row["run"] == "outputs/full")
     assert said.startswith("outputs/full/result.json is damaged")
     text = report(capsys, outputs)
-    assert text.startswith("\n9 runs in outputs · task docstrings · model tiny_bert · metric accuracy")
+    assert text.startswith("\n9 runs in outputs · 6 finished · task docstrings · model tiny_bert · metric")
     assert "\ndamaged: outputs/killed/config.yaml is no configuration of ftrun: it lacks seed, " in text
     with pytest.raises(UserError, match="the only run in outputs/full cannot be read: outputs/full/result"):
         main(["outputs/full"])

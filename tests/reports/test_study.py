@@ -236,7 +236,7 @@ def test_html_is_one_file_with_pictures_inside(three: Path, capsys: pytest.Captu
     (three / "killed" / "config.yaml").write_text(unfinished)
     (three / "killed" / "metrics.jsonl").write_text("")
     page = three / "page.html"
-    assert report(capsys, three, "--output", page) == ""
+    assert report(capsys, three, "--output", page) == f"saved: {page}\n"
     text = page.read_text(encoding="utf-8")
     assert text.count("data:image/png;base64,") == 5
     assert "http" not in text.replace("https://", "http://").split("<h1>")[0]

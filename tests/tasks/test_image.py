@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from base64 import b64encode
 
 import numpy
 import pytest
@@ -22,8 +23,10 @@ from transformers import (
 )
 
 from ftrun.data.images.transforms import moved
-from ftrun.errors import ConfigError
+from ftrun.errors import ConfigError, DataError
 from ftrun.experiments import start
+from ftrun.experiments.inference import FinishedRun
+from ftrun.experiments.serving.answering import Answering
 from ftrun.models.small import register
 from ftrun.runs.run import Run
 from ftrun.strategies.ewc.per_example import split
@@ -334,6 +337,33 @@ def test_a_sequence_of_domains(strategy, tmp_path, ftrun_inprocess):
     result = Run.open(tmp_path / "run").read_json("result.json")
     assert 0 <= result["average"] <= 1
     assert (tmp_path / "run" / "2-b" / "model" / "preprocessor_config.json").is_file()
+
+
+def test_one_picture_is_answered_as_in_its_folder(made, place, ftrun_inprocess, tmp_path):
+    picture, bad = place / "test" / "low" / "001.png", tmp_path / "bad.PNG"
+    found = []
+    for source in (place / "test" / "low", picture):
+        ftrun_inprocess("predict", str(made.path), "--input", str(source), "--output", "out.csv")
+        found.append(list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines())))
+    (alone,) = found[1]
+    (beside,) = [row for row in found[0] if row["file"] == "001.png"]
+    assert alone["file"] == str(picture)
+    assert alone["answer"] == beside["answer"] and float(alone["probability"]) == pytest.approx(
+        float(beside["probability"]), abs=1e-5
+    )
+    bad.write_text("no picture")
+    result = ftrun_inprocess("predict", str(made.path), "--input", str(bad), "--output", "o.csv", check=False)
+    assert result.returncode == 3 and "bad.PNG (not an image file)" in result.stderr
+
+
+def test_a_served_picture_that_cannot_be_read_is_named_by_its_row(made, place):
+    answering = Answering(FinishedRun(made))
+    picture = (place / "test" / "low" / "001.png").read_bytes()
+    good, bad = ({"image": b64encode(content).decode()} for content in (picture, b"no picture"))
+    with pytest.raises(DataError, match=r"^rows: 1 of 1 images cannot be read: row 1 \("):
+        answering.answers(answering.rows([bad]))
+    first, second = answering.answers(answering.rows([good, bad]))
+    assert first["answer"] in ("low", "high") and second["answer"] is None
 
 
 def test_answers_for_files_in_their_order(made, place, ftrun_inprocess, tmp_path):

@@ -28,7 +28,7 @@ PICTURES = (
 )
 LARGEST = 256 << 20  # bytes of an image file
 FORMS = (
-    "a folder of class folders or a zip of it, FILE.npz[:SPLIT], a table with a column `file`, "
+    "a folder of class folders or a zip of it, a picture, FILE.npz[:SPLIT], a table with a column `file`, "
     "hub:NAME[:CONFIG]:SPLIT, a directory of datasets.save_to_disk[:SPLIT] or embedded:digits:SPLIT"
 )
 SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}  # folders that are no classes
@@ -124,6 +124,8 @@ def of_source(
     ending = path.suffix.lower()
     if path.is_dir():
         return of_folder(source, path)
+    if ending in PICTURES:
+        return [ImageFile(source, {"file": source}, path, None)], []
     if ending == ".zip":
         return of_zip(source, path)
     if ending == ".npz":
@@ -217,8 +219,8 @@ def image_column(source: str, rows: list[dict[str, Any]], columns: list[str], im
     found = found or (["file"] if "file" in columns else [])
     if len(found) != 1:
         raise DataError(
-            f"{source}: which column holds the images? It has {listed(columns)}; set task.image=COLUMN "
-            "(images, or names of files)"
+            f"{source}: which column holds the images? It has {listed(columns)}; possible: a column "
+            "'file' (images, or names of files), or another that task.image=COLUMN named in training"
         )
     return found[0]
 

@@ -15,7 +15,7 @@ from ftrun.models.saved.below import EMBEDDED, linked_or_copied, on_hub
 from ftrun.models.saved.usage import base_of, usage_of
 from ftrun.models.shards import INDEX
 from ftrun.reports.pages.model_card import README, card_of, text_of
-from ftrun.runs.artifacts import BASE, LORA
+from ftrun.runs.artifacts import BASE, LORA, MERGED
 from ftrun.runs.files import size_in_words
 from ftrun.runs.find import ORIGIN, open_trained
 from ftrun.runs.manifest import SEAL, own, verify
@@ -43,13 +43,13 @@ def push(path: Path, name: str, public: bool, dry: bool) -> None:
         validate_repo_id(name)
     run, place = opened(path)
     verify(place)
-    refuse_homeless(run, path, place)
+    refuse_homeless(run, path, place, name)
     with TemporaryDirectory() as made:
         staged = Path(made) / "model"
         staged.mkdir()
         gather(place, staged)
         write_card_of(run, staged, name)
-        refuse_paths(staged, path)
+        refuse_paths(staged, path, name)
         files = sorted(file for file in staged.rglob("*") if file.is_file())
         total = sum(file.stat().st_size for file in files)
         say(f"{path} to {name}, {'public' if public else 'private'}: {size_in_words(total)}")
@@ -77,7 +77,7 @@ def opened(path: Path) -> tuple[Run | None, Path]:
     )
 
 
-def refuse_homeless(run: Run | None, path: Path, place: Path) -> None:
+def refuse_homeless(run: Run | None, path: Path, place: Path, name: str) -> None:
     """ConfigError for adapters whose base others cannot load: it is not the Hub's by the run's settings."""
     base = base_of(place)
     if base is None or run is None:
@@ -87,11 +87,20 @@ def refuse_homeless(run: Run | None, path: Path, place: Path) -> None:
         return  # who reads these layers has that checkpoint
     if base == run.config["model"]["name"] and on_hub(base):
         return
-    possible = f"{command('merge', path)}, and push what it makes" if lora else "a run of another strategy"
+    possible = merged_first(path, name) if lora else "a run of another strategy"
     raise ConfigError(
         f"{path} holds adapters of {Path(base).name}, a checkpoint that is not on the Hub; possible:"
         f" {possible}"
     )
+
+
+def merged_first(path: Path, name: str) -> str:
+    """The commands that push a LoRA within its base; the last alone where it has been merged."""
+    if not is_run(path):
+        return "ftrun compose … --merge, and push what it makes"
+    pushing = command("push", path / MERGED, name)
+    there = (path / MERGED / ORIGIN).is_file()
+    return pushing if there else f"{command('merge', path)}, then {pushing}"
 
 
 def gather(place: Path, staged: Path) -> None:
@@ -132,16 +141,17 @@ def by_name(code: str, name: str) -> str:
     return "\n".join([FETCHED, *lines[: last + 1], *fetch, *lines[last + 1 :]])
 
 
-def refuse_paths(staged: Path, path: Path) -> None:
+def refuse_paths(staged: Path, path: Path, name: str) -> None:
     """ConfigError for a file for people or of settings that names a place on this machine."""
+    other = f", or: {merged_first(path, name)}" if (staged / LORA).is_file() else ""
     for file in sorted(staged.rglob("*")):
         if file.suffix not in TEXTS or file.name in WORDS:
             continue
         for found in PLACE.findall(file.read_text(encoding="utf-8", errors="replace")):
             if is_place(found):
                 raise ConfigError(
-                    f"{path}: {file.relative_to(staged)} names a place on this machine, {found}; take it out,"
-                    f" or for a LoRA: {command('merge', path)}"
+                    f"{path}: {file.relative_to(staged)} names a place on this machine, {found}; take it"
+                    f" out{other}"
                 )
 
 

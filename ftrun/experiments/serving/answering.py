@@ -102,5 +102,6 @@ class Answering:
                 content = base64.b64decode(row[IMAGE], validate=True)
             except (KeyError, TypeError, ValueError, binascii.Error):
                 raise DataError(f"row {number} of {NAME}: {IMAGE} is an image file in base64") from None
-            (place / str(number)).write_bytes(content)
-            yield {self.task[IMAGE] or "file": str(number)}
+            name = f"row {number}"  # which a message has
+            (place / name).write_bytes(content)
+            yield {self.task[IMAGE] or "file": name}

@@ -166,7 +166,7 @@ def test_places_that_hold_no_pictures(tmp_path, place):
         (tmp_path / "a.doc", "cannot tell what '.doc' is; possible: a folder of class folders"),
         (
             tmp_path / "t.csv",
-            "which column holds the images. It has 'picture', 'label'; set task.image=COLUMN",
+            "which column holds the images. It has 'picture', 'label'; possible: a column 'file'",
         ),
         (place, "holds the folders 'test', 'train', 'validation': name each as a split"),
     ]:
