@@ -136,7 +136,6 @@ ELSEWHERE = {
 }
 LAUNCHER = "hydra.launcher."  # of the engine that makes the runs of a sweep
 RANGES = "search"  # what `ftrun compare --search` draws from
-ALIKE, CLOSE = 0.6, 0.8  # of two names, 1 where they are equal; the first is difflib's own
 KEY = re.compile(r"( *)([A-Za-z_]\w*): ?(.*)")
 
 
@@ -233,16 +232,6 @@ def meant(name: str, known: Iterable[str] = ()) -> str:
     same = sorted((place for place in possible if place.split(".")[-1] == last), key=aside)
     if same:
         return f"; did you mean '{same[0]}'?"
-    return similar(name, possible)
-
-
-def similar(name: str, possible: Iterable[str]) -> str:
-    """The end of a message with a name whose last part is alike; closely so one of source or protect."""
-    leaves, (first, _, _), last = {}, name.partition("."), name.split(".")[-1]
-    for place in sorted(possible, key=aside, reverse=True):  # so that a run's own come out
-        leaf, far = place.split(".")[-1], aside(place)[0] and not place.startswith(f"{first}.")
-        if get_close_matches(last, [leaf], cutoff=CLOSE if far else ALIKE):
-            leaves[leaf] = place
-    if whole := near(name, leaves.values()):
-        return whole
-    return f"; did you mean '{leaves[get_close_matches(last, leaves, n=1)[0]]}'?" if leaves else ""
+    leaves = {place.split(".")[-1]: place for place in possible}
+    close = near(last, leaves)
+    return near(name, possible) or (close and f"; did you mean '{leaves[close.split(chr(39))[1]]}'?")
