@@ -195,16 +195,15 @@ def carve_groups(
 ) -> list[str]:
     """Carve the missing splits from train by whole texts, in place; DataError where there are too few."""
     whole, keys = rows["train"], [normalised(text(row)) for row in rows["train"]]
-    groups = list(dict.fromkeys(keys))
-    if how.folds is not None and how.folds > len(groups):
-        raise DataError(f"task.folds={how.folds} is more than the {len(groups)} different {word}")
-    indices, _ = split_rows(how, missing, Keys(["one"] * len(groups), "text"))
-    home = {groups[index]: split for split, chosen in indices.items() for index in chosen}
-    for split in ("train", *missing):
-        rows[split] = [row for row, name in zip(whole, keys, strict=True) if home[name] == split]
+    different = len({*keys})
+    if how.folds is not None and how.folds > different:
+        raise DataError(f"task.folds={how.folds} is more than the {different} different {word}")
+    indices, _ = split_whole(how, missing, Keys(["one"] * len(keys), "text"), keys, "text")
+    for split, chosen in indices.items():
+        rows[split] = pick(whole, chosen)
     for split in missing:
         if not rows[split]:
-            raise DataError(f"task.train has too few different {word} ({len(groups)}) to carve {split} from")
+            raise DataError(f"task.train has too few different {word} ({different}) to carve {split} from")
     one, notes = word.removesuffix("s"), []
     for split in missing:
         part = f"split off train ({SHARE:.0%}, seed {how.seed})"

@@ -123,8 +123,7 @@ def complete(
     if missing:
         strata = [file.label or "" for file in found["train"]]
         keys = Keys(strata, "class" if any(strata) else "kind", *how.keys(columns(found)["train"]))
-        digests = [file.digest.hex() for file in found["train"]]
-        indices, more = split_whole(how, missing, keys, digests, "image")
+        indices, more = split_whole(how, missing, keys, split_texts(found).keys["train"], "image")
         found |= {split: pick(found["train"], chosen) for split, chosen in indices.items()}
         notes += more
     if leaks == "drop":
