@@ -20,7 +20,7 @@ from ftrun import __version__
 from ftrun.errors import ConfigError, Interrupted, UserError, disk_full, memory_told, near
 from ftrun.runs.signals import handled, once_more, postponed
 from ftrun.runs.streams import GONE, outputs
-from ftrun.runs.terminal import leads
+from ftrun.runs.terminal import leads, several
 from ftrun.runs.typed import takes_several
 
 COMMANDS = Path(__file__).parent / "commands"
@@ -68,22 +68,15 @@ def interruptible() -> Iterator[list[int]]:
         else:  # raised from here it would be dropped, too
             once_more(error.signum if isinstance(error, Interrupted) else signal.SIGINT)
 
-    numbers = [signal.SIGINT] if several() else [signal.SIGINT, signal.SIGTERM]
-    before = {number: signal.getsignal(number) for number in numbers}
     hook, sys.unraisablehook = sys.unraisablehook, dropped
     with ExitStack() as stack:
-        for number, handler in before.items():
-            if handler is not signal.SIG_IGN:
+        for number in (signal.SIGINT,) if several() else (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) is not signal.SIG_IGN:
                 stack.enter_context(handled(number, remember))
         try:
             yield caught
         finally:
             sys.unraisablehook = hook
-
-
-def several() -> bool:
-    """Whether this is one of several processes that a launcher has started."""
-    return int(os.environ.get("WORLD_SIZE") or 1) > 1
 
 
 def shared(arguments: list[str]) -> int:

@@ -94,6 +94,13 @@ class Paused(Interrupted):
         super().__init__(message, signum)
 
 
+def exit_code_of(error: BaseException) -> int:
+    """The exit code of a process that this ends; 1 for a bug."""
+    if isinstance(error, UserError | Interrupted):
+        return error.exit_code
+    return 130 if isinstance(error, KeyboardInterrupt) else 1
+
+
 class DiskFull(UserError):
     """A disk or a quota takes no more; what was written before is whole."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from ftrun.errors import ConfigError, DataError, DiskFull, Interrupted, InUse, UserError
+from ftrun.errors import ConfigError, DataError, DiskFull, InUse, exit_code_of
 from ftrun.experiments.callbacks import Sweep
 from ftrun.runs import clock
 from ftrun.runs.files import disk_named
@@ -39,7 +39,7 @@ def reason_kept(directory: Run, hint: str = "to continue", begun: bool = True) -
         if failed and not (refused and directory.remove_unless_begun()):
             message = str(error) or type(error).__name__
             with suppress(OSError):  # on a full disk the first error is the one to show
-                directory.write_json(FAILURE, {"message": message, "exit_code": exit_code(error)})
+                directory.write_json(FAILURE, {"message": message, "exit_code": exit_code_of(error)})
         if error is raised:
             raise
         raise error from None
@@ -59,12 +59,6 @@ def taken_over(directory: Run) -> InUse | None:
     except OSError:  # a full disk
         pass
     return None
-
-
-def exit_code(error: BaseException) -> int:
-    if isinstance(error, UserError | Interrupted):
-        return error.exit_code
-    return 130 if isinstance(error, KeyboardInterrupt) else 1
 
 
 def say_how_to_go_on(arguments: list[str], crossed: bool) -> None:

@@ -38,6 +38,11 @@ def leads() -> bool:
     return _leads or os.environ.get("RANK", "0") == "0"
 
 
+def several() -> bool:
+    """Whether torchrun or another launcher has started more than this process."""
+    return int(os.environ.get("WORLD_SIZE") or 1) > 1
+
+
 def lead() -> None:
     """From now on this process prints, as those before it are gone."""
     global _leads

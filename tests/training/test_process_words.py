@@ -335,9 +335,9 @@ def test_an_error_is_told_as_it_is_as_a_bug_or_in_its_words() -> None:
 def test_several_processes_are_those_that_a_launcher_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     for size, several in (("", False), ("1", False), ("2", True)):
         monkeypatch.setenv("WORLD_SIZE", size)
-        assert ranks.several() is several
+        assert terminal.several() is several
     monkeypatch.delenv("WORLD_SIZE")
-    assert not ranks.several()
+    assert not terminal.several()
 
 
 def test_a_job_is_handed_out_once_and_done_by_this_process_alone_within_one(

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ftrun.errors import Interrupted, told
+from ftrun.errors import Interrupted, exit_code_of, told
 from ftrun.runs import terminal, warm
 from ftrun.runs.run import FAILURE, Run, is_run
 from ftrun.training.processes.ring import Ring
@@ -26,11 +26,6 @@ from ftrun.training.processes.verdict import Lost, Outcome
 T = TypeVar("T")
 
 _ring: Ring | None = None
-
-
-def several() -> bool:
-    """Whether torchrun or another launcher has started more than this process."""
-    return int(os.environ.get("WORLD_SIZE") or 1) > 1
 
 
 def leaderless() -> bool:
@@ -136,7 +131,7 @@ def follow() -> int:
         code, message = lost.exit_code, str(lost)
         last_words(ring, lost)
     except KeyboardInterrupt as error:
-        code = error.exit_code if isinstance(error, Interrupted) else 130
+        code = exit_code_of(error)
         if gone := sorted(ring.peers.gone()):
             last_words(ring, ended := Lost.of(gone, ring.size))
             code, message = ended.exit_code, str(ended)
