@@ -199,8 +199,8 @@ def carve_groups(
     if how.folds is not None and how.folds > different:
         raise DataError(f"task.folds={how.folds} is more than the {different} different {word}")
     indices, _ = split_whole(how, missing, Keys(["one"] * len(keys), "text"), keys, "text")
-    for split, chosen in indices.items():
-        rows[split] = pick(whole, chosen)
+    for split in ("train", *missing):
+        rows[split] = pick(whole, indices[split])
     for split in missing:
         if not rows[split]:
             raise DataError(f"task.train has too few different {word} ({different}) to carve {split} from")
