@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ftrun.commands._parser import Parser
 from ftrun.commands._studies.settings import composed, keys_of
-from ftrun.errors import ConfigError, DataError, counted
+from ftrun.errors import ConfigError, counted
 from ftrun.runs.typed import command
 
 if TYPE_CHECKING:
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from ftrun.experiments.domain_gap import Familiarity
 
 
-COMMAND = "advise: "  # in front of what is refused
 LIKE = "embedded:docstrings"  # English text that needs no download
 CUT = 0.0  # lead over what needs no network, as a share
 HARDER = 1.0  # nats per token: e times the perplexity
@@ -42,7 +41,7 @@ def main(arguments: list[str]) -> int:
     )  # fmt: skip
     options = parser.parse_intermixed_args(arguments)
     keys_of("advise", options.settings)
-    chosen = recommended(options.settings, options.cut, options.text, options.harder)
+    chosen = recommended("advise", options.settings, options.cut, options.text, options.harder)
     words = options.settings
     print(f"  {command(*words, *chosen.settings)}")
     for other in chosen.others:
@@ -59,18 +58,16 @@ def auto(arguments: list[str]) -> list[str]:
         )
     words = [word for word in arguments if word != "strategy=auto"]
     given = [word for word in words if "=" in word and not word.startswith("-")]
-    try:
-        chosen = recommended(given, CUT, LIKE, HARDER)
-    except (ConfigError, DataError) as error:  # who has set a strategy has not asked for this command
-        if not (text := str(error)).startswith(COMMAND):
-            raise
-        raise type(error)(f"strategy=auto: {text.removeprefix(COMMAND)}") from None
+    chosen = recommended("strategy=auto", given, CUT, LIKE, HARDER)
     keys = {word.partition("=")[0] for word in given}
     return [*words, *(word for word in chosen.settings if word.partition("=")[0] not in keys)]
 
 
-def recommended(words: list[str], cut: float, like: str, harder: float) -> Advice:
-    """Measure, print the measurement and the recommendation, and return it."""
+def recommended(asked: str, words: list[str], cut: float, like: str, harder: float) -> Advice:
+    """Measure, print the measurement and the recommendation, and return it.
+
+    A refusal begins with what was `asked`: the command or the setting.
+    """
     from ftrun.experiments.advice import advise, examined
     from ftrun.experiments.making import looked
     from ftrun.runs.terminal import say
@@ -79,7 +76,7 @@ def recommended(words: list[str], cut: float, like: str, harder: float) -> Advic
     raw = composed(words)
     looked(raw)
     settings = read(raw)
-    found, known = examined(settings, like)
+    found, known = examined(asked, settings, like)
     chosen = advise(found, cut, harder)
     if found is None:
         say(f"the weights of {settings.model.name} are random (model.init=random)")

@@ -83,11 +83,11 @@ def advise(known: Evidence | None, cut: float, most: float) -> Advice:
     return Advice(close, few, "train everything", every, [some] if deep else [])
 
 
-def examined(settings: Settings, like: str) -> tuple[Evidence | None, Familiarity | None]:
+def examined(asked: str, settings: Settings, like: str) -> tuple[Evidence | None, Familiarity | None]:
     """What is measured of the settings' training rows and network, beside texts `like` its pre-training's.
 
     Nothing of random weights, in which there is nothing to measure. Raises ConfigError where the task or the
-    network cannot be measured, DataError where the rows are too few.
+    network cannot be measured, DataError where the rows are too few; both begin with what was `asked`.
     """
     from ftrun.experiments.domain_gap import familiarity, like_its_own
     from ftrun.experiments.lora.starting import merge_first
@@ -98,10 +98,10 @@ def examined(settings: Settings, like: str) -> tuple[Evidence | None, Familiarit
     from ftrun.tasks.data import TaskData
     from ftrun.tasks.parts.table_rows import texts_of
 
-    refuse_unmeasurable(settings)
+    refuse_unmeasurable(asked, settings)
     if settings.model.init == "random":
         return None, None
-    own = like_its_own(like) if TaskData(settings.task).spec.auto_class == ONE_PER_TEXT else None
+    own = like_its_own(asked, like) if TaskData(settings.task).spec.auto_class == ONE_PER_TEXT else None
     merge_first(settings.model, settings.device)
     data = TaskData.read(settings.task, settings.seed)
     for note in data.rows.notes:
@@ -110,10 +110,10 @@ def examined(settings: Settings, like: str) -> tuple[Evidence | None, Familiarit
     for line in data.encode(model.tokenizer, "train"):
         say(line)
     known = familiarity(settings.model, model, texts_of(data, "train"), own) if own else None
-    return measure(data, model, known.gap if known else None), known
+    return measure(asked, data, model, known.gap if known else None), known
 
 
-def refuse_unmeasurable(settings: Settings) -> None:
+def refuse_unmeasurable(asked: str, settings: Settings) -> None:
     """ConfigError unless the task is one label for each text or image, on the network as it is saved."""
     from ftrun.models.architecture import IMAGES, ONE_PER_TEXT
     from ftrun.tasks.data import TaskData
@@ -127,7 +127,7 @@ def refuse_unmeasurable(settings: Settings) -> None:
     }
     if given := [name for name, there in others.items() if there]:
         raise ConfigError(
-            f"advise: with {given[0]}= the network is changed before task={settings.task.name}, and only"
+            f"{asked}: with {given[0]}= the network is changed before task={settings.task.name}, and only"
             " model.name as it is saved can be measured; possible: model.name=RUN, a finished run"
         )
     data = TaskData(settings.task)
@@ -135,12 +135,13 @@ def refuse_unmeasurable(settings: Settings) -> None:
         return
     if data.spec.auto_class not in (ONE_PER_TEXT, IMAGES) or data.metric != "accuracy":
         raise ConfigError(
-            f"advise: task={settings.task.name} does not give each text or image one label, which is all that"
-            " can be measured; possible: strategy=full, the default, or ftrun compare, which tries several"
+            f"{asked}: task={settings.task.name} does not give each text or image one label, which is all"
+            " that can be measured; possible: strategy=full, the default, or ftrun compare, which tries"
+            " several"
         )
 
 
-def measure(data: TaskData, model: Model, gap: float | None) -> Evidence:
+def measure(asked: str, data: TaskData, model: Model, gap: float | None) -> Evidence:
     """From the encoded training rows and the network as its checkpoint left it.
 
     A class with one row among the sampled ones is left out, as no other row could answer for it.
@@ -155,7 +156,7 @@ def measure(data: TaskData, model: Model, gap: float | None) -> Evidence:
     examples = [example for example in sampled if counts[example.target] > 1]
     targets = [example.target for example in examples]
     if len(set(targets)) < 2:
-        raise DataError("advise: fewer than two classes have two of the sampled training rows each")
+        raise DataError(f"{asked}: fewer than two classes have two of the sampled training rows each")
     some = dataset.of(examples)
     found = features(model, some, open_accelerator("cpu", "fp32", True)).double().numpy()
     return Evidence(

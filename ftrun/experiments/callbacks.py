@@ -25,17 +25,20 @@ class Sweep(Callback):
     directory: Path | None = None
     single: Path | None = None  # the directory of a run that is no sweep's
     telling: Telling | None = None  # of a sweep whose runs are made
+    standing: frozenset[Path] = frozenset()  # the directories above the runs that Hydra has not made
 
     @classmethod
     def begin(cls) -> None:
         """Forget what was before, in this process."""
-        cls.directory, cls.single, cls.telling = None, None, None
+        cls.directory, cls.single, cls.telling, cls.standing = None, None, None, frozenset()
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         Sweep.single = Path(str(config.hydra.run.dir))
+        Sweep.standing = standing(Sweep.single)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         Sweep.directory = Path(str(config.hydra.sweep.dir))
+        Sweep.standing = standing(Sweep.directory)
         prefer_command_line(config)
         hydra: Any = GlobalHydra.instance().hydra
         hydra.config_loader = Composer(hydra.config_loader)
@@ -52,6 +55,12 @@ class Page(Callback):
             table.write([str(place)], output=str(place / "report.html"), plots=str(place))
             table.write([str(place)])
             print(f"report with plots: {os.path.relpath(place / 'report.html')}")
+
+
+def standing(path: Path) -> frozenset[Path]:
+    """The directory and those above it, as far as they are there."""
+    place = path.absolute()
+    return frozenset(each for each in (place, *place.parents) if each.is_dir())
 
 
 def prefer_command_line(config: DictConfig) -> None:

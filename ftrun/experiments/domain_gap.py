@@ -35,7 +35,7 @@ class Familiarity:
         return self.here - self.own
 
 
-def like_its_own(like: str) -> TaskData:
+def like_its_own(asked: str, like: str) -> TaskData:
     """Texts like those of the pre-training, as the task that it was; DataError where there are too few."""
     node = {name: value for name, value in pretraining().items() if name != "kind"}
     source = source_of({"kind": "pretraining", **node, "text": like})
@@ -43,7 +43,9 @@ def like_its_own(like: str) -> TaskData:
     try:
         return TaskData.read(source.task, 0)
     except DataError as error:
-        raise DataError(f"advise: --text {like}: {str(error).removeprefix(f'source.text={like} ')}") from None
+        raise DataError(
+            f"{asked}: --text {like}: {str(error).removeprefix(f'source.text={like} ')}"
+        ) from None
 
 
 def familiarity(

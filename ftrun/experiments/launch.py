@@ -48,7 +48,6 @@ if TYPE_CHECKING:
 
 SWEEP = ("-m", "--multirun")
 PLACES = ("hydra.run.dir", "hydra.sweep.dir")
-STANDING: set[Path] = set()  # directories that nothing here has made
 OF_SWEEPS = re.compile(r"\W*hydra[./](launcher|sweep|sweeper)\b")  # the words of Hydra's settings
 
 
@@ -65,8 +64,6 @@ def launch(arguments: list[str]) -> int:
     refuse_hidden(words)
     if any(word in SWEEP for word in words):
         refuse_sweep()
-    STANDING.clear()
-    STANDING.update(standing(words))
     failed = failure_of(with_beside(words))
     if Sweep.directory is not None:
         untouched(Sweep.directory.absolute())
@@ -175,18 +172,11 @@ def unwritable(error: OSError, words: list[str]) -> UserError:
     return UserError(f"{error.filename} cannot be made ({reason}); possible: hydra.run.dir=DIR")
 
 
-def standing(words: Sequence[str]) -> set[Path]:
-    """The directories that are there before Hydra makes any: those named for the runs, and above them."""
-    named = [value for name, _, value in (word.partition("=") for word in words) if name in PLACES and value]
-    paths = [Path(name).absolute() for name in [*named, "outputs", "multirun"]]
-    return {place for path in paths for place in (path, *path.parents) if place.is_dir()}
-
-
 def tidy(path: Path) -> None:
     """Remove the directories that Hydra made for what never began; what stood there before stays."""
     for place in (path, path.parent, path.parent.parent):
         if Path.cwd() not in place.parents or not place.is_dir() or any(place.iterdir()):
             return
-        if place.absolute() in STANDING:
+        if place.absolute() in Sweep.standing:
             return
         place.rmdir()

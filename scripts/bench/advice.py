@@ -165,7 +165,7 @@ def measure(out: Path, run: Run, words: list[str]) -> None:
 
     file = out / "measured.jsonl"
     if (run.case, run.seed) not in {key for key, _ in measured(file)}:
-        found, _ = examined(read(settings_of(words)), LIKE)
+        found, _ = examined("advise", read(settings_of(words)), LIKE)
         add(file, {"case": asdict(run.case), "seed": run.seed, "evidence": found and asdict(found)})
 
 

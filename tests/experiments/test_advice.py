@@ -91,7 +91,7 @@ def test_the_command_prints_what_to_run(
 def test_auto_becomes_what_the_command_recommends(
     known: Evidence | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("ftrun.experiments.advice.examined", lambda settings, like: (known, None))
+    monkeypatch.setattr("ftrun.experiments.advice.examined", lambda asked, settings, like: (known, None))
     words = ["task.max_length=16", "train.lr=0.5"]
     assert start(["advise", *words]) == 0
     recommended = capsys.readouterr().out.split("\n  ftrun ")[-1].splitlines()[0].split()
