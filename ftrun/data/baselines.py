@@ -6,10 +6,11 @@ One of these is on TF-IDF of the words, the other on the features of the network
 from __future__ import annotations
 
 import random
-import re
 import warnings
 from collections import Counter
 from typing import TYPE_CHECKING, Any
+
+from ftrun.data.text.words import words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -56,8 +57,8 @@ class Words:
         self.notes: list[str] = []
         rows = self.part(texts, FITTED, WORK // self.kinds(labels), "fitted")
         chosen = [labels[row] for row in rows]
-        self.vectorizer = TfidfVectorizer(max_features=FEATURES, token_pattern=r"(?u)\w+")
-        self.fits = self.differ(chosen) and any(re.search(r"\w", texts[row]) for row in rows)
+        self.vectorizer = TfidfVectorizer(max_features=FEATURES, tokenizer=words, token_pattern=None)
+        self.fits = self.differ(chosen) and any(words(texts[row]) for row in rows)
         if not self.fits:
             return
         with warnings.catch_warnings():
