@@ -98,6 +98,8 @@ def evidence(found: Evidence, known: Familiarity | None, name: str) -> list[str]
         f"  {found.probe:6.1%}  linear probe, on the same features",
         f"  {found.plain:6.1%}  {plain}",
     ]
+    if found.trivial is not None:
+        lines.append(f"  {found.trivial:6.1%}  always the most frequent label")
     if known is not None:
         return [
             *lines,
@@ -115,9 +117,15 @@ def reasons(chosen: Advice, found: Evidence, cut: float, harder: float) -> list[
 
     closeness, amount = "close to" if chosen.close else "far from", "few" if chosen.few else "enough"
     gap = "" if found.gap is None else f"; {found.gap:+.2f} nats harder, limit {harder:+.2f}"
-    return [
+    lead = round(100 * found.lead, 1) + 0.0  # no minus in front of a zero
+    rarest = f" on average, {found.rarest:,} of the rarest" if found.unequal else ""
+    lines = [
         f"\n{closeness} the pre-training (lead over {'pixels' if found.of_images else 'TF-IDF'}"
-        f" {100 * found.lead:+.1f} points, threshold {100 * cut:+.1f}{gap}), {amount} labels"
-        f" ({found.labels_per_class:,.0f} per class, threshold {FEW})",
-        f"recommended: {chosen.strategy}",
+        f" {lead:+.1f} points, threshold {100 * cut:+.1f}{gap}), {amount} labels"
+        f" ({found.labels_per_class:,.0f} per class{rarest}, threshold {FEW})"
     ]
+    if found.blind:
+        lines.append(
+            "none of these is better than the most frequent label, so they do not tell how close it is"
+        )
+    return [*lines, f"recommended: {chosen.strategy}"]

@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> int:
     raw = settings_of([*chosen_words(chosen, found), *words], place)
     settings = checked(raw)
     looked(raw)
-    say_what(found, chosen, options.file)
+    say_what(found, network_of(chosen, words), options.file)
     TaskData.read(settings.task, settings.seed)
     file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, text_of(found, chosen, raw, words, name, options))
@@ -160,11 +160,17 @@ def say_columns(found: Guess) -> None:
         say(f"  and {counted(len(found.columns) - SHOWN, 'column')} more")
 
 
-def say_what(found: Guess, chosen: dict[str, str], source: str) -> None:
+def network_of(chosen: dict[str, str], words: list[str]) -> str:
+    """The word that says which network: a checkpoint of one's own stands in the place of the option."""
+    own = [word for word in words if word.startswith("model.name=")]
+    return own[-1] if own else f"model={chosen['model']}"
+
+
+def say_what(found: Guess, network: str, source: str) -> None:
     """What the file is for, and what of that is a guess."""
     from ftrun.runs.terminal import say
 
-    say(f"{source}: {' '.join(told(found))} model={chosen['model']}")
+    say(f"{source}: {' '.join(told(found))} {quoted(network)}")
     for doubt in found.doubts:
         say(doubt.line())
 

@@ -6,10 +6,11 @@ One of these is on TF-IDF of the words, the other on the features of the network
 from __future__ import annotations
 
 import random
-import re
 import warnings
 from collections import Counter
 from typing import TYPE_CHECKING, Any
+
+from ftrun.data.text.words import words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,6 +20,7 @@ SCORED = 4_000_000  # characters of each scored split
 FEATURES = 20_000  # words, the most frequent ones
 WORK = 300_000  # training rows times classes in the regression
 ITERATIONS = 50
+STRENGTHS = (1.0, 10.0, 100.0)  # C of scikit-learn, of which several labels have the best on validation rows
 
 MAJORITY, WORDS, FEATURES_OF = "majority", "tfidf", "features"  # the names of the baselines
 NAMES = {MAJORITY: "most frequent label", WORDS: "TF-IDF", FEATURES_OF: "frozen features"}  # in a table
@@ -56,8 +58,8 @@ class Words:
         self.notes: list[str] = []
         rows = self.part(texts, FITTED, WORK // self.kinds(labels), "fitted")
         chosen = [labels[row] for row in rows]
-        self.vectorizer = TfidfVectorizer(max_features=FEATURES, token_pattern=r"(?u)\w+")
-        self.fits = self.differ(chosen) and any(re.search(r"\w", texts[row]) for row in rows)
+        self.vectorizer = TfidfVectorizer(max_features=FEATURES, tokenizer=words, token_pattern=None)
+        self.fits = self.differ(chosen) and any(words(texts[row]) for row in rows)
         if not self.fits:
             return
         with warnings.catch_warnings():
@@ -76,6 +78,9 @@ class Words:
         from sklearn.linear_model import LogisticRegression
 
         self.regression = LogisticRegression(max_iter=ITERATIONS).fit(features, labels)
+
+    def settle(self, texts: Sequence[str], labels: Sequence[Any]) -> None:
+        """Choose on validation rows what is not scikit-learn's default: here nothing."""
 
     def answers(self, texts: Sequence[str], split: str) -> tuple[list[int], list[dict[str, Any]]]:
         """The rows answered, all or as many as are read in the time, and an answer for each."""
@@ -97,13 +102,17 @@ class Words:
             if read > characters and chosen:
                 break
             chosen.append(row)
-        if len(chosen) < len(texts):
-            self.notes.append(f"{what} {len(chosen):,} of {len(texts):,} rows")
+        note = f"{what} {len(chosen):,} of {len(texts):,} rows"
+        if len(chosen) < len(texts) and note not in self.notes:
+            self.notes.append(note)
         return sorted(chosen)
 
 
 class SeveralWords(Words):
-    """The same where a row may have several labels: for each a regression of its own, yes or no."""
+    """The same where a row may have several labels: for each a regression of its own, yes or no.
+
+    With scikit-learn's C=1 hardly a probability of a rare label comes to the threshold, so C is chosen.
+    """
 
     def __init__(self, texts: Sequence[str], labels: Sequence[list[str]], threshold: float) -> None:
         self.threshold = threshold
@@ -119,15 +128,33 @@ class SeveralWords(Words):
         return Counter(name for names in labels for name in names)
 
     def fit(self, features: Any, labels: Sequence[Any]) -> None:
-        from sklearn.linear_model import LogisticRegression
-
         counts = self.counts(labels)
         self.always = [name for name, count in counts.items() if count == len(labels)]
-        self.regressions = {
-            name: LogisticRegression(max_iter=ITERATIONS).fit(features, [name in names for names in labels])
-            for name, count in counts.items()
-            if count < len(labels)
+        given = {
+            name: [name in names for names in labels] for name, count in counts.items() if count < len(labels)
         }
+        self.fitted = features, given
+        self.regressions = self.regressed(STRENGTHS[0])
+
+    def regressed(self, strength: float) -> dict[str, Any]:
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.linear_model import LogisticRegression
+
+        features, given = self.fitted
+        with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):  # as above
+            return {
+                name: LogisticRegression(C=strength, max_iter=ITERATIONS).fit(features, answers)
+                for name, answers in given.items()
+            }
+
+    def settle(self, texts: Sequence[str], labels: Sequence[list[str]]) -> None:
+        """The strength with the best micro F1 on validation rows."""
+        found = []
+        for strength in STRENGTHS:
+            self.regressions = self.regressed(strength)
+            rows, answers = self.answers(texts, "validation")
+            found.append((micro_f1([labels[row] for row in rows], answers), self.regressions))
+        self.regressions = max(found, key=lambda each: each[0])[1]
 
     def answered(self, features: Any) -> list[dict[str, Any]]:
         shares = {name: each.predict_proba(features)[:, 1] for name, each in self.regressions.items()}
@@ -135,6 +162,13 @@ class SeveralWords(Words):
             {"answer": [*self.always, *(name for name in shares if shares[name][row] >= self.threshold)]}
             for row in range(features.shape[0])
         ]
+
+
+def micro_f1(labels: Sequence[list[str]], answers: Sequence[dict[str, Any]]) -> float:
+    """Twice the labels that were found, over those that were given and those that were answered."""
+    pairs = [(set(names), set(each["answer"])) for names, each in zip(labels, answers, strict=True)]
+    total = sum(len(names) + len(answer) for names, answer in pairs)
+    return 2 * sum(len(names & answer) for names, answer in pairs) / total if total else 0.0
 
 
 class NumberWords(Words):

@@ -68,6 +68,8 @@ def baseline_scores(
     `counted` is how often train has each label, where the train rows given are only some of them.
     """
     words = None if texts is None else kind(texts["train"], labels["train"])
+    if texts is not None and words is not None and words.fits:
+        words.settle(texts["validation"], labels["validation"])
     found: dict[str, Any] = {}
     for split in SCORED:
         places = list(range(len(labels[split])))

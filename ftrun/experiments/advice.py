@@ -45,11 +45,24 @@ class Evidence:
     gap: float | None = None  # nats per token by which the texts are harder than the pre-training's
     of_images: bool = False
     depth: int = 12  # layers of the network
+    trivial: float | None = None  # share of the most frequent label of the measured rows
+    rarest: int | None = None  # labels of the class that has the fewest
 
     @property
     def lead(self) -> float:
         """How far the better of the two on features is ahead of what needs no network."""
         return max(self.neighbours, self.probe) - self.plain
+
+    @property
+    def blind(self) -> bool:
+        """Whether no measurement is a row better than the most frequent label; then none tells anything."""
+        best = max(self.neighbours, self.probe, self.plain)
+        return self.trivial is not None and best < self.trivial + 0.5 / self.rows
+
+    @property
+    def unequal(self) -> bool:
+        """Whether the mean of labels per class is no figure of the rarest."""
+        return self.rarest is not None and 2 * self.rarest < self.labels_per_class
 
 
 @dataclass(frozen=True)
@@ -169,6 +182,8 @@ def measure(asked: str, data: TaskData, model: Model, gap: float | None) -> Evid
         gap=gap,
         of_images=images(data),
         depth=model.depth,
+        trivial=max(Counter(targets).values()) / len(targets),
+        rarest=min(Counter(every).values()),
     )
 
 

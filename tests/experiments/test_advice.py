@@ -15,7 +15,7 @@ from advice_tables import Judged, article_lines, hindsight, mean_lines, regrets
 
 from ftrun.cli import start
 from ftrun.commands import advise as command
-from ftrun.commands.advise import CUT, HARDER, auto
+from ftrun.commands.advise import CUT, HARDER, auto, evidence, reasons
 from ftrun.errors import ConfigError, DataError
 from ftrun.experiments.advice import FEW, HELD, Evidence, advise, of_neighbours, of_probe, of_words
 from ftrun.experiments.overrides import settings_of
@@ -48,6 +48,22 @@ def test_what_is_advised(known: Evidence | None, words: str) -> None:
     assert all(way_of(other) != way_of(found.settings) for other in found.others)
     shallow = known is not None and known.depth <= HELD
     assert ["strategy=freeze"] not in [found.settings, *found.others] or not shallow  # it would be refused
+
+
+def test_unequal_classes_are_told() -> None:
+    """With 97 of 100 rows in one class the mean is no figure of the other, and accuracies tell nothing."""
+
+    def said(known: Evidence) -> str:
+        return " ".join(reasons(advise(known, CUT, HARDER), known, CUT, HARDER))
+
+    rare = Evidence(401, 2, 401, neighbours=0.968, probe=0.968, plain=0.9681, trivial=0.968, rarest=24)
+    assert "(lead over TF-IDF +0.0 points" in said(rare)
+    assert "enough labels (401 per class on average, 24 of the rarest, threshold 20)" in said(rare)
+    assert "none of these is better than the most frequent label" in said(rare)
+    assert "none of these" not in said(replace(rare, probe=0.98))
+    equal = said(replace(rare, rarest=380, trivial=0.5))
+    assert "(401 per class, threshold 20)" in equal and "none of these" not in equal
+    assert any("96.8%  always the most frequent label" in line for line in evidence(rare, None, "net"))
 
 
 def test_what_freeze_holds_is_its_default() -> None:

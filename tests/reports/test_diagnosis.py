@@ -11,7 +11,7 @@ import torch
 
 from ftrun.reports.diagnosing.calibration import calibration
 from ftrun.reports.diagnosing.diagnosis import Diagnosis, diagnose
-from ftrun.reports.diagnosing.evidence import Evidence
+from ftrun.reports.diagnosing.evidence import Evidence, smooth, unsteady
 from ftrun.reports.statistics.curves import at_least_times, crossings, monotone, reaching, times_fewer
 
 CONFIG: dict[str, Any] = {"strategy": "full", "train": {"patience": None}, "task": {"subset": None}}
@@ -54,6 +54,35 @@ def test_a_healthy_run_is_not_accused() -> None:
     assert of(CONFIG, HEALTHY, result, sure).text == "no sign of underfitting or overfitting"
     both_rise = lines([0.5, 0.6, 0.7, 0.8], [0.5, 0.6, 0.7, 0.8])  # a rate too high, not overfitting
     assert of(CONFIG, both_rise, ROWS).signs == []
+
+
+def test_a_loss_that_jumps_is_not_one_that_rises() -> None:
+    """Of few rows of a rare class a handful carries the loss, which jumps by more than it has risen."""
+    jumps = [0.125, 0.062, 0.061, 0.034, 0.071, 0.15, 0.062, 0.064, 0.066, 0.066]
+    trains = [0.2, 0.1, 0.05, 0.03, 0.02, 0.01, 0.004, 0.003, 0.002, 0.001]
+    few = {"rows": {"train": 802, "validation": 99, "test": 99}}
+    assert of(CONFIG, lines(jumps, trains), few).signs == []
+    steady = [0.125, 0.062, 0.055, 0.056, 0.058, 0.06, 0.066, 0.073, 0.078, 0.08]
+    assert of(CONFIG, lines(steady, trains), few).text.startswith(
+        "overfits: validation loss rises from 0.056"
+    )
+
+
+@pytest.mark.parametrize("size", [0.01, 0.3])
+def test_how_unsteady_a_curve_is(size: float) -> None:
+    """As far as differences of smoothed values spread where nothing but noise is in them."""
+    chance = random.Random(0)
+    differences, found = [], []
+    for _ in range(2000):
+        values = [0.02 * at**2 + chance.gauss(0, size) for at in range(10)]
+        even = smooth(values)
+        differences.append(even[8] - even[2] - 0.02 * (8**2 - 2**2))
+        found.append(unsteady(values) ** 2)
+    spread = math.sqrt(sum(each**2 for each in differences) / len(differences))
+    expected = math.sqrt(sum(found) / len(found))
+    bent = math.sqrt(0.04**2 / 9)  # what the curve's own bend adds: its second difference is 0.04
+    assert math.sqrt(spread**2 + bent**2) == pytest.approx(expected, rel=0.05)
+    assert unsteady([1.0, 2.0]) == 0.0 and unsteady([1.0, 2.0, 3.0, 4.0]) == 0.0
 
 
 def trained(rows: int, noise: float, epochs: int) -> tuple[list[dict[str, Any]], int]:

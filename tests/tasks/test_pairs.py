@@ -45,7 +45,8 @@ def test_what_is_too_long_is_cut_from_the_longer_text(bert):
     assert ids[0] == whole[0] and len(ids[1]) == 10
     assert sum(types[1]) == sum(types[0]) + 1  # "it is bad" and [SEP] are all there
     lost = len(whole[1]) - 10
-    assert report.line().endswith(f"50.0% truncated ({lost} tokens lost from the longer text)")
+    cut = f"50.0% truncated ({lost} tokens lost from the longer text)"
+    assert report.line().endswith(f"{cut}; possible: a larger task.max_length")
 
 
 def test_a_single_text_has_no_token_types_and_the_same_ids_as_before(bert):

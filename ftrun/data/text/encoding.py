@@ -13,6 +13,7 @@ from ftrun.errors import ConfigError, DataError, counted, near
 
 ONLY_IDS = {"return_attention_mask": False, "return_token_type_ids": False}
 POLICIES = ("truncate", "drop", "error")
+MOST = 0.5  # share of rows that are cut, from which on it is no matter of a few long ones
 
 
 @dataclass
@@ -45,10 +46,18 @@ class LengthReport:
         if self.truncated_share:
             how = " from the longer text" if self.pairs else ""
             share = _percent(self.truncated_share)
-            return f"{line}, {share} truncated ({counted(self.tokens_lost, 'token')} lost{how})"
+            line += f", {share} truncated ({counted(self.tokens_lost, 'token')} lost{how})"
+            return f"{line}{self.instead()}"
         if self.windows:
             return f"{line}, {_percent(self.long / self.rows)} too long and read in {self.windows:,} windows"
         return f"{line}, none too long"
+
+    def instead(self) -> str:
+        """What else there is, where most training rows are cut; said once."""
+        if self.split != "train" or self.truncated_share < MOST:
+            return ""
+        windows = "" if self.pairs else ", or task.long=windows, which reads all of a text"
+        return f"; possible: a larger task.max_length{windows}"
 
     def card(self) -> dict[str, Any]:
         """What the data card says of it."""

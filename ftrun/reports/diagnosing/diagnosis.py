@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ftrun.reports.diagnosing.evidence import SEEN, WIDTH, chance, mean, smooth
+from ftrun.reports.diagnosing.evidence import SEEN, WIDTH, chance, mean, smooth, unsteady
 from ftrun.reports.diagnosing.remedies import (
     Remedy,
     against_nothing,
@@ -116,7 +116,8 @@ def rising(found: Evidence) -> tuple[str, float] | None:
     noise = (
         even[lowest] / math.sqrt(rows) if rows else 0.0
     )  # losses of one row spread about as wide as their mean
-    if even[-1] - even[lowest] < max(RISE * even[lowest], 2 * noise) or losses[-1] <= losses[lowest]:
+    least = max(RISE * even[lowest], 2 * noise, 2 * unsteady(losses[lowest:]))
+    if even[-1] - even[lowest] < least or losses[-1] <= losses[lowest]:
         return None
     turn = evaluations[lowest]
     before = [line["train_loss"] for line in lines if line.get("train_loss") and line["step"] <= turn["step"]]

@@ -116,6 +116,16 @@ def smooth(values: list[float]) -> list[float]:
     return [mean(values[max(0, i - reach) : i + reach + 1]) for i in range(len(values))]
 
 
+def unsteady(values: list[float]) -> float:
+    """The standard error of a difference of two smoothed values, by how a curve jumps up and down.
+
+    Second differences have six times the variance of what is independent from value to value, and next to
+    nothing of a curve that bends. 0 where there are too few.
+    """
+    bends = [one - 2 * two + three for one, two, three in zip(values, values[1:], values[2:], strict=False)]
+    return math.sqrt(2 / WIDTH * mean([bend**2 for bend in bends]) / 6) if bends else 0.0
+
+
 def mean(values: list[float]) -> float:
     return sum(values) / len(values)
 

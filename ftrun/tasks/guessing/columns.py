@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 from ftrun.data.images.sources import PICTURES
@@ -23,6 +24,10 @@ OFTEN = 2  # rows that a value has on average, in a column of classes
 LONG = 4  # words of a part of a cell, which is no name of a label above
 LABEL = 8  # words of a class on average, above which equal texts are texts that occur again
 HEADLESS = "; its name is one of them: is the first line a header?"
+DATE = re.compile(  # as people write it: 31.05.2024, 5/31/24 2:30 PM
+    r"(\d{4}([./-])\d{1,2}\2\d{1,2}|\d{1,2}([./-])\d{1,2}\3(\d{2}){1,2})"
+    r"([\sT]+\d{1,2}(:\d{2}){1,2}(\s?[AaPp]\.?[Mm]\.?)?)?"
+)
 SHORT = 30  # classes that are shown by their names
 Row = dict[str, Any]
 
@@ -62,6 +67,8 @@ def column_of(name: str, cells: Sequence[Any]) -> Column:
             return Column(name, ANSWERS, len(full), 0.0)
     if all(is_list(cell) for cell in full) and fits(names_in, full, None):
         return lists(name, [names_in(cell, None) or [] for cell in full])
+    if all(isinstance(cell, date) for cell in full):
+        return Column(name, TIMES, len(set(full)), 0.0)
     if not all(isinstance(cell, str | int | float | bool) or hasattr(cell, "item") for cell in full):
         return Column(name, OTHER, 0, 0.0, f"{kind_of(full[0])} in a row")
     return of_values(name, full)
@@ -78,6 +85,10 @@ def of_values(name: str, full: Sequence[Any]) -> Column:
     numbers = fits(number_in, full)
     whole = numbers and all((number_in(cell) or 0.0).is_integer() for cell in full)
     common: dict[str, Any] = {"distinct": len(counts), "words": words, "whole": whole}
+    if not numbers and fits(moment, full):
+        return Column(name, TIMES, **common)
+    if all(DATE.fullmatch(each.strip()) for each in names):
+        return Column(name, OTHER, more="dates that are not ISO, as 2024-05-31 is", **common)
     if not numbers and (separator := separated(names)):
         parts = {part for each in names for part in names_in(each, separator) or []}
         more = f"{len(parts)} with {separator!r} between them"
@@ -89,9 +100,8 @@ def of_values(name: str, full: Sequence[Any]) -> Column:
     if numbers:
         values = [number_in(cell) or 0.0 for cell in full]
         return Column(name, NUMBERS, more=f"{min(values):g} to {max(values):g}", **common)
-    if fits(moment, full):
-        return Column(name, TIMES, **common)
-    return Column(name, TEXT, more=f"{words:.3g} {'word' if words == 1 else 'words'} a row", **common)
+    shown = f"{words:.3g}"
+    return Column(name, TEXT, more=f"{shown} {'word' if shown == '1' else 'words'} a row", **common)
 
 
 def lists(name: str, full: Sequence[list[str]]) -> Column:

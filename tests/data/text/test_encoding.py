@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from ftrun.data.text.encoding import encode
+from ftrun.data.text.encoding import LengthReport, encode
 from ftrun.errors import ConfigError, DataError
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *"abcdefghij"]
@@ -36,6 +36,19 @@ def test_truncation_keeps_the_last_special_and_is_counted(tokenizer: Any) -> Non
     assert words(ids[2]) == "[CLS] a b c d [SEP]" and kept == [0, 1, 2, 3]
     assert (report.truncated_share, report.tokens_lost, report.longest) == (0.25, 6, 12)
     assert report.line().endswith("25.0% truncated (6 tokens lost)")
+
+
+def test_where_most_rows_are_cut_it_says_what_else_is_possible(tokenizer: Any) -> None:
+    def said(split: str, share: float, pairs: bool = False) -> str:
+        return LengthReport(split, 10, 0, share, 900, 100, 200, 300, pairs=pairs).line().partition("lost")[2]
+
+    assert said("train", 0.5) == (
+        "); possible: a larger task.max_length, or task.long=windows, which reads all of a text"
+    )
+    assert said("train", 0.5, True) == " from the longer text); possible: a larger task.max_length"
+    assert said("train", 0.4) == said("test", 1.0) == ")"
+    _, _, report = encode(tokenizer, TEXTS[2:3] * 3, split="train", max_length=6, long="truncate")
+    assert "task.long=windows" in report.line()
 
 
 def test_truncation_is_on_the_tokenizers_side(tokenizer: Any) -> None:
