@@ -33,6 +33,7 @@ class LengthReport:
     begun: int = 0  # rows so long that only what the limit needs was tokenised, and counted
     long: int = 0  # rows that are read in several windows,
     windows: int = 0  # and so many these are
+    streamed: bool = False  # one example of each row
 
     def line(self) -> str:
         """The report in one line for the terminal."""
@@ -44,10 +45,8 @@ class LengthReport:
         if self.dropped:
             return f"{line}, {self.dropped:,} too long and dropped ({counted(self.tokens_lost, 'token')})"
         if self.truncated_share:
-            how = " from the longer text" if self.pairs else ""
-            share = _percent(self.truncated_share)
-            line += f", {share} truncated ({counted(self.tokens_lost, 'token')} lost{how})"
-            return f"{line}{self.instead()}"
+            lost = counted(self.tokens_lost, "token") + " lost" + " from the longer text" * self.pairs
+            return f"{line}, {_percent(self.truncated_share)} truncated ({lost}){self.instead()}"
         if self.windows:
             return f"{line}, {_percent(self.long / self.rows)} too long and read in {self.windows:,} windows"
         return f"{line}, none too long"
@@ -56,12 +55,12 @@ class LengthReport:
         """What else there is, where most training rows are cut; said once."""
         if self.split != "train" or self.truncated_share < MOST:
             return ""
-        windows = "" if self.pairs else ", or task.long=windows, which reads all of a text"
+        windows = "" if self.pairs or self.streamed else ", or task.long=windows, which reads all of a text"
         return f"; possible: a larger task.max_length{windows}"
 
     def card(self) -> dict[str, Any]:
         """What the data card says of it."""
-        absent = {"cached"} if self.windows else {"cached", "long", "windows"}
+        absent = {"cached", "streamed"} | (set() if self.windows else {"long", "windows"})
         return {name: value for name, value in asdict(self).items() if name not in absent}
 
 

@@ -205,6 +205,7 @@ def report_of(facts: list[dict[str, Any]], cached: bool, pairs: bool) -> LengthR
         pairs=pairs,
         cached=cached,
         begun=begun,
+        streamed=True,
     )
 
 

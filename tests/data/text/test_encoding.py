@@ -39,13 +39,14 @@ def test_truncation_keeps_the_last_special_and_is_counted(tokenizer: Any) -> Non
 
 
 def test_where_most_rows_are_cut_it_says_what_else_is_possible(tokenizer: Any) -> None:
-    def said(split: str, share: float, pairs: bool = False) -> str:
-        return LengthReport(split, 10, 0, share, 900, 100, 200, 300, pairs=pairs).line().partition("lost")[2]
+    def said(split: str, share: float, **how: bool) -> str:
+        return LengthReport(split, 10, 0, share, 900, 100, 200, 300, **how).line().partition("lost")[2]
 
     assert said("train", 0.5) == (
         "); possible: a larger task.max_length, or task.long=windows, which reads all of a text"
     )
-    assert said("train", 0.5, True) == " from the longer text); possible: a larger task.max_length"
+    assert said("train", 0.5, pairs=True) == " from the longer text); possible: a larger task.max_length"
+    assert said("train", 0.5, streamed=True) == "); possible: a larger task.max_length"
     assert said("train", 0.4) == said("test", 1.0) == ")"
     _, _, report = encode(tokenizer, TEXTS[2:3] * 3, split="train", max_length=6, long="truncate")
     assert "task.long=windows" in report.line()
