@@ -21,6 +21,7 @@ from toys import SPLITS, tiny_network, tiny_tokenizer, write_toys
 
 CACHE = tempfile.TemporaryDirectory(prefix="ftrun-tests-")  # Hub and data set caches: not the user's own
 TESTS = Path(__file__).parent
+os.fsync = lambda handle: None  # in this process: no test asks what a power cut leaves, and each would wait
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # of a shell's background job; tests send it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 FIXTURES, OFFLINE = str(TESTS / "fixtures"), str(TESTS / "fixtures" / "offline")

@@ -36,8 +36,9 @@ def test_it_is_what_hydra_composes(loader):
 
     master = loader.load_configuration("config", [], RunMode.MULTIRUN)
     composer = Composer(loader)
-    for words in [*RUNS, *reversed(RUNS)]:
-        found, truth = composer.load_sweep_config(master, words), loader.load_sweep_config(master, words)
+    truths = [loader.load_sweep_config(master, words) for words in RUNS]
+    for words, truth in [*zip(RUNS, truths, strict=True), *zip(RUNS[::-1], truths[::-1], strict=True)]:
+        found = composer.load_sweep_config(master, words)
         assert OmegaConf.to_container(found) == OmegaConf.to_container(truth), words
         assert found._get_flag("struct") == truth._get_flag("struct")
 
