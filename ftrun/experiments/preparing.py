@@ -135,6 +135,7 @@ def case_of(settings: Settings, data: TaskData, model: Model) -> Case:
         strategy=settings.strategy_name,
         pace=settings.strategy.paced(),
         habits=settings.task.habits,
+        classes=int(data.spec.config.get("num_labels", 0)),
     )
 
 

@@ -24,6 +24,7 @@ SGD = 100.0  # the rate of SGD with momentum by AdamW's
 LARS = 0.3  # for a batch of 256 (Chen et al. 2020, SimCLR)
 BATCHES = {200: 8, 1000: 16}  # below so many rows; BATCH from there on
 BATCH = 32
+PER_CLASS = 15  # steps, of which each class needs so many
 EVALUATIONS, PATIENCE = 10, 4
 EVALUATION_COST = 0.5  # of the training's, at most; a forward pass is a third of a training step
 
@@ -39,6 +40,7 @@ class Case:
     strategy: str
     pace: Pace
     habits: Habits
+    classes: int = 0  # outputs of the head; 0: it has none of its own
 
 
 def settle(train: Train, auto: frozenset[str], case: Case) -> tuple[dict[str, Any], list[str]]:
@@ -55,7 +57,8 @@ def settle(train: Train, auto: frozenset[str], case: Case) -> tuple[dict[str, An
     steps = train.max_steps or max(1, round(per_epoch * epochs))
     if found and train.max_steps is None:
         whole = f"{counted(round(epochs), 'epoch')} of {counted(per_epoch, 'step')}, {steps:,} in all"
-        lines.append(f"{counted(case.rows, 'row')} → {whole}, in batches of {batch}")
+        of = f" of {case.classes:,} classes" if many(case) else ""
+        lines.append(f"{counted(case.rows, 'row')}{of} → {whole}, in batches of {batch}")
     elif found:
         lines.append(f"{counted(case.rows, 'row')} → batches of {batch}")
     if "lr" in auto:
@@ -78,10 +81,19 @@ def batch_of(case: Case) -> int:
 
 
 def epochs_of(case: Case, per_epoch: int) -> int:
-    """As many epochs as the steps take that kind and strategy need, within the kind's limits."""
-    steps = case.habits.steps if case.pretrained else case.habits.random_steps
+    """As many epochs as the steps take that kind, classes and strategy need, within the kind's limits."""
+    steps = PER_CLASS * case.classes if many(case) else usual(case.habits, case.pretrained)
     fewest, most = case.habits.epochs
     return min(most, max(fewest, math.ceil(case.pace.steps * steps / per_epoch)))
+
+
+def usual(habits: Habits, pretrained: bool) -> int:
+    return habits.steps if pretrained else habits.random_steps
+
+
+def many(case: Case) -> bool:
+    """Whether the steps of the kind are too few for each class to be learned."""
+    return PER_CLASS * case.classes > usual(case.habits, case.pretrained)
 
 
 def rate_of(train: Train, case: Case, batch: int) -> tuple[float, str]:

@@ -57,6 +57,16 @@ def test_few_rows_have_the_steps_of_many_unless_that_takes_too_many_epochs(rows,
         assert habits.steps <= steps(found, rows) < habits.steps + per_epoch
 
 
+def test_many_classes_have_steps_for_each():
+    few, many = settled(rows=2000, classes=20), settled(rows=2000, classes=80)
+    assert few == settled(rows=2000)
+    assert steps(few[0], 2000) == 315 and steps(many[0], 2000) == 1260
+    assert many[1][0].startswith("2,000 rows of 80 classes → 20 epochs of 63 steps, 1,260 in all")
+    assert settled(rows=2000, classes=80, pretrained=False)[0]["epochs"] == many[0]["epochs"]
+    assert settled(rows=2000, classes=80, habits=Ner.habits)[0]["epochs"] == many[0]["epochs"]
+    assert settled(rows=10**5, classes=80)[0]["epochs"] == 3  # whose 9,375 steps are enough
+
+
 def test_batches_grow_with_the_rows():
     sizes = [settled(rows=rows)[0]["batch_size"] for rows in (8, 199, 200, 999, 1000, 10**6)]
     assert sizes == [8, 8, 16, 16, 32, 32]
