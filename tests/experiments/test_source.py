@@ -11,7 +11,7 @@ import pytest
 import torch
 import transformers
 from accelerate import Accelerator
-from lab import ran, settings, toy
+from lab import ran, sampled, settings, toy
 
 from ftrun.errors import ConfigError, DataError, Interrupted
 from ftrun.experiments import pretraining_head
@@ -96,8 +96,10 @@ def test_the_head_is_new_or_shared_as_the_scenario_says(low, tmp_path):
         assert torch.equal(own[name], again[name])
 
 
-@pytest.mark.parametrize("pooling", ["head", "mean"])
-@pytest.mark.parametrize("words", [["strategy=full"], ["strategy=lora"], ["strategy=lora", "variant=pissa"]])
+STRATEGIES = [["strategy=full"], ["strategy=lora"], ["strategy=lora", "variant=pissa"]]
+
+
+@pytest.mark.parametrize(("words", "pooling"), sampled(STRATEGIES, ["head", "mean"], 2))
 def test_what_a_strategy_put_beside_the_weights_is_folded_into_them(
     toy_files, tiny_dir, tmp_path, words, pooling
 ):

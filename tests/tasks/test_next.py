@@ -7,7 +7,7 @@ import signal
 import pytest
 import torch
 import transformers
-from lab import ran, settings
+from lab import ran, sampled, settings
 from opened import opened
 from toys_mlm import files, words
 
@@ -115,12 +115,20 @@ def test_what_comes_out_can_be_fine_tuned_and_predicts(place, toy_files, capsys)
     assert said["nats"] > 0 and said["guessed"] > 0
 
 
-@pytest.mark.parametrize("hold", [["strategy=ewc", "samples=4"], ["strategy=replay", "buffer=8"]])
-@pytest.mark.parametrize("then", ["none", "nsp"])
-def test_it_is_a_source_of_what_follows(place, hold, then):
+HOLD = {"ewc": "samples=4", "replay": "buffer=8"}
+
+
+@pytest.mark.parametrize(("strategy", "then"), sampled(HOLD, ["none", "nsp"], 2))
+def test_it_is_a_source_of_what_follows(place, strategy, then):
     first = ran(place / "first", settings(*words(place), "task.next=nsp"))
     own = [word for word in words(place) if word != "task.tokenizer=train"]
-    more = ["source=run", f"source.run={first.path}", f"task.next={then}", *hold]
+    more = [
+        "source=run",
+        f"source.run={first.path}",
+        f"task.next={then}",
+        f"strategy={strategy}",
+        HOLD[strategy],
+    ]
     second = ran(place / "second", settings(*own, *more)).read_json("result.json")
     before = second["sources"][0]["before"]
     assert before["loss"] == pytest.approx(first.read_json("result.json")["test_loss"], abs=1e-5)

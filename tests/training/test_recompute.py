@@ -112,7 +112,7 @@ def inside(net):
     return compiling.compiled(Holder(settings=Holder(train=Holder(compile=True)), model=net))
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_the_gradients_of_compiled_layers_computed_twice(toy_files, still_dir, monkeypatch):
     monkeypatch.setattr(compiling, "BACKEND", "aot_eager")
     settings = toy(toy_files, still_dir, "task.labels=[a,b]")
