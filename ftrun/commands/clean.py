@@ -21,7 +21,6 @@ def main(arguments: list[str]) -> int:
     """Run the command with the arguments after its name; returns the exit code."""
     options = parse(arguments)
 
-    from ftrun.errors import counted
     from ftrun.reports.numbers import size
     from ftrun.reports.upkeep.listing import bytes_of
     from ftrun.reports.upkeep.removable import removable
@@ -43,17 +42,18 @@ def main(arguments: list[str]) -> int:
         if input(f"remove {whole}? [y/N] ").strip().lower() not in ("y", "yes"):
             say("nothing was removed")
             return 0
-    gone = [one for one in found if one.remove()]
-    left = (
-        f"; {counted(len(found) - len(gone), 'place')} in use or not writable"
-        if len(gone) < len(found)
-        else ""
-    )
-    say(f"removed {size(sum(sizes[one.place] for one in gone)) or '0 B'}{left}")
+    left = [one.place for one in found if not one.remove()]
+    gone = sum(sizes.values()) - sum(sizes[place] for place in left)
+    say(f"removed {size(gone) or '0 B'}")
+    if left:
+        more = f" and {len(left) - SHOWN:,} more" if len(left) > SHOWN else ""
+        say(f"left, in use or not writable: {', '.join(map(str, left[:SHOWN]))}{more}")
+        return 1
     return 0
 
 
 DEFAULT = ["outputs"]
+SHOWN = 3  # places that could not be removed, by name
 
 
 def show(found: list[Removable], sizes: dict[Path, int], every: bool) -> None:

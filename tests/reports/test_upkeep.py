@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from lab import ran, settings
 
-from ftrun.commands import ls
+from ftrun.commands import clean, ls
 from ftrun.reports.pages.terminal import STYLES
 from ftrun.reports.upkeep import listing, watching
 from ftrun.reports.upkeep.listing import age, bytes_of
@@ -105,6 +105,14 @@ def test_clean_shows_and_removes_nothing_until_it_is_told(runs, ftrun_inprocess)
     assert "nothing to remove in outputs" in ftrun_inprocess("clean", "--yes").stdout
     ftrun_inprocess("clean", "--yes", "--failed")
     assert {path.name for path in runs.iterdir()} == {"finished", "interrupted", "damaged"}
+
+
+def test_clean_names_what_it_could_not_remove_and_fails(runs, monkeypatch, capsys):
+    monkeypatch.setattr("ftrun.reports.upkeep.removable.shutil.rmtree", lambda place, **how: None)
+    assert clean.main(["--yes", str(runs)]) == 1
+    place = runs / "finished" / "checkpoints"
+    assert place.is_dir()
+    assert capsys.readouterr().out.endswith(f"removed 0 B\nleft, in use or not writable: {place}\n")
 
 
 def test_a_finished_run_without_checkpoints_predicts_and_is_resumed_to_the_same(
