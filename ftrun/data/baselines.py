@@ -149,12 +149,13 @@ class SeveralWords(Words):
 
     def settle(self, texts: Sequence[str], labels: Sequence[list[str]]) -> None:
         """The strength with the best micro F1 on validation rows."""
-        found = []
-        for strength in STRENGTHS:
-            self.regressions = self.regressed(strength)
+
+        def score(regressions: dict[str, Any]) -> float:
+            self.regressions = regressions
             rows, answers = self.answers(texts, "validation")
-            found.append((micro_f1([labels[row] for row in rows], answers), self.regressions))
-        self.regressions = max(found, key=lambda each: each[0])[1]
+            return micro_f1([labels[row] for row in rows], answers)
+
+        self.regressions = max([self.regressions, *map(self.regressed, STRENGTHS[1:])], key=score)
 
     def answered(self, features: Any) -> list[dict[str, Any]]:
         shares = {name: each.predict_proba(features)[:, 1] for name, each in self.regressions.items()}

@@ -57,7 +57,7 @@ def settle(train: Train, auto: frozenset[str], case: Case) -> tuple[dict[str, An
     steps = train.max_steps or max(1, round(per_epoch * epochs))
     if found and train.max_steps is None:
         whole = f"{counted(round(epochs), 'epoch')} of {counted(per_epoch, 'step')}, {steps:,} in all"
-        of = f" of {case.classes:,} classes" if many(case) else ""
+        of = f" of {case.classes:,} classes" if PER_CLASS * case.classes > usual(case) else ""
         lines.append(f"{counted(case.rows, 'row')}{of} → {whole}, in batches of {batch}")
     elif found:
         lines.append(f"{counted(case.rows, 'row')} → batches of {batch}")
@@ -82,18 +82,14 @@ def batch_of(case: Case) -> int:
 
 def epochs_of(case: Case, per_epoch: int) -> int:
     """As many epochs as the steps take that kind, classes and strategy need, within the kind's limits."""
-    steps = PER_CLASS * case.classes if many(case) else usual(case.habits, case.pretrained)
+    steps = max(usual(case), PER_CLASS * case.classes)
     fewest, most = case.habits.epochs
     return min(most, max(fewest, math.ceil(case.pace.steps * steps / per_epoch)))
 
 
-def usual(habits: Habits, pretrained: bool) -> int:
-    return habits.steps if pretrained else habits.random_steps
-
-
-def many(case: Case) -> bool:
-    """Whether the steps of the kind are too few for each class to be learned."""
-    return PER_CLASS * case.classes > usual(case.habits, case.pretrained)
+def usual(case: Case) -> int:
+    """The optimizer steps that the kind needs, whatever its classes and the strategy."""
+    return case.habits.steps if case.pretrained else case.habits.random_steps
 
 
 def rate_of(train: Train, case: Case, batch: int) -> tuple[float, str]:

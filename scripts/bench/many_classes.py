@@ -6,12 +6,13 @@ Writes train.csv and test.csv, columns text and label, from the packages that ar
 from __future__ import annotations
 
 import argparse
-import ast
 import csv
 import random
 from collections import defaultdict
 from importlib.util import find_spec
 from pathlib import Path
+
+from ftrun.data.docstrings import docstrings_in
 
 PACKAGES = ("scipy", "sklearn", "matplotlib", "numpy", "pandas", "torch")
 LETTERS = range(31, 300)  # of a text
@@ -27,11 +28,10 @@ def texts(package: str) -> dict[str, set[str]]:
         inside = file.relative_to(root).with_suffix("").parts
         if {"tests", "testing"} & {*inside}:
             continue
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.FunctionDef | ast.ClassDef) and (docstring := ast.get_docstring(node)):
-                text = " ".join(docstring.partition("\n\n")[0].split())
-                if len(text) in LETTERS:
-                    found[f"{package}.{inside[0]}"].add(text)
+        for name, docstring in docstrings_in(file):
+            text = " ".join(docstring.partition("\n\n")[0].split())
+            if name and len(text) in LETTERS:  # of a class or a function
+                found[f"{package}.{inside[0]}"].add(text)
     return found
 
 

@@ -24,7 +24,7 @@ def few(number: int) -> examples:
     )  # fmt: skip
 
 
-@few(15)
+@few(30)
 @given(overrides.some_text)
 def test_any_text_of_a_command_line(example):
     overrides.answer_text(*example)
