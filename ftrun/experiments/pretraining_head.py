@@ -174,5 +174,5 @@ def states_of(model: PretrainingHead, data: TaskData, rows: list[int]) -> tuple[
     batch = dataset.collate([dataset[row] for row in rows])
     device = next(model.parameters()).device
     inputs = {name: value.to(device) for name, value in batch["inputs"].items()}
-    positions = inputs.pop("positions")
-    return backbone_of(model.net)(**inputs).last_hidden_state[positions], batch
+    states = backbone_of(model.net)(**inputs).last_hidden_state
+    return states.flatten(0, 1)[batch["positions"].to(device)], batch

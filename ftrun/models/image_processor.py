@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ftrun.data.images.transforms import BRIGHTEST
 from ftrun.errors import ConfigError
 from ftrun.models.architecture import shape_of
+from ftrun.models.device import onto
 from ftrun.models.files.reading import CONFIG, loading, stored
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class ImageProcessor:
         import torch
 
         mean, deviation = (
-            torch.tensor(each, device=pixels.device).view(-1, 1, 1)
+            onto(torch.tensor(each), pixels.device).view(-1, 1, 1)
             for each in (self.processor.image_mean, self.processor.image_std)
         )
         return mean, deviation

@@ -30,10 +30,10 @@ class Both(NamedTuple):
 def logits_of(net: nn.Module, inputs: Mapping[str, Tensor], **asked: Any) -> Any:
     """The logits for what the network takes by name.
 
-    With `positions` among the inputs, booleans (batch, length), those of a language model at the True ones
-    only, (chosen, vocabulary), and `Both` of one with two heads, whose words alone they are without. With
-    `targets` among them, (batch, length), what each of these tokens costs instead; see `surprise`. Those of a
-    span's start and end are one tensor, (batch, 2, length).
+    With `positions` among the inputs, places (chosen,) counted through all rows, those of a language model at
+    these only, (chosen, vocabulary), and `Both` of one with two heads, whose words alone they are without.
+    With `targets` among them, (batch, length), what each of these tokens costs instead; see `surprise`. Those
+    of a span's start and end are one tensor, (batch, 2, length).
 
     Images go in with their channels last in memory, as the layers behind then keep them: no number changes,
     and convolutions are faster (PyTorch, "Channels Last Memory Format"); `memory_format_of` says where not.
@@ -54,7 +54,7 @@ def logits_of(net: nn.Module, inputs: Mapping[str, Tensor], **asked: Any) -> Any
     words = outputs.prediction_logits if "prediction_logits" in outputs else outputs.logits
     if positions is None:
         return words
-    words = words if words.ndim == 2 else words[positions]
+    words = words if words.ndim == 2 else words.flatten(0, 1)[positions]
     order = next((outputs[name] for name in ORDER if name in outputs), None)
     return words if order is None else Both(words, order)
 
@@ -69,7 +69,7 @@ def only_at(net: nn.Module, positions: Tensor | None) -> Iterator[None]:
         yield
         return
     embeddings: nn.Module = net.get_output_embeddings()
-    handle = embeddings.register_forward_pre_hook(lambda _, states: (states[0][positions],))
+    handle = embeddings.register_forward_pre_hook(lambda _, states: (states[0].flatten(0, 1)[positions],))
     try:
         yield
     finally:

@@ -42,7 +42,7 @@ def features(model: Model, batches: list[dict[str, Tensor]]) -> list[Tensor]:
     model.eval()
     try:
         for inputs in batches:
-            moved = {name: value.to(device) for name, value in inputs.items() if name != "positions"}
+            moved = {name: value.to(device) for name, value in inputs.items()}
             mask = moved.get("attention_mask")
             masks[0] = mask if mask is not None and mask.ndim == 2 else None  # else it keeps documents apart
             model(**moved)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ftrun.models.device import onto
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,7 +35,7 @@ def summed_cross_entropy(outputs: Tensor, labels: Tensor, weights: Tensor | None
     """Summed over the examples, each by the weight of its class where there are weights."""
     import torch
 
-    targets = labels.to(outputs.device)
+    targets = onto(labels, outputs.device)
     return torch.nn.functional.cross_entropy(outputs.float(), targets, weight=weights, reduction="sum")
 
 
@@ -41,7 +43,7 @@ def summed_over_places(logits: Tensor, labels: Tensor) -> Tensor:
     """Cross-entropy in fp32 over the last dimension of the logits, summed over the labels not ignored."""
     import torch
 
-    flat, targets = logits.float().flatten(0, -2), labels.to(logits.device).flatten()
+    flat, targets = logits.float().flatten(0, -2), onto(labels, logits.device).flatten()
     return torch.nn.functional.cross_entropy(flat, targets, ignore_index=IGNORED, reduction="sum")
 
 
@@ -49,7 +51,7 @@ def squared_error(outputs: Tensor, batch: Batch) -> Loss:
     """Of one number for each example; outputs are (batch, 1)."""
     import torch
 
-    labels = batch["labels"].to(outputs.device, torch.float32)
+    labels = onto(batch["labels"], outputs.device, torch.float32)
     return Loss(torch.nn.functional.mse_loss(outputs[:, 0].float(), labels, reduction="sum"))
 
 
@@ -58,15 +60,10 @@ def binary_cross_entropy(outputs: Tensor, batch: Batch) -> Loss:
     from torch.nn.functional import binary_cross_entropy_with_logits
 
     outputs = outputs.float()
-    labels = batch["labels"].to(outputs.device, outputs.dtype)
+    labels = onto(batch["labels"], outputs.device, outputs.dtype)
     return Loss(binary_cross_entropy_with_logits(outputs, labels, reduction="sum"))
 
 
 def examples_in(batch: Batch) -> float:
     """One target for each example."""
     return len(batch["labels"])
-
-
-def positions_in(batch: Batch) -> Any:
-    """One target for each chosen position."""
-    return int(batch["inputs"]["positions"].sum())

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ftrun.data.documents import Columns, Document
 from ftrun.errors import ConfigError, counted
+from ftrun.models.device import onto
 from ftrun.settings.checks import one_of
 from ftrun.tasks.dataset import Batch, Example
-from ftrun.tasks.losses import Loss, positions_in
+from ftrun.tasks.losses import Loss
 from ftrun.tasks.metrics import tokens
 from ftrun.tasks.parts.blocks import Blocks, Pairs
 from ftrun.tasks.parts.corpus import CorpusTask, Counts
@@ -137,9 +138,9 @@ class Mlm(CorpusTask):
         return found
 
     def objective(self, data: TaskData) -> Objective:
-        from ftrun.tasks.objective import Objective
+        from ftrun.tasks.parts.positions import AtPositions, positions_in
 
-        return Objective(pair_loss if self.pairs else masked_loss, positions_in)
+        return AtPositions(pair_loss if self.pairs else masked_loss, positions_in)
 
     def scorer(self, data: TaskData) -> MaskedScorer:
         return MaskedScorer(self.pairs)
@@ -181,7 +182,7 @@ def pair_loss(outputs: Any, batch: Batch) -> Loss:
     """Of the masked tokens, and of the pairs' order."""
     lost, count = tokens.word_loss(outputs.words, batch)
     missed = tokens.order_nats(outputs.order, batch).sum()
-    right = (outputs.order.argmax(-1) == batch["order"].to(missed.device)).sum()
+    right = (outputs.order.argmax(-1) == onto(batch["order"], missed.device)).sum()
     parts = {
         "mlm_loss": (lost.detach(), count),
         "next_loss": (missed.detach(), count),

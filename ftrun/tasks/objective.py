@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
+from ftrun.models.device import onto
 from ftrun.tasks.losses import Loss, examples_in
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def count_of_rows(objective: Objective, rows: int) -> float | None:
 def outputs_of(model: nn.Module, objective: Objective, batch: Batch) -> Any:
     """The network's output for a batch, on the device where its weights are; of windows, joined by row."""
     device = next(model.parameters()).device
-    inputs = {name: value.to(device) for name, value in batch["inputs"].items()}
+    inputs = {name: onto(value, device) for name, value in batch["inputs"].items()}
     # kept features, in the place of the network's frozen part
     with batch["given"](batch) if "given" in batch else nullcontext():
         return joined(model(**objective.inputs(inputs, batch)), batch)

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import ConfigError, DataError
+from ftrun.models.device import onto
 from ftrun.models.spec import Spec, TextInput
 from ftrun.settings.checks import at_least
 from ftrun.tasks.base import Task
 from ftrun.tasks.dataset import Batch, Dataset, Draw, Example, Rows
-from ftrun.tasks.losses import Loss, positions_in
+from ftrun.tasks.losses import IGNORED, Loss
 from ftrun.tasks.metrics.tokens import PRETRAINING
 from ftrun.tasks.scorer import Answer, Row, Scorer
 
@@ -93,9 +94,9 @@ class Pretraining(Task):
         return PretrainingTexts(found, f"{split}: {len(texts):,} texts of {self.text}", tokenizer, causal)
 
     def objective(self, data: TaskData) -> Objective:
-        from ftrun.tasks.objective import Objective
+        from ftrun.tasks.parts.positions import AtPositions, positions_in
 
-        return Objective(token_loss, positions_in)
+        return AtPositions(token_loss, positions_in)
 
     def scorer(self, data: TaskData) -> TokenScorer:
         return TokenScorer()
@@ -112,7 +113,7 @@ class PretrainingTexts(Dataset):
 
     def collate(self, examples: Sequence[Example], draw: Draw | None = None) -> Batch:
         from ftrun.data.batching import pad
-        from ftrun.data.text.packing import IGNORED
+        from ftrun.tasks.parts.positions import positions_of
 
         if self.causal:
             pairs = [(example.inputs, [*example.inputs[1:], IGNORED]) for example in examples]
@@ -120,8 +121,8 @@ class PretrainingTexts(Dataset):
             pairs = [self.masked(example.inputs, example.target) for example in examples]
         ids, mask = pad([ids for ids, _ in pairs], self.tokenizer.pad_token_id)
         labels, _ = pad([labels for _, labels in pairs], IGNORED)
-        inputs = {"input_ids": ids, "attention_mask": mask, "positions": labels != IGNORED}
-        return {"inputs": inputs, "labels": labels}
+        inputs = {"input_ids": ids, "attention_mask": mask}
+        return {"inputs": inputs, "labels": labels, "positions": positions_of(labels != IGNORED)}
 
     def masked(self, ids: list[int], draw: int) -> tuple[list[int], list[int]]:
         """By a stream of its own and before any padding, so that a text is the same in every batch."""
@@ -150,10 +151,10 @@ class TokenScorer(Scorer):
         self.metrics = PRETRAINING
 
     def answers(self, outputs: Tensor, batch: Batch) -> list[Answer]:
-        chosen = batch["inputs"]["positions"]
-        right = (outputs.argmax(-1).cpu() == batch["labels"][chosen]).tolist()
+        labels = batch["labels"]
+        right = (outputs.argmax(-1).cpu() == labels.flatten()[batch["positions"]]).tolist()
         found, start = [], 0
-        for count in chosen.sum(1).tolist():
+        for count in (labels != IGNORED).sum(1).tolist():
             found.append({"right": sum(right[start : start + count]), "guessed": count})
             start += count
         return found
@@ -173,11 +174,8 @@ def token_loss(outputs: Tensor, batch: Batch) -> Loss:
     """Cross-entropy summed over the chosen positions; outputs are theirs, or of all positions."""
     import torch
 
-    chosen = batch["inputs"]["positions"]
-    labels = batch["labels"][chosen].to(outputs.device)
-    logits = outputs if outputs.ndim == 2 else outputs[chosen.to(outputs.device)]
-    total = torch.nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
-    return Loss(total)
+    labels = onto(batch["labels"].flatten()[batch["positions"]], outputs.device)
+    return Loss(torch.nn.functional.cross_entropy(outputs.float(), labels, reduction="sum"))
 
 
 def objective_of(config: PretrainedConfig) -> str:

@@ -3,7 +3,8 @@
     python scripts/bench/syncs.py FOLDER cuda strategy=lora model.name=DIR …     # prints one line of JSON
 
 On a GPU torch says where it waits (`torch.cuda.set_sync_debug_mode`), and its profiler counts the kernels. On
-a CPU the operations that would wait on a GPU are counted, and every operation but a view as a kernel. An
+a CPU the operations that would wait on a GPU are counted, with them ftrun's copies to the device that `onto`
+does not make, and every operation but a view as a kernel. What makes a batch is on the host in both cases. An
 ordinary step is one after which nothing is logged, scored or saved.
 """
 
@@ -16,9 +17,11 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,8 +30,30 @@ VIEWS = {
     "view", "_unsafe_view", "t", "transpose", "expand", "slice", "select", "unsqueeze", "detach", "alias",
     "as_strided",
 }  # fmt: skip
+HOST = {"collate", "count"}  # functions of ftrun that compute on the host, wherever the network is
 SAID = "called a synchronizing"  # by torch, of an operation
 FIRST, SYNCS, KERNELS = 8, 6, 3  # ordinary steps: where the counting begins, and over how many
+
+
+class Copies(TorchFunctionMode):
+    """Counts by place in ftrun's code the copies to a device for which the host waits."""
+
+    def __init__(self) -> None:
+        from ftrun.models.device import onto
+
+        super().__init__()
+        self.without = onto.__code__
+        self.waits: Counter[str] = Counter()
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = [*args, *(kwargs or {}).values()]
+        copies = function in (torch.Tensor.to, torch.tensor, torch.as_tensor)
+        if copies and any(isinstance(one, torch.device) for one in given):
+            frame = sys._getframe(1)
+            own = Path(frame.f_code.co_filename).is_relative_to(ROOT / "ftrun")
+            if own and frame.f_code is not self.without and not on_host(frame):
+                self.waits[f"copy at {place(frame.f_code.co_filename, frame.f_lineno)}"] += 1
+        return function(*args, **kwargs or {})
 
 
 class Counts(TorchDispatchMode):
@@ -42,10 +67,19 @@ class Counts(TorchDispatchMode):
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = function.overloadpacket.__name__
         masks = name == "index" and any(one is not None and one.dtype == torch.bool for one in args[1])
-        if name in WAITS or masks:
+        if (name in WAITS or masks) and not on_host(sys._getframe(1)):
             self.waits[f"{name} at {caller()}"] += 1
         self.kernels += name not in VIEWS
         return function(*args, **kwargs or {})
+
+
+def on_host(frame: FrameType | None) -> bool:
+    """Whether this is computed where batches are made."""
+    while frame is not None:
+        if frame.f_code.co_name in HOST and Path(frame.f_code.co_filename).is_relative_to(ROOT / "ftrun"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def caller() -> str:
@@ -103,9 +137,9 @@ def measured(words: list[str], folder: Path, device: str) -> dict[str, Any]:
         if not 0 <= number < SYNCS + KERNELS:
             honest(step, rows)
         elif device == "cpu":
-            with Counts() as counted:
+            with Copies() as copies, Counts() as counted:
                 honest(step, rows)
-            waits.update(counted.waits if number < SYNCS else {})
+            waits.update(counted.waits + copies.waits if number < SYNCS else {})
             kernels.append(counted.kernels)
         elif number < SYNCS:
             with waits_of_a_gpu(waits):

@@ -10,7 +10,8 @@ from ftrun.tasks.metrics import classification, contrastive, entities, regressio
 from ftrun.tasks.metrics.metric import LOSS
 
 BATCH = {  # two texts; of the first two tokens are hidden, of the second one
-    "inputs": {"positions": torch.tensor([[True, False, True], [False, True, False]])},
+    "inputs": {},
+    "positions": torch.tensor([0, 2, 4]),
     "labels": torch.tensor([[1, -100, 0], [-100, 2, -100]]),
     "kinds": torch.tensor([[0, -1, 2], [-1, 0, -1]]),
     "order": torch.tensor([1, 0]),

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import torch
 
+from ftrun.tasks import placing
 from ftrun.training import devices, memory
 from ftrun.training.devices import agreed, describe, open_accelerator, unstarted
-from ftrun.training.gradients import placing
 from ftrun.training.gradients.prepared import MULTIPLES
 from ftrun.training.late import Numbers, beside, event, one_late, second_stream
 
@@ -127,14 +127,14 @@ def test_batches_go_to_a_gpu_from_pinned_memory_and_are_padded_for_its_graphs(
             pinned.kind = "pinned"
             return pinned
 
-        def to(self, device: Any, non_blocking: bool = False) -> Any:
+        def to(self, device: Any, dtype: Any = None, non_blocking: bool = False) -> Any:
             moved.append((self.kind, str(device), non_blocking))
             return self
 
     batch = {"inputs": {"ids": torch.zeros(1).as_subclass(Value)}, "draw": 3}
     for device in ("cuda", "meta"):
         placing.placed(batch, torch.device(device))
-    assert moved == [("pinned", "cuda", True), ("plain", "meta", True)]
+    assert moved == [("pinned", "cuda", True), ("plain", "meta", False)]
     names = [name for name, _ in placing.tensors_of(batch | {"labels": torch.zeros(1)})]
     assert names == ["ids", "labels"]
 

@@ -8,14 +8,15 @@ import pytest
 import torch
 
 from ftrun.errors import ConfigError
-from ftrun.tasks.losses import Loss, positions_in
+from ftrun.tasks.losses import Loss
 from ftrun.tasks.objective import Objective
+from ftrun.tasks.parts.positions import positions_in
+from ftrun.tasks.placing import copied, placed
 from ftrun.training import devices
 from ftrun.training.devices import describe, largest, open_accelerator
 from ftrun.training.evaluate import gathered, ordered
 from ftrun.training.gradients import gradient as gradients
 from ftrun.training.gradients.gradient import Gradient, share_of
-from ftrun.training.gradients.placing import copied, placed
 from ftrun.training.gradients.prepared import share
 
 CPU = torch.device("cpu")

@@ -186,7 +186,7 @@ def chosen_batches(past: SourceTask, samples: int, seed: int) -> list[Batch]:
         for rows in sorted_batches([examples[row].size for row in chosen], BATCH)
     ]
     for batch in batches:
-        batch["inputs"].pop("positions", None)
+        batch.pop("positions", None)
     return batches
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 
+from ftrun.models.device import onto
+
 
 def several() -> bool:
     return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
@@ -52,7 +54,7 @@ def on_shuffled(function: Callable[[Tensor], Tensor], own: Tensor, seed: int) ->
     if not several():
         return function(own)
     parts, whole = distributed.get_world_size(), gathered(own)
-    order = torch.randperm(len(whole), generator=torch.Generator().manual_seed(seed)).to(own.device)
+    order = onto(torch.randperm(len(whole), generator=torch.Generator().manual_seed(seed)), own.device)
     made = gathered(function(whole[order].chunk(parts)[place()]))
     found = torch.empty_like(made)
     found[order] = made

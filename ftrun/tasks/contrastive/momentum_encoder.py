@@ -22,11 +22,13 @@ class Queue:
 
     def push(self, keys: Tensor) -> None:
         """Replace the oldest keys by keys (count, width), of any count."""
-        size = len(self.keys)
-        places = (int(self.pointer) + torch.arange(len(keys))) % size
-        newest = slice(max(0, len(keys) - size), None)
-        self.keys[places[newest].to(self.keys.device)] = keys[newest].to(self.keys.dtype)
-        self.pointer.fill_((int(self.pointer) + len(keys)) % size)
+        size, end = len(self.keys), int(self.pointer) + len(keys)
+        keys = keys[-size:].to(self.keys.dtype)
+        begin = (end - len(keys)) % size
+        first = keys[: size - begin]  # up to the end of the buffer
+        self.keys[begin : begin + len(first)] = first
+        self.keys[: len(keys) - len(first)] = keys[len(first) :]
+        self.pointer.fill_(end % size)
 
 
 class Follower(nn.Module):
@@ -53,8 +55,9 @@ class Follower(nn.Module):
     @torch.no_grad()
     def follow(self, momentum: float) -> None:
         """k ← momentum·k + (1 - momentum)·q for every trained weight q."""
-        for name, value in self.followed.items():
-            self.weights[name].mul_(momentum).add_(value, alpha=1 - momentum)
+        weights = [self.weights[name] for name in self.followed]
+        torch._foreach_mul_(weights, momentum)
+        torch._foreach_add_(weights, list(self.followed.values()), alpha=1 - momentum)
 
     @torch.no_grad()
     def outputs(self, pixels: Tensor) -> Tensor:

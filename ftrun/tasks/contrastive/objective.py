@@ -13,6 +13,7 @@ from torch.nn.functional import normalize
 
 from ftrun.data.images.transforms import BRIGHTEST
 from ftrun.errors import ConfigError
+from ftrun.models.device import onto
 from ftrun.runs.terminal import say
 from ftrun.settings.seeds import stream
 from ftrun.tasks.contrastive.collapse import Watch
@@ -84,7 +85,7 @@ class Contrast(Objective):
     def two_views(self, pixels: Tensor, rows: Sequence[int], seed: int, epoch: int, step: int) -> Tensor:
         """(images, 2, channels, side, side)."""
         processor = self.data.processor
-        draws = draw_views([stream(seed, "augment", step, row) for row in rows], 2).to(pixels.device)
+        draws = onto(draw_views([stream(seed, "augment", step, row) for row in rows], 2), pixels.device)
         twice = processor.unscale(pixels).repeat_interleave(2, 0)
         views = self.task.views.shown(twice, draws.flatten(0, 1)) * BRIGHTEST
         scaled: Tensor = processor.scale(views)

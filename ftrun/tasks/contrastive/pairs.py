@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
+from ftrun.models.device import onto
 from ftrun.models.features.head_input import first_of_head
 from ftrun.models.heads import Pooled
 from ftrun.settings.seeds import stream
@@ -111,13 +112,13 @@ class Cosine(Objective):
         """(examples, 3, width); of a head on every token the last token's."""
         value = self.seen.pop().float()
         if value.ndim == 3 and "attention_mask" in batch["inputs"]:
-            ends = batch["inputs"]["attention_mask"].sum(1).to(value.device) - 1
+            ends = onto(batch["inputs"]["attention_mask"].sum(1), value.device) - 1
             value = value[torch.arange(len(value), device=value.device), ends]
         return value.flatten(1).unflatten(0, (-1, SIDES))
 
     def paired(self, outputs: Tensor, batch: Batch) -> Loss:
         first, *others = self.vectors(batch).unbind(1)
         found = torch.stack([cosine_similarity(first, other) for other in others], 1)
-        wanted = torch.tensor([1.0, 0.0], device=found.device)
-        errors = (found - wanted) ** 2 * batch["pairs"].to(found.device)
+        wanted = onto(torch.tensor([1.0, 0.0]), found.device)
+        errors = (found - wanted) ** 2 * onto(batch["pairs"], found.device)
         return Loss(errors.sum() + 0.0 * outputs.float().sum())

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ftrun.errors import ConfigError, needs
+from ftrun.models.device import onto
 from ftrun.settings.checks import above
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def cropped(pixels: Tensor, draws: Tensor, crop: Sequence[float]) -> Tensor:
     corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
     boxes = torch.stack([torch.stack(corner, 1) for corner in corners], 1)  # (images, 4, x and y)
     height, width = pixels.shape[-2:]
-    scale = torch.tensor([width - 1, height - 1], device=pixels.device)
+    scale = onto(torch.tensor([width - 1, height - 1]), pixels.device)
     return crop_and_resize(pixels, boxes * scale, (height, width)).clamp(0, 1)
 
 

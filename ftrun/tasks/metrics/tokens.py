@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from ftrun.models.device import onto
+from ftrun.tasks.losses import IGNORED
 from ftrun.tasks.metrics.metric import LOSS, Metric, named
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ def word_loss(words: Tensor, batch: Batch) -> tuple[Tensor, int]:
     """Summed over the hidden tokens, and how many these are."""
     from torch.nn.functional import cross_entropy
 
-    labels = batch["labels"][batch["inputs"]["positions"]].to(words.device)
+    labels = onto(batch["labels"].flatten()[batch["positions"]], words.device)
     return cross_entropy(words.float(), labels, reduction="sum"), len(labels)
 
 
@@ -42,17 +44,17 @@ def order_nats(order: Tensor, batch: Batch) -> Tensor:
     """
     from torch.nn.functional import cross_entropy
 
-    hidden = batch["inputs"]["positions"].sum(1).to(order.device)
-    return hidden * cross_entropy(order.float(), batch["order"].to(order.device), reduction="none")
+    hidden = onto((batch["labels"] != IGNORED).sum(1), order.device)
+    return hidden * cross_entropy(order.float(), onto(batch["order"], order.device), reduction="none")
 
 
 def word_answers(words: Tensor, batch: Batch) -> list[Answer]:
     """For each example what its hidden tokens cost, how many there are and how many are right."""
     from torch.nn.functional import cross_entropy
 
-    chosen = batch["inputs"]["positions"]
-    counts, labels, kinds = chosen.sum(1).tolist(), batch["labels"][chosen], batch["kinds"][chosen]
-    nats = cross_entropy(words.float(), labels.to(words.device), reduction="none").cpu()
+    counts = (batch["labels"] != IGNORED).sum(1).tolist()
+    labels, kinds = (batch[name].flatten()[batch["positions"]] for name in ("labels", "kinds"))
+    nats = cross_entropy(words.float(), onto(labels, words.device), reduction="none").cpu()
     right = words.argmax(-1).cpu() == labels
     found = []
     for lost, good, kind in zip(*(each.split(counts) for each in (nats, right, kinds)), strict=True):

@@ -23,6 +23,7 @@ class Masked(Dataset):
     def collate(self, examples: Sequence[Example], draw: Draw | None = None) -> Batch:
         from ftrun.data.batching import pad
         from ftrun.data.text.packing import IGNORED
+        from ftrun.tasks.parts.positions import positions_of
 
         chance = (0, 0) if draw is None else (draw.seed, draw.epoch)
         texts = [self.drawn(example, *chance) for example in examples]
@@ -30,8 +31,9 @@ class Masked(Dataset):
         ids, mask = pad([each[0] for each in made], self.known.pad)
         labels, _ = pad([each[1] for each in made], IGNORED)
         kinds, _ = pad([each[2] for each in made], -1)
-        inputs = {"input_ids": ids, "attention_mask": mask, "positions": kinds >= 0}
+        inputs = {"input_ids": ids, "attention_mask": mask}
         batch = {"inputs": inputs, "labels": labels, "kinds": kinds, "draw": draw}
+        batch["positions"] = positions_of(kinds >= 0)
         return batch | self.order(texts, inputs) if self.task.pairs else batch
 
     def order(self, texts: list[tuple[list[int], int, int | None]], inputs: Batch) -> Batch:

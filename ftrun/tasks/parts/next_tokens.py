@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from ftrun.models.device import onto
 from ftrun.models.vocabulary import LARGE
 from ftrun.tasks.objective import Objective
 
@@ -19,7 +20,7 @@ class LargeVocabulary(Objective):
     words = LARGE  # from here on
 
     def inputs(self, inputs: dict[str, Tensor], batch: Batch) -> dict[str, Tensor]:
-        return inputs | {"targets": batch["labels"].to(inputs["input_ids"].device)}
+        return inputs | {"targets": onto(batch["labels"], inputs["input_ids"].device)}
 
 
 def surprise(outputs: Tensor, batch: Batch) -> Tensor:
@@ -32,7 +33,7 @@ def surprise(outputs: Tensor, batch: Batch) -> Tensor:
     if outputs.dim() == 2:
         return outputs
     if "surprise" not in batch:
-        labels = batch["labels"].to(outputs.device)
+        labels = onto(batch["labels"], outputs.device)
         found = cross_entropy(outputs.float().flatten(0, 1), labels.flatten(), reduction="none")
         if outputs.requires_grad:
             return found.view_as(labels)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 from torch.nn.functional import log_softmax, logsigmoid
 
+from ftrun.models.device import onto
 from ftrun.tasks.dataset import Batch, Dataset, Draw, Example
 from ftrun.tasks.losses import Loss
 from ftrun.tasks.objective import Objective
@@ -82,9 +83,9 @@ class Taught(Objective):
         labels = self.own.loss(outputs, batch)
         if not self.training:
             return labels
-        theirs = batch["teacher"].to(outputs.device)
+        theirs = onto(batch["teacher"], outputs.device)
         distance = self.apart(outputs.float(), theirs, self.temperature)
-        found = (distance * batch["teacher_weights"].to(outputs.device)).sum()
+        found = (distance * onto(batch["teacher_weights"], outputs.device)).sum()
         rows = len(theirs)
         parts = {"label_loss": (labels.sum.detach(), rows), "teacher_loss": (found.detach(), rows)}
         return Loss((1 - self.share) * labels.sum + self.share * found, parts)

@@ -15,6 +15,7 @@ from ftrun.runs.terminal import say
 from ftrun.settings.seeds import stream
 from ftrun.tasks.dataset import Draw
 from ftrun.tasks.objective import Coupled, count_of_rows, outputs_of
+from ftrun.tasks.placing import placed
 from ftrun.training.devices import added
 from ftrun.training.gradients.gradcache import coupled_backward
 from ftrun.training.gradients.graphs import opened
@@ -203,7 +204,7 @@ class Gradient:
         spare = self.spare(len(chosen), len(rows), size)
         with self.syncing(last=False):
             for number, part in enumerate([*chosen, *[rows[:1]] * spare]):
-                batch = dataset.collate([dataset[row] for row in part], draw)
+                batch = placed(dataset.collate([dataset[row] for row in part], draw), self.batches.device)
                 with self.accelerator.autocast():
                     outputs = outputs_of(past.model, objective, batch)
                 loss = objective.loss(outputs, batch).sum

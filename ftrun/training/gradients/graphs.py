@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from ftrun.errors import out_of_memory
 from ftrun.runs.terminal import say
 from ftrun.tasks.objective import is_capturable
-from ftrun.training.gradients.placing import copied, tensors_of
+from ftrun.tasks.placing import copied, tensors_of
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -220,7 +220,7 @@ def obstacle(model: Model, data: TaskData, train: Train, accelerator: Accelerato
     if not is_capturable(data.objective):
         return f"the loss of task={data.task.name} depends on the step or on earlier batches"
     rows = data.dataset("train")
-    if "positions" in rows.collate([rows[0]])["inputs"]:
+    if "positions" in rows.collate([rows[0]]):
         return f"how many tokens task={data.task.name} predicts differs from batch to batch"
     if model.batch_norms():
         return "batch normalisation keeps statistics"

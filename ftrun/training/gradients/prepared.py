@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from ftrun.tasks.dataset import windows_of
+from ftrun.tasks.placing import placed
 from ftrun.training.gradients.graphs import MULTIPLE
-from ftrun.training.gradients.placing import placed
 
 if TYPE_CHECKING:
     from ftrun.tasks.dataset import Batch, Dataset, Draw
