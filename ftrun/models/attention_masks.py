@@ -17,10 +17,11 @@ NAMES = ("sdpa", "eager")  # the ways to compute attention that transformers bui
 
 
 def always_given() -> None:
-    """Give attention that sees both ways the mask that it is passed, also where nothing is padded.
+    """Give attention the mask that it is passed, also where nothing is padded.
 
     transformers leaves such a mask out, for which it waits for the GPU in every forward pass, and attention
-    then takes another kernel with another rounding; in a CUDA graph it always builds it.
+    then takes another kernel with another rounding; in a CUDA graph it always builds it. Where no mask is
+    passed, it looks at nothing.
     """
     from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 
@@ -63,5 +64,5 @@ def distances(known: Callable[..., Tensor], attention_mask: Tensor, *args: Any, 
 def given(known: Callable[..., Any], *args: Any, attention_mask: Any = None, **options: Any) -> Any:
     """What a mask function of transformers builds, of a mask that there is without looking into it."""
     if attention_mask is not None:
-        options["allow_is_bidirectional_skip"] = False
+        options |= {"allow_is_bidirectional_skip": False, "allow_is_causal_skip": False}
     return known(*args, attention_mask=attention_mask, **options)

@@ -123,6 +123,7 @@ def measured(words: list[str], folder: Path, device: str) -> dict[str, Any]:
     """Waits and kernels of an ordinary step of the run that these settings make."""
     from ftrun.experiments.overrides import compose
     from ftrun.experiments.single import run
+    from ftrun.models.attention_masks import always_given, as_transformers_has_them
     from ftrun.settings import schedules
     from ftrun.settings.read import read
     from ftrun.training.step import Step
@@ -148,9 +149,12 @@ def measured(words: list[str], folder: Path, device: str) -> dict[str, Any]:
             kernels.append(kernels_of_a_gpu(lambda: honest(step, rows)))
 
     points, schedules.LOG_POINTS, Step.take = schedules.LOG_POINTS, 1, take
+    if device == "cpu":
+        always_given()  # as on a GPU
     try:
         run(read(compose(words)), folder)
     finally:
+        as_transformers_has_them()
         schedules.LOG_POINTS, Step.take = points, honest
     per_step = {name: count / SYNCS for name, count in sorted(waits.items())}
     return {

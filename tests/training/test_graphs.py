@@ -17,6 +17,7 @@ from ftrun.training.gradients import graphs
 from ftrun.training.gradients.gradient import Gradient
 
 LONG = "train.epochs=3", "train.eval_every=9", "train.lr=3e-3", "train.checkpoint_every=9", "task.subset=48"
+WAYS = "auto", "false"
 DRAWN = {"setfit", "distil"}
 
 
@@ -49,7 +50,7 @@ def trained(taught, tmp_path, monkeypatch):
 def test_every_strategy_learns_the_same_with_graphs(toy_files, tiny_dir, trained, stand_in, strategy):
     """With dropout, micro-batches of 6, 6 and 4, and stages that open on the way."""
     own = words(strategy, "baselines=false", "train.micro_batch=6")
-    ways = [toy(toy_files, tiny_dir("bert"), *own, f"train.graphs={way}") for way in ("auto", "false")]
+    ways = [toy(toy_files, tiny_dir("bert"), *own, f"train.graphs={way}") for way in WAYS]
     assert trained(ways[0]) == trained(ways[1])
     if strategy in DRAWN:  # their losses are of what is drawn or answered anew for each batch
         return
@@ -66,6 +67,12 @@ def test_every_task_that_can_learns_the_same_with_graphs(tiny_dir, tmp_path, tra
     own += ["train.eval_every=12", "train.checkpoint_every=12"]
     assert trained(settings(*own)) == trained(settings(*own, "train.graphs=false"))
     assert stand_in[0].replayed > 4
+
+
+def test_fewer_rows_than_a_batch_are_captured_too(toy_files, tiny_dir, trained, stand_in):
+    few = "baselines=false", "task.subset=6", "train.epochs=9"
+    ways = [toy(toy_files, tiny_dir("bert"), *words("full", *few), f"train.graphs={way}") for way in WAYS]
+    assert trained(ways[0]) == trained(ways[1]) and stand_in[0].replayed == 9 - 2
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ class Gradient:
         if isinstance(self.objective, Coupled) and len(batches) > 1:
             total = self.coupled(batches, state.step, weight)
         else:
-            whole = len(rows) == self.settings.train.batch_size
+            whole = len(rows) == min(self.settings.train.batch_size, len(self.batches.dataset))
             spare = self.spare(len(batches), len(rows), state.micro_batch)
             total = self.backward(batches, idle, weight, whole, spare)
         state.cost["tokens"] += ready.tokens
