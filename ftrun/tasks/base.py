@@ -77,10 +77,13 @@ class Task(ABC):
 
 
 def check_metric(data: TaskData, settings: Settings) -> None:
-    """Refuses a train.metric that the task does not compute; some depend on the labels of its rows."""
+    """Refuses a train.metric that the task does not compute; some depend on the labels of its rows.
+
+    As transformers' metric_for_best_model it may be without its "eval_".
+    """
     wanted = settings.train.metric
     possible = [f"eval_{name}" for name in data.scorer.metrics]
-    if wanted is not None and wanted not in possible:
+    if wanted is not None and f"eval_{wanted.removeprefix('eval_')}" not in possible:
         raise ConfigError(
             f"train.metric={wanted}: task={data.task.name} has no such metric;"
             f" possible: {', '.join(possible)}{near(wanted, possible)}"

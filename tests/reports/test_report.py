@@ -323,6 +323,19 @@ def test_a_baseline_that_is_not_beaten_is_a_warning_with_its_score() -> None:
         "TF-IDF beats this model on the test split (accuracy 75.2 % against 60.3 %)",
     ]
     assert baseline_warnings(row | {"test_score": 0.8}, found) == []
+    rare = {"metric": "accuracy", "test_score": 0.97, "config": {"task": {"balance": "none"}}}
+    common = {"majority": {"test_accuracy": 0.97}}
+    (line,) = baseline_warnings(rare, common)
+    assert line.endswith(
+        "(accuracy 97.0 % against 97.0 %); for rare labels: task.balance=weights train.metric=f1"
+    )
+    for other in (
+        row,
+        rare | {"config": {"task": {"balance": "weights"}}},
+        rare | {"config": {"task": {"name": "ner"}}},
+    ):
+        (line,) = baseline_warnings(other | {"test_score": 0.603}, {"majority": {"test_accuracy": 0.97}})
+        assert line.endswith("against 60.3 %)")
     (line,) = baseline_warnings(row | {"test_score": 0.752}, found)
     assert line == "TF-IDF matches this model on the test split (accuracy 75.2 % against 75.2 %)"
     errors = {"tfidf": {"test_mae": 0.5}}

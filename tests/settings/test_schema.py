@@ -107,7 +107,7 @@ def test_values_are_typed():
         (["train.learning_rate=1e-3"], "ftrun calls it train.lr"),
         (["+train.learning_rate=1e-3"], "ftrun calls it train.lr"),
         (["train.metric=eval_acuracy"], "did you mean 'eval_accuracy'?"),
-        (["train.metric=accuracy"], "did you mean 'eval_accuracy'?"),
+        (["train.metric=acuracy"], "did you mean 'eval_accuracy'?"),
         (["lr=1e-3"], "did you mean 'train.lr'?"),
         (["+lr=1e-3"], "did you mean 'train.lr'?"),
         (["batch_size=8"], "train.batch_size"),

@@ -102,12 +102,14 @@ def test_the_frozen_features_baseline_answers_as_it_does(solved):
     assert card["test_accuracy"] == pytest.approx(solved.read_json("result.json")["test_accuracy"], abs=1e-6)
 
 
-def test_train_metric_chooses_the_strength_where_it_is_set(toy_files, tiny_dir, tmp_path, capsys):
-    words = PROBE, "train.metric=eval_f1", "train.max_steps=3"
+@pytest.mark.parametrize("name", ["eval_f1", "f1"])
+def test_train_metric_chooses_the_strength_where_it_is_set(toy_files, tiny_dir, tmp_path, capsys, name):
+    words = PROBE, f"train.metric={name}", "train.max_steps=3"
     run = ran(tmp_path / "run", toy(toy_files, tiny_dir("bert"), *words))
     tried = [line for line in run.metrics() if "l2" in line]
     best = max(tried, key=lambda line: (line["eval_f1"], -line["eval_loss"]))
-    assert run.read_json("result.json")["l2"] == best["l2"]
+    result = run.read_json("result.json")
+    assert result["l2"] == best["l2"] and result["metric"] == "eval_f1"
     assert "train.epochs=2 and train.max_steps=3: without effect" in capsys.readouterr().out
 
 
