@@ -34,7 +34,7 @@ def test_the_benchmark_for_a_gpu_runs(tmp_path, monkeypatch, ftrun_inprocess):
         monkeypatch.setattr(part, "ftrun", lambda words: ftrun_inprocess(*words, check=False))
         monkeypatch.setattr(part, "ThreadPoolExecutor", InTurn)
     words = ["--device", "cpu", "--tiny", "--sections", "smoke", "ratio", "syncs", "graphs", "--workers", "1"]
-    words += ["--cases", "fp32", "tiny 16 full"]
+    words += ["--cases", "fp32", "tiny 16 full", "hidden words"]
     monkeypatch.setattr(sys, "argv", ["gpu.py", "--out", str(tmp_path), *words])
     gpu.main()
     lines = [json.loads(line) for line in (tmp_path / "gpu.jsonl").read_text().splitlines()]
@@ -47,9 +47,9 @@ def test_the_benchmark_for_a_gpu_runs(tmp_path, monkeypatch, ftrun_inprocess):
     assert all(line["ms_per_step"] > 0 for line in sides.values())
     waits = {line["strategy"]: line for line in lines if line["section"] == "syncs"}
     assert list(waits) == ["full"]
-    assert all(line["kernels_per_step"] > 100 for line in waits.values())
+    assert all(line["kernels_per_step"] > 100 and not line["waits_per_step"] for line in waits.values())
     alike = {line["case"]: line for line in lines if line["section"] == "graphs"}
-    assert list(alike) == ["tiny, fp32", "tiny full, timed"]
+    assert list(alike) == ["tiny, fp32", "hidden words", "tiny full, timed"]
     assert all(line["metrics_equal"] and line["weights_equal"] for line in alike.values())
 
 

@@ -109,8 +109,11 @@ class Dataset(ABC):
         """The tokens to which these examples are padded at least; 0 where their longest decides."""
         if self._multiple == 1:
             return 0
-        longest = max(example.size for example in examples)
-        return min(-(-longest // self._multiple) * self._multiple, self._longest)
+        return self._rounded(max(example.size for example in examples), self._longest)
+
+    def _rounded(self, longest: int, most: int) -> int:
+        """So many tokens, up to the multiple to which batches are padded."""
+        return min(-(-longest // self._multiple) * self._multiple, most)
 
     @cached_property
     def _longest(self) -> int:

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from gpu_parts import embedded_rows, ftrun, made
+from gpu_parts import decoder, embedded_rows, ftrun, made
 
 WAYS = ("auto", "false")  # of train.graphs
 STRATEGIES = {"full": [], "lora": [], "freeze": [], "gradual_unfreeze": ["every=0.15"]}
@@ -23,6 +23,7 @@ OTHERS = {  # on the smallest shape: what is beside the usual way
     "fp32": ["strategy=full", "train.precision=fp32"],
     "fp16, eager": ["strategy=full", "train.precision=fp16"],
 }
+HIDDEN = ["task=mlm", "task.corpus=docstrings", "task.block=64", "train.batch_size=32"]
 DECODER = ["task=lm", "model=gpt2_small_random", "task.vocab=512", "task.block=64", "train.batch_size=8"]
 
 
@@ -32,6 +33,7 @@ def graphs(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     train = embedded_rows(options.out / "graphs_train.tsv", 64 if options.tiny else 2048)
     rest = embedded_rows(options.out / "graphs_rest.tsv", 16 if options.tiny else 64)
     networks = {shape: made(shape, options.out / "networks" / shape) for shape in shapes}
+    networks["decoder"] = decoder(options.out / "networks" / "decoder")
     texts = ["task=classify", f"task.train={train}", f"task.validation={rest}", f"task.test={rest}",
              "task.text=text", "task.label=label", "task.max_length=64"]  # fmt: skip
 
@@ -46,6 +48,8 @@ def graphs(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     }
     bits |= {f"{shapes[-1]}, {name}": words(shapes[-1], *more) for name, more in OTHERS.items()}
     bits["decoder"] = [*DECODER, f"task.train={train}", f"task.validation={rest}", f"task.test={rest}"]
+    bits["hidden words"] = [*HIDDEN, f"model.name={networks[shapes[-1]]}"]
+    bits["decoder, classes"] = words("decoder", "strategy=full")
     if options.device == "cpu":
         del bits[f"{shapes[-1]}, fp16, eager"]
     if options.cases:

@@ -43,6 +43,21 @@ def made(shape: str, place: Path, dropout: float = 0.1) -> Path:
     return place
 
 
+def decoder(place: Path) -> Path:
+    """A small GPT-2 with random weights and the tokenizer of tiny_bert."""
+    from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
+
+    from ftrun import ASSETS
+
+    tokenizer = AutoTokenizer.from_pretrained(ASSETS / "tiny_bert")
+    config = GPT2Config(
+        vocab_size=30522, n_embd=256, n_layer=4, n_head=4, pad_token_id=tokenizer.pad_token_id
+    )
+    GPT2LMHeadModel(config).save_pretrained(place)
+    tokenizer.save_pretrained(place)
+    return place
+
+
 def ftrun(words: list[str]) -> subprocess.CompletedProcess[str]:
     threads = {"OMP_NUM_THREADS": "2"}  # several run side by side
     return subprocess.run(

@@ -8,6 +8,7 @@ import torch
 
 from ftrun.tasks.metrics import classification, contrastive, entities, regression, spans, tokens
 from ftrun.tasks.metrics.metric import LOSS
+from ftrun.tasks.parts.positions import positions_in, positions_of
 
 BATCH = {  # two texts; of the first two tokens are hidden, of the second one
     "inputs": {},
@@ -36,6 +37,19 @@ def test_what_hidden_tokens_cost_and_how_many_are_right():
     assert second == dict.fromkeys(first, 0) | {"guessed": 1, "right": 1, "masked": 1, "right_masked": 1}
     total, count = tokens.word_loss(WORDS, BATCH)
     assert float(total) == pytest.approx(sum(each)) and count == 3
+
+
+@pytest.mark.parametrize(
+    ("hidden", "length"), [(1, 32), (32, 32), (33, 64), (614, 640), (5000, 5120), (19660, 20480)]
+)
+def test_positions_are_rounded_up_by_an_eighth_at_most_above_a_few(hidden, length):
+    chosen = torch.zeros(40, 1000, dtype=torch.bool)
+    chosen.view(-1)[1 : hidden + 1] = True
+    found = positions_of(chosen, rounded=True)
+    assert len(found) == length and found[:hidden].tolist() == list(range(1, hidden + 1))
+    assert not found[hidden:].any() and torch.equal(positions_of(chosen), found[:hidden])
+    labels = torch.full(chosen.shape, -100).masked_fill(chosen, 7)
+    assert positions_in({"labels": labels}) == hidden
 
 
 def test_a_pair_s_order_costs_as_often_as_it_has_hidden_tokens():

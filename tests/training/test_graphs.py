@@ -59,7 +59,7 @@ def test_every_strategy_learns_the_same_with_graphs(toy_files, tiny_dir, trained
     assert (backend.forgotten > 0) == (strategy in ("gradual_unfreeze", "lp_ft"))
 
 
-@pytest.mark.parametrize("task", ["pairs", "multilabel", "regress", "ner", "qa", "lm", "vit"])
+@pytest.mark.parametrize("task", ["pairs", "multilabel", "regress", "ner", "qa", "lm", "mlm", "vit"])
 def test_every_task_that_can_learns_the_same_with_graphs(tiny_dir, tmp_path, trained, stand_in, task):
     (tmp_path / "data").mkdir()
     own = ["experiment=smoke", *words_of(task, tmp_path / "data", tiny_dir), "baselines=false"]
@@ -75,17 +75,38 @@ def test_fewer_rows_than_a_batch_are_captured_too(toy_files, tiny_dir, trained, 
     assert trained(ways[0]) == trained(ways[1]) and stand_in[0].replayed == 9 - 2
 
 
+def test_hidden_tokens_are_rounded_up_by_what_has_no_label(tiny_dir, tmp_path, monkeypatch):
+    """Their number is that of few graphs, and loss and accuracy are those of the tokens alone."""
+    (tmp_path / "data").mkdir()
+    own = ["experiment=smoke", *words_of("mlm", tmp_path / "data", tiny_dir), "baselines=false"]
+    experiment = settings(*own, "train.batch_size=4", "train.max_steps=8", "train.lr=1e-3")
+    exact = ran(tmp_path / "exact", experiment)
+    recalled(monkeypatch, multiple=8)
+    seen, honest = [], graphs.Graphs.run
+    run = lambda self, work, batch, *own: seen.append(batch) or honest(self, work, batch, *own)  # noqa: E731
+    monkeypatch.setattr(graphs.Graphs, "run", run)
+    rounded = ran(tmp_path / "rounded", experiment)
+    for batch in seen:
+        labels = batch["labels"].flatten()[batch["positions"]]
+        hidden = int((batch["labels"] != -100).sum())
+        assert len(labels) % 32 == 0 and hidden <= len(labels) < hidden + 32
+        assert int((labels != -100).sum()) == hidden
+    assert len({len(batch["positions"]) for batch in seen}) == 1
+    for one, other in zip(exact.metrics(), rounded.metrics(), strict=True):
+        assert one == pytest.approx(other, rel=1e-4, abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("task", "why"),
     [
-        ("mlm", "how many tokens task=mlm predicts"),
-        ("moco", "the loss of task=moco"),
-        ("resnet", "batch norm"),
+        (["mlm", "task.next=nsp"], "the losses of tokens and of pairs"),
+        (["moco"], "the loss of task=moco"),
+        (["resnet"], "batch norm"),
     ],
 )
 def test_what_cannot_be_captured_is_said(tiny_dir, tmp_path, stand_in, capsys, task, why):
     (tmp_path / "data").mkdir()
-    own = ["experiment=smoke", *words_of(task, tmp_path / "data", tiny_dir), "baselines=false"]
+    own = ["experiment=smoke", *words_of(task[0], tmp_path / "data", tiny_dir), *task[1:], "baselines=false"]
     ran(tmp_path / "run", settings(*own, "train.batch_size=8", "task.subset=16", "train.max_steps=1"))
     assert f"CUDA graphs: none: {why}" in capsys.readouterr().out and stand_in[0].recorded == 0
 

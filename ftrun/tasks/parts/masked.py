@@ -28,12 +28,13 @@ class Masked(Dataset):
         chance = (0, 0) if draw is None else (draw.seed, draw.epoch)
         texts = [self.drawn(example, *chance) for example in examples]
         made = [self.masked(one.row, ids, *chance) for one, (ids, _, _) in zip(examples, texts, strict=True)]
-        ids, mask = pad([each[0] for each in made], self.known.pad)
-        labels, _ = pad([each[1] for each in made], IGNORED)
-        kinds, _ = pad([each[2] for each in made], -1)
+        width = self._rounded(max(len(each[0]) for each in made), self.task.block)
+        ids, mask = pad([each[0] for each in made], self.known.pad, width)
+        labels, _ = pad([each[1] for each in made], IGNORED, width)
+        kinds, _ = pad([each[2] for each in made], -1, width)
         inputs = {"input_ids": ids, "attention_mask": mask}
         batch = {"inputs": inputs, "labels": labels, "kinds": kinds, "draw": draw}
-        batch["positions"] = positions_of(kinds >= 0)
+        batch["positions"] = positions_of(kinds >= 0, self._multiple > 1 and not self.task.pairs)
         return batch | self.order(texts, inputs) if self.task.pairs else batch
 
     def order(self, texts: list[tuple[list[int], int, int | None]], inputs: Batch) -> Batch:

@@ -220,8 +220,8 @@ def obstacle(model: Model, data: TaskData, train: Train, accelerator: Accelerato
     if not is_capturable(data.objective):
         return f"the loss of task={data.task.name} depends on the step or on earlier batches"
     rows = data.dataset("train")
-    if "positions" in rows.collate([rows[0]]):
-        return f"how many tokens task={data.task.name} predicts differs from batch to batch"
+    if "order" in rows.collate([rows[0]]):
+        return "the losses of tokens and of pairs are counted apart"
     if model.batch_norms():
         return "batch normalisation keeps statistics"
     if train.compile:
