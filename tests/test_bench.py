@@ -1,11 +1,13 @@
 """The benchmark for a GPU does its work on a CPU too, in small; the simulation of the statistics runs."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,11 +31,15 @@ def test_the_benchmark_for_a_gpu_runs(tmp_path, monkeypatch, ftrun_inprocess):
     monkeypatch.syspath_prepend(str(ROOT / "scripts/bench"))
     import gpu
     import gpu_graphs
+    import gpu_shapes
 
-    for part in (gpu, gpu_graphs):
+    for part in (gpu, gpu_graphs, gpu_shapes):
         monkeypatch.setattr(part, "ftrun", lambda words: ftrun_inprocess(*words, check=False))
-        monkeypatch.setattr(part, "ThreadPoolExecutor", InTurn)
-    words = ["--device", "cpu", "--tiny", "--sections", "smoke", "ratio", "syncs", "graphs", "--workers", "1"]
+        monkeypatch.setattr(part, "ThreadPoolExecutor", InTurn, raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))
+    monkeypatch.setattr(gpu_shapes, "environment", lambda: {**os.environ})  # of the run that is killed
+    sections = [name for name in gpu.SECTIONS if name != "parity"]  # of a CPU with itself
+    words = ["--device", "cpu", "--tiny", "--workers", "1", "--sections", *sections]
     words += ["--cases", "fp32", "tiny 16 full", "hidden words"]
     monkeypatch.setattr(sys, "argv", ["gpu.py", "--out", str(tmp_path), *words])
     gpu.main()
@@ -48,6 +54,13 @@ def test_the_benchmark_for_a_gpu_runs(tmp_path, monkeypatch, ftrun_inprocess):
     waits = {line["strategy"]: line for line in lines if line["section"] == "syncs"}
     assert list(waits) == ["full"]
     assert all(line["kernels_per_step"] > 100 and not line["waits_per_step"] for line in waits.values())
+    (again,) = (line for line in lines if line["section"] == "resume")
+    assert again["killed"] and again["metrics_equal"] and again["weights_equal"]
+    (full,) = (line for line in lines if line["section"] == "full_batches")
+    assert full["operations_a_second"] > 0 and full["tokens"] == 2 * 32 * 16
+    kinds = {line["shape"]: line for line in lines if line["section"] == "shapes"}
+    assert list(kinds) == ["modernbert", "gpt2", "vit", "resnet", "simclr"]
+    assert all(line["steps"] == 3 for line in kinds.values()) and kinds["simclr"]["images_a_second"] > 0
     alike = {line["case"]: line for line in lines if line["section"] == "graphs"}
     assert list(alike) == ["tiny, fp32", "hidden words", "tiny full, timed"]
     assert all(line["metrics_equal"] and line["weights_equal"] for line in alike.values())

@@ -23,8 +23,10 @@ from typing import Any
 
 from gpu_graphs import graphs
 from gpu_parts import embedded_rows, ftrun, made
+from gpu_shapes import full_batches, resume, shapes
 
 ROOT = Path(__file__).resolve().parents[2]
+SECTIONS = ["ratio", "graphs", "syncs", "parity", "smoke", "resume", "full_batches", "shapes"]
 SPEED = {  # batch sizes and strategies of each shape
     "bert_base": {32: ["full", "lora"], 256: ["full"]},
     "minilm": {32: ["full"]},
@@ -56,6 +58,9 @@ def main() -> None:
         "syncs": syncs,
         "parity": parity,
         "smoke": smoke,
+        "resume": resume,
+        "full_batches": full_batches,
+        "shapes": shapes,
     }
     for name, section in sections.items():
         if name in options.sections or name == "about":
@@ -73,7 +78,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder of what is measured")
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     parser.add_argument("--tiny", action="store_true", help="small shapes and few steps")
-    parser.add_argument("--sections", nargs="+", default=["ratio", "graphs", "syncs", "parity", "smoke"])
+    parser.add_argument("--sections", nargs="+", default=SECTIONS)
     parser.add_argument(
         "--cases", nargs="*", help="of smoke, ratio and graphs: names that contain one of these"
     )

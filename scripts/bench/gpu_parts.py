@@ -59,7 +59,13 @@ def decoder(place: Path) -> Path:
 
 
 def ftrun(words: list[str]) -> subprocess.CompletedProcess[str]:
-    threads = {"OMP_NUM_THREADS": "2"}  # several run side by side
-    return subprocess.run(
-        [sys.executable, "-m", "ftrun", *words], capture_output=True, text=True, env={**os.environ, **threads}
-    )
+    return subprocess.run(command(words), capture_output=True, text=True, env=environment())
+
+
+def command(words: list[str]) -> list[str]:
+    return [sys.executable, "-m", "ftrun", *words]
+
+
+def environment() -> dict[str, str]:
+    """That of each run: several are side by side."""
+    return {**os.environ, "OMP_NUM_THREADS": "2"}
