@@ -31,26 +31,28 @@ def test_the_benchmark_for_a_gpu_runs(tmp_path, monkeypatch, ftrun_inprocess):
     monkeypatch.syspath_prepend(str(ROOT / "scripts/bench"))
     import gpu
     import gpu_graphs
+    import gpu_ratio
     import gpu_shapes
 
-    for part in (gpu, gpu_graphs, gpu_shapes):
+    for part in (gpu, gpu_graphs, gpu_ratio, gpu_shapes):
         monkeypatch.setattr(part, "ftrun", lambda words: ftrun_inprocess(*words, check=False))
         monkeypatch.setattr(part, "ThreadPoolExecutor", InTurn, raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))
     monkeypatch.setattr(gpu_shapes, "environment", lambda: {**os.environ})  # of the run that is killed
     sections = [name for name in gpu.SECTIONS if name != "parity"]  # of a CPU with itself
     words = ["--device", "cpu", "--tiny", "--workers", "1", "--sections", *sections]
-    words += ["--cases", "fp32", "tiny 16 full", "hidden words"]
+    words += ["--cases", "fp32", "tiny 16", "hidden words"]
     monkeypatch.setattr(sys, "argv", ["gpu.py", "--out", str(tmp_path), *words])
     gpu.main()
     lines = [json.loads(line) for line in (tmp_path / "gpu.jsonl").read_text().splitlines()]
     assert not [line for line in lines if "says" in line]
     smoke = [line for line in lines if line["section"] == "smoke"]
     assert [line["case"] for line in smoke] == ["fp32"] and smoke[0]["exit_code"] == 0
-    sides = {line["side"]: line for line in lines if line["section"] == "ratio"}
-    assert list(sides) == ["Trainer, defaults", "Trainer, best", "ftrun", "ftrun not deterministic"]
-    assert len({line["steps"] for line in sides.values()}) == 1
-    assert all(line["ms_per_step"] > 0 for line in sides.values())
+    for section, strategy in {"ratio": "full", "more_ratios": "linear_probe"}.items():
+        sides = {line["side"]: line for line in lines if line["section"] == section}
+        assert list(sides) == ["Trainer, defaults", "Trainer, best", "ftrun", "ftrun not deterministic"]
+        assert {(line["strategy"], line["steps"]) for line in sides.values()} == {(strategy, 6)}
+        assert all(line["ms_per_step"] > 0 for line in sides.values())
     waits = {line["strategy"]: line for line in lines if line["section"] == "syncs"}
     assert list(waits) == ["full"]
     assert all(line["kernels_per_step"] > 100 and not line["waits_per_step"] for line in waits.values())

@@ -23,20 +23,17 @@ from typing import Any
 
 from gpu_graphs import graphs
 from gpu_parts import embedded_rows, ftrun, made
+from gpu_ratio import more_ratios, ratio
 from gpu_shapes import full_batches, resume, shapes
 
 ROOT = Path(__file__).resolve().parents[2]
-SECTIONS = ["ratio", "graphs", "syncs", "parity", "smoke", "resume", "full_batches", "shapes"]
-SPEED = {  # batch sizes and strategies of each shape
-    "bert_base": {32: ["full", "lora"], 256: ["full"]},
-    "minilm": {32: ["full"]},
-    "tiny": {16: ["full"]},
-}
+SECTIONS = [
+    "ratio", "graphs", "syncs", "parity", "smoke", "resume", "full_batches", "shapes", "more_ratios",
+]  # fmt: skip
 TASKS = {  # the tasks whose data comes along, and a network for each
     "docstrings": [],
     "digits": ["task=digits", "model=cnn_small"],
 }
-OURS = {"ftrun": [], "ftrun not deterministic": ["train.deterministic=false"]}
 OTHERS = {  # kinds of training beyond the strategies
     "mlm": ["task=mlm", "task.corpus=docstrings"],
     "mlm with nsp": ["task=mlm", "task.corpus=docstrings", "task.next=nsp"],
@@ -61,6 +58,7 @@ def main() -> None:
         "resume": resume,
         "full_batches": full_batches,
         "shapes": shapes,
+        "more_ratios": more_ratios,
     }
     for name, section in sections.items():
         if name in options.sections or name == "about":
@@ -152,29 +150,6 @@ def losses(log: str) -> list[float]:
     return [line[name] for line in lines for name in ("train_loss", "eval_loss") if name in line]
 
 
-def ratio(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Seconds of training with ftrun and with the Trainer, at its defaults and at its best settings."""
-    rows = embedded_rows(options.out / "rows.tsv", 64 if options.tiny else 2048)
-    shapes = ["tiny"] if options.tiny else [shape for shape in SPEED if shape != "tiny"]
-    for shape in shapes:
-        network = made(shape, options.out / "networks" / shape)
-        for batch, strategies in SPEED[shape].items():
-            for strategy in strategies:
-                epochs = 1 if options.tiny else 2 if batch == 32 else 6
-                common = {"train": str(rows), "validation": str(rows), "text": "text", "label": "label",
-                          "model": str(network), "epochs": epochs, "batch_size": batch, "seed": 0,
-                          "strategy": strategy, "device": options.device}  # fmt: skip
-                case = {"shape": shape, "batch": batch, "strategy": strategy}
-                name = " ".join(map(str, case.values()))
-                if options.cases and not any(part in name for part in options.cases):
-                    continue
-                for side in ("defaults", "best"):
-                    yield case | {"side": f"Trainer, {side}"} | trainer(common | {"best": side == "best"})
-                for side, words in OURS.items():
-                    place = options.out / "runs" / f"{name} {side}".replace(" ", "_")
-                    yield case | {"side": side} | ours(common, words, place)
-
-
 def syncs(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """How often and where the host waits for the device in an ordinary step, and how many kernels it has."""
     rows = embedded_rows(options.out / "rows.tsv", 64 if options.tiny else 2048)
@@ -193,49 +168,6 @@ def syncs(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 def files(rows: Path) -> list[str]:
     splits = [f"task.{split}={rows}" for split in ("train", "validation", "test")]
     return ["task=classify", *splits, "task.text=text", "task.label=label"]
-
-
-def trainer(words: dict[str, Any]) -> dict[str, Any]:
-    side = Path(__file__).with_name("trainer_side.py")
-    done = subprocess.run([sys.executable, str(side), json.dumps(words)], capture_output=True, text=True)
-    if done.returncode:
-        return {"says": done.stderr[-1500:]}
-    return kept(json.loads(done.stdout.splitlines()[-1]))
-
-
-def ours(words: dict[str, Any], more: list[str], place: Path) -> dict[str, Any]:
-    from trainer_side import LORA, MAX_LENGTH, RATES
-
-    settings = [
-        f"strategy={words['strategy']}", "task=classify", f"task.train={words['train']}",
-        f"task.validation={words['validation']}", f"task.test={words['validation']}",
-        f"task.text={words['text']}", f"task.label={words['label']}", f"task.max_length={MAX_LENGTH}",
-        f"model.name={words['model']}", f"device={words['device']}", f"train.epochs={words['epochs']}",
-        f"train.batch_size={words['batch_size']}", f"train.lr={RATES[words['strategy']]}",
-        f"hydra.run.dir={place}", *more,
-    ]  # fmt: skip
-    if words["strategy"] == "lora":
-        settings += [
-            f"rank={LORA['rank']}",
-            f"alpha={LORA['alpha']}",
-            f"targets=[{','.join(LORA['targets'])}]",
-        ]
-    start = time.perf_counter()
-    done = ftrun(settings)
-    if done.returncode:
-        return {"says": (done.stderr or done.stdout)[-1500:]}
-    cost, result = (json.loads((place / name).read_text()) for name in ("cost.json", "result.json"))
-    return kept({
-        "seconds": cost["train_seconds"], "tokens": cost["tokens"], "padded_tokens": cost["padded_tokens"],
-        "steps": result["steps"], "process": time.perf_counter() - start,
-    } | {name: cost[name] for name in cost if "memory" in name})  # fmt: skip
-
-
-def kept(found: dict[str, Any]) -> dict[str, Any]:
-    """What both sides say, with a step's milliseconds."""
-    names = ("seconds", "steps", "tokens", "padded_tokens", "process", "memory_bytes", "cpu_seconds")
-    values = {name: round(found[name], 2) for name in names if name in found}
-    return values | {"ms_per_step": round(1000 * found["seconds"] / found["steps"], 2)}
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import Any
 
 MAX_LENGTH = 128  # tokens
 LORA = {"rank": 4, "alpha": 8, "targets": ["query", "key", "value", "attention.output.dense"]}
-RATES = {"full": 1e-4, "lora": 1e-3}  # peak learning rates
+RATES = {"full": 1e-4, "lora": 1e-3, "linear_probe": 1e-3}  # peak learning rates
 Rows = list[dict[str, str]]
 
 
@@ -37,6 +37,8 @@ def measured(options: dict[str, Any]) -> dict[str, Any]:
     )
     if options["strategy"] == "lora":
         model = with_lora(model)
+    if options["strategy"] == "linear_probe":
+        model.base_model.requires_grad_(False)
 
     def encoded(rows: Rows) -> list[dict[str, Any]]:
         batch = tokenizer([row[options["text"]] for row in rows], truncation=True, max_length=MAX_LENGTH)
