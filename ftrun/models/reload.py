@@ -229,7 +229,8 @@ def shown(model: Model, batch: dict[str, Any]) -> Shown:
     trusted = any(type(each).__module__.startswith("transformers_modules") for each in kinds)
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
-    inputs = {name: value.to(device) for name, value in batch["inputs"].items()}
+    given = batch["inputs"] | ({"positions": batch["positions"]} if "positions" in batch else {})
+    inputs = {name: value.to(device) for name, value in given.items()}
     logits = logits_of(model.net, inputs, **model.asked)
     model.train(was_training)
     return Shown(logits, inputs, model.asked, trusted)

@@ -204,11 +204,11 @@ def test_the_checkpoints_own_head_is_used_and_the_short_way_is_the_long_one(
     assert "has no pre-training head" not in capsys.readouterr().out
     examples = past.data.dataset("test").examples
     batch = past.data.dataset("test").collate(examples)
-    chosen, labels = batch["inputs"]["positions"], batch["labels"]
-    plain = {key: value for key, value in batch["inputs"].items() if key != "positions"}
+    plain, labels = batch["inputs"], batch["labels"]
+    chosen = labels != -100
     past.model.eval()
     with torch.no_grad():
-        short, long = past.model(**batch["inputs"]), past.model(**plain)
+        short, long = past.model(**plain, positions=batch["positions"]), past.model(**plain)
         kind = "AutoModelForCausalLM" if name == "gpt2" else "AutoModelForMaskedLM"
         theirs = getattr(transformers, kind).from_pretrained(place).eval()(**plain).logits
     assert len(short) == int(chosen.sum()) > len(examples) - 1

@@ -109,7 +109,7 @@ def test_a_gradient_is_drawn_by_its_step_and_divided_by_what_it_counts(earlier: 
         accelerator=SimpleNamespace(num_processes=1, process_index=0, device=CPU),
         guard=SimpleNamespace(replay=lambda step, rows: earlier, replayed_share=lambda: 0.25),
         settings=SimpleNamespace(seed=7, train=SimpleNamespace(batch_size=2)),
-        batches=SimpleNamespace(of=lambda *_: ready, ahead=lambda *_: None),
+        batches=SimpleNamespace(of=lambda *_: ready, ahead=lambda *_: None, dataset=range(9)),
         objective=objective, parts={},
         seed=lambda step, process: seeds.append((step, process)),
         rehearse=lambda past, chosen, state, part: weights.append(part),

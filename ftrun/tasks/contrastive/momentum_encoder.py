@@ -55,9 +55,8 @@ class Follower(nn.Module):
     @torch.no_grad()
     def follow(self, momentum: float) -> None:
         """k ← momentum·k + (1 - momentum)·q for every trained weight q."""
-        weights = [self.weights[name] for name in self.followed]
-        torch._foreach_mul_(weights, momentum)
-        torch._foreach_add_(weights, list(self.followed.values()), alpha=1 - momentum)
+        for name, value in self.followed.items():
+            self.weights[name].mul_(momentum).add_(value, alpha=1 - momentum)
 
     @torch.no_grad()
     def outputs(self, pixels: Tensor) -> Tensor:

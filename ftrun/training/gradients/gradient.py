@@ -204,7 +204,7 @@ class Gradient:
         spare = self.spare(len(chosen), len(rows), size)
         with self.syncing(last=False):
             for number, part in enumerate([*chosen, *[rows[:1]] * spare]):
-                batch = placed(dataset.collate([dataset[row] for row in part], draw), self.batches.device)
+                batch = placed(dataset.collate([dataset[row] for row in part], draw), self.accelerator.device)
                 with self.accelerator.autocast():
                     outputs = outputs_of(past.model, objective, batch)
                 loss = objective.loss(outputs, batch).sum
