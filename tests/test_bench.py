@@ -31,10 +31,10 @@ def test_the_benchmark_for_a_gpu_runs(tmp_path, monkeypatch, ftrun_inprocess):
     monkeypatch.syspath_prepend(str(ROOT / "scripts/bench"))
     import gpu
     import gpu_graphs
-    import gpu_ratio
+    import gpu_parts
     import gpu_shapes
 
-    for part in (gpu, gpu_graphs, gpu_ratio, gpu_shapes):
+    for part in (gpu, gpu_graphs, gpu_parts, gpu_shapes):
         monkeypatch.setattr(part, "ftrun", lambda words: ftrun_inprocess(*words, check=False))
         monkeypatch.setattr(part, "ThreadPoolExecutor", InTurn, raising=False)
     monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))

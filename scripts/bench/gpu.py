@@ -22,14 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from gpu_graphs import graphs
-from gpu_parts import embedded_rows, ftrun, made
+from gpu_parts import classes, embedded_rows, ftrun, made
 from gpu_ratio import more_ratios, ratio
 from gpu_shapes import full_batches, resume, shapes
 
 ROOT = Path(__file__).resolve().parents[2]
-SECTIONS = [
-    "ratio", "graphs", "syncs", "parity", "smoke", "resume", "full_batches", "shapes", "more_ratios",
-]  # fmt: skip
 TASKS = {  # the tasks whose data comes along, and a network for each
     "docstrings": [],
     "digits": ["task=digits", "model=cnn_small"],
@@ -48,19 +45,7 @@ OTHERS = {  # kinds of training beyond the strategies
 def main() -> None:
     options = parse()
     options.out.mkdir(parents=True, exist_ok=True)
-    sections = {
-        "about": about,
-        "ratio": ratio,
-        "graphs": graphs,
-        "syncs": syncs,
-        "parity": parity,
-        "smoke": smoke,
-        "resume": resume,
-        "full_batches": full_batches,
-        "shapes": shapes,
-        "more_ratios": more_ratios,
-    }
-    for name, section in sections.items():
+    for name, section in {"about": about, **SECTIONS}.items():
         if name in options.sections or name == "about":
             start = time.perf_counter()
             for found in section(options):
@@ -76,7 +61,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder of what is measured")
     parser.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
     parser.add_argument("--tiny", action="store_true", help="small shapes and few steps")
-    parser.add_argument("--sections", nargs="+", default=SECTIONS)
+    parser.add_argument("--sections", nargs="+", default=[*SECTIONS])
     parser.add_argument(
         "--cases", nargs="*", help="of smoke, ratio and graphs: names that contain one of these"
     )
@@ -157,7 +142,7 @@ def syncs(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     network = made(shape, options.out / "networks" / shape)
     side = Path(__file__).with_name("syncs.py")
     for strategy in ("full",) if options.tiny else ("full", "lora"):
-        words = [f"strategy={strategy}", *files(rows), f"model.name={network}", "train.batch_size=32"]
+        words = [f"strategy={strategy}", *classes(rows), f"model.name={network}", "train.batch_size=32"]
         place = options.out / "runs" / f"syncs_{strategy}"
         command = [sys.executable, str(side), str(place), options.device, *words]
         done = subprocess.run(command, capture_output=True, text=True)
@@ -165,9 +150,17 @@ def syncs(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         yield {"shape": shape, "strategy": strategy} | found
 
 
-def files(rows: Path) -> list[str]:
-    splits = [f"task.{split}={rows}" for split in ("train", "validation", "test")]
-    return ["task=classify", *splits, "task.text=text", "task.label=label"]
+SECTIONS = {  # most important first
+    "ratio": ratio,
+    "graphs": graphs,
+    "syncs": syncs,
+    "parity": parity,
+    "smoke": smoke,
+    "resume": resume,
+    "full_batches": full_batches,
+    "shapes": shapes,
+    "more_ratios": more_ratios,
+}
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from gpu_parts import decoder, embedded_rows, ftrun, made
+from gpu_parts import classes, decoder, embedded_rows, ftrun, made, splits
 
 WAYS = ("auto", "false")  # of train.graphs
 STRATEGIES = {"full": [], "lora": [], "freeze": [], "gradual_unfreeze": ["every=0.15"]}
@@ -34,8 +34,7 @@ def graphs(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     rest = embedded_rows(options.out / "graphs_rest.tsv", 16 if options.tiny else 64)
     networks = {shape: made(shape, options.out / "networks" / shape) for shape in shapes}
     networks["decoder"] = decoder(options.out / "networks" / "decoder")
-    texts = ["task=classify", f"task.train={train}", f"task.validation={rest}", f"task.test={rest}",
-             "task.text=text", "task.label=label", "task.max_length=64"]  # fmt: skip
+    texts = [*classes(train, rest), "task.max_length=64"]
 
     def words(shape: str, *more: str) -> list[str]:
         return [*texts, f"model.name={networks[shape]}", "train.batch_size=32", *more]
@@ -47,7 +46,7 @@ def graphs(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         for strategy, more in STRATEGIES.items()
     }
     bits |= {f"{shapes[-1]}, {name}": words(shapes[-1], *more) for name, more in OTHERS.items()}
-    bits["decoder"] = [*DECODER, f"task.train={train}", f"task.validation={rest}", f"task.test={rest}"]
+    bits["decoder"] = [*DECODER, *splits(train, rest)]
     bits["hidden words"] = [*HIDDEN, f"model.name={networks[shapes[-1]]}"]
     bits["decoder, classes"] = words("decoder", "strategy=full")
     if options.device == "cpu":

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 SHAPES = {  # hidden size, layers, heads
     "bert_base": (768, 12, 12),
@@ -56,6 +59,39 @@ def decoder(place: Path) -> Path:
     GPT2LMHeadModel(config).save_pretrained(place)
     tokenizer.save_pretrained(place)
     return place
+
+
+def splits(train: Path, rest: Path | None = None) -> list[str]:
+    """The files of a task; without others to score, those that are trained on: speed needs no other."""
+    return [f"task.train={train}", *(f"task.{split}={rest or train}" for split in ("validation", "test"))]
+
+
+def classes(train: Path, rest: Path | None = None) -> list[str]:
+    """The settings for tables as `embedded_rows` makes them."""
+    return ["task=classify", *splits(train, rest), "task.text=text", "task.label=label"]
+
+
+def trained(words: list[str], place: Path) -> dict[str, Any]:
+    """What a run in this directory costs, or what it says where it fails."""
+    start = time.perf_counter()
+    done = ftrun([*words, f"hydra.run.dir={place}"])
+    if done.returncode:
+        return {"says": (done.stderr or done.stdout)[-1500:]}
+    cost, result = (json.loads((place / name).read_text()) for name in ("cost.json", "result.json"))
+    own = {name: cost[name] for name in cost if "memory" in name or name in ("tokens", "padded_tokens")}
+    found = {
+        "seconds": cost["train_seconds"],
+        "steps": result["steps"],
+        "process": time.perf_counter() - start,
+    }
+    return kept(found | own) | ({"graphs": cost["graphs"]} if "graphs" in cost else {})
+
+
+def kept(found: dict[str, Any]) -> dict[str, Any]:
+    """What both sides say, with a step's milliseconds."""
+    names = ("seconds", "steps", "tokens", "padded_tokens", "process", "memory_bytes", "cpu_seconds")
+    values = {name: round(found[name], 2) for name in names if name in found}
+    return values | {"ms_per_step": round(1000 * found["seconds"] / found["steps"], 2)}
 
 
 def ftrun(words: list[str]) -> subprocess.CompletedProcess[str]:

@@ -6,12 +6,11 @@ import argparse
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gpu_parts import embedded_rows, ftrun, made
+from gpu_parts import classes, embedded_rows, kept, made, trained
 
 Speed = dict[str, dict[int, list[str]]]
 SPEED: Speed = {  # batch sizes and strategies of each shape
@@ -66,12 +65,10 @@ def ours(words: dict[str, Any], more: list[str], place: Path) -> dict[str, Any]:
     from trainer_side import LORA, MAX_LENGTH, RATES
 
     settings = [
-        f"strategy={words['strategy']}", "task=classify", f"task.train={words['train']}",
-        f"task.validation={words['validation']}", f"task.test={words['validation']}",
-        f"task.text={words['text']}", f"task.label={words['label']}", f"task.max_length={MAX_LENGTH}",
+        *classes(Path(words["train"])), f"strategy={words['strategy']}", f"task.max_length={MAX_LENGTH}",
         f"model.name={words['model']}", f"device={words['device']}", f"train.epochs={words['epochs']}",
         f"train.batch_size={words['batch_size']}", f"train.lr={RATES[words['strategy']]}",
-        f"hydra.run.dir={place}", *more,
+        *more,
     ]  # fmt: skip
     if words["strategy"] == "linear_probe":
         settings.append("solver=adamw")  # steps, as the Trainer takes
@@ -81,19 +78,4 @@ def ours(words: dict[str, Any], more: list[str], place: Path) -> dict[str, Any]:
             f"alpha={LORA['alpha']}",
             f"targets=[{','.join(LORA['targets'])}]",
         ]
-    start = time.perf_counter()
-    done = ftrun(settings)
-    if done.returncode:
-        return {"says": (done.stderr or done.stdout)[-1500:]}
-    cost, result = (json.loads((place / name).read_text()) for name in ("cost.json", "result.json"))
-    return kept({
-        "seconds": cost["train_seconds"], "tokens": cost["tokens"], "padded_tokens": cost["padded_tokens"],
-        "steps": result["steps"], "process": time.perf_counter() - start,
-    } | {name: cost[name] for name in cost if "memory" in name})  # fmt: skip
-
-
-def kept(found: dict[str, Any]) -> dict[str, Any]:
-    """What both sides say, with a step's milliseconds."""
-    names = ("seconds", "steps", "tokens", "padded_tokens", "process", "memory_bytes", "cpu_seconds")
-    values = {name: round(found[name], 2) for name in names if name in found}
-    return values | {"ms_per_step": round(1000 * found["seconds"] / found["steps"], 2)}
+    return trained(settings, place)

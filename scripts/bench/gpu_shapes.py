@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import signal
 import subprocess
 import time
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gpu_graphs import of_weights
-from gpu_parts import command, embedded_rows, environment, ftrun, made
+from gpu_parts import classes, command, embedded_rows, environment, ftrun, made, splits, trained
 
 TOKENS = 32_768  # of a full batch: 256 rows of 128
 PEAK = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # products and sums in bf16 a second (data sheets)
@@ -28,9 +27,10 @@ def resume(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     rows = embedded_rows(options.out / "resume.tsv", 64 if options.tiny else 2048)
     shape = "tiny" if options.tiny else "minilm"
     steps = 20 if options.tiny else 200
-    words = [*classes(rows, 64), f"model.name={made(shape, options.out / 'networks' / shape)}",
-             f"device={options.device}", "train.batch_size=16", f"train.max_steps={steps}",
-             f"train.checkpoint_every={steps // 10}", f"train.eval_every={steps // 2}"]  # fmt: skip
+    network = made(shape, options.out / "networks" / shape)
+    words = [*classes(rows), "task.max_length=64", f"model.name={network}", f"device={options.device}",
+             "train.batch_size=16", f"train.max_steps={steps}", f"train.checkpoint_every={steps // 10}",
+             f"train.eval_every={steps // 2}"]  # fmt: skip
     for strategy in ("full",) if options.tiny else ("full", "lora"):
         whole, again = (options.out / "runs" / f"resume_{strategy}_{name}" for name in ("whole", "again"))
         done = ftrun([*words, f"strategy={strategy}", f"hydra.run.dir={whole}"])
@@ -63,12 +63,13 @@ def full_batches(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
         writer.writerows([["text", "label"], *[[f"{'word ' * length}{row}", row % 2] for row in range(rows)]])
     batch = 8 if options.tiny else TOKENS // length
     network = made(shape, options.out / "networks" / shape)
-    words = [*classes(table, length), f"model.name={network}", "strategy=full", f"train.batch_size={batch}",
-             f"train.epochs={2 if options.tiny else 5}"]  # fmt: skip
+    words = [*classes(table), f"task.max_length={length}", f"model.name={network}", "strategy=full",
+             f"train.batch_size={batch}", f"train.epochs={2 if options.tiny else 5}", "baselines=false",
+             f"device={options.device}"]  # fmt: skip
     for side, more in {"ftrun": [], "compiled": ["train.compile=true"]}.items():
         if side == "compiled" and options.device == "cpu":
             continue
-        found = trained(options, f"full_batches_{side}", [*words, *more])
+        found = trained([*words, *more], options.out / "runs" / f"full_batches_{side}")
         if "seconds" in found:
             found |= arithmetic(found, layers_of(network))
         yield {"side": side, "shape": shape, "tokens_a_step": batch * length, **found}
@@ -100,10 +101,11 @@ def shapes(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     rows = embedded_rows(options.out / "shapes.tsv", 64 if options.tiny else 2048)
     pictures = images(options.out / "images.npz", 64 if options.tiny else 1024, SIDE[options.tiny])
     for name, (task, network) in networks(options, rows, pictures).items():
-        words = [*task, f"model.name={network}", "train.batch_size=32", "train.max_steps=60"]
+        words = [*task, f"model.name={network}", "train.batch_size=32", "train.max_steps=60",
+                 "baselines=false", f"device={options.device}"]  # fmt: skip
         if options.tiny:
             words += ["train.batch_size=8", "train.max_steps=3"]
-        found = trained(options, f"shapes_{name}", words)
+        found = trained(words, options.out / "runs" / f"shapes_{name}")
         if name == "simclr" and "seconds" in found:
             size = 8 if options.tiny else 32
             found["images_a_second"] = round(size * found["steps"] / found["seconds"], 1)
@@ -123,7 +125,7 @@ def networks(options: argparse.Namespace, rows: Path, pictures: Path) -> dict[st
     small = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
     ends = {"bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3, "pad_token_id": 0}
     residual = {"embedding_size": 16, "hidden_sizes": [16, 32], "depths": [1, 1]} if tiny else {}
-    texts, shown = classes(rows, 64), ["task=image", *splits(pictures)]
+    texts, shown = [*classes(rows), "task.max_length=64"], ["task=image", *splits(pictures)]
     pixels = transformers.ViTImageProcessor(size=size)
     modern = {"vocab_size": 30522, **ends, **(small if tiny else {})}
     decoder = {"pad_token_id": 0, **({"n_embd": 32, "n_layer": 2, "n_head": 2} if tiny else {})}
@@ -153,27 +155,3 @@ def images(path: Path, count: int, side: int) -> Path:
     x = random.integers(0, 256, (count, side, side, 3), dtype=numpy.uint8)
     numpy.savez(path, x=x, y=numpy.arange(count) % 2)
     return path
-
-
-def splits(path: Path) -> list[str]:
-    return [f"task.{split}={path}" for split in ("train", "validation", "test")]
-
-
-def classes(rows: Path, length: int) -> list[str]:
-    return ["task=classify", *splits(rows), "task.text=text", "task.label=label", f"task.max_length={length}",
-            "task.leaks=warn"]  # fmt: skip
-
-
-def trained(options: argparse.Namespace, name: str, words: list[str]) -> dict[str, Any]:
-    """What a run costs, or what it says where it fails."""
-    place = options.out / "runs" / name
-    done = ftrun([*words, "baselines=false", f"device={options.device}", f"hydra.run.dir={place}"])
-    if done.returncode:
-        return {"says": (done.stderr or done.stdout)[-1500:]}
-    cost, result = (json.loads((place / file).read_text()) for file in ("cost.json", "result.json"))
-    seconds = cost["train_seconds"]
-    return {
-        "seconds": round(seconds, 2), "steps": result["steps"], "tokens": cost.get("tokens"),
-        "ms_per_step": round(1000 * seconds / result["steps"], 2), "memory_bytes": cost.get("memory_bytes"),
-        "graphs": cost.get("graphs"),
-    }  # fmt: skip
