@@ -341,20 +341,21 @@ def test_what_sbatch_says_of_settings_is_told(cluster, tmp_path):
 @pytest.mark.ci
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_real_run_that_comes_to_its_limit_is_one_that_does_not(cluster, tmp_path, capsys, processes):
-    """Limits go by lines of metrics.jsonl, so that the test does not depend on how busy the machine is."""
+    """It comes to it twice, after 5 of its 60 lines of metrics.jsonl each time, however busy the machine is."""
     words = "task=digits", "model=mlp", "train.max_steps=1500"
     lines = {}
 
     def age(job):
         file = tmp_path / "slurm" / "0-full" / "metrics.jsonl"
         now = file.read_bytes().count(b"\n") if file.exists() else 0
-        return 2.0 * (now - lines.setdefault((job.raw, job.restarts), now))
+        since = now - lines.setdefault((job.raw, job.restarts), now)
+        return 60.0 if job.restarts < 2 and since >= 5 else 0.0
 
     cluster.age = age
-    limits = "hydra.launcher.timeout_min=2", "hydra.launcher.signal_delay_s=60"  # 30 lines, of 100
+    limits = "hydra.launcher.timeout_min=2", "hydra.launcher.signal_delay_s=60"  # told at 60 s, never killed
     group = f"hydra.launcher.processes={processes}"
     assert launch(["-m", *words, *QUICK, *limits, group, "hydra.sweep.dir=slurm"]) == 0
-    assert cluster.jobs[0].restarts >= 2 and cluster.jobs[0].state in ("RUNNING", "COMPLETED")
+    assert cluster.jobs[0].restarts == 2 and cluster.jobs[0].state in ("RUNNING", "COMPLETED")
     assert "1 of 1 runs finished" in capsys.readouterr().out
     if processes > 1:
         return
