@@ -112,7 +112,7 @@ class Group:
 def studied(name: str, way: str, tried: list[Tried], facts: dict[str, float | None]) -> Study:
     """A study from its runs, its score's interval from these alone; see `pool_seeds`.
 
-    A baseline that is the same for all seeds has no chance but that of the items.
+    What is the same for all seeds has no chance but that of the items: a baseline, and see `same_for_all`.
     """
     import numpy
 
@@ -121,12 +121,21 @@ def studied(name: str, way: str, tried: list[Tried], facts: dict[str, float | No
         numpy.array([each.score for each in tried]),
         numpy.stack([each.left_out for each in tried], 1),
         None if len({*(tried[0].folds or [])}) < 2 else numpy.array(tried[0].folds),
-        fixed=tried[0].baseline and len(tried) == 1,
+        fixed=(tried[0].baseline and len(tried) == 1) or same_for_all(tried),
         rows=None if tried[0].rows is None else numpy.unique(tried[0].rows, return_inverse=True)[1],
         ratio=tried[0].ratio,
     )
     metric = lookup(tried[0].row["metric"])
     return Study(name, way, tried, runs, estimate(runs, share=metric.is_share, ends=metric.ends), facts)
+
+
+def same_for_all(tried: list[Tried]) -> bool:
+    """Whether seeds decide nothing of this: its heads were solved for, and gave the same answers for several.
+
+    Equal answers alone do not say it: training that fails may fail alike with two seeds and not with a third.
+    """
+    solved = all(run.row.get("l2") is not None for each in tried for run in each.runs)
+    return solved and len(tried) > 1 and all(each.answers == tried[0].answers for each in tried[1:])
 
 
 def pool_seeds(studies: list[Study]) -> None:

@@ -15,6 +15,7 @@ from ftrun.reports.diagnosing.evidence import Evidence
 from ftrun.reports.groups import groups_of
 from ftrun.reports.plots.rates import rates
 from ftrun.reports.plots.training import band, step_axis, trained, training
+from ftrun.reports.statistics.significance import estimate
 from ftrun.reports.study import Group
 from ftrun.reports.table import rows_of
 from ftrun.reports.verdicts.single import baseline_warnings
@@ -105,3 +106,33 @@ def test_its_verdict_is_not_put_in_doubt_by_its_own_features(tmp_path: Path, fea
     first = verdict(group_of(tmp_path))[0]
     assert first.startswith("Use linear_probe (") and "; TF-IDF has " in first
     assert "frozen features" not in first and "training may not be worth it" not in first
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_with_equal_answers_for_all_seeds_it_borrows_no_spread_from_others(tmp_path: Path, same: bool) -> None:
+    for seed in range(3):
+        finished(tmp_path / f"full-{seed}", "full", seed, accuracy=0.7 + 0.05 * seed)
+        solved(tmp_path / f"probe-{seed}", seed)
+        if same and seed:
+            for name in ("predictions.jsonl", "result.json"):
+                (tmp_path / f"probe-{seed}" / name).write_bytes((tmp_path / "probe-0" / name).read_bytes())
+    group = group_of(tmp_path)
+    probe = next(study for study in group.ways if study.config["strategy"] == "linear_probe")
+    full = next(study for study in group.ways if study is not probe)
+    assert full.score.seeds_error
+    assert (probe.score.seeds_error == 0) == same
+    alone = estimate(probe.runs, [probe.runs], share=True)
+    assert ((probe.score.low, probe.score.high) == (alone.low, alone.high)) == same
+    pair = group.pair(full, probe)
+    assert pair is not None and pair.found.seeds_error  # full's
+
+
+def test_others_with_equal_answers_may_vary_with_another_seed(tmp_path: Path) -> None:
+    for seed in range(3):
+        finished(tmp_path / f"full-{seed}", "full", seed, accuracy=0.7 + 0.05 * seed)
+        finished(tmp_path / f"lora-{seed}", "lora", seed)
+        (tmp_path / f"lora-{seed}/predictions.jsonl").write_bytes(
+            (tmp_path / "lora-0/predictions.jsonl").read_bytes()
+        )
+    group = group_of(tmp_path)
+    assert all(study.score.seeds_error for study in group.ways)

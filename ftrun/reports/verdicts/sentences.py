@@ -105,7 +105,7 @@ def standard_error(study: Study, metric: str) -> str:
     found = study.score
     said = f"{factor * found.items_error:.2g}{unit} from the test set"
     if found.seeds_error is not None:
-        said += f", {factor * found.seeds_error:.2g}{unit} from the seeds"
+        said += f", {factor * found.seeds_error:.2g}{unit} more from the seeds"
     if found.split_error is not None:
         said += f", {factor * found.split_error:.2g}{unit} from the split"
     known = found.seeds_error is not None or found.split_error is not None
