@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SCORED = {"validation": "eval", "test": "test"}  # split → the prefix of its metrics
 LONGEST = 60  # characters of a text or a name
-DIGITS = 6  # of a baseline's score
+DIGITS = 6  # significant ones, of a baseline's score: an error may be of any size
 
 
 def frequencies(names: dict[str, list[str]]) -> dict[str, dict[str, int]]:
@@ -90,7 +90,12 @@ def baseline_scores(
 
 def named_scores(scores: dict[str, float], split: str) -> dict[str, float]:
     """A baseline's scores on a split as the card has them: eval_accuracy, test_accuracy, …"""
-    return {f"{SCORED[split]}_{name}": round(value, DIGITS) for name, value in scores.items()}
+    return {f"{SCORED[split]}_{name}": rounded(value) for name, value in scores.items()}
+
+
+def rounded(value: float) -> float:
+    """A score as a baseline's is written."""
+    return float(f"{value:.{DIGITS}g}")
 
 
 def lines(card: dict[str, Any], metric: str) -> list[str]:

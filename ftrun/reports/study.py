@@ -49,6 +49,11 @@ class Study:
         return all(run.diagnosis.untaught for run in self.trained)
 
     @property
+    def defined(self) -> bool:
+        """Whether each of its runs has a score on these rows."""
+        return all(each.defined for each in self.tried)
+
+    @property
     def baseline(self) -> bool:
         """Whether it is one of the data card, which fine-tuning must beat."""
         return self.tried[0].baseline

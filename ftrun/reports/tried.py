@@ -35,6 +35,7 @@ class Tried:
     rows: list[int] | None = None  # of repeated splits, the number of each item's row
     ratio: float | None = None  # and the test rows of one for each of its other rows
     baseline: bool = False  # of the data card: nothing was trained
+    defined: bool = True  # whether these rows have a score at all; see Scored
 
     @property
     def runs(self) -> list[Tried]:

@@ -16,7 +16,7 @@ from ftrun.runs.terminal import say
 from ftrun.settings.habits import Habits
 from ftrun.tasks.dataset import SPLITS
 from ftrun.tasks.losses import squared_error
-from ftrun.tasks.metrics.regression import METRICS, scores
+from ftrun.tasks.metrics.regression import METRICS, SAME, scores
 from ftrun.tasks.parts.table import TextTable
 from ftrun.tasks.parts.table_rows import TableRows, labels_of_rows, texts_of
 from ftrun.tasks.scorer import Answer, Row, Scorer
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from ftrun.tasks.objective import Objective
 
 SMALLEST = 1e-37  # standard deviation that single precision can still tell from 0
-SAME = 1e-6  # standard deviations of the target: answers closer together differ by the rounding of fp32
 
 
 @dataclass

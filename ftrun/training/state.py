@@ -11,7 +11,7 @@ from ftrun.data.card import DIGITS
 if TYPE_CHECKING:
     from ftrun.tasks.metrics.metric import Metric
 
-ROUNDING = 10.0**-DIGITS  # of the baselines in data.json
+ROUNDING = 10.0 ** (1 - DIGITS)  # relative, of the baselines in data.json
 COSTS = ("seconds", "cpu_seconds", "train_seconds", "train_cpu_seconds", "tokens", "padded_tokens")
 
 
@@ -60,6 +60,6 @@ def praise(score: float, first: bool, metric: Metric, constant: float | None) ->
 
     `constant` is that of the most frequent label, where it is known.
     """
-    if constant is not None and metric.sign * (score - constant) <= ROUNDING:
+    if constant is not None and metric.sign * (score - constant) <= ROUNDING * abs(constant):
         return "  no better than the most frequent label" if first else ""
     return "" if metric.is_share and score == 0 else "  best so far"

@@ -12,7 +12,7 @@ import pytest
 from lab import ran, settings, toy
 
 from ftrun.data import baselines
-from ftrun.data.card import frequencies, lines, repetitions
+from ftrun.data.card import frequencies, lines, named_scores, repetitions
 from ftrun.data.leaks import normalised, of_columns
 from ftrun.data.rows import load_splits
 from ftrun.data.splits import choose
@@ -148,6 +148,11 @@ def test_baselines_are_those_of_scikit_learn() -> None:
     assert [answer["probability"] for answer in found] == pytest.approx(
         reference.predict_proba(texts[150:]).max(1)
     )
+
+
+def test_a_baseline_s_score_keeps_its_digits_whatever_its_unit_is() -> None:
+    scores = {"mae": 2.123456789e-12, "pearson": 0.123456789}
+    assert named_scores(scores, "test") == {"test_mae": 2.12346e-12, "test_pearson": 0.123457}
 
 
 def test_several_labels_have_a_regression_each() -> None:

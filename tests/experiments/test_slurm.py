@@ -341,7 +341,7 @@ def test_what_sbatch_says_of_settings_is_told(cluster, tmp_path):
 @pytest.mark.ci
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_real_run_that_comes_to_its_limit_is_one_that_does_not(cluster, tmp_path, capsys, processes):
-    """It comes to it twice, after 5 of its 60 lines of metrics.jsonl each time, however busy the machine is."""
+    """It comes to it twice, each time after 5 of 60 lines of metrics.jsonl, however busy the machine is."""
     words = "task=digits", "model=mlp", "train.max_steps=1500"
     lines = {}
 

@@ -13,7 +13,7 @@ from sklearn import metrics
 
 from ftrun.errors import ConfigError
 from ftrun.reports.diagnosing.calibration import calibration
-from ftrun.reports.statistics.intervals import of_one_run
+from ftrun.reports.statistics.intervals import interval_of, of_one_run
 from ftrun.reports.statistics.power import items_needed, smallest_difference
 from ftrun.reports.statistics.seeds import PRIOR, Runs, shrunk
 from ftrun.reports.statistics.significance import Estimate, difference, estimate, holm, p_of
@@ -76,6 +76,28 @@ def test_scores_of_numbers(metric: str) -> None:
         "rmse": math.sqrt(((x - y) ** 2).mean()),
     }[metric]
     assert (scored(metric, x.tolist(), y.tolist()) or pytest.fail()).score == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("metric", ["pearson", "spearmanr"])
+@pytest.mark.parametrize(("scale", "mean"), [(1e-13, 0.0), (1e-13, 1e-6), (1e9, 3e12)])
+def test_a_correlation_does_not_go_by_the_unit(metric: str, scale: float, mean: float) -> None:
+    x = numpy.random.default_rng(2).normal(3, 1, 50)
+    y = x + numpy.random.default_rng(3).normal(0, 1, 50)
+    plain = scored(metric, x.tolist(), y.tolist()) or pytest.fail()
+    other = scored(metric, (mean + scale * x).tolist(), (mean + scale * y).tolist()) or pytest.fail()
+    assert other.left_out == pytest.approx(plain.left_out, rel=1e-6) and other.defined
+
+
+@pytest.mark.parametrize("metric", ["pearson", "spearmanr"])
+def test_a_correlation_with_a_constant_is_not_defined(metric: str) -> None:
+    rising, level = [1.0, 2.0, 4.0], [2.5, 2.5, 2.5 + 1e-9]
+    for labels, answers in ((rising, level), ([3.0, 3.0, 3.0], rising), ([7.0], [1.0])):
+        found = scored(metric, labels, answers) or pytest.fail()
+        assert (found.score, found.defined) == (0.0, False)
+        lines = [{"label": own, "answer": said} for own, said in zip(labels, answers, strict=True)]
+        assert interval_of(metric, lines) is None
+    assert (scored(metric, rising, rising) or pytest.fail()).defined
+    assert (scored("mae", rising, level) or pytest.fail()).defined
 
 
 def test_without_the_only_item_there_is_no_other_score() -> None:
@@ -294,6 +316,19 @@ def test_identical_runs_are_never_told_apart() -> None:
         assert (found.value, found.low, found.high) == pytest.approx((0, 0, 0), abs=1e-12)
         assert p_of(found) == 1.0
         assert items_needed(found, 100) == math.inf
+
+
+def test_scores_that_differ_by_rounding_are_equal() -> None:
+    x = numpy.random.default_rng(2).normal(0, 1, 64)
+    answers = x + numpy.random.default_rng(3).normal(0, 0.3, 64)
+
+    def run(own: object) -> Runs:
+        found = scored("pearson", x.tolist(), own.tolist()) or pytest.fail()  # type: ignore[attr-defined]
+        return Runs([0], numpy.array([found.score]), found.left_out[:, None])
+
+    found = difference(run(answers), run(answers + 1e-9 * x))
+    assert p_of(found) == 1.0 and items_needed(found, 64) == math.inf
+    assert p_of(difference(run(answers), run(answers + 1e-3 * x))) < 0.05
 
 
 def test_a_plain_difference_is_found_with_paired_and_with_other_seeds() -> None:

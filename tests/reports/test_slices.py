@@ -188,3 +188,33 @@ def test_where_less_is_better_more_is_worse(tmp_path: Path) -> None:
     assert whole is not None and whole.score == pytest.approx(
         sum(abs(line["label"] - line["answer"]) for line in lines) / len(lines)  # type: ignore[operator]
     )
+
+
+def numbers(run: Run) -> None:
+    """A run of numbers, in whose second genre all texts are one and get one answer."""
+
+    def change(line: dict[str, Any], chance: random.Random) -> None:
+        label = random.Random(line["row"]).gauss(0, 3)
+        alike = line["row"] % 2
+        line |= {"label": label, "answer": 1.5 if alike else label + chance.gauss(0, 1)}
+        line["slices"] = {"genre": ("other", "same")[alike]}
+
+    rewritten(run, change)
+    lines = read_lines(run.path / PREDICTIONS)
+    whole = scored("pearson", [line["label"] for line in lines], [line["answer"] for line in lines])
+    assert whole is not None
+    run.write_json("result.json", run.read_json("result.json") | {"test_pearson": whole.score})
+
+
+def test_a_correlation_that_is_not_defined_in_a_slice_is_not_shown_as_0(tmp_path: Path) -> None:
+    for strategy in ("full", "lora"):
+        numbers(finished(tmp_path / strategy, strategy, metric="pearson"))
+    _, rows, lines = cells(tmp_path)
+    assert rows[1][:3] == ["genre=same", "200", "undefined"] and "undefined" not in " ".join(rows[0])
+    assert "not tested, undefined: genre=same" in lines and any("1 slice tested" in line for line in lines)
+    screen = console()
+    with screen.capture() as captured:
+        for table in tables(read_lines(tmp_path / "full" / PREDICTIONS), "pearson"):
+            screen.print(table)
+    (same,) = [line for line in captured.get().splitlines() if "same" in line]
+    assert same.split() == ["same", "200", "undefined"]

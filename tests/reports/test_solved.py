@@ -109,7 +109,7 @@ def test_its_verdict_is_not_put_in_doubt_by_its_own_features(tmp_path: Path, fea
 
 
 @pytest.mark.parametrize("same", [True, False])
-def test_with_equal_answers_for_all_seeds_it_borrows_no_spread_from_others(tmp_path: Path, same: bool) -> None:
+def test_with_equal_answers_for_all_seeds_it_borrows_no_spread(tmp_path: Path, same: bool) -> None:
     for seed in range(3):
         finished(tmp_path / f"full-{seed}", "full", seed, accuracy=0.7 + 0.05 * seed)
         solved(tmp_path / f"probe-{seed}", seed)

@@ -364,6 +364,7 @@ def test_a_score_is_better_by_its_metric_then_by_the_loss_and_praised_beyond_rou
         (0.0, -1.0, True, ""), (0.5000009, 0.5, True, nothing), (0.50001, 0.5, True, some),
     ):  # fmt: skip
         assert praise(score, first, ACCURACY, constant) == said, (score, constant)
+    assert praise(2e-12, True, LOSS, 3e-12) == some and praise(3e-12, True, LOSS, 3e-12) == nothing
     assert praise(0.0, True, LOSS, None) == some and praise(2.0, True, LOSS, 1.0) == nothing
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftrun import __version__
 from ftrun.data.baselines import NAMES
+from ftrun.data.card import rounded
 from ftrun.errors import ConfigError
 from ftrun.models.files.reading import CONFIG, stored
 from ftrun.models.saved.below import named, on_hub
@@ -89,7 +90,7 @@ def front_matter(place: Path, settings: Settings, card: Card, library: str, pipe
 
     task, base = settings.task.name, settings.model.name
     results = [
-        EvalResult(pipeline, task, task, metric, round(value, 6), dataset_split="test", metric_name=metric)
+        EvalResult(pipeline, task, task, metric, rounded(value), dataset_split="test", metric_name=metric)
         for metric, value in card.scores
     ]
     beside = any((place / name).is_file() for name in (LORA, BOTTLENECKS))

@@ -13,12 +13,12 @@ Lines = list[dict[str, Any]]  # of predictions.jsonl
 
 
 def interval_of(metric: str | None, answered: Lines) -> tuple[float, float] | None:
-    """The 95 % interval of a run's test score; None where the score is not made of single rows."""
+    """The 95 % interval of a run's test score; None where single rows do not make it, or it is undefined."""
     if any("task" in line for line in answered):  # a mean over tasks
         return None
     known = [line for line in answered if line.get("label") is not None and line.get("answer") is not None]
     found = scored_lines(metric, known) if metric is not None and len(known) > 1 else None
-    if found is None or metric is None:
+    if found is None or metric is None or not found.defined:
         return None
     both = of_one_run(found, metric)
     return both.low, both.high

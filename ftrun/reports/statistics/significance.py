@@ -22,6 +22,7 @@ from ftrun.reports.statistics.seeds import ROUNDING, Family, Runs, Varied, varie
 Array = Any  # numpy.ndarray of floats
 ALPHA = 0.05
 POWER = 0.8
+EQUAL = 1e-6  # relative; scores as near to each other are of answers that differ by the rounding of fp32
 
 
 @dataclass
@@ -73,9 +74,11 @@ def difference(first: Runs, second: Runs, family: Family | Sequence[Runs] = ()) 
     """First minus second on the same items; runs of equal seeds are paired item by item.
 
     The items' variance has one row more, as different as the most different one and for neither side
-    (Agresti & Min 2005), without which few items that differ make too narrow an interval.
+    (Agresti & Min 2005), without which few items that differ make too narrow an interval. Scores that are
+    equal but for rounding have no difference, which else would be told exactly.
     """
-    value = float(first.observed.mean() - second.observed.mean())
+    ours, theirs = float(first.observed.mean()), float(second.observed.mean())
+    value = 0.0 if math.isclose(ours, theirs, rel_tol=EQUAL) else ours - theirs
     effect = first.of_items.mean(1) - second.of_items.mean(1)
     extra = float(((first.by_row(value + effect) / first.by_row(numpy.ones(len(effect)))) ** 2).max())
     return _estimate(value, effect, extra, [first, second], family or [first, second])

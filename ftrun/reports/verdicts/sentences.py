@@ -19,7 +19,9 @@ MOST = 10_000_000  # test examples that anybody could collect
 
 
 def interval(found: Estimate, metric: str) -> str:
-    """84.4 % (82.1 to 86.5)."""
+    """84.4 % (82.1 to 86.5); of what is not defined there is none, such as a constant's correlation."""
+    if found.low == found.high:
+        return score(found.value, metric)
     ends = (score(end, metric).removesuffix(" %") for end in (found.low, found.high))
     return f"{score(found.value, metric)} ({' to '.join(ends)})"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ftrun.data.baselines import FEATURES_OF, NAMES
-from ftrun.data.card import DIGITS
+from ftrun.data.card import rounded
 from ftrun.reports.numbers import score
 from ftrun.tasks.metrics.metric import lookup
 
@@ -44,7 +44,7 @@ def baseline_warnings(row: dict[str, Any], baselines: dict[str, Any]) -> list[st
     A head that was solved for is the regression on frozen features itself, and not measured against it.
     """
     metric, ours = row["metric"], row["test_score"]
-    ours = None if ours is None else round(ours, DIGITS)  # as the baselines are
+    ours = None if ours is None else rounded(ours)  # as the baselines are
     sign, lines = lookup(metric).sign, []
     for name in NAMES:
         if name == FEATURES_OF and row.get("l2") is not None:

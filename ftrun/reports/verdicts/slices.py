@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Cells = tuple[list[tuple[str, bool]], list[list[str]], list[str]]  # columns, rows and lines of a section
 
 LEAST = 20  # rows of a slice that is tested
+UNDEFINED = "undefined"  # a correlation of rows that all have the same label or answer
 SHOWN = 8  # slices that are named for being too small; the table has all
 
 
@@ -38,7 +39,7 @@ class Slice:
 
     @property
     def is_tested(self) -> bool:
-        return self.rows >= LEAST
+        return self.rows >= LEAST and all(study.defined for study in self.studies)
 
 
 def slices_in(columns: dict[str, list[str]]) -> dict[str, dict[str, list[int]]]:
@@ -65,7 +66,9 @@ def tables(lines: Lines, metric: str | None) -> Iterator[Any]:
             table.add_column(title, justify="left" if title in (column, "") else "right")
         for name, chosen in places.items():
             found = of_rows(lines, chosen, metric)
-            if found is not None:
+            if found is not None and not found.defined:
+                table.add_row(name, f"{len(chosen):,}", UNDEFINED, "")
+            elif found is not None:
                 own = of_one_run(found, metric)
                 worse = sign * (own.high if sign > 0 else own.low) < sign * whole.score
                 mark, style = ("below overall" if sign > 0 else "above overall", "bold yellow")
@@ -108,7 +111,7 @@ def section(group: Group) -> Cells | None:
     if len(ways) > 1:
         columns.append(("best in the slice", True))
         for row, own in zip(rows, found, strict=True):
-            top = max(own.studies, key=lambda study: group.sign * study.score.value)
+            top = max(own.studies, key=lambda study: (study.defined, group.sign * study.score.value))
             row.append("the same" if top is own.studies[0] else f"{top.name} {_cell(top, own, group)}")
     return columns, rows, [*_verdicts(found, group), *notes]
 
@@ -154,11 +157,14 @@ def _tried(tried: Tried, places: list[int]) -> Tried:
     assert found is not None  # the run is in the group because its metric can be computed
     folds = None if tried.folds is None else [tried.folds[at] for at in places]
     rows = None if tried.rows is None else [tried.rows[at] for at in places]
-    return replace(tried, score=found.score, left_out=found.left_out, folds=folds, rows=rows)
+    own = {"score": found.score, "left_out": found.left_out, "defined": found.defined}
+    return replace(tried, **own, folds=folds, rows=rows)
 
 
 def _cell(study: Study, own: Slice, group: Group) -> str:
     """The score with its interval, which few rows have not unless they are a share of them."""
+    if not study.defined:
+        return UNDEFINED
     if len(study.tried) == 1:
         return interval(of_one_run(study.tried[0], group.metric), group.metric)
     return interval(study.score, group.metric) if own.is_tested else score(study.score.value, group.metric)
@@ -167,10 +173,15 @@ def _cell(study: Study, own: Slice, group: Group) -> str:
 def _verdicts(found: list[Slice], group: Group) -> list[str]:
     """Where another way is significantly better than the best overall, or that this is nowhere."""
     best, *others = found[0].studies
-    small = [own.name for own in found if not own.is_tested]
-    if len(small) > SHOWN:
-        small = [*small[:SHOWN], f"and {len(small) - SHOWN} more"]
-    lines = [f"not tested, fewer than {LEAST} rows: {', '.join(small)}"] if small else []
+    lines = []
+    for why, left in (
+        (f"fewer than {LEAST} rows", [own.name for own in found if own.rows < LEAST]),
+        (UNDEFINED, [own.name for own in found if own.rows >= LEAST and not own.is_tested]),
+    ):
+        if len(left) > SHOWN:
+            left = [*left[:SHOWN], f"and {len(left) - SHOWN} more"]
+        if left:
+            lines.append(f"not tested, {why}: {', '.join(left)}")
     large = [own for own in found if own.is_tested]
     if not others or not large:
         return lines

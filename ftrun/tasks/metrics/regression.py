@@ -17,6 +17,8 @@ METRICS = named(
     LOSS,
 )
 
+SAME = 1e-6  # standard deviations of the labels: answers closer together differ by the rounding of fp32
+
 
 def scores(labels: ndarray, answers: ndarray, constant: bool) -> dict[str, float]:
     """Every metric but the loss; a constant has no correlation, which counts as 0."""
