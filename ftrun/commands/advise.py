@@ -70,6 +70,7 @@ def recommended(asked: str, words: list[str], cut: float, like: str, harder: flo
     """
     from ftrun.experiments.advice import advise, examined
     from ftrun.experiments.making import looked
+    from ftrun.reports.verdicts.rare import COUNTED, hidden
     from ftrun.runs.terminal import say
     from ftrun.settings.read import read
 
@@ -86,6 +87,11 @@ def recommended(asked: str, words: list[str], cut: float, like: str, harder: flo
         say(line)
     for line in reasons(chosen, found, cut, harder):
         say(line)
+    if found.trivial is not None and hidden("accuracy", found.trivial, raw["task"]):
+        say(
+            f"{found.trivial:.0%} of the rows have one label, so accuracy hardly counts the others; what"
+            f" does: {COUNTED}"
+        )
     return chosen
 
 

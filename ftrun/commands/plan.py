@@ -212,16 +212,18 @@ def power_lines(found: Outlook, seeds: int, folds: int, ranges: Ranges) -> list[
     from ftrun.experiments.planning import pool_of, tested
     from ftrun.reports.groups import PAIRS
     from ftrun.reports.verdicts.planning import power_lines
+    from ftrun.reports.verdicts.rare import hidden_words
 
     ways = len(found.ways)
     pairs = ways * (ways - 1) // 2
     tests = max(1, pairs if pairs <= PAIRS else ways - 1)
     lines: dict[str, None] = {}
     for way in found.ways:
-        rows, error = tested(way, folds), way.data.error_rate
-        lines |= dict.fromkeys(
-            power_lines(way.metric, rows, seeds, ways, tests, error, pool_of(way) if folds == 1 else None)
-        )
+        rows, error, labels = tested(way, folds), way.data.error_rate, way.data.labels
+        pool = pool_of(way) if folds == 1 else None
+        lines |= dict.fromkeys(power_lines(way.metric, rows, seeds, ways, tests, error, pool, labels))
+        if labels and (said := hidden_words(way.metric, labels, way.settings.raw["task"])):
+            lines[said] = None
     return list(lines)
 
 

@@ -55,6 +55,12 @@ class Data:
         )
 
     @property
+    def labels(self) -> dict[str, int] | None:
+        """The test rows of each label; None where a row has not one label."""
+        found = self.card.get("labels", {}).get("test")
+        return found if found and sum(found.values()) == self.rows["test"] else None
+
+    @property
     def error_rate(self) -> float | None:
         """The share of test rows on which TF-IDF is wrong; None where it was not fitted."""
         found = self.card.get("baselines", {}).get("tfidf", {}).get("test_accuracy")

@@ -84,6 +84,14 @@ def between(low: float, high: float, metric: str | None) -> str:
     return f"{score(low, metric).removesuffix(' %')} to {score(high, metric)}"
 
 
+def points(value: float, metric: str) -> str:
+    """A difference of two scores: 3.9 points, or 0.031 of a metric that is no share."""
+    if lookup(metric).is_share:
+        text = f"{100 * value:.2g}"
+        return f"{text} point{'' if text == '1' else 's'}"
+    return f"{value:.2g}"
+
+
 def share(value: float | None) -> str:
     """100 %, 3.38 %, 0.0673 %."""
     return "" if value is None else f"{100 * value:.3g} %"

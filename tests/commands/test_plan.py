@@ -14,6 +14,7 @@ from ftrun.commands.plan import folded, main, ways_of
 from ftrun.errors import ConfigError
 from ftrun.reports.statistics.power import smallest_correlation_difference, smallest_difference
 from ftrun.reports.verdicts.planning import power_lines
+from ftrun.reports.verdicts.rare import equal_rows
 
 
 @pytest.fixture
@@ -152,6 +153,29 @@ def test_metrics_that_are_no_share_are_not_treated_as_one() -> None:
     (line,) = power_lines("rmse", 388, 3, 2, 1, None, 4000)
     assert "no rule tells before a run" in line
     assert any("a rough guide" in line for line in power_lines("f1", 388, 3, 2, 1, None, None))
+
+
+def test_a_mean_over_labels_is_as_unsure_as_its_rarest_label_makes_it() -> None:
+    alike = power_lines("f1", 388, 3, 2, 1, None, None, {"a": 97, "b": 97, "c": 97, "d": 97})
+    plain = power_lines("accuracy", 388, 3, 2, 1, None, None)
+    assert alike[0] == plain[0]
+    rare = power_lines("f1", 99, 3, 2, 1, 0.03, 990, {"no": 96, "yes": 3})
+    points = 100 * smallest_difference(round(4 / (1 / 96 + 1 / 3)), 3)
+    assert f"differences below about {points:.2g} points" in rare[0]
+    assert (
+        "mean over 2 labels, of which 'yes' has 3 test rows: as unsure as 12 rows of equal labels" in rare[1]
+    )
+    assert not any("a rough guide" in line for line in rare)
+    assert any("task.folds=5, which tests all 990 rows" in line for line in rare)
+
+
+def test_equal_rows_are_those_of_draws() -> None:
+    import numpy
+
+    draws = numpy.random.default_rng(0)
+    counts = (200, 30, 5)
+    means = numpy.mean([draws.binomial(count, 0.8, 20_000) / count for count in counts], 0)
+    assert means.var() == pytest.approx(0.16 / equal_rows(counts), rel=0.05)
 
 
 def test_the_spread_of_two_correlations_is_that_of_draws() -> None:

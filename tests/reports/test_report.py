@@ -315,7 +315,7 @@ def test_a_report_imports_nothing_heavy(outputs: Path) -> None:
 
 
 def test_a_baseline_that_is_not_beaten_is_a_warning_with_its_score() -> None:
-    row = {"metric": "accuracy", "test_score": 0.603}
+    row = {"metric": "accuracy", "test_score": 0.603, "config": {"task": {}}}
     found = {"majority": {"test_accuracy": 0.603}, "tfidf": {"test_accuracy": 0.752}}
     assert baseline_warnings(row, found) == [
         "no better than always answering the most frequent label on the test split "

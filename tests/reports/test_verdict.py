@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from finished import finished
 
 from ftrun.reports.groups import groups_of
+from ftrun.reports.numbers import points
 from ftrun.reports.pages.page import sections_of
+from ftrun.reports.statistics.power import items_needed, measured_difference
 from ftrun.reports.study import Group
 from ftrun.reports.table import rows_of
 from ftrun.reports.verdicts.verdict import verdict
@@ -192,3 +196,46 @@ def test_a_baseline_belongs_to_its_number_of_rows(tmp_path: Path, labels: int) -
         )
     names = {study.name for study in group_of(tmp_path).studies}
     assert {f"TF-IDF, {labels} rows", f"full, {labels} rows"} <= names
+
+
+def test_where_nothing_is_told_from_the_most_frequent_label_there_is_no_verdict(tmp_path: Path) -> None:
+    poor = {"majority": 0.5, "tfidf": 0.55, "features": 0.45}
+    first = verdict(made(tmp_path / "poor", {"full": 0.52, "lora": 0.5}, items=40, baselines=poor))[0]
+    assert first.startswith("No verdict: nothing here is told apart from always answering the most frequent")
+    assert "; the best score, of " in first and first.count(" to ") == 1
+    words = {"majority": 0.5, "tfidf": 0.9, "features": 0.45}  # here the words tell more
+    first = verdict(made(tmp_path / "words", {"full": 0.52, "lora": 0.5}, items=40, baselines=words))[0]
+    assert first.startswith("Use TF-IDF (")
+    full = made(tmp_path / "full", {"full": 0.9, "lora": 0.5}, items=40, baselines=poor)
+    assert verdict(full)[0].startswith("Use full (")
+
+
+@pytest.mark.parametrize(
+    ("balance", "labels", "named"),
+    [("none", "a" * 30 + "b", True), ("weights", "a" * 30 + "b", False), ("none", "aab", False)],
+)
+def test_a_metric_that_hides_rare_labels_is_named_with_what_counts_them(
+    tmp_path: Path, balance: str, labels: str, named: bool
+) -> None:
+    task = {"kind": "classify", "name": "mail", "subset": None, "balance": balance}
+    for seed in range(2):
+        finished(tmp_path / f"full-{seed}", "full", seed, accuracy=0.9, labels=labels, task=task)
+    lines = [line for line in verdict(group_of(tmp_path)) if "hardly counts" in line]
+    assert bool(lines) == named
+    for line in lines:
+        most, rest = re.findall(
+            r"(\d+) of 400 test rows are 'a', so accuracy hardly counts the other (\d+)", line
+        )[0]
+        assert int(most) + int(rest) == 400 and line.endswith(
+            "; what does: task.balance=weights train.metric=f1."
+        )
+
+
+def test_the_smallest_difference_goes_by_the_runs_own_errors(tmp_path: Path) -> None:
+    group = made(tmp_path, {"full": 0.8, "lora": 0.79}, items=40)
+    (pair,) = group.pairs
+    (line,) = [line for line in verdict(group) if "cannot be told apart" in line]
+    least = measured_difference(pair.found)
+    assert f"differences below about {points(least, 'accuracy')} cannot" in line
+    needed = items_needed(replace(pair.found, value=least), 40)
+    assert needed == pytest.approx(40, rel=0.2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ftrun.errors import counted
+from ftrun.reports.numbers import points
 from ftrun.reports.statistics.power import (
     ALIKE,
     CORRELATION,
@@ -13,11 +14,12 @@ from ftrun.reports.statistics.power import (
     smallest_correlation_difference,
     smallest_difference,
 )
+from ftrun.reports.verdicts.rare import OVER_LABELS, equal_rows
 from ftrun.reports.verdicts.sentences import rounded
 from ftrun.tasks.metrics.metric import lookup
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 SHARES = ("accuracy", "exact_match", "subset_accuracy", "knn_accuracy")  # of rows answered rightly
 CORRELATIONS = ("pearson", "spearmanr")
@@ -36,11 +38,13 @@ def power_lines(
     tests: int,
     error_rate: float | None,
     pool: int | None,
+    labels: Mapping[str, int] | None = None,
 ) -> list[str]:
     """The smallest difference that will be found, what that assumes, and what would lower it.
 
     `error_rate` is TF-IDF's on these rows, None where there is none; `pool` are all rows, each of which
-    task.folds would test once, None where folds cannot be had.
+    task.folds would test once, None where folds cannot be had; `labels` are the rows of each label, where
+    each row has one.
     """
     given = f"{counted(rows, 'test row')}, {counted(seeds, 'seed')}"
     given += f", {ways} ways ({counted(tests, 'test')})" if ways > 1 else ", against one other way"
@@ -57,6 +61,8 @@ def power_lines(
             f"{given}: what differences of {metric} can be told apart depends on its spread over rows, which"
             " no rule tells before a run of each way; ftrun report tells it after one"
         ]
+    if metric in OVER_LABELS and labels and rows >= LEAST:
+        return _over_labels(given, metric, rows, seeds, tests, pool, labels)
     error = ERROR_RATE if error_rate is None else min(0.5, max(1 / rows, error_rate))
     differ = 2 * error * (1 - error) * (1 - SHARED)
     whose = "" if error_rate is None else ", TF-IDF's share"
@@ -70,8 +76,27 @@ def power_lines(
     return lines
 
 
-def of_shares(tests: int, error_rate: float) -> Callable[[int, int], float]:
-    return lambda rows, seeds: smallest_difference(rows, seeds, tests, error_rate=error_rate)
+def _over_labels(
+    given: str, metric: str, rows: int, seeds: int, tests: int, pool: int | None, labels: Mapping[str, int]
+) -> list[str]:
+    """Of a mean over labels, which is as unsure as that of the rarest one makes it."""
+    name, fewest = min(labels.items(), key=lambda item: item[1])
+    share = equal_rows(labels.values()) / sum(labels.values())
+    assumed = (
+        f"{metric} is a mean over {counted(len(labels), 'label')}, of which {name!r} has"
+        f" {counted(fewest, 'test row')}: as unsure as {counted(round(share * rows), 'row')} of equal labels;"
+        f" assumes {100 * ERROR_RATE:.0f} % wrong of each, and a standard deviation of"
+        f" {100 * SEED_SPREAD:g} point over seeds"
+    )
+    rule = of_shares(tests, ERROR_RATE, share)
+    return _lines(given, metric, assumed, rows, seeds, pool, rule)
+
+
+def of_shares(tests: int, error_rate: float, share: float = 1.0) -> Callable[[int, int], float]:
+    """By rows and seeds, where the metric is as unsure as an accuracy of this share of the rows."""
+    return lambda rows, seeds: smallest_difference(
+        max(2, round(share * rows)), seeds, tests, error_rate=error_rate
+    )
 
 
 def of_correlations(tests: int) -> Callable[[int, int], float]:
@@ -96,18 +121,10 @@ def _lines(
         advice = "; advised, test rows being few" if folds <= WORTH * now else ""
         helps.append((f"task.folds={FOLDS}, which tests all {pool:,} rows", folds, advice))
     lower = [
-        f"  with {what}: {difference(value, metric)}{advice}" for what, value, advice in helps if value < now
+        f"  with {what}: {points(value, metric)}{advice}" for what, value, advice in helps if value < now
     ]
     return [
-        f"{given}: differences below about {difference(now, metric)} will not be told apart",
+        f"{given}: differences below about {points(now, metric)} will not be told apart",
         assumed,
         *lower,
     ]
-
-
-def difference(value: float, metric: str) -> str:
-    """3.9 points, or 0.031 of a metric that is no share."""
-    if lookup(metric).is_share:
-        text = f"{100 * value:.2g}"
-        return f"{text} point{'' if text == '1' else 's'}"
-    return f"{value:.2g}"

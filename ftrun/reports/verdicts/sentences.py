@@ -42,6 +42,29 @@ def sentence(pair: Pair, group: Group) -> str:
     return f"{first.name} and {second.name} do not differ significantly {where} ({size}){needed(pair, group)}"
 
 
+def score_of(study: Study, group: Group) -> str:
+    return score(study.score.value, group.metric)
+
+
+def with_interval(study: Study, group: Group) -> str:
+    """84.1 %, 82.0 to 86.1."""
+    low, high = (score(end, group.metric) for end in (study.score.low, study.score.high))
+    return f"{score_of(study, group)}, {low.removesuffix(' %')} to {high.removesuffix(' %')}"
+
+
+def names_of(studies: list[Study]) -> str:
+    names = [study.name for study in studies]
+    if len(names) > 3:
+        names = [*names[:2], f"{len(names) - 2} more"]
+    if any("," in name for name in names):  # "full, 400 rows and lora, 400 rows" is hard to read
+        return "; ".join(names)
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def ahead(first: Study, second: Study, group: Group) -> bool:
+    return group.sign * (first.score.value - second.score.value) > 0
+
+
 def chance(pair: Pair) -> str:
     """The p-value of a pair, corrected for the number of tests: p = 0.012."""
     return "p < 0.001" if pair.corrected < 0.001 else f"p = {pair.corrected:.2g}"

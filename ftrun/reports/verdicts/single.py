@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 from ftrun.data.baselines import FEATURES_OF, NAMES
 from ftrun.data.card import rounded
 from ftrun.reports.numbers import score
+from ftrun.reports.verdicts.rare import COUNTED, hidden
 from ftrun.tasks.metrics.metric import lookup
 
 if TYPE_CHECKING:
     from ftrun.reports.diagnosing.diagnosis import Diagnosis
-
-COMMON = 0.8  # of the rows have one label: then the others hardly change the accuracy
 
 
 def verdict_of(row: dict[str, Any], card: dict[str, Any], found: Diagnosis) -> list[tuple[str, str]]:
@@ -28,14 +27,6 @@ def warnings_of(row: dict[str, Any], card: dict[str, Any]) -> list[tuple[str, st
         where = f"{leak.get('relation', 'also in')} {leak['other']}"  # runs before groups have none
         leaks.append(("LEAK", f"{some} are {where}"))
     return [*leaks, *(("warning", line) for line in baseline_warnings(row, card.get("baselines", {})))]
-
-
-def rare_labels(row: dict[str, Any], majority: float) -> str:
-    """What there is for labels too rare to change the accuracy, where the run does not use it."""
-    task = row.get("config", {}).get("task", {})
-    if row["metric"] != "accuracy" or majority < COMMON or task.get("balance") != "none":
-        return ""
-    return "; for rare labels: task.balance=weights train.metric=f1"
 
 
 def baseline_warnings(row: dict[str, Any], baselines: dict[str, Any]) -> list[str]:
@@ -56,7 +47,7 @@ def baseline_warnings(row: dict[str, Any], baselines: dict[str, Any]) -> list[st
         if name == "majority":
             lines.append(
                 f"no better than always answering the most frequent label on the test split {figures}"
-                + rare_labels(row, theirs)
+                + (f"; for rare labels: {COUNTED}" if hidden(metric, theirs, row["config"]["task"]) else "")
             )
         else:
             verdict = "match" if theirs == ours else "beat"

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+import statistics
+from collections import Counter
 from typing import TYPE_CHECKING
 
-from ftrun.data.baselines import FEATURES_OF, NAMES
 from ftrun.errors import counted
-from ftrun.reports.numbers import score, share
-from ftrun.reports.statistics.power import smallest_difference
+from ftrun.reports.numbers import points, share
+from ftrun.reports.statistics.power import measured_difference
 from ftrun.reports.statistics.significance import difference
+from ftrun.reports.verdicts.beside import beside, like_a_constant, strongest, train_nothing
 from ftrun.reports.verdicts.labelling import curves
-from ftrun.reports.verdicts.sentences import chance
+from ftrun.reports.verdicts.rare import hidden_words
+from ftrun.reports.verdicts.sentences import ahead, chance, names_of, score_of, with_interval
 from ftrun.tasks.metrics.metric import lookup
 
 if TYPE_CHECKING:
@@ -30,26 +33,32 @@ def verdict(group: Group) -> list[str]:
     """
     taught = [study for study in group.ways if not study.untaught]
     if not taught:
-        rival = _strongest_baseline(group.best, group)
+        rival = strongest(group.best, group)
         return [
-            f"No verdict: {_names(group.ways)} learned nothing; the settings to try are below"
-            f"{_beside(rival, group.best, group) if rival is not None else '.'}"
+            f"No verdict: {names_of(group.ways)} learned nothing; the settings to try are below"
+            f"{beside(rival, group.best, group) if rival is not None else '.'}"
         ]
     best = max(taught, key=lambda study: (study.facts["labels"] or 0, group.sign * study.score.value))
     like = [study for study in taught if study.facts["labels"] == best.facts["labels"]]
     chosen = _cheapest(best, like, group)
-    rival = _strongest_baseline(best, group, chosen)
-    if rival is not None and _ahead(rival, best, group):
-        lines = [_train_nothing(rival, best, group)]
+    rival = strongest(best, group, chosen)
+    if said := like_a_constant(best, rival, group):
+        lines = [said]
+    elif rival is not None and ahead(rival, best, group):
+        lines = [train_nothing(rival, best, group)]
     else:
-        lines = [_use(chosen, best, like, group) + _beside(rival, best, group)]
+        lines = [_use(chosen, best, like, group) + beside(rival, best, group)]
+    if said := _hidden(best, group):
+        lines.append(said)
     if chosen.way in (found := curves(group)):
         lines.append(_twice(found[chosen.way], group))
     if blank := [study for study in group.ways if study.untaught]:
         verb = "is" if len(blank) == 1 else "are"
-        lines.append(f"{_names(blank)} learned nothing and {verb} not judged; the settings to try are below.")
+        lines.append(
+            f"{names_of(blank)} learned nothing and {verb} not judged; the settings to try are below."
+        )
     if short := [study for study in like if any(run.diagnosis.lacking for run in study.trained)]:
-        lines.append(f"{_names(short)} had not learned enough yet; more training may change the verdict.")
+        lines.append(f"{names_of(short)} had not learned enough yet; more training may change the verdict.")
     return [*lines, *_unknown(like, group)][:5]
 
 
@@ -66,39 +75,6 @@ def scope(group: Group) -> str:
             low, high = known[0], known[-1]
             parts.append(counted(high, noun) if low == high else f"{low:,} to {counted(high, noun)}")
     return "".join(f" · {part}" for part in parts if part)
-
-
-def _strongest_baseline(best: Study, group: Group, chosen: Study | None = None) -> Study | None:
-    rivals = [s for s in group.studies if s.baseline and s.facts["labels"] == best.facts["labels"]]
-    others = [study for study in rivals if chosen is None or not _same_regression(study, chosen)]
-    return max(others, key=lambda study: group.sign * study.score.value, default=None)
-
-
-def _same_regression(rival: Study, chosen: Study) -> bool:
-    """Whether one is the frozen features of a network, and the other a head solved for on these."""
-    solved = any(run.row.get("l2") is not None for run in chosen.trained)
-    reads = rival.tried[0].row["strategy"] == NAMES[FEATURES_OF]
-    return solved and reads and rival.config["model"] == chosen.config["model"]
-
-
-def _train_nothing(rival: Study, best: Study, group: Group) -> str:
-    pair = group.pair(best, rival)
-    known = f", {chance(pair)}" if pair else ""
-    return (
-        f"Use {rival.name} ({_interval(rival, group)}): no way of training scores higher here; the best, "
-        f"{best.name}, has {_score(best, group)}{known}."
-    )
-
-
-def _beside(rival: Study | None, best: Study, group: Group) -> str:
-    """The end of the first sentence: what costs nothing, and whether training beats it."""
-    if rival is None:
-        return "."
-    verb = "have" if rival.name.endswith("s") else "has"
-    pair = group.pair(best, rival)
-    doubt = "" if pair is None or pair.apart else f", not significantly less ({chance(pair)})"
-    doubt = f"{doubt}, so training may not be worth it" if doubt else ""
-    return f"; {rival.name} {verb} {_score(rival, group)}{doubt}."
 
 
 def _cheapest(best: Study, like: list[Study], group: Group) -> Study:
@@ -124,7 +100,7 @@ def _level(best: Study, study: Study, group: Group) -> bool:
 
 
 def _use(chosen: Study, best: Study, like: list[Study], group: Group) -> str:
-    text = f"Use {chosen.name} ({_interval(chosen, group)})"
+    text = f"Use {chosen.name} ({with_interval(chosen, group)})"
     others = [study for study in like if study is not chosen]
     if not others:
         return f"{text}: it is the only way that was tried"
@@ -133,17 +109,19 @@ def _use(chosen: Study, best: Study, like: list[Study], group: Group) -> str:
         return f"{text}: as good as {best.name} within noise{_saved(chosen, [best])}"
     level = [study for study in alike if _level(best, study, group)]
     if alike and level == alike and (saved := _saved(best, alike)):
-        return f"{text}: as good as {_names(alike)} within noise{saved}"
+        return f"{text}: as good as {names_of(alike)} within noise{saved}"
     if not alike:
         nearest = max(others, key=lambda study: group.sign * study.score.value)
         pair = group.pair(best, nearest)
         known = f", {chance(pair)}" if pair else ""
         if len(others) == 1:
-            return f"{text}: better than {nearest.name} ({_score(nearest, group)}{known})"
-        return f"{text}: better than every other way (next: {nearest.name}, {_score(nearest, group)}{known})"
+            return f"{text}: better than {nearest.name} ({score_of(nearest, group)}{known})"
+        return (
+            f"{text}: better than every other way (next: {nearest.name}, {score_of(nearest, group)}{known})"
+        )
     beaten = [study for study in others if _apart(best, study, group)]
-    than = f", better than {_names(beaten)}" if beaten else ""
-    return f"{text}: the best score{than}, but {_names(alike)} may be as good"
+    than = f", better than {names_of(beaten)}" if beaten else ""
+    return f"{text}: the best score{than}, but {names_of(alike)} may be as good"
 
 
 def _saved(chosen: Study, others: list[Study]) -> str:
@@ -172,6 +150,15 @@ def _twice(studies: list[Study], group: Group) -> str:
     return f"Twice the labels would bring about {metric.factor * gain:{form}}{unit} ({figures}, {step})."
 
 
+def _hidden(best: Study, group: Group) -> str:
+    """That the metric hardly counts rare labels, where it is so and the runs were not told to."""
+    labels = best.tried[0].labels
+    if not all(isinstance(label, str) for label in labels):
+        return ""
+    said = hidden_words(group.metric, Counter(labels), best.config["task"])
+    return f"{said}." if said else ""
+
+
 def _unknown(like: list[Study], group: Group) -> list[str]:
     """What these runs cannot say: of how small a difference, and of other seeds."""
     lines = []
@@ -182,14 +169,16 @@ def _unknown(like: list[Study], group: Group) -> list[str]:
         lines.append(f"One seed{each}: another may change the {what}: seed=0,1,2.")
     elif single:
         verb = "has" if len(single) == 1 else "have"
-        lines.append(f"{_names(single)} {verb} one seed; its spread is taken to be that of the others.")
+        lines.append(f"{names_of(single)} {verb} one seed; its spread is taken to be that of the others.")
     tests = len(group.pairs)
     unclear = tests and not any(pair.apart for pair in group.pairs if not _baseline(pair))
-    if len(like) > 1 and unclear and lookup(group.metric).is_share and group.items > 1:
-        wrong = min(max(1 - max(study.score.value for study in like), 0.01), 0.99)
-        least = 100 * smallest_difference(group.items, seeds, tests, error_rate=wrong)
+    if len(like) > 1 and unclear and group.items > 1:
+        pairs = [pair.found for pair in group.pairs if not _baseline(pair)]
+        least = statistics.median(measured_difference(found, tests) for found in pairs)
         size = f"{counted(group.items, 'test row')} and {counted(seeds, 'seed')}"
-        lines.append(f"With {size}, differences below about {least:.0f} points cannot be told apart.")
+        if least:
+            told = points(least, group.metric)
+            lines.append(f"With {size}, differences below about {told} cannot be told apart.")
     return lines
 
 
@@ -200,26 +189,3 @@ def _apart(first: Study, second: Study, group: Group) -> bool:
 
 def _baseline(pair: Pair) -> bool:
     return pair.first.baseline or pair.second.baseline
-
-
-def _ahead(first: Study, second: Study, group: Group) -> bool:
-    return group.sign * (first.score.value - second.score.value) > 0
-
-
-def _score(study: Study, group: Group) -> str:
-    return score(study.score.value, group.metric)
-
-
-def _interval(study: Study, group: Group) -> str:
-    """84.1 %, 82.0 to 86.1."""
-    low, high = (score(end, group.metric) for end in (study.score.low, study.score.high))
-    return f"{_score(study, group)}, {low.removesuffix(' %')} to {high.removesuffix(' %')}"
-
-
-def _names(studies: list[Study]) -> str:
-    names = [study.name for study in studies]
-    if len(names) > 3:
-        names = [*names[:2], f"{len(names) - 2} more"]
-    if any("," in name for name in names):  # "full, 400 rows and lora, 400 rows" is hard to read
-        return "; ".join(names)
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

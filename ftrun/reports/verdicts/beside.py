@@ -1,0 +1,76 @@
+"""What costs nothing beside the ways of training: whether a baseline is the one to use, or nothing is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ftrun.data.baselines import FEATURES_OF, MAJORITY, NAMES
+from ftrun.reports.statistics.seeds import Family
+from ftrun.reports.statistics.significance import ALPHA
+from ftrun.reports.study import compare
+from ftrun.reports.verdicts.sentences import ahead, chance, score_of, with_interval
+
+if TYPE_CHECKING:
+    from ftrun.reports.study import Group, Study
+
+
+def strongest(best: Study, group: Group, chosen: Study | None = None) -> Study | None:
+    """The best baseline of as many labels, but for the regression that the chosen way is itself."""
+    rivals = [s for s in group.studies if s.baseline and _labels(s) == _labels(best)]
+    others = [study for study in rivals if chosen is None or not _same_regression(study, chosen)]
+    return max(others, key=lambda study: group.sign * study.score.value, default=None)
+
+
+def _same_regression(rival: Study, chosen: Study) -> bool:
+    """Whether one is the frozen features of a network, and the other a head solved for on these."""
+    solved = any(run.row.get("l2") is not None for run in chosen.trained)
+    reads = _is(rival, FEATURES_OF)
+    return solved and reads and rival.config["model"] == chosen.config["model"]
+
+
+def like_a_constant(best: Study, rival: Study | None, group: Group) -> str:
+    """The verdict where neither training nor a baseline is told apart from the most frequent label."""
+    rivals = [study for study in group.studies if study.baseline and _labels(study) == _labels(best)]
+    constant = next((study for study in rivals if _is(study, MAJORITY)), None)
+    if constant is None or rival is None or (pair := group.pair(best, constant)) is None:
+        return ""
+    if pair.apart and ahead(best, constant, group):
+        return ""
+    plain = compare(rival, constant, Family([])) if rival is not constant else None
+    if plain is not None and plain.p < ALPHA and ahead(rival, constant, group):
+        return ""
+    top = rival if ahead(rival, best, group) else best
+    known = "" if top is constant else f"; the best score, of {top.name}, is {with_interval(top, group)}"
+    return (
+        f"No verdict: nothing here is told apart from always answering the most frequent label"
+        f" ({score_of(constant, group)}){known}."
+    )
+
+
+def _labels(study: Study) -> float | None:
+    return study.facts["labels"]
+
+
+def _is(study: Study, baseline: str) -> bool:
+    return bool(study.tried[0].row["strategy"] == NAMES[baseline])
+
+
+def train_nothing(rival: Study, best: Study, group: Group) -> str:
+    """The verdict where a baseline is ahead of every way of training."""
+    pair = group.pair(best, rival)
+    known = f", {chance(pair)}" if pair else ""
+    return (
+        f"Use {rival.name} ({with_interval(rival, group)}): no way of training scores higher here; the best, "
+        f"{best.name}, has {score_of(best, group)}{known}."
+    )
+
+
+def beside(rival: Study | None, best: Study, group: Group) -> str:
+    """The end of the first sentence: what costs nothing, and whether training beats it."""
+    if rival is None:
+        return "."
+    verb = "have" if rival.name.endswith("s") else "has"
+    pair = group.pair(best, rival)
+    doubt = "" if pair is None or pair.apart else f", not significantly less ({chance(pair)})"
+    doubt = f"{doubt}, so training may not be worth it" if doubt else ""
+    return f"; {rival.name} {verb} {score_of(rival, group)}{doubt}."
