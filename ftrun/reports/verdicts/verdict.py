@@ -42,8 +42,8 @@ def verdict(group: Group) -> list[str]:
     like = [study for study in taught if study.facts["labels"] == best.facts["labels"]]
     chosen = _cheapest(best, like, group)
     rival = strongest(best, group, chosen)
-    if said := like_a_constant(best, rival, group):
-        lines = [said]
+    if blind := like_a_constant(best, rival, group):
+        lines = [blind]
     elif rival is not None and ahead(rival, best, group):
         lines = [train_nothing(rival, best, group)]
     else:
@@ -59,7 +59,8 @@ def verdict(group: Group) -> list[str]:
         )
     if short := [study for study in like if any(run.diagnosis.lacking for run in study.trained)]:
         lines.append(f"{names_of(short)} had not learned enough yet; more training may change the verdict.")
-    return [*lines, *_unknown(like, group)][:5]
+    size = "" if blind else _smallest(like, group)  # ways that answer alike tell no size
+    return [*lines, *_seeds(like), *([size] if size else [])][:5]
 
 
 def scope(group: Group) -> str:
@@ -159,27 +160,33 @@ def _hidden(best: Study, group: Group) -> str:
     return f"{said}." if said else ""
 
 
-def _unknown(like: list[Study], group: Group) -> list[str]:
-    """What these runs cannot say: of how small a difference, and of other seeds."""
+def _seeds(like: list[Study]) -> list[str]:
+    """What these runs cannot say of other seeds."""
     lines = []
     counts = [len(study.runs.seeds) for study in like]
-    seeds, single = min(counts), [study for study, count in zip(like, counts, strict=True) if count == 1]
+    single = [study for study, count in zip(like, counts, strict=True) if count == 1]
     if len(single) == len(like):
         each, what = (" each", "order") if len(like) > 1 else ("", "score")
         lines.append(f"One seed{each}: another may change the {what}: seed=0,1,2.")
     elif single:
         verb = "has" if len(single) == 1 else "have"
         lines.append(f"{names_of(single)} {verb} one seed; its spread is taken to be that of the others.")
+    return lines
+
+
+def _smallest(like: list[Study], group: Group) -> str:
+    """The smallest difference that these runs can show, where they show none."""
     tests = len(group.pairs)
     unclear = tests and not any(pair.apart for pair in group.pairs if not _baseline(pair))
     if len(like) > 1 and unclear and group.items > 1:
+        seeds = min(len(study.runs.seeds) for study in like)
         pairs = [pair.found for pair in group.pairs if not _baseline(pair)]
         least = statistics.median(measured_difference(found, tests) for found in pairs)
         size = f"{counted(group.items, 'test row')} and {counted(seeds, 'seed')}"
         if least:
             told = points(least, group.metric)
-            lines.append(f"With {size}, differences below about {told} cannot be told apart.")
-    return lines
+            return f"With {size}, differences below about {told} cannot be told apart."
+    return ""
 
 
 def _apart(first: Study, second: Study, group: Group) -> bool:
