@@ -70,7 +70,7 @@ def recommended(asked: str, words: list[str], cut: float, like: str, harder: flo
     """
     from ftrun.experiments.advice import advise, examined
     from ftrun.experiments.making import looked
-    from ftrun.reports.verdicts.rare import COUNTED, hidden
+    from ftrun.reports.rare import COUNTED, hidden
     from ftrun.runs.terminal import say
     from ftrun.settings.read import read
 

@@ -211,8 +211,8 @@ def power_lines(found: Outlook, seeds: int, folds: int, ranges: Ranges) -> list[
     """The smallest difference that these runs can show, once for all ways with as many test rows."""
     from ftrun.experiments.planning import pool_of, tested
     from ftrun.reports.groups import PAIRS
+    from ftrun.reports.rare import hidden_words
     from ftrun.reports.verdicts.planning import power_lines
-    from ftrun.reports.verdicts.rare import hidden_words
 
     ways = len(found.ways)
     pairs = ways * (ways - 1) // 2

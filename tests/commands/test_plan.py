@@ -12,9 +12,9 @@ import pytest
 
 from ftrun.commands.plan import folded, main, ways_of
 from ftrun.errors import ConfigError
+from ftrun.reports.rare import equal_rows
 from ftrun.reports.statistics.power import smallest_correlation_difference, smallest_difference
 from ftrun.reports.verdicts.planning import power_lines
-from ftrun.reports.verdicts.rare import equal_rows
 
 
 @pytest.fixture

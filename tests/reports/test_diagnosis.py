@@ -246,6 +246,14 @@ def test_a_rare_class_that_is_found_is_not_nothing() -> None:
     assert answered(labels, ["no"] * 1000).untaught
 
 
+def test_where_nearly_all_rows_have_one_label_the_others_are_to_weigh_more() -> None:
+    rare, task = ["no"] * 950 + ["yes"] * 50, {"subset": None, "balance": "none"}
+    for labels, balance, first in ((rare, "none", True), (rare, "weights", False), (HALF, "none", False)):
+        config = SHORT | {"task": task | {"balance": balance}}
+        found = answered(labels, [labels[0]] * len(labels), config)
+        assert found.untaught and ("try: task.balance=weights (now none), " in found.text) == first
+
+
 def test_numbers_are_trivial_without_correlation() -> None:
     numbers = [float(n) for n in range(100)]
     card = {"numbers": {"train": {"mean": 50.0}}}

@@ -19,6 +19,7 @@ from ftrun.reports.groups import groups_of
 from ftrun.reports.pages.page import sections_of
 from ftrun.reports.study import Group
 from ftrun.reports.table import rows_of
+from ftrun.reports.verdicts.sentences import p_value_source
 from ftrun.runs.run import Run
 
 FOLDS = 3
@@ -56,6 +57,15 @@ def grouped(place: Path) -> tuple[list[Group], list[str]]:
 
 def answers(run: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run / "predictions.jsonl").read_text().splitlines()]
+
+
+def test_folds_of_one_seed_say_that_of_another_nothing_is_known(tmp_path: Path) -> None:
+    crossed(tmp_path, seeds=1)
+    (group,), _ = grouped(tmp_path)
+    assert p_value_source(group) == (
+        "p-values: paired t test over test examples and folds; each way has one seed, so that what another"
+        " changes is not in them"
+    )
 
 
 def test_the_score_is_that_of_all_out_of_fold_answers(tmp_path: Path) -> None:

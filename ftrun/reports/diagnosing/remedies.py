@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ftrun.reports.numbers import words
+from ftrun.reports.rare import unbalanced
 
 if TYPE_CHECKING:
     from ftrun.reports.diagnosing.evidence import Evidence
@@ -93,6 +95,7 @@ def against_underfitting(found: Evidence, early: bool, wide: bool) -> list[Remed
     rate = [] if found.solved else tripled(found, "lr")
     if wide:
         return [*time, *rate]
+    tried += balanced(found)
     own, others = LARGER.get(config["strategy"], (None, ()))
     if own and config.get(own[0]) and config.get("layers") is None:
         tried.append(Remedy(own[0], own[1](config[own[0]]), config[own[0]]))
@@ -108,13 +111,23 @@ def against_underfitting(found: Evidence, early: bool, wide: bool) -> list[Remed
 
 def against_nothing(found: Evidence) -> list[Remedy]:
     """Settings for a run that has learned nothing: its rate is too low or too high, or it has none."""
+    weights = balanced(found)
     if found.solved:
-        return _strategies(*LARGER.get(found.config["strategy"], (None, ()))[1])
+        return [*weights, *_strategies(*LARGER.get(found.config["strategy"], (None, ()))[1])]
     rate, auto = found.config["train"].get("lr"), _by_auto(found, "lr")
     now = rate if isinstance(rate, float) else None  # of a composition it is auto, its runs' own
     if now is not None and not auto:
-        return [Remedy("train.lr", "auto", now), longer(found)]
-    return [Remedy("train.lr", None, now, "a different train.lr", auto), longer(found)]
+        return [*weights, Remedy("train.lr", "auto", now), longer(found)]
+    return [*weights, Remedy("train.lr", None, now, "a different train.lr", auto), longer(found)]
+
+
+def balanced(found: Evidence) -> list[Remedy]:
+    """Weights by label, where nearly all rows have one label and the others do not weigh more yet."""
+    if not found.classes or not found.labels:
+        return []
+    most = Counter(found.labels).most_common(1)[0][1] / len(found.labels)
+    rare = unbalanced(most, found.config["task"])
+    return [Remedy("task.balance", "weights", "none")] if rare else []
 
 
 def longer(found: Evidence) -> Remedy:

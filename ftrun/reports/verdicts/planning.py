@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ftrun.errors import counted
 from ftrun.reports.numbers import points
+from ftrun.reports.rare import OVER_LABELS, equal_rows
 from ftrun.reports.statistics.power import (
     ALIKE,
     CORRELATION,
@@ -14,7 +15,6 @@ from ftrun.reports.statistics.power import (
     smallest_correlation_difference,
     smallest_difference,
 )
-from ftrun.reports.verdicts.rare import OVER_LABELS, equal_rows
 from ftrun.reports.verdicts.sentences import rounded
 from ftrun.tasks.metrics.metric import lookup
 

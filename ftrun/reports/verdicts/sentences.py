@@ -76,7 +76,10 @@ def p_value_source(group: Group) -> str:
     if any(pair.of_runs for pair in group.pairs):
         return said + one_seed(group.metric)
     ways = {id(study): study for pair in group.pairs for study in (pair.first, pair.second)}
-    lone = [study.name for study in ways.values() if len(study.runs.seeds) == 1 and not study.runs.fixed]
+    trained = [study for study in ways.values() if not study.runs.fixed]
+    lone = [study.name for study in trained if len(study.runs.seeds) == 1]
+    if len(lone) == len(trained):
+        return f"{said}; each way has one seed, so that what another changes is not in them"
     return f"{said}; the spread over seeds of {', '.join(lone)} is that of the others" if lone else said
 
 

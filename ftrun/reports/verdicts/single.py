@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ftrun.data.baselines import FEATURES_OF, NAMES
 from ftrun.data.card import rounded
 from ftrun.reports.numbers import score
-from ftrun.reports.verdicts.rare import COUNTED, hidden
+from ftrun.reports.rare import COUNTED, hidden
 from ftrun.tasks.metrics.metric import lookup
 
 if TYPE_CHECKING:

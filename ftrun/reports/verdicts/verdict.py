@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from ftrun.errors import counted
 from ftrun.reports.numbers import points, share
+from ftrun.reports.rare import hidden_words
 from ftrun.reports.statistics.power import measured_difference
 from ftrun.reports.statistics.significance import difference
 from ftrun.reports.verdicts.beside import beside, like_a_constant, strongest, train_nothing
 from ftrun.reports.verdicts.labelling import curves
-from ftrun.reports.verdicts.rare import hidden_words
 from ftrun.reports.verdicts.sentences import ahead, chance, names_of, score_of, with_interval
 from ftrun.tasks.metrics.metric import lookup
 

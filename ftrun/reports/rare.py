@@ -10,12 +10,17 @@ COUNTED = "task.balance=weights train.metric=f1"  # what learns and counts them
 OVER_LABELS = ("f1", "macro_f1", "precision", "recall")  # means over labels, each counting the same
 
 
-def hidden(metric: str | None, most: float, task: Mapping[str, Any]) -> bool:
-    """Whether the other labels hardly count, where the most frequent one has this share of the rows.
+def unbalanced(most: float, task: Mapping[str, Any]) -> bool:
+    """Whether training hardly sees the other labels, where the most frequent one has this share of the rows.
 
     `task` are the settings of the task, of which `balance` may have been chosen for them already.
     """
-    return metric == "accuracy" and COMMON <= most < 1 and task.get("balance") == "none"
+    return COMMON <= most < 1 and task.get("balance") == "none"
+
+
+def hidden(metric: str | None, most: float, task: Mapping[str, Any]) -> bool:
+    """Whether the metric hardly counts them either."""
+    return metric == "accuracy" and unbalanced(most, task)
 
 
 def hidden_words(metric: str | None, rows: Mapping[str, int], task: Mapping[str, Any]) -> str:
