@@ -151,6 +151,13 @@ def test_one_run_has_wilsons_interval() -> None:
     assert 0.9 < perfect.low < 0.95 and perfect.high == 1.0
 
 
+@pytest.mark.parametrize("items", range(2, 60))
+def test_an_interval_holds_its_score(items: int) -> None:
+    for hits in (numpy.ones(items), numpy.zeros(items)):
+        found = estimate(runs_of(hits), share=True)
+        assert found.low <= found.value <= found.high
+
+
 def test_a_difference_of_one_run_each_is_the_paired_t_test_but_for_its_extra_item() -> None:
     x, y = numpy.random.default_rng(3).normal(0, 1, (2, 800))
     found = difference(runs_of(x), runs_of(y))

@@ -66,7 +66,8 @@ def estimate(
         middle = (found.value + q**2 / items / 2) / (1 + q**2 / items)
         reach = q * math.sqrt(whole / items + (q / items / 2) ** 2) / (1 + q**2 / items)
         found.low, found.high, ends = middle - reach, middle + reach, (0.0, 1.0)
-    found.low, found.high = max(ends[0], found.low), min(ends[1], found.high)
+    found.low = min(found.value, max(ends[0], found.low))  # of a share of 1 but for rounding
+    found.high = max(found.value, min(ends[1], found.high))
     return found
 
 
