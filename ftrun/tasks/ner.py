@@ -109,6 +109,13 @@ class Ner(Windowed):
         words = {split: sum(map(len, rows.tags[split])) for split in SPLITS}
         return {"words": words, "entities": frequencies(kinds)}
 
+    def untrained(self, rows: Any, split: str) -> dict[str, list[tuple[Any, Any]]]:
+        from ftrun.data.baselines import TAGS, UsualTags
+
+        usual = UsualTags([row.tokens for row in rows.splits["train"]], rows.tags["train"])
+        answers = [usual.tags(row.tokens) for row in rows.splits[split]]
+        return {TAGS: [*zip(rows.tags[split], answers, strict=True)]}
+
     def usable(self, split: str, source: str, notes: list[str]) -> list[Sentence]:
         from ftrun.data.conll import read_sentences
 

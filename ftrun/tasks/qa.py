@@ -14,7 +14,7 @@ from ftrun.settings.checks import at_least, finite, one_of
 from ftrun.settings.habits import Habits
 from ftrun.tasks.dataset import SPLITS, Batch, Dataset, Draw, Example
 from ftrun.tasks.losses import IGNORED
-from ftrun.tasks.parts.spans import ENDS, SpanScorer, labelled_spans, span_loss
+from ftrun.tasks.parts.spans import ENDS, SpanScorer, gold_of, labelled_spans, span_loss
 from ftrun.tasks.parts.windowed import Windowed, WindowRows, part_of_window
 
 if TYPE_CHECKING:
@@ -149,6 +149,12 @@ class Qa(Windowed):
                 split: sum(not row.answers for row in part) for split, part in splits.items()
             }
         return found
+
+    def untrained(self, rows: Any, split: str) -> dict[str, list[tuple[Any, Any]]]:
+        """No answer to any question, where that can be correct (Rajpurkar et al. 2018)."""
+        from ftrun.data.baselines import NOTHING
+
+        return {NOTHING: [(gold_of(row), "") for row in rows.splits[split]]} if self.no_answer else {}
 
     def spec(self, source: Any) -> Spec:
         """Start and end are the same for all data."""

@@ -6,9 +6,12 @@ import pytest
 import toys_ner
 from lab import EXTRA, ran, settings
 
+from ftrun.data.baselines import UsualTags
 from ftrun.data.text.word_alignment import worded
 from ftrun.errors import ConfigError, DataError
+from ftrun.reports.verdicts.single import baseline_warnings
 from ftrun.tasks.data import TaskData
+from ftrun.tasks.metrics.entities import entity_scores
 from ftrun.tasks.objective import targets_of
 
 FEW = "device=cpu", "train.max_steps=2"
@@ -39,6 +42,42 @@ def test_it_learns_and_reports_every_type(learned):
         assert len(line["label"]) == len(line["answer"]) == len(line["probability"])
     config = json.loads((run.model_dir / "config.json").read_text())
     assert list(config["id2label"].values()) == ["O", "B-person", "I-person", "B-place", "I-place"]
+
+
+def test_its_baseline_is_the_most_frequent_tag_of_each_word(learned, ftrun_inprocess):
+    run, place = learned
+    read = {
+        split: [[line.split("\t") for line in block.splitlines()] for block in file.read_text().split("\n\n")]
+        for split, file in ((split, place / f"{split}.conll") for split in ("train", "validation", "test"))
+    }
+    seen = {}
+    for word, tag in (pair for sentence in read["train"] for pair in sentence):
+        seen.setdefault(word, []).append(tag)
+    usual = {word: max(dict.fromkeys(tags), key=tags.count) for word, tags in seen.items()}
+    card = run.read_json("data.json")["baselines"]
+    assert list(card) == ["tags"]
+    for split, prefix in (("validation", "eval"), ("test", "test")):
+        answers = [[usual.get(word, "O") for word, _ in sentence] for sentence in read[split]]
+        tags = [[tag for _, tag in sentence] for sentence in read[split]]
+        pairs = [pair for own in zip(tags, answers, strict=True) for pair in zip(*own, strict=True)]
+        right = sum(one == other for one, other in pairs) / len(pairs)
+        assert card["tags"][f"{prefix}_accuracy"] == pytest.approx(right, abs=1e-6)
+        assert card["tags"][f"{prefix}_f1"] == pytest.approx(entity_scores(tags, answers)[""]["f1"], abs=1e-6)
+    lines = [json.loads(line) for line in (run.path / "baselines.jsonl").read_text().splitlines()]
+    assert [line["tags"]["answer"] for line in lines] == answers and [line["label"] for line in lines] == tags
+    theirs = {"tags": {"test_f1": 0.5}}
+    assert baseline_warnings({"metric": "f1", "test_score": 0.2}, theirs) == [
+        "the most frequent tag of each word beats this model on the test split (f1 50.0 % against 20.0 %)"
+    ]
+    page = ftrun_inprocess("evaluate", str(run.path)).stdout
+    assert "most frequent tag" in page
+    report = ftrun_inprocess("report", str(run.path)).stdout
+    assert "most frequent tag" in report
+
+
+def test_an_unknown_word_is_outside_and_of_equal_tags_the_first_met_is_taken():
+    usual = UsualTags([["a", "b", "a"], ["b", "a"]], [["O", "B-x", "B-x"], ["O", "B-x"]])
+    assert usual.tags(["b", "a", "new"]) == ["B-x", "B-x", "O"]
 
 
 def test_predict_writes_tags_in_both_formats(learned, ftrun_inprocess, tmp_path):

@@ -10,6 +10,7 @@ from lab import EXTRA, ran, settings
 
 from ftrun.data.text.answer_spans import candidates, decided
 from ftrun.errors import ConfigError, DataError
+from ftrun.reports.verdicts.single import baseline_warnings
 from ftrun.tasks.data import TaskData
 from ftrun.tasks.losses import IGNORED
 from ftrun.tasks.objective import targets_of
@@ -45,6 +46,27 @@ def test_it_learns_and_keeps_the_best_spans(learned):
         assert 1 < len(options) <= 21 and sum(o["probability"] for o in options) == pytest.approx(1)
         assert [o["score"] for o in options] == sorted((o["score"] for o in options), reverse=True)
         assert line["answer"] == options[0]["text"] and line["probability"] == options[0]["probability"]
+
+
+def test_its_baseline_answers_nothing_where_that_can_be_correct(learned, tiny_model_dir, tmp_path):
+    card = learned.read_json("data.json")["baselines"]
+    assert list(card) == ["nothing"]
+    for split in ("eval", "test"):  # three of twelve questions have no answer
+        wanted = {"": 0.25, "_answerable": 0.0, "_impossible": 1.0}
+        expected = {
+            f"{split}_{name}{kind}": value for name in ("f1", "exact_match") for kind, value in wanted.items()
+        }
+        assert {name: card["nothing"][name] for name in card["nothing"] if split in name} == expected
+    lines = [json.loads(line) for line in (learned.path / "baselines.jsonl").read_text().splitlines()]
+    assert [line["row"] for line in lines] == list(range(12)) and lines[0]["label"] == []
+    assert {line["nothing"]["answer"] for line in lines} == {""}
+    warned = baseline_warnings({"metric": "f1", "test_score": 0.2}, card)
+    assert warned == [
+        "no better than always giving the empty answer on the test split (f1 25.0 % against 20.0 %)"
+    ]
+    answerable = ran(tmp_path / "run", experiment(tmp_path, tiny_model_dir, "train.max_steps=1"))
+    assert answerable.read_json("data.json")["baselines"] == {}
+    assert not (answerable.path / "baselines.jsonl").exists()
 
 
 def test_predict_and_evaluate_read_squad_json(learned, ftrun_inprocess, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ftrun.data.baselines import FEATURES_OF, NAMES
+from ftrun.data.baselines import FEATURES_OF, MAJORITY, NAMES, NOTHING, TAGS, TITLES
 from ftrun.data.card import DIGITS
 from ftrun.reports.numbers import score
 from ftrun.tasks.metrics.metric import lookup
@@ -53,7 +53,9 @@ def baseline_warnings(row: dict[str, Any], baselines: dict[str, Any]) -> list[st
         if ours is None or theirs is None or sign * theirs < sign * ours:
             continue
         figures = f"({metric} {score(theirs, metric)} against {score(ours, metric)})"
-        if name == "majority":
+        if name == NOTHING:
+            lines.append(f"no better than always giving the empty answer on the test split {figures}")
+        elif name == MAJORITY:
             lines.append(
                 f"no better than always answering the most frequent label on the test split {figures}"
                 + rare_labels(row, theirs)
@@ -61,5 +63,6 @@ def baseline_warnings(row: dict[str, Any], baselines: dict[str, Any]) -> list[st
         else:
             verdict = "match" if theirs == ours else "beat"
             verb = verdict if name == FEATURES_OF else {"match": "matches", "beat": "beats"}[verdict]
-            lines.append(f"{NAMES[name]} {verb} this model on the test split {figures}")
+            words = TITLES[name] if name == TAGS else NAMES[name]
+            lines.append(f"{words} {verb} this model on the test split {figures}")
     return lines

@@ -16,6 +16,7 @@ from ftrun.settings.checks import at_least, auto_or, one_of
 from ftrun.tasks.base import Task
 from ftrun.tasks.dataset import SPLITS, Example
 from ftrun.tasks.parts.rows import TaskRows, tokens_of_rows
+from ftrun.tasks.scorer import Row
 
 if TYPE_CHECKING:
     from ftrun.tasks.data import TaskData
@@ -40,7 +41,25 @@ class WindowRows(TaskRows):
             **self.task.how.card(self.splits),
             "notes": self.notes,
             **self.task.describe(self),
+            "baselines": self.baselines(data) if data.baselines else {},
         }
+
+    def baselines(self, data: TaskData) -> dict[str, Any]:
+        """The scores of what the task can answer without training, by its own metrics."""
+        from ftrun.data.card import SCORED, named_scores
+
+        found: dict[str, Any] = {}
+        blank = dict.fromkeys(data.scorer.columns)
+        for split in SCORED:
+            first = {example.row: example for example in reversed(data.dataset(split).examples)}
+            for name, pairs in self.task.untrained(self, split).items():
+                rows = [
+                    Row(row, label, blank | {"answer": answer}, first[row])
+                    for row, (label, answer) in enumerate(pairs)
+                ]
+                scores = data.judged_rows(name, rows, split)
+                found.setdefault(name, {}).update(named_scores(scores, split))
+        return found
 
 
 @dataclass
@@ -88,6 +107,10 @@ class Windowed(Task):
     @abstractmethod
     def describe(self, rows: WindowRows) -> dict[str, Any]:
         """What the data card says beside rows and windows."""
+
+    def untrained(self, rows: Any, split: str) -> dict[str, list[tuple[Any, Any]]]:
+        """Of each baseline that needs no network: for each row the correct answer and its own."""
+        return {}
 
     def read_splits(self, seed: int) -> tuple[dict[str, list[Any]], list[str]]:
         """The rows of each split, and notes on them."""
