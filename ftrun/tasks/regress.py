@@ -124,6 +124,7 @@ class NumberScorer(Scorer):
 
     def __init__(self, mean: float, scale: float) -> None:
         self.metrics, self.mean, self.scale = METRICS, mean, scale
+        self.said: set[tuple[str, int]] = set()  # of which rows it is known that they have no correlation
 
     def answers(self, outputs: Tensor, batch: Batch) -> list[Answer]:
         values = outputs[:, 0].detach().double().cpu().tolist()
@@ -140,15 +141,19 @@ class NumberScorer(Scorer):
 
         labels = numpy.array([row.label for row in rows])
         answers = numpy.array([row.answer["answer"] for row in rows])
-        constant = False
         for what, values in (("label", labels), ("answer", answers)):
             if values.max() - values.min() <= SAME * self.scale:
-                constant = True
-                say(
-                    f"warning: the {what} of all {len(values)} rows is {values[0]:.4g}, so the "
-                    "correlation is undefined; pearson and spearmanr are 0"
-                )
-        return scores(labels, answers, constant)
+                self.warn(what, len(values), values[0])
+                return scores(labels, answers, constant=True)
+        return scores(labels, answers, constant=False)
+
+    def warn(self, what: str, rows: int, value: float) -> None:
+        """Say that there is no correlation, of as many rows once, however often they are scored."""
+        if (what, rows) in self.said:
+            return
+        self.said.add((what, rows))
+        why = f"the {what} of all {rows} rows is {value:.4g}, so" if rows > 1 else "of 1 row"
+        say(f"warning: {why} the correlation is undefined; pearson and spearmanr are 0")
 
 
 def standard(spec: Spec) -> tuple[float, float]:
