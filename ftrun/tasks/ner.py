@@ -15,7 +15,7 @@ from ftrun.tasks.dataset import SPLITS, Batch, Dataset, Draw, Example
 from ftrun.tasks.losses import IGNORED
 from ftrun.tasks.parts.labelled import names_in
 from ftrun.tasks.parts.tags import TagScorer, labelled_words, tag_loss
-from ftrun.tasks.parts.windowed import Windowed, WindowRows
+from ftrun.tasks.parts.windowed import Windowed, WindowRows, refuse_full
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,16 +64,11 @@ class Ner(Windowed):
     )
 
     def __post_init__(self) -> None:
-        from ftrun.data.text.windows import SPECIAL
-
         super().__post_init__()
         for setting, value in (("tokens", self.tokens), ("tags", self.tags)):
             if not isinstance(value, str | int | None) or isinstance(value, bool) or value in (0, ""):
                 raise ConfigError(f"task.{setting}={value}: a column's name or its number from 1, or null")
-        self.refuse_short(
-            self.overlap + SPECIAL + 1,
-            f"task.stride={self.overlap}, up to {SPECIAL} special tokens and one of its own",
-        )
+        refuse_full(self.max_length, stride=(self.overlap, self.stride))
 
     def load(self, seed: int) -> Sentences:
         rows, notes = self.read_splits(seed)

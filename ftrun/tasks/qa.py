@@ -15,7 +15,7 @@ from ftrun.settings.habits import Habits
 from ftrun.tasks.dataset import SPLITS, Batch, Dataset, Draw, Example
 from ftrun.tasks.losses import IGNORED
 from ftrun.tasks.parts.spans import ENDS, SpanScorer, gold_of, labelled_spans, span_loss
-from ftrun.tasks.parts.windowed import Windowed, WindowRows, part_of_window
+from ftrun.tasks.parts.windowed import Windowed, WindowRows, part_of_window, refuse_full
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -53,8 +53,6 @@ class Qa(Windowed):
     shared: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
-        from ftrun.data.text.windows import SPECIAL
-
         super().__post_init__()
         one_of("task.misplaced", self.misplaced, ["drop", "error"])
         finite("task.null_threshold", self.null_threshold)
@@ -66,11 +64,8 @@ class Qa(Windowed):
         }
         for name, value in lengths.items():
             at_least(f"task.{name}", value, 1)
-        self.refuse_short(
-            self.asked + self.overlap + SPECIAL + 1,
-            f"task.max_question={self.asked}, task.stride={self.overlap}, up to {SPECIAL} special tokens"
-            " and one of its own",
-        )
+        stride, question = (self.overlap, self.stride), (self.asked, self.max_question)
+        refuse_full(self.max_length, stride=stride, max_question=question)
         self.columns = {"question": self.question, "context": self.context, "answers": self.answers_}
 
     def load(self, seed: int) -> WindowRows:

@@ -283,7 +283,12 @@ def test_bad_rows(tmp_path, row, message):
         (["task.train=null"], "task.train is not set; it takes a file of CoNLL columns"),
         (
             ["task.train=a", "task.max_length=36", "task.stride=32"],
-            "task.max_length is at least 37, not 36: task.stride=32, up to 4 special",
+            "task.stride is at most 31, not 32: the 36 tokens of task.max_length also hold up to 4 special",
+        ),
+        (["task.train=a", "task.max_length=128", "task.stride=200"], "task.stride is at most 123, not 200"),
+        (
+            ["task.train=a", "task.max_length=4", "task.stride=3"],
+            "task.max_length is at least 8, not 4: task.stride=3, up to 4 special",
         ),
         (["task.train=a", "task.tags=0"], "task.tags=0: a column's name or its number from 1"),
         (["task.train=a", "task.subset=3 per class"], "these rows have no class"),

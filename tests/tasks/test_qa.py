@@ -251,7 +251,19 @@ def test_a_long_question_is_cut_and_said(tmp_path, tiny_dir):
         (["task.train=null"], "task.train is not set; it takes SQuAD JSON"),
         (
             ["task.train=a", "task.max_length=190", "task.stride=128", "task.max_question=64"],
-            "task.max_length is at least 197, not 190: task.max_question=64",
+            "task.stride is at most 121, not 128: the 190 tokens of .* also hold task.max_question=64",
+        ),
+        (
+            ["task.train=a", "task.max_length=60", "task.max_question=50"],
+            "task.max_question is at most 35, not 50: the 60 tokens of .* also hold task.stride=20",
+        ),
+        (
+            ["task.train=a", "task.max_length=60", "task.max_question=60", "task.stride=9"],
+            "task.max_question is at most 46, not 60",
+        ),
+        (
+            ["task.train=a", "task.max_length=7"],
+            "task.max_length is at least 8, not 7: task.stride=2, task.max_",
         ),
         (["task.train=a", "task.max_length=5"], "task.max_question is at least 1, not 0"),
         (

@@ -158,15 +158,34 @@ class Windowed(Task):
             raise DataError(f"task.{split}={source}: all of the {len(found)} {self.rows_are} are empty")
         return full
 
-    def refuse_short(self, needed: int, why: str) -> None:
-        """ConfigError where a window has no room for a token of its own."""
-        if self.max_length < needed:
-            raise ConfigError(f"task.max_length is at least {needed}, not {self.max_length}: {why}")
-
     def spec_of(self, auto_class: str, names: Sequence[str]) -> Spec:
         """The spec of a head with these outputs at each token."""
         config = label_config(list(names)) if names else {}
         return Spec(self.name, auto_class, TextInput(self.max_length), config, labels=tuple(names))
+
+
+def refuse_full(max_length: int, **parts: tuple[int, int | str]) -> None:
+    """ConfigError where a window has no room for a token of its own; it names what is to be shortened.
+
+    `parts` are settings of tokens: how many they come to, and what was given. One that is auto is not to
+    blame; and only where no other is too long must the window be longer, which a network may not allow.
+    """
+    from ftrun.data.text.windows import SPECIAL
+
+    needed = sum(tokens for tokens, _ in parts.values()) + SPECIAL + 1
+    if max_length >= needed:
+        return
+    every = [f"task.{name}={tokens}" for name, (tokens, _) in parts.items()]
+    rest = f"up to {SPECIAL} special tokens and one of its own"
+    for (name, (tokens, given)), own in zip(parts.items(), every, strict=True):
+        most = max_length - needed + tokens
+        if isinstance(given, int) and most >= (name != "stride"):
+            others = ", ".join([*(each for each in every if each != own), rest])
+            raise ConfigError(
+                f"task.{name} is at most {most}, not {tokens}: the {max_length} tokens of task.max_length"
+                f" also hold {others}"
+            )
+    raise ConfigError(f"task.max_length is at least {needed}, not {max_length}: {', '.join(every)}, {rest}")
 
 
 def part_of_window(name: str, value: int | str, window: int, parts: int) -> int:
