@@ -69,6 +69,14 @@ def test_its_baseline_answers_nothing_where_that_can_be_correct(learned, tiny_mo
     assert not (answerable.path / "baselines.jsonl").exists()
 
 
+def test_evaluate_parts_long_names_from_their_numbers(learned, ftrun_inprocess):
+    result = learned.read_json("result.json")
+    said = ftrun_inprocess("evaluate", str(learned.path)).stdout
+    for name in ("f1", "exact_match_answerable", "exact_match_impossible"):
+        score = f"{result[f'test_{name}']:.6f}"
+        assert f"test_{name:<23}{score}   in the run {score}" in said
+
+
 def test_predict_and_evaluate_read_squad_json(learned, ftrun_inprocess, tmp_path):
     asked = {"id": "x", "question": "was the film", "answers": [{"text": "good", "answer_start": 9}]}
     paragraph = {"context": "the film good plot", "qas": [asked]}
@@ -87,7 +95,7 @@ def test_predict_and_evaluate_read_squad_json(learned, ftrun_inprocess, tmp_path
     said = ftrun_inprocess("evaluate", str(learned.path), "--input", "a.json").stdout
     assert "test_exact_match" in said
     again = ftrun_inprocess("evaluate", str(learned.path)).stdout
-    assert f"test_f1                    {learned.read_json('result.json')['test_f1']:.6f}   in the" in again
+    assert f"test_f1                     {learned.read_json('result.json')['test_f1']:.6f}   in the" in again
 
 
 @pytest.mark.parametrize(
