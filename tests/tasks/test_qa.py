@@ -62,7 +62,7 @@ def test_its_baseline_answers_nothing_where_that_can_be_correct(learned, tiny_mo
     assert {line["nothing"]["answer"] for line in lines} == {""}
     warned = baseline_warnings({"metric": "f1", "test_score": 0.2}, card)
     assert warned == [
-        "no better than always giving the empty answer on the test split (f1 25.0 % against 20.0 %)"
+        "no better than always giving the empty answer on the test split (f1 20.0 % against 25.0 %)"
     ]
     answerable = ran(tmp_path / "run", experiment(tmp_path, tiny_model_dir, "train.max_steps=1"))
     assert answerable.read_json("data.json")["baselines"] == {}

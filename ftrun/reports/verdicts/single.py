@@ -6,12 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 from ftrun.data.baselines import FEATURES_OF, MAJORITY, NAMES, NOTHING, TAGS, TITLES
 from ftrun.data.card import DIGITS
+from ftrun.data.leaks import leaked
 from ftrun.reports.numbers import score
 from ftrun.tasks.metrics.metric import lookup
 
 if TYPE_CHECKING:
     from ftrun.reports.diagnosing.diagnosis import Diagnosis
 
+ALWAYS = {
+    MAJORITY: "always answering the most frequent label",
+    NOTHING: "always giving the empty answer",
+}
 COMMON = 0.8  # of the rows have one label: then the others hardly change the accuracy
 
 
@@ -22,11 +27,7 @@ def verdict_of(row: dict[str, Any], card: dict[str, Any], found: Diagnosis) -> l
 
 def warnings_of(row: dict[str, Any], card: dict[str, Any]) -> list[tuple[str, str]]:
     """Of the rows and the baselines alone."""
-    leaks = []
-    for leak in card.get("leaks", []):
-        some = f"{leak['rows']:,} of {leak['of']:,} {leak['split']} {leak['unit']}"
-        where = f"{leak.get('relation', 'also in')} {leak['other']}"  # runs before groups have none
-        leaks.append(("LEAK", f"{some} are {where}"))
+    leaks = [("LEAK", leaked(leak)) for leak in card.get("leaks", [])]
     return [*leaks, *(("warning", line) for line in baseline_warnings(row, card.get("baselines", {})))]
 
 
@@ -39,7 +40,7 @@ def rare_labels(row: dict[str, Any], majority: float) -> str:
 
 
 def baseline_warnings(row: dict[str, Any], baselines: dict[str, Any]) -> list[str]:
-    """A sentence for each baseline whose test score the run does not beat.
+    """A sentence for each baseline whose test score the run does not beat; its subject's number comes first.
 
     A head that was solved for is the regression on frozen features itself, and not measured against it.
     """
@@ -52,17 +53,15 @@ def baseline_warnings(row: dict[str, Any], baselines: dict[str, Any]) -> list[st
         theirs = baselines.get(name, {}).get(f"test_{metric}")
         if ours is None or theirs is None or sign * theirs < sign * ours:
             continue
-        figures = f"({metric} {score(theirs, metric)} against {score(ours, metric)})"
-        if name == NOTHING:
-            lines.append(f"no better than always giving the empty answer on the test split {figures}")
-        elif name == MAJORITY:
+        mine, other = score(ours, metric), score(theirs, metric)
+        if name in ALWAYS:
+            rare = rare_labels(row, theirs) if name == MAJORITY else ""
             lines.append(
-                f"no better than always answering the most frequent label on the test split {figures}"
-                + rare_labels(row, theirs)
+                f"no better than {ALWAYS[name]} on the test split ({metric} {mine} against {other}){rare}"
             )
         else:
             verdict = "match" if theirs == ours else "beat"
             verb = verdict if name == FEATURES_OF else {"match": "matches", "beat": "beats"}[verdict]
             words = TITLES[name] if name == TAGS else NAMES[name]
-            lines.append(f"{words} {verb} this model on the test split {figures}")
+            lines.append(f"{words} {verb} this model on the test split ({metric} {other} against {mine})")
     return lines
