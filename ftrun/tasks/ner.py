@@ -215,7 +215,8 @@ def summary_of(split: str, sentences: list[list[str]], found: list[Example], kno
     total, more = sum(map(len, sentences)), len(found) - len(sentences)
     cached = ", tokens from the cache" * known
     longest = max(example.size for example in found)
-    line = f"{split}: {len(sentences):,} sentences{cached}, {total:,} words, up to {longest} tokens"
+    line = f"{split}: {counted(len(sentences), 'sentence')}{cached}, {counted(total, 'word')}"
+    line += f", up to {longest} tokens"
     line += f", {counted(more, 'more window')} for long sentences" if more else ", none too long"
     unread = total - sum(len(example.target[0].numbers) for example in found)
     return line + (f", {counted(unread, 'word')} without a token tagged O" if unread else "")

@@ -97,13 +97,13 @@ class Qa(Windowed):
         impossible = [row for row in full if not row.answers]
         if impossible and not self.no_answer:
             raise DataError(
-                f"task.{split}={source}: {len(impossible)} of {len(full)} questions have no answer, first "
-                f"{impossible[0].where}; possible: task.no_answer=true"
+                f"task.{split}={source}: {len(impossible)} of {counted(len(full), 'question')} without an"
+                f" answer, first {impossible[0].where}; possible: task.no_answer=true"
             )
         kept = self.well_placed(split, source, full, notes)
         if not kept:
             raise DataError(
-                f"task.{split}={source}: no answer of the {len(rows)} questions is in its context"
+                f"task.{split}={source}: no answer of {counted(len(rows), 'question')} is in its context"
             )
         return kept
 
@@ -116,9 +116,8 @@ class Qa(Windowed):
         if not wrong:
             return rows
         named = "; ".join(f"{text[:40]!r} in {row.where}" for row, (text, _) in wrong[:3])
-        problem = (
-            f"task.{split}={source}: {len(wrong)} answers are not in their context at their offset: {named}"
-        )
+        count = counted(len(wrong), "answer")
+        problem = f"task.{split}={source}: {count} not in the context at the offset: {named}"
         if self.misplaced == "error":
             raise DataError(f"{problem}; possible: task.misplaced=drop")
         kept = [row for row in rows if split != "train" or not row.answers or row.placed()]
@@ -164,11 +163,11 @@ class Qa(Windowed):
         found, cut, known = self.windowed(data.processor, questions)
         longest = max(example.size for example in found)
         cached = ", tokens from the cache," * known
-        line = f"{split}: {len(questions):,} questions{cached} in {len(found):,} windows"
+        line = f"{split}: {counted(len(questions), 'question')}{cached} in {counted(len(found), 'window')}"
         line += f" of up to {longest} tokens"
         places = [example.target.span for example in found if example.target.span is not None]
         line += f", {sum(first > 0 for first, _ in places):,} with the answer"
-        line += f", {cut:,} questions cut to {self.asked} tokens" if cut else ""
+        line += f", {counted(cut, 'question')} cut to {counted(self.asked, 'token')}" if cut else ""
         return Passages(found, line, padding)
 
     def encode_unanswered(self, data: TaskData) -> list[Example]:

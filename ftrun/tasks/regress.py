@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ftrun.data.label_columns import NUMBER, LabelColumn, refuse_per_class
 from ftrun.data.streamed.survey import Moments
 from ftrun.data.streamed.tables import StreamedSplits
-from ftrun.errors import DataError
+from ftrun.errors import DataError, counted
 from ftrun.models.spec import label_config
 from ftrun.runs.terminal import say
 from ftrun.settings.habits import Habits
@@ -176,7 +176,8 @@ def scaled(found: Moments, label: str) -> tuple[float, float]:
     """Mean and standard deviation; DataError where there is nothing to learn or no number holds it."""
     if found.low == found.high:
         raise DataError(
-            f"task.label={label}: {found.low:g} in all {found.count} training rows; nothing to learn"
+            f"task.label={label}: {found.low:g} in each of {counted(found.count, 'training row')};"
+            " nothing to learn"
         )
     if not SMALLEST < found.deviation < math.inf:
         raise DataError(f"task.label={label}: from {found.low:g} to {found.high:g}; rescale the column")

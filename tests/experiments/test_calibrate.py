@@ -202,7 +202,7 @@ def test_what_cannot_be_calibrated_is_refused_in_a_line(trained, tmp_path, ftrun
     run = trained("full", tmp_path)
     monkeypatch.setattr(calibrating, "LEAST", 41)
     result = ftrun_inprocess("calibrate", str(run.path), check=False)
-    assert result.returncode == 3 and "40 validation rows are too few" in result.stderr
+    assert result.returncode == 3 and "40 validation rows, too few" in result.stderr
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(calibrating, "all_right", lambda *_: True)

@@ -102,7 +102,7 @@ def test_evaluate_counts_an_unknown_type_as_missed(learned, ftrun_inprocess, tmp
     (tmp_path / "new.conll").write_text("good\tB-person\n\nfilm\tB-new\nplot\tO\n")
     said = ftrun_inprocess("evaluate", str(run.path), "--input", "new.conll").stdout
     assert "test_recall                0.500000" in said and "test_f1_new" in said
-    assert "warning: type 'new' occurs in test (1 words) and not in train" in said
+    assert "warning: type 'new' occurs in test (1 word) and not in train" in said
     again = ftrun_inprocess("evaluate", str(run.path)).stdout
     assert f"test_f1                    {run.read_json('result.json')['test_f1']:.6f}   in the run" in again
 
@@ -147,7 +147,7 @@ def test_a_word_the_tokenizer_drops_is_outside(tmp_path, tiny_dir, tiny_model_di
     task = settings("task=ner", f"task.train={file}", f"task.validation={file}", f"task.test={file}").task
     data = TaskData.read(task, 0)
     (said,) = data.encode(AutoTokenizer.from_pretrained(tiny_model_dir), "test")
-    assert "2 words without a token tagged O" in said
+    assert said.startswith("test: 1 sentence, 3 words, up to ") and "2 words without a token tagged O" in said
     examples = data.dataset("test").examples
     batch = data.dataset("test").collate(examples)
     assert data.objective.count([batch]) == 1
@@ -229,7 +229,7 @@ def test_illegal_transitions_and_unseen_types_are_said(tmp_path):
     assert any(
         "validation: 1 illegal transition of IOB2, the first in " in n and "line 3" in n for n in notes
     )
-    assert any("type 'Y' occurs in validation (1 words) and not in train" in note for note in notes)
+    assert any("type 'Y' occurs in validation (1 word) and not in train" in note for note in notes)
 
 
 def test_splits_are_carved_and_the_subset_is_said(tmp_path):
@@ -269,7 +269,7 @@ def test_bad_columns(tmp_path, content, words, message):
         ({"tokens": ["a"], "ner": ["O"]}, "task.tags=tags: .* has no such column; it has 'tokens', 'ner'"),
         ({"tokens": "a", "tags": ["O"]}, "task.tokens=tokens: row 1 of .* holds text, not a list"),
         ({"tokens": ["a"], "tags": [3]}, "task.tags=tags: row 1 of .*: 3 is an integer, not text"),
-        ({"tokens": [], "tags": []}, "all of the 1 sentences are empty"),
+        ({"tokens": [], "tags": []}, "there is nothing to read in 1 sentence"),
     ],
 )
 def test_bad_rows(tmp_path, row, message):

@@ -132,6 +132,7 @@ def test_windows_hold_the_question_and_point_at_the_answer(tmp_path, tiny_dir):
     said, test = encoded(data, tiny_dir("bert"))
     examples = test.examples
     assert len(examples) > 4 and {example.row for example in examples} == {0}
+    assert said.startswith(f"test: 1 question in {len(examples)} windows of up to 24 tokens, ")
     assert said.endswith(f"{sum(e.target.span != (0, 0) for e in examples)} with the answer")
     found = [example for example in examples if example.target.span != (0, 0)]
     assert found
@@ -213,10 +214,10 @@ def test_misplaced_answers_are_counted_named_and_dropped(tmp_path):
     test = f"task.test={tmp_path}/a.jsonl", f"task.validation={tmp_path}/a.jsonl"
     data = read(tmp_path, rows, *test)
     (said,) = [note for note in data.rows.notes if note.startswith("task.train=")]
-    assert "4 answers are not in their context at their offset: 'good' in row 31 of" in said
+    assert "4 answers not in the context at the offset: 'good' in row 31 of" in said
     assert "row 33" in said and "row 34" not in said and said.endswith("4 questions dropped")
     assert len(data.rows.splits["train"]) == 30 and len(data.rows.splits["test"]) == 34
-    with pytest.raises(DataError, match="4 answers are not in .*; possible: task.misplaced=drop"):
+    with pytest.raises(DataError, match="4 answers not in .*; possible: task.misplaced=drop"):
         read(tmp_path, rows, *test, "task.misplaced=error")
 
 
@@ -240,7 +241,7 @@ def test_splits_are_carved_by_paragraph(tmp_path):
 
 def test_questions_without_an_answer_must_be_expected(tmp_path):
     with pytest.raises(
-        DataError, match="1 of 31 questions have no answer, first row 31 .*task.no_answer=true"
+        DataError, match="1 of 31 questions without an answer, first row 31 .*task.no_answer=true"
     ):
         read(tmp_path, [*(row(n) for n in range(30)), row(30, answer="")])
 
@@ -250,6 +251,11 @@ def test_a_long_question_is_cut_and_said(tmp_path, tiny_dir):
     data = read(tmp_path, rows, "task.max_question=8", "task.max_length=40", "task.stride=8")
     said, test = encoded(data, tiny_dir("bert"))
     assert "3 questions cut to 8 tokens" in said
+    files = [f"task.{split}={tmp_path}/one.jsonl" for split in ("train", "validation", "test")]
+    (tmp_path / "one.jsonl").write_text(json.dumps(rows[0]))
+    one = TaskData.read(settings("task=qa", *files, "task.max_question=8", "task.leaks=warn").task, 0)
+    assert "1 question in 1 window of" in (said := encoded(one, tiny_dir("bert"))[0])
+    assert said.endswith("1 question cut to 8 tokens")
     assert all(example.size <= 40 for example in test.examples)
 
 

@@ -172,7 +172,7 @@ def test_what_a_cell_cannot_hold(value, said):
     ("prices", "said"),
     [
         ([1.0] * 8 + ["cheap"] + [2.0] * 8, "task.label=price: row 9 of .*: 'cheap' is not a number"),
-        ([5.0] * 30, "task.label=price: 5 in all 30 training rows; nothing to learn"),
+        ([5.0] * 30, "task.label=price: 5 in each of 30 training rows; nothing to learn"),
         ([-1e308, 1e308] * 15, "row 1 of .*: '-1e[+]308' is beyond 3.4e[+]38, the largest number; rescale"),
         ([1.0, 1e300] * 15, "row 2 of .*: '1e[+]300' is beyond"),
         ([1e-200, 2e-200] * 15, "task.label=price: from 1e-200 to 2e-200; rescale the column"),

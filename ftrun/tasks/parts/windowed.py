@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ftrun.data.folds import Splitting
 from ftrun.data.leaks import WAYS, leak_notes, of_texts
 from ftrun.data.tables import Columns
-from ftrun.errors import ConfigError, DataError
+from ftrun.errors import ConfigError, DataError, counted
 from ftrun.models.spec import Spec, TextInput, label_config
 from ftrun.settings.checks import at_least, auto_or, one_of
 from ftrun.tasks.base import Task
@@ -155,7 +155,8 @@ class Windowed(Task):
                 f"{split}: {len(found) - len(full)} of {len(found)} {self.rows_are} dropped as empty"
             )
         if not full:
-            raise DataError(f"task.{split}={source}: all of the {len(found)} {self.rows_are} are empty")
+            every = counted(len(found), self.rows_are.removesuffix("s"))
+            raise DataError(f"task.{split}={source}: there is nothing to read in {every}")
         return full
 
     def spec_of(self, auto_class: str, names: Sequence[str]) -> Spec:
