@@ -39,7 +39,8 @@ def main(arguments: list[str]) -> int:
     lines, own = prediction_lines(found.rows), options.input is None
     show_evaluation(run, found.metric, found.scores, lines, found.details, own)
     before = {} if options.input else run.read_json("result.json") or {}
+    width = max(22, *(len(name) + 1 for name in found.scores))
     for name, value in found.scores.items():
         then = before.get(f"test_{name}")
-        say(f"test_{name:<22}{value:.6f}" + (f"   in the run {then:.6f}" if then is not None else ""))
+        say(f"test_{name:<{width}}{value:.6f}" + (f"   in the run {then:.6f}" if then is not None else ""))
     return 0

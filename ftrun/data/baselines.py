@@ -1,4 +1,4 @@
-"""Baselines that fine-tuning must beat: the most frequent label, and logistic regressions.
+"""Baselines that fine-tuning must beat: the most frequent label or tag, the empty answer, regressions.
 
 One of these is on TF-IDF of the words, the other on the features of the network before it is trained.
 """
@@ -23,9 +23,19 @@ ITERATIONS = 50
 STRENGTHS = (1.0, 10.0, 100.0)  # C of scikit-learn, of which several labels have the best on validation rows
 
 MAJORITY, WORDS, FEATURES_OF = "majority", "tfidf", "features"  # the names of the baselines
-NAMES = {MAJORITY: "most frequent label", WORDS: "TF-IDF", FEATURES_OF: "frozen features"}  # in a table
+NOTHING, TAGS = "nothing", "tags"
+NAMES = {
+    MAJORITY: "most frequent label",
+    NOTHING: "empty answer",
+    TAGS: "most frequent tag",
+    WORDS: "TF-IDF",
+    FEATURES_OF: "frozen features",
+}  # in a table
+CONSTANT = {MAJORITY: NAMES[MAJORITY], NOTHING: NAMES[NOTHING]}  # what answers every row alike
 TITLES = {
     MAJORITY: "always the most frequent label",
+    NOTHING: "always the empty answer",
+    TAGS: "the most frequent tag of each word",
     WORDS: "TF-IDF and regression",
     FEATURES_OF: "regression on the frozen network's features",
 }
@@ -42,6 +52,34 @@ def majority_of_several(labels: Sequence[list[str]] | Counter[str], count: int) 
     """The same where a row may have several labels."""
     counts = labels if isinstance(labels, Counter) else Counter(name for names in labels for name in names)
     return [{"answer": [counts.most_common(1)[0][0]]}] * count
+
+
+class UsualTags:
+    """For each word the tag that it most often has in training, O for a word that is not there.
+
+    The classic baseline of tagging (Charniak et al. 1993). Of tags that are as frequent it is the first met.
+    """
+
+    def __init__(self, sentences: Sequence[Sequence[str]], tags: Sequence[Sequence[str]]) -> None:
+        counts: dict[str, Counter[str]] = {}
+        for tokens, own in zip(sentences, tags, strict=True):
+            for token, tag in zip(tokens, own, strict=True):
+                counts.setdefault(token, Counter())[tag] += 1
+        self.usual = {token: found.most_common(1)[0][0] for token, found in counts.items()}
+
+    def tags(self, sentence: Sequence[str]) -> list[str]:
+        return [self.usual.get(token, "O") for token in sentence]
+
+
+def constant_score(card: dict[str, Any], metric: str) -> tuple[float | None, str]:
+    """What a constant answer scores by the baselines of a data card, and its name; None where there is none.
+
+    `metric` has the prefix of its split.
+    """
+    for name, title in CONSTANT.items():
+        if (found := card.get(name, {}).get(metric)) is not None:
+            return found, title
+    return None, ""
 
 
 class Words:

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from ftrun.errors import DataError
+from ftrun.errors import DataError, counted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -112,10 +112,10 @@ def unseen(tags: dict[str, list[list[str]]], known: Counter[str]) -> list[str]:
     """Warnings of types that training never sees; their entities count as missed."""
     notes = []
     for split in set(tags) - {"train"}:
-        counted = kinds_of(tags[split])
-        for kind in sorted(set(counted) - known.keys()):
+        found = kinds_of(tags[split])
+        for kind in sorted(found.keys() - known.keys()):
             notes.append(
-                f"warning: type {kind!r} occurs in {split} ({counted[kind]} words) and not in train:"
+                f"warning: type {kind!r} occurs in {split} ({counted(found[kind], 'word')}) and not in train:"
                 " its entities count as missed"
             )
     return sorted(notes)

@@ -64,9 +64,14 @@ class Leak:
         return f"{self.count()} ({listed(self.examples)})"
 
     def count(self) -> str:
-        """12 of 100 test rows are also in train."""
-        some = f"{self.rows:,} of {self.of:,} {self.split} {self.unit}"
-        return f"{some} {'is' if self.rows == 1 else 'are'} {self.relation} {self.other}"
+        return leaked(vars(self))
+
+
+def leaked(leak: dict[str, Any]) -> str:
+    """12 of 100 test rows are also in train; of a leak as the data card has it."""
+    some = f"{leak['rows']:,} of {leak['of']:,} {leak['split']} {leak['unit']}"
+    relation = leak.get("relation", ALSO)  # runs before groups have none
+    return f"{some} {'is' if leak['rows'] == 1 else 'are'} {relation} {leak['other']}"
 
 
 def leaks_of(content: SplitTexts, unit: str = "rows") -> list[Leak]:

@@ -136,7 +136,7 @@ def usable(
             notes.append(f"{split}: {len(dropped)} of {rows} rows dropped, {why} (row {named})")
     if not kept:
         raise DataError(
-            f"task.{split}={spelled(source)}: none of the {rows} rows has both a text and a label"
+            f"task.{split}={spelled(source)}: none of {counted(rows, 'row')} has both a text and a label"
         )
     if len(parts) > 1:
         notes.append(f"{split}: {counted(len(kept), 'row')} of {len(parts)} files")
@@ -197,9 +197,8 @@ def refuse_hidden_labels(
 
 def _no_labels(split: str, source: str, label: str, rows: int) -> str:
     instead = "" if split == "train" else f"; task.{split}=null carves one from train"
-    return (
-        f"task.{split}={source} has no labels (column {label!r} is empty or -1 in all {rows} rows){instead}"
-    )
+    where = f"column {label!r} is empty or -1 in each of {counted(rows, 'row')}"
+    return f"task.{split}={source} has no labels ({where}){instead}"
 
 
 def _carve_missing(

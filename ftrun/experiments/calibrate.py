@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy
 import torch
 
-from ftrun.errors import ConfigError, DataError
+from ftrun.errors import ConfigError, DataError, counted
 from ftrun.experiments.inference import FinishedRun
 from ftrun.models.recalibration import Recalibration, keep, recalibration_of
 from ftrun.reports.diagnosing.calibration import calibration
@@ -122,7 +122,8 @@ def refuse_undecided(run: Run, held: Seen) -> None:
     rows = len(held.labels)
     if rows < LEAST:
         raise DataError(
-            f"{run.path}: {rows} validation rows are too few to fit a temperature; {LEAST} are the least"
+            f"{run.path}: {counted(rows, 'validation row')}, too few to fit a temperature;"
+            f" {LEAST} are the least"
         )
     if all_right(*held.choices()):
         raise DataError(

@@ -22,7 +22,7 @@ from ftrun.settings.auto import Case, settle
 from ftrun.settings.idle import idle
 from ftrun.settings.schedules import Course, Length
 from ftrun.settings.seeds import stream
-from ftrun.tasks.dataset import SPLITS
+from ftrun.tasks.dataset import SPLITS, rows_of
 from ftrun.training.devices import describe
 from ftrun.training.optim import groups, plan
 from ftrun.training.reached import freeze_unreached
@@ -169,7 +169,7 @@ def card_of(data: TaskData) -> dict[str, Any]:
 
 def write_baselines(directory: Run, data: TaskData) -> None:
     """For each test row the correct answer, and that of every baseline which answered all of them."""
-    count = len(data.dataset("test"))
+    count = len(rows_of(data.dataset("test")))
     whole = {name: rows for name, rows in data.answers.items() if len(rows) == count}
     if whole:
         lines = [

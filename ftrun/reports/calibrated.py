@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ftrun.errors import counted
@@ -11,6 +12,7 @@ from ftrun.tasks.parts.temperature import COLDEST, HOTTEST
 
 QUALITIES = {"ece": "ECE", "nll": "NLL", "brier": "Brier"}
 ANSWERS = ("micro_f1", "macro_f1", "subset_accuracy")  # of several labels per row
+CHANCE = 0.05  # p, at most, of a sentence about the network
 SHOWN = 30  # labels; calibration.json has all
 
 
@@ -35,21 +37,42 @@ def sections_of(record: dict[str, Any]) -> list[Section]:
 def sentence(record: dict[str, Any]) -> str:
     """What the temperature says of the network, and whether the test rows agree."""
     temperature, before, after = record["temperature"], record["test"]["before"], record["test"]["after"]
+    p = by_chance(record)
+    if p >= CHANCE:
+        few = counted(record["validation"]["rows"], "validation row")
+        return (
+            f"{few} cannot tell a temperature of {temperature:.3g} from 1 (p = {p:.2g}): the network may be"
+            f" as sure as it should be; {_shares(before, after)}"
+        )
     if temperature in (COLDEST, HOTTEST):
         what = "no better than chance" if temperature == HOTTEST else "far too small"
         return f"the logits are {what} on the validation rows: the temperature is at its limit"
     sure = "overconfident" if temperature > 1 else "underconfident"
+    told = f"the network was {sure}: {_shares(before, after)}"
+    if after["nll"] <= before["nll"]:
+        return told
+    return f"{told}; but their NLL is higher than before, so the calibration does not help on these rows"
+
+
+def _shares(before: dict[str, float], after: dict[str, float]) -> str:
     promised, now, right = (
         f"{100 * value:.1f} %"
         for value in (before["mean_probability"], after["mean_probability"], before["right"])
     )
-    told = (
-        f"the network was {sure}: the mean probability of its answers is {now} instead of {promised}, and "
-        f"{right} of them are right"
+    return (
+        f"the mean probability of its answers is {now} instead of {promised}, and {right} of them are right"
     )
-    if after["nll"] <= before["nll"]:
-        return told
-    return f"{told}; but their NLL is higher than before, so the calibration does not help on these rows"
+
+
+def by_chance(record: dict[str, Any]) -> float:
+    """The p-value of a temperature of 1, by the likelihood ratio on the validation rows (Wilks 1938).
+
+    Of several labels per row each label is an answer.
+    """
+    held = record["validation"]
+    count = held["rows"] * len(record.get("labels") or [None])
+    gain = max(0.0, held["before"]["nll"] - held["after"]["nll"])
+    return math.erfc(math.sqrt(count * gain))
 
 
 def thresholds(record: dict[str, Any]) -> Section:

@@ -13,6 +13,7 @@ import sys
 from functools import cache, cached_property
 from typing import Any
 
+from ftrun.errors import counted
 from ftrun.reports.numbers import short, words
 from ftrun.settings.read import FIXED
 from ftrun.settings.upgrade import preset
@@ -92,7 +93,7 @@ class Names:
     def _count(self, row: Row) -> str:
         """The number of training rows, or the setting where it is not known; empty where all agree."""
         if self.several and row.get("train_rows") is not None:
-            return f"{row['train_rows']:,} rows"
+            return counted(row["train_rows"], "row")
         return words({"subset": row["settings"].get(ROWS)}) if len(self.subsets) > 1 else ""
 
 

@@ -133,7 +133,7 @@ def _compared(rows: list[Row], plotted: bool) -> list[Section]:
             f"{group.task}: {group.metric} on {counted(group.items, 'test example')}"
             for group in groups[:GROUPS]
         )
-        more = f"{len(groups) - GROUPS:,} more groups are not told here; name fewer directories to see them"
+        more = f"not told here: {counted(len(groups) - GROUPS, 'group')}; name fewer directories to see more"
         lines = [words, *([more] if len(groups) > GROUPS else [])]
         sections.insert(0, Section("Not comparable with each other", lines=lines))
     if notes:

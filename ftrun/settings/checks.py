@@ -25,6 +25,19 @@ WORDS = {
     NoneType: "null",
 }
 
+# what other programs call a choice -> its name here
+MEANT = {
+    "gpu": "cuda",
+    "16": "fp16",
+    "half": "fp16",
+    "float16": "fp16",
+    "bfloat16": "bf16",
+    "32": "fp32",
+    "float32": "fp32",
+    "single": "fp32",
+    "flash": "flash_attention_2",
+}
+
 
 def convert(name: str, value: Any, hint: Any) -> Any:
     """`value` converted to the type of its field without loss: 3 becomes the number 3.0 or the string "3"."""
@@ -121,7 +134,9 @@ def auto_or_switch(name: str, value: bool | str) -> None:
 def one_of(name: str, value: str, possible: Sequence[str]) -> None:
     """Refuses a value outside a fixed set of choices."""
     if value not in possible:
-        raise ConfigError(f"{name} is one of {', '.join(possible)}, not '{value}'{near(value, possible)}")
+        meant = MEANT.get(value.lower(), value.lower())
+        found = f"; did you mean '{meant}'?" if meant in possible else near(value, possible)
+        raise ConfigError(f"{name} is one of {', '.join(possible)}, not '{value}'{found}")
 
 
 def every(name: str, value: str | int | float) -> None:

@@ -139,6 +139,10 @@ class TaskData:
         examples = self.dataset(split).examples
         blank = dict.fromkeys(self.scorer.columns)
         rows = self.scorer.rows([blank | answer for answer in answers], [examples[at] for at in places])
+        return self.judged_rows(name, rows, split)
+
+    def judged_rows(self, name: str, rows: list[Row], split: str) -> dict[str, float]:
+        """The same of rows that are answered already."""
         if split == "test":
             self.answers[name] = rows
         return self.scorer.score(rows)

@@ -19,7 +19,7 @@ from ftrun.data.images.transforms import order_of, seeds_of
 from ftrun.data.labels import Labels, name_of
 from ftrun.data.sources import Place
 from ftrun.data.splits import choose, parse_subset, pick
-from ftrun.errors import ConfigError, DataError, listed, near
+from ftrun.errors import ConfigError, DataError, counted, listed, near
 from ftrun.models.spec import ImageInput, Spec
 from ftrun.settings.checks import at_least
 from ftrun.tasks.base import Task
@@ -144,7 +144,7 @@ class Digits(Task):
             for row, (image, label) in enumerate(zip(images, labels, strict=True))
         ]
         permuted = "" if self.permute is None else f", pixels permuted (task.permute={self.permute})"
-        return DigitImages(examples, f"{split}: {len(images):,} images of {SIDE} x {SIDE}{permuted}")
+        return DigitImages(examples, f"{split}: {counted(len(images), 'image')} of {SIDE} x {SIDE}{permuted}")
 
     def permuted(self, pixels: ndarray, file: str) -> ndarray:
         """The pixels of a file in the order of this run's permutation."""

@@ -15,7 +15,7 @@ from ftrun.tasks.dataset import SPLITS, Batch, Dataset, Draw, Example
 from ftrun.tasks.losses import IGNORED
 from ftrun.tasks.parts.labelled import names_in
 from ftrun.tasks.parts.tags import TagScorer, labelled_words, tag_loss
-from ftrun.tasks.parts.windowed import Windowed, WindowRows
+from ftrun.tasks.parts.windowed import Windowed, WindowRows, refuse_full
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,16 +64,11 @@ class Ner(Windowed):
     )
 
     def __post_init__(self) -> None:
-        from ftrun.data.text.windows import SPECIAL
-
         super().__post_init__()
         for setting, value in (("tokens", self.tokens), ("tags", self.tags)):
             if not isinstance(value, str | int | None) or isinstance(value, bool) or value in (0, ""):
                 raise ConfigError(f"task.{setting}={value}: a column's name or its number from 1, or null")
-        self.refuse_short(
-            self.overlap + SPECIAL + 1,
-            f"task.stride={self.overlap}, up to {SPECIAL} special tokens and one of its own",
-        )
+        refuse_full(self.max_length, stride=(self.overlap, self.stride))
 
     def load(self, seed: int) -> Sentences:
         rows, notes = self.read_splits(seed)
@@ -108,6 +103,13 @@ class Ner(Windowed):
         }
         words = {split: sum(map(len, rows.tags[split])) for split in SPLITS}
         return {"words": words, "entities": frequencies(kinds)}
+
+    def untrained(self, rows: Any, split: str) -> dict[str, list[tuple[Any, Any]]]:
+        from ftrun.data.baselines import TAGS, UsualTags
+
+        usual = UsualTags([row.tokens for row in rows.splits["train"]], rows.tags["train"])
+        answers = [usual.tags(row.tokens) for row in rows.splits[split]]
+        return {TAGS: [*zip(rows.tags[split], answers, strict=True)]}
 
     def usable(self, split: str, source: str, notes: list[str]) -> list[Sentence]:
         from ftrun.data.conll import read_sentences
@@ -213,7 +215,8 @@ def summary_of(split: str, sentences: list[list[str]], found: list[Example], kno
     total, more = sum(map(len, sentences)), len(found) - len(sentences)
     cached = ", tokens from the cache" * known
     longest = max(example.size for example in found)
-    line = f"{split}: {len(sentences):,} sentences{cached}, {total:,} words, up to {longest} tokens"
+    line = f"{split}: {counted(len(sentences), 'sentence')}{cached}, {counted(total, 'word')}"
+    line += f", up to {longest} tokens"
     line += f", {counted(more, 'more window')} for long sentences" if more else ", none too long"
     unread = total - sum(len(example.target[0].numbers) for example in found)
     return line + (f", {counted(unread, 'word')} without a token tagged O" if unread else "")

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ftrun.errors import ConfigError, DataError
+from ftrun.errors import ConfigError, DataError, counted
 from ftrun.models.device import onto
 from ftrun.models.spec import Spec, TextInput
 from ftrun.settings.checks import at_least
@@ -91,7 +91,9 @@ class Pretraining(Task):
         ]
         if not found:
             raise DataError(f"source.text={self.text}: no {split} text is longer than a word")
-        return PretrainingTexts(found, f"{split}: {len(texts):,} texts of {self.text}", tokenizer, causal)
+        return PretrainingTexts(
+            found, f"{split}: {counted(len(texts), 'text')} of {self.text}", tokenizer, causal
+        )
 
     def objective(self, data: TaskData) -> Objective:
         from ftrun.tasks.parts.positions import AtPositions, positions_in

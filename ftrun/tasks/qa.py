@@ -14,8 +14,8 @@ from ftrun.settings.checks import at_least, finite, one_of
 from ftrun.settings.habits import Habits
 from ftrun.tasks.dataset import SPLITS, Batch, Dataset, Draw, Example
 from ftrun.tasks.losses import IGNORED
-from ftrun.tasks.parts.spans import ENDS, SpanScorer, labelled_spans, span_loss
-from ftrun.tasks.parts.windowed import Windowed, WindowRows, part_of_window
+from ftrun.tasks.parts.spans import ENDS, SpanScorer, gold_of, labelled_spans, span_loss
+from ftrun.tasks.parts.windowed import Windowed, WindowRows, part_of_window, refuse_full
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -53,8 +53,6 @@ class Qa(Windowed):
     shared: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
-        from ftrun.data.text.windows import SPECIAL
-
         super().__post_init__()
         one_of("task.misplaced", self.misplaced, ["drop", "error"])
         finite("task.null_threshold", self.null_threshold)
@@ -66,11 +64,8 @@ class Qa(Windowed):
         }
         for name, value in lengths.items():
             at_least(f"task.{name}", value, 1)
-        self.refuse_short(
-            self.asked + self.overlap + SPECIAL + 1,
-            f"task.max_question={self.asked}, task.stride={self.overlap}, up to {SPECIAL} special tokens"
-            " and one of its own",
-        )
+        stride, question = (self.overlap, self.stride), (self.asked, self.max_question)
+        refuse_full(self.max_length, stride=stride, max_question=question)
         self.columns = {"question": self.question, "context": self.context, "answers": self.answers_}
 
     def load(self, seed: int) -> WindowRows:
@@ -102,13 +97,13 @@ class Qa(Windowed):
         impossible = [row for row in full if not row.answers]
         if impossible and not self.no_answer:
             raise DataError(
-                f"task.{split}={source}: {len(impossible)} of {len(full)} questions have no answer, first "
-                f"{impossible[0].where}; possible: task.no_answer=true"
+                f"task.{split}={source}: {len(impossible)} of {counted(len(full), 'question')} without an"
+                f" answer, first {impossible[0].where}; possible: task.no_answer=true"
             )
         kept = self.well_placed(split, source, full, notes)
         if not kept:
             raise DataError(
-                f"task.{split}={source}: no answer of the {len(rows)} questions is in its context"
+                f"task.{split}={source}: no answer of {counted(len(rows), 'question')} is in its context"
             )
         return kept
 
@@ -121,9 +116,8 @@ class Qa(Windowed):
         if not wrong:
             return rows
         named = "; ".join(f"{text[:40]!r} in {row.where}" for row, (text, _) in wrong[:3])
-        problem = (
-            f"task.{split}={source}: {len(wrong)} answers are not in their context at their offset: {named}"
-        )
+        count = counted(len(wrong), "answer")
+        problem = f"task.{split}={source}: {count} not in the context at the offset: {named}"
         if self.misplaced == "error":
             raise DataError(f"{problem}; possible: task.misplaced=drop")
         kept = [row for row in rows if split != "train" or not row.answers or row.placed()]
@@ -150,6 +144,12 @@ class Qa(Windowed):
             }
         return found
 
+    def untrained(self, rows: Any, split: str) -> dict[str, list[tuple[Any, Any]]]:
+        """No answer to any question, where that can be correct (Rajpurkar et al. 2018)."""
+        from ftrun.data.baselines import NOTHING
+
+        return {NOTHING: [(gold_of(row), "") for row in rows.splits[split]]} if self.no_answer else {}
+
     def spec(self, source: Any) -> Spec:
         """Start and end are the same for all data."""
         return self.spec_of("AutoModelForQuestionAnswering", ENDS)
@@ -163,11 +163,11 @@ class Qa(Windowed):
         found, cut, known = self.windowed(data.processor, questions)
         longest = max(example.size for example in found)
         cached = ", tokens from the cache," * known
-        line = f"{split}: {len(questions):,} questions{cached} in {len(found):,} windows"
+        line = f"{split}: {counted(len(questions), 'question')}{cached} in {counted(len(found), 'window')}"
         line += f" of up to {longest} tokens"
         places = [example.target.span for example in found if example.target.span is not None]
         line += f", {sum(first > 0 for first, _ in places):,} with the answer"
-        line += f", {cut:,} questions cut to {self.asked} tokens" if cut else ""
+        line += f", {counted(cut, 'question')} cut to {counted(self.asked, 'token')}" if cut else ""
         return Passages(found, line, padding)
 
     def encode_unanswered(self, data: TaskData) -> list[Example]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ftrun.data.label_columns import NUMBER, LabelColumn, refuse_per_class
 from ftrun.data.streamed.survey import Moments
 from ftrun.data.streamed.tables import StreamedSplits
-from ftrun.errors import DataError
+from ftrun.errors import DataError, counted
 from ftrun.models.spec import label_config
 from ftrun.runs.terminal import say
 from ftrun.settings.habits import Habits
@@ -123,6 +123,7 @@ class NumberScorer(Scorer):
 
     def __init__(self, mean: float, scale: float) -> None:
         self.metrics, self.mean, self.scale = METRICS, mean, scale
+        self.said: set[tuple[str, int]] = set()  # of which rows it is known that they have no correlation
 
     def answers(self, outputs: Tensor, batch: Batch) -> list[Answer]:
         values = outputs[:, 0].detach().double().cpu().tolist()
@@ -139,15 +140,19 @@ class NumberScorer(Scorer):
 
         labels = numpy.array([row.label for row in rows])
         answers = numpy.array([row.answer["answer"] for row in rows])
-        constant = False
         for what, values in (("label", labels), ("answer", answers)):
             if values.max() - values.min() <= SAME * self.scale:
-                constant = True
-                say(
-                    f"warning: the {what} of all {len(values)} rows is {values[0]:.4g}, so the "
-                    "correlation is undefined; pearson and spearmanr are 0"
-                )
-        return scores(labels, answers, constant)
+                self.warn(what, len(values), values[0])
+                return scores(labels, answers, constant=True)
+        return scores(labels, answers, constant=False)
+
+    def warn(self, what: str, rows: int, value: float) -> None:
+        """Say that there is no correlation, of as many rows once, however often they are scored."""
+        if (what, rows) in self.said:
+            return
+        self.said.add((what, rows))
+        why = f"the {what} of all {rows} rows is {value:.4g}, so" if rows > 1 else "of 1 row"
+        say(f"warning: {why} the correlation is undefined; pearson and spearmanr are 0")
 
 
 def standard(spec: Spec) -> tuple[float, float]:
@@ -170,7 +175,8 @@ def scaled(found: Moments, label: str) -> tuple[float, float]:
     """Mean and standard deviation; DataError where there is nothing to learn or no number holds it."""
     if found.low == found.high:
         raise DataError(
-            f"task.label={label}: {found.low:g} in all {found.count} training rows; nothing to learn"
+            f"task.label={label}: {found.low:g} in each of {counted(found.count, 'training row')};"
+            " nothing to learn"
         )
     if not SMALLEST < found.deviation < math.inf:
         raise DataError(f"task.label={label}: from {found.low:g} to {found.high:g}; rescale the column")

@@ -8,7 +8,7 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from ftrun.data.baselines import MAJORITY
+from ftrun.data.baselines import constant_score
 from ftrun.data.batching import POOL, EpochBatches
 from ftrun.errors import Interrupted
 from ftrun.runs import clock
@@ -180,8 +180,8 @@ class Loop:
         elif state.step > self.step.all_open and state.moved:
             state.stale += 1
         state.stopped = (most := self.settings.train.patience) is not None and state.stale >= most
-        constant = self.baselines.get(MAJORITY, {}).get(f"eval_{self.metric}")
-        mark = praise(scores[self.metric], first, metric, constant) if improved else ""
+        constant = constant_score(self.baselines, f"eval_{self.metric}")
+        mark = praise(scores[self.metric], first, metric, *constant) if improved else ""
         text = "".join(f"  eval_{name} {scores[name]:.4f}" for name in dict.fromkeys(("loss", self.metric)))
         say(f"step {state.step:>5} of {self.length.total}{text}{mark}")
 

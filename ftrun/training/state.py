@@ -55,11 +55,11 @@ def better(scores: dict[str, float], best: dict[str, float], metric: Metric) -> 
     return new > old
 
 
-def praise(score: float, first: bool, metric: Metric, constant: float | None) -> str:
+def praise(score: float, first: bool, metric: Metric, constant: float | None, words: str) -> str:
     """What is said of the best score so far, unless an answer without training has it as well.
 
-    `constant` is that of the most frequent label, where it is known.
+    `constant` is that of a constant answer called `words`, such as the most frequent label, where known.
     """
     if constant is not None and metric.sign * (score - constant) <= ROUNDING * abs(constant):
-        return "  no better than the most frequent label" if first else ""
+        return f"  no better than the {words}" if first else ""
     return "" if metric.is_share and score == 0 else "  best so far"

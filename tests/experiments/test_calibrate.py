@@ -12,6 +12,7 @@ import pytest
 import toys_text
 from lab import ran, settings, toy
 from saved import answered, logits, refused
+from scipy import stats
 from sklearn.metrics import f1_score
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
@@ -19,6 +20,7 @@ from ftrun.experiments import calibrate as calibrating
 from ftrun.experiments.inference import FinishedRun
 from ftrun.models.load import load
 from ftrun.models.recalibration import KEY, recalibration_of
+from ftrun.reports.calibrated import by_chance, sentence
 from ftrun.runs.lines import read_lines
 from ftrun.runs.manifest import SEAL
 from ftrun.runs.run import Run
@@ -51,6 +53,30 @@ def trained(toy_files, tiny_model_dir, tmp_path_factory):
 def answers(run):
     finished = FinishedRun(run)
     return finished.predict(finished.data())
+
+
+def test_a_network_is_only_called_too_sure_or_not_sure_enough_where_the_rows_tell_it():
+    """Twice the gain in log-likelihood is chi-squared with one degree of freedom (Wilks 1938)."""
+
+    def record(rows, gain, temperature=0.8, **own):
+        test = {"mean_probability": 0.7, "right": 0.8, "nll": 0.5}
+        held = {"rows": rows, "before": {"nll": 0.5 + gain}, "after": {"nll": 0.5}}
+        both = {"before": test, "after": test | {"mean_probability": 0.75}}
+        return {"temperature": temperature, "validation": held, "test": both, **own}
+
+    shares = "the mean probability of its answers is 75.0 % instead of 70.0 %, and 80.0 % of them are right"
+    assert by_chance(record(20, 0.03)) == pytest.approx(stats.chi2.sf(2 * 20 * 0.03, df=1))
+    assert sentence(record(20, 0.03)) == (
+        "20 validation rows cannot tell a temperature of 0.8 from 1 (p = 0.27): the network may be as sure as"
+        f" it should be; {shares}"
+    )
+    assert sentence(record(200, 0.03)) == f"the network was underconfident: {shares}"
+    assert sentence(record(200, 0.03, 1.5)) == f"the network was overconfident: {shares}"
+    assert "no better than chance" in sentence(record(200, 0.5, HOTTEST))
+    assert "may be as sure as it should be" in sentence(record(20, 0.01, HOTTEST))
+    labels = dict.fromkeys("abcdefghij", {})  # of several labels per row each is an answer
+    assert sentence(record(20, 0.03, labels=labels)) == f"the network was underconfident: {shares}"
+    assert by_chance(record(20, -1e-9)) == 1
 
 
 def test_no_answer_changes_and_the_plain_network_stays_as_it_is(trained, tmp_path, ftrun_inprocess):
@@ -176,7 +202,7 @@ def test_what_cannot_be_calibrated_is_refused_in_a_line(trained, tmp_path, ftrun
     run = trained("full", tmp_path)
     monkeypatch.setattr(calibrating, "LEAST", 41)
     result = ftrun_inprocess("calibrate", str(run.path), check=False)
-    assert result.returncode == 3 and "40 validation rows are too few" in result.stderr
+    assert result.returncode == 3 and "40 validation rows, too few" in result.stderr
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(calibrating, "all_right", lambda *_: True)

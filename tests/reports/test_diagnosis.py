@@ -266,6 +266,52 @@ def test_numbers_are_trivial_without_correlation() -> None:
     assert of(SHORT, [], result, metric="pearson", labels=numbers, answers=near, card=card).healthy
 
 
+def test_numbers_of_few_rows_tell_nothing_unless_the_training_rows_do() -> None:
+    card = {"numbers": {"train": {"mean": 50.0}}}
+
+    def trained(train: int, pearson: float, test: int) -> Diagnosis:
+        rows = {"rows": {"train": train, "validation": 1, "test": test}}
+        result = rows | {"train_loss": 0.5, "train_pearson": pearson}
+        labels = [float(n) for n in range(test)]
+        return of(SHORT, [], result, metric="pearson", labels=labels, answers=[2.0] * test, card=card)
+
+    assert trained(10, 0.98, 1).healthy  # one row has no correlation
+    assert trained(10, 0.1, 12).healthy  # of so few rows a network that has learned may have it, too
+    assert trained(400, 0.98, 35).healthy
+    assert trained(400, 0.05, 1).finding.startswith(
+        "underfits: the correlation of answers and labels on training rows is 0.05, though training loss"
+    )
+    assert "the correlation of answers and labels on test rows" in trained(20, 0.1, 36).finding
+
+
+def test_nothing_is_told_from_a_handful_of_rows() -> None:
+    def rows(count: int) -> dict[str, Any]:
+        return {"rows": {"train": 300, "validation": count, "test": count}}
+
+    for count, told in ((1, False), (9, False), (10, True)):
+        assert bool(of(CONFIG, OVER, rows(count)).signs) is told
+        apart = rows(count) | {"train_accuracy": 1.0, "eval_accuracy": 0.0}
+        assert bool(of(CONFIG, [], apart).signs) is told
+        sure = calibration([0.9] * count, [False] * count)
+        assert bool(of(CONFIG, [], rows(count), sure).signs) is told
+        empty = {"metric": "f1", "labels": [["Paris"]] * count, "answers": [""] * count}
+        assert of(SHORT, [], rows(count), **empty).learned_too_little is told
+        two = (["good", "bad"] * count)[:count]
+        one = of(SHORT, [], rows(count), labels=two, answers=["good"] * count, card=CARD)
+        assert one.learned_too_little is told
+        words = {"baselines": {"tfidf": {"test_accuracy": 1.0}}}
+        below = rows(count) | {"train_accuracy": 0.5, "eval_accuracy": 0.5}
+        assert of(SHORT, [], below, labels=two, answers=two, card=words).learned_too_little is told
+
+
+def test_probabilities_that_chance_explains_are_not_overconfident() -> None:
+    """Of 12 answers with 0.6, 7.2 ± 1.7 are right where that is calibrated; 5 are within chance, 1 is not."""
+    for right, told in ((5, False), (1, True)):
+        found = calibration([0.6] * 12, [at < right for at in range(12)])
+        rows = {"rows": {"train": 300, "validation": 12, "test": 12}}
+        assert of(CONFIG, [], rows, found).overconfident is told
+
+
 def test_answers_that_are_all_empty() -> None:
     tags, outside = [["B-person", "O"]] * 300, [["O", "O"]] * 300
     card = {"entities": {"train": {"person": 300}}}

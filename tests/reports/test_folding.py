@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from finished import finished
+from matplotlib.figure import Figure
 
 from ftrun.cli import start
 from ftrun.experiments import launch, making
@@ -17,6 +18,7 @@ from ftrun.experiments.overrides import fold_words
 from ftrun.reports.folding import runs_in_words
 from ftrun.reports.groups import groups_of
 from ftrun.reports.pages.page import sections_of
+from ftrun.reports.plots.training import band, in_common, training
 from ftrun.reports.study import Group
 from ftrun.reports.table import rows_of
 from ftrun.reports.verdicts.sentences import p_value_source
@@ -131,6 +133,32 @@ def test_one_fold_of_several_ways_is_compared_on_its_rows(tmp_path: Path) -> Non
     assert not notes and group.items == 150 and [len(study.tried) for study in group.studies] == [2, 2]
     (alone,), _ = groups_of(rows_of([str(tmp_path / "lora-0-1")]))
     assert alone.items == 150 and alone.studies[0].tried[0].parts == []
+
+
+def test_training_curves_are_means_over_folds_and_seeds_and_their_captions_say_so(tmp_path: Path) -> None:
+    crossed(tmp_path)
+    (group,), _ = grouped(tmp_path)
+    axes: Any = Figure().subplots()
+    study = next(study for study in group.studies if study.config["strategy"] == "full")
+    band(axes, study, "eval_accuracy", "epoch", ("black", "-", None), 100.0)
+    (line,), (span,) = axes.lines, axes.collections
+    # 90, 80 and 70 % − 30/n points, and a point more with the second seed
+    assert list(line.get_ydata()) == pytest.approx([80 - 30 / number + 0.5 for number in range(1, 11)])
+    ends = span.get_paths()[0].get_extents()
+    assert (ends.y0, ends.y1) == pytest.approx((70 - 30, 90 - 3 + 1))
+    assert "(mean over folds and seeds; the band spans the lowest and highest)" in training(group)[0].title
+    (group,), _ = groups_of(rows_of([*map(str, tmp_path.glob("full-0-*"))]))
+    assert "(mean over folds; the band spans" in training(group)[0].title
+    (group,), _ = groups_of(rows_of([str(tmp_path / "full-0-0")]))
+    assert training(group)[0].title == "Training curves"
+
+
+def test_folds_evaluated_at_unlike_points_are_read_between_their_own() -> None:
+    one, other = [(0.5, 1.0), (1.5, 3.0), (2.5, 5.0)], [(1.0, 10.0), (2.0, 20.0)]
+    at, rows = in_common([one, other])
+    assert at == [1.0, 1.5, 2.0]
+    assert [each for row in rows for each in row] == pytest.approx([2.0, 10.0, 3.0, 15.0, 4.0, 20.0])
+    assert in_common([one, []]) == ([], []) == in_common([one, [(3.0, 1.0)]])
 
 
 def test_the_csv_has_every_fold_with_the_score_of_all(tmp_path: Path, capsys: Any) -> None:

@@ -16,7 +16,7 @@ from ftrun.errors import ConfigError, UserError
 from ftrun.reports.diagnosing.forgetting import forgetting_line
 from ftrun.reports.numbers import count, duration, score, share, size
 from ftrun.reports.pages.run_page import show_result
-from ftrun.reports.verdicts.single import baseline_warnings
+from ftrun.reports.verdicts.single import baseline_warnings, warnings_of
 from ftrun.runs.run import Run
 
 LORA = {"rank": 8, "targets": ["query", "value"]}
@@ -314,12 +314,21 @@ def test_a_report_imports_nothing_heavy(outputs: Path) -> None:
     subprocess.run([sys.executable, "-c", code], check=True, env=environment, stdout=subprocess.DEVNULL)
 
 
+def test_one_row_that_leaked_is_one() -> None:
+    leak = {"split": "test", "other": "train", "unit": "sentences", "rows": 1, "of": 300}
+    card = {"leaks": [leak, leak | {"rows": 2, "relation": "of a who that is also in"}]}
+    assert warnings_of({"metric": "f1", "test_score": 0.5}, card) == [
+        ("LEAK", "1 of 300 test sentences is also in train"),
+        ("LEAK", "2 of 300 test sentences are of a who that is also in train"),
+    ]
+
+
 def test_a_baseline_that_is_not_beaten_is_a_warning_with_its_score() -> None:
     row = {"metric": "accuracy", "test_score": 0.603, "config": {"task": {}}}
-    found = {"majority": {"test_accuracy": 0.603}, "tfidf": {"test_accuracy": 0.752}}
+    found = {"majority": {"test_accuracy": 0.61}, "tfidf": {"test_accuracy": 0.752}}
     assert baseline_warnings(row, found) == [
         "no better than always answering the most frequent label on the test split "
-        "(accuracy 60.3 % against 60.3 %)",
+        "(accuracy 60.3 % against 61.0 %)",
         "TF-IDF beats this model on the test split (accuracy 75.2 % against 60.3 %)",
     ]
     assert baseline_warnings(row | {"test_score": 0.8}, found) == []
@@ -335,7 +344,7 @@ def test_a_baseline_that_is_not_beaten_is_a_warning_with_its_score() -> None:
         rare | {"config": {"task": {"name": "ner"}}},
     ):
         (line,) = baseline_warnings(other | {"test_score": 0.603}, {"majority": {"test_accuracy": 0.97}})
-        assert line.endswith("against 60.3 %)")
+        assert line.endswith("against 97.0 %)")
     (line,) = baseline_warnings(row | {"test_score": 0.752}, found)
     assert line == "TF-IDF matches this model on the test split (accuracy 75.2 % against 75.2 %)"
     errors = {"tfidf": {"test_mae": 0.5}}

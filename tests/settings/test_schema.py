@@ -142,9 +142,10 @@ def test_values_are_typed():
         (["rank"], "'rank' is not key=value"),
         (["seed=-1"], "seed is at least 0, not -1"),
         (["seed=abc"], "seed is a whole number, not 'abc'"),
-        (["device=gpu"], "device is one of auto, cpu, cuda, not 'gpu'"),
+        (["device=gpu"], "device is one of auto, cpu, cuda, not 'gpu'; did you mean 'cuda'?"),
+        (["device=CPU"], "not 'CPU'; did you mean 'cpu'?"),
         (["tracker=tensorbord"], "did you mean 'tensorboard'?"),
-        (["train.precision=half"], "train.precision is one of auto, fp32, bf16, fp16, tf32, not 'half'"),
+        (["train.precision=half"], "fp16, tf32, not 'half'; did you mean 'fp16'?"),
         (["train.precision=fp16", "device=cpu"], "train.precision=fp16 needs a GPU"),
         (
             ["train.optimizer=larz"],

@@ -197,7 +197,7 @@ def test_evaluation_batches_have_at_most_so_many_windows(tiny_model_dir, tmp_pat
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["task.stride=8"], "task.max_length is at least 13, not 12: task.stride=8, up to 4 special"),
+        (["task.stride=8"], "task.stride is at most 7, not 8: the 12 tokens of task.max_length also hold"),
         (["task.stride=-1"], "task.stride is at least 0, not -1"),
         (["task.aggregate=sum"], "task.aggregate is one of mean, max, not 'sum'"),
         (["task.stream=true"], "task.long=windows: task.stream=true keeps .*; possible: task.long=truncate"),

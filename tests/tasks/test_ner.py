@@ -6,9 +6,12 @@ import pytest
 import toys_ner
 from lab import EXTRA, ran, settings
 
+from ftrun.data.baselines import UsualTags
 from ftrun.data.text.word_alignment import worded
 from ftrun.errors import ConfigError, DataError
+from ftrun.reports.verdicts.single import baseline_warnings
 from ftrun.tasks.data import TaskData
+from ftrun.tasks.metrics.entities import entity_scores
 from ftrun.tasks.objective import targets_of
 
 FEW = "device=cpu", "train.max_steps=2"
@@ -41,6 +44,42 @@ def test_it_learns_and_reports_every_type(learned):
     assert list(config["id2label"].values()) == ["O", "B-person", "I-person", "B-place", "I-place"]
 
 
+def test_its_baseline_is_the_most_frequent_tag_of_each_word(learned, ftrun_inprocess):
+    run, place = learned
+    read = {
+        split: [[line.split("\t") for line in block.splitlines()] for block in file.read_text().split("\n\n")]
+        for split, file in ((split, place / f"{split}.conll") for split in ("train", "validation", "test"))
+    }
+    seen = {}
+    for word, tag in (pair for sentence in read["train"] for pair in sentence):
+        seen.setdefault(word, []).append(tag)
+    usual = {word: max(dict.fromkeys(tags), key=tags.count) for word, tags in seen.items()}
+    card = run.read_json("data.json")["baselines"]
+    assert list(card) == ["tags"]
+    for split, prefix in (("validation", "eval"), ("test", "test")):
+        answers = [[usual.get(word, "O") for word, _ in sentence] for sentence in read[split]]
+        tags = [[tag for _, tag in sentence] for sentence in read[split]]
+        pairs = [pair for own in zip(tags, answers, strict=True) for pair in zip(*own, strict=True)]
+        right = sum(one == other for one, other in pairs) / len(pairs)
+        assert card["tags"][f"{prefix}_accuracy"] == pytest.approx(right, abs=1e-6)
+        assert card["tags"][f"{prefix}_f1"] == pytest.approx(entity_scores(tags, answers)[""]["f1"], abs=1e-6)
+    lines = [json.loads(line) for line in (run.path / "baselines.jsonl").read_text().splitlines()]
+    assert [line["tags"]["answer"] for line in lines] == answers and [line["label"] for line in lines] == tags
+    theirs = {"tags": {"test_f1": 0.5}}
+    assert baseline_warnings({"metric": "f1", "test_score": 0.2}, theirs) == [
+        "the most frequent tag of each word beats this model on the test split (f1 50.0 % against 20.0 %)"
+    ]
+    page = ftrun_inprocess("evaluate", str(run.path)).stdout
+    assert "most frequent tag" in page
+    report = ftrun_inprocess("report", str(run.path)).stdout
+    assert "most frequent tag" in report
+
+
+def test_an_unknown_word_is_outside_and_of_equal_tags_the_first_met_is_taken():
+    usual = UsualTags([["a", "b", "a"], ["b", "a"]], [["O", "B-x", "B-x"], ["O", "B-x"]])
+    assert usual.tags(["b", "a", "new"]) == ["B-x", "B-x", "O"]
+
+
 def test_predict_writes_tags_in_both_formats(learned, ftrun_inprocess, tmp_path):
     run, _ = learned
     (tmp_path / "new.txt").write_text("the\nfilm\ngood\n\nawful\nplot\n")
@@ -63,7 +102,7 @@ def test_evaluate_counts_an_unknown_type_as_missed(learned, ftrun_inprocess, tmp
     (tmp_path / "new.conll").write_text("good\tB-person\n\nfilm\tB-new\nplot\tO\n")
     said = ftrun_inprocess("evaluate", str(run.path), "--input", "new.conll").stdout
     assert "test_recall                0.500000" in said and "test_f1_new" in said
-    assert "warning: type 'new' occurs in test (1 words) and not in train" in said
+    assert "warning: type 'new' occurs in test (1 word) and not in train" in said
     again = ftrun_inprocess("evaluate", str(run.path)).stdout
     assert f"test_f1                    {run.read_json('result.json')['test_f1']:.6f}   in the run" in again
 
@@ -108,7 +147,7 @@ def test_a_word_the_tokenizer_drops_is_outside(tmp_path, tiny_dir, tiny_model_di
     task = settings("task=ner", f"task.train={file}", f"task.validation={file}", f"task.test={file}").task
     data = TaskData.read(task, 0)
     (said,) = data.encode(AutoTokenizer.from_pretrained(tiny_model_dir), "test")
-    assert "2 words without a token tagged O" in said
+    assert said.startswith("test: 1 sentence, 3 words, up to ") and "2 words without a token tagged O" in said
     examples = data.dataset("test").examples
     batch = data.dataset("test").collate(examples)
     assert data.objective.count([batch]) == 1
@@ -190,7 +229,7 @@ def test_illegal_transitions_and_unseen_types_are_said(tmp_path):
     assert any(
         "validation: 1 illegal transition of IOB2, the first in " in n and "line 3" in n for n in notes
     )
-    assert any("type 'Y' occurs in validation (1 words) and not in train" in note for note in notes)
+    assert any("type 'Y' occurs in validation (1 word) and not in train" in note for note in notes)
 
 
 def test_splits_are_carved_and_the_subset_is_said(tmp_path):
@@ -230,7 +269,7 @@ def test_bad_columns(tmp_path, content, words, message):
         ({"tokens": ["a"], "ner": ["O"]}, "task.tags=tags: .* has no such column; it has 'tokens', 'ner'"),
         ({"tokens": "a", "tags": ["O"]}, "task.tokens=tokens: row 1 of .* holds text, not a list"),
         ({"tokens": ["a"], "tags": [3]}, "task.tags=tags: row 1 of .*: 3 is an integer, not text"),
-        ({"tokens": [], "tags": []}, "all of the 1 sentences are empty"),
+        ({"tokens": [], "tags": []}, "there is nothing to read in 1 sentence"),
     ],
 )
 def test_bad_rows(tmp_path, row, message):
@@ -244,7 +283,12 @@ def test_bad_rows(tmp_path, row, message):
         (["task.train=null"], "task.train is not set; it takes a file of CoNLL columns"),
         (
             ["task.train=a", "task.max_length=36", "task.stride=32"],
-            "task.max_length is at least 37, not 36: task.stride=32, up to 4 special",
+            "task.stride is at most 31, not 32: the 36 tokens of task.max_length also hold up to 4 special",
+        ),
+        (["task.train=a", "task.max_length=128", "task.stride=200"], "task.stride is at most 123, not 200"),
+        (
+            ["task.train=a", "task.max_length=4", "task.stride=3"],
+            "task.max_length is at least 8, not 4: task.stride=3, up to 4 special",
         ),
         (["task.train=a", "task.tags=0"], "task.tags=0: a column's name or its number from 1"),
         (["task.train=a", "task.subset=3 per class"], "these rows have no class"),

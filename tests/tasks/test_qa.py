@@ -10,6 +10,7 @@ from lab import EXTRA, ran, settings
 
 from ftrun.data.text.answer_spans import candidates, decided
 from ftrun.errors import ConfigError, DataError
+from ftrun.reports.verdicts.single import baseline_warnings
 from ftrun.tasks.data import TaskData
 from ftrun.tasks.losses import IGNORED
 from ftrun.tasks.objective import targets_of
@@ -47,6 +48,35 @@ def test_it_learns_and_keeps_the_best_spans(learned):
         assert line["answer"] == options[0]["text"] and line["probability"] == options[0]["probability"]
 
 
+def test_its_baseline_answers_nothing_where_that_can_be_correct(learned, tiny_model_dir, tmp_path):
+    card = learned.read_json("data.json")["baselines"]
+    assert list(card) == ["nothing"]
+    for split in ("eval", "test"):  # three of twelve questions have no answer
+        wanted = {"": 0.25, "_answerable": 0.0, "_impossible": 1.0}
+        expected = {
+            f"{split}_{name}{kind}": value for name in ("f1", "exact_match") for kind, value in wanted.items()
+        }
+        assert {name: card["nothing"][name] for name in card["nothing"] if split in name} == expected
+    lines = [json.loads(line) for line in (learned.path / "baselines.jsonl").read_text().splitlines()]
+    assert [line["row"] for line in lines] == list(range(12)) and lines[0]["label"] == []
+    assert {line["nothing"]["answer"] for line in lines} == {""}
+    warned = baseline_warnings({"metric": "f1", "test_score": 0.2}, card)
+    assert warned == [
+        "no better than always giving the empty answer on the test split (f1 20.0 % against 25.0 %)"
+    ]
+    answerable = ran(tmp_path / "run", experiment(tmp_path, tiny_model_dir, "train.max_steps=1"))
+    assert answerable.read_json("data.json")["baselines"] == {}
+    assert not (answerable.path / "baselines.jsonl").exists()
+
+
+def test_evaluate_parts_long_names_from_their_numbers(learned, ftrun_inprocess):
+    result = learned.read_json("result.json")
+    said = ftrun_inprocess("evaluate", str(learned.path)).stdout
+    for name in ("f1", "exact_match_answerable", "exact_match_impossible"):
+        score = f"{result[f'test_{name}']:.6f}"
+        assert f"test_{name:<23}{score}   in the run {score}" in said
+
+
 def test_predict_and_evaluate_read_squad_json(learned, ftrun_inprocess, tmp_path):
     asked = {"id": "x", "question": "was the film", "answers": [{"text": "good", "answer_start": 9}]}
     paragraph = {"context": "the film good plot", "qas": [asked]}
@@ -65,7 +95,7 @@ def test_predict_and_evaluate_read_squad_json(learned, ftrun_inprocess, tmp_path
     said = ftrun_inprocess("evaluate", str(learned.path), "--input", "a.json").stdout
     assert "test_exact_match" in said
     again = ftrun_inprocess("evaluate", str(learned.path)).stdout
-    assert f"test_f1                    {learned.read_json('result.json')['test_f1']:.6f}   in the" in again
+    assert f"test_f1                     {learned.read_json('result.json')['test_f1']:.6f}   in the" in again
 
 
 @pytest.mark.parametrize(
@@ -102,6 +132,7 @@ def test_windows_hold_the_question_and_point_at_the_answer(tmp_path, tiny_dir):
     said, test = encoded(data, tiny_dir("bert"))
     examples = test.examples
     assert len(examples) > 4 and {example.row for example in examples} == {0}
+    assert said.startswith(f"test: 1 question in {len(examples)} windows of up to 24 tokens, ")
     assert said.endswith(f"{sum(e.target.span != (0, 0) for e in examples)} with the answer")
     found = [example for example in examples if example.target.span != (0, 0)]
     assert found
@@ -183,10 +214,10 @@ def test_misplaced_answers_are_counted_named_and_dropped(tmp_path):
     test = f"task.test={tmp_path}/a.jsonl", f"task.validation={tmp_path}/a.jsonl"
     data = read(tmp_path, rows, *test)
     (said,) = [note for note in data.rows.notes if note.startswith("task.train=")]
-    assert "4 answers are not in their context at their offset: 'good' in row 31 of" in said
+    assert "4 answers not in the context at the offset: 'good' in row 31 of" in said
     assert "row 33" in said and "row 34" not in said and said.endswith("4 questions dropped")
     assert len(data.rows.splits["train"]) == 30 and len(data.rows.splits["test"]) == 34
-    with pytest.raises(DataError, match="4 answers are not in .*; possible: task.misplaced=drop"):
+    with pytest.raises(DataError, match="4 answers not in .*; possible: task.misplaced=drop"):
         read(tmp_path, rows, *test, "task.misplaced=error")
 
 
@@ -210,7 +241,7 @@ def test_splits_are_carved_by_paragraph(tmp_path):
 
 def test_questions_without_an_answer_must_be_expected(tmp_path):
     with pytest.raises(
-        DataError, match="1 of 31 questions have no answer, first row 31 .*task.no_answer=true"
+        DataError, match="1 of 31 questions without an answer, first row 31 .*task.no_answer=true"
     ):
         read(tmp_path, [*(row(n) for n in range(30)), row(30, answer="")])
 
@@ -220,6 +251,11 @@ def test_a_long_question_is_cut_and_said(tmp_path, tiny_dir):
     data = read(tmp_path, rows, "task.max_question=8", "task.max_length=40", "task.stride=8")
     said, test = encoded(data, tiny_dir("bert"))
     assert "3 questions cut to 8 tokens" in said
+    files = [f"task.{split}={tmp_path}/one.jsonl" for split in ("train", "validation", "test")]
+    (tmp_path / "one.jsonl").write_text(json.dumps(rows[0]))
+    one = TaskData.read(settings("task=qa", *files, "task.max_question=8", "task.leaks=warn").task, 0)
+    assert "1 question in 1 window of" in (said := encoded(one, tiny_dir("bert"))[0])
+    assert said.endswith("1 question cut to 8 tokens")
     assert all(example.size <= 40 for example in test.examples)
 
 
@@ -229,7 +265,19 @@ def test_a_long_question_is_cut_and_said(tmp_path, tiny_dir):
         (["task.train=null"], "task.train is not set; it takes SQuAD JSON"),
         (
             ["task.train=a", "task.max_length=190", "task.stride=128", "task.max_question=64"],
-            "task.max_length is at least 197, not 190: task.max_question=64",
+            "task.stride is at most 121, not 128: the 190 tokens of .* also hold task.max_question=64",
+        ),
+        (
+            ["task.train=a", "task.max_length=60", "task.max_question=50"],
+            "task.max_question is at most 35, not 50: the 60 tokens of .* also hold task.stride=20",
+        ),
+        (
+            ["task.train=a", "task.max_length=60", "task.max_question=60", "task.stride=9"],
+            "task.max_question is at most 46, not 60",
+        ),
+        (
+            ["task.train=a", "task.max_length=7"],
+            "task.max_length is at least 8, not 7: task.stride=2, task.max_",
         ),
         (["task.train=a", "task.max_length=5"], "task.max_question is at least 1, not 0"),
         (

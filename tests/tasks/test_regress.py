@@ -18,6 +18,7 @@ from ftrun.tasks.data import TaskData
 from ftrun.tasks.dataset import Example
 from ftrun.tasks.objective import targets_of
 from ftrun.tasks.regress import NumberScorer
+from ftrun.tasks.scorer import Row
 
 LEARN = ["train.epochs=8", "train.lr=5e-3", "train.eval_every=24"]
 
@@ -114,13 +115,30 @@ def test_scores_are_those_of_scipy_also_with_ties():
     [
         ([1, 2, 4], [2.5, 2.5, 2.5 + 1e-9], "warning: the answer of all 3 rows is 2.5, so the correlation"),
         ([3, 3, 3], [1, 2, 3], "warning: the label of all 3 rows is 3, so the correlation"),
-        ([7], [1], "warning: the label of all 1 rows is 7"),
+        ([7], [1], "warning: of 1 row the correlation is undefined; pearson and spearmanr are 0"),
     ],
 )
 def test_nothing_varies_and_no_correlation_is_nan(capsys, given, answered, said):
     scores = scored(given, answered)
     assert (scores["pearson"], scores["spearmanr"]) == (0, 0) and scores["rmse"] > 0
     assert said in capsys.readouterr().out
+
+
+def test_that_there_is_no_correlation_is_said_once_for_the_same_rows(capsys):
+    scorer = NumberScorer(0.0, 1.0)
+
+    def score(labels, answer):
+        rows = [Row(at, label, {"answer": answer}, None) for at, label in enumerate(labels)]
+        assert scorer.score(rows)["pearson"] == 0
+
+    for answer in (0.1, 0.2, 0.3):  # as training goes on
+        score([1.0], answer)
+        score([1.0, 2.0, 3.0], answer)
+    score([4.0, 4.0], 0.5)
+    assert capsys.readouterr().out.splitlines() == [
+        f"warning: {why} the correlation is undefined; pearson and spearmanr are 0"
+        for why in ("of 1 row", "the answer of all 3 rows is 0.1, so", "the label of all 2 rows is 4, so")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -154,7 +172,7 @@ def test_what_a_cell_cannot_hold(value, said):
     ("prices", "said"),
     [
         ([1.0] * 8 + ["cheap"] + [2.0] * 8, "task.label=price: row 9 of .*: 'cheap' is not a number"),
-        ([5.0] * 30, "task.label=price: 5 in all 30 training rows; nothing to learn"),
+        ([5.0] * 30, "task.label=price: 5 in each of 30 training rows; nothing to learn"),
         ([-1e308, 1e308] * 15, "row 1 of .*: '-1e[+]308' is beyond 3.4e[+]38, the largest number; rescale"),
         ([1.0, 1e300] * 15, "row 2 of .*: '1e[+]300' is beyond"),
         ([1e-200, 2e-200] * 15, "task.label=price: from 1e-200 to 2e-200; rescale the column"),

@@ -274,7 +274,7 @@ def test_the_log_has_at_least_twenty_points_and_the_rate_follows_the_schedule(to
     ],
 )
 def test_a_score_that_needs_no_training_is_not_praised(name, score, baseline, first, expected):
-    assert praise(score, first, SINGLE_LABEL[name], baseline).strip() == expected
+    assert praise(score, first, SINGLE_LABEL[name], baseline, "most frequent label").strip() == expected
 
 
 def test_what_is_praised_is_better_than_the_baseline_of_the_data_card(toy_files, still_dir, tmp_path, capsys):

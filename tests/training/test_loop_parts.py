@@ -359,13 +359,16 @@ def test_a_score_is_better_by_its_metric_then_by_the_loss_and_praised_beyond_rou
     assert better({"accuracy": 0.0, "loss": 9}, {}, ACCURACY)
     assert not better({"accuracy": math.nan, "loss": 0}, {}, ACCURACY)
     nothing, some = "  no better than the most frequent label", "  best so far"
+    empty = "  no better than the empty answer"
     for score, constant, first, said in (
         (0.5, 0.5, True, nothing), (0.5, 0.5, False, ""), (0.6, 0.5, False, some), (0.0, None, True, ""),
         (0.0, -1.0, True, ""), (0.5000009, 0.5, True, nothing), (0.50001, 0.5, True, some),
     ):  # fmt: skip
-        assert praise(score, first, ACCURACY, constant) == said, (score, constant)
-    assert praise(2e-12, True, LOSS, 3e-12) == some and praise(3e-12, True, LOSS, 3e-12) == nothing
-    assert praise(0.0, True, LOSS, None) == some and praise(2.0, True, LOSS, 1.0) == nothing
+        assert praise(score, first, ACCURACY, constant, "most frequent label") == said, (score, constant)
+    label = "most frequent label"
+    assert praise(2e-12, True, LOSS, 3e-12, label) == some
+    assert praise(3e-12, True, LOSS, 3e-12, label) == nothing
+    assert praise(0.0, True, LOSS, None, "") == some and praise(2.0, True, LOSS, 1.0, "empty answer") == empty
 
 
 def test_a_sum_is_passed_back_in_parts_with_its_weight() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ftrun.commands._studies.study import RUNS
-from ftrun.errors import UserError, needs
+from ftrun.errors import UserError, counted, needs
 from ftrun.reports.numbers import score
 from ftrun.reports.summary import row_of
 from ftrun.runs.content import answers_of
@@ -155,7 +155,7 @@ class Comparison:
         return f'<iframe srcdoc="{page}" width="100%" height="640" style="border:0"></iframe>'
 
     def __repr__(self) -> str:
-        return f"<ftrun comparison {self.path}: {len(self.runs)} runs>"
+        return f"<ftrun comparison {self.path}: {counted(len(self.runs), 'run')}>"
 
 
 def table(rows: Iterable[dict[str, Any]], index: Any = None) -> pandas.DataFrame:

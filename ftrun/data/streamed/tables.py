@@ -63,7 +63,9 @@ def load_streamed(
     tally = found.tally
     if not tally.train:
         name = spelled(given["train"])
-        raise DataError(f"task.train={name}: none of the {tally.read:,} rows has both a text and a label")
+        raise DataError(
+            f"task.train={name}: none of {counted(tally.read, 'row')} has both a text and a label"
+        )
     notes = notes_of(found, len(sources))
     rows = held_rows(found, given, text, asked, notes)
     if subset is not None:

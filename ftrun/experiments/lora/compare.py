@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from ftrun.data.tables import write_table
-from ftrun.errors import DataError
+from ftrun.errors import DataError, counted
 from ftrun.experiments.inference import FinishedRun
 from ftrun.reports.answers import Shelf
 from ftrun.reports.diagnosing.diagnosis import Diagnosis
@@ -74,7 +74,7 @@ def section_of(group: Group) -> Section:
         [study.name, interval(study.score, group.metric), score(study.tried[0].row[BESIDE].score, BESIDE)]
         for study in group.studies
     ]
-    title = f"{group.task}: {group.metric} on {group.items:,} rows of the domain, 95 % intervals"
+    title = f"{group.task}: {group.metric} on {counted(group.items, 'row')} of the domain, 95 % intervals"
     columns = [("", False), (group.metric, True), ("F1", True)]
     sentences = [sentence(pair, group) for pair in group.pairs]
     return Section(title, columns, rows, [*sentences, p_value_source(group)])

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise, product
 from typing import TYPE_CHECKING, Any
 
-from ftrun.errors import ConfigError
+from ftrun.errors import ConfigError, counted
 from ftrun.experiments.inference import Saved
 from ftrun.experiments.lora.blend import Blend, with_head
 from ftrun.experiments.lora.equivalence import in_fp32
@@ -102,7 +102,7 @@ def search(
         )
     rows = Slice(updates, head, file, columns)
     count = len(grid) ** len(updates)
-    say(f"search: {len(rows.examples):,} rows of {file}, {count} points, then smaller steps")
+    say(f"search: {counted(len(rows.examples), 'row')} of {file}, {count} points, then smaller steps")
     alone = [[float(i == j) for j in range(len(updates))] for i in range(len(updates))]
     marks = [[0.0] * len(updates), *alone]
     for weights in [*product(grid, repeat=len(updates)), *marks]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ftrun import __version__
-from ftrun.errors import DataError, UserError
+from ftrun.errors import DataError, UserError, counted
 from ftrun.experiments.serving.batching import Batcher, Full
 from ftrun.runs.files import finite, size_in_words
 
@@ -89,7 +89,7 @@ class Service:
                 raise Refused(413, f"{len(rows):,} rows; a request has {self.limits.rows:,} at most")
             return answer(200, {"answers": await self.batcher.ask(rows)})
         except Full:
-            waiting = f"{self.batcher.rows_waiting:,} rows wait; ask again later"
+            waiting = f"{counted(self.batcher.rows_waiting, 'row')} waiting; ask again later"
             return answer(503, {"detail": waiting}, {"Retry-After": "1"})
         except (Refused, UserError) as error:
             return answer(status_of(error), {"detail": " ".join(str(error).split())})

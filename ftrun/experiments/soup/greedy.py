@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ftrun.errors import ConfigError, DataError, UserError
+from ftrun.errors import ConfigError, DataError, UserError, counted
 from ftrun.experiments.inference import Saved
 from ftrun.experiments.lora.equivalence import COMPARED, HEADING, in_fp32
 from ftrun.experiments.lora.merge import compared, folded, reloaded, write_origin, write_whole
@@ -121,7 +121,7 @@ def soup(found: list[Ingredient], output: Path, method: str) -> None:
     judge = Judge(found)
     free_space_check(output, sum(value.nbytes for value in judge.net.state_dict().values()))
     rows = len(judge.data.dataset(COMPARED))
-    say(f"{len(found)} runs by eval_{judge.metric} on {rows:,} validation rows, the best first")
+    say(f"{len(found)} runs by eval_{judge.metric} on {counted(rows, 'validation row')}, the best first")
     weights, trials = chosen(judge, found, method == "greedy")
     judge.data.encode(judge.processor, "test")
     test = judge.scores(weights, "test")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from ftrun.data.baselines import MAJORITY
+from ftrun.data.baselines import constant_score
 from ftrun.runs.run import PAUSE
 from ftrun.tasks.metrics.metric import lookup
 
@@ -119,7 +119,8 @@ def came_late(run: Run) -> bool:
     if len(points) < 2:
         return False
     card = run.read_json("data.json") or {}
-    start = card.get("baselines", {}).get(MAJORITY, {}).get(name, points[0][1])
+    constant, _ = constant_score(card.get("baselines", {}), name)
+    start = points[0][1] if constant is None else constant
     gain = sign * (result[name] - start)
     early = [sign * (score - start) for step, score in points if 2 * step <= points[-1][0]]
     return gain > 0 and bool(early) and max(early) < gain / 2

@@ -173,7 +173,9 @@ def hidden(pairs: list[Versus], shown: Sequence[Versus]) -> list[str]:
     """The pairs that the table leaves out."""
     if len(shown) == len(pairs):
         return []
-    return [f"{len(pairs) - len(shown)} pairs without the best way are not shown; the picture joins them"]
+    return [
+        f"not shown: {counted(len(pairs) - len(shown), 'pair')} without the best way; the picture joins them"
+    ]
 
 
 def as_csv(found: Across, pairs: list[Versus]) -> str:

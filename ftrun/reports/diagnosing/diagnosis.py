@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ftrun.reports.diagnosing.evidence import SEEN, WIDTH, chance, mean, smooth, unsteady
+from ftrun.reports.diagnosing.evidence import LEAST, SEEN, WIDTH, chance, mean, smooth, unsteady
 from ftrun.reports.diagnosing.remedies import (
     Remedy,
     against_nothing,
@@ -109,7 +109,7 @@ def rising(found: Evidence) -> tuple[str, float] | None:
     """The sign that validation loss rises from its smoothed minimum while training loss keeps falling."""
     lines, evaluations, rows = found.lines, found.evaluations, found.rows.get("validation")
     losses = [line["eval_loss"] for line in evaluations]
-    if len(losses) < 3:
+    if len(losses) < 3 or not found.enough("validation"):
         return None
     even = smooth(losses)
     lowest = min(range(len(even)), key=lambda index: even[index])
@@ -134,7 +134,7 @@ def rising(found: Evidence) -> tuple[str, float] | None:
 def gap(found: Evidence) -> str | None:
     """The sign that the score on training rows exceeds that on validation rows beyond chance."""
     trained, held, rows, metric = found.score("train"), found.score("eval"), found.rows, found.metric
-    if not found.is_share or trained is None or held is None or not rows:
+    if not found.is_share or trained is None or held is None or not rows or not found.enough("validation"):
         return None
     noise = math.hypot(chance(trained, min(SEEN, rows["train"])), chance(held, rows["validation"]))
     if trained - held < max(GAP, 2 * noise):
@@ -146,13 +146,21 @@ def gap(found: Evidence) -> str | None:
 
 
 def overconfidence(found: Calibration, rows: int | None) -> str | None:
-    """The sign that probabilities are higher than the share of correct answers."""
+    """The sign that probabilities are higher, beyond chance, than the share of correct answers.
+
+    The number of a calibrated network's correct answers has a variance of the sum of p (1 - p).
+    """
     sure = sum(p * n for p, _, n in found.bins) - sum(r * n for _, r, n in found.bins)
     noise = (
         math.sqrt(len(found.bins) / rows) / 2 if rows else 0.0
     )  # what a calibrated network shows by chance
     many_wrong = found.wrong_though_sure > WRONG and found.sure * (rows or 0) * found.wrong_though_sure >= 5
-    if sure <= 0 or found.error < max(noise, OVERSURE if not many_wrong else OVERSURE / 2):
+    spread = math.sqrt(sum(n * p * (1 - p) for p, _, n in found.bins))
+    if (
+        sure <= 2 * spread
+        or (rows is not None and rows < LEAST)
+        or found.error < max(noise, OVERSURE if not many_wrong else OVERSURE / 2)
+    ):
         return None
     total = sum(n for _, _, n in found.bins)
     promised, hit = (sum(pair[at] * pair[2] for pair in found.bins) / total for at in (0, 1))

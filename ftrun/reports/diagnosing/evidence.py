@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 WIDTH = 3  # evaluations that are averaged
 SEEN = 512  # training rows that are scored at the end of a run, at most
+LEAST = 10  # validation or test rows that anything is told from: of fewer, chance has its way
 
 
 @dataclass
@@ -71,6 +72,10 @@ class Evidence:
     def rows(self) -> dict[str, int]:
         found: dict[str, int] = self.result.get("rows", {})
         return found
+
+    def enough(self, split: str) -> bool:
+        """Whether a split has the rows that a judgement needs; true where their number was not kept."""
+        return self.rows.get(split, LEAST) >= LEAST
 
     @property
     def is_share(self) -> bool:

@@ -11,7 +11,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from ftrun.data.entity_tags import parse
-from ftrun.reports.diagnosing.evidence import SEEN, chance, smooth
+from ftrun.reports.diagnosing.evidence import LEAST, SEEN, chance, smooth
 from ftrun.reports.numbers import score
 from ftrun.tasks.metrics.rescoring import scored
 
@@ -23,7 +23,7 @@ BEGUN = 0.02  # of the trivial loss: a fall that is more than a constant answer 
 FELL = 0.1  # of the first training loss, where the trivial one is unknown: random weights begin above it
 BARELY = 0.1  # of the trivial loss, at most
 EVALUATED = 4  # evaluations that make a curve; one of fewer begins with the trivial loss at step 0
-FEWEST = 36  # validation rows: a change of one row spreads about 3 times as wide as their mean, and 3/√36 = ½
+FEWEST = 36  # rows: a change of one validation row spreads about 3 times as wide as their mean, and 3/√36 = ½
 PACE = 0.5  # the second half's pace, at least; an exponential curve then has a tenth of its fall to come
 ROOM = 0.05  # between the training score and 1, at least
 OPEN = 0.5  # training loss by validation loss, at least; below it the rows are being memorised
@@ -53,18 +53,28 @@ def trivial(found: Evidence) -> str | None:
     if found.classes:
         return _trivial_label(found)
     if found.numbers:
-        related = scored("pearson", found.labels, found.answers)
-        assert related is not None
-        known = [related.score, found.score("train", "pearson") or 0.0]
-        noise = max(UNRELATED, 2 / math.sqrt(len(found.labels)))
-        if max(map(abs, known)) < noise:
-            return f"the correlation of answers and labels on test rows is {related.score:.2f}"
-        return None
+        return _trivial_number(found)
     return _nothing_answered(found)
+
+
+def _trivial_number(found: Evidence) -> str | None:
+    """No correlation beyond chance, neither on test nor on training rows, of which one must be FEWEST."""
+    related = scored("pearson", found.labels, found.answers)
+    assert related is not None
+    known = {"test": (related.score, len(found.labels))}
+    if (seen := found.score("train", "pearson")) is not None:
+        known["training"] = seen, min(SEEN, found.rows.get("train", SEEN))
+    if any(abs(value) >= max(UNRELATED, 2 / math.sqrt(rows)) for value, rows in known.values()):
+        return None
+    told = [f"the correlation of answers and labels on {split} rows is {value:.2f}"
+            for split, (value, rows) in known.items() if rows >= FEWEST]  # fmt: skip
+    return told[0] if told else None
 
 
 def _trivial_label(found: Evidence) -> str | None:
     labels, answers, count = found.labels, found.answers, len(found.labels)
+    if count < LEAST:
+        return None
     often = Counter(labels).most_common(1)[0][1] / count
     right = sum(label == answer for label, answer in zip(labels, answers, strict=True)) / count
     if often == 1 or right > often + 2 * chance(often, count):
@@ -81,7 +91,8 @@ def _trivial_label(found: Evidence) -> str | None:
 
 def _nothing_answered(found: Evidence) -> str | None:
     """Of tasks whose answers may be empty: sets of labels, entities, spans."""
-    if not found.labels or any(map(_content, found.answers)) or not any(map(_content, found.labels)):
+    full = sum(bool(_content(label)) for label in found.labels)
+    if full < LEAST or any(map(_content, found.answers)):
         return None
     if "entities" in found.card:
         return f"no entity is predicted in {len(found.labels):,} test rows"
@@ -142,7 +153,7 @@ def below_words(found: Evidence) -> str | None:
     """The sign that rows seen in training are answered worse than TF-IDF answers unseen ones."""
     top = found.score("train")
     words = found.card.get("baselines", {}).get("tfidf", {}).get(f"test_{found.metric}")
-    if top is None or words is None or not found.is_share or not found.labels:
+    if top is None or words is None or not found.is_share or len(found.labels) < LEAST:
         return None
     seen = min(SEEN, found.rows.get("train", SEEN))
     noise = math.hypot(chance(top, seen), chance(words, len(found.labels)))

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ftrun import __version__
 from ftrun.data.baselines import NAMES
 from ftrun.data.card import rounded
+from ftrun.data.leaks import leaked
 from ftrun.errors import ConfigError
 from ftrun.models.files.reading import CONFIG, stored
 from ftrun.models.saved.below import named, on_hub
@@ -170,11 +171,7 @@ def data_of(config: dict[str, Any], result: dict[str, Any], data: dict[str, Any]
     lines = [f"- task: {config['task']['name']} (task={config['task']['kind']})", f"- rows: {counts}"]
     if data.get("fingerprint"):
         lines.append(f"- SHA-256 of all rows: `{data['fingerprint']}`")
-    lines += [
-        f"- {leak['rows']:,} of {leak['of']:,} {leak['split']} {leak['unit']} are"
-        f" {leak.get('relation', 'also in')} {leak['other']}"
-        for leak in data.get("leaks", [])
-    ]
+    lines += [f"- {leaked(leak)}" for leak in data.get("leaks", [])]
     return "\n".join(lines)
 
 

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from ftrun.reports.tried import Tried
 
 Series = list[tuple[float, float]]
-SPREAD = "mean over seeds; the band spans the lowest and highest"
 
 
 def training(group: Group) -> list[Plot]:
@@ -41,14 +40,21 @@ def training(group: Group) -> list[Plot]:
     if not studies:
         return []
     if len(studies) <= FEW:
-        return [learning_curves(group, studies, "training", f"Training curves ({SPREAD})")]
-    score = f"eval_{group.metric}"
+        return [learning_curves(group, studies, "training", f"Training curves{averaged(studies)}")]
+    score, rest = f"eval_{group.metric}", averaged(studies) + best_alone(group)
     return [
         in_panels(studies, score, f"validation {axis_label(group)}", "training",
-            f"Validation {group.metric} during training ({SPREAD}){best_alone(group)}", factor_of(group)),
-        in_panels(studies, "eval_loss", "loss", "loss", f"Loss during training ({SPREAD}){best_alone(group)}",
-            beside="train_loss"),
+            f"Validation {group.metric} during training{rest}", factor_of(group)),
+        in_panels(studies, "eval_loss", "loss", "loss", f"Loss during training{rest}", beside="train_loss"),
     ]  # fmt: skip
+
+
+def averaged(studies: list[Study]) -> str:
+    """The part of a caption that says over what each curve is the mean; empty where it is a single run."""
+    over = [name for name in ("folds", "splits") if any(name in study.tried[0].tests for study in studies)]
+    over += ["seeds"] if any(len(study.tried) > 1 for study in studies) else []
+    words = " and ".join([", ".join(over[:-1]), *over[-1:]] if len(over) > 1 else over)
+    return f" (mean over {words}; the band spans the lowest and highest)" if over else ""
 
 
 def trained(group: Group) -> list[Study]:
@@ -69,9 +75,9 @@ def against_scratch(group: Group) -> Plot | None:
     others = others or [study for study in trained(group) if study not in control][:1]
     if not control or not others:
         return None
-    return learning_curves(
-        group, [*others[:1], *control[:1]], "scratch", "Pre-trained weights against random initialization"
-    )
+    both = [*others[:1], *control[:1]]
+    title = f"Pre-trained weights against random initialization{averaged(both)}"
+    return learning_curves(group, both, "scratch", title)
 
 
 def learning_curves(group: Group, studies: list[Study], name: str, title: str) -> Plot:
@@ -128,7 +134,8 @@ def forgotten(group: Group) -> Plot | None:
     if metric is None:
         return None
     factor = lookup(metric).factor
-    title = f"Score on the source task during training, on its validation rows{best_alone(group)}"
+    title = f"Score on the source task during training, on its validation rows{averaged(studies)}"
+    title += best_alone(group)
     label = f"{metric.replace('_', ' ', 1)}{' (%)' if factor > 1 else ''}"
     if len(studies) > FEW:
         return in_panels(studies, metric, label, "forgetting", title, factor)
@@ -163,13 +170,13 @@ def band(
     thin: bool = False,
     label: str | None = None,
 ) -> None:
-    """The mean over the seeds, and the span of their values; `style` is a colour, dashes and a marker.
+    """The mean over a study's runs, and the span of their values; `style` is a colour, dashes, a marker.
 
     Of a head that was solved for it is a level, that of its best strength.
     """
     color, dash, marker = style
     if solved(study):
-        best = [line.get(key) for each in study.tried for line in each.lines if chosen(each, line)]
+        best = [line.get(key) for each in study.trained for line in each.lines if chosen(each, line)]
         values = [factor * value for value in best if value is not None]
         if values:
             axes.axhline(
@@ -177,17 +184,16 @@ def band(
                 linewidth=0.9 if thin else 1.8, alpha=0.7 if thin else 1.0,
             )  # fmt: skip
         return
-    runs = [dict(series(each, key, axis)) for each in study.tried]
-    at = sorted(set.intersection(*map(set, runs)))
+    at, rows = in_common([series(each, key, axis) for each in study.trained])
     if not at:
         return
-    rows = [[factor * run[x] for run in runs] for x in at]
+    rows = [[factor * value for value in row] for row in rows]
     axes.plot(
         at, [statistics.fmean(row) for row in rows], color=color, linestyle=dash, label=label,
         marker=None if thin else marker, markevery=max(1, len(at) // 12), markersize=5,
         linewidth=0.9 if thin else 1.8, alpha=0.7 if thin else 1.0,
     )  # fmt: skip
-    if len(runs) > 1 and not thin:
+    if len(rows[0]) > 1 and not thin:
         low, high = [min(row) for row in rows], [max(row) for row in rows]
         axes.fill_between(at, low, high, color=color, alpha=0.15, linewidth=0)
 
@@ -195,6 +201,23 @@ def band(
 def chosen(tried: Tried, line: dict[str, Any]) -> bool:
     """Whether a line is that of the run's best strength."""
     return "l2" in line and line["l2"] == tried.result.get("l2")
+
+
+def in_common(runs: list[Series]) -> tuple[list[float], list[list[float]]]:
+    """Where all curves are known, and there the value of each; nothing where one of them has no point.
+
+    Between two points of its own a curve is read on the line that joins them: folds of unlike size are
+    evaluated at unlike parts of an epoch.
+    """
+    import numpy
+
+    if not all(runs):
+        return [], []
+    runs = [sorted(dict(run).items()) for run in runs]
+    low, high = max(run[0][0] for run in runs), min(run[-1][0] for run in runs)
+    at = sorted({x for run in runs for x, _ in run if low <= x <= high})
+    columns = [numpy.interp(at, *zip(*run, strict=True)).tolist() for run in runs]
+    return at, [[*row] for row in zip(*columns, strict=True)]
 
 
 def series(tried: Tried, key: str, axis: str) -> Series:

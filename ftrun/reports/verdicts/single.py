@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ftrun.data.baselines import FEATURES_OF, NAMES
+from ftrun.data.baselines import FEATURES_OF, MAJORITY, NAMES, NOTHING, TAGS, TITLES
 from ftrun.data.card import rounded
+from ftrun.data.leaks import leaked
 from ftrun.reports.numbers import score
 from ftrun.reports.rare import COUNTED, hidden
 from ftrun.tasks.metrics.metric import lookup
 
 if TYPE_CHECKING:
     from ftrun.reports.diagnosing.diagnosis import Diagnosis
+
+ALWAYS = {
+    MAJORITY: "always answering the most frequent label",
+    NOTHING: "always giving the empty answer",
+}
 
 
 def verdict_of(row: dict[str, Any], card: dict[str, Any], found: Diagnosis) -> list[tuple[str, str]]:
@@ -21,16 +27,12 @@ def verdict_of(row: dict[str, Any], card: dict[str, Any], found: Diagnosis) -> l
 
 def warnings_of(row: dict[str, Any], card: dict[str, Any]) -> list[tuple[str, str]]:
     """Of the rows and the baselines alone."""
-    leaks = []
-    for leak in card.get("leaks", []):
-        some = f"{leak['rows']:,} of {leak['of']:,} {leak['split']} {leak['unit']}"
-        where = f"{leak.get('relation', 'also in')} {leak['other']}"  # runs before groups have none
-        leaks.append(("LEAK", f"{some} are {where}"))
+    leaks = [("LEAK", leaked(leak)) for leak in card.get("leaks", [])]
     return [*leaks, *(("warning", line) for line in baseline_warnings(row, card.get("baselines", {})))]
 
 
 def baseline_warnings(row: dict[str, Any], baselines: dict[str, Any]) -> list[str]:
-    """A sentence for each baseline whose test score the run does not beat.
+    """A sentence for each baseline whose test score the run does not beat; its subject's number comes first.
 
     A head that was solved for is the regression on frozen features itself, and not measured against it.
     """
@@ -43,14 +45,16 @@ def baseline_warnings(row: dict[str, Any], baselines: dict[str, Any]) -> list[st
         theirs = baselines.get(name, {}).get(f"test_{metric}")
         if ours is None or theirs is None or sign * theirs < sign * ours:
             continue
-        figures = f"({metric} {score(theirs, metric)} against {score(ours, metric)})"
-        if name == "majority":
+        mine, other = score(ours, metric), score(theirs, metric)
+        if name in ALWAYS:
+            unseen = name == MAJORITY and hidden(metric, theirs, row["config"]["task"])
+            rare = f"; for rare labels: {COUNTED}" if unseen else ""
             lines.append(
-                f"no better than always answering the most frequent label on the test split {figures}"
-                + (f"; for rare labels: {COUNTED}" if hidden(metric, theirs, row["config"]["task"]) else "")
+                f"no better than {ALWAYS[name]} on the test split ({metric} {mine} against {other}){rare}"
             )
         else:
             verdict = "match" if theirs == ours else "beat"
             verb = verdict if name == FEATURES_OF else {"match": "matches", "beat": "beats"}[verdict]
-            lines.append(f"{NAMES[name]} {verb} this model on the test split {figures}")
+            words = TITLES[name] if name == TAGS else NAMES[name]
+            lines.append(f"{words} {verb} this model on the test split ({metric} {other} against {mine})")
     return lines

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ftrun.data.documents import Columns, carved, digest, documents, files_of
 from ftrun.data.leaks import WAYS, leak_notes, without_leaks
 from ftrun.data.splits import pick
-from ftrun.errors import ConfigError, DataError
+from ftrun.errors import ConfigError, DataError, counted
 from ftrun.models.spec import Spec, TextInput, TokenizerTexts
 from ftrun.settings.checks import at_least, one_of
 from ftrun.settings.habits import Habits
@@ -209,6 +209,6 @@ class CorpusTask(Task):
         """DataError where the training documents do not fill one block."""
         if len(corpus.tokens) < room:
             raise DataError(
-                f"task.train has {len(corpus.tokens)} tokens, fewer than task.block={self.block};"
+                f"task.train has {counted(len(corpus.tokens), 'token')}, fewer than task.block={self.block};"
                 " possible: a smaller task.block, more text"
             )

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from ftrun.data.text.windows import SPECIAL
 from ftrun.errors import ConfigError
 from ftrun.settings.checks import at_least, one_of
 from ftrun.tasks.dataset import Batch, Example
-from ftrun.tasks.parts.windowed import part_of_window
+from ftrun.tasks.parts.windowed import part_of_window, refuse_full
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,11 +79,7 @@ def overlap_of(stride: int | str, max_length: int, aggregate: str, texts: int, s
             raise ConfigError(f"task.long=windows: {words}; possible: task.long=truncate, drop or error")
     overlap = part_of_window("task.stride", stride, max_length, SHARED)
     at_least("task.stride", overlap, 0)
-    if max_length < (least := overlap + SPECIAL + 1):
-        raise ConfigError(
-            f"task.max_length is at least {least}, not {max_length}: task.stride={overlap}, up to {SPECIAL}"
-            " special tokens and one of its own"
-        )
+    refuse_full(max_length, stride=(overlap, stride))
     return overlap
 
 

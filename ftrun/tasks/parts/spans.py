@@ -12,6 +12,7 @@ from ftrun.tasks.scorer import Answer, Row, Scorer
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ftrun.data.squad import Question
     from ftrun.tasks.dataset import Batch, Example
 
 ENDS = ("start", "end")
@@ -54,8 +55,13 @@ class SpanScorer(Scorer):
 
         task, question = self.task, example.target.question
         best = decided(windows, question.context, task.n_best, task.no_answer, task.null_threshold)
-        label = list(dict.fromkeys(question.texts()))
-        return Row(example.row, label, {name: best[name] for name in self.columns}, example, best["n_best"])
+        return Row(
+            example.row,
+            gold_of(question),
+            {name: best[name] for name in self.columns},
+            example,
+            best["n_best"],
+        )
 
     def score(self, rows: Sequence[Row]) -> dict[str, float]:
         answers = [row.answer["answer"] for row in rows]
@@ -64,6 +70,11 @@ class SpanScorer(Scorer):
     def tables(self, rows: Sequence[Row]) -> dict[str, Any]:
         """nbest.json: for each question, by its id, the n best answers."""
         return {"nbest.json": {row.example.target.question.id: row.detail for row in rows}}
+
+
+def gold_of(question: Question) -> list[str]:
+    """The answers that count as correct, each once."""
+    return list(dict.fromkeys(question.texts()))
 
 
 def span_loss(outputs: Tensor, batch: Batch) -> Loss:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ftrun.data.images.splits import split_texts
 from ftrun.data.leaks import Leak, SplitTexts, leaks_of, of_columns
-from ftrun.errors import ConfigError, DataError, UserError, listed
+from ftrun.errors import ConfigError, DataError, UserError, counted, listed
 from ftrun.models.architecture import IMAGES
 from ftrun.models.files.reading import read_config
 from ftrun.models.load import positions, quiet
@@ -75,7 +75,7 @@ class Teacher:
         whole = answered(train, self.read(data), self.answers(data), self.net, self.device)
         objective = data.task.objective(data)
         rows = taught.Answered(train, whole, weights_of(train, objective))
-        say(f"teacher: {self.path} has answered {len(train):,} training rows")
+        say(f"teacher: {self.path} has answered {counted(len(train), 'training row')}")
         return data.taught(rows, taught.Taught(objective, self.apart(data), share, temperature))
 
     def apart(self, data: TaskData) -> taught.Apart:
@@ -175,8 +175,8 @@ def answered(train: Dataset, read: Dataset, answers: Any, net: Any, device: torc
     lost = [example.row for example in train.examples if example.row not in places]
     if lost:
         raise ConfigError(
-            f"strategy=distil: {len(lost):,} training rows are too long for the teacher's tokenizer under"
-            " task.long=drop; possible: task.long=truncate"
+            f"strategy=distil: {counted(len(lost), 'training row')} too long for the teacher's tokenizer"
+            " under task.long=drop; possible: task.long=truncate"
         )
     chosen = [places[example.row] for example in train.examples]
     sizes = sizes_of(read)

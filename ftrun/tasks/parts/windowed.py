@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ftrun.data.folds import Splitting
 from ftrun.data.leaks import WAYS, leak_notes, of_texts
 from ftrun.data.tables import Columns
-from ftrun.errors import ConfigError, DataError
+from ftrun.errors import ConfigError, DataError, counted
 from ftrun.models.spec import Spec, TextInput, label_config
 from ftrun.settings.checks import at_least, auto_or, one_of
 from ftrun.tasks.base import Task
 from ftrun.tasks.dataset import SPLITS, Example
 from ftrun.tasks.parts.rows import TaskRows, tokens_of_rows
+from ftrun.tasks.scorer import Row
 
 if TYPE_CHECKING:
     from ftrun.tasks.data import TaskData
@@ -40,7 +41,25 @@ class WindowRows(TaskRows):
             **self.task.how.card(self.splits),
             "notes": self.notes,
             **self.task.describe(self),
+            "baselines": self.baselines(data) if data.baselines else {},
         }
+
+    def baselines(self, data: TaskData) -> dict[str, Any]:
+        """The scores of what the task can answer without training, by its own metrics."""
+        from ftrun.data.card import SCORED, named_scores
+
+        found: dict[str, Any] = {}
+        blank = dict.fromkeys(data.scorer.columns)
+        for split in SCORED:
+            first = {example.row: example for example in reversed(data.dataset(split).examples)}
+            for name, pairs in self.task.untrained(self, split).items():
+                rows = [
+                    Row(row, label, blank | {"answer": answer}, first[row])
+                    for row, (label, answer) in enumerate(pairs)
+                ]
+                scores = data.judged_rows(name, rows, split)
+                found.setdefault(name, {}).update(named_scores(scores, split))
+        return found
 
 
 @dataclass
@@ -89,6 +108,10 @@ class Windowed(Task):
     def describe(self, rows: WindowRows) -> dict[str, Any]:
         """What the data card says beside rows and windows."""
 
+    def untrained(self, rows: Any, split: str) -> dict[str, list[tuple[Any, Any]]]:
+        """Of each baseline that needs no network: for each row the correct answer and its own."""
+        return {}
+
     def read_splits(self, seed: int) -> tuple[dict[str, list[Any]], list[str]]:
         """The rows of each split, and notes on them."""
         from ftrun.data.grouped_splits import complete
@@ -132,18 +155,38 @@ class Windowed(Task):
                 f"{split}: {len(found) - len(full)} of {len(found)} {self.rows_are} dropped as empty"
             )
         if not full:
-            raise DataError(f"task.{split}={source}: all of the {len(found)} {self.rows_are} are empty")
+            every = counted(len(found), self.rows_are.removesuffix("s"))
+            raise DataError(f"task.{split}={source}: there is nothing to read in {every}")
         return full
-
-    def refuse_short(self, needed: int, why: str) -> None:
-        """ConfigError where a window has no room for a token of its own."""
-        if self.max_length < needed:
-            raise ConfigError(f"task.max_length is at least {needed}, not {self.max_length}: {why}")
 
     def spec_of(self, auto_class: str, names: Sequence[str]) -> Spec:
         """The spec of a head with these outputs at each token."""
         config = label_config(list(names)) if names else {}
         return Spec(self.name, auto_class, TextInput(self.max_length), config, labels=tuple(names))
+
+
+def refuse_full(max_length: int, **parts: tuple[int, int | str]) -> None:
+    """ConfigError where a window has no room for a token of its own; it names what is to be shortened.
+
+    `parts` are settings of tokens: how many they come to, and what was given. One that is auto is not to
+    blame; and only where no other is too long must the window be longer, which a network may not allow.
+    """
+    from ftrun.data.text.windows import SPECIAL
+
+    needed = sum(tokens for tokens, _ in parts.values()) + SPECIAL + 1
+    if max_length >= needed:
+        return
+    every = [f"task.{name}={tokens}" for name, (tokens, _) in parts.items()]
+    rest = f"up to {SPECIAL} special tokens and one of its own"
+    for (name, (tokens, given)), own in zip(parts.items(), every, strict=True):
+        most = max_length - needed + tokens
+        if isinstance(given, int) and most >= (name != "stride"):
+            others = ", ".join([*(each for each in every if each != own), rest])
+            raise ConfigError(
+                f"task.{name} is at most {most}, not {tokens}: the {max_length} tokens of task.max_length"
+                f" also hold {others}"
+            )
+    raise ConfigError(f"task.max_length is at least {needed}, not {max_length}: {', '.join(every)}, {rest}")
 
 
 def part_of_window(name: str, value: int | str, window: int, parts: int) -> int:
