@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ftrun.data.content import parsed
-from ftrun.data.labels import name_of
+from ftrun.data.labels import MARKS, name_of
 from ftrun.data.splits import parse_subset
 from ftrun.errors import ConfigError, DataError, counted, kind_of
 
@@ -124,8 +124,7 @@ def number_in(value: Any) -> float | None:
     try:
         number = math.nan if isinstance(value, str) and "_" in value else float(value)
     except (TypeError, ValueError):
-        why = "; a decimal point is needed, not a comma" if COMMA.fullmatch(str(value).strip()) else ""
-        raise DataError(f"{str(value)[:40]!r} is not a number{why}") from None
+        raise DataError(f"{str(value)[:40]!r} is not a number{why(str(value).strip())}") from None
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
@@ -134,6 +133,13 @@ def number_in(value: Any) -> float | None:
         shown = f"{str(value)[:40]!r} is beyond {LARGEST:.1e}, the largest number"
         raise DataError(f"{shown}; rescale the column")
     return number
+
+
+def why(text: str) -> str:
+    """What a text that is not a number has instead, and what is possible."""
+    if COMMA.fullmatch(text):
+        return "; a decimal point is needed, not a comma"
+    return "; an empty cell leaves the row out" if text in MARKS else ""
 
 
 def quantiles(column: list[float]) -> list[str]:

@@ -11,7 +11,13 @@ from typing import Any
 from ftrun.data.folds import PLAIN, Splitting
 from ftrun.data.grouped_splits import Keys, split_whole
 from ftrun.data.label_columns import ONE_NAME, LabelColumn
-from ftrun.data.labels import Labels, refuse_absent_classes, refuse_foreign, refuse_free_text
+from ftrun.data.labels import (
+    Labels,
+    doubted_texts,
+    refuse_absent_classes,
+    refuse_foreign,
+    refuse_free_text,
+)
 from ftrun.data.leaks import leak_notes, of_columns, warnings_of, without_leaks
 from ftrun.data.sources import FORMS, SPLITS, Given, Part, Placed, Row, read_parts, spelled
 from ftrun.data.splits import Splits, choose, parse_subset, pick
@@ -138,8 +144,8 @@ def usable(
         raise DataError(
             f"task.{split}={spelled(source)}: none of the {rows} rows has both a text and a label"
         )
-    if len(parts) > 1:
-        notes.append(f"{split}: {counted(len(kept), 'row')} of {len(parts)} files")
+    notes += [f"{split}: {counted(len(kept), 'row')} of {len(parts)} files"] * (len(parts) > 1)
+    notes += doubted_texts(split, (row[column] for row in kept for column in texts))
     return kept
 
 

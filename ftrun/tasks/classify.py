@@ -47,7 +47,8 @@ class Classify(TextTable):
         from ftrun.data.labels import label_set
 
         table = self.load_table(seed)
-        return self.rows_from(table, label_set(table, self.label, self.labels), [])
+        chosen = self.classes is not None
+        return self.rows_from(table, label_set(table, self.label, self.labels, chosen), [])
 
     def spec(self, source: Any) -> Spec:
         if isinstance(source, TableRows):

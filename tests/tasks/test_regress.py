@@ -184,6 +184,12 @@ def test_text_in_the_column_is_one_line_and_exit_3(tmp_path, ftrun_inprocess):
     assert result.stderr.count("\n") == 1 and "row 9 of" in result.stderr
 
 
+@pytest.mark.parametrize("mark", ["NA", "N/A", "NULL", "None", "null"])
+def test_what_stands_for_nothing_is_no_number_and_an_empty_cell_is_named(mark):
+    with pytest.raises(DataError, match=f"'{mark}' is not a number; an empty cell leaves the row out"):
+        number_in(mark)
+
+
 def test_decimals_given_to_classify_name_this_task(tmp_path):
     words = [word for word in toys_text.regress(tmp_path) if word != "task=regress"]
     toys_text.write(tmp_path / "train.csv", [{"text": f"t{n}", "price": n / 4} for n in range(12)])
