@@ -106,6 +106,11 @@ def of_texts(columns: list[Column], given: dict[str, Any], source: str) -> Guess
             shown = listed([column.line() for column in columns])
             raise DataError(f"{source}: no column could be the label of task={kind}; it has {shown}")
         return of_running_text({"text": text}, columns, doubts)
+    if label.unclean and kind in (None, "regress"):
+        raise DataError(
+            f"{source}: {label.name} holds numbers that need cleaning: {label.unclean}; possible besides:"
+            " task.label=COLUMN, another one, or task=mlm, which needs none"
+        )
     own: dict[str, Any] = {"text": text, "label": label.name}
     if kind is None:
         kind = {LABELS: "multilabel", NUMBERS: "regress"}.get(label.holds, "classify")
@@ -221,7 +226,7 @@ def targets_of(columns: list[Column], texts: Sequence[str]) -> list[Column]:
         and each.name not in texts
         and each.name.lower() not in NUMBERED
     ]
-    return sorted(found, key=lambda each: (each.holds != NUMBERS, not each.whole))
+    return sorted(found, key=lambda each: (each.holds != NUMBERS, not each.unclean, not each.whole))
 
 
 def refuse_absent_columns(given: dict[str, Any], columns: list[Column], source: str) -> None:
