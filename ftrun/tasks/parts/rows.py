@@ -46,8 +46,5 @@ class TaskRows(Rows):
 
 
 def tokens_of_rows(examples: Sequence[Example]) -> dict[int, int]:
-    """The tokens of each row, special ones included, added up over its windows."""
-    found: dict[int, int] = {}
-    for example in examples:
-        found[example.row] = found.get(example.row, 0) + example.size
-    return found
+    """The tokens of each row, special ones included; what its windows share counts once."""
+    return {each.row: each.size if each.whole is None else each.whole for each in examples}
