@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftrun.data import leaks
 from ftrun.data.tables import columns_of
+from ftrun.errors import DataError
 from ftrun.tasks.dataset import SPLITS, Example
 from ftrun.tasks.parts.rows import TaskRows, tokens_of_rows
 
@@ -27,6 +28,11 @@ class TableRows(TaskRows):
 
     def lengths(self, examples: Sequence[Example]) -> dict[int, int]:
         return tokens_of_rows(examples)
+
+    def contents(self) -> leaks.SplitTexts:
+        if self.stream is not None:
+            raise DataError("it was trained with task.stream=true, whose rows are not held")
+        return leaks.of_columns(self.splits, self.task.text)
 
     def card(self, data: TaskData) -> dict[str, Any]:
         from ftrun.data.card import repetitions
