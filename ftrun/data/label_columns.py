@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ftrun.data.content import parsed
 from ftrun.data.labels import MARKS, name_of
 from ftrun.data.splits import parse_subset
+from ftrun.data.text.numerals import written
 from ftrun.errors import ConfigError, DataError, counted, kind_of
 
 LARGEST = 3.4e38  # of single precision, in which a network answers
 FLAGS = {"0": False, "1": True, "False": False, "True": True}  # as names of labels
-UNIT = r"(?:US|CA|AU)?\$|[%‰€£¥₹]|USD|EUR|GBP|CHF|JPY"
-WRITTEN = re.compile(  # a number as people write it: with its unit and marks between its digits
-    rf"(?P<sign>[+-]?)\s*(?P<front>{UNIT})?\s*(?P<digits>[0-9](?:[.,'’\s]?[0-9])*)\s*(?P<behind>{UNIT})?"
-)
 QUANTILES = 10  # strata of a column of numbers, where each has as many rows
 
 
@@ -33,6 +29,15 @@ class LabelColumn:
     stratum: str  # the word for one of them
     hidden: Any  # what a benchmark that keeps its labels to itself writes into every row
     notes: Callable[[Sequence[Any]], list[str]] = field(default=lambda cells: [])  # of all cells; DataError
+    columns: tuple[str, ...] = ()  # several, whose cells are one list; none where the label column has a name
+
+    def cell(self, row: Mapping[str, Any], label: str) -> Any:
+        """What `read` reads of a row."""
+        return [row.get(name) for name in self.columns] if self.columns else row.get(label)
+
+    def named(self, label: str) -> list[str]:
+        """The columns that it reads."""
+        return [*self.columns] or [label]
 
 
 def several(separator: str | None, positions: Sequence[str] | None) -> LabelColumn:
@@ -51,6 +56,22 @@ def several(separator: str | None, positions: Sequence[str] | None) -> LabelColu
         return [] if positions is not None else doubts([names_in(value, separator) or [] for value in cells])
 
     return LabelColumn(read, rarest, "label", None, notes)
+
+
+def one_each(columns: Sequence[str]) -> LabelColumn:
+    """Columns with a 1 where a row has the label of that name, and a 0 where it has not."""
+
+    def read(cells: list[Any]) -> list[str] | None:
+        flags = [name_of(cell) for cell in cells]
+        if not any(flag is not None for flag in flags):
+            return None
+        for name, flag in zip(columns, flags, strict=True):
+            if flag not in FLAGS:
+                held = "an empty cell" if flag is None else repr(flag[:40])
+                raise DataError(f"of several label columns each holds 0 or 1, not {held} (column {name!r})")
+        return [name for name, flag in zip(columns, flags, strict=True) if FLAGS[str(flag)]]
+
+    return LabelColumn(read, rarest, "label", None, columns=tuple(columns))
 
 
 def at_positions(flags: list[str], names: Sequence[str]) -> list[str]:
@@ -88,6 +109,11 @@ def names_in(value: Any, separator: str | None) -> list[str] | None:
         return None
     if hasattr(value, "tolist"):
         value = value.tolist()
+    if separator is None and not isinstance(value, list | tuple) and name_of(value) in FLAGS:
+        raise DataError(
+            f"{value!r} is no list of labels; possible where each label has a column of 0 and 1:"
+            " task.label=[NAME,NAME]; one label per row: task=classify"
+        )
     if isinstance(value, str):
         if not value.strip():
             return []
@@ -136,69 +162,6 @@ def number_in(value: Any) -> float | None:
         shown = f"{str(value)[:40]!r} is beyond {LARGEST:.1e}, the largest number"
         raise DataError(f"{shown}; rescale the column")
     return number
-
-
-@dataclass(frozen=True)
-class Written:
-    """A number that is not written as one."""
-
-    values: list[str]  # as it could be meant, one or two
-    unit: str  # beside it, "" for none
-    mark: str  # between its digits, the last of them
-    thousands: bool  # whether there are marks between those
-
-    def line(self) -> str:
-        """What is in the way, and how it is written instead."""
-        if len(self.values) > 1:
-            mark = {",": "comma", ".": "point"}[self.mark]
-            meant = f"thousands ({self.values[0]}) or decimals ({self.values[1]})"
-            unit = f", without {self.unit!r}" if self.unit else ""
-            return f"its {mark} separates {meant}: write one of them{unit}"
-        if not self.unit and not self.thousands:
-            return f"a decimal point is needed, not a comma: {self.values[0]}"
-        gone = [repr(self.unit)] * bool(self.unit) + ["separators of thousands"] * self.thousands
-        point = ", with a decimal point," if self.mark == "," and "." in self.values[0] else ""
-        return f"without {' and '.join(gone)}{point} it is {self.values[0]}"
-
-
-def written(text: str) -> Written | None:
-    """A number with a unit, separators of thousands or a decimal comma; None for any other text.
-
-    Three digits behind a single comma may be either, but no amount of money has as many decimals; several
-    marks of one kind are between thousands.
-    """
-    found = WRITTEN.fullmatch(text.strip())
-    if found is None:
-        return None
-    unit = found["front"] or found["behind"] or ""
-    parts, marks = re.split(r"[^0-9]", found["digits"]), re.findall(r"[^0-9]", found["digits"])
-    mark, kinds, single = marks[-1] if marks else "", len({*marks}), len(marks) == 1
-    money = unit not in ("", "%", "‰")
-    values = []
-    if kinds < 2 and in_thousands(parts) and (mark != "." or money or not single):
-        values.append("".join(parts))
-    if single and mark in ",." and not (values and mark == "," and money):
-        values.append(".".join(parts))
-    if kinds == 2 and marks.count(mark) == 1 and mark in ",." and in_thousands(parts[:-1]):
-        values.append("".join(parts[:-1]) + "." + parts[-1])
-    if not values and unit and not marks:
-        values = parts
-    if not values or not (unit or {*marks} - {"."} or len(marks) > 1):
-        return None
-    sign = found["sign"].replace("+", "")
-    thousands = len(marks) > 1 or mark not in ",." or len(values[0]) == len("".join(parts))
-    return Written([sign + value for value in values], unit, mark, bool(marks) and thousands)
-
-
-def in_thousands(parts: list[str]) -> bool:
-    """Whether digits are in groups of three, or as in India of two and the last of three."""
-    first, *rest = parts
-    return (
-        1 <= len(first) <= 3
-        and not (first[0] == "0" and rest)
-        and all(len(part) in (2, 3) for part in rest)
-        and (not rest or len(rest[-1]) == 3)
-    )
 
 
 def hint(text: str) -> str:

@@ -120,7 +120,7 @@ def usable(
     rows = sum(len(part.rows) for part in parts)
     kept: list[Row] = []
     without: dict[str, list[str]] = {"an empty text": [], "no label": []}
-    wanted = [*(("text", column) for column in texts), ("label", label)]
+    wanted = [*(("text", column) for column in texts), *(("label", name) for name in reading.named(label))]
     for part in parts:
         notes += part.notes
         _refuse_columns(split, part.name, part.rows, wanted)
@@ -171,9 +171,9 @@ def _names(part: Part, label: str, reading: LabelColumn, notes: list[str]) -> li
     try:
         for number, row in enumerate(part.rows, 1):
             place = f"row {number} of {part.name}"
-            names.append(reading.read(row.get(label)))
+            names.append(reading.read(reading.cell(row, label)))
         place = part.name
-        odd = reading.notes([row.get(label) for row in part.rows])
+        odd = reading.notes([reading.cell(row, label) for row in part.rows])
     except DataError as error:
         raise DataError(f"task.label={label}: {place}: {error}") from None
     notes += [f"warning: {part.short}: {note}" for note in odd]

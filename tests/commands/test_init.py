@@ -190,6 +190,64 @@ def test_numbers_that_need_cleaning_are_the_last_choice_for_a_label(tmp_path):
     assert guess(str(tmp_path / "a.csv"), {"kind": "mlm"}).settings["text"] == "text"
 
 
+def flags(names, count=40):
+    """A file with a column of 0 and 1 for each of these names."""
+    lines = [
+        f"a man eats {n}," + ",".join(str(n // (2 + at) % 2) for at, _ in enumerate(names))
+        for n in range(count)
+    ]
+    return "\n".join([f"text,{','.join(names)}", *lines])
+
+
+@pytest.mark.parametrize(
+    "names, given, kind, label, said",
+    [
+        (["p", "q", "r"], {}, "multilabel", ["p", "q", "r"], "[p,q,r] is a guess; also possible: p, q, r"),
+        (["p", "q"], {}, "classify", "q", "q is a guess; also possible: p, [p,q]"),
+        (["p", "q"], {"kind": "multilabel"}, "multilabel", ["p", "q"], ""),
+        (["p", "q", "r"], {"label": ["p", "r"]}, "multilabel", ["p", "r"], ""),
+        (
+            ["p", "q", "r"],
+            {"kind": "classify"},
+            "classify",
+            "r",
+            "r is a guess; also possible: p, q",
+        ),
+        (["p", "q", "label"], {}, "classify", "label", ""),
+    ],
+)
+def test_several_columns_of_0_and_1_are_those_of_several_labels(tmp_path, names, given, kind, label, said):
+    (tmp_path / "a.csv").write_text(flags(names))
+    found = guess(str(tmp_path / "a.csv"), given)
+    assert (found.kind, found.settings["label"]) == (kind, label)
+    assert [doubt.line() for doubt in found.doubts] == [f"task.label={said}"] * bool(said)
+
+
+def test_several_columns_are_asked_for_and_written_as_they_are_answered(
+    ftrun_inprocess, tmp_path, monkeypatch
+):
+    (tmp_path / "a.csv").write_text(flags(["p", "q"]))
+    monkeypatch.setattr("ftrun.commands._beginning.asking.is_terminal", lambda: True)
+    monkeypatch.setattr("builtins.input", lambda text: "[p,q]")
+    out = ftrun_inprocess("init", "a.csv", "--name", "mine").stdout
+    assert "task=multilabel task.train=a.csv task.text=text 'task.label=[p,q]'" in out
+    raw = settings_of(["experiment=mine"])
+    assert (raw["task"]["kind"], raw["task"]["label"]) == ("multilabel", ["p", "q"])
+
+
+def test_classes_of_which_some_are_joined_may_be_several_labels(tmp_path):
+    rows = "".join(f'a man eats {n},"{("crime", "drama", "crime, drama")[n % 3]}"\n' for n in range(30))
+    (tmp_path / "a.csv").write_text("text,genre\n" + rows.replace("crime, drama", "crime; drama, x"))
+    assert guess(str(tmp_path / "a.csv"), {}).doubts == []
+    (tmp_path / "a.csv").write_text(
+        "text,genre\n" + rows.replace('drama"', 'drama"').replace('"drama"', '"war"')
+    )
+    found = guess(str(tmp_path / "a.csv"), {})
+    assert [doubt.line() for doubt in found.doubts] == ["task=classify is a guess; also possible: multilabel"]
+    found = guess(str(tmp_path / "a.csv"), {"kind": "multilabel"})
+    assert found.settings["separator"] == ","
+
+
 def test_of_several_columns_whose_names_say_label_one_is_a_guess(tmp_path):
     rows = "".join(f"a man eats {n},{n % 4 + 1},{'ab'[n % 2]},{'xy'[n % 2]}\n" for n in range(40))
     (tmp_path / "a.csv").write_text("text,stars,verdict,shop\n" + rows)
@@ -239,7 +297,14 @@ def test_doubts_are_asked_on_a_terminal_and_said_elsewhere(ftrun_inprocess, tmp_
         (["a.csv", "task=multilabel"], "'yes' is not a list; task.separator sets what separates labels"),
         ([], "init: the following arguments are required: FILE\n"),
         (["a.csv", "task.separator=,"], "quote it to use it literally: 'task.separator=\",\"'"),
-        (["a.csv", "task.label=[text,label]"], "task.label is one column, not 'text', 'label'"),
+        (
+            ["a.csv", "task=classify", "task.label=[text,label]"],
+            "task.label is one column, not 'text', 'label'",
+        ),
+        (
+            ["a.csv", "task.label=[text,label]"],
+            "row 1 of a.csv: of several label columns each holds 0 or 1, not 'a",
+        ),
         (["c.csv"], "c.csv: no column holds texts; it has \"kind: classes (2: 'no', 'yes')\", \"shop: other"),
         (["d.csv", "task=regress", "task.label=price"], "'1,5' is not a number; a decimal point is needed"),
         (

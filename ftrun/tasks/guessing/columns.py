@@ -10,9 +10,10 @@ from datetime import date
 from typing import Any
 
 from ftrun.data.images.sources import PICTURES
-from ftrun.data.label_columns import FLAGS, names_in, number_in, written
+from ftrun.data.label_columns import FLAGS, names_in, number_in
 from ftrun.data.labels import MARKS, name_of, refuse_free_text
 from ftrun.data.squad import answers_of
+from ftrun.data.text.numerals import written
 from ftrun.data.times import moment
 from ftrun.errors import DataError, counted, kind_of, listed
 
@@ -41,8 +42,9 @@ class Column:
     distinct: int
     words: float  # of a cell, on average
     more: str = ""  # what a person wants to know of it
-    separator: str | None = None  # between the labels of a cell
+    separator: str | None = None  # between the labels of a cell, of classes what could be one
     flags: int = 0  # entries of lists of 0 and 1
+    binary: bool = False  # one 0 or 1 a row
     whole: bool = False  # numbers without decimals
     unclean: str = ""  # of numbers: why they cannot be read
 
@@ -87,7 +89,12 @@ def of_values(name: str, full: Sequence[Any]) -> Column:
     if unclean and not few:
         return Column(name, NUMBERS, len(counts), words, f"to be cleaned: {unclean}", unclean=unclean)
     whole = numbers and all((number_in(cell) or 0.0).is_integer() for cell in full)
-    common: dict[str, Any] = {"distinct": len(counts), "words": words, "whole": whole}
+    common: dict[str, Any] = {
+        "binary": counts.keys() <= FLAGS.keys(),
+        "distinct": len(counts),
+        "words": words,
+        "whole": whole,
+    }
     if not numbers and fits(moment, full):
         return Column(name, TIMES, **common)
     if all(DATE.fullmatch(each.strip()) for each in names):
@@ -99,7 +106,7 @@ def of_values(name: str, full: Sequence[Any]) -> Column:
     if few:
         shown = listed(sorted(counts), 5) if len(counts) <= SHORT else ""
         more = f"{len(counts)}{shown and ': '}{shown}{HEADLESS if name in counts else ''}"
-        return Column(name, CLASSES, more=more, **common)
+        return Column(name, CLASSES, more=more, separator=within(counts), **common)
     if numbers:
         values = [number_in(cell) or 0.0 for cell in full]
         return Column(name, NUMBERS, more=f"{min(values):g} to {max(values):g}", **common)
@@ -166,6 +173,15 @@ def separated(names: Sequence[str]) -> str | None:
         short = all(len(part.split()) <= LONG for part in parts)
         fewer = separator != SEPARATORS[-1] or len(parts) < len(set(names))
         if several and short and fewer and sum(parts.values()) >= OFTEN * len(parts):
+            return separator
+    return None
+
+
+def within(counts: Counter[str]) -> str | None:
+    """What could separate labels in names of classes: some of the parts are names of others, too."""
+    for separator in SEPARATORS:
+        several = [name for name in counts if separator in name]
+        if any(part.strip() in counts for name in several for part in name.split(separator)):
             return separator
     return None
 

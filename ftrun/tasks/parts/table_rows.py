@@ -65,4 +65,4 @@ def texts_of(data: TaskData, split: str) -> list[str]:
 
 def labels_of_rows(data: TaskData) -> dict[str, list[Any]]:
     """What stands in the label column of these rows, of every split."""
-    return {split: [row[data.task.label] for row in used(data, split)] for split in SPLITS}
+    return {split: [row[data.task.column] for row in used(data, split)] for split in SPLITS}
