@@ -48,7 +48,9 @@ def main(arguments: list[str]) -> int:
         say(f"{options.input} already has {listed(names)}; {options.output} has what the run says there")
     write_table(options.output, table_of(found))
     say(expected(run, len(found.rows), options.curve))
-    say(f"{counted(len(found.rows), 'row')} to label: {options.output} (column {found.label!r} is empty)")
+    one = len(found.labels) == 1
+    empty = f"column {found.labels[0]!r} is empty" if one else f"columns {listed(found.labels)} are empty"
+    say(f"{counted(len(found.rows), 'row')} to label: {options.output} ({empty})")
     return 0
 
 
@@ -67,7 +69,7 @@ def table_of(found: Suggestion) -> list[dict[str, Any]]:
     several = len({each.row.file for each in found.rows}) > 1
     places = [{"file": each.row.file, "file_row": each.row.number} if several else {} for each in found.rows]
     return [
-        {**each.row, found.label: None, **place, **each.answer}
+        {**each.row, **dict.fromkeys(found.labels), **place, **each.answer}
         for each, place in zip(found.rows, places, strict=True)
     ]
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ftrun.data.content import parsed
-from ftrun.data.labels import name_of
+from ftrun.data.labels import MARKS, name_of
 from ftrun.data.splits import parse_subset
+from ftrun.data.text.numerals import written
 from ftrun.errors import ConfigError, DataError, counted, kind_of
 
 LARGEST = 3.4e38  # of single precision, in which a network answers
 FLAGS = {"0": False, "1": True, "False": False, "True": True}  # as names of labels
-COMMA = re.compile(r"[+-]?(\d+|\d{1,3}([. ]\d{3})+),\d+")  # a number as German and French write it
 QUANTILES = 10  # strata of a column of numbers, where each has as many rows
 
 
@@ -30,6 +29,15 @@ class LabelColumn:
     stratum: str  # the word for one of them
     hidden: Any  # what a benchmark that keeps its labels to itself writes into every row
     notes: Callable[[Sequence[Any]], list[str]] = field(default=lambda cells: [])  # of all cells; DataError
+    columns: tuple[str, ...] = ()  # several, whose cells are one list; none where the label column has a name
+
+    def cell(self, row: Mapping[str, Any], label: str) -> Any:
+        """What `read` reads of a row."""
+        return [row.get(name) for name in self.columns] if self.columns else row.get(label)
+
+    def named(self, label: str) -> list[str]:
+        """The columns that it reads."""
+        return [*self.columns] or [label]
 
 
 def several(separator: str | None, positions: Sequence[str] | None) -> LabelColumn:
@@ -48,6 +56,22 @@ def several(separator: str | None, positions: Sequence[str] | None) -> LabelColu
         return [] if positions is not None else doubts([names_in(value, separator) or [] for value in cells])
 
     return LabelColumn(read, rarest, "label", None, notes)
+
+
+def one_each(columns: Sequence[str]) -> LabelColumn:
+    """Columns with a 1 where a row has the label of that name, and a 0 where it has not."""
+
+    def read(cells: list[Any]) -> list[str] | None:
+        flags = [name_of(cell) for cell in cells]
+        if not any(flag is not None for flag in flags):
+            return None
+        for name, flag in zip(columns, flags, strict=True):
+            if flag not in FLAGS:
+                held = "an empty cell" if flag is None else repr(flag[:40])
+                raise DataError(f"of several label columns each holds 0 or 1, not {held} (column {name!r})")
+        return [name for name, flag in zip(columns, flags, strict=True) if FLAGS[str(flag)]]
+
+    return LabelColumn(read, rarest, "label", None, columns=tuple(columns))
 
 
 def at_positions(flags: list[str], names: Sequence[str]) -> list[str]:
@@ -85,6 +109,11 @@ def names_in(value: Any, separator: str | None) -> list[str] | None:
         return None
     if hasattr(value, "tolist"):
         value = value.tolist()
+    if separator is None and not isinstance(value, list | tuple) and name_of(value) in FLAGS:
+        raise DataError(
+            f"{value!r} is no list of labels; possible where each label has a column of 0 and 1:"
+            " task.label=[NAME,NAME]; one label per row: task=classify"
+        )
     if isinstance(value, str):
         if not value.strip():
             return []
@@ -124,8 +153,7 @@ def number_in(value: Any) -> float | None:
     try:
         number = math.nan if isinstance(value, str) and "_" in value else float(value)
     except (TypeError, ValueError):
-        why = "; a decimal point is needed, not a comma" if COMMA.fullmatch(str(value).strip()) else ""
-        raise DataError(f"{str(value)[:40]!r} is not a number{why}") from None
+        raise DataError(f"{str(value)[:40]!r} is not a number{hint(str(value))}") from None
     except OverflowError:
         number = math.inf
     if not math.isfinite(number):
@@ -134,6 +162,13 @@ def number_in(value: Any) -> float | None:
         shown = f"{str(value)[:40]!r} is beyond {LARGEST:.1e}, the largest number"
         raise DataError(f"{shown}; rescale the column")
     return number
+
+
+def hint(text: str) -> str:
+    """Why a text is not a number and what is possible, where that is known."""
+    if (found := written(text)) is not None:
+        return f"; {found.line()}"
+    return "; an empty cell leaves the row out" if text.strip() in MARKS else ""
 
 
 def quantiles(column: list[float]) -> list[str]:

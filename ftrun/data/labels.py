@@ -9,14 +9,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import ConfigError, DataError, counted, kind_of, listed, near
+from ftrun.runs.typed import literal, word
 from ftrun.settings.checks import natural_order
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ftrun.data.splits import Splits
 
 WHOLE = re.compile(
     r"[+-]?[0-9]{1,300}\.0+"
 )  # "1.0": what a table writes for 1 once one row of the column was empty
+MARKS = frozenset(  # what pandas reads as missing where a cell says it in so many letters
+    "#N/A,#N/A N/A,#NA,-1.#IND,-1.#QNAN,1.#IND,1.#QNAN,-NaN,-nan,<NA>,N/A,NA,NULL,None,n/a,null".split(",")
+)
 MANY = 20  # below this many labels, more labels than half the rows is a small table and not free text
 
 
@@ -96,8 +102,11 @@ def refuse_absent_classes(classes: list[str], there: set[str], source: str, what
         )
 
 
-def label_set(splits: Splits, column: str, declared: list[Any] | None) -> Labels:
-    """The declared labels in order, or the union of the splits in natural order; DataError if unusable."""
+def label_set(splits: Splits, column: str, declared: list[Any] | None, chosen: bool = False) -> Labels:
+    """The declared labels in order, or the union of the splits in natural order; DataError if unusable.
+
+    `chosen` says that the rows are those of labels that a person named.
+    """
     counts = {
         split: Counter(name for row in rows for name in names_of(row.get(column)))
         for split, rows in (("train", splits.train), ("validation", splits.validation), ("test", splits.test))
@@ -121,7 +130,9 @@ def label_set(splits: Splits, column: str, declared: list[Any] | None) -> Labels
         raise DataError(
             f"task.label={column}: the training rows have {only}; classification needs two or more"
         )
-    return Labels(names, [*_absences(names, counts), *_twins(names, counts)])
+    notes = [*_absences(names, counts), *_twins(names, counts)]
+    several = any(isinstance(row.get(column), list) for row in splits.train)
+    return Labels(names, notes if declared or chosen else [*notes, *_marks(names, counts, several)])
 
 
 def declared_names(setting: str, declared: Any) -> list[str]:
@@ -185,6 +196,30 @@ def _absences(names: list[str], counts: dict[str, Counter[str]]) -> list[str]:
         if absent and counts[split]:
             notes.append(f"no {split} row has the label {listed(absent)}")
     return notes
+
+
+def _marks(names: list[str], counts: dict[str, Counter[str]], several: bool) -> list[str]:
+    """Warnings of names that in other files say that there is no label; here they are labels."""
+    others = [name for name in names if name.strip() not in MARKS]
+    few = 2 <= len(others) <= MANY
+    shown = word(f"task.classes=[{','.join(map(literal, others))}]") if few else "task.classes=[…]"
+    way = f"{shown} leaves such rows out, as an empty cell does"
+    return [
+        f"warning: {counted(rows, 'row has', 'rows have')} the label {name!r}, which is a class here but may"
+        f" mean that the label is missing; {'an empty cell is a row without a label' if several else way}"
+        for name in names
+        if name not in others and (rows := sum(each[name] for each in counts.values()))
+    ]
+
+
+def doubted_texts(split: str, texts: Iterable[str]) -> list[str]:
+    """Warnings of texts that in other files say that there is none."""
+    marks = Counter(mark for text in texts if (mark := text.strip()) in MARKS)
+    return [
+        f"warning: {split}: {counted(rows, 'row has', 'rows have')} the text {mark!r}, which may mean that it"
+        " is missing; an empty cell leaves a row out"
+        for mark, rows in marks.items()
+    ]
 
 
 def _twins(names: list[str], counts: dict[str, Counter[str]]) -> list[str]:

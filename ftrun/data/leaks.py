@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ftrun.data.tables import Columns, columns_of
@@ -86,6 +86,20 @@ def leaks_of(content: SplitTexts, unit: str = "rows") -> list[Leak]:
             shown = list(dict.fromkeys(content.texts[split][place] for place in shared))[:SHOWN]
             found.append(Leak(split, other, len(shared), len(own), others, shown, unit, content.relation))
     return found
+
+
+def among(
+    known: SplitTexts, own: SplitTexts, splits: Sequence[str], which: str, unit: str = "rows"
+) -> list[Leak]:
+    """Which of the own rows of these splits are in the train split of `known`, rows that `which` names."""
+    keys, texts = ({split: content[split] for split in splits} for content in (own.keys, own.texts))
+    empty: dict[str, list[str]] = {split: [] for pair in PAIRS for split in pair}
+    both = SplitTexts(
+        empty | keys | {"train": known.keys["train"]}, empty | texts | {"train": known.texts["train"]}
+    )
+    return [
+        replace(leak, other=which, relation="among") for leak in leaks_of(both, unit) if leak.other == "train"
+    ]
 
 
 def repeated(keys: list[str], texts: list[str]) -> dict[str, Any]:

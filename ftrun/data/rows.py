@@ -11,7 +11,13 @@ from typing import Any
 from ftrun.data.folds import PLAIN, Splitting
 from ftrun.data.grouped_splits import Keys, split_whole
 from ftrun.data.label_columns import ONE_NAME, LabelColumn
-from ftrun.data.labels import Labels, refuse_absent_classes, refuse_foreign, refuse_free_text
+from ftrun.data.labels import (
+    Labels,
+    doubted_texts,
+    refuse_absent_classes,
+    refuse_foreign,
+    refuse_free_text,
+)
 from ftrun.data.leaks import leak_notes, of_columns, warnings_of, without_leaks
 from ftrun.data.sources import FORMS, SPLITS, Given, Part, Placed, Row, read_parts, spelled
 from ftrun.data.splits import Splits, choose, parse_subset, pick
@@ -114,7 +120,7 @@ def usable(
     rows = sum(len(part.rows) for part in parts)
     kept: list[Row] = []
     without: dict[str, list[str]] = {"an empty text": [], "no label": []}
-    wanted = [*(("text", column) for column in texts), ("label", label)]
+    wanted = [*(("text", column) for column in texts), *(("label", name) for name in reading.named(label))]
     for part in parts:
         notes += part.notes
         _refuse_columns(split, part.name, part.rows, wanted)
@@ -138,8 +144,8 @@ def usable(
         raise DataError(
             f"task.{split}={spelled(source)}: none of {counted(rows, 'row')} has both a text and a label"
         )
-    if len(parts) > 1:
-        notes.append(f"{split}: {counted(len(kept), 'row')} of {len(parts)} files")
+    notes += [f"{split}: {counted(len(kept), 'row')} of {len(parts)} files"] * (len(parts) > 1)
+    notes += doubted_texts(split, (row[column] for row in kept for column in texts))
     return kept
 
 
@@ -165,9 +171,9 @@ def _names(part: Part, label: str, reading: LabelColumn, notes: list[str]) -> li
     try:
         for number, row in enumerate(part.rows, 1):
             place = f"row {number} of {part.name}"
-            names.append(reading.read(row.get(label)))
+            names.append(reading.read(reading.cell(row, label)))
         place = part.name
-        odd = reading.notes([row.get(label) for row in part.rows])
+        odd = reading.notes([reading.cell(row, label) for row in part.rows])
     except DataError as error:
         raise DataError(f"task.label={label}: {place}: {error}") from None
     notes += [f"warning: {part.short}: {note}" for note in odd]

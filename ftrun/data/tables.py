@@ -113,6 +113,11 @@ def columns_of(text: Columns) -> list[str]:
     return [text] if isinstance(text, str) else list(text)
 
 
+def one_name(columns: Columns) -> str:
+    """The name of a column; of several all of them, as a setting has them."""
+    return columns if isinstance(columns, str) else f"[{','.join(columns)}]"
+
+
 def refuse_absent(setting: str, column: str, columns: list[str], source: str) -> None:
     """DataError where a table has no column of this name."""
     if column not in columns:

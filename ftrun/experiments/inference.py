@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from ftrun.errors import ConfigError
+from ftrun.errors import ConfigError, DataError, UserError
 from ftrun.models.architecture import IMAGES
 from ftrun.models.files.reading import CONFIG, computing, read_config
 from ftrun.models.load import quiet
@@ -18,7 +18,7 @@ from ftrun.runs.artifacts import refuse_unfinished
 from ftrun.runs.home import note
 from ftrun.runs.terminal import say
 from ftrun.settings.read import read
-from ftrun.tasks.data import TaskData
+from ftrun.tasks.data import TaskData, learned
 from ftrun.tasks.multilabel import MultilabelScorer
 from ftrun.training.evaluate import evaluate, one_row, predict
 
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from ftrun.runs.run import Run
+    from ftrun.settings.schema import Settings
     from ftrun.tasks.scorer import Answer, Row
+
+COMPARED = 100_000  # training rows at most, so that reading them takes less time than the network
 
 
 class Saved(nn.Module):
@@ -136,7 +139,7 @@ def evaluation(run: Run, file: str | None = None) -> Evaluation:
     finished = FinishedRun(run)
     data = finished.data(file)
     if file is not None:
-        for note in data.rows.notes:
+        for note in [*data.rows.notes, *known_rows(run, finished.settings, data, file)]:
             say(note)
     say(data.dataset("test").summary)
     if finished.recalibration is not None:
@@ -145,3 +148,24 @@ def evaluation(run: Run, file: str | None = None) -> Evaluation:
     chosen = finished.settings.train.metric or data.metric
     details = data.scorer.tables(rows).get(DETAILS, {})
     return Evaluation(chosen.removeprefix("eval_"), scores, rows, details)
+
+
+def known_rows(run: Run, settings: Settings, data: TaskData, file: str) -> list[str]:
+    """A warning of the rows of a file that a run was trained on, which say nothing of others.
+
+    Its training rows are read again; where they are gone, have changed, or are too many, that is said.
+    """
+    kept = run.read_json("data.json") or {}
+    rows = kept.get("rows", {}).get("train", 0)
+    own = str(settings.raw["task"].get("train", ""))
+    if rows > COMPARED or ("hub:" in own and not file.startswith("hub:")):
+        where = "on the Hub" if rows <= COMPARED else "too many"
+        return [f"{file} is not compared with the training rows of {run.path}, which are {where}"]
+    try:
+        theirs = TaskData.read(settings.task, settings.seed)
+        if kept.get("fingerprint", theirs.rows.fingerprint) != theirs.rows.fingerprint:
+            raise DataError("they have changed since")
+        found = learned(theirs, data, ["test"], f"the rows that {run.path} was trained on")
+    except UserError as error:
+        return [f"{file} is not compared with the training rows of {run.path}: {error}"]
+    return [f"warning: LEAK: {leak.line()}, so its score says little of other rows" for leak in found]

@@ -47,7 +47,8 @@ class Classify(TextTable):
         from ftrun.data.labels import label_set
 
         table = self.load_table(seed)
-        return self.rows_from(table, label_set(table, self.label, self.labels), [])
+        chosen = self.classes is not None
+        return self.rows_from(table, label_set(table, self.column, self.labels, chosen), [])
 
     def spec(self, source: Any) -> Spec:
         if isinstance(source, TableRows):
@@ -58,7 +59,7 @@ class Classify(TextTable):
 
     def targets(self, rows: Sequence[dict[str, Any]], spec: Spec) -> list[Any]:
         names = Labels(list(spec.labels or ()), [])
-        return [names.index(row[self.label]) for row in rows]
+        return [names.index(row[self.column]) for row in rows]
 
     def epochs_of(self, targets: Sequence[Any]) -> Epochs | None:
         return labelled.balanced_epochs(targets) if self.balance == "sample" else None

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ftrun.errors import memory_told
+from ftrun.data.leaks import Leak, SplitTexts, among
+from ftrun.errors import DataError, memory_told
 from ftrun.runs.warm import digest, once, sharing, stamps
 from ftrun.tasks.dataset import Dataset, Rows
 from ftrun.tasks.parts.rows import TaskRows
@@ -168,3 +169,20 @@ def with_task(shared: Any, task: Any, former: Any = None) -> Any:
         elif name == "notes":
             setattr(own, name, list(value))
     return own
+
+
+def learned(theirs: TaskData, data: TaskData, splits: Sequence[str], which: str) -> list[Leak]:
+    """What of these splits is among the training rows of theirs, which `which` names; DataError."""
+    return among(contents(theirs.rows), contents(data.rows), splits, which)
+
+
+def contents(rows: Any) -> SplitTexts:
+    """What tells the rows of each split apart; DataError where they are not held."""
+    if isinstance(rows, TaskRows):
+        return rows.contents()
+    if not rows.splits:
+        raise DataError("rows of several tasks are not compared")
+    keys = {split: [row.tobytes().hex() for row in pixels] for split, (pixels, _) in rows.splits.items()}
+    return SplitTexts(
+        keys, {split: [f"image {at}" for at, _ in enumerate(own)] for split, own in keys.items()}
+    )

@@ -37,6 +37,7 @@ class Example:
     target: Any
     row: int
     place: Place | None = field(default=None, kw_only=True)  # None of a piece of running text
+    whole: int | None = field(default=None, kw_only=True)  # tokens of its row, where that has several windows
 
     @property
     def size(self) -> int:

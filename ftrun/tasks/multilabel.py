@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ftrun.data.label_columns import LabelColumn, refuse_per_class, several
+from ftrun.data.label_columns import LabelColumn, one_each, refuse_per_class, several
 from ftrun.data.labels import Labels, declared_names
 from ftrun.data.streamed.tables import StreamedSplits
 from ftrun.errors import ConfigError, counted
@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class Multilabel(TextTable):
-    """One text column or a pair of them, a column with a list of labels; a row may have none."""
+    """One text column or a pair of them, and a column with a list of labels, or one for each of the labels.
+
+    A row may have none.
+    """
 
     labels: list[Any] | None  # the declared label names, or null for the union of the splits
     positions: list[Any] | None  # names of the positions in lists of 0 and 1, or null for lists of names
@@ -46,7 +49,20 @@ class Multilabel(TextTable):
             declared_names("positions", self.positions)
         super().__post_init__()
 
+    def refuse_labels(self) -> None:
+        if isinstance(self.label, str):
+            return
+        if len({*self.label}) < max(2, len(self.label)):
+            raise ConfigError(f"task.label={self.column}: a column, or two or more different ones")
+        if self.separator is not None or self.positions is not None:
+            raise ConfigError(
+                f"task.label={self.column}: each column is of one label and holds 0 or 1, so that there is"
+                " neither task.separator nor task.positions, which are of one column with all labels"
+            )
+
     def reading(self) -> LabelColumn:
+        if not isinstance(self.label, str):
+            return one_each(self.label)
         names = None if self.positions is None else declared_names("positions", self.positions)
         return several(self.separator, names)
 
@@ -57,8 +73,9 @@ class Multilabel(TextTable):
         from ftrun.data.labels import label_set
 
         table = self.load_table(seed)
-        names = label_set(table, self.label, self.positions if self.labels is None else self.labels)
-        numbers = [len(row[self.label]) for row in table.train]
+        listed = self.positions if isinstance(self.label, str) else self.label
+        names = label_set(table, self.column, listed if self.labels is None else self.labels)
+        numbers = [len(row[self.column]) for row in table.train]
         many, total, bare = len(numbers), sum(numbers), numbers.count(0)
         if isinstance(table, StreamedSplits):
             tally = table.tally
@@ -80,7 +97,7 @@ class Multilabel(TextTable):
 
     def targets(self, rows: Sequence[dict[str, Any]], spec: Spec) -> list[Any]:
         names = Labels(list(spec.labels or ()), [])
-        return [tuple(sorted(map(names.index, row[self.label]))) for row in rows]
+        return [tuple(sorted(map(names.index, row[self.column]))) for row in rows]
 
     def labels_of(self, spec: Spec) -> Callable[[Sequence[Any]], list[Any]]:
         """A 1 for each label of a row and a 0 for each other: (batch, labels)."""

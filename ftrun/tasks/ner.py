@@ -161,6 +161,7 @@ class Ner(Windowed):
                 (words, [label.get(tags[row][word], IGNORED) for word in words.numbers]),
                 row,
                 place=places[row],
+                whole=words.tokens,
             )
             for row, ids, words in windows
         ]

@@ -189,7 +189,10 @@ class Qa(Windowed):
             return [], 0, False
         texts, cut = shortened(tokenizer, [row.question for row in rows], self.asked)
         found, known = passages(tokenizer, rows, texts, self.max_length, self.overlap)
-        examples = [Example(ids, passage, row, place=rows[row].place) for row, ids, passage in found]
+        examples = [
+            Example(ids, passage, row, place=rows[row].place, whole=passage.tokens)
+            for row, ids, passage in found
+        ]
         return examples, cut, known
 
     def objective(self, data: TaskData) -> Objective:

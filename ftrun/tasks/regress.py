@@ -55,11 +55,11 @@ class Regress(TextTable):
 
     def load(self, seed: int) -> TableRows:
         table = self.load_table(seed)
-        found = moments_of(table.train, self.label, table if isinstance(table, StreamedSplits) else None)
+        found = moments_of(table.train, self.column, table if isinstance(table, StreamedSplits) else None)
         low, high = found.low, found.high
-        mean, scale = scaled(found, self.label)
+        mean, scale = scaled(found, self.column)
         line = (
-            f"train: {self.label} from {low:g} to {high:g}, mean {mean:.4g}, standard deviation {scale:.4g}"
+            f"train: {self.column} from {low:g} to {high:g}, mean {mean:.4g}, standard deviation {scale:.4g}"
         )
         return self.rows_from(table, None, [line])
 
@@ -67,15 +67,15 @@ class Regress(TextTable):
         if source is None:
             return self.spec_of(None, {})
         if isinstance(source, TableRows):
-            mean, scale = scaled(moments_of(source.splits["train"], self.label, source.stream), self.label)
+            mean, scale = scaled(moments_of(source.splits["train"], self.column, source.stream), self.column)
         else:
             mean, scale = source.target_mean, source.target_scale
         scaling = {"target_mean": mean, "target_scale": scale}
-        config = label_config([self.label], problem_type="regression", **scaling)
+        config = label_config([self.column], problem_type="regression", **scaling)
         return self.spec_of(None, config)
 
     def targets(self, rows: Sequence[dict[str, Any]], spec: Spec) -> list[Any]:
-        return [row[self.label] for row in rows]
+        return [row[self.column] for row in rows]
 
     def labels_of(self, spec: Spec) -> Callable[[Sequence[Any]], list[Any]]:
         """Standardised numbers; what has none yet counts as the mean."""

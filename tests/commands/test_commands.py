@@ -70,6 +70,29 @@ def test_evaluate_finds_the_scores_of_the_run(ftrun_inprocess, run, toy_files):
     assert "95 % interval" in other and "classes" in other and "TF-IDF" not in other and "eval" not in other
 
 
+def test_evaluate_says_which_rows_the_run_was_trained_on(ftrun_inprocess, run, toy_files, tmp_path):
+    """A warning alone: the score is that of the rows. What cannot be compared is said, too."""
+
+    def said(run, file):
+        out = ftrun_inprocess("evaluate", str(run), "--input", str(file)).stdout
+        assert "test_accuracy  " in out
+        return [line for line in out.splitlines() if "LEAK" in line or "not compared" in line]
+
+    assert said(run.path, toy_files / "test.csv") == []
+    head, *lines = (toy_files / "train.csv").read_text().splitlines()
+    more = (toy_files / "test.csv").read_text().splitlines()[1:4]
+    (tmp_path / "some.csv").write_text("\n".join([head, *lines[:5], *more]) + "\n")
+    (line,) = said(run.path, tmp_path / "some.csv")
+    begin = f"warning: LEAK: 5 of 8 test rows are among the rows that {run.path} was trained on ('"
+    assert line.startswith(begin) and line.endswith("), so its score says little of other rows")
+    card = run.read_json("data.json")
+    for changed, why in (({"fingerprint": "0"}, ": they have changed since"),
+                         ({"rows": {"train": 1 << 20}}, ", which are too many")):  # fmt: skip
+        run.write_json("data.json", card | changed)
+        (line,) = said(run.path, tmp_path / "some.csv")
+        assert line.endswith(f"some.csv is not compared with the training rows of {run.path}{why}")
+
+
 def test_predict_of_several_files_says_from_which_each_row_is(ftrun_inprocess, run, tmp_path):
     (tmp_path / "a1.csv").write_text("text\ngood film\n\nbad film\n")
     (tmp_path / "a2.jsonl").write_text('{"text": "awful film"}\n')

@@ -153,7 +153,22 @@ def test_what_was_written_runs_as_it_stands(ftrun_inprocess, toy_files, tiny_mod
     [
         (["Amazon"] * 9, "other (always 'Amazon')"),
         ([2024] * 9, "other (always '2024')"),
-        (["1,5", "-12,25", "1.000,00"] * 3, "other (numbers with a comma, not a decimal point)"),
+        (
+            ["1,5", "-12,25", "1.000,00"] * 3,
+            "numbers (to be cleaned: '1,5' is not a number; a decimal point is needed, not a comma: 1.5)",
+        ),
+        (
+            [*(f"{n},785" for n in range(100, 130)), "1,234,567", "12"],
+            "numbers (to be cleaned: '1,234,567' is not a number; without separators of thousands it is"
+            " 1234567)",
+        ),
+        (
+            [f"{n / 8}" for n in range(30)] + ["NA"],
+            "numbers (to be cleaned: 'NA' is not a number; an empty cell leaves the row out)",
+        ),
+        (["NA", "NA", "1.5"] * 2, "classes (2: '1.5', 'NA')"),
+        (["10 %", "20 %"] * 5, "classes (2: '10 %', '20 %')"),
+        (["1,200", "2,000"] * 5, "classes (2: '1,200', '2,000')"),
         (["a", "one"] * 3, "classes (2: 'a', 'one'; its name is one of them: is the first line a header?)"),
         ([{"a": 1}] * 9, "other (an object in a row)"),
         ([f"word{n}" for n in range(8)], "text (1 word a row)"),
@@ -162,6 +177,75 @@ def test_what_was_written_runs_as_it_stands(ftrun_inprocess, toy_files, tiny_mod
 )
 def test_what_a_column_holds_is_said_in_a_line(cells, said):
     assert column_of("one", cells).line() == f"one: {said}"
+
+
+def test_numbers_that_need_cleaning_are_the_last_choice_for_a_label(tmp_path):
+    rows = "".join(f'a man eats {n},"{n},500",{n / 8}\n' for n in range(10, 50))
+    (tmp_path / "a.csv").write_text("text,price,weight\n" + rows)
+    found = guess(str(tmp_path / "a.csv"), {})
+    assert (found.kind, found.settings["label"]) == ("regress", "weight")
+    assert "task.label=weight is a guess; also possible: price" in [doubt.line() for doubt in found.doubts]
+    with pytest.raises(DataError, match=r"price holds numbers that need cleaning: '10,500' is not a number"):
+        guess(str(tmp_path / "a.csv"), {"label": "price"})
+    assert guess(str(tmp_path / "a.csv"), {"kind": "mlm"}).settings["text"] == "text"
+
+
+def flags(names, count=40):
+    """A file with a column of 0 and 1 for each of these names."""
+    lines = [
+        f"a man eats {n}," + ",".join(str(n // (2 + at) % 2) for at, _ in enumerate(names))
+        for n in range(count)
+    ]
+    return "\n".join([f"text,{','.join(names)}", *lines])
+
+
+@pytest.mark.parametrize(
+    "names, given, kind, label, said",
+    [
+        (["p", "q", "r"], {}, "multilabel", ["p", "q", "r"], "[p,q,r] is a guess; also possible: p, q, r"),
+        (["p", "q"], {}, "classify", "q", "q is a guess; also possible: p, [p,q]"),
+        (["p", "q"], {"kind": "multilabel"}, "multilabel", ["p", "q"], ""),
+        (["p", "q", "r"], {"label": ["p", "r"]}, "multilabel", ["p", "r"], ""),
+        (
+            ["p", "q", "r"],
+            {"kind": "classify"},
+            "classify",
+            "r",
+            "r is a guess; also possible: p, q",
+        ),
+        (["p", "q", "label"], {}, "classify", "label", ""),
+    ],
+)
+def test_several_columns_of_0_and_1_are_those_of_several_labels(tmp_path, names, given, kind, label, said):
+    (tmp_path / "a.csv").write_text(flags(names))
+    found = guess(str(tmp_path / "a.csv"), given)
+    assert (found.kind, found.settings["label"]) == (kind, label)
+    assert [doubt.line() for doubt in found.doubts] == [f"task.label={said}"] * bool(said)
+
+
+def test_several_columns_are_asked_for_and_written_as_they_are_answered(
+    ftrun_inprocess, tmp_path, monkeypatch
+):
+    (tmp_path / "a.csv").write_text(flags(["p", "q"]))
+    monkeypatch.setattr("ftrun.commands._beginning.asking.is_terminal", lambda: True)
+    monkeypatch.setattr("builtins.input", lambda text: "[p,q]")
+    out = ftrun_inprocess("init", "a.csv", "--name", "mine").stdout
+    assert "task=multilabel task.train=a.csv task.text=text 'task.label=[p,q]'" in out
+    raw = settings_of(["experiment=mine"])
+    assert (raw["task"]["kind"], raw["task"]["label"]) == ("multilabel", ["p", "q"])
+
+
+def test_classes_of_which_some_are_joined_may_be_several_labels(tmp_path):
+    rows = "".join(f'a man eats {n},"{("crime", "drama", "crime, drama")[n % 3]}"\n' for n in range(30))
+    (tmp_path / "a.csv").write_text("text,genre\n" + rows.replace("crime, drama", "crime; drama, x"))
+    assert guess(str(tmp_path / "a.csv"), {}).doubts == []
+    (tmp_path / "a.csv").write_text(
+        "text,genre\n" + rows.replace('drama"', 'drama"').replace('"drama"', '"war"')
+    )
+    found = guess(str(tmp_path / "a.csv"), {})
+    assert [doubt.line() for doubt in found.doubts] == ["task=classify is a guess; also possible: multilabel"]
+    found = guess(str(tmp_path / "a.csv"), {"kind": "multilabel"})
+    assert found.settings["separator"] == ","
 
 
 def test_of_several_columns_whose_names_say_label_one_is_a_guess(tmp_path):
@@ -213,9 +297,20 @@ def test_doubts_are_asked_on_a_terminal_and_said_elsewhere(ftrun_inprocess, tmp_
         (["a.csv", "task=multilabel"], "'yes' is not a list; task.separator sets what separates labels"),
         ([], "init: the following arguments are required: FILE\n"),
         (["a.csv", "task.separator=,"], "quote it to use it literally: 'task.separator=\",\"'"),
-        (["a.csv", "task.label=[text,label]"], "task.label is one column, not 'text', 'label'"),
+        (
+            ["a.csv", "task=classify", "task.label=[text,label]"],
+            "task.label is one column, not 'text', 'label'",
+        ),
+        (
+            ["a.csv", "task.label=[text,label]"],
+            "row 1 of a.csv: of several label columns each holds 0 or 1, not 'a",
+        ),
         (["c.csv"], "c.csv: no column holds texts; it has \"kind: classes (2: 'no', 'yes')\", \"shop: other"),
         (["d.csv", "task=regress", "task.label=price"], "'1,5' is not a number; a decimal point is needed"),
+        (
+            ["d.csv"],
+            "d.csv: price holds numbers that need cleaning: '1,5' is not a number; a decimal point is",
+        ),
         (["flat"], "not in class folders; possible without labels: task=simclr, task=moco"),
     ],
 )

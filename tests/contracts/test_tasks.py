@@ -11,7 +11,7 @@ from ftrun.errors import ConfigError, DataError
 from ftrun.experiments.probing import answered_out_of_fold
 from ftrun.models.load import load, outline
 from ftrun.reports.mistakes.showing import answered_in, judged, sections_of, table_of
-from ftrun.tasks.data import TaskData
+from ftrun.tasks.data import TaskData, learned
 from ftrun.tasks.dataset import SPLITS
 from ftrun.tasks.scorer import PROBABILITIES, prediction_lines
 
@@ -112,6 +112,12 @@ def test_what_train_shares_with_another_split_is_a_leak(task, given):
     assert any(
         re.match(r"warning: LEAK: \d+ of \d+ test \w+ (is|are) also in train \('", note) for note in notes
     )
+    chosen = settings(*words)
+    data = TaskData.read(chosen.task, 0)  # as of a finished run, of whose file some rows are scored again
+    other = TaskData(chosen.task, chosen.task.load_file(source, True, data.spec), data.spec)
+    (leak,) = learned(data, other, ["test"], "what it knows")
+    assert leak.line().startswith(f"{leak.count()} ('") and leak.count().endswith(" among what it knows")
+    assert 0 < leak.rows <= leak.of
     for way, message in (("error", "task.leaks=error: .* test"), ("drop", "leaves no training row")):
         with pytest.raises(DataError, match=message):
             settings(*words, f"task.leaks={way}").task.load(0)

@@ -61,6 +61,33 @@ def test_labels_that_look_alike_are_named_and_kept_apart() -> None:
     assert pairs == ["'New one' (1 row), 'new_one' (1 row)", "'Pos' (2 rows), 'pos ' (1 row)"]
 
 
+@pytest.mark.parametrize(
+    ("given", "way"),
+    [
+        (["a b", "c", "NULL"], """'task.classes=["a b",c]' leaves such rows out, as an empty cell does"""),
+        ([["a"], ["c"], ["a", "NULL"]], "an empty cell is a row without a label"),
+        (["NULL", "a"], "task.classes=[…] leaves such rows out, as an empty cell does"),
+    ],
+)
+def test_a_label_that_may_say_that_there_is_none_is_a_class_and_is_named(given: list[Any], way: str) -> None:
+    """As many rows have it as there are; who names the labels has chosen it."""
+    found = label_set(split_of(train=given, validation=given, test=given), "label", None)
+    assert "NULL" in found.names
+    assert found.notes == [
+        "warning: 3 rows have the label 'NULL', which is a class here but may mean that the label is missing;"
+        f" {way}"
+    ]
+    assert label_set(split_of(train=given), "label", found.names).notes == []
+    assert label_set(split_of(train=given), "label", None, chosen=True).notes == []
+
+
+def test_only_what_other_programs_write_for_nothing_is_doubted() -> None:
+    marks = ["NA", "N/A", "n/a", "#N/A", "null", "None", "<NA>"]
+    found = label_set(split_of(train=[*marks, "none", "Na", "nothing", "unknown", "-1"]), "label", None)
+    named = [note.split("'")[1] for note in found.notes if "may mean" in note]
+    assert sorted(named) == sorted(marks) and found.index("NA") != found.index("null")
+
+
 def test_declared_labels_keep_their_order_and_refuse_others() -> None:
     splits = split_of(train=[1, 0], test=[1])
     found = label_set(splits, "label", [1, 0, 5])

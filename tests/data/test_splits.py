@@ -105,6 +105,18 @@ def test_every_seed_is_scored_on_the_same_rows_and_a_given_validation_does_not_m
     assert texts(load(source, given).validation) == texts(read_rows(given))
 
 
+def test_texts_that_may_say_that_there_is_none_are_counted(tmp_path: Path) -> None:
+    rows = [*many({"a": 3, "b": 2}), ("NULL", "a"), ("None ", "b"), ("NULL", "b"), ("None of it", "a")]
+    splits = load(table(tmp_path / "a.jsonl", rows), *[table(tmp_path / "b.jsonl", many({"a": 1}, "x"))] * 2)
+    assert len(splits.train) == 9
+    assert [note for note in splits.notes if "may mean" in note] == [
+        "warning: train: 2 rows have the text 'NULL', which may mean that it is missing; an empty cell"
+        " leaves a row out",
+        "warning: train: 1 row has the text 'None', which may mean that it is missing; an empty cell"
+        " leaves a row out",
+    ]
+
+
 def test_given_splits_are_taken_as_they_are(tmp_path: Path) -> None:
     sources = [table(tmp_path / f"{n}.jsonl", many({"a": 3, "b": 2}, n)) for n in ("x", "y", "z")]
     splits = load(*sources)

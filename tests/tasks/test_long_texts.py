@@ -92,6 +92,17 @@ def test_what_has_learned_it_answers_alike_everywhere(learned, ftrun_inprocess, 
     assert "task.long=windows" in card and "12 tokens" in card
 
 
+def test_a_text_in_windows_is_as_long_as_in_one_piece(tmp_path, tiny_model_dir):
+    """What its windows share counts once: in the slices by length, as in the data card."""
+    words = [*far(tmp_path), f"model.name={tiny_model_dir}"]
+    found = {}
+    for name, more in {"windows": SPLIT, "whole": ["task.max_length=64"]}.items():
+        data, _ = opened([*words, *more])
+        found[name] = data.rows.lengths(data.dataset("train").examples)
+        assert data.dataset("train").lengths["longest"] == max(found[name].values())
+    assert found["windows"] == found["whole"] and max(found["whole"].values()) > 12
+
+
 @pytest.mark.parametrize("words", [[], ["task.balance=weights"], ["strategy=linear_probe"]])
 def test_short_texts_are_learned_to_the_byte_as_without(toy_words, tmp_path, words):
     one, other = (

@@ -15,13 +15,14 @@ from sklearn.metrics import f1_score, precision_recall_fscore_support
 from toys import tiny_tokenizer
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from ftrun.data.label_columns import names_in, rarest, several
+from ftrun.data.label_columns import names_in, one_each, rarest, several
 from ftrun.errors import ConfigError, DataError
 from ftrun.tasks.data import TaskData
 from ftrun.tasks.dataset import Example
 from ftrun.tasks.objective import targets_of
 
 NAMES = ["a", "b", "c", "d"]
+GENRES = ["drama", "crime", "comedy"]
 
 
 def task_of(tmp_path, *words, suffix=".jsonl"):
@@ -119,6 +120,11 @@ def test_positions_are_the_labels_of_the_head_in_their_order(tmp_path):
     [
         ("x, y", "'x, y' is not a list; task.separator sets what separates labels"),
         ("[x", "is not a JSON list"),
+        (
+            "1",
+            r"'1' is no list of labels; possible where each label has a column of 0 and 1: task.label=",
+        ),
+        (0, "0 is no list of labels; possible where each label has a column of 0 and 1"),
         (3, "several labels are a list, not an integer; one per row: task=classify"),
         ([["x"]], "a label is text"),
     ],
@@ -126,6 +132,97 @@ def test_positions_are_the_labels_of_the_head_in_their_order(tmp_path):
 def test_what_a_cell_cannot_hold(value, said):
     with pytest.raises(DataError, match=said):
         names_in(value, None)
+
+
+def in_columns(tmp_path):
+    """The words of the task with a column of 0 and 1 for each label, in csv files, and those with lists."""
+    lists = toys_text.multilabel(tmp_path)
+    for split in ("train", "validation", "test"):
+        rows = [json.loads(line) for line in (tmp_path / f"{split}.jsonl").read_text().splitlines()]
+        flags = [{name: int(name in row["genres"]) for name in GENRES} for row in rows]
+        own = [{"text": row["text"]} | each for row, each in zip(rows, flags, strict=True)]
+        toys_text.write(tmp_path / f"{split}.csv", own)
+    words = [word.replace(".jsonl", ".csv") for word in lists if "task.label" not in word]
+    return [*words, f"task.label=[{','.join(GENRES)}]"], lists
+
+
+@pytest.mark.parametrize("more", [[], ["task.stream=true"]])
+def test_a_column_of_0_and_1_for_each_label_is_the_list_of_those_with_1(tmp_path, more):
+    columns, lists = (TaskData.read(settings(*words, *more).task, 0) for words in in_columns(tmp_path))
+    assert columns.spec.labels == tuple(GENRES) == ("drama", "crime", "comedy")
+    assert {*lists.spec.labels} == {*GENRES}
+    for split in ("train", "validation", "test"):
+        found = [[{*row[data.task.column]} for row in data.rows.splits[split]] for data in (columns, lists)]
+        assert found[0] == found[1]
+    if more:
+        assert columns.rows.stream.tally.counts == lists.rows.stream.tally.counts
+
+
+@pytest.mark.parametrize(
+    ("cells", "found"),
+    [
+        ([1, 0, 1], ["a", "c"]),
+        (["1.0", "0", ""], r"each holds 0 or 1, not an empty cell \(column 'c'\)"),
+        ([True, False, False], ["a"]),
+        ([0, 0, 0], []),
+        (["", None, float("nan")], None),
+        (["-1", "-1", "-1"], "each holds 0 or 1, not '-1'"),
+        (["yes", "no", "no"], "each holds 0 or 1, not 'yes'"),
+    ],
+)
+def test_what_several_columns_say(cells, found):
+    if isinstance(found, str):
+        with pytest.raises(DataError, match=found):
+            one_each(["a", "b", "c"]).read(cells)
+    else:
+        assert one_each(["a", "b", "c"]).read(cells) == found
+
+
+def test_a_run_on_a_column_for_each_label_is_scored_predicted_and_asked_again(
+    tmp_path, ftrun_inprocess, tiny_model_dir
+):
+    words, _ = in_columns(tmp_path)
+    small = f"model.name={tiny_model_dir}", "device=cpu", "train.max_steps=2", "hydra.run.dir=made"
+    ftrun_inprocess(*words, *small)
+    out = ftrun_inprocess("evaluate", "made", "--input", "train.csv").stdout
+    assert "warning: LEAK: 96 of 96 test rows are among the rows that made was trained on" in out
+    ftrun_inprocess("predict", "made", "--input", "test.csv", "--output", "out.csv")
+    new = [{"text": f"some music {word}", "drama": ""} for word in ("good", "bad", "dull")]
+    toys_text.write(tmp_path / "new.csv", [*new, {"text": "a film", "drama": 0}])
+    out = ftrun_inprocess("suggest", "made", "--input", "new.csv", "--rows", "2", "--output", "n.csv").stdout
+    assert "1 row labelled already (column 'drama') (row 4)" in out
+    assert "2 rows to label: n.csv (columns 'drama', 'crime', 'comedy' are empty)" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["task=classify"],
+            "a label is in one column; possible: one of them, or task=multilabel, where each column",
+        ),
+        (
+            ["task=regress"],
+            "a label is in one column; possible: one of them, or task=multilabel, where each column",
+        ),
+        (["task.separator=';'"], "so that there is neither task.separator nor task.positions"),
+        (["task.positions=[a,b]"], "so that there is neither task.separator nor task.positions"),
+        (
+            ["task.label=[drama,drama]"],
+            r"task.label=\[drama,drama\]: a column, or two or more different ones",
+        ),
+        (["task.label=[drama]"], r"task.label=\[drama\]: a column, or two or more different ones"),
+    ],
+)
+def test_several_label_columns_are_of_multilabel_alone_and_need_nothing_else(words, said, tmp_path):
+    with pytest.raises(ConfigError, match=said):
+        settings("task=multilabel", "task.train=a.csv", "task.label=[drama,crime]", *words)
+
+
+def test_a_label_column_that_is_not_there_is_named(tmp_path):
+    words, _ = in_columns(tmp_path)
+    with pytest.raises(DataError, match="task.label=horror: .*train.csv has no such column; it has 'text'"):
+        TaskData.read(settings(*words, "task.label=[drama,horror]").task, 0)
 
 
 def test_rows_are_drawn_by_their_rarest_label():

@@ -129,6 +129,8 @@ def test_every_word_of_a_long_sentence_is_answered_once_with_most_context(tiny_d
     numbers = [word for row, _, words in found if row == 0 for word in words.numbers]
     assert sorted(numbers) == list(range(40)) and len([row for row, *_ in found if row == 0]) > 3
     assert [row for row, *_ in found if row] == [1]
+    sizes = [len(tokenizer(" ".join(words)).input_ids) for words in (sentence, ["the"])]
+    assert [*dict.fromkeys((row, words.tokens) for row, _, words in found)] == [*enumerate(sizes)]
     for _, ids, words in found:
         assert len(ids) <= 16 and words.numbers == sorted(words.numbers)
         tokens = tokenizer.convert_ids_to_tokens(ids)

@@ -139,6 +139,8 @@ def test_windows_hold_the_question_and_point_at_the_answer(tmp_path, tiny_dir):
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(tiny_dir("bert"))
+    whole = len(tokenizer(row["question"], row["context"]).input_ids)
+    assert data.rows.lengths(examples) == {0: whole} and {example.whole for example in examples} == {whole}
     for example in examples:
         tokens = tokenizer.convert_ids_to_tokens(example.inputs)
         first, last = example.target.span

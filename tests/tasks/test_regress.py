@@ -202,6 +202,49 @@ def test_text_in_the_column_is_one_line_and_exit_3(tmp_path, ftrun_inprocess):
     assert result.stderr.count("\n") == 1 and "row 9 of" in result.stderr
 
 
+@pytest.mark.parametrize("mark", ["NA", "N/A", "NULL", "None", "null"])
+def test_what_stands_for_nothing_is_no_number_and_an_empty_cell_is_named(mark):
+    with pytest.raises(DataError, match=f"'{mark}' is not a number; an empty cell leaves the row out"):
+        number_in(mark)
+
+
+@pytest.mark.parametrize(
+    "cell, said",
+    [
+        ("3,5", "a decimal point is needed, not a comma: 3.5"),
+        ("0,351", "a decimal point is needed, not a comma: 0.351"),
+        ("1234,567", "a decimal point is needed, not a comma: 1234.567"),
+        ("351,785", "its comma separates thousands (351785) or decimals (351.785): write one of them"),
+        ("-1,234,567", "without separators of thousands it is -1234567"),
+        ("1,23,456", "without separators of thousands it is 123456"),
+        ("1 234", "without separators of thousands it is 1234"),
+        ("1,200.50", "without separators of thousands it is 1200.50"),
+        ("1.234,56", "without separators of thousands, with a decimal point, it is 1234.56"),
+        ("1.234.567", "without separators of thousands it is 1234567"),
+        ("$1,200", "without '$' and separators of thousands it is 1200"),
+        ("12 %", "without '%' it is 12"),
+        (
+            "1,234 %",
+            "its comma separates thousands (1234) or decimals (1.234): write one of them, without '%'",
+        ),
+        (
+            "1.200 €",
+            "its point separates thousands (1200) or decimals (1.200): write one of them, without '€'",
+        ),
+    ],
+)
+def test_a_number_that_is_written_otherwise_is_refused_with_what_it_may_be(cell, said):
+    with pytest.raises(DataError) as caught:
+        number_in(cell)
+    assert str(caught.value) == f"{cell!r} is not a number; {said}"
+
+
+@pytest.mark.parametrize("cell", ["31.05.2024", "1.2.3", "10.0.0.1", "1,2,3", "12,34,5", "free", "1,234,56"])
+def test_what_is_no_number_however_it_is_read(cell):
+    with pytest.raises(DataError, match=f"^'{cell}' is not a number$"):
+        number_in(cell)
+
+
 def test_decimals_given_to_classify_name_this_task(tmp_path):
     words = [word for word in toys_text.regress(tmp_path) if word != "task=regress"]
     toys_text.write(tmp_path / "train.csv", [{"text": f"t{n}", "price": n / 4} for n in range(12)])

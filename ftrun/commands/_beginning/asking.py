@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from ftrun.tasks.guessing.kinds import Doubt, Guess
+from ftrun.tasks.guessing.kinds import Guess
+from ftrun.tasks.guessing.labels import Doubt
 from ftrun.tasks.guessing.sources import guess
 
 
@@ -14,7 +15,9 @@ def settled(found: Guess, source: str, given: dict[str, Any]) -> Guess:
     if not is_terminal():
         return found
     while doubts := [doubt for doubt in found.doubts if name_of(doubt) not in given]:
-        given = given | {name_of(doubts[0]): answer(doubts[0])}
+        said = answer(doubts[0])
+        several = said.startswith("[") and said.endswith("]")
+        given = given | {name_of(doubts[0]): said[1:-1].split(",") if several else said}
         found = guess(source, given)
     return found
 

@@ -102,7 +102,7 @@ def load_splits(
         reading.rest(found[split])
     notes += leak_notes(split_texts(found), leaks, "images")
     notes += warnings_of(how.leaks(columns(found), "images"), leaks)
-    names = label_set(table(found, reading.label), reading.label, labels)
+    names = label_set(table(found, reading.label), reading.label, labels, reading.classes is not None)
     return (
         {split: found[split] for split in SPLITS},
         names,

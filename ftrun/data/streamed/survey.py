@@ -57,7 +57,7 @@ class Asked:
 
     @property
     def columns(self) -> list[str]:
-        return list(dict.fromkeys([*self.text, self.label, *self.more]))
+        return list(dict.fromkeys([*self.text, *self.reading.named(self.label), *self.more]))
 
     def usable(
         self, shards: Sequence[Shard], tally: Tally | None = None
@@ -94,14 +94,14 @@ class Asked:
 
     def refuse_columns(self, columns: set[str], row: Row, shard: Shard) -> None:
         there = [*row, *sorted(columns - {*row})]
-        for setting, column in [*(("text", name) for name in self.text), ("label", self.label)]:
-            if there:
+        for setting, names in {"text": self.text, "label": self.reading.named(self.label)}.items():
+            for column in names if there else []:
                 refuse_absent(setting, column, there, shard.source)
 
     def row(self, row: Row, number: int, source: str, tally: Tally) -> Placed | None:
         texts = [cell_text(row, number, column, source) for column in self.text]
         try:
-            name = self.reading.read(row.get(self.label))
+            name = self.reading.read(self.reading.cell(row, self.label))
         except DataError as error:
             raise DataError(f"task.label={self.label}: row {number} of {source}: {error}") from None
         if not all(texts) or name is None:

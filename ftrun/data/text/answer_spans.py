@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ftrun.data.text.windows import Window, windows
+from ftrun.data.text.windows import Window, whole_sizes, windows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +28,7 @@ class Passage:
     start: int  # position of the first token of the paragraph
     spans: ndarray  # (tokens of the paragraph, 2): characters
     span: tuple[int, int] | None  # None where the gold answer is unknown
+    tokens: int  # of the whole paragraph behind its question
 
 
 def shortened(
@@ -62,11 +63,14 @@ def passages(
     """
     found, known = windows(tokenizer, [each.context for each in questions], max_length, stride, texts)
     pairs = [(questions[window.text], window) for window in found]
+    sizes = whole_sizes(found, stride)
     return [
         (
             window.text,
             window.ids,
-            Passage(asked, window.types, window.start, window.spans, span_of(asked, window)),
+            Passage(
+                asked, window.types, window.start, window.spans, span_of(asked, window), sizes[window.text]
+            ),
         )
         for asked, window in pairs
     ], known

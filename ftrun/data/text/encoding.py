@@ -128,8 +128,8 @@ def _encoded(
 
 def encode_windows(
     tokenizer: Any, texts: list[str], *, split: str, max_length: int, stride: int
-) -> tuple[list[list[list[int]]], LengthReport]:
-    """The token ids of each text's windows, of a text that is short enough one; and the report.
+) -> tuple[list[list[list[int]]], list[int], LengthReport]:
+    """The token ids of each text's windows, of a text that is short enough one; their lengths, the report.
 
     Raises ConfigError for a tokenizer that cuts no windows, DataError for a text without measure.
     """
@@ -148,7 +148,7 @@ def encode_windows(
         found[over[window.text]].append(window.ids)
     report = _report(split, lengths, 0, 0, 0)
     report.cached, report.long, report.windows = cached, len(over), len(cut)
-    return found, report
+    return found, lengths, report
 
 
 def tokenised(

@@ -73,6 +73,15 @@ def windows(
     ], known
 
 
+def whole_sizes(found: Sequence[Window], stride: int) -> dict[int, int]:
+    """The tokens of each text, special ones and its question included, of all its windows in their order."""
+    sizes: dict[int, int] = {}
+    for window in found:
+        known = sizes.get(window.text)
+        sizes[window.text] = len(window.ids) if known is None else known + len(window.spans) - stride
+    return sizes
+
+
 def listed(ids: Any) -> list[int]:
     return ids if isinstance(ids, list) else ids.tolist()
 

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ftrun.data.text.windows import Window, windows
+from ftrun.data.text.windows import Window, whole_sizes, windows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +20,7 @@ class Words:
 
     count: int  # words of the whole sentence
     tags: list[str] | None  # of the whole sentence, in IOB2
+    tokens: int  # of the whole sentence, special ones included
     numbers: list[int] = field(default_factory=list)
     at: list[int] = field(default_factory=list)
 
@@ -39,9 +40,9 @@ def worded(
     whole, known = windows(tokenizer, [" ".join(tokens) for tokens in sentences], max_length, stride)
     for window in whole:
         by_sentence[window.text].append(window)
-    kept = []
+    sizes, kept = whole_sizes(whole, stride), []
     for row, (tokens, found) in enumerate(zip(sentences, by_sentence, strict=True)):
-        own = [Words(len(tokens), tags[row] if tags is not None else None) for _ in found]
+        own = [Words(len(tokens), tags[row] if tags is not None else None, sizes[row]) for _ in found]
         for word, (number, at) in best_places(tokens, found).items():
             own[number].numbers.append(word)
             own[number].at.append(found[number].start + at)

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 SHOWN = 3  # rows named of each kind that is left out
 
 
-def pool_of(data: TaskData, own: TaskData, label: str, file: str) -> tuple[list[int], list[str]]:
+def pool_of(data: TaskData, own: TaskData, labels: list[str], file: str) -> tuple[list[int], list[str]]:
     """Places of the examples of a file's rows that may be suggested, and who may not, in sentences.
 
-    A row may not that has something in the column `label`, that equals one of the run's `own`, or that equals
-    an earlier one. Texts are equal as in a data card, whatever their case, blanks and forms of characters;
-    other rows where the network is given the same. Raises DataError where none is left.
+    A row may not that has something in one of the columns `labels`, that equals one of the run's `own`, or
+    that equals an earlier one. Texts are equal as in a data card, whatever their case, blanks and forms of
+    characters; other rows where the network is given the same. Raises DataError where none is left.
     """
     examples, rows = data.dataset("test").examples, data.rows.inputs
     known: dict[Hashable, str] = {}
@@ -34,8 +34,8 @@ def pool_of(data: TaskData, own: TaskData, label: str, file: str) -> tuple[list[
     places: list[int] = []
     out: dict[str, list[int]] = {}
     for place, (example, key) in enumerate(zip(examples, keys_of(data, "test"), strict=True)):
-        labelled = rows[example.row].get(label) not in (None, "", [])
-        why = f"labelled already (column {label!r})" if labelled else known.get(key)
+        label = next((name for name in labels if rows[example.row].get(name) not in (None, "", [])), None)
+        why = known.get(key) if label is None else f"labelled already (column {label!r})"
         if why is None:
             places.append(place)
             known[key] = "that repeat an earlier one"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ftrun.data.tables import columns_of
 from ftrun.errors import ConfigError
 from ftrun.experiments.active.choosing import Answered
 from ftrun.experiments.active.pool import pool_of
@@ -41,7 +42,7 @@ class Suggestion:
 
     rows: list[Suggested]
     pool: int
-    label: str  # the column to be filled
+    labels: list[str]  # the columns to be filled
     classes: int
 
 
@@ -56,8 +57,8 @@ def suggestion(run: Run, file: str, count: int, sure: bool) -> Suggestion:
     data, own = finished.data(file, answered=False), finished.data()
     if finished.recalibration is not None:
         say(finished.recalibration.line())
-    label = str(run.settings["task"].get("label", "label"))
-    places, notes = pool_of(data, own, label, file)
+    labels = columns_of(run.settings["task"].get("label", "label"))
+    places, notes = pool_of(data, own, labels, file)
     for note in notes:
         say(f"left out: {note}")
     if finished.settings.streamed:
@@ -79,7 +80,7 @@ def suggestion(run: Run, file: str, count: int, sure: bool) -> Suggestion:
     picked = [
         Suggested(rows[examples[places[at]].row], answer) for at, answer in zip(chosen, said, strict=True)
     ]
-    return Suggestion(picked, len(places), label, finished.config.num_labels)
+    return Suggestion(picked, len(places), labels, finished.config.num_labels)
 
 
 def refuse_without_labels(task: Task) -> None:

@@ -140,7 +140,7 @@ def labelled(data: TaskData, domain: Domain, source: Any) -> list[Node]:
     """Labelled rows of the domain under the names that the task has for its columns."""
     task: Any = data.task
     labels = list(data.spec.labels or ())
-    own = [*columns_of(task.text), task.label]
+    own = [*columns_of(task.text), task.column]
     names = domain.columns or own
     if len(names) != len(own):
         raise ConfigError(

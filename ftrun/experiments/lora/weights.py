@@ -7,7 +7,7 @@ from itertools import pairwise, product
 from typing import TYPE_CHECKING, Any
 
 from ftrun.errors import ConfigError, counted
-from ftrun.experiments.inference import Saved
+from ftrun.experiments.inference import Saved, known_rows
 from ftrun.experiments.lora.blend import Blend, with_head
 from ftrun.experiments.lora.equivalence import in_fp32
 from ftrun.experiments.lora.lowrank import Update
@@ -102,6 +102,10 @@ def search(
         )
     rows = Slice(updates, head, file, columns)
     count = len(grid) ** len(updates)
+    for update in updates:
+        if update.settings.raw["task"]["kind"] == rows.settings.raw["task"]["kind"]:
+            for note in known_rows(update.run, update.settings, rows.data, file):
+                say(note)
     say(f"search: {counted(len(rows.examples), 'row')} of {file}, {count} points, then smaller steps")
     alone = [[float(i == j) for j in range(len(updates))] for i in range(len(updates))]
     marks = [[0.0] * len(updates), *alone]

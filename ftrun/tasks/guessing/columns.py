@@ -10,9 +10,10 @@ from datetime import date
 from typing import Any
 
 from ftrun.data.images.sources import PICTURES
-from ftrun.data.label_columns import COMMA, FLAGS, names_in, number_in
-from ftrun.data.labels import name_of, refuse_free_text
+from ftrun.data.label_columns import FLAGS, names_in, number_in
+from ftrun.data.labels import MARKS, name_of, refuse_free_text
 from ftrun.data.squad import answers_of
+from ftrun.data.text.numerals import written
 from ftrun.data.times import moment
 from ftrun.errors import DataError, counted, kind_of, listed
 
@@ -41,9 +42,11 @@ class Column:
     distinct: int
     words: float  # of a cell, on average
     more: str = ""  # what a person wants to know of it
-    separator: str | None = None  # between the labels of a cell
+    separator: str | None = None  # between the labels of a cell, of classes what could be one
     flags: int = 0  # entries of lists of 0 and 1
+    binary: bool = False  # one 0 or 1 a row
     whole: bool = False  # numbers without decimals
+    unclean: str = ""  # of numbers: why they cannot be read
 
     def line(self) -> str:
         return f"{self.name}: {self.holds}{self.more and f' ({self.more})'}"
@@ -80,28 +83,67 @@ def of_values(name: str, full: Sequence[Any]) -> Column:
     counts, words = Counter(names), sum(len(each.split()) for each in names) / len(names)
     if len(names) > len(counts) == 1 and words <= LONG:
         return Column(name, OTHER, 1, words, f"always {names[0]!r}")
-    if all(COMMA.fullmatch(each.strip()) for each in names):
-        return Column(name, OTHER, len(counts), words, "numbers with a comma, not a decimal point")
     numbers = fits(number_in, full)
+    unclean = "" if numbers else uncleaned(Counter(str(cell).strip() for cell in full))
+    few = words <= LABEL and classes([*map(cleaned, counts)] if unclean else [*counts], len(full), name)
+    if unclean and not few:
+        return Column(name, NUMBERS, len(counts), words, f"to be cleaned: {unclean}", unclean=unclean)
     whole = numbers and all((number_in(cell) or 0.0).is_integer() for cell in full)
-    common: dict[str, Any] = {"distinct": len(counts), "words": words, "whole": whole}
+    common: dict[str, Any] = {
+        "binary": counts.keys() <= FLAGS.keys(),
+        "distinct": len(counts),
+        "words": words,
+        "whole": whole,
+    }
     if not numbers and fits(moment, full):
         return Column(name, TIMES, **common)
     if all(DATE.fullmatch(each.strip()) for each in names):
         return Column(name, OTHER, more="dates that are not ISO, as 2024-05-31 is", **common)
-    if not numbers and (separator := separated(names)):
+    if not numbers and not unclean and (separator := separated(names)):
         parts = {part for each in names for part in names_in(each, separator) or []}
         more = f"{len(parts)} with {separator!r} between them"
         return Column(name, LABELS, len(parts), words, more, separator)
-    if words <= LABEL and classes(list(counts), len(full), name):
+    if few:
         shown = listed(sorted(counts), 5) if len(counts) <= SHORT else ""
         more = f"{len(counts)}{shown and ': '}{shown}{HEADLESS if name in counts else ''}"
-        return Column(name, CLASSES, more=more, **common)
+        return Column(name, CLASSES, more=more, separator=within(counts), **common)
     if numbers:
         values = [number_in(cell) or 0.0 for cell in full]
         return Column(name, NUMBERS, more=f"{min(values):g} to {max(values):g}", **common)
     shown = f"{words:.3g}"
     return Column(name, TEXT, more=f"{shown} {'word' if shown == '1' else 'words'} a row", **common)
+
+
+def uncleaned(counts: Counter[str]) -> str:
+    """What a column has between, beside or instead of its numbers; "" where it is no column of numbers.
+
+    Two numbers with a comma between them are two labels, where other rows have one.
+    """
+    missing = [each for each in counts if each in MARKS or each.lower() == "nan"]
+    found = {each: odd for each in counts if (odd := written(each)) is not None}
+    plain = [each for each in counts if each not in found and each not in missing]
+    if not fits(number_in, plain) or 2 * sum(counts[each] for each in missing) > counts.total():
+        return ""
+    if plain and found and not any(odd.unit or odd.thousands for odd in found.values()):
+        if separated([*counts.elements()]):
+            return ""
+    sure = sorted(found, key=lambda each: len(found[each].values))
+    return next((str(error) for each in (*sure, *missing) if (error := refusal(each)) is not None), "")
+
+
+def refusal(cell: Any) -> DataError | None:
+    """Why a cell is not read as a number."""
+    try:
+        number_in(cell)
+    except DataError as error:
+        return error
+    return None
+
+
+def cleaned(name: str) -> str:
+    """A number as it could be meant, anything else as it is."""
+    found = written(name)
+    return name if found is None else found.values[0]
 
 
 def lists(name: str, full: Sequence[list[str]]) -> Column:
@@ -131,6 +173,15 @@ def separated(names: Sequence[str]) -> str | None:
         short = all(len(part.split()) <= LONG for part in parts)
         fewer = separator != SEPARATORS[-1] or len(parts) < len(set(names))
         if several and short and fewer and sum(parts.values()) >= OFTEN * len(parts):
+            return separator
+    return None
+
+
+def within(counts: Counter[str]) -> str | None:
+    """What could separate labels in names of classes: some of the parts are names of others, too."""
+    for separator in SEPARATORS:
+        several = [name for name in counts if separator in name]
+        if any(part.strip() in counts for name in several for part in name.split(separator)):
             return separator
     return None
 

@@ -19,6 +19,7 @@ from ftrun.tasks.guessing.columns import (
     columns_in,
     is_list,
 )
+from ftrun.tasks.guessing.labels import Doubt, label_columns, label_of, targets_of
 
 KINDS = ("classify", "multilabel", "regress", "ner", "qa", "mlm", "lm", "image")
 # names that say what a column is, the likeliest first
@@ -33,25 +34,7 @@ ANSWERED = (
     ("prompt", "completion"), ("prompt", "response"), ("instruction", "output"), ("instruction", "response"),
     ("question", "answer"), ("input", "output"), ("source", "target"),
 )  # fmt: skip
-TARGETS = (
-    "label", "labels", "class", "target", "category", "sentiment", "stars", "rating", "score", "similarity",
-    "verdict", "topic", "intent", "genre", "genres", "tags", "y",
-)  # fmt: skip
 COLUMNS = ("text", "label", "image", "tokens", "tags", "question", "context", "prompt", "completion")
-NUMBERED = ("id", "idx", "index", "row", "number", "unnamed: 0")
-
-
-@dataclass(frozen=True)
-class Doubt:
-    """A setting whose value was taken of several that are possible."""
-
-    setting: str
-    taken: str
-    possible: tuple[str, ...]
-
-    def line(self) -> str:
-        others = ", ".join(each for each in self.possible if each != self.taken)
-        return f"{self.setting}={self.taken} is a guess; also possible: {others}"
 
 
 @dataclass
@@ -99,6 +82,8 @@ def of_texts(columns: list[Column], given: dict[str, Any], source: str) -> Guess
     text = text_of(columns, given, doubts, source)
     if kind in ("lm", "mlm"):
         return Guess(kind, {"text": text}, columns, doubts)
+    if (several := label_columns(columns, text, given, doubts)) is not None:
+        return Guess("multilabel", {"text": text, "label": several}, columns, doubts)
     label = label_of(columns, text, given, doubts)
     if label is None:
         refuse_names(columns, text, given, source)
@@ -106,11 +91,18 @@ def of_texts(columns: list[Column], given: dict[str, Any], source: str) -> Guess
             shown = listed([column.line() for column in columns])
             raise DataError(f"{source}: no column could be the label of task={kind}; it has {shown}")
         return of_running_text({"text": text}, columns, doubts)
+    if label.unclean and kind in (None, "regress"):
+        raise DataError(
+            f"{source}: {label.name} holds numbers that need cleaning: {label.unclean}; possible besides:"
+            " task.label=COLUMN, another one, or task=mlm, which needs none"
+        )
     own: dict[str, Any] = {"text": text, "label": label.name}
     if kind is None:
         kind = {LABELS: "multilabel", NUMBERS: "regress"}.get(label.holds, "classify")
         if label.holds == CLASSES and label.whole and label.distinct > 2:
             doubts.append(Doubt("task", kind, ("classify", "regress")))
+        if label.holds == CLASSES and label.separator:
+            doubts.append(Doubt("task", kind, ("classify", "multilabel")))
     if kind == "multilabel" and label.flags:
         own["positions"] = [f"label_{number}" for number in range(1, label.flags + 1)]
     elif kind == "multilabel" and label.separator:
@@ -189,18 +181,6 @@ def text_of(columns: list[Column], given: dict[str, Any], doubts: list[Doubt], s
     return found
 
 
-def label_of(columns: list[Column], text: Any, given: dict[str, Any], doubts: list[Doubt]) -> Column | None:
-    """The column of labels: one whose name says so, else the last that could be."""
-    if "label" in given:
-        return next(each for each in columns if each.name == given["label"])
-    found = targets_of(columns, [text] if isinstance(text, str) else text)
-    named = [each for name in reversed(TARGETS) for each in found if each.name.lower() == name]
-    found = named or found
-    if len(found) > 1:
-        doubts.append(Doubt("task.label", found[-1].name, tuple(each.name for each in found)))
-    return found[-1] if found else None
-
-
 def refuse_names(columns: list[Column], text: Any, given: dict[str, Any], source: str) -> None:
     """DataError where nothing is left to learn but the names of classes."""
     if "text" not in given and all(each.holds != TEXT for each in columns if each.name in text):
@@ -212,22 +192,11 @@ def no_text(columns: list[Column], source: str) -> str:
     return f"{source}: no column holds texts; it has {shown}; possible: task.text=COLUMN"
 
 
-def targets_of(columns: list[Column], texts: Sequence[str]) -> list[Column]:
-    """Those that could be labels, the likeliest last: classes rather than numbers, which may count rows."""
-    found = [
-        each
-        for each in columns
-        if each.holds in (CLASSES, NUMBERS, LABELS)
-        and each.name not in texts
-        and each.name.lower() not in NUMBERED
-    ]
-    return sorted(found, key=lambda each: (each.holds != NUMBERS, not each.whole))
-
-
 def refuse_absent_columns(given: dict[str, Any], columns: list[Column], source: str) -> None:
     names = [column.name for column in columns]
     for setting, value in given.items():
-        if setting in COLUMNS and setting != "text" and isinstance(value, list):
+        several = setting == "text" or (setting == "label" and given.get("kind") in (None, "multilabel"))
+        if setting in COLUMNS and isinstance(value, list) and not several:
             raise ConfigError(f"task.{setting} is one column, not {listed(value)}")
         for name in value if isinstance(value, list) else [value]:
             if setting in COLUMNS and name not in names:

@@ -14,7 +14,7 @@ from ftrun.data.images.sources import PICTURES, read_images
 from ftrun.data.rows import read_rows
 from ftrun.data.sources import is_path, is_saved, refuse_missing_source, saved_data
 from ftrun.data.squad import rows_of
-from ftrun.data.tables import ENDINGS
+from ftrun.data.tables import ENDINGS, columns_of
 from ftrun.errors import DataError
 from ftrun.tasks.guessing.columns import Row, empty
 from ftrun.tasks.guessing.kinds import COLUMNS, Guess, of_running_text, of_table
@@ -120,5 +120,5 @@ def usable(source: str, found: Guess) -> bool:
         return False
     values = [found.settings.get(name) for name in COLUMNS]
     columns = [name for each in values if each for name in (each if isinstance(each, list) else [each])]
-    label = rows[0].get(str(found.settings.get("label", columns[-1])))
-    return {*columns} <= {*rows[0]} and not empty(label) and str(label) != "-1"
+    labels = [rows[0].get(name) for name in columns_of(found.settings.get("label", columns[-1]))]
+    return {*columns} <= {*rows[0]} and not any(empty(label) or str(label) == "-1" for label in labels)

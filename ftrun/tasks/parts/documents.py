@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ftrun.data.leaks import SplitTexts, of_texts
+from ftrun.errors import DataError
 from ftrun.tasks.dataset import SPLITS, Example
 from ftrun.tasks.parts.rows import TaskRows
 
@@ -20,6 +21,11 @@ SHOWN = 80  # characters of a document in an example
 @dataclass
 class Documents(TaskRows):
     """Documents of three splits."""
+
+    def contents(self) -> SplitTexts:
+        if self.task.stream:
+            raise DataError("it was trained with task.stream=true, whose documents are not held")
+        return texts_by_split(self.splits)
 
     def card(self, data: TaskData) -> dict[str, Any]:
         """Documents, their tokens and blocks, and what they repeat unless they are a stream."""
@@ -39,7 +45,7 @@ class Documents(TaskRows):
 
 def texts_by_split(documents: dict[str, Any]) -> SplitTexts:
     """What the documents say, prompts included."""
-    whole = {split: ["\n".join(filter(None, each)) for each in documents[split]] for split in SPLITS}
+    whole = {split: ["\n".join(filter(None, each)) for each in part] for split, part in documents.items()}
     return SplitTexts(
         of_texts(whole).keys, {split: [text[:SHOWN] for text in part] for split, part in whole.items()}
     )

@@ -20,6 +20,7 @@ from ftrun.tasks.parts.rows import TaskRows
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from ftrun.data.leaks import SplitTexts
     from ftrun.tasks.data import TaskData
 
 IMAGES = "AutoModelForImageClassification"
@@ -30,6 +31,11 @@ class ImageRows(TaskRows):
     """Images of three splits, and the notes of decoding them."""
 
     labels: Any = None  # the label names found
+
+    def contents(self) -> SplitTexts:
+        from ftrun.data.images.splits import split_texts
+
+        return split_texts(self.splits)
 
     def card(self, data: TaskData) -> dict[str, Any]:
         from ftrun.data.card import repetitions

@@ -98,14 +98,16 @@ def examples_in_windows(
     """Examples without a target yet, of longer texts in windows."""
     from ftrun.data.text.encoding import encode_windows
 
-    found, report = encode_windows(tokenizer, texts, split=split, max_length=max_length, stride=stride)
-    return [example_of(ids, row) for row, ids in enumerate(found)], report
+    limits = {"max_length": max_length, "stride": stride}
+    found, lengths, report = encode_windows(tokenizer, texts, split=split, **limits)
+    pairs = zip(found, lengths, strict=True)
+    return [example_of(ids, row, length) for row, (ids, length) in enumerate(pairs)], report
 
 
-def example_of(ids: list[list[int]], row: int) -> Example:
+def example_of(ids: list[list[int]], row: int, length: int) -> Example:
     if len(ids) == 1:
         return Example(ids[0], None, row)
-    return LongText([token for own in ids for token in own], None, row, ids=ids)
+    return LongText([token for own in ids for token in own], None, row, ids=ids, whole=length)
 
 
 def told_windows(examples: Sequence[Example], read: Sequence[Example], how: str) -> Batch:

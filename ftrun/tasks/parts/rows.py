@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ftrun.errors import DataError
 from ftrun.tasks.dataset import Rows
 
 if TYPE_CHECKING:
+    from ftrun.data.leaks import SplitTexts
     from ftrun.tasks.dataset import Example
 
 
@@ -20,6 +22,10 @@ class TaskRows(Rows):
     answered: bool = True
     source: str = ""  # of a file to be answered
     slices: dict[str, list[str]] = field(default_factory=dict)  # column → the slice of each test row
+
+    def contents(self) -> SplitTexts:
+        """What tells the rows of each split apart; DataError where they are not held."""
+        raise DataError("rows of this kind are not compared")
 
     def lengths(self, examples: Sequence[Example]) -> dict[int, int]:
         """The tokens of each row of these examples; of rows that are no texts nothing."""
@@ -46,8 +52,5 @@ class TaskRows(Rows):
 
 
 def tokens_of_rows(examples: Sequence[Example]) -> dict[int, int]:
-    """The tokens of each row, special ones included, added up over its windows."""
-    found: dict[int, int] = {}
-    for example in examples:
-        found[example.row] = found.get(example.row, 0) + example.size
-    return found
+    """The tokens of each row, special ones included; what its windows share counts once."""
+    return {each.row: each.size if each.whole is None else each.whole for each in examples}

@@ -51,7 +51,7 @@ def load_streamed_table(
     found = load_streamed(
         given={split: vars(task)[split] for split in SPLITS},
         text=task.text,
-        label=task.label,
+        label=task.column,
         subset=None if task.subset is None else parse_subset(task.subset)[0],
         reading=reading,
         classes=classes,

@@ -14,7 +14,7 @@ from ftrun.data.slices import by_columns
 from ftrun.data.sources import spelled
 from ftrun.data.splits import SPLIT_SEED, Splits, parse_subset
 from ftrun.data.streamed.tables import StreamedSplits
-from ftrun.data.tables import Columns, columns_of
+from ftrun.data.tables import Columns, columns_of, one_name
 from ftrun.errors import ConfigError
 from ftrun.models.architecture import ONE_PER_TEXT
 from ftrun.models.spec import Spec, TextInput
@@ -24,7 +24,7 @@ from ftrun.tasks.dataset import SPLITS, Epochs, Example
 from ftrun.tasks.parts.long_texts import LONG, examples_in_windows, overlap_of, refuse_sharded
 from ftrun.tasks.parts.streamed_table import load_streamed_table, refuse, stored_examples
 from ftrun.tasks.parts.table_rows import TableRows
-from ftrun.tasks.parts.texts import TableDataset, examples_of, separates
+from ftrun.tasks.parts.texts import TableDataset, count_texts, examples_of, refuse_several, unseparated
 
 if TYPE_CHECKING:
     from ftrun.data.labels import Labels
@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from ftrun.settings.schema import Settings
     from ftrun.tasks.data import TaskData
     from ftrun.tasks.objective import Objective
-
-LEAST = {1: 3, 2: 6}  # tokens for one text and for two: the special ones, and a token of each text
 
 
 @dataclass
@@ -46,7 +44,7 @@ class TextTable(Task):
     validation: str | list[str] | None
     test: str | list[str] | None
     text: Columns
-    label: str
+    label: Columns
     max_length: int
     long: str
     stride: int | str  # of windows: the tokens that neighbours share
@@ -64,12 +62,8 @@ class TextTable(Task):
     def __post_init__(self) -> None:
         if not self.train:
             raise ConfigError("task.train is not set; it takes a file (csv, tsv, jsonl, json, txt, parquet)")
-        texts = len(columns_of(self.text))
-        if not isinstance(self.text, str) and (texts != 2 or self.text[0] == self.text[1]):
-            raise ConfigError(f"task.text is a column, or two different ones [first,second], not {self.text}")
-        if self.max_length < LEAST[texts]:
-            of = "" if texts == 1 else " for two texts"
-            raise ConfigError(f"task.max_length is at least {LEAST[texts]}{of}, not {self.max_length}")
+        texts = count_texts(self.text, self.max_length)
+        self.refuse_labels()
         one_of("task.long", self.long, LONG)
         self.overlap = 0
         if self.in_windows:
@@ -86,6 +80,11 @@ class TextTable(Task):
     def in_windows(self) -> bool:
         return self.long == "windows"
 
+    @property
+    def column(self) -> str:
+        """The label column; of several, under which name rows have what they say together."""
+        return one_name(self.label)
+
     def check(self, settings: Settings) -> None:
         super().check(settings)
         if self.in_windows:
@@ -99,6 +98,10 @@ class TextTable(Task):
         }
         found |= {"split_seed": (self.split_seed, SPLIT_SEED), "leaks": (self.leaks, "warn")}
         return found | ({"subset": (self.subset, parse_subset(self.subset)[0])} if by_class else {})
+
+    def refuse_labels(self) -> None:
+        """ConfigError where the label columns are not as many as the task reads."""
+        refuse_several(self.label)
 
     @abstractmethod
     def targets(self, rows: Sequence[dict[str, Any]], spec: Spec) -> list[Any]:
@@ -147,7 +150,7 @@ class TextTable(Task):
             validation=self.validation,
             test=self.test,
             text=self.text,
-            label=self.label,
+            label=self.column,
             subset=self.subset,
             seed=seed,
             leaks=self.leaks,
@@ -189,7 +192,7 @@ class TextTable(Task):
         table = load_test(
             file,
             text=self.text,
-            label=self.label,
+            label=self.column,
             labels=known,
             reading=self.reading(),
             classes=self.in_use(),
@@ -212,17 +215,13 @@ class TextTable(Task):
         for example, target in zip(examples, targets, strict=True):
             example.target, example.place = target, rows[example.row].place(self.text)
         epochs = self.epochs_of(targets) if split == "train" else None
-        return TableDataset(self, data, examples, report, self.doubt(tokenizer), epochs)
-
-    def doubt(self, tokenizer: Any) -> str:
-        joined = len(columns_of(self.text)) == 2 and not separates(tokenizer)
-        return "; warning: this tokenizer puts no separator between the two texts" if joined else ""
+        return TableDataset(self, data, examples, report, unseparated(self.text, tokenizer), epochs)
 
     def encode_stored(self, data: TaskData) -> TableDataset:
         """The training rows of a stream, on the disk."""
-        target = lambda label: self.targets([{self.label: label}], data.spec)[0]  # noqa: E731
+        target = lambda label: self.targets([{self.column: label}], data.spec)[0]  # noqa: E731
         examples, report = stored_examples(self, data.processor, data.rows.stream, target)
-        return TableDataset(self, data, examples, report, self.doubt(data.processor))
+        return TableDataset(self, data, examples, report, unseparated(self.text, data.processor))
 
     def encode_unanswered(self, data: TaskData) -> TableDataset:
         """Rows of a file without labels; one with an empty text is left out."""

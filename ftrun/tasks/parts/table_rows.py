@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ftrun.data import leaks
 from ftrun.data.tables import columns_of
+from ftrun.errors import DataError
 from ftrun.tasks.dataset import SPLITS, Example
 from ftrun.tasks.parts.rows import TaskRows, tokens_of_rows
 
@@ -27,6 +28,11 @@ class TableRows(TaskRows):
 
     def lengths(self, examples: Sequence[Example]) -> dict[int, int]:
         return tokens_of_rows(examples)
+
+    def contents(self) -> leaks.SplitTexts:
+        if self.stream is not None:
+            raise DataError("it was trained with task.stream=true, whose rows are not held")
+        return leaks.of_columns(self.splits, self.task.text)
 
     def card(self, data: TaskData) -> dict[str, Any]:
         from ftrun.data.card import repetitions
@@ -59,4 +65,4 @@ def texts_of(data: TaskData, split: str) -> list[str]:
 
 def labels_of_rows(data: TaskData) -> dict[str, list[Any]]:
     """What stands in the label column of these rows, of every split."""
-    return {split: [row[data.task.label] for row in used(data, split)] for split in SPLITS}
+    return {split: [row[data.task.column] for row in used(data, split)] for split in SPLITS}

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from ftrun.data.images.splits import split_texts
-from ftrun.data.leaks import Leak, SplitTexts, leaks_of, of_columns
+from ftrun.data.leaks import Leak
 from ftrun.errors import ConfigError, DataError, UserError, counted, listed
 from ftrun.models.architecture import IMAGES
 from ftrun.models.files.reading import read_config
@@ -22,11 +20,9 @@ from ftrun.runs.run import Run, is_run
 from ftrun.runs.terminal import say
 from ftrun.runs.typed import continuing
 from ftrun.settings.read import read
-from ftrun.tasks.data import TaskData
+from ftrun.tasks.data import TaskData, learned
 from ftrun.tasks.dataset import Dataset, sizes_of
 from ftrun.tasks.parts import taught
-from ftrun.tasks.parts.images import ImageRows
-from ftrun.tasks.parts.table_rows import TableRows
 
 if TYPE_CHECKING:
     from ftrun.settings.schema import Settings
@@ -140,32 +136,8 @@ class Teacher:
 
     def seen(self, data: TaskData) -> list[Leak]:
         """What of validation and test it was trained on. UserError where its rows are gone."""
-        theirs = TaskData.read(self.settings.task, self.settings.seed).rows
-        known, own = contents(theirs), contents(data.rows)
-        content = SplitTexts(
-            {"train": known.keys["train"], **{split: own.keys[split] for split in HELD}},
-            {"train": known.texts["train"], **{split: own.texts[split] for split in HELD}},
-        )
-        other = f"the rows that teacher={self.path} was trained on"
-        return [
-            replace(leak, other=other, relation="among")
-            for leak in leaks_of(content)
-            if leak.other == "train"
-        ]
-
-
-def contents(rows: Any) -> SplitTexts:
-    """What tells the rows of each split apart."""
-    if isinstance(rows, TableRows):
-        if rows.stream is not None:
-            raise DataError("it was trained with task.stream=true, whose rows are not held")
-        return of_columns(rows.splits, rows.task.text)
-    if isinstance(rows, ImageRows):
-        return split_texts(rows.splits)
-    keys = {split: [row.tobytes().hex() for row in pixels] for split, (pixels, _) in rows.splits.items()}
-    return SplitTexts(
-        keys, {split: [f"image {at}" for at, _ in enumerate(own)] for split, own in keys.items()}
-    )
+        theirs = TaskData.read(self.settings.task, self.settings.seed)
+        return learned(theirs, data, HELD, f"the rows that teacher={self.path} was trained on")
 
 
 @torch.no_grad()

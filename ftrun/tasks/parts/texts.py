@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ftrun.data.tables import Columns, columns_of, one_name
+from ftrun.errors import ConfigError
 from ftrun.tasks.dataset import Batch, Dataset, Draw, Epochs, Example, windows_of
 
 if TYPE_CHECKING:
@@ -14,6 +16,29 @@ if TYPE_CHECKING:
 
     from ftrun.data.text.encoding import LengthReport
     from ftrun.tasks.data import TaskData
+
+
+LEAST = {1: 3, 2: 6}  # tokens for one text and for two: the special ones, and a token of each text
+
+
+def count_texts(text: Columns, max_length: int) -> int:
+    """How many columns are read together, one or two; ConfigError for others, and where they have no room."""
+    texts = len(columns_of(text))
+    if not isinstance(text, str) and (texts != 2 or text[0] == text[1]):
+        raise ConfigError(f"task.text is a column, or two different ones [first,second], not {text}")
+    if max_length < LEAST[texts]:
+        of = "" if texts == 1 else " for two texts"
+        raise ConfigError(f"task.max_length is at least {LEAST[texts]}{of}, not {max_length}")
+    return texts
+
+
+def refuse_several(label: Columns) -> None:
+    """ConfigError for several label columns."""
+    if not isinstance(label, str):
+        raise ConfigError(
+            f"task.label={one_name(label)}: a label is in one column; possible: one of them, or"
+            " task=multilabel, where each column is of one label and holds 0 or 1"
+        )
 
 
 @dataclass
@@ -71,6 +96,12 @@ def examples_of(
 def separates(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Whether special tokens stand between two texts; those of most decoders do not."""
     return tokenizer.num_special_tokens_to_add(pair=True) > tokenizer.num_special_tokens_to_add(pair=False)
+
+
+def unseparated(text: Columns, tokenizer: PreTrainedTokenizerBase) -> str:
+    """A warning where nothing stands between two texts, for the summary of a split."""
+    joined = len(columns_of(text)) == 2 and not separates(tokenizer)
+    return "; warning: this tokenizer puts no separator between the two texts" if joined else ""
 
 
 def padded(examples: Sequence[Example], padding: int, width: int = 0) -> dict[str, Tensor]:

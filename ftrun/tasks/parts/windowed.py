@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ftrun.data.folds import Splitting
-from ftrun.data.leaks import WAYS, leak_notes, of_texts
+from ftrun.data.leaks import WAYS, SplitTexts, leak_notes, of_texts
 from ftrun.data.tables import Columns
 from ftrun.errors import ConfigError, DataError, counted
 from ftrun.models.spec import Spec, TextInput, label_config
@@ -28,6 +28,9 @@ class WindowRows(TaskRows):
 
     def lengths(self, examples: Sequence[Example]) -> dict[int, int]:
         return tokens_of_rows(examples)
+
+    def contents(self) -> SplitTexts:
+        return of_texts({split: [*map(self.task.text_of, rows)] for split, rows in self.splits.items()})
 
     def card(self, data: TaskData) -> dict[str, Any]:
         """Rows, what they repeat, and their windows."""

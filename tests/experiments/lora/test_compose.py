@@ -87,6 +87,11 @@ def test_a_search_finds_weights_and_shows_the_surface(runs, ftrun_inprocess, toy
     words = "--search", f"{toy_files}/validation.csv", "--grid=-0.5,0,0.5", "--output", "best"
     out = ftrun_inprocess("compose", one, two, *words).stdout
     assert "accuracy: one downwards, two across\n" in out and "-0.5        0      0.5\n" in out
+    assert "LEAK" not in out
+    words = "--search", f"{toy_files}/train.csv", "--grid=0,1", "--output", "known"
+    known = ftrun_inprocess("compose", one, two, *words).stdout
+    for run in (one, two):
+        assert f"warning: LEAK: 120 of 120 test rows are among the rows that {run} was trained on" in known
     for said in ("40 rows", "9 points", "chosen", "no LoRA", "one alone", "two alone", "95 % interval"):
         assert said in out
     found = json.loads((tmp_path / "best" / "compose.json").read_text())
