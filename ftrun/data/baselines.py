@@ -31,7 +31,10 @@ NAMES = {
     WORDS: "TF-IDF",
     FEATURES_OF: "frozen features",
 }  # in a table
-CONSTANT = {MAJORITY: NAMES[MAJORITY], NOTHING: NAMES[NOTHING]}  # what answers every row alike
+ALWAYS = {  # those that answer every row alike
+    MAJORITY: "always answering the most frequent label",
+    NOTHING: "always giving the empty answer",
+}
 TITLES = {
     MAJORITY: "always the most frequent label",
     NOTHING: "always the empty answer",
@@ -76,9 +79,9 @@ def constant_score(card: dict[str, Any], metric: str) -> tuple[float | None, str
 
     `metric` has the prefix of its split.
     """
-    for name, title in CONSTANT.items():
+    for name in ALWAYS:
         if (found := card.get(name, {}).get(metric)) is not None:
-            return found, title
+            return found, NAMES[name]
     return None, ""
 
 

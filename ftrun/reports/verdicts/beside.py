@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ftrun.data.baselines import FEATURES_OF, MAJORITY, NAMES
+from ftrun.data.baselines import ALWAYS, FEATURES_OF, NAMES
 from ftrun.reports.statistics.seeds import Family
 from ftrun.reports.statistics.significance import ALPHA
 from ftrun.reports.study import compare
@@ -29,9 +29,11 @@ def _same_regression(rival: Study, chosen: Study) -> bool:
 
 
 def like_a_constant(best: Study, rival: Study | None, group: Group) -> str:
-    """The verdict where neither training nor a baseline is told apart from the most frequent label."""
+    """The verdict where neither training nor a baseline is told apart from a constant answer."""
     rivals = [study for study in group.studies if study.baseline and _labels(study) == _labels(best)]
-    constant = next((study for study in rivals if _is(study, MAJORITY)), None)
+    constant, words = next(
+        ((study, words) for study in rivals for name, words in ALWAYS.items() if _is(study, name)), (None, "")
+    )
     if constant is None or rival is None or (pair := group.pair(best, constant)) is None:
         return ""
     if pair.apart and ahead(best, constant, group):
@@ -41,10 +43,7 @@ def like_a_constant(best: Study, rival: Study | None, group: Group) -> str:
         return ""
     top = rival if ahead(rival, best, group) else best
     known = "" if top is constant else f"; the best score, of {top.name}, is {with_interval(top, group)}"
-    return (
-        f"No verdict: nothing here is told apart from always answering the most frequent label"
-        f" ({score_of(constant, group)}){known}."
-    )
+    return f"No verdict: nothing here is told apart from {words} ({score_of(constant, group)}){known}."
 
 
 def _labels(study: Study) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ftrun.data.baselines import FEATURES_OF, MAJORITY, NAMES, NOTHING, TAGS, TITLES
+from ftrun.data.baselines import ALWAYS, FEATURES_OF, MAJORITY, NAMES, TAGS, TITLES
 from ftrun.data.card import rounded
 from ftrun.data.leaks import leaked
 from ftrun.reports.numbers import score
@@ -13,11 +13,6 @@ from ftrun.tasks.metrics.metric import lookup
 
 if TYPE_CHECKING:
     from ftrun.reports.diagnosing.diagnosis import Diagnosis
-
-ALWAYS = {
-    MAJORITY: "always answering the most frequent label",
-    NOTHING: "always giving the empty answer",
-}
 
 
 def verdict_of(row: dict[str, Any], card: dict[str, Any], found: Diagnosis) -> list[tuple[str, str]]:
