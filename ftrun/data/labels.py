@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ftrun.data.sources import Placed
 from ftrun.errors import ConfigError, DataError, counted, kind_of, listed, near
 from ftrun.runs.typed import literal, word
 from ftrun.settings.checks import natural_order
@@ -173,8 +174,9 @@ def refuse_foreign(splits: Splits, column: str, names: list[str], expected: str)
                 if name in names:
                     continue
                 texts = (value for key, value in row.items() if key != column and isinstance(value, str))
+                where = f" (row {row.number} of {row.file})" if isinstance(row, Placed) else ""
                 raise DataError(
-                    f"label {name!r} of the {split} row {listed([max(texts, key=len, default='')])} "
+                    f"label {name!r} of the {split} row {listed([max(texts, key=len, default='')])}{where} "
                     f"is not {expected} ({listed(names)}){near(name, names)}"
                 )
 

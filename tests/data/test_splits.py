@@ -255,7 +255,9 @@ def test_another_test_file_takes_the_labels_of_the_run(tmp_path: Path) -> None:
     assert labels(splits.test) == {"a": 2} and splits.train == splits.validation == []
     assert splits.notes == ["test: 1 of 3 rows dropped, an empty text (row 3)"]
     foreign = table(tmp_path / "b.jsonl", [("fine", "a"), ("odd one", "c")])
-    with pytest.raises(DataError, match="label 'c' of the test row 'odd one' is not a label of this run"):
+    with pytest.raises(
+        DataError, match=r"label 'c' of the test row 'odd one' \(row 2 of .*\) is not a label of this run"
+    ):
         load_test(foreign, text="text", label="label", labels=known)
 
 

@@ -261,7 +261,9 @@ def test_classify_says_which_task_takes_lists(tmp_path):
 def test_a_foreign_label_of_a_new_file_is_named(tmp_path):
     task = task_of(tmp_path)
     rows = [{"text": "some text", "genres": ["a", "e"]}]
-    with pytest.raises(DataError, match="label 'e' of the test row 'some text' is not a label of this run"):
+    with pytest.raises(
+        DataError, match=r"label 'e' of the test row 'some text' \(row 1 of .*\) is not a label of this run"
+    ):
         TaskData.of_file(task, str(toys_text.write(tmp_path / "new.jsonl", rows)), network(tmp_path))
 
 
