@@ -1,4 +1,4 @@
-"""Baselines that fine-tuning must beat: the most frequent label or tag, the empty answer, regressions.
+"""Baselines that fine-tuning must beat: a constant answer, the most frequent tag, regressions.
 
 One of these is on TF-IDF of the words, the other on the features of the network before it is trained.
 """
@@ -23,9 +23,10 @@ ITERATIONS = 50
 STRENGTHS = (1.0, 10.0, 100.0)  # C of scikit-learn, of which several labels have the best on validation rows
 
 MAJORITY, WORDS, FEATURES_OF = "majority", "tfidf", "features"  # the names of the baselines
-NOTHING, TAGS = "nothing", "tags"
+MEAN, NOTHING, TAGS = "mean", "nothing", "tags"
 NAMES = {
     MAJORITY: "most frequent label",
+    MEAN: "training mean",
     NOTHING: "empty answer",
     TAGS: "most frequent tag",
     WORDS: "TF-IDF",
@@ -33,10 +34,12 @@ NAMES = {
 }  # in a table
 ALWAYS = {  # those that answer every row alike
     MAJORITY: "always answering the most frequent label",
+    MEAN: "always answering the mean of the training rows",
     NOTHING: "always giving the empty answer",
 }
 TITLES = {
     MAJORITY: "always the most frequent label",
+    MEAN: "always the mean of the training rows",
     NOTHING: "always the empty answer",
     TAGS: "the most frequent tag of each word",
     WORDS: "TF-IDF and regression",

@@ -60,11 +60,12 @@ def baseline_scores(
     always: Always | None = baselines.majority,
     kind: Callable[[Sequence[str], Sequence[Any]], baselines.Words] = baselines.Words,
     counted: Counter[str] | None = None,
+    called: str = baselines.MAJORITY,
 ) -> dict[str, Any]:
     """Every metric of the baselines as `eval_` and `test_`, fitted on the train rows given.
 
     `score` takes the baseline's name, its answers, the split, and the places of the rows answered. `always`
-    makes one answer for all rows, None where there is none; `kind` fits the words, where there are texts.
+    makes one answer for all rows, the baseline that is `called` so; `kind` fits the words of texts.
     `counted` is how often train has each label, where the train rows given are only some of them.
     """
     words = None if texts is None else kind(texts["train"], labels["train"])
@@ -75,7 +76,7 @@ def baseline_scores(
         places = list(range(len(labels[split])))
         answered = {}
         if always is not None:
-            answered[baselines.MAJORITY] = (
+            answered[called] = (
                 places,
                 always(labels["train"] if counted is None else counted, len(places)),
             )

@@ -146,7 +146,7 @@ class TaskData:
         """The same of rows that are answered already."""
         if split == "test":
             self.answers[name] = rows
-        return self.scorer.score(rows)
+        return self.scorer.score_of_baseline(rows)
 
     def slices(self, rows: Sequence[Row]) -> list[dict[str, str]]:
         """The slices of each answered test row, column → slice; nothing where the task has none."""

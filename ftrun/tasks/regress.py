@@ -85,13 +85,18 @@ class Regress(TextTable):
     def describe(self, data: TaskData) -> dict[str, Any]:
         from statistics import fmean, pstdev
 
-        from ftrun.data.baselines import NumberWords
+        from ftrun.data.baselines import MEAN, NumberWords
         from ftrun.data.card import baseline_scores
 
         labels, found = labels_of_rows(data), {}
         if data.baselines:
             texts = {split: texts_of(data, split) for split in SPLITS}
-            found = baseline_scores(texts, labels, data.judged, None, NumberWords)
+            mean, _ = standard(data.spec)
+
+            def always(_: Any, rows: int) -> list[Answer]:
+                return [{"answer": mean}] * rows
+
+            found = baseline_scores(texts, labels, data.judged, always, NumberWords, called=MEAN)
         numbers = {
             split: {
                 "lowest": min(part),
@@ -136,15 +141,20 @@ class NumberScorer(Scorer):
         return [Row(example.row, example.target, answer, example) for answer, example in pairs]
 
     def score(self, rows: Sequence[Row]) -> dict[str, float]:
-        import numpy
-
-        labels = numpy.array([row.label for row in rows])
-        answers = numpy.array([row.answer["answer"] for row in rows])
-        for what, values in (("label", labels), ("answer", answers)):
-            if values.max() - values.min() <= SAME * self.scale:
+        given, answered = numbers_of(rows)
+        for what, values in (("label", given), ("answer", answered)):
+            if self.alike(values):
                 self.warn(what, len(values), values[0])
-                return scores(labels, answers, constant=True)
-        return scores(labels, answers, constant=False)
+                break
+        return self.score_of_baseline(rows)
+
+    def score_of_baseline(self, rows: Sequence[Row]) -> dict[str, float]:
+        given, answered = numbers_of(rows)
+        return scores(given, answered, constant=self.alike(given) or self.alike(answered))
+
+    def alike(self, values: Any) -> bool:
+        """Whether numbers differ by no more than the rounding of what the network answers."""
+        return bool(values.max() - values.min() <= SAME * self.scale)
 
     def warn(self, what: str, rows: int, value: float) -> None:
         """Say that there is no correlation, of as many rows once, however often they are scored."""
@@ -153,6 +163,13 @@ class NumberScorer(Scorer):
         self.said.add((what, rows))
         why = f"the {what} of all {rows} rows is {value:.4g}, so" if rows > 1 else "of 1 row"
         say(f"warning: {why} the correlation is undefined; pearson and spearmanr are 0")
+
+
+def numbers_of(rows: Sequence[Row]) -> tuple[Any, Any]:
+    """The labels and the answers, (rows,) each."""
+    import numpy
+
+    return numpy.array([row.label for row in rows]), numpy.array([row.answer["answer"] for row in rows])
 
 
 def standard(spec: Spec) -> tuple[float, float]:

@@ -55,6 +55,16 @@ def test_its_baselines_are_regressions_on_words_and_features_in_the_same_units(r
     assert card["tfidf"]["test_pearson"] > 0.8 and "majority" not in card
 
 
+def test_its_constant_is_the_mean_of_the_training_rows(run):
+    config, card = run.read_json("model/config.json"), run.read_json("data.json")["baselines"]["mean"]
+    lines = [json.loads(line) for line in (run.path / "baselines.jsonl").read_text().splitlines()]
+    assert {line["mean"]["answer"] for line in lines} == {config["target_mean"]}
+    error = numpy.subtract([line["label"] for line in lines], config["target_mean"])
+    assert card["test_rmse"] == pytest.approx(math.sqrt((error**2).mean()), rel=1e-5)
+    assert card["test_mae"] == pytest.approx(abs(error).mean(), rel=1e-5)
+    assert card["test_pearson"] == card["test_spearmanr"] == 0
+
+
 def test_a_plain_transformers_user_finds_mean_and_scale(run):
     net = AutoModelForSequenceClassification.from_pretrained(run.model_dir)
     config = net.config
@@ -126,6 +136,8 @@ def test_nothing_varies_and_no_correlation_is_nan(capsys, given, answered, said)
 
 def test_that_there_is_no_correlation_is_said_once_for_the_same_rows(capsys):
     scorer = NumberScorer(0.0, 1.0)
+    constant = [Row(at, float(at), {"answer": 0.5}, None) for at in range(3)]
+    assert scorer.score_of_baseline(constant)["pearson"] == 0  # a baseline's is no fault of the run
 
     def score(labels, answer):
         rows = [Row(at, label, {"answer": answer}, None) for at, label in enumerate(labels)]
