@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SCORED = {"validation": "eval", "test": "test"}  # split → the prefix of its metrics
 LONGEST = 60  # characters of a text or a name
-DIGITS = 6  # significant ones, of a baseline's score: an error may be of any size
+DIGITS = 6  # of a baseline's score
 
 
 def frequencies(names: dict[str, list[str]]) -> dict[str, dict[str, int]]:
@@ -95,8 +95,8 @@ def named_scores(scores: dict[str, float], split: str) -> dict[str, float]:
 
 
 def rounded(value: float) -> float:
-    """A score as a baseline's is written."""
-    return float(f"{value:.{DIGITS}g}")
+    """A score as a baseline's is written: to DIGITS decimals, of a small one significant digits."""
+    return round(value, DIGITS) if abs(value) >= 1 else float(f"{value:.{DIGITS}g}")
 
 
 def lines(card: dict[str, Any], metric: str) -> list[str]:

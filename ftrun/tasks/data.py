@@ -16,7 +16,7 @@ from ftrun.tasks.parts.unknown import unknown_words
 from ftrun.tasks.scorer import main_metric
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from transformers import PretrainedConfig
 
@@ -134,19 +134,29 @@ class TaskData:
         return found
 
     def judged(
-        self, name: str, answers: Sequence[Answer], split: str, places: Sequence[int]
+        self,
+        name: str,
+        answers: Sequence[Answer],
+        split: str,
+        places: Sequence[int],
+        score: Callable[[list[Row]], dict[str, float]] | None = None,
     ) -> dict[str, float]:
-        """The scores of a baseline's answers to the examples at `places`; those to test rows are kept."""
+        """The scores of a baseline's answers to the examples at `places`; those to test rows are kept.
+
+        By `score` where it is not that of the network's answers.
+        """
         examples = self.dataset(split).examples
         blank = dict.fromkeys(self.scorer.columns)
         rows = self.scorer.rows([blank | answer for answer in answers], [examples[at] for at in places])
-        return self.judged_rows(name, rows, split)
+        return self.judged_rows(name, rows, split, score or self.scorer.score)
 
-    def judged_rows(self, name: str, rows: list[Row], split: str) -> dict[str, float]:
+    def judged_rows(
+        self, name: str, rows: list[Row], split: str, score: Callable[[list[Row]], dict[str, float]]
+    ) -> dict[str, float]:
         """The same of rows that are answered already."""
         if split == "test":
             self.answers[name] = rows
-        return self.scorer.score_of_baseline(rows)
+        return score(rows)
 
     def slices(self, rows: Sequence[Row]) -> list[dict[str, str]]:
         """The slices of each answered test row, column → slice; nothing where the task has none."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ftrun.data.label_columns import NUMBER, LabelColumn, refuse_per_class
@@ -96,7 +97,8 @@ class Regress(TextTable):
             def always(_: Any, rows: int) -> list[Answer]:
                 return [{"answer": mean}] * rows
 
-            found = baseline_scores(texts, labels, data.judged, always, NumberWords, called=MEAN)
+            score = partial(data.judged, score=self.scorer(data).without_a_word)
+            found = baseline_scores(texts, labels, score, always, NumberWords, called=MEAN)
         numbers = {
             split: {
                 "lowest": min(part),
@@ -146,9 +148,10 @@ class NumberScorer(Scorer):
             if self.alike(values):
                 self.warn(what, len(values), values[0])
                 break
-        return self.score_of_baseline(rows)
+        return self.without_a_word(rows)
 
-    def score_of_baseline(self, rows: Sequence[Row]) -> dict[str, float]:
+    def without_a_word(self, rows: Sequence[Row]) -> dict[str, float]:
+        """The same of a baseline, whose lack of a correlation is no fault of the run."""
         given, answered = numbers_of(rows)
         return scores(given, answered, constant=self.alike(given) or self.alike(answered))
 

@@ -65,10 +65,6 @@ class Scorer(ABC):
     def score(self, rows: Sequence[Row]) -> dict[str, float]:
         """Every metric but the loss, without prefix."""
 
-    def score_of_baseline(self, rows: Sequence[Row]) -> dict[str, float]:
-        """The same, without a word: what is odd about a baseline's answers is no fault of the run."""
-        return self.score(rows)
-
     def tables(self, rows: Sequence[Row]) -> dict[str, Any]:
         """What stands behind the scores of a test split: a file's name → its content, JSON-ready.
 

@@ -151,8 +151,9 @@ def test_baselines_are_those_of_scikit_learn() -> None:
 
 
 def test_a_baseline_s_score_keeps_its_digits_whatever_its_unit_is() -> None:
-    scores = {"mae": 2.123456789e-12, "pearson": 0.123456789}
-    assert named_scores(scores, "test") == {"test_mae": 2.12346e-12, "test_pearson": 0.123457}
+    scores = {"mae": 2.123456789e-12, "pearson": 0.123456789, "rmse": 351785.123456789}
+    written = {"test_mae": 2.12346e-12, "test_pearson": 0.123457, "test_rmse": 351785.123457}
+    assert named_scores(scores, "test") == written
 
 
 def test_several_labels_have_a_regression_each() -> None:

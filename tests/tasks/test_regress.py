@@ -137,7 +137,7 @@ def test_nothing_varies_and_no_correlation_is_nan(capsys, given, answered, said)
 def test_that_there_is_no_correlation_is_said_once_for_the_same_rows(capsys):
     scorer = NumberScorer(0.0, 1.0)
     constant = [Row(at, float(at), {"answer": 0.5}, None) for at in range(3)]
-    assert scorer.score_of_baseline(constant)["pearson"] == 0  # a baseline's is no fault of the run
+    assert scorer.without_a_word(constant)["pearson"] == 0  # a baseline's is no fault of the run
 
     def score(labels, answer):
         rows = [Row(at, label, {"answer": answer}, None) for at, label in enumerate(labels)]

@@ -177,7 +177,7 @@ def test_what_was_read_before_a_damaged_file_is_not_read_again(place, tiny_model
         ({"text": "x", "label": ["a"]}, [], r"task\.label=label: row 21 of .*train2\.jsonl: a label is text"),
         (
             {"text": "x", "label": "other"}, ["task.labels=[negative,positive]"],
-            "label 'other' of the train row 'x' is not in task.labels",
+            r"label 'other' of the train row 'x' \(row 21 of .*\) is not in task.labels",
         ),
         (None, ["task.label=lable"], r"lable: .*train1\.jsonl has no such column; .*did you mean"),
         (None, ["task.long=error", "task.max_length=5"], r"task\.long=error: row \d+ of .*train1\.jsonl \('"),

@@ -60,7 +60,7 @@ class WindowRows(TaskRows):
                     Row(row, label, blank | {"answer": answer}, first[row])
                     for row, (label, answer) in enumerate(pairs)
                 ]
-                scores = data.judged_rows(name, rows, split)
+                scores = data.judged_rows(name, rows, split, data.scorer.score)
                 found.setdefault(name, {}).update(named_scores(scores, split))
         return found
 
