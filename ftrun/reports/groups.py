@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from itertools import combinations
 from pathlib import Path
@@ -91,7 +92,7 @@ def open_run(row: Row, shelf: Shelf) -> tuple[Key, Tried]:
     found = scored(row["metric"], labels, answers) if row["metric"] else None
     if found is None or known is None:
         raise UserError(f"{row['metric']} cannot be computed from predictions.jsonl, so it is not compared")
-    if abs(found.score - known) > SAME_SCORE:
+    if not math.isclose(found.score, known, rel_tol=SAME_SCORE, abs_tol=SAME_SCORE):
         raise UserError(
             f"predictions.jsonl gives {row['metric']} {found.score:.6f} but result.json {known:.6f}, "
             "so it is not compared"
@@ -160,8 +161,11 @@ def _chosen(group: Group) -> list[tuple[Study, Study]]:
 
 
 def _pairs_of(studies: list[Study], every: bool = False) -> list[tuple[Study, Study]]:
-    """The best way with each other one, or every pair of them, and with the baselines."""
-    ways = [study for study in studies if not study.baseline]
+    """The best way with each other one, or every pair of them, and with the baselines.
+
+    The best of those that learned something, where one did; `studies` are in the order of their scores.
+    """
+    ways = sorted((study for study in studies if not study.baseline), key=lambda study: study.untaught)
     rivals = [(ways[0], study) for study in studies if study.baseline and ways]
     return [*(combinations(ways, 2) if every else ((ways[0], other) for other in ways[1:])), *rivals]
 

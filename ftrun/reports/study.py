@@ -102,8 +102,8 @@ class Group:
 
     @property
     def best(self) -> Study:
-        """The best of these."""
-        return max(self.ways, key=lambda study: self.sign * study.score.value)
+        """The best of these that learned something, where one did."""
+        return max(self.ways, key=lambda study: (not study.untaught, self.sign * study.score.value))
 
     @cached_property
     def _tested(self) -> dict[frozenset[int], Pair]:

@@ -201,7 +201,9 @@ def test_answers_of_a_file_are_counted(tmp_path: Path) -> None:
 
 
 def test_pairs_are_counted_before_they_are_made() -> None:
-    ways: list[Any] = [SimpleNamespace(baseline=False, config={"task": {}}) for _ in range(600)]
+    ways: list[Any] = [
+        SimpleNamespace(baseline=False, untaught=False, config={"task": {}}) for _ in range(600)
+    ]
     rival: Any = SimpleNamespace(baseline=True, config={"task": {}})
     few = _chosen(SimpleNamespace(studies=[*ways[:5], rival]))  # type: ignore[arg-type]
     assert len(few) == 11 and [pair[1] for pair in few].count(rival) == 1

@@ -99,6 +99,19 @@ def test_what_learned_nothing_is_not_judged(tmp_path: Path) -> None:
     assert lines[1].startswith("lora learned nothing and is not judged")
 
 
+def test_what_learned_nothing_and_scores_higher_is_not_what_others_are_compared_with(tmp_path: Path) -> None:
+    rare, own = "ab" + "a" * 29, {"items": 1000, "baselines": {"majority": 0.9, "tfidf": 0.89}}
+    for seed in range(2):
+        finished(tmp_path / f"full-{seed}", "full", seed, accuracy=0.885, labels=rare, **own)
+        blank(tmp_path / f"lora-{seed}", seed, rare)
+    group = group_of(tmp_path)
+    lora, full = (next(each for each in group.ways if each.name == name) for name in ("lora", "full"))
+    assert lora.untaught and lora.score.value > full.score.value and group.best is full
+    rivals = [study for study in group.studies if study.baseline]
+    assert len(rivals) == 2 and all(group.pair(full, rival) for rival in rivals)
+    assert group.pair(full, lora) and verdict(group)[0].startswith("No verdict: nothing here is told apart")
+
+
 def test_there_is_no_verdict_where_nothing_was_learned(tmp_path: Path) -> None:
     blank(tmp_path / "lora", 0)
     group = group_of(tmp_path)
@@ -107,11 +120,11 @@ def test_there_is_no_verdict_where_nothing_was_learned(tmp_path: Path) -> None:
     assert "Runs that learned nothing" in titles and "Overfitting" not in titles  # nothing stands below it
 
 
-def blank(path: Path, seed: int) -> None:
+def blank(path: Path, seed: int, labels: str = "ab") -> None:
     """A run whose answers have nothing to do with the labels."""
     import json
 
-    run = finished(path, "lora", seed, accuracy=0.5, items=1000, rank=8)
+    run = finished(path, "lora", seed, accuracy=0.5, items=1000, rank=8, labels=labels)
     lines = [json.loads(line) for line in (path / "predictions.jsonl").read_text().splitlines()]
     right = sum(line["label"] == "a" for line in lines) / len(lines)
     text = "".join(json.dumps(line | {"answer": "a"}) + "\n" for line in lines)
