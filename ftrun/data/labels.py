@@ -146,9 +146,11 @@ def declared_names(setting: str, declared: Any) -> list[str]:
 
 
 def refuse_free_text(names: list[str], rows: int, column: str) -> None:
-    if any(_fraction(name) for name in names) and all(_is_number(name) for name in names):
+    plain = [name for name in names if name not in MARKS] or names
+    alone = len(plain) == 1 < len(names)
+    if any(_fraction(name) for name in plain) and all(_is_number(name) for name in plain) and not alone:
         raise DataError(
-            f"task.label={column} holds numbers with decimals ({listed(names, 4)}): that needs regression, "
+            f"task.label={column} holds numbers with decimals ({listed(plain, 4)}): that needs regression, "
             "task=regress; if they are classes, declare them in task.labels"
         )
     if len(names) > MANY and len(names) > rows / 2:

@@ -166,6 +166,14 @@ def test_what_was_written_runs_as_it_stands(ftrun_inprocess, toy_files, tiny_mod
             [f"{n / 8}" for n in range(30)] + ["NA"],
             "numbers (to be cleaned: 'NA' is not a number; an empty cell leaves the row out)",
         ),
+        (
+            [*[f"{n / 8}" for n in range(30)] * 4, "NA"],
+            "numbers (to be cleaned: 'NA' is not a number; an empty cell leaves the row out)",
+        ),
+        (
+            [f"{n} %" for n in range(30)] * 4,
+            "numbers (to be cleaned: '0 %' is not a number; without '%' it is 0)",
+        ),
         (["NA", "NA", "1.5"] * 2, "classes (2: '1.5', 'NA')"),
         (["10 %", "20 %"] * 5, "classes (2: '10 %', '20 %')"),
         (["1,200", "2,000"] * 5, "classes (2: '1,200', '2,000')"),

@@ -112,6 +112,7 @@ def test_a_declared_list_must_be_one(declared: list[Any]) -> None:
     [
         (["a"] * 9, "the training rows have only the label 'a'"),
         ([0.5, 1.0, 2.25], r"holds numbers with decimals \('0.5', '1', '2.25'\): that needs regression"),
+        (["0.5", "1", "NA"], r"holds numbers with decimals \('0.5', '1'\): that needs regression"),
         (["0.5", "1"], "needs regression"),
         (
             [f"a sentence {n}" for n in range(30)],

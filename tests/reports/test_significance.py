@@ -96,7 +96,8 @@ def test_a_correlation_with_a_constant_is_not_defined(metric: str) -> None:
         assert (found.score, found.defined) == (0.0, False)
         lines = [{"label": own, "answer": said} for own, said in zip(labels, answers, strict=True)]
         assert interval_of(metric, lines) is None
-    assert (scored(metric, rising, rising) or pytest.fail()).defined
+    few, enough = (scored(metric, own, own) or pytest.fail() for own in (rising, [*rising, 5.0]))
+    assert (few.score, few.defined) == (pytest.approx(1), False) and enough.defined
     assert (scored("mae", rising, level) or pytest.fail()).defined
 
 

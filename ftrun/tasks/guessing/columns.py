@@ -11,7 +11,7 @@ from typing import Any
 
 from ftrun.data.images.sources import PICTURES
 from ftrun.data.label_columns import FLAGS, names_in, number_in
-from ftrun.data.labels import MARKS, name_of, refuse_free_text
+from ftrun.data.labels import MANY, MARKS, name_of, refuse_free_text
 from ftrun.data.squad import answers_of
 from ftrun.data.text.numerals import written
 from ftrun.data.times import moment
@@ -86,6 +86,7 @@ def of_values(name: str, full: Sequence[Any]) -> Column:
     numbers = fits(number_in, full)
     unclean = "" if numbers else uncleaned(Counter(str(cell).strip() for cell in full))
     few = words <= LABEL and classes([*map(cleaned, counts)] if unclean else [*counts], len(full), name)
+    few = few and not (unclean and len(counts) > MANY)
     if unclean and not few:
         return Column(name, NUMBERS, len(counts), words, f"to be cleaned: {unclean}", unclean=unclean)
     whole = numbers and all((number_in(cell) or 0.0).is_integer() for cell in full)

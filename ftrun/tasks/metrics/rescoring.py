@@ -16,6 +16,7 @@ from ftrun.tasks.metrics.regression import SAME
 from ftrun.tasks.metrics.spans import squad_scores
 
 Array = Any  # numpy.ndarray of floats
+LEAST = 4  # rows of a correlation: of two it is 1 or -1, and Fisher's z has a variance from four on
 
 
 @dataclass
@@ -24,7 +25,7 @@ class Scored:
 
     columns: Array
     finish: Callable[[Array], Array]
-    defined: bool = True  # a correlation with a constant is not, and counts as 0
+    defined: bool = True  # a correlation with a constant is not, nor one of hardly any rows
 
     @property
     def score(self) -> float:
@@ -170,15 +171,15 @@ def _of_numbers(metric: str, labels: Sequence[float], answers: Sequence[float]) 
         return Scored(numpy.stack([abs(off), one], 1), lambda sums: sums[..., 0] / sums[..., 1])
     if metric == "rmse":
         return Scored(numpy.stack([off**2, one], 1), lambda sums: numpy.sqrt(sums[..., 0] / sums[..., 1]))
-    defined = bool(numpy.ptp(x) > 0 and numpy.ptp(y) > SAME * x.std())
+    varied = bool(numpy.ptp(x) > 0 and numpy.ptp(y) > SAME * x.std())
     if metric == "spearmanr":  # ranks among all items; leaving some out keeps them
         from scipy.stats import rankdata
 
         x, y = rankdata(x), rankdata(y)
     elif metric != "pearson":
         return None
-    x, y = ((own - own.mean()) / (own.std() or 1.0) if defined else 0 * one for own in (x, y))
-    return Scored(numpy.stack([x, y, x * x, y * y, x * y, one], 1), _pearson, defined)
+    x, y = ((own - own.mean()) / (own.std() or 1.0) if varied else 0 * one for own in (x, y))
+    return Scored(numpy.stack([x, y, x * x, y * y, x * y, one], 1), _pearson, varied and len(x) >= LEAST)
 
 
 def _pearson(sums: Array) -> Array:
