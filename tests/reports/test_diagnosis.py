@@ -426,6 +426,25 @@ def test_training_rows_that_cost_what_a_constant_costs_or_score_below_words() ->
     assert beside(0.72).healthy  # within chance
 
 
+def test_entities_and_spans_are_measured_by_what_finds_hardly_any() -> None:
+    spans = [["a b"], []] * 20
+
+    def of_task(metric: str, top: float, **baselines: float) -> Diagnosis:
+        card = {"baselines": {name: {f"test_{metric}": value} for name, value in baselines.items()}}
+        scores = ROWS | {f"train_{metric}": top, f"eval_{metric}": top}
+        return of(SHORT, [], scores, metric=metric, labels=spans, answers=["a b", ""] * 20, card=card)
+
+    assert of_task("f1", 0.26, nothing=0.45).lacking == [
+        "f1 is 26.0 % on training rows, and always giving the empty answer has 45.0 % on test rows"
+    ]
+    assert of_task("f1", 0.46, nothing=0.45).healthy
+    assert of_task("f1", 0.004, tags=0.0).lacking == ["f1 is 0.4 % on training rows"]
+    assert of_task("f1", 0.2, tags=0.6).lacking == [
+        "f1 is 20.0 % on training rows, and the most frequent tag of each word has 60.0 % on test rows"
+    ]
+    assert of_task("f1", 0.2, tags=0.1).healthy
+
+
 def test_a_run_has_one_diagnosis() -> None:
     """What rises overfits, even where a constant costs as much; what is too short underfits despite a gap."""
     hopeless = ROWS | {"train_loss": 0.69, "train_accuracy": 0.6, "eval_accuracy": 0.6}

@@ -17,7 +17,7 @@ from ftrun.reports.diagnosing.remedies import (
     against_overfitting,
     against_underfitting,
 )
-from ftrun.reports.diagnosing.underfitting import barely, below_words, improving, learned, never, trivial
+from ftrun.reports.diagnosing.underfitting import barely, below_baseline, improving, learned, never, trivial
 from ftrun.reports.numbers import score
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def diagnose(found: Evidence) -> Diagnosis:
     wide = gap(found)
     begun = f"{nothing}, though {fell}" if nothing else barely(found)
     missed = None if wide or nothing else never(found)
-    lacking = [sign for sign in (begun, below_words(found), moving, missed) if sign]
+    lacking = [sign for sign in (begun, below_baseline(found), moving, missed) if sign]
     if lacking and not rise:
         early = bool(begun or moving)
         return Diagnosis([], None, against_underfitting(found, early, bool(wide)), lacking=lacking)

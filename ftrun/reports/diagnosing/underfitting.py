@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from ftrun.data.baselines import ALWAYS, NAMES, NOTHING, TAGS, TITLES, WORDS
 from ftrun.data.entity_tags import parse
 from ftrun.reports.diagnosing.evidence import LEAST, SEEN, chance, smooth
 from ftrun.reports.numbers import score
@@ -27,7 +28,8 @@ FEWEST = 36  # rows: a change of one validation row spreads about 3 times as wid
 PACE = 0.5  # the second half's pace, at least; an exponential curve then has a tenth of its fall to come
 ROOM = 0.05  # between the training score and 1, at least
 OPEN = 0.5  # training loss by validation loss, at least; below it the rows are being memorised
-BELOW = 0.05  # below the score of TF-IDF, at least
+BELOW = 0.05  # below the score of a baseline, at least
+HARDLY = 0.05  # of the entities or spans of training rows, at most
 SUPPORT = 10  # rows of a label that is never predicted, at least
 COMMON = 0.5  # of the share that it had if all labels were equally frequent, at least
 
@@ -149,18 +151,30 @@ def barely(found: Evidence) -> str | None:
     return _losses(now, trivial)
 
 
-def below_words(found: Evidence) -> str | None:
-    """The sign that rows seen in training are answered worse than TF-IDF answers unseen ones."""
-    top = found.score("train")
-    words = found.card.get("baselines", {}).get("tfidf", {}).get(f"test_{found.metric}")
-    if top is None or words is None or not found.is_share or len(found.labels) < LEAST:
+def below_baseline(found: Evidence) -> str | None:
+    """The sign that rows seen in training are answered worse than a baseline answers unseen ones.
+
+    Beyond chance where the baseline was fitted too; no better than a constant answer is enough; and of
+    entities and spans, of which a constant may find none, so is hardly any.
+    """
+    top, metric = found.score("train"), found.metric
+    if top is None or not found.is_share or len(found.labels) < LEAST:
         return None
-    seen = min(SEEN, found.rows.get("train", SEEN))
-    noise = math.hypot(chance(top, seen), chance(words, len(found.labels)))
-    if words - top < max(BELOW, 2 * noise):
-        return None
-    ours, theirs = score(top, found.metric), score(words, found.metric)
-    return f"{found.metric} is {ours} on training rows, and TF-IDF has {theirs} on test rows"
+    ours, seen = score(top, metric), min(SEEN, found.rows.get("train", SEEN))
+    card = found.card.get("baselines", {})
+    known = {name: card[name][f"test_{metric}"] for name in NAMES if f"test_{metric}" in card.get(name, {})}
+    for name in (WORDS, TAGS):
+        theirs = known.get(name, 0.0)
+        noise = math.hypot(chance(top, seen), chance(theirs, len(found.labels)))
+        if theirs - top >= max(BELOW, 2 * noise):
+            words = TITLES[name] if name == TAGS else NAMES[name]
+            return (
+                f"{metric} is {ours} on training rows, and {words} has {score(theirs, metric)} on test rows"
+            )
+    if NOTHING in known and top <= known[NOTHING]:
+        other = f"{ALWAYS[NOTHING]} has {score(known[NOTHING], metric)} on test rows"
+        return f"{metric} is {ours} on training rows, and {other}"
+    return f"{metric} is {ours} on training rows" if top < HARDLY and not found.classes else None
 
 
 def never(found: Evidence) -> str | None:
