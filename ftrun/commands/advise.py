@@ -125,13 +125,11 @@ def reasons(chosen: Advice, found: Evidence, cut: float, harder: float) -> list[
     gap = "" if found.gap is None else f"; {found.gap:+.2f} nats harder, limit {harder:+.2f}"
     lead = round(100 * found.lead, 1) + 0.0  # no minus in front of a zero
     rarest = f" on average, {found.rarest:,} of the rarest" if found.unequal else ""
-    lines = [
-        f"\n{closeness} the pre-training (lead over {'pixels' if found.of_images else 'TF-IDF'}"
-        f" {lead:+.1f} points, threshold {100 * cut:+.1f}{gap}), {amount} labels"
-        f" ({found.labels_per_class:,.0f} per class{rarest}, threshold {FEW})"
-    ]
+    near = (
+        f"{closeness} the pre-training (lead over {'pixels' if found.of_images else 'TF-IDF'}"
+        f" {lead:+.1f} points, threshold {100 * cut:+.1f}{gap})"
+    )
     if found.blind:
-        lines.append(
-            "none of these is better than the most frequent label, so they do not tell how close it is"
-        )
-    return [*lines, f"recommended: {chosen.strategy}"]
+        near = "how close to the pre-training is not told, as none is better than the most frequent label"
+    labels = f"{amount} labels ({found.labels_per_class:,.0f} per class{rarest}, threshold {FEW})"
+    return [f"\n{near}; {labels}", f"recommended: {chosen.strategy}"]

@@ -128,7 +128,8 @@ def lines(card: dict[str, Any], metric: str) -> list[str]:
 
 def distribution(counts: dict[str, int], total: int, most: int = 6) -> str:
     """Each label with its share of the training rows, the most frequent first."""
-    named = [f"{shortened(name, LONGEST)} {count / total:.1%}" for name, count in list(counts.items())[:most]]
+    plain = {name: repr(name) if "," in name else name for name in counts}
+    named = [f"{shortened(plain[name], LONGEST)} {counts[name] / total:.1%}" for name in list(counts)[:most]]
     rest = len(counts) - most
     smallest = f", … {rest} more, the rarest with {counted(min(counts.values()), 'row')}" if rest > 0 else ""
     return ", ".join(named) + smallest

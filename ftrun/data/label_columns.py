@@ -68,7 +68,10 @@ def one_each(columns: Sequence[str]) -> LabelColumn:
         for name, flag in zip(columns, flags, strict=True):
             if flag not in FLAGS:
                 held = "an empty cell" if flag is None else repr(flag[:40])
-                raise DataError(f"of several label columns each holds 0 or 1, not {held} (column {name!r})")
+                raise DataError(
+                    f"of several label columns each holds 0 or 1, not {held} (column {name!r}); a row is left"
+                    " out where all of them are empty"
+                )
         return [name for name, flag in zip(columns, flags, strict=True) if FLAGS[str(flag)]]
 
     return LabelColumn(read, rarest, "label", None, columns=tuple(columns))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from ftrun.errors import counted
+
 COMMON = 0.8  # of the rows have one label: then the others hardly change the accuracy
 COUNTED = "task.balance=weights train.metric=f1"  # what learns and counts them
 OVER_LABELS = ("f1", "macro_f1", "precision", "recall")  # means over labels, each counting the same
@@ -24,8 +26,10 @@ def hidden(metric: str | None, most: float, task: Mapping[str, Any]) -> bool:
 
 
 def hidden_words(metric: str | None, rows: Mapping[str, int], task: Mapping[str, Any]) -> str:
-    """A sentence where labels are hidden, from the test rows of each; else nothing."""
+    """A sentence where labels are hidden or absent, from the test rows of each; else nothing."""
     total, (name, most) = sum(rows.values()), max(rows.items(), key=lambda item: item[1])
+    if most == total:
+        return f"all {counted(total, 'test row')} are {name!r}, so no score tells anything of other labels"
     if not hidden(metric, most / total, task):
         return ""
     return (

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from ftrun.reports.tried import Tried
 
 
+BEFORE = ("source", "pretrain", "compose")  # settings by which a network is made before it is trained
+
+
 @dataclass(eq=False)
 class Study:
     """One set of settings over its seeds."""
@@ -137,10 +140,17 @@ def studied(name: str, way: str, tried: list[Tried], facts: dict[str, float | No
 def same_for_all(tried: list[Tried]) -> bool:
     """Whether seeds decide nothing of this: its heads were solved for, and gave the same answers for several.
 
-    Equal answers alone do not say it: training that fails may fail alike with two seeds and not with a third.
+    Of one seed, where neither its rows nor its network's weights are drawn. Equal answers alone do not say
+    it: training that fails may fail alike with two seeds and not with a third.
     """
-    solved = all(run.row.get("l2") is not None for each in tried for run in each.runs)
-    return solved and len(tried) > 1 and all(each.answers == tried[0].answers for each in tried[1:])
+    if any(run.row.get("l2") is None for each in tried for run in each.runs):
+        return False
+    if len(tried) > 1:
+        return all(each.answers == tried[0].answers for each in tried[1:])
+    config = tried[0].row["config"]
+    chosen = [config.get("sequence"), *(value for name in BEFORE for value in config.get(name, {}).values())]
+    given = config["model"].get("init") == "pretrained" and {*map(str, chosen)} <= {"None", "none"}
+    return given and config["task"].get("subset") is None
 
 
 def pool_seeds(studies: list[Study]) -> None:

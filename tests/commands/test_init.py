@@ -174,6 +174,7 @@ def test_what_was_written_runs_as_it_stands(ftrun_inprocess, toy_files, tiny_mod
             [f"{n} %" for n in range(30)] * 4,
             "numbers (to be cleaned: '0 %' is not a number; without '%' it is 0)",
         ),
+        (["0", "1", "NA"] * 5, "classes (3: '0', '1', 'NA')"),
         (["NA", "NA", "1.5"] * 2, "classes (2: '1.5', 'NA')"),
         (["10 %", "20 %"] * 5, "classes (2: '10 %', '20 %')"),
         (["1,200", "2,000"] * 5, "classes (2: '1,200', '2,000')"),
@@ -348,3 +349,10 @@ def test_options_in_conf_need_no_word_and_never_hide_the_house_s_own(ftrun_inpro
     with pytest.raises(DataError, match="does not exist"):
         guess("nowhere.csv", {})
     assert str(tmp_path) not in sys.path[:1]
+
+
+def test_a_mark_of_a_missing_cell_hides_no_columns_of_0_and_1():
+    assert (
+        column_of("toxic", ["0", "1", "NA"] * 5).binary
+        and not column_of("toxic", ["0", "2", "NA"] * 5).binary
+    )

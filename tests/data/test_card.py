@@ -12,7 +12,7 @@ import pytest
 from lab import ran, settings, toy
 
 from ftrun.data import baselines
-from ftrun.data.card import frequencies, lines, named_scores, repetitions
+from ftrun.data.card import distribution, frequencies, lines, named_scores, repetitions
 from ftrun.data.leaks import normalised, of_columns
 from ftrun.data.rows import load_splits
 from ftrun.data.splits import choose
@@ -148,6 +148,10 @@ def test_baselines_are_those_of_scikit_learn() -> None:
     assert [answer["probability"] for answer in found] == pytest.approx(
         reference.predict_proba(texts[150:]).max(1)
     )
+
+
+def test_labels_with_commas_are_quoted_among_others() -> None:
+    assert distribution({"pos, really": 3, "neg": 1}, 4) == "'pos, really' 75.0%, neg 25.0%"
 
 
 def test_a_baseline_s_score_keeps_its_digits_whatever_its_unit_is() -> None:

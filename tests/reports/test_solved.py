@@ -136,3 +136,20 @@ def test_others_with_equal_answers_may_vary_with_another_seed(tmp_path: Path) ->
         )
     group = group_of(tmp_path)
     assert all(study.score.seeds_error for study in group.ways)
+
+
+@pytest.mark.parametrize(
+    ("own", "known"),
+    [
+        ({"init": "pretrained"}, True),
+        ({"init": "random"}, False),
+        ({"init": "pretrained", "compose": {"name": "lora"}}, False),
+        ({"init": "pretrained", "subset": 100}, False),
+    ],
+)
+def test_one_seed_of_it_says_all_where_nothing_is_drawn(tmp_path: Path, own: Any, known: bool) -> None:
+    run = finished(tmp_path / "probe", "linear_probe", accuracy=0.7, **own)
+    run.write_json("result.json", run.read_json("result.json") | {"l2": 10.0})
+    group = group_of(tmp_path)
+    assert (group.studies[0].score.seeds_error == 0) == known
+    assert any(line.startswith("One seed") for line in verdict(group)) != known

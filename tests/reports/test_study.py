@@ -273,6 +273,19 @@ def test_ranks_that_learned_nothing_have_no_elbow(tmp_path: Path, capsys: pytest
     assert "no sign of" not in text
 
 
+def test_an_interval_of_few_degrees_of_freedom_says_how_wide_they_make_it(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        finished(tmp_path / f"full-{seed}", "full", seed, accuracy=0.5 + 0.4 * seed)
+        finished(tmp_path / f"lora-{seed}", "lora", seed, accuracy=0.9 - 0.4 * seed)
+    (group,), _ = grouped(tmp_path)
+    study = group.studies[0]
+    said = standard_error(study, "accuracy")
+    times = float(said.split("the interval is ")[1].split(" ")[0])
+    assert study.score.freedom < 10 and times > 2.2
+    pair = group.pairs[0]
+    assert pair.found.freedom < 3 and "more seeds are needed" in needed(pair, group)
+
+
 @pytest.mark.parametrize(
     ("value", "items_error", "seeds_error", "p", "end"),
     [

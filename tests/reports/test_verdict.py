@@ -244,6 +244,13 @@ def test_a_metric_that_hides_rare_labels_is_named_with_what_counts_them(
         )
 
 
+def test_test_rows_of_one_label_tell_nothing_of_others(tmp_path: Path) -> None:
+    for seed in range(2):
+        finished(tmp_path / f"full-{seed}", "full", seed, labels="a", items=50, baselines={"majority": 1.0})
+    lines = verdict(group_of(tmp_path))
+    assert "All 50 test rows are 'a', so no score tells anything of other labels." in lines
+
+
 def test_the_smallest_difference_goes_by_the_runs_own_errors(tmp_path: Path) -> None:
     group = made(tmp_path, {"full": 0.8, "lora": 0.79}, items=40)
     (pair,) = group.pairs

@@ -81,6 +81,8 @@ def difference(first: Runs, second: Runs, family: Family | Sequence[Runs] = ()) 
     ours, theirs = float(first.observed.mean()), float(second.observed.mean())
     value = 0.0 if math.isclose(ours, theirs, rel_tol=EQUAL) else ours - theirs
     effect = first.of_items.mean(1) - second.of_items.mean(1)
+    if value == 0 and abs(effect).max() <= 10 * EQUAL * abs(ours):
+        effect = 0 * effect
     extra = float(((first.by_row(value + effect) / first.by_row(numpy.ones(len(effect)))) ** 2).max())
     return _estimate(value, effect, extra, [first, second], family or [first, second])
 

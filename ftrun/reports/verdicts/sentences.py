@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from ftrun.errors import counted
 from ftrun.reports.numbers import score
 from ftrun.reports.statistics.power import SEED_SPREAD, items_needed
-from ftrun.reports.statistics.significance import ALPHA
+from ftrun.reports.statistics.significance import ALPHA, quantile
 from ftrun.tasks.metrics.metric import lookup
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ftrun.reports.study import Group, Pair, Study
 
 MOST = 10_000_000  # test examples that anybody could collect
+FEW = 10  # degrees of freedom below which an interval is wider than its standard error suggests
+FEWEST = 3  # and below which it says more of the number of seeds than of the ways
 
 
 def interval(found: Estimate, metric: str) -> str:
@@ -105,6 +107,8 @@ def needed(pair: Pair, group: Group) -> str:
     tests = len(group.pairs)
     if tests > 1 and pair.p < ALPHA:  # only for having looked that often is it undecided
         return f"; p = {pair.p:.2g}, or {pair.corrected:.2g} corrected for {tests} tests"
+    if pair.found.seeds_error is not None and pair.found.unsure_error and pair.found.freedom < FEWEST:
+        return "; as few seeds hardly tell their own spread, more seeds are needed"
     count = items_needed(pair.found, group.items, tests)
     if count is None and pair.found.items_error < (pair.found.seeds_error or 0.0):
         return "; the seeds vary too much for a larger test set to decide, so more seeds are needed"
@@ -136,6 +140,9 @@ def standard_error(study: Study, metric: str) -> str:
         said += f", {factor * found.seeds_error:.2g}{unit} more from the seeds"
     if found.split_error is not None:
         said += f", {factor * found.split_error:.2g}{unit} from the split"
+    if found.freedom < FEW:
+        reach = quantile(found.freedom)
+        said += f"; of {found.freedom:.2g} degrees of freedom the interval is {reach:.2g} times as wide"
     known = found.seeds_error is not None or found.split_error is not None
     return said if known else f"{said} (one seed, so that of the seeds is unknown)"
 

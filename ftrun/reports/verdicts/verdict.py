@@ -157,15 +157,15 @@ def _hidden(best: Study, group: Group) -> str:
     if not all(isinstance(label, str) for label in labels):
         return ""
     said = hidden_words(group.metric, Counter(labels), best.config["task"])
-    return f"{said}." if said else ""
+    return f"{said[0].upper()}{said[1:]}." if said else ""
 
 
 def _seeds(like: list[Study]) -> list[str]:
     """What these runs cannot say of other seeds."""
     lines = []
     counts = [len(study.runs.seeds) for study in like]
-    single = [study for study, count in zip(like, counts, strict=True) if count == 1]
-    if len(single) == len(like):
+    single = [s for s, count in zip(like, counts, strict=True) if count == 1 and not s.runs.fixed]
+    if single and len(single) == len([study for study in like if not study.runs.fixed]):
         each, what = (" each", "order") if len(like) > 1 else ("", "score")
         lines.append(f"One seed{each}: another may change the {what}: seed=0,1,2.")
     elif single:

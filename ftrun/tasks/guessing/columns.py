@@ -91,7 +91,7 @@ def of_values(name: str, full: Sequence[Any]) -> Column:
         return Column(name, NUMBERS, len(counts), words, f"to be cleaned: {unclean}", unclean=unclean)
     whole = numbers and all((number_in(cell) or 0.0).is_integer() for cell in full)
     common: dict[str, Any] = {
-        "binary": counts.keys() <= FLAGS.keys(),
+        "binary": counts.keys() - MARKS <= FLAGS.keys(),
         "distinct": len(counts),
         "words": words,
         "whole": whole,
