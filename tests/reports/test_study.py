@@ -280,7 +280,7 @@ def test_an_interval_of_few_degrees_of_freedom_says_how_wide_they_make_it(tmp_pa
     (group,), _ = grouped(tmp_path)
     study = group.studies[0]
     said = standard_error(study, "accuracy")
-    times = float(said.split("the interval is ")[1].split(" ")[0])
+    times = float(said.split("the interval reaches ")[1].split(" ")[0])
     assert study.score.freedom < 10 and times > 2.2
     pair = group.pairs[0]
     assert pair.found.freedom < 3 and "more seeds are needed" in needed(pair, group)

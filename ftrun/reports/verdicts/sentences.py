@@ -141,8 +141,9 @@ def standard_error(study: Study, metric: str) -> str:
     if found.split_error is not None:
         said += f", {factor * found.split_error:.2g}{unit} from the split"
     if found.freedom < FEW:
-        reach = quantile(found.freedom)
-        said += f"; of {found.freedom:.2g} degrees of freedom the interval is {reach:.2g} times as wide"
+        degrees, reach = f"{found.freedom:.2g}", quantile(found.freedom)
+        plural = "" if degrees == "1" else "s"
+        said += f"; with {degrees} degree{plural} of freedom the interval reaches {reach:.2g} times as far"
     known = found.seeds_error is not None or found.split_error is not None
     return said if known else f"{said} (one seed, so that of the seeds is unknown)"
 
