@@ -45,6 +45,7 @@ TITLES = {
     WORDS: "TF-IDF and regression",
     FEATURES_OF: "regression on the frozen network's features",
 }
+SUBJECTS = NAMES | {TAGS: TITLES[TAGS]}  # in a sentence
 
 
 def majority(labels: Sequence[str] | Counter[str], count: int) -> list[dict[str, Any]]:

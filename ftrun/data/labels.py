@@ -132,7 +132,7 @@ def label_set(splits: Splits, column: str, declared: list[Any] | None, chosen: b
             f"task.label={column}: the training rows have {only}; classification needs two or more"
         )
     notes = [*_absences(names, counts), *_twins(names, counts)]
-    several = any(isinstance(row.get(column), list) for row in splits.train)
+    several = any(isinstance(row.get(column), list) for row in splits.train[:1])  # of every row or of none
     return Labels(names, notes if declared or chosen else [*notes, *_marks(names, counts, several)])
 
 

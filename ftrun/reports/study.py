@@ -149,7 +149,7 @@ def same_for_all(tried: list[Tried]) -> bool:
         return all(each.answers == tried[0].answers for each in tried[1:])
     config = tried[0].row["config"]
     chosen = [config.get("sequence"), *(value for name in BEFORE for value in config.get(name, {}).values())]
-    given = config["model"].get("init") == "pretrained" and {*map(str, chosen)} <= {"None", "none"}
+    given = config["model"].get("init") == "pretrained" and all(value in (None, "none") for value in chosen)
     return given and config["task"].get("subset") is None
 
 

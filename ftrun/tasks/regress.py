@@ -148,11 +148,14 @@ class NumberScorer(Scorer):
             if self.alike(values):
                 self.warn(what, len(values), values[0])
                 break
-        return self.without_a_word(rows)
+        return self.scores(given, answered)
 
     def without_a_word(self, rows: Sequence[Row]) -> dict[str, float]:
         """The same of a baseline, whose lack of a correlation is no fault of the run."""
-        given, answered = numbers_of(rows)
+        return self.scores(*numbers_of(rows))
+
+    def scores(self, given: Any, answered: Any) -> dict[str, float]:
+        """Of labels and answers, (rows,) each."""
         return scores(given, answered, constant=self.alike(given) or self.alike(answered))
 
     def alike(self, values: Any) -> bool:

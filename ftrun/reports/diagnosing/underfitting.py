@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from ftrun.data.baselines import ALWAYS, NAMES, NOTHING, TAGS, TITLES, WORDS
+from ftrun.data.baselines import ALWAYS, NAMES, NOTHING, SUBJECTS, TAGS, WORDS
 from ftrun.data.entity_tags import parse
 from ftrun.reports.diagnosing.evidence import LEAST, SEEN, chance, smooth
 from ftrun.reports.numbers import score
@@ -160,21 +160,20 @@ def below_baseline(found: Evidence) -> str | None:
     top, metric = found.score("train"), found.metric
     if top is None or not found.is_share or len(found.labels) < LEAST:
         return None
-    ours, seen = score(top, metric), min(SEEN, found.rows.get("train", SEEN))
+    said, seen = (
+        f"{metric} is {score(top, metric)} on training rows",
+        min(SEEN, found.rows.get("train", SEEN)),
+    )
     card = found.card.get("baselines", {})
     known = {name: card[name][f"test_{metric}"] for name in NAMES if f"test_{metric}" in card.get(name, {})}
     for name in (WORDS, TAGS):
         theirs = known.get(name, 0.0)
         noise = math.hypot(chance(top, seen), chance(theirs, len(found.labels)))
         if theirs - top >= max(BELOW, 2 * noise):
-            words = TITLES[name] if name == TAGS else NAMES[name]
-            return (
-                f"{metric} is {ours} on training rows, and {words} has {score(theirs, metric)} on test rows"
-            )
+            return f"{said}, and {SUBJECTS[name]} has {score(theirs, metric)} on test rows"
     if NOTHING in known and top <= known[NOTHING]:
-        other = f"{ALWAYS[NOTHING]} has {score(known[NOTHING], metric)} on test rows"
-        return f"{metric} is {ours} on training rows, and {other}"
-    return f"{metric} is {ours} on training rows" if top < HARDLY and not found.classes else None
+        return f"{said}, and {ALWAYS[NOTHING]} has {score(known[NOTHING], metric)} on test rows"
+    return said if top < HARDLY and not found.classes else None
 
 
 def never(found: Evidence) -> str | None:

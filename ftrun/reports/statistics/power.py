@@ -23,7 +23,6 @@ def items_needed(found: Estimate, items: int, tests: int = 1) -> float | None:
     where the seeds alone hide the difference, infinite where there is none.
     """
     from scipy.optimize import brentq
-    from scipy.special import ndtri
 
     if found.value == 0:
         return math.inf
@@ -35,7 +34,7 @@ def items_needed(found: Estimate, items: int, tests: int = 1) -> float | None:
         total = fewer * found.items_error**2 + fixed
         unsure = fixed + max(fewer * noise, 0.0)
         freedom = found.seeds_freedom * max(total / unsure, 1) ** 2 if unsure else math.inf
-        return (quantile(freedom, ALPHA / tests) + float(ndtri(POWER))) * math.sqrt(total) - abs(found.value)
+        return _reach(freedom, tests) * math.sqrt(total) - abs(found.value)
 
     least, most = math.log(2), math.log(MOST_ITEMS)
     if missing(most) > 0:
@@ -45,9 +44,14 @@ def items_needed(found: Estimate, items: int, tests: int = 1) -> float | None:
 
 def measured_difference(found: Estimate, tests: int = 1) -> float:
     """The difference that is found with power 0.8 at a level of 5 % for all `tests`, at this one's errors."""
+    return _reach(found.freedom, tests) * found.error
+
+
+def _reach(freedom: float, tests: int) -> float:
+    """The standard errors that a difference found with power 0.8 has, at a level of 5 % for all `tests`."""
     from scipy.special import ndtri
 
-    return (quantile(found.freedom, ALPHA / tests) + float(ndtri(POWER))) * found.error
+    return quantile(freedom, ALPHA / tests) + float(ndtri(POWER))
 
 
 def smallest_difference(
@@ -94,13 +98,10 @@ def smallest_correlation_difference(
 
 def _found(by_items: float, by_runs: float, seeds: int, tests: int) -> float:
     """What is found at these variances of a difference; Student's t as far as the seeds make it."""
-    from scipy.special import ndtri
-
     freedom = math.inf
     if seeds > 1 and by_runs:
         ways = max(2, int((1 + math.sqrt(1 + 8 * tests)) / 2))
         paired = ways >= BLOCKED or seeds >= BLOCKS
         known = min((ways - paired) * (seeds - 1), PRIOR + (2 - paired) * (seeds - 1))
         freedom = known * ((by_items + by_runs) / by_runs) ** 2
-    reach = quantile(freedom, ALPHA / tests) + float(ndtri(POWER))
-    return reach * math.sqrt(by_items + by_runs)
+    return _reach(freedom, tests) * math.sqrt(by_items + by_runs)

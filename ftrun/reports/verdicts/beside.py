@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 def strongest(best: Study, group: Group, chosen: Study | None = None) -> Study | None:
     """The best baseline of as many labels, but for the regression that the chosen way is itself."""
-    rivals = [s for s in group.studies if s.baseline and _labels(s) == _labels(best)]
-    others = [study for study in rivals if chosen is None or not _same_regression(study, chosen)]
+    others = [
+        study for study in _rivals(best, group) if chosen is None or not _same_regression(study, chosen)
+    ]
     return max(others, key=lambda study: group.sign * study.score.value, default=None)
 
 
@@ -30,9 +31,14 @@ def _same_regression(rival: Study, chosen: Study) -> bool:
 
 def like_a_constant(best: Study, rival: Study | None, group: Group) -> str:
     """The verdict where neither training nor a baseline is told apart from a constant answer."""
-    rivals = [study for study in group.studies if study.baseline and _labels(study) == _labels(best)]
     constant, words = next(
-        ((study, words) for study in rivals for name, words in ALWAYS.items() if _is(study, name)), (None, "")
+        (
+            (study, words)
+            for study in _rivals(best, group)
+            for name, words in ALWAYS.items()
+            if _is(study, name)
+        ),
+        (None, ""),
     )
     if constant is None or rival is None or (pair := group.pair(best, constant)) is None:
         return ""
@@ -46,8 +52,10 @@ def like_a_constant(best: Study, rival: Study | None, group: Group) -> str:
     return f"No verdict: nothing here is told apart from {words} ({score_of(constant, group)}){known}."
 
 
-def _labels(study: Study) -> float | None:
-    return study.facts["labels"]
+def _rivals(best: Study, group: Group) -> list[Study]:
+    """The baselines that had as many labels."""
+    alike = [study for study in group.studies if study.facts["labels"] == best.facts["labels"]]
+    return [study for study in alike if study.baseline]
 
 
 def _is(study: Study, baseline: str) -> bool:

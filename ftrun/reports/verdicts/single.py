@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ftrun.data.baselines import ALWAYS, FEATURES_OF, MAJORITY, NAMES, TAGS, TITLES
+from ftrun.data.baselines import ALWAYS, FEATURES_OF, MAJORITY, NAMES, SUBJECTS
 from ftrun.data.card import rounded
 from ftrun.data.leaks import leaked
 from ftrun.reports.numbers import score
@@ -50,6 +50,7 @@ def baseline_warnings(row: dict[str, Any], baselines: dict[str, Any]) -> list[st
         else:
             verdict = "match" if theirs == ours else "beat"
             verb = verdict if name == FEATURES_OF else {"match": "matches", "beat": "beats"}[verdict]
-            words = TITLES[name] if name == TAGS else NAMES[name]
-            lines.append(f"{words} {verb} this model on the test split ({metric} {other} against {mine})")
+            lines.append(
+                f"{SUBJECTS[name]} {verb} this model on the test split ({metric} {other} against {mine})"
+            )
     return lines

@@ -85,8 +85,8 @@ def of_values(name: str, full: Sequence[Any]) -> Column:
         return Column(name, OTHER, 1, words, f"always {names[0]!r}")
     numbers = fits(number_in, full)
     unclean = "" if numbers else uncleaned(Counter(str(cell).strip() for cell in full))
-    few = words <= LABEL and classes([*map(cleaned, counts)] if unclean else [*counts], len(full), name)
-    few = few and not (unclean and len(counts) > MANY)
+    few = words <= LABEL and not (unclean and len(counts) > MANY)
+    few = few and classes([*map(cleaned, counts)] if unclean else [*counts], len(full), name)
     if unclean and not few:
         return Column(name, NUMBERS, len(counts), words, f"to be cleaned: {unclean}", unclean=unclean)
     whole = numbers and all((number_in(cell) or 0.0).is_integer() for cell in full)
